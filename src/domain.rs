@@ -1,0 +1,18 @@
+//! The pure core: what an image reference is, what policies demand, what a registry can tell, and what follows.
+//!
+//! No async, no I/O, no clock, no Kubernetes client: time is an argument and a
+//! registry's answer is a value. Read the modules in the order of the flow.
+
+pub mod digest;
+pub mod image;
+
+pub mod asker;
+pub mod slot;
+
+pub mod policy;
+
+pub mod fact;
+pub mod pin;
+
+pub mod denial;
+pub mod verdict;

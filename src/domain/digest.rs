@@ -1,0 +1,74 @@
+//! A content digest with one validating constructor, after go-digest and the OCI image specification ("Digests").
+
+use std::fmt;
+use std::str::FromStr;
+
+/// `algorithm:hex`, of an algorithm that container runtimes accept, with lower-case hex of the exact length.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Digest(Box<str>);
+
+/// Why a text is not a digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum DigestError {
+    /// No `:` between algorithm and hex.
+    #[error("a digest is written algorithm:hex, as sha256:… with 64 hexadecimal digits")]
+    Format,
+    /// Not sha256, sha384 or sha512.
+    #[error("the digest's algorithm is not sha256, sha384 or sha512")]
+    Algorithm,
+    /// Too short or too long for its algorithm.
+    #[error("the digest has the wrong length for its algorithm")]
+    Length,
+    /// Something else than `0-9a-f`.
+    #[error("the digest has characters other than 0-9 and a-f (lower case only)")]
+    Hex,
+}
+
+impl Digest {
+    /// Parses `sha256:…`.
+    ///
+    /// # Errors
+    /// When a container runtime would not accept it.
+    pub fn parse(text: &str) -> Result<Self, DigestError> {
+        let (algorithm, hex) = text.split_once(':').ok_or(DigestError::Format)?;
+        let length = match algorithm {
+            "sha256" => 64,
+            "sha384" => 96,
+            "sha512" => 128,
+            _ => return Err(DigestError::Algorithm),
+        };
+        if hex.len() != length {
+            return Err(DigestError::Length);
+        }
+        if !hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+            return Err(DigestError::Hex);
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// `sha256:…`
+    #[must_use]
+    pub const fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for Digest {
+    type Err = DigestError;
+
+    fn from_str(text: &str) -> Result<Self, DigestError> {
+        Self::parse(text)
+    }
+}

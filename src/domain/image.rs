@@ -1,0 +1,392 @@
+//! Image references exactly as the node understands them: the grammar and normalisation of
+//! `distribution/reference` (`reference.go`, `normalize.go`), which the kubelet and containerd use,
+//! written by hand over bytes. "No tag" and ":latest" are different values.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::domain::digest::{Digest, DigestError};
+
+/// The host of Docker Hub in normalised names.
+pub const DOCKER_HUB: &str = "docker.io";
+const HUB_LIBRARY: &str = "library";
+/// Bytes of a repository path; longer ones are refused by registries and runtimes.
+const PATH_LIMIT: usize = 255;
+/// Characters of a tag.
+const TAG_LIMIT: usize = 128;
+
+/// A reference that a node could pull, with its original spelling.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ImageRef {
+    original: Box<str>,
+    /// Bytes of `original` before the tag and the digest.
+    name_length: usize,
+    domain: Box<str>,
+    path: Box<str>,
+    tag: Option<Box<str>>,
+    digest: Option<Digest>,
+}
+
+/// Why no node could pull a reference.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{kind}")]
+pub struct ReferenceError {
+    /// What is wrong.
+    pub kind: ReferenceErrorKind,
+    /// Byte offset in the text where it was noticed.
+    pub offset: usize,
+}
+
+/// What can be wrong with a reference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ReferenceErrorKind {
+    /// Nothing is written.
+    #[error("the image reference is empty")]
+    Empty,
+    /// 64 hexadecimal characters: an image ID, not a name.
+    #[error("64 hexadecimal characters are an image ID, not a name that can be pulled")]
+    ImageId,
+    /// `sha256:…`: names whatever the node has under that ID.
+    #[error("this names an image by its ID on the node, which can not be checked; write repository:tag")]
+    NodeLocalId,
+    /// Upper case in the repository name.
+    #[error("the repository name must be lower case")]
+    UpperCase,
+    /// The host part is no host and port.
+    #[error("the registry host is not valid")]
+    Domain,
+    /// The host is a spelling of an IP address that programs read differently.
+    #[error("the registry host is an unusual spelling of an IP address; write it as a.b.c.d")]
+    AmbiguousAddress,
+    /// The repository path does not match the grammar.
+    #[error(
+        "the repository name may hold a-z, 0-9 and single separators . _ __ - between them, in parts split by /"
+    )]
+    Path,
+    /// The path is longer than 255 bytes.
+    #[error("the repository name is longer than 255 bytes")]
+    TooLong,
+    /// The tag does not match the grammar.
+    #[error("a tag holds 1 to 128 letters, digits, _ . - and does not start with . or -")]
+    Tag,
+    /// The digest is not one.
+    #[error("{0}")]
+    Digest(DigestError),
+}
+
+const fn err(kind: ReferenceErrorKind, offset: usize) -> ReferenceError {
+    ReferenceError { kind, offset }
+}
+
+impl ImageRef {
+    /// Parses and normalises what an author wrote.
+    ///
+    /// # Errors
+    /// When the kubelet or containerd would refuse it, and for node-local image IDs.
+    pub fn parse(text: &str) -> Result<Self, ReferenceError> {
+        use ReferenceErrorKind as Kind;
+        if text.is_empty() {
+            return Err(err(Kind::Empty, 0));
+        }
+        if text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+            return Err(err(Kind::ImageId, 0));
+        }
+        let (before_digest, digest) = match text.split_once('@') {
+            None => (text, None),
+            Some((name, digest)) => {
+                let parsed = Digest::parse(digest).map_err(|e| err(Kind::Digest(e), name.len() + 1))?;
+                (name, Some(parsed))
+            }
+        };
+        let (written_domain, rest, rest_offset) = split_domain(before_digest);
+        let (path, tag) = match rest.split_once(':') {
+            None => (rest, None),
+            Some((path, tag)) => (path, Some(tag)),
+        };
+        if let Some(at) = path.bytes().position(|b| b.is_ascii_uppercase()) {
+            return Err(err(Kind::UpperCase, rest_offset + at));
+        }
+        if let Some(domain) = written_domain {
+            check_domain(domain)?;
+        }
+        check_path(path).map_err(|at| err(Kind::Path, rest_offset + at))?;
+        let name_length = rest_offset + path.len();
+        if let Some(tag) = tag
+            && !is_tag(tag)
+        {
+            return Err(err(Kind::Tag, name_length + 1));
+        }
+        let domain = match written_domain {
+            None | Some("index.docker.io") => DOCKER_HUB,
+            Some(domain) => domain,
+        };
+        let path = if domain == DOCKER_HUB && !path.contains('/') {
+            format!("{HUB_LIBRARY}/{path}").into_boxed_str()
+        } else {
+            path.into()
+        };
+        if path.len() > PATH_LIMIT {
+            return Err(err(Kind::TooLong, rest_offset));
+        }
+        if domain == DOCKER_HUB
+            && matches!(&*path, "library/sha256" | "library/sha384" | "library/sha512")
+            && tag.is_some_and(|tag| tag.bytes().all(|b| b.is_ascii_hexdigit()))
+        {
+            return Err(err(Kind::NodeLocalId, 0));
+        }
+        Ok(Self {
+            original: text.into(),
+            name_length,
+            domain: domain.into(),
+            path,
+            tag: tag.map(Into::into),
+            digest,
+        })
+    }
+
+    /// Exactly what was written.
+    #[must_use]
+    pub const fn original(&self) -> &str {
+        &self.original
+    }
+
+    /// The registry's host, with a port when one was written: `docker.io`, `ghcr.io`, `localhost:5000`.
+    #[must_use]
+    pub const fn domain(&self) -> &str {
+        &self.domain
+    }
+
+    /// The repository's path in its registry: `library/nginx`.
+    #[must_use]
+    pub const fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The tag as written; none when none was written.
+    #[must_use]
+    pub fn tag(&self) -> Option<&str> {
+        self.tag.as_deref()
+    }
+
+    /// The tag a node asks for: an omitted tag is `latest`, unless a digest is written.
+    #[must_use]
+    pub fn effective_tag(&self) -> Option<&str> {
+        match (&self.tag, &self.digest) {
+            (Some(tag), _) => Some(tag),
+            (None, Some(_)) => None,
+            (None, None) => Some("latest"),
+        }
+    }
+
+    /// The digest as written.
+    #[must_use]
+    pub const fn digest(&self) -> Option<&Digest> {
+        self.digest.as_ref()
+    }
+
+    /// The normalised name: `docker.io/library/nginx`.
+    #[must_use]
+    pub fn repository(&self) -> String {
+        format!("{}/{}", self.domain, self.path)
+    }
+
+    /// The author's own spelling of the name, without tag and digest: `nginx`.
+    #[must_use]
+    pub fn written_name(&self) -> &str {
+        self.original.get(..self.name_length).unwrap_or(&self.original)
+    }
+
+    /// The whole normalised reference: `docker.io/library/nginx:1.27@sha256:…`; an omitted tag stays omitted.
+    #[must_use]
+    pub fn canonical(&self) -> String {
+        self.with_suffix(self.repository())
+    }
+
+    /// As short as it can be written and still mean the same: `nginx:1.27@sha256:…`.
+    #[must_use]
+    pub fn familiar(&self) -> String {
+        self.with_suffix(self.familiar_name())
+    }
+
+    /// The short name: `nginx`, `acme/api`, `ghcr.io/acme/api`.
+    #[must_use]
+    pub fn familiar_name(&self) -> String {
+        if &*self.domain != DOCKER_HUB {
+            return self.repository();
+        }
+        let short = match self.path.strip_prefix("library/") {
+            Some(short) if !short.contains('/') => short,
+            _ => &self.path,
+        };
+        // A first part that would be read as a host must keep the host before it.
+        match split_domain(short) {
+            (None, _, _) => short.to_owned(),
+            (Some(_), _, _) => self.repository(),
+        }
+    }
+
+    /// What policies match on: one name for all spellings that reach the same repository.
+    #[must_use]
+    pub fn policy_name(&self) -> String {
+        let lower = self.domain.to_ascii_lowercase();
+        let host = lower.strip_suffix(":443").unwrap_or(&lower);
+        match host {
+            "docker.io" | "index.docker.io" | "registry-1.docker.io" | "registry.hub.docker.com" => {
+                if self.path.contains('/') {
+                    format!("{DOCKER_HUB}/{}", self.path)
+                } else {
+                    format!("{DOCKER_HUB}/{HUB_LIBRARY}/{}", self.path)
+                }
+            }
+            "ecr-public.aws.com" => format!("public.ecr.aws/{}", self.path),
+            _ => format!("{host}/{}", self.path),
+        }
+    }
+
+    /// This reference with a digest, in the author's own spelling: `name:tag@digest`, and
+    /// `name@digest` when no tag was written. A reference that has a digest keeps its own.
+    #[must_use]
+    pub fn pinned(&self, digest: &Digest) -> String {
+        match self.digest {
+            Some(_) => self.original.to_string(),
+            None => format!("{}@{digest}", self.original),
+        }
+    }
+
+    fn with_suffix(&self, mut name: String) -> String {
+        if let Some(tag) = &self.tag {
+            name.push(':');
+            name.push_str(tag);
+        }
+        if let Some(digest) = &self.digest {
+            name.push('@');
+            name.push_str(digest.as_str());
+        }
+        name
+    }
+}
+
+impl fmt::Display for ImageRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.original)
+    }
+}
+
+impl FromStr for ImageRef {
+    type Err = ReferenceError;
+
+    fn from_str(text: &str) -> Result<Self, ReferenceError> {
+        Self::parse(text)
+    }
+}
+
+/// The written domain if there is one, the rest, and the rest's offset (`splitDockerDomain` of normalize.go).
+fn split_domain(name: &str) -> (Option<&str>, &str, usize) {
+    match name.split_once('/') {
+        Some((first, rest))
+            if first == "localhost"
+                || first.contains(['.', ':'])
+                || first.chars().any(|c| c.is_uppercase()) =>
+        {
+            (Some(first), rest, first.len() + 1)
+        }
+        _ => (None, name, 0),
+    }
+}
+
+fn check_domain(domain: &str) -> Result<(), ReferenceError> {
+    use ReferenceErrorKind as Kind;
+    let (host, port) = if let Some(rest) = domain.strip_prefix('[') {
+        let (inside, after) = rest.split_once(']').ok_or(err(Kind::Domain, 0))?;
+        if inside.is_empty() || !inside.bytes().all(|b| b.is_ascii_hexdigit() || b == b':') {
+            return Err(err(Kind::Domain, 1));
+        }
+        if inside.parse::<std::net::Ipv6Addr>().is_err() {
+            return Err(err(Kind::AmbiguousAddress, 1));
+        }
+        match after {
+            "" => return Ok(()),
+            after => ("", Some(after.strip_prefix(':').ok_or(err(Kind::Domain, domain.len()))?)),
+        }
+    } else {
+        match domain.split_once(':') {
+            None => (domain, None),
+            Some((host, port)) => (host, Some(port)),
+        }
+    };
+    if let Some(port) = port
+        && (port.is_empty() || !port.bytes().all(|b| b.is_ascii_digit()))
+    {
+        return Err(err(Kind::Domain, domain.len() - port.len()));
+    }
+    if domain.starts_with('[') {
+        return Ok(());
+    }
+    let mut offset = 0;
+    for label in host.split('.') {
+        let alphanumeric = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_alphanumeric());
+        let inner = label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        if !inner || !alphanumeric(label.bytes().next()) || !alphanumeric(label.bytes().last()) {
+            return Err(err(Kind::Domain, offset));
+        }
+        offset += label.len() + 1;
+    }
+    if reads_as_address(host) && host.parse::<std::net::Ipv4Addr>().is_err() {
+        return Err(err(Kind::AmbiguousAddress, 0));
+    }
+    Ok(())
+}
+
+/// Whether a WHATWG URL parser takes the host for an IPv4 address ("ends in a number checker"):
+/// `127.1`, `2130706433` and `0x7f000001` are addresses to it and names to others.
+fn reads_as_address(host: &str) -> bool {
+    let last = host.rsplit('.').next().unwrap_or(host);
+    let hex = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
+    match hex {
+        Some(digits) => digits.bytes().all(|b| b.is_ascii_hexdigit()),
+        None => !last.is_empty() && last.bytes().all(|b| b.is_ascii_digit()),
+    }
+}
+
+/// Checks `component *("/" component)`; the error is the offset of the first component that does not match.
+fn check_path(path: &str) -> Result<(), usize> {
+    let mut offset = 0;
+    for component in path.split('/') {
+        if !is_component(component.as_bytes()) {
+            return Err(offset);
+        }
+        offset += component.len() + 1;
+    }
+    Ok(())
+}
+
+/// `1*[a-z0-9] *(separator 1*[a-z0-9])` with the separators `.`, `_`, `__` and one or more `-`.
+fn is_component(component: &[u8]) -> bool {
+    let alphanumeric = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let mut rest = component;
+    loop {
+        let word = rest.iter().take_while(|b| alphanumeric(b)).count();
+        if word == 0 {
+            return false;
+        }
+        rest = rest.get(word..).unwrap_or_default();
+        let separator = rest.iter().take_while(|b| !alphanumeric(b)).count();
+        if separator == 0 {
+            return rest.is_empty();
+        }
+        let (between, after) = rest.split_at(separator);
+        let known = matches!(between, b"." | b"_" | b"__") || between.iter().all(|b| *b == b'-');
+        if !known {
+            return false;
+        }
+        rest = after;
+    }
+}
+
+fn is_tag(tag: &str) -> bool {
+    let mut bytes = tag.bytes();
+    let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    tag.len() <= TAG_LIMIT
+        && bytes.next().is_some_and(word)
+        && bytes.all(|b| word(b) || b == b'.' || b == b'-')
+}

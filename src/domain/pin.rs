@@ -1,0 +1,42 @@
+//! The digest chosen for a slot of one workload revision: how it is looked up. It stores nothing.
+
+use crate::domain::asker::Asker;
+use crate::domain::digest::Digest;
+use crate::domain::fact::LastKnown;
+use crate::domain::image::ImageRef;
+use crate::domain::slot::SlotKey;
+
+/// What the pods of one workload revision share.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Revision {
+    /// The namespace of the pods.
+    pub namespace: String,
+    /// The UID of the pods' direct controller.
+    pub controller: String,
+    /// `pod-template-hash`, `controller-revision-hash`, or empty where the controller is the revision (a Job).
+    pub hash: String,
+}
+
+/// All pods of one revision get one digest for one slot and reference.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct PinKey {
+    /// Which pods.
+    pub revision: Revision,
+    /// Which slot of them.
+    pub slot: SlotKey,
+    /// The reference as the author wrote it, without a digest.
+    pub reference: String,
+}
+
+/// The pins of sibling pods, from memory: it is asked on the admission path before any registry.
+pub trait Pins: Send + Sync {
+    /// The digest that the oldest sibling carries by a pin of ours.
+    fn sibling(&self, key: &PinKey) -> Option<Digest>;
+}
+
+/// Digests that our own pins on pods remember, for when a registry can not be asked.
+pub trait Seeds: Send + Sync {
+    /// What this reference named when the youngest pod with such a pin was created,
+    /// of pods in the asker's namespace that use the same pull secrets.
+    fn last_known(&self, image: &ImageRef, asker: &Asker) -> Option<LastKnown>;
+}

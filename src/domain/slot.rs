@@ -1,0 +1,278 @@
+//! The places in an object that name images, and THE table of kinds that have them.
+//!
+//! Everything that must know "where is the pod spec of a CronJob" reads this table:
+//! admission, the watches, the webhook rules and the match conditions.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::domain::image::{ImageRef, ReferenceError};
+
+/// What kind of place a slot is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum SlotRole {
+    /// `containers[].image`
+    Container,
+    /// `initContainers[].image`, sidecars included
+    InitContainer,
+    /// `ephemeralContainers[].image`
+    EphemeralContainer,
+    /// `volumes[].image.reference`
+    ImageVolume,
+}
+
+impl SlotRole {
+    /// All roles, in the order in which slots are reported.
+    pub const ALL: [Self; 4] =
+        [Self::Container, Self::InitContainer, Self::EphemeralContainer, Self::ImageVolume];
+
+    /// The list of the pod spec that holds such slots: `containers`.
+    #[must_use]
+    pub const fn list(self) -> &'static str {
+        match self {
+            Self::Container => "containers",
+            Self::InitContainer => "initContainers",
+            Self::EphemeralContainer => "ephemeralContainers",
+            Self::ImageVolume => "volumes",
+        }
+    }
+
+    /// The path of the reference inside one element of that list.
+    #[must_use]
+    pub const fn path(self) -> &'static [&'static str] {
+        match self {
+            Self::Container | Self::InitContainer | Self::EphemeralContainer => &["image"],
+            Self::ImageVolume => &["image", "reference"],
+        }
+    }
+
+    /// As a person calls it: `init container`.
+    #[must_use]
+    pub const fn noun(self) -> &'static str {
+        match self {
+            Self::Container => "container",
+            Self::InitContainer => "init container",
+            Self::EphemeralContainer => "ephemeral container",
+            Self::ImageVolume => "image volume",
+        }
+    }
+}
+
+/// A slot's identity inside its object: by name, never by position. Displayed as `containers/web`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SlotKey {
+    /// Which list.
+    pub role: SlotRole,
+    /// The container's or volume's name.
+    pub name: String,
+}
+
+impl fmt::Display for SlotKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.role.list(), self.name)
+    }
+}
+
+/// The text is not `list/name` of a known list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "not a slot: expected containers/NAME, initContainers/NAME, ephemeralContainers/NAME or volumes/NAME"
+)]
+pub struct SlotKeyError;
+
+impl FromStr for SlotKey {
+    type Err = SlotKeyError;
+
+    fn from_str(text: &str) -> Result<Self, SlotKeyError> {
+        let (list, name) = text.split_once('/').ok_or(SlotKeyError)?;
+        let role = SlotRole::ALL.into_iter().find(|role| role.list() == list).ok_or(SlotKeyError)?;
+        if name.is_empty() {
+            return Err(SlotKeyError);
+        }
+        Ok(Self { role, name: name.to_owned() })
+    }
+}
+
+/// One place that names an image, and what is written there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageSlot {
+    /// Which slot of the object.
+    pub key: SlotKey,
+    /// Position in its list; with the kind it gives the JSON pointer and the field path.
+    pub index: usize,
+    /// The reference exactly as written.
+    pub reference: String,
+    /// What it means to a node, or why no node could pull it.
+    pub image: Result<ImageRef, ReferenceError>,
+    /// `imagePullPolicy: Never` (image volume: `pullPolicy: Never`): the node takes what it has.
+    pub never_pulled: bool,
+}
+
+impl ImageSlot {
+    /// A slot holding this reference.
+    #[must_use]
+    pub fn new(role: SlotRole, name: &str, index: usize, reference: &str, never_pulled: bool) -> Self {
+        Self {
+            key: SlotKey { role, name: name.to_owned() },
+            index,
+            reference: reference.to_owned(),
+            image: ImageRef::parse(reference),
+            never_pulled,
+        }
+    }
+
+    /// The JSON pointer of the reference in an object of this kind (RFC 6901): `/spec/containers/0/image`.
+    #[must_use]
+    pub fn pointer(&self, kind: Kind) -> String {
+        let mut pointer = String::with_capacity(64);
+        for part in kind.pod_spec_path() {
+            pointer.push('/');
+            pointer.push_str(part);
+        }
+        pointer.push('/');
+        pointer.push_str(self.key.role.list());
+        pointer.push('/');
+        pointer.push_str(&self.index.to_string());
+        for part in self.key.role.path() {
+            pointer.push('/');
+            pointer.push_str(part);
+        }
+        pointer
+    }
+
+    /// The field path as Kubernetes writes it in causes: `spec.containers[0].image`.
+    #[must_use]
+    pub fn field(&self, kind: Kind) -> String {
+        format!(
+            "{}.{}[{}].{}",
+            kind.pod_spec_path().join("."),
+            self.key.role.list(),
+            self.index,
+            self.key.role.path().join(".")
+        )
+    }
+}
+
+/// The kinds that hold a pod spec and that we validate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// core/v1
+    Pod,
+    /// apps/v1
+    Deployment,
+    /// apps/v1
+    StatefulSet,
+    /// apps/v1
+    DaemonSet,
+    /// apps/v1
+    ReplicaSet,
+    /// core/v1
+    ReplicationController,
+    /// batch/v1
+    Job,
+    /// batch/v1
+    CronJob,
+    /// core/v1
+    PodTemplate,
+}
+
+impl Kind {
+    /// Every kind of the table.
+    pub const ALL: [Self; 9] = [
+        Self::Pod,
+        Self::Deployment,
+        Self::StatefulSet,
+        Self::DaemonSet,
+        Self::ReplicaSet,
+        Self::ReplicationController,
+        Self::Job,
+        Self::CronJob,
+        Self::PodTemplate,
+    ];
+
+    /// The API group; the core group is empty. All kinds are of version `v1`.
+    #[must_use]
+    pub const fn group(self) -> &'static str {
+        match self {
+            Self::Pod | Self::ReplicationController | Self::PodTemplate => "",
+            Self::Deployment | Self::StatefulSet | Self::DaemonSet | Self::ReplicaSet => "apps",
+            Self::Job | Self::CronJob => "batch",
+        }
+    }
+
+    /// The kind's name: `Deployment`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pod => "Pod",
+            Self::Deployment => "Deployment",
+            Self::StatefulSet => "StatefulSet",
+            Self::DaemonSet => "DaemonSet",
+            Self::ReplicaSet => "ReplicaSet",
+            Self::ReplicationController => "ReplicationController",
+            Self::Job => "Job",
+            Self::CronJob => "CronJob",
+            Self::PodTemplate => "PodTemplate",
+        }
+    }
+
+    /// The plural resource name: `deployments`.
+    #[must_use]
+    pub const fn resource(self) -> &'static str {
+        match self {
+            Self::Pod => "pods",
+            Self::Deployment => "deployments",
+            Self::StatefulSet => "statefulsets",
+            Self::DaemonSet => "daemonsets",
+            Self::ReplicaSet => "replicasets",
+            Self::ReplicationController => "replicationcontrollers",
+            Self::Job => "jobs",
+            Self::CronJob => "cronjobs",
+            Self::PodTemplate => "podtemplates",
+        }
+    }
+
+    /// Where the object that carries the pod's labels and annotations is: the pod template, or the pod itself.
+    #[must_use]
+    pub const fn template_path(self) -> &'static [&'static str] {
+        match self {
+            Self::Pod => &[],
+            Self::Deployment
+            | Self::StatefulSet
+            | Self::DaemonSet
+            | Self::ReplicaSet
+            | Self::ReplicationController
+            | Self::Job => &["spec", "template"],
+            Self::CronJob => &["spec", "jobTemplate", "spec", "template"],
+            Self::PodTemplate => &["template"],
+        }
+    }
+
+    /// Where the pod spec is.
+    #[must_use]
+    pub const fn pod_spec_path(self) -> &'static [&'static str] {
+        match self {
+            Self::Pod => &["spec"],
+            Self::Deployment
+            | Self::StatefulSet
+            | Self::DaemonSet
+            | Self::ReplicaSet
+            | Self::ReplicationController
+            | Self::Job => &["spec", "template", "spec"],
+            Self::CronJob => &["spec", "jobTemplate", "spec", "template", "spec"],
+            Self::PodTemplate => &["template", "spec"],
+        }
+    }
+
+    /// The kind of this group and name, when the table has it.
+    #[must_use]
+    pub fn find(group: &str, name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.group() == group && kind.name() == name)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

@@ -1,0 +1,64 @@
+//! Asking registries. This file is the port: nothing above it learns that a registry speaks HTTP.
+//!
+//! A look-up can not fail: every failure is a [`Fact`]. Caches and limits are decorators of the same trait.
+
+use std::future::Future;
+
+use tokio::time::Instant;
+
+use crate::domain::asker::Asker;
+use crate::domain::digest::Digest;
+use crate::domain::fact::Fact;
+use crate::domain::image::ImageRef;
+
+pub mod credential;
+
+/// From a tag to what its registry says of it.
+pub trait Resolve: Send + Sync {
+    /// What the registry tells this asker of the reference's tag (an omitted tag is `latest`), before the deadline.
+    /// References that carry a digest are not asked about; callers do not pass them.
+    fn resolve(
+        &self,
+        image: &ImageRef,
+        asker: &Asker,
+        deadline: Instant,
+    ) -> impl Future<Output = Fact> + Send;
+}
+
+/// What to type instead, from what a registry lists. It never fails and never echoes a registry's text:
+/// tags are parsed before they are repeated.
+pub trait Suggest: Send + Sync {
+    /// The version that the forbidden tag names now, or nothing when it can not be told in time.
+    fn version_of(
+        &self,
+        image: &ImageRef,
+        asker: &Asker,
+        effort: Effort,
+    ) -> impl Future<Output = Option<Version>> + Send;
+
+    /// Tags of the repository that look like the missing one, best first, three at most.
+    fn similar_tags(
+        &self,
+        image: &ImageRef,
+        asker: &Asker,
+        effort: Effort,
+    ) -> impl Future<Output = Vec<String>> + Send;
+}
+
+/// How much may be spent on a suggestion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effort {
+    /// Only what is cached.
+    Cached,
+    /// One page of tags and 8 HEADs, until then.
+    Until(Instant),
+}
+
+/// A tag that says more than the one it was asked for, naming the same digest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Version {
+    /// `1.29.3`
+    pub tag: String,
+    /// The digest that both tags name.
+    pub digest: Digest,
+}
