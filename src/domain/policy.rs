@@ -6,10 +6,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use globset::GlobSet;
+use globset::{GlobBuilder, GlobSet};
 use jiff::Timestamp;
 
-use crate::domain::slot::SlotRole;
+use crate::domain::slot::{Kind, SlotRole};
 
 /// Labels of an object.
 pub type Labels = BTreeMap<String, String>;
@@ -106,8 +106,8 @@ pub struct Scope {
     pub namespaces: Selector,
     /// On the labels of the pod template, or of the bare pod.
     pub objects: Selector,
-    /// Group and kind of the top-level validated owner; none given matches every kind.
-    pub kinds: Vec<(String, String)>,
+    /// The top-level validated owner; empty matches every kind.
+    pub kinds: BTreeSet<Kind>,
     /// On the normalised name; none matches every image, and an unparseable reference matches always.
     pub images: Option<Globs>,
     /// Empty matches every slot.
@@ -156,13 +156,59 @@ impl Selector {
     }
 }
 
-/// A list of globs, compiled, with the text they came from.
-#[derive(Debug, Clone)]
+/// A list of globs, compiled, with the text they came from: `*` stays in a segment, `**` crosses.
+#[derive(Debug, Clone, Default)]
 pub struct Globs {
+    written: Vec<String>,
+    set: GlobSet,
+}
+
+/// A glob that does not compile.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("\"{glob}\" is not a glob: {problem}")]
+pub struct GlobError {
+    /// Position in the list.
+    pub index: usize,
     /// As written.
-    pub written: Vec<String>,
-    /// Matches when one of them does.
-    pub set: GlobSet,
+    pub glob: String,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+impl Globs {
+    /// Compiles a list.
+    ///
+    /// # Errors
+    /// The first glob that does not compile.
+    pub fn new(written: Vec<String>) -> Result<Self, GlobError> {
+        let mut set = GlobSet::builder();
+        for (index, glob) in written.iter().enumerate() {
+            let compiled = GlobBuilder::new(glob)
+                .literal_separator(true)
+                .backslash_escape(false)
+                .build()
+                .map_err(|e| GlobError { index, glob: glob.clone(), problem: e.kind().to_string() })?;
+            set.add(compiled);
+        }
+        let set = set.build().map_err(|e| {
+            let glob = e.glob().map(ToOwned::to_owned).unwrap_or_default();
+            let index = written.iter().position(|other| *other == glob).unwrap_or_default();
+            GlobError { index, glob, problem: e.kind().to_string() }
+        })?;
+        Ok(Self { written, set })
+    }
+
+    /// Whether one of them matches. An empty list matches nothing.
+    #[must_use]
+    pub fn is_match(&self, text: &str) -> bool {
+        self.set.is_match(text)
+    }
+
+    /// As written.
+    #[must_use]
+    pub fn written(&self) -> &[String] {
+        &self.written
+    }
 }
 
 /// What a policy demands of a reference.
@@ -257,5 +303,72 @@ impl PolicySet {
     /// The policies that a namespace is under, cluster policies first; their scopes are not looked at yet.
     pub fn of_namespace(&self, namespace: &str) -> impl Iterator<Item = &Arc<Policy>> {
         self.cluster.iter().chain(self.namespaced.get(namespace).into_iter().flatten())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+    use super::*;
+
+    fn globs(written: &[&str]) -> Result<Globs, GlobError> {
+        Globs::new(written.iter().map(|&glob| glob.to_owned()).collect())
+    }
+
+    #[test]
+    fn one_star_stays_in_a_segment_and_two_cross() {
+        let one = globs(&["docker.io/library/*"]).unwrap();
+        assert!(one.is_match("docker.io/library/nginx"));
+        assert!(!one.is_match("docker.io/library/nginx/extra"));
+        let two = globs(&["ghcr.io/**"]).unwrap();
+        assert!(two.is_match("ghcr.io/acme/api/worker"));
+        assert!(!two.is_match("ghcr.io.evil.example/acme"));
+        assert!(globs(&["**"]).unwrap().is_match("docker.io/library/nginx"));
+        let host = globs(&["*.example.com/**"]).unwrap();
+        assert!(host.is_match("eu.example.com/a/b"));
+        assert!(!host.is_match("evil.org/x.example.com/b"));
+    }
+
+    #[test]
+    fn globs_match_tags_whole() {
+        let tags = globs(&["latest", "dev-*", "*-rc?", "nightly[0-9]", "*.0"]).unwrap();
+        for forbidden in ["latest", "dev-", "dev-1.2", "1.0-rc1", "nightly7", "1.2.0", "..0"] {
+            assert!(tags.is_match(forbidden), "{forbidden}");
+        }
+        for allowed in ["latest-1", "xlatest", "mydev-1", "1.0-rc", "nightly", "1.2.00", "LATEST"] {
+            assert!(!tags.is_match(allowed), "{allowed}");
+        }
+    }
+
+    #[test]
+    fn an_empty_list_matches_nothing() {
+        assert!(!Globs::default().is_match("latest"));
+        assert!(!globs(&[]).unwrap().is_match(""));
+    }
+
+    #[test]
+    fn a_broken_glob_is_named_with_its_position() {
+        let error = globs(&["fine", "[a"]).unwrap_err();
+        assert_eq!((error.index, error.glob.as_str()), (1, "[a"));
+        assert!(!error.problem.is_empty());
+    }
+
+    #[test]
+    fn selectors_demand_every_requirement() {
+        let labels = Labels::from([("env".to_owned(), "prod".to_owned())]);
+        let requirement = |key: &str, operator| LabelRequirement { key: key.to_owned(), operator };
+        let values = || BTreeSet::from(["prod".to_owned(), "stage".to_owned()]);
+        let selects = |requirements| Selector(requirements).selects(&labels);
+        assert!(selects(vec![]));
+        assert!(selects(vec![requirement("env", LabelOperator::In(values()))]));
+        assert!(!selects(vec![requirement("env", LabelOperator::NotIn(values()))]));
+        assert!(selects(vec![requirement("team", LabelOperator::NotIn(values()))]));
+        assert!(!selects(vec![requirement("team", LabelOperator::In(values()))]));
+        assert!(!selects(vec![
+            requirement("env", LabelOperator::Exists),
+            requirement("env", LabelOperator::DoesNotExist)
+        ]));
+        assert!(selects(vec![requirement("team", LabelOperator::DoesNotExist)]));
     }
 }
