@@ -12,6 +12,7 @@ use crate::domain::fact::Fact;
 use crate::domain::image::ImageRef;
 
 pub mod credential;
+pub mod endpoint;
 
 /// From a tag to what its registry says of it.
 pub trait Resolve: Send + Sync {
