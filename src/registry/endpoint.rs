@@ -50,7 +50,7 @@ pub enum ResolveFrom {
 pub struct Endpoint {
     root: Url,
     /// Certificates that count beside those of the system.
-    pub authorities: Option<CaBundle>,
+    pub ca: Option<CaBundle>,
     /// Its host may be, and resolve to, a private or loopback address. Other hosts that it names
     /// (realm, redirect) need an entry of their own.
     pub allow_private: bool,
@@ -166,7 +166,7 @@ impl Endpoint {
         root.set_path(if path.is_empty() { "/v2" } else { &path });
         Ok(Self {
             root,
-            authorities: None,
+            ca: None,
             allow_private: false,
             namespace: None,
             rewrites: Vec::new(),
