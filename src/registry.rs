@@ -11,6 +11,8 @@ use crate::domain::digest::Digest;
 use crate::domain::fact::Fact;
 use crate::domain::image::ImageRef;
 
+use self::credential::Candidate;
+
 pub mod credential;
 pub mod endpoint;
 
@@ -22,6 +24,18 @@ pub trait Resolve: Send + Sync {
         &self,
         image: &ImageRef,
         asker: &Asker,
+        deadline: Instant,
+    ) -> impl Future<Output = Fact> + Send;
+}
+
+/// The same question with the credentials already found: what the client answers and what limits decorate.
+/// The cache is the one that finds them, so that an answer is kept under exactly the credentials that got it.
+pub trait Lookup: Send + Sync {
+    /// What the registry tells the holder of these credentials (never empty; tried in order) before the deadline.
+    fn look_up(
+        &self,
+        image: &ImageRef,
+        candidates: &[Candidate],
         deadline: Instant,
     ) -> impl Future<Output = Fact> + Send;
 }
