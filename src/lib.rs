@@ -9,3 +9,8 @@ pub mod domain;
 pub mod registry;
 
 pub mod pipeline;
+
+pub mod settings;
+pub mod telemetry;
+
+pub mod cli;

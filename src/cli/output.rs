@@ -1,0 +1,9 @@
+//! Words on the standard streams, and the only place that writes to them. It formats no verdicts.
+
+use std::io::{self, Write};
+
+/// Says on standard error why a command ended early, causes included.
+pub(crate) fn error(cause: &anyhow::Error) {
+    // Nobody is left to tell when standard error is closed.
+    let _ = writeln!(io::stderr().lock(), "error: {cause:#}");
+}

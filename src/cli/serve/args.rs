@@ -1,0 +1,161 @@
+//! What `tagpin serve` can be told, as typed; [`Args::settings`] turns it into what is meant.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::ValueEnum;
+
+use crate::settings::{Baseline, NEVER_INTERCEPTED, PullSecrets, Settings, SettingsError};
+use crate::telemetry::logging::Format;
+
+/// Run the operator: answer the API server, watch the policies, write as the leader
+///
+/// It runs in a pod of the Helm chart, which sets all of this from its values.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The namespace of its Lease, Secret and Service
+    #[arg(long, env = "POD_NAMESPACE", value_name = "NAME")]
+    namespace: String,
+
+    /// The name of this replica, as holder of the Lease
+    #[arg(long, env = "POD_NAME", value_name = "NAME")]
+    pod: String,
+
+    /// The port that the API server reaches, over TLS
+    #[arg(long, default_value_t = 10250, value_name = "PORT")]
+    webhook_port: u16,
+
+    /// The port of /healthz, /readyz, /metrics and /policies
+    #[arg(long, default_value_t = 8080, value_name = "PORT")]
+    admin_port: u16,
+
+    /// Namespaces that are never intercepted, besides kube-system, kube-public, kube-node-lease and its own
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    excluded_namespaces: Vec<String>,
+
+    /// User names of the cluster's built-in controllers, whose objects are not refused
+    #[arg(long, value_delimiter = ',', value_name = "NAMES", default_value = DEFAULT_CONTROLLERS)]
+    controller_identities: Vec<String>,
+
+    /// Whose pull secrets it may read
+    #[arg(long, value_enum, default_value_t = PullSecretsMode::Off, value_name = "MODE")]
+    pull_secrets: PullSecretsMode,
+
+    /// The namespaces of `--pull-secrets namespaces`
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    pull_secret_namespaces: Vec<String>,
+
+    /// File with the `registries:` configuration
+    #[arg(long, value_name = "FILE")]
+    registries: Option<PathBuf>,
+
+    /// File with the baseline's `enabled`, `mode`, `pin` and `namespaceSelector`
+    #[arg(long, value_name = "FILE")]
+    baseline: PathBuf,
+
+    /// How long requests are still answered after a SIGTERM, in seconds
+    #[arg(long, default_value_t = 10, value_name = "SECONDS")]
+    drain_seconds: u16,
+
+    /// What is logged: error, warn, info, debug, or parts as `info,tagpin::registry=debug`
+    #[arg(long, env = "TAGPIN_LOG", default_value = "info", value_name = "FILTER")]
+    pub(crate) log: String,
+
+    /// How log lines look
+    #[arg(long, value_enum, default_value_t = LogFormat::Auto, value_name = "FORMAT")]
+    log_format: LogFormat,
+}
+
+/// The identities by which Kubernetes' own controllers make objects: each with its service account
+/// (`--use-service-account-credentials`, as k3s and kubeadm do), or all with the controller manager's.
+const DEFAULT_CONTROLLERS: &str = "\
+system:serviceaccount:kube-system:deployment-controller,\
+system:serviceaccount:kube-system:replicaset-controller,\
+system:serviceaccount:kube-system:statefulset-controller,\
+system:serviceaccount:kube-system:daemon-set-controller,\
+system:serviceaccount:kube-system:job-controller,\
+system:serviceaccount:kube-system:cronjob-controller,\
+system:serviceaccount:kube-system:replication-controller,\
+system:kube-controller-manager";
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum PullSecretsMode {
+    /// Nobody's
+    Off,
+    /// Those of `--pull-secret-namespaces`
+    Namespaces,
+    /// Those of every namespace
+    Cluster,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormat {
+    /// Text on a terminal, else JSON
+    Auto,
+    /// A line of text
+    Text,
+    /// A JSON object
+    Json,
+}
+
+impl Args {
+    /// How log lines look.
+    pub(crate) const fn log_format(&self) -> Format {
+        match self.log_format {
+            LogFormat::Auto => Format::Auto,
+            LogFormat::Text => Format::Text,
+            LogFormat::Json => Format::Json,
+        }
+    }
+
+    /// What is meant. The whole struct is taken apart, so that an argument without an effect does not compile.
+    pub(crate) fn settings(self) -> anyhow::Result<Settings> {
+        let Self {
+            namespace,
+            pod,
+            webhook_port,
+            admin_port,
+            excluded_namespaces,
+            controller_identities,
+            pull_secrets,
+            pull_secret_namespaces,
+            registries,
+            baseline,
+            drain_seconds,
+            log: _,
+            log_format: _,
+        } = self;
+        let baseline =
+            fs::read_to_string(&baseline).with_context(|| format!("read {}", baseline.display()))?;
+        let mut excluded: BTreeSet<String> = excluded_namespaces.into_iter().collect();
+        excluded.extend(NEVER_INTERCEPTED.map(str::to_owned));
+        excluded.insert(namespace.clone());
+        Ok(Settings {
+            namespace,
+            pod,
+            webhook_port,
+            admin_port,
+            excluded_namespaces: excluded,
+            controller_identities: controller_identities.into_iter().collect(),
+            pull_secrets: whose(pull_secrets, pull_secret_namespaces)?,
+            registries,
+            baseline: Baseline::parse(&baseline)?,
+            drain: Duration::from_secs(drain_seconds.into()),
+        })
+    }
+}
+
+fn whose(mode: PullSecretsMode, namespaces: Vec<String>) -> Result<PullSecrets, SettingsError> {
+    let unfit = |mode, problem| Err(SettingsError::PullSecrets { mode, problem });
+    match (mode, namespaces.is_empty()) {
+        (PullSecretsMode::Off, true) => Ok(PullSecrets::Off),
+        (PullSecretsMode::Cluster, true) => Ok(PullSecrets::Cluster),
+        (PullSecretsMode::Namespaces, false) => Ok(PullSecrets::Namespaces(namespaces.into_iter().collect())),
+        (PullSecretsMode::Off, false) => unfit("off", "--pull-secret-namespaces names some"),
+        (PullSecretsMode::Cluster, false) => unfit("cluster", "--pull-secret-namespaces names some"),
+        (PullSecretsMode::Namespaces, true) => unfit("namespaces", "--pull-secret-namespaces names none"),
+    }
+}

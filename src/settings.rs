@@ -1,0 +1,101 @@
+//! What the operator is told, once it is meant and no longer typed: valid, complete, never read again.
+//! It does not read the environment or the command line (`cli` does) and opens no file.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use serde::Deserialize;
+
+/// Namespaces whose requests never reach the webhooks, whatever is configured: a cluster must be able to start,
+/// and tagpin itself too.
+pub const NEVER_INTERCEPTED: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
+
+/// Everything that `tagpin serve` is told.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Where tagpin runs: its Lease, its Secret and its Service are here.
+    pub namespace: String,
+    /// This replica's name, as holder of the Lease.
+    pub pod: String,
+    /// The port that the API server reaches.
+    pub webhook_port: u16,
+    /// The port of health, metrics and policies in force.
+    pub admin_port: u16,
+    /// Namespaces that are not intercepted, [`NEVER_INTERCEPTED`] and our own included.
+    pub excluded_namespaces: BTreeSet<String>,
+    /// User names of the built-in controllers, whose objects are children.
+    pub controller_identities: BTreeSet<String>,
+    /// Whose pull secrets may be read.
+    pub pull_secrets: PullSecrets,
+    /// The file of the `registries:` configuration; none configures nothing.
+    pub registries: Option<PathBuf>,
+    /// The policy that the leader keeps in place.
+    pub baseline: Baseline,
+    /// How long requests are still answered after a SIGTERM.
+    pub drain: Duration,
+}
+
+/// Whose pull secrets the replica has the right to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PullSecrets {
+    /// Nobody's: registries are asked anonymously or with the configuration's credentials.
+    Off,
+    /// Those of these namespaces.
+    Namespaces(BTreeSet<String>),
+    /// Those of every namespace.
+    Cluster,
+}
+
+/// The chart's own policy `clusterimagepolicy/baseline`, as far as values shape it.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Baseline {
+    /// Whether it is kept; otherwise ours is deleted.
+    pub enabled: bool,
+    /// What its violated rules do.
+    pub mode: BaselineMode,
+    /// Whether it pins pods.
+    pub pin: bool,
+    /// Which namespaces it is about; empty is all.
+    #[serde(default)]
+    pub namespace_selector: LabelSelector,
+}
+
+/// The mode of the baseline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum BaselineMode {
+    /// Refuse.
+    Enforce,
+    /// Warn.
+    Warn,
+    /// Count and report.
+    Audit,
+}
+
+/// Why what was typed can not be meant.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The baseline's text is none.
+    #[error("read the baseline's settings: {0}")]
+    Baseline(String),
+    /// Namespaces were named for a mode that takes none, or none for the mode that needs some.
+    #[error("pull secrets are {mode}, but {problem}")]
+    PullSecrets {
+        /// The mode, as typed.
+        mode: &'static str,
+        /// What does not fit.
+        problem: &'static str,
+    },
+}
+
+impl Baseline {
+    /// Reads the settings as the chart writes them.
+    ///
+    /// # Errors
+    /// The text is not YAML, or a key is missing, unknown or of the wrong kind.
+    pub fn parse(text: &str) -> Result<Self, SettingsError> {
+        serde_saphyr::from_str(text).map_err(|cause| SettingsError::Baseline(cause.to_string()))
+    }
+}

@@ -1,0 +1,17 @@
+//! What the process tells about itself: logs, metrics, readiness, and the port where they are read.
+//! It decides nothing and knows no policy; components register their metrics here, one struct each.
+
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+
+pub mod admin;
+pub mod logging;
+pub mod readiness;
+
+/// A registry of metrics named `tagpin_…`, with `tagpin_build_info` in it.
+#[must_use]
+pub fn metrics() -> Registry {
+    let mut registry = Registry::with_prefix("tagpin");
+    registry.register("build", "The version that runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+    registry
+}

@@ -1,0 +1,123 @@
+//! Whether this replica can answer, and what it still waits for. It checks nothing itself: parts open their gates.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The readiness of the process. It latches: once every gate has been open, only a drain ends it.
+#[derive(Debug, Clone, Default)]
+pub struct Readiness(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    phase: Phase,
+    /// The gates that are still shut, in the order they were made.
+    shut: Vec<&'static str>,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+enum Phase {
+    #[default]
+    Starting,
+    Ready,
+    Draining,
+}
+
+/// One thing that the replica waits for before it is ready.
+#[derive(Debug, Clone)]
+#[must_use = "a gate that nobody opens keeps the replica unready"]
+pub struct Gate {
+    name: &'static str,
+    readiness: Readiness,
+}
+
+/// Why the replica is not ready.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotReady {
+    /// These gates are shut.
+    WaitingFor(Vec<&'static str>),
+    /// The process is about to end.
+    Draining,
+}
+
+impl fmt::Display for NotReady {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::WaitingFor(gates) => write!(f, "waiting for {}", gates.join(", ")),
+            Self::Draining => f.write_str("draining"),
+        }
+    }
+}
+
+impl Readiness {
+    /// Adds something to wait for. All gates are made before the first one can open.
+    pub fn gate(&self, name: &'static str) -> Gate {
+        self.with(|state| state.shut.push(name));
+        Gate { name, readiness: self.clone() }
+    }
+
+    /// Whether the replica can answer.
+    ///
+    /// # Errors
+    /// What it waits for, or that it drains.
+    pub fn check(&self) -> Result<(), NotReady> {
+        self.with(|state| match state.phase {
+            Phase::Ready => Ok(()),
+            Phase::Starting => Err(NotReady::WaitingFor(state.shut.clone())),
+            Phase::Draining => Err(NotReady::Draining),
+        })
+    }
+
+    /// Unready from now on, for good.
+    pub fn drain(&self) {
+        self.with(|state| state.phase = Phase::Draining);
+    }
+
+    fn with<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
+        // The state is valid after every statement: a panic elsewhere can not spoil it.
+        look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Gate {
+    /// What it waited for is there.
+    pub fn open(&self) {
+        self.readiness.with(|state| {
+            state.shut.retain(|name| *name != self.name);
+            if matches!(state.phase, Phase::Starting) && state.shut.is_empty() {
+                state.phase = Phase::Ready;
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shut_gates_are_named() {
+        let readiness = Readiness::default();
+        let stores = readiness.gate("stores");
+        let _certificate = readiness.gate("certificate");
+        stores.open();
+        assert_eq!(readiness.check(), Err(NotReady::WaitingFor(vec!["certificate"])));
+    }
+
+    #[test]
+    fn once_ready_only_a_drain_unsets_it() {
+        let readiness = Readiness::default();
+        let gate = readiness.gate("stores");
+        gate.open();
+        gate.open();
+        assert_eq!(readiness.check(), Ok(()));
+        readiness.drain();
+        assert_eq!(readiness.check(), Err(NotReady::Draining));
+        gate.open();
+        assert_eq!(readiness.check(), Err(NotReady::Draining));
+    }
+
+    #[test]
+    fn nothing_is_ready_before_it_waited_for_something() {
+        assert_eq!(Readiness::default().check(), Err(NotReady::WaitingFor(vec![])));
+    }
+}

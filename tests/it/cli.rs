@@ -1,0 +1,31 @@
+//! The binary as a process: what it prints, how it ends.
+
+use std::process::{Command, Output};
+
+fn tagpin(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tagpin")).args(args).env_clear().output().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[test]
+fn help_teaches_the_exit_codes() {
+    let output = tagpin(&["--help"]);
+    assert!(output.status.success());
+    let help = String::from_utf8(output.stdout).unwrap();
+    assert!(help.contains("3  could not find out"), "{help}");
+}
+
+#[test]
+fn an_unknown_word_is_wrong_use() {
+    assert_eq!(tagpin(&["sevre"]).status.code(), Some(2));
+}
+
+#[test]
+fn a_file_that_can_not_be_read_is_wrong_use_and_named() {
+    let output = tagpin(&["serve", "--namespace=x", "--pod=y", "--baseline=/does/not/exist"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("read /does/not/exist"), "{}", stderr(&output));
+}

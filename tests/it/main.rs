@@ -1,0 +1,11 @@
+//! Everything that can be tested offline, in one binary: a module for each area.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests fail by panicking"
+)]
+
+mod admin;
+mod cli;
