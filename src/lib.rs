@@ -6,6 +6,7 @@
 //! `ARCHITECTURE.md` has the map and the layer table, and `tests/it/tidy.rs` holds both.
 
 pub mod domain;
+pub mod k8s;
 pub mod registry;
 
 pub mod pipeline;

@@ -1,0 +1,12 @@
+//! Kubernetes vocabulary without a client: the policy kinds, conditions, match conditions and rules of webhooks.
+//!
+//! What is written here is what people type and read (`kubectl explain`); what it means is `domain::policy`.
+
+pub mod crds;
+pub mod image_policy;
+
+pub mod conditions;
+pub mod duration;
+pub mod label_selector;
+
+mod schema;
