@@ -1,1 +1,42 @@
-fn main() {}
+//! `cargo xtask`: what a Makefile should not do. The rig (a real Kubernetes for
+//! every demo and cluster test) and the image of tagpin.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks to people")]
+
+mod command;
+mod oci;
+mod packages;
+mod rig;
+mod workspace;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Tasks of this repository that are more than a line of a Makefile.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version, max_term_width = 100)]
+struct Xtask {
+    #[command(subcommand)]
+    job: Job,
+}
+
+#[derive(Subcommand)]
+enum Job {
+    /// A real Kubernetes on this machine, in namespaces of its own
+    Rig(rig::Rig),
+    /// PID 1 of one machine of a rig (started by `rig up`)
+    #[command(hide = true)]
+    Supervise { state: PathBuf, machine: u8 },
+}
+
+fn main() -> ExitCode {
+    let done = match Xtask::parse().job {
+        Job::Rig(rig) => rig.run(),
+        Job::Supervise { state, machine } => rig::supervise(&state, machine).map(|()| ExitCode::SUCCESS),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,42 @@
+//! Running other programs: a failure names the command and carries what it said.
+
+use std::ffi::OsStr;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+/// Runs `program` to its end and returns what it printed.
+pub(crate) fn output<A: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item = A>) -> Result<String> {
+    output_of(Command::new(program).args(args))
+}
+
+/// Runs `program` to its end.
+pub(crate) fn run<A: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item = A>) -> Result<()> {
+    output(program, args).map(drop)
+}
+
+/// Runs a prepared command to its end and returns what it printed.
+pub(crate) fn output_of(command: &mut Command) -> Result<String> {
+    let shown = shown(command);
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("`{shown}` could not be started; is it installed?"))?;
+    if !output.status.success() {
+        bail!("`{shown}` failed ({}): {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Becomes the command: exit code, terminal and signals are its own.
+pub(crate) fn become_it(mut command: Command) -> anyhow::Error {
+    let shown = shown(&command);
+    anyhow::Error::new(command.exec()).context(format!("`{shown}` could not be started"))
+}
+
+fn shown(command: &Command) -> String {
+    let mut words = vec![command.get_program().to_string_lossy().into_owned()];
+    words.extend(command.get_args().map(|arg| arg.to_string_lossy().into_owned()));
+    words.join(" ")
+}

@@ -1,0 +1,177 @@
+//! Writes OCI image layouts: the same input gives the same digests, on any machine.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::command;
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+
+/// A folder in the layout of OCI images that holds one image or one index of images.
+pub(crate) struct Layout {
+    folder: PathBuf,
+}
+
+/// A blob in a layout, as manifests name it.
+#[derive(Clone, Debug)]
+pub(crate) struct Descriptor(Value);
+
+/// A layer: the packed files, and the digest of what they are unpacked.
+#[derive(Clone)]
+pub(crate) struct Layer {
+    packed: Vec<u8>,
+    unpacked_digest: String,
+}
+
+/// How a container of an image starts.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Start {
+    pub(crate) entrypoint: Vec<String>,
+    pub(crate) command: Vec<String>,
+    pub(crate) user: String,
+    pub(crate) stop_signal: Option<&'static str>,
+}
+
+impl Layer {
+    /// Everything in `folder`, owned by root and without a date.
+    pub(crate) fn of(folder: &Path) -> Result<Self> {
+        let tar = folder.with_extension("tar");
+        let mut pack = Command::new("tar");
+        pack.args([
+            "--create",
+            "--sort=name",
+            "--mtime=@0",
+            "--owner=0",
+            "--group=0",
+            "--numeric-owner",
+            "--format=ustar",
+        ]);
+        pack.arg("--file").arg(&tar).arg("--directory").arg(folder).arg(".");
+        command::output_of(&mut pack)?;
+        let unpacked_digest = digest(&fs::read(&tar)?);
+        let gzip = Command::new("gzip")
+            .args(["--no-name", "--stdout", "--best"])
+            .stdin(File::open(&tar)?)
+            .stderr(Stdio::inherit())
+            .output()
+            .context("gzip")?;
+        if !gzip.status.success() {
+            bail!("gzip failed ({})", gzip.status);
+        }
+        fs::remove_file(&tar)?;
+        Ok(Self { packed: gzip.stdout, unpacked_digest })
+    }
+}
+
+impl Descriptor {
+    /// `sha256:...`
+    pub(crate) fn digest(&self) -> &str {
+        self.0.get("digest").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// For a machine of this architecture.
+    pub(crate) fn on(mut self, os: &str, architecture: &str) -> Self {
+        self.set("platform", json!({ "os": os, "architecture": architecture }));
+        self
+    }
+
+    pub(crate) fn annotated(mut self, annotations: Value) -> Self {
+        self.set("annotations", annotations);
+        self
+    }
+
+    fn set(&mut self, key: &str, value: Value) {
+        if let Some(fields) = self.0.as_object_mut() {
+            fields.insert(key.to_owned(), value);
+        }
+    }
+}
+
+impl Layout {
+    /// An empty layout; what was at `folder` is gone.
+    pub(crate) fn create(folder: &Path) -> Result<Self> {
+        if folder.exists() {
+            fs::remove_dir_all(folder)?;
+        }
+        fs::create_dir_all(folder.join("blobs/sha256"))?;
+        fs::write(folder.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        Ok(Self { folder: folder.to_path_buf() })
+    }
+
+    /// An image of these layers.
+    pub(crate) fn image(&self, architecture: &str, start: &Start, layers: &[&Layer]) -> Result<Descriptor> {
+        let mut run = json!({
+            "User": start.user,
+            "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
+            "Entrypoint": start.entrypoint,
+            "Cmd": start.command,
+        });
+        if let (Some(signal), Some(fields)) = (start.stop_signal, run.as_object_mut()) {
+            fields.insert("StopSignal".to_owned(), json!(signal));
+        }
+        let unpacked: Vec<&str> = layers.iter().map(|layer| layer.unpacked_digest.as_str()).collect();
+        let config = json!({
+            "architecture": architecture,
+            "os": "linux",
+            "config": run,
+            "rootfs": { "type": "layers", "diff_ids": unpacked },
+        });
+        let layers = layers.iter().map(|layer| self.blob(LAYER, &layer.packed));
+        let layers = layers.collect::<Result<Vec<_>>>()?;
+        let config = self.blob(CONFIG, &serde_json::to_vec(&config)?)?;
+        self.manifest(&config, &layers)
+    }
+
+    /// A manifest of blobs that are in the layout.
+    pub(crate) fn manifest(&self, config: &Descriptor, layers: &[Descriptor]) -> Result<Descriptor> {
+        let layers: Vec<&Value> = layers.iter().map(|layer| &layer.0).collect();
+        let manifest =
+            json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config.0, "layers": layers });
+        self.blob(MANIFEST, &serde_json::to_vec(&manifest)?)
+    }
+
+    /// An index of manifests that are in the layout.
+    pub(crate) fn index(&self, manifests: &[Descriptor]) -> Result<Descriptor> {
+        let manifests: Vec<&Value> = manifests.iter().map(|manifest| &manifest.0).collect();
+        let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests });
+        self.blob(INDEX, &serde_json::to_vec(&index)?)
+    }
+
+    pub(crate) fn blob(&self, media_type: &str, content: &[u8]) -> Result<Descriptor> {
+        let digest = digest(content);
+        let file = self.folder.join("blobs").join(digest.replace(':', "/"));
+        fs::write(&file, content).with_context(|| format!("{}", file.display()))?;
+        Ok(Descriptor(json!({ "mediaType": media_type, "digest": digest, "size": content.len() })))
+    }
+
+    /// Names `top` as what the layout is for; returns its digest.
+    pub(crate) fn finish(self, top: Descriptor) -> Result<String> {
+        let digest = top.digest().to_owned();
+        let top = top.annotated(json!({ "org.opencontainers.image.ref.name": "image" }));
+        let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [top.0] });
+        fs::write(self.folder.join("index.json"), serde_json::to_vec(&index)?)?;
+        Ok(digest)
+    }
+}
+
+/// The architecture of this machine, as images call it.
+pub(crate) fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+fn digest(content: &[u8]) -> String {
+    let hash: String = Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256:{hash}")
+}

@@ -1,0 +1,303 @@
+//! The rig: a real Kubernetes on this machine, in namespaces of its own. Here: its commands.
+
+mod certificates;
+mod cgroups;
+mod components;
+mod config;
+mod control;
+mod images;
+mod machine;
+mod node;
+mod parts;
+mod probe;
+mod process;
+mod registries;
+mod state;
+mod supervisor;
+mod tags;
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Subcommand};
+
+use self::control::{Request, Response, Seen};
+use self::registries::Registry;
+use self::state::{Shape, State};
+use self::tags::Tag;
+use crate::{command, packages, workspace};
+
+/// How long a rig may take to run pods, everything built.
+const UP: Duration = Duration::from_secs(120);
+
+/// A real Kubernetes on this machine, in namespaces of its own
+#[derive(Args)]
+pub(crate) struct Rig {
+    /// Which rig; several run side by side
+    #[arg(long, global = true, default_value = "default", env = "TAGPIN_RIG")]
+    name: String,
+    /// The folder that holds a folder for each rig [default: .rig in the repository]
+    #[arg(long, global = true, value_name = "DIR", env = "TAGPIN_RIG_HOME")]
+    home: Option<PathBuf>,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Start it, or do nothing when it runs; a stopped one comes back with its data, like a machine that was rebooted
+    Up {
+        /// Nodes, the one with the control plane included [default: as last time, else 1]
+        #[arg(long, value_parser = clap::value_parser!(u8).range(1..=2))]
+        nodes: Option<u8>,
+    },
+    /// Pull the plug: nothing of it runs afterwards
+    Down {
+        /// Remove its data too: the next start is the first one
+        #[arg(long)]
+        purge: bool,
+    },
+    /// What runs, and what is missing for pods to run
+    Status {
+        /// For people or for programs
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
+    /// Run a command inside, with kubectl, helm and a kubeconfig at hand; without a command, a shell
+    Exec {
+        /// The command and its arguments
+        #[arg(last = true)]
+        command: Vec<String>,
+    },
+    /// Stop one component: kube-apiserver, kubelet, registry-mirror, ... (`rig status` lists them)
+    Stop { component: String },
+    /// Start a component that was stopped, and wait until it serves
+    Start { component: String },
+    /// Push the test images again, so that every tag leads where it led at first
+    Push,
+    /// Make a tag lead to a new image, which serves CONTENT on port 8080; prints its digest
+    PushTag {
+        /// docker.io/REPOSITORY:TAG or private.registry.test/REPOSITORY:TAG
+        tag: Tag,
+        #[arg(long)]
+        content: String,
+    },
+    /// Delete a tag; its manifest stays and can be pulled by digest
+    DeleteTag { tag: Tag },
+    /// Print the digest that a tag leads to
+    Digest { tag: Tag },
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+/// Becomes PID 1 of a machine: the entry point of the process that `up` starts.
+pub(crate) fn supervise(root: &Path, machine: u8) -> Result<()> {
+    supervisor::run(State::at(root), machine)
+}
+
+impl Rig {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        let home = self.home.unwrap_or_else(|| workspace::root().join(".rig"));
+        let state = State::named(&home, &self.name)?;
+        match self.action {
+            Action::Up { nodes } => up(&state, nodes)?,
+            Action::Down { purge } => down(&state, purge)?,
+            Action::Status { output } => status(&state, output)?,
+            Action::Exec { command } => return Err(exec(&state, &command)?),
+            Action::Stop { component } => drop(ask(&state, &Request::Stop(component))?),
+            Action::Start { component } => drop(ask(&state, &Request::Start(component))?),
+            Action::Push => println!("{} tags pushed", tags::push_images(&state, true)?),
+            Action::PushTag { tag, content } => {
+                let (layout, digest) = images::Workshop::open(&state)?.web(&content)?;
+                tag.push(&state, &layout)?;
+                println!("{digest}");
+            }
+            Action::DeleteTag { tag } => tag.delete(&state)?,
+            Action::Digest { tag } => println!("{}", tag.digest(&state).context("no such tag")?),
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn up(state: &State, nodes: Option<u8>) -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        bail!("a rig needs root: it makes namespaces, mounts and containers");
+    }
+    let _lock = state.lock()?;
+    let started = Instant::now();
+    let was = state.exists().then(|| state.shape()).transpose()?.map(|shape| shape.nodes);
+    let nodes = nodes.or(was).unwrap_or(1);
+    let running = process::find(state)?.is_some();
+    if running && was != Some(nodes) {
+        bail!("it runs with another number of nodes: `cargo xtask rig down` first");
+    }
+    if !running {
+        packages::ensure()?;
+        parts::ensure(state)?;
+        process::end(state)?;
+        state.write_shape(&Shape { nodes })?;
+        certificates::ensure(state, nodes)?;
+        config::write_all(state, nodes)?;
+        process::start(state)?;
+    }
+    if let Err(error) = stocked(state).and_then(|()| ready(state)) {
+        process::end(state)?;
+        return Err(error);
+    }
+    if running {
+        println!("the rig was up already");
+    } else {
+        println!("the rig is up after {:.1} s", started.elapsed().as_secs_f32());
+    }
+    println!("  look around  cargo xtask rig exec -- kubectl get pods -A");
+    println!("  stop         cargo xtask rig down");
+    println!("  its files    {}", state.root().display());
+    Ok(())
+}
+
+/// Fills the registries, once they serve, with what is missing in them.
+fn stocked(state: &State) -> Result<()> {
+    await_supervisor(state)?;
+    for registry in Registry::ALL {
+        ask(state, &Request::Wait(registry.component().to_owned()))?;
+    }
+    match tags::push_images(state, false)? {
+        0 => {}
+        pushed => println!("{pushed} test images pushed"),
+    }
+    Ok(())
+}
+
+/// Waits until commands are answered.
+fn await_supervisor(state: &State) -> Result<()> {
+    let mut seen = false;
+    let answers = || {
+        let running = process::find(state).is_ok_and(|found| found.is_some());
+        let ended = seen && !running;
+        seen |= running;
+        ended || running && ask(state, &Request::Status).is_ok()
+    };
+    if probe::until(UP, answers) && process::find(state)?.is_some() {
+        return Ok(());
+    }
+    bail!("the supervisor does not run; {} says why", state.log("supervisor").display())
+}
+
+/// Waits until pods can run, and tells what it waits for.
+fn ready(state: &State) -> Result<()> {
+    let end = Instant::now() + UP;
+    let mut told = String::new();
+    loop {
+        let Response::Missing(missing) = ask(state, &Request::Missing)? else {
+            bail!("an answer to another question")
+        };
+        let Some(missing) = missing else { return Ok(()) };
+        let subject = missing.split(':').next().unwrap_or_default().to_owned();
+        if subject != told {
+            println!("waiting for {subject}");
+            told = subject;
+        }
+        if Instant::now() > end {
+            bail!(
+                "not ready after {} s: {missing}; logs are in {}",
+                UP.as_secs(),
+                state.root().join("logs").display()
+            );
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn down(state: &State, purge: bool) -> Result<()> {
+    if !state.root().exists() {
+        println!("there is no such rig");
+        return Ok(());
+    }
+    let _lock = state.lock()?;
+    let ran = process::end(state)?;
+    println!("{}", if ran { "the rig is down" } else { "the rig was not running" });
+    if purge {
+        fs::remove_dir_all(state.root()).with_context(|| format!("{}", state.root().display()))?;
+        println!("its data is removed");
+    }
+    Ok(())
+}
+
+fn status(state: &State, output: Output) -> Result<()> {
+    let Some(_) = process::find(state)? else {
+        match output {
+            Output::Text => println!("down"),
+            Output::Json => println!("{}", serde_json::json!({ "up": false })),
+        }
+        return Ok(());
+    };
+    let Response::Status(components) = ask(state, &Request::Status)? else {
+        bail!("an answer to another question")
+    };
+    let Response::Missing(missing) = ask(state, &Request::Missing)? else {
+        bail!("an answer to another question")
+    };
+    match output {
+        Output::Text => {
+            println!(
+                "{}",
+                missing.as_ref().map_or("ready".to_owned(), |missing| format!("not ready: {missing}"))
+            );
+            for Seen { name, state, restarts } in components {
+                println!("  {name:<24} {state:?}, restarted {restarts} times");
+            }
+        }
+        Output::Json => {
+            let all = serde_json::json!({
+                "up": true,
+                "ready": missing.is_none(),
+                "missing": missing,
+                "components": components,
+                "folder": state.root(),
+                "kubeconfig": state.kubeconfig(),
+            });
+            println!("{all:#}");
+        }
+    }
+    Ok(())
+}
+
+/// Becomes the command inside the rig; returns only the reason why not.
+fn exec(state: &State, words: &[String]) -> Result<anyhow::Error> {
+    Ok(command::become_it(inside(state, words)?))
+}
+
+/// A command inside the rig: all its namespaces, this directory, and the tools of the cluster.
+fn inside(state: &State, words: &[String]) -> Result<Command> {
+    let pid = pid(state)?;
+    let shell = [env::var("SHELL").unwrap_or_else(|_| "/bin/sh".to_owned())];
+    let mut path = state.bin().into_os_string();
+    path.push(":");
+    path.push(env::var_os("PATH").unwrap_or_default());
+    let mut inside = Command::new("nsenter");
+    inside.args(["--target", &pid.to_string(), "--mount", "--net", "--pid", "--ipc", "--uts", "--", "env"]);
+    inside.arg(format!("--chdir={}", env::current_dir()?.display()));
+    inside.args(if words.is_empty() { &shell } else { words });
+    inside.env("PATH", path).env("KUBECONFIG", state.kubeconfig()).env("TAGPIN_RIG_STATE", state.root());
+    // What leads out of this machine leads nowhere from inside.
+    for proxy in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
+        inside.env_remove(proxy).env_remove(proxy.to_lowercase());
+    }
+    Ok(inside)
+}
+
+fn ask(state: &State, request: &Request) -> Result<Response> {
+    control::ask(pid(state)?, request)
+}
+
+fn pid(state: &State) -> Result<i32> {
+    process::find(state)?.context("this rig is down: `cargo xtask rig up` starts it")
+}

@@ -1,0 +1,102 @@
+//! How commands talk to the supervisor of a running rig: one line of JSON each way, over a
+//! socket that lives in the rig's own /run and so can not outlive it.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+
+use super::supervisor::Supervisor;
+
+/// Where a supervisor listens, seen from inside its machine.
+pub(crate) const SOCKET: &str = "/run/supervisor.sock";
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Request {
+    /// Every component
+    Status,
+    /// What is missing for pods to run
+    Missing,
+    /// Returns once the component is seen to serve
+    Wait(String),
+    Stop(String),
+    Start(String),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Response {
+    Status(Vec<Seen>),
+    Missing(Option<String>),
+    Done,
+    Failed(String),
+}
+
+/// One component as the supervisor sees it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Seen {
+    pub(crate) name: String,
+    pub(crate) state: Life,
+    /// How often it ended by itself and was started again.
+    pub(crate) restarts: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Life {
+    /// For what it needs, or for its next start after an end
+    Waiting,
+    Running,
+    /// By `rig stop`
+    Stopped,
+}
+
+/// Asks the supervisor that is process `pid` here.
+pub(crate) fn ask(pid: i32, request: &Request) -> Result<Response> {
+    let socket = PathBuf::from(format!("/proc/{pid}/root{SOCKET}"));
+    let mut stream = UnixStream::connect(&socket).with_context(|| format!("{}", socket.display()))?;
+    writeln!(stream, "{}", serde_json::to_string(request)?)?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).context("the supervisor did not answer")?;
+    match serde_json::from_str(&line).context("the supervisor's answer")? {
+        Response::Failed(reason) => bail!(reason),
+        response => Ok(response),
+    }
+}
+
+/// Answers for as long as the machine lives.
+pub(crate) fn serve(supervisor: &Arc<Supervisor>) -> Result<()> {
+    let listener = UnixListener::bind(Path::new(SOCKET)).with_context(|| SOCKET.to_owned())?;
+    let supervisor = Arc::clone(supervisor);
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let supervisor = Arc::clone(&supervisor);
+            if let Ok(stream) = stream {
+                thread::spawn(move || {
+                    if let Err(error) = answer(&supervisor, stream) {
+                        eprintln!("a command was not answered: {error:#}");
+                    }
+                });
+            }
+        }
+    });
+    Ok(())
+}
+
+fn answer(supervisor: &Arc<Supervisor>, mut stream: UnixStream) -> Result<()> {
+    let mut line = String::new();
+    BufReader::new(stream.try_clone()?).read_line(&mut line)?;
+    let response = match serde_json::from_str(&line)? {
+        Request::Status => Ok(Response::Status(supervisor.status())),
+        Request::Missing => Ok(Response::Missing(supervisor.missing())),
+        Request::Wait(name) => supervisor.wait(&name).map(|()| Response::Done),
+        Request::Stop(name) => supervisor.stop(&name).map(|()| Response::Done),
+        Request::Start(name) => supervisor.start(&name).map(|()| Response::Done),
+    };
+    let response = response.unwrap_or_else(|error| Response::Failed(format!("{error:#}")));
+    writeln!(stream, "{}", serde_json::to_string(&response)?)?;
+    Ok(())
+}

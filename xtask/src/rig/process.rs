@@ -1,0 +1,71 @@
+//! The running rig as the kernel knows it: there is no file that could be wrong about it.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::cgroups;
+use super::probe::until;
+use super::state::State;
+
+/// How long the kernel may take to end every process of a machine.
+const GONE: Duration = Duration::from_secs(10);
+
+/// The supervisor of this rig, if it runs: PID 1 of its namespaces.
+pub(crate) fn find(state: &State) -> Result<Option<i32>> {
+    for entry in fs::read_dir("/proc")? {
+        let process = entry?.path();
+        if let Some(pid) =
+            process.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok())
+            && is_supervisor(&process, state)
+        {
+            return Ok(Some(pid));
+        }
+    }
+    Ok(None)
+}
+
+/// Starts the supervisor in namespaces of its own, so that it outlives this process.
+pub(crate) fn start(state: &State) -> Result<()> {
+    let log = state.log("supervisor");
+    fs::create_dir_all(log.parent().unwrap_or(Path::new("/")))?;
+    let log = File::options().create(true).append(true).open(&log)?;
+    let mut command = Command::new("setsid");
+    command.arg("unshare");
+    command.args(["--mount", "--net", "--pid", "--ipc", "--uts", "--fork", "--kill-child", "--mount-proc"]);
+    command.arg(std::env::current_exe()?).arg("supervise").arg(state.root()).arg("1");
+    command.current_dir("/").stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    command.spawn().context("setsid unshare")?;
+    Ok(())
+}
+
+/// Pulls the plug: every process, mount and interface ends with PID 1.
+pub(crate) fn end(state: &State) -> Result<bool> {
+    let running = find(state)?;
+    if let Some(pid) = running.and_then(Pid::from_raw) {
+        kill_process(pid, Signal::KILL).context("ending the supervisor")?;
+        let process = format!("/proc/{}", pid.as_raw_nonzero());
+        if !until(GONE, || !is_supervisor(Path::new(&process), state)) {
+            bail!("process {} does not end", pid.as_raw_nonzero());
+        }
+    }
+    cgroups::remove(&state.cgroup())?;
+    Ok(running.is_some())
+}
+
+fn is_supervisor(process: &Path, state: &State) -> bool {
+    // `xtask supervise FOLDER 1`, first of its PID namespace.
+    let Ok(line) = fs::read(process.join("cmdline")) else { return false };
+    let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+    let Some(rest) = words.get(1..4) else { return false };
+    if rest != [b"supervise".as_slice(), state.root().as_os_str().as_encoded_bytes(), b"1"] {
+        return false;
+    }
+    let status = fs::read_to_string(process.join("status")).unwrap_or_default();
+    let mut pids = status.lines().filter_map(|line| line.strip_prefix("NSpid:"));
+    pids.next().and_then(|pids| pids.split_whitespace().last()) == Some("1")
+}

@@ -1,0 +1,224 @@
+//! PID 1 of a machine: prepares it, starts its components, starts again what ends, reaps what
+//! is orphaned. There is no orderly end: the machine ends when this process is killed.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use jiff::Timestamp;
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
+
+use super::components::{self, Component};
+use super::control::{self, Life, Seen};
+use super::machine;
+use super::node::Node;
+use super::probe::{self, until};
+use super::state::State;
+
+/// How long a component may take to end politely, and to serve.
+const POLITE: Duration = Duration::from_secs(3);
+const SERVING: Duration = Duration::from_secs(60);
+/// Between an end that nobody asked for and the next start.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// The components of this machine and what is known of them.
+pub(crate) struct Supervisor {
+    state: State,
+    node: Node,
+    nodes: u8,
+    boot: Timestamp,
+    table: Mutex<BTreeMap<String, Entry>>,
+}
+
+struct Entry {
+    component: Component,
+    wanted: bool,
+    process: Option<Pid>,
+    restarts: u32,
+}
+
+/// Turns this process, PID 1 of fresh namespaces, into a machine. Returns only to report why not.
+pub(crate) fn run(state: State, number: u8) -> Result<()> {
+    let nodes = state.shape()?.nodes;
+    let node = Node::numbered(number);
+    machine::prepare(&state, node, nodes)?;
+    let entry = |component: Component| {
+        (component.name.clone(), Entry { component, wanted: true, process: None, restarts: 0 })
+    };
+    let table: BTreeMap<String, Entry> =
+        components::of(&state, node, nodes)?.into_iter().map(entry).collect();
+    let names: Vec<String> = table.keys().cloned().collect();
+    let supervisor =
+        Arc::new(Supervisor { state, node, nodes, boot: Timestamp::now(), table: Mutex::new(table) });
+    control::serve(&supervisor)?;
+    for name in names {
+        supervisor.start_when_possible(name, Duration::ZERO);
+    }
+    supervisor.reap()
+}
+
+impl Supervisor {
+    pub(crate) fn status(&self) -> Vec<Seen> {
+        let seen = |(name, entry): (&String, &Entry)| Seen {
+            name: name.clone(),
+            state: match (entry.process, entry.wanted) {
+                (Some(_), _) => Life::Running,
+                (None, true) => Life::Waiting,
+                (None, false) => Life::Stopped,
+            },
+            restarts: entry.restarts,
+        };
+        self.table().iter().map(seen).collect()
+    }
+
+    /// What is missing for pods to run on every node.
+    pub(crate) fn missing(&self) -> Option<String> {
+        probe::missing(&self.state, self.nodes, self.boot)
+    }
+
+    /// Returns once the component serves.
+    pub(crate) fn wait(&self, name: &str) -> Result<()> {
+        let serving = self.component(name)?.serving;
+        let serves =
+            || self.process(name).is_some() && serving.as_ref().is_none_or(|probe| probe.holds(&self.state));
+        if !until(SERVING, serves) {
+            bail!("{name} does not serve; its log is {}", self.log(name).display());
+        }
+        Ok(())
+    }
+
+    /// Ends a component and keeps it ended.
+    pub(crate) fn stop(&self, name: &str) -> Result<()> {
+        let machine = self.component(name)?.machine;
+        self.entry(name, |entry| entry.wanted = false);
+        let gone = || self.process(name).is_none();
+        if !machine {
+            self.signal(name, Signal::TERM);
+            if until(POLITE, gone) {
+                return Ok(());
+            }
+        }
+        self.signal(name, Signal::KILL);
+        if !until(POLITE, gone) {
+            bail!("{name} does not end");
+        }
+        Ok(())
+    }
+
+    /// Starts a component that was stopped and returns once it serves.
+    pub(crate) fn start(self: &Arc<Self>, name: &str) -> Result<()> {
+        self.component(name)?;
+        let was_wanted = self.entry(name, |entry| std::mem::replace(&mut entry.wanted, true));
+        if was_wanted == Some(false) {
+            self.start_when_possible(name.to_owned(), Duration::ZERO);
+        }
+        self.wait(name)
+    }
+
+    /// Starts a component, in a thread of its own, when what it needs serves.
+    fn start_when_possible(self: &Arc<Self>, name: String, pause: Duration) {
+        let supervisor = Arc::clone(self);
+        thread::spawn(move || {
+            thread::sleep(pause);
+            let Ok(component) = supervisor.component(&name) else { return };
+            for needed in &component.after {
+                // Without a limit: what it needs may have been stopped on purpose.
+                while !until(SERVING, || needed.holds(&supervisor.state)) {}
+            }
+            if let Err(error) = supervisor.spawn(&component) {
+                eprintln!("{name}: {error:#}");
+                supervisor.start_when_possible(name, PAUSE);
+            }
+        });
+    }
+
+    fn spawn(&self, component: &Component) -> Result<()> {
+        let log = self.log(&component.name);
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .with_context(|| format!("{}", log.display()))?;
+        let mut path = self.state.bin().into_os_string();
+        path.push(":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        let mut command = Command::new(&component.program);
+        command.args(&component.args).current_dir("/").process_group(0);
+        command.env_clear().env("PATH", path).env("HOME", "/root");
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        // Held over the start, so that the reaper can not see a process that is not in the table yet.
+        let mut table = self.table();
+        let Some(entry) = table.get_mut(&component.name) else { return Ok(()) };
+        if entry.wanted && entry.process.is_none() {
+            let child = command.spawn().with_context(|| format!("{}", component.program.display()))?;
+            entry.process = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        }
+        Ok(())
+    }
+
+    /// Takes leave of everything that ends, ours and orphans, for ever.
+    fn reap(self: &Arc<Self>) -> Result<()> {
+        loop {
+            match wait(WaitOptions::empty()) {
+                Ok(Some((pid, status))) => self.ended(pid, &format!("{status:?}")),
+                Ok(None) | Err(Errno::INTR) => {}
+                // Nothing runs at this moment.
+                Err(Errno::CHILD) => thread::sleep(Duration::from_millis(50)),
+                Err(error) => bail!("waiting for processes: {error}"),
+            }
+        }
+    }
+
+    fn ended(self: &Arc<Self>, pid: Pid, status: &str) {
+        let mut table = self.table();
+        let Some((name, entry)) = table.iter_mut().find(|(_, entry)| entry.process == Some(pid)) else {
+            return;
+        };
+        entry.process = None;
+        eprintln!("{name} ended: {status}");
+        if entry.wanted {
+            entry.restarts += 1;
+            self.start_when_possible(name.clone(), PAUSE);
+        }
+    }
+
+    fn signal(&self, name: &str, signal: Signal) {
+        if let Some(pid) = self.process(name) {
+            // It may have ended on its own since.
+            let _ = kill_process(pid, signal);
+        }
+    }
+
+    fn component(&self, name: &str) -> Result<Component> {
+        let table = self.table();
+        table.get(name).map(|entry| entry.component.clone()).with_context(|| {
+            let known: Vec<&str> = table.keys().map(String::as_str).collect();
+            format!("no component is called `{name}`; there are {}", known.join(", "))
+        })
+    }
+
+    fn process(&self, name: &str) -> Option<Pid> {
+        self.table().get(name).and_then(|entry| entry.process)
+    }
+
+    fn entry<T>(&self, name: &str, change: impl FnOnce(&mut Entry) -> T) -> Option<T> {
+        self.table().get_mut(name).map(change)
+    }
+
+    fn table(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn log(&self, name: &str) -> std::path::PathBuf {
+        if self.node.is_first() {
+            self.state.log(name)
+        } else {
+            self.state.log(&format!("{}-{name}", self.node.name()))
+        }
+    }
+}
