@@ -4,6 +4,7 @@
 
 pub mod crds;
 pub mod image_policy;
+pub mod match_conditions;
 
 pub mod conditions;
 pub mod duration;
