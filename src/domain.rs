@@ -7,12 +7,18 @@ pub mod digest;
 pub mod image;
 
 pub mod asker;
+pub mod original;
 pub mod slot;
+pub mod subject;
 
 pub mod policy;
+pub mod requirement;
 
 pub mod fact;
 pub mod pin;
 
 pub mod denial;
 pub mod verdict;
+
+pub mod message;
+pub mod patch;

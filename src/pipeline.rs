@@ -2,104 +2,62 @@
 //!
 //! reference → requirement (policies) → fact (sibling pin, registry) → verdict → findings and pins.
 //! The outside world is two ports, [`Resolve`]/[`Suggest`] and [`Pins`]; everything else is an argument.
+//! What is decided is decided in `domain`; here is only the order, and what runs at the same time.
 
+use std::collections::HashMap;
+use std::time::Duration;
+
+use futures::future::join_all;
 use jiff::Timestamp;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::domain::asker::Asker;
-use crate::domain::pin::{Pins, Revision};
-use crate::domain::policy::{Labels, PolicySet};
-use crate::domain::slot::{ImageSlot, Kind};
-use crate::domain::verdict::Verdict;
-use crate::registry::{Resolve, Suggest};
+use crate::domain::denial::Code;
+use crate::domain::fact::{Fact, Unavailable};
+use crate::domain::image::ImageRef;
+use crate::domain::pin::{PinKey, Pins};
+use crate::domain::policy::PolicySet;
+use crate::domain::requirement::{Requirement, beyond_limit, policies_of, require};
+use crate::domain::slot::ImageSlot;
+use crate::domain::subject::{Phase, SlotUnderReview, Subject, Suggestions};
+use crate::domain::verdict::{Answer, Effect, Instead, Verdict, on_answer, on_reference};
+use crate::registry::{Effort, Resolve, Suggest, Version};
 
-/// Which question is asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
-    /// What to pin: slots that will be refused stay as they are.
-    Mutate,
-    /// What to say: both strings of a pinned slot are judged and the stricter wins.
-    Validate,
-}
-
-/// The top-level validated owner of the object, for `match.kinds`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TopOwner {
-    /// This kind (the object itself when nothing validated owns it).
-    Known(Kind),
-    /// An owner is named that could not be found in time: every `kinds` matches.
-    Unknown,
-}
-
-/// Who controls the pod directly, for `pin.owners`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Controller {
-    /// Nobody: a bare pod, or a workload.
-    None,
-    /// A kind that is validated itself.
-    BuiltIn,
-    /// A custom resource.
-    Foreign,
-}
-
-/// What suggestions may cost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Suggestions {
-    /// None: nobody reads them (children).
-    Off,
-    /// Only what is cached (dry runs).
-    Cached,
-    /// Within the budget.
-    Ask,
-}
-
-/// One slot of the object under review, and how it came to be what it is.
-#[derive(Debug, Clone)]
-pub struct SlotUnderReview {
-    /// The slot as the object has it now.
-    pub slot: ImageSlot,
-    /// The string differs from the old object's (always on CREATE).
-    pub changed: bool,
-    /// Another revision of the same workload carries this reference in this slot.
-    pub carried: bool,
-    /// The reference that our valid annotation entry gives for this slot: the slot is that plus `@` and a digest.
-    pub original: Option<String>,
-    /// The annotation names the slot, but the slot carries no digest: a later webhook undid the pin.
-    pub undone: bool,
-}
-
-/// What is reviewed: one object, as far as policies look at it.
-#[derive(Debug, Clone)]
-pub struct Subject {
-    /// The object's kind.
-    pub kind: Kind,
-    /// Its namespace.
-    pub namespace: String,
-    /// The namespace's labels; empty when the namespace is not in the store.
-    pub namespace_labels: Labels,
-    /// Labels of the pod template, or of the bare pod.
-    pub labels: Labels,
-    /// For `match.kinds`.
-    pub top_owner: TopOwner,
-    /// For `pin.owners`.
-    pub controller: Controller,
-    /// Made by a built-in controller's own identity for a kind that we validate.
-    pub child: bool,
-    /// The revision whose pods share a digest; none for bare pods and workloads.
-    pub revision: Option<Revision>,
-    /// Who asks the registry.
-    pub asker: Asker,
-    /// What suggestions may cost.
-    pub suggestions: Suggestions,
-    /// Every slot of the object.
-    pub slots: Vec<SlotUnderReview>,
-}
+/// What is kept of the deadline for judging and answering.
+const MARGIN: Duration = Duration::from_millis(50);
+/// What a resolver may answer late before it is cut off: its own last word says more than ours.
+const GRACE: Duration = Duration::from_millis(25);
+/// What suggestions may take at most.
+const SUGGESTION_TIME: Duration = Duration::from_millis(700);
+/// References of one object that suggestions are asked for.
+const SUGGESTION_LIMIT: usize = 8;
 
 /// What was decided: one verdict for each slot that was judged, in slot order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Review {
     /// Unchanged slots that no policy judges are left out.
     pub verdicts: Vec<Verdict>,
+}
+
+impl Review {
+    /// The strictest effect of all findings.
+    #[must_use]
+    pub fn effect(&self) -> Option<Effect> {
+        self.verdicts.iter().filter_map(Verdict::effect).max()
+    }
+
+    /// Whether the object is refused.
+    #[must_use]
+    pub fn denied(&self) -> bool {
+        self.effect() == Some(Effect::Deny)
+    }
+}
+
+/// A slot on its way through the review.
+struct Draft<'a> {
+    slot: &'a SlotUnderReview,
+    requirement: Requirement<'a>,
+    verdict: Verdict,
 }
 
 /// Decides one object. It never takes longer than the deadline: what is not known by then is unavailable.
@@ -112,6 +70,149 @@ pub async fn review(
     now: Timestamp,
     deadline: Instant,
 ) -> Review {
-    let _ = (phase, subject, policies, registry, pins, now, deadline);
-    Review::default()
+    let policies = policies_of(policies, subject);
+    let mut drafts: Vec<Draft<'_>> = subject
+        .slots
+        .iter()
+        .zip(beyond_limit(&subject.slots))
+        .filter_map(|(slot, beyond)| {
+            let requirement = require(&policies, subject, slot, beyond, now)?;
+            let verdict = on_reference(subject, slot, &requirement);
+            Some(Draft { slot, requirement, verdict })
+        })
+        .collect();
+
+    let asking = deadline.checked_sub(MARGIN).unwrap_or(deadline);
+    let siblings: Vec<_> = drafts.iter().map(|draft| draft.sibling(phase, subject, pins)).collect();
+    let unanswered = drafts.iter().zip(&siblings).filter(|(_, sibling)| sibling.is_none());
+    let slots = unanswered.filter(|(draft, _)| draft.asks(phase)).map(|(draft, _)| &draft.slot.slot);
+    let facts = resolve(slots, subject, registry, asking).await;
+    for (draft, sibling) in drafts.iter_mut().zip(siblings) {
+        let fact = || facts.get(draft.slot.slot.reference.as_str()).cloned().map(Answer::Registry);
+        if !draft.asks(phase) {
+            continue;
+        }
+        if let Some(answer) = sibling.or_else(fact) {
+            on_answer(phase, subject, draft.slot, &draft.requirement, &answer, &mut draft.verdict);
+        }
+    }
+
+    if phase == Phase::Validate {
+        suggest(&mut drafts, subject, registry, asking).await;
+    }
+    Review { verdicts: drafts.into_iter().map(|draft| draft.verdict).collect() }
 }
+
+impl Draft<'_> {
+    /// Whether a sibling or a registry is asked. What is refused already needs no answer.
+    fn asks(&self, phase: Phase) -> bool {
+        self.requirement.needs_answer(phase) && !self.verdict.denied()
+    }
+
+    /// The digest that a sibling of the same revision carries by a pin of ours.
+    fn sibling(&self, phase: Phase, subject: &Subject, pins: &dyn Pins) -> Option<Answer> {
+        if !self.asks(phase) {
+            return None;
+        }
+        let slot = &self.slot.slot;
+        let key = PinKey {
+            revision: subject.revision.clone()?,
+            slot: slot.key.clone(),
+            reference: slot.reference.clone(),
+        };
+        pins.sibling(&key).map(Answer::Sibling)
+    }
+}
+
+/// Asks for all different references at the same time.
+async fn resolve<'a>(
+    slots: impl Iterator<Item = &'a ImageSlot>,
+    subject: &Subject,
+    registry: &impl Resolve,
+    deadline: Instant,
+) -> HashMap<&'a str, Fact> {
+    let cut = deadline + GRACE;
+    let mut images: HashMap<&'a str, &'a ImageRef> = HashMap::new();
+    for slot in slots {
+        if let Some(image) = slot.askable() {
+            images.insert(&slot.reference, image);
+        }
+    }
+    let look_ups = images.into_iter().map(async |(reference, image)| {
+        let fact = timeout_at(cut, registry.resolve(image, &subject.asker, deadline)).await;
+        let late = Fact::Unavailable { cause: Unavailable::Timeout, retry_after: None, last_known: None };
+        (reference, fact.unwrap_or(late))
+    });
+    join_all(look_ups).await.into_iter().collect()
+}
+
+/// What to type instead, for what somebody will read; nothing that a policy forbids itself.
+async fn suggest(drafts: &mut [Draft<'_>], subject: &Subject, registry: &impl Suggest, deadline: Instant) {
+    let until = deadline.min(Instant::now() + SUGGESTION_TIME);
+    let effort = match subject.suggestions {
+        Suggestions::Off => return,
+        Suggestions::Cached => Effort::Cached,
+        Suggestions::Ask => Effort::Until(until),
+    };
+    let mut images: HashMap<&str, (&ImageRef, Wanted)> = HashMap::new();
+    for draft in drafts.iter() {
+        let image = draft.slot.slot.askable().filter(|_| !draft.requirement.beyond_limit);
+        let (Some(image), Some(wanted)) = (image, Wanted::of(&draft.verdict)) else { continue };
+        if images.len() < SUGGESTION_LIMIT {
+            images.insert(image.original(), (image, wanted));
+        }
+    }
+    let asked = images.into_iter().map(async |(reference, (image, wanted))| {
+        (reference, timeout_at(until, ask_for(wanted, image, &subject.asker, effort, registry)).await)
+    });
+    let found: HashMap<_, _> = join_all(asked).await.into_iter().collect();
+    for draft in drafts {
+        let Some(Ok((version, similar))) = found.get(draft.slot.slot.reference.as_str()) else { continue };
+        let Ok(image) = &draft.slot.slot.image else { continue };
+        let written = |tag: &str| {
+            let reference = format!("{}:{tag}", image.written_name());
+            (draft.requirement.permits_tag(tag) && ImageRef::parse(&reference).is_ok()).then_some(reference)
+        };
+        draft.verdict.instead = version.as_ref().and_then(|version| {
+            Some(Instead { reference: written(&version.tag)?, digest: version.digest.clone() })
+        });
+        draft.verdict.similar = similar.iter().filter(|tag| written(tag).is_some()).cloned().collect();
+    }
+}
+
+/// Which suggestion a slot needs.
+#[derive(Debug, Clone, Copy)]
+enum Wanted {
+    /// The version that a forbidden tag names.
+    Version,
+    /// Tags like the missing one.
+    Similar,
+}
+
+impl Wanted {
+    /// A missing tag names no version.
+    fn of(verdict: &Verdict) -> Option<Self> {
+        if verdict.shows(Code::TagNotFound) {
+            return Some(Self::Similar);
+        }
+        let version = verdict.shows(Code::TagForbidden) || verdict.shows(Code::TagNotExplicit);
+        version.then_some(Self::Version)
+    }
+}
+
+async fn ask_for(
+    wanted: Wanted,
+    image: &ImageRef,
+    asker: &Asker,
+    effort: Effort,
+    registry: &impl Suggest,
+) -> (Option<Version>, Vec<String>) {
+    match wanted {
+        Wanted::Version => (registry.version_of(image, asker, effort).await, Vec::new()),
+        Wanted::Similar => (None, registry.similar_tags(image, asker, effort).await),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
+mod tests;

@@ -11,7 +11,7 @@ pub struct Digest(Box<str>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DigestError {
     /// No `:` between algorithm and hex.
-    #[error("a digest is written algorithm:hex, as sha256:… with 64 hexadecimal digits")]
+    #[error("a digest is written algorithm:hex, as sha256: and 64 hexadecimal digits")]
     Format,
     /// Not sha256, sha384 or sha512.
     #[error("the digest's algorithm is not sha256, sha384 or sha512")]

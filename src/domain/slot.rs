@@ -58,6 +58,33 @@ impl SlotRole {
     }
 }
 
+impl SlotRole {
+    /// The JSON pointer of a reference in an object of this kind (RFC 6901): `/spec/containers/0/image`.
+    #[must_use]
+    pub fn pointer(self, kind: Kind, index: usize) -> String {
+        let mut pointer = String::with_capacity(64);
+        for part in kind.pod_spec_path() {
+            pointer.push('/');
+            pointer.push_str(part);
+        }
+        pointer.push('/');
+        pointer.push_str(self.list());
+        pointer.push('/');
+        pointer.push_str(&index.to_string());
+        for part in self.path() {
+            pointer.push('/');
+            pointer.push_str(part);
+        }
+        pointer
+    }
+
+    /// The field path as Kubernetes writes it in causes: `spec.containers[0].image`.
+    #[must_use]
+    pub fn field(self, kind: Kind, index: usize) -> String {
+        format!("{}.{}[{index}].{}", kind.pod_spec_path().join("."), self.list(), self.path().join("."))
+    }
+}
+
 /// A slot's identity inside its object: by name, never by position. Displayed as `containers/web`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SlotKey {
@@ -121,35 +148,12 @@ impl ImageSlot {
         }
     }
 
-    /// The JSON pointer of the reference in an object of this kind (RFC 6901): `/spec/containers/0/image`.
+    /// What a registry may be asked about: a tag that a node would pull. Not a digest, which needs no registry,
+    /// and not an image that the node must have already.
     #[must_use]
-    pub fn pointer(&self, kind: Kind) -> String {
-        let mut pointer = String::with_capacity(64);
-        for part in kind.pod_spec_path() {
-            pointer.push('/');
-            pointer.push_str(part);
-        }
-        pointer.push('/');
-        pointer.push_str(self.key.role.list());
-        pointer.push('/');
-        pointer.push_str(&self.index.to_string());
-        for part in self.key.role.path() {
-            pointer.push('/');
-            pointer.push_str(part);
-        }
-        pointer
-    }
-
-    /// The field path as Kubernetes writes it in causes: `spec.containers[0].image`.
-    #[must_use]
-    pub fn field(&self, kind: Kind) -> String {
-        format!(
-            "{}.{}[{}].{}",
-            kind.pod_spec_path().join("."),
-            self.key.role.list(),
-            self.index,
-            self.key.role.path().join(".")
-        )
+    pub fn askable(&self) -> Option<&ImageRef> {
+        let image = self.image.as_ref().ok()?;
+        (!self.never_pulled && image.digest().is_none()).then_some(image)
     }
 }
 

@@ -1,0 +1,125 @@
+//! The annotation `tagpin.dev/original` of pods: which slots we pinned, and what their authors wrote there.
+//! It decides nothing; an entry that does not fit its slot counts for nothing.
+
+use std::collections::BTreeMap;
+
+use crate::domain::digest::Digest;
+use crate::domain::slot::{ImageSlot, SlotKey};
+
+/// The annotation's key.
+pub const ANNOTATION: &str = "tagpin.dev/original";
+
+/// The entries of the annotation: slot to reference as the author wrote it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Originals(BTreeMap<String, String>);
+
+impl Originals {
+    /// Reads the annotation's value. Anybody can write it: what is not a JSON object of strings has no entries.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        Self(serde_json::from_str(text).unwrap_or_default())
+    }
+
+    /// What the author wrote in this slot, when the slot carries a pin of ours: it is the entry plus `@` and a digest.
+    #[must_use]
+    pub fn of(&self, slot: &ImageSlot) -> Option<&str> {
+        self.pin_of(slot).map(|(original, _)| original)
+    }
+
+    /// The author's reference and our digest, when the slot carries a pin of ours.
+    #[must_use]
+    pub fn pin_of(&self, slot: &ImageSlot) -> Option<(&str, Digest)> {
+        let original = self.0.get(&slot.key.to_string())?;
+        let digest = slot.reference.strip_prefix(original.as_str())?.strip_prefix('@')?;
+        // The entry itself has no digest: the slot would have two, and would not parse.
+        slot.image.as_ref().ok()?;
+        Some((original, Digest::parse(digest).ok()?))
+    }
+
+    /// Whether there is an entry for this slot, whatever it says.
+    #[must_use]
+    pub fn names(&self, slot: &SlotKey) -> bool {
+        self.0.contains_key(&slot.to_string())
+    }
+
+    /// Whether there is no entry.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Sets the entry of a slot.
+    pub fn insert(&mut self, slot: &SlotKey, original: &str) {
+        self.0.insert(slot.to_string(), original.to_owned());
+    }
+
+    /// The annotation's value: a JSON object with sorted keys, without white space.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        serde_json::Value::from_iter(self.0.iter().map(|(slot, original)| (slot.as_str(), original.as_str())))
+            .to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+    use super::*;
+    use crate::domain::slot::SlotRole;
+
+    const HEX: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+    fn slot(reference: &str) -> ImageSlot {
+        ImageSlot::new(SlotRole::Container, "web", 0, reference, false)
+    }
+
+    #[test]
+    fn an_entry_counts_only_while_the_slot_is_it_plus_a_digest() {
+        let originals = Originals::parse(r#"{"containers/web":"nginx:1.29"}"#);
+        assert_eq!(originals.of(&slot(&format!("nginx:1.29@sha256:{HEX}"))), Some("nginx:1.29"));
+        for other in [
+            "nginx:1.29".to_owned(),
+            format!("nginx:1.30@sha256:{HEX}"),
+            format!("nginx:1.29.1@sha256:{HEX}"),
+            "nginx:1.29@sha256:0".to_owned(),
+            format!("nginx:1.29@sha256:{HEX}@sha256:{HEX}"),
+        ] {
+            assert_eq!(originals.of(&slot(&other)), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn an_entry_that_carries_a_digest_itself_counts_for_nothing() {
+        let mut originals = Originals::default();
+        originals.insert(&slot("x").key, &format!("nginx@sha256:{HEX}"));
+        assert_eq!(originals.of(&slot(&format!("nginx@sha256:{HEX}@sha256:{HEX}"))), None);
+    }
+
+    #[test]
+    fn what_is_not_an_object_of_strings_has_no_entries() {
+        for text in ["", "null", "[]", "{", r#"{"containers/web":1}"#, r#"{"containers/web":"a"} x"#] {
+            assert!(Originals::parse(text).is_empty(), "{text}");
+        }
+    }
+
+    #[test]
+    fn entries_are_written_sorted_by_their_text_and_read_back() {
+        let mut originals = Originals::default();
+        for (role, name) in [
+            (SlotRole::ImageVolume, "data"),
+            (SlotRole::InitContainer, "b"),
+            (SlotRole::EphemeralContainer, "e"),
+            (SlotRole::Container, "web"),
+            (SlotRole::Container, "app"),
+        ] {
+            originals.insert(&SlotKey { role, name: name.into() }, "x\"y");
+        }
+        let text = originals.to_json();
+        assert_eq!(
+            text,
+            r#"{"containers/app":"x\"y","containers/web":"x\"y","ephemeralContainers/e":"x\"y","initContainers/b":"x\"y","volumes/data":"x\"y"}"#
+        );
+        assert_eq!(Originals::parse(&text), originals);
+    }
+}

@@ -1,0 +1,146 @@
+//! Policies and a slot become what must hold, and which policy says so. It knows no registry's answer.
+
+use std::collections::HashSet;
+
+use jiff::Timestamp;
+
+use crate::domain::policy::{Children, Exception, Existence, Owners, Policy, PolicySet, Rule};
+use crate::domain::slot::{ImageSlot, Kind};
+use crate::domain::subject::{Controller, Phase, SlotUnderReview, Subject, TopOwner};
+
+/// Different references of one object that are looked at in full.
+pub const REFERENCE_LIMIT: usize = 64;
+
+/// What must hold of one slot.
+#[derive(Debug, Clone)]
+pub struct Requirement<'a> {
+    /// What each matching policy demands, cluster policies first; empty when none matches.
+    pub demands: Vec<Demand<'a>>,
+    /// The slot's reference is beyond the object's [`REFERENCE_LIMIT`] different ones: it is not asked about.
+    pub beyond_limit: bool,
+    /// It would be pinned, were the pod's controller not a custom resource.
+    pub foreign_owner: bool,
+}
+
+/// What one policy demands of one slot, its exceptions already taken off.
+#[derive(Debug, Clone, Copy)]
+pub struct Demand<'a> {
+    /// Who demands it.
+    pub policy: &'a Policy,
+    /// The reference is one that a node could pull, within the limit.
+    pub reference: bool,
+    /// The rules for tags.
+    pub tags: bool,
+    /// A registry confirms the tag.
+    pub existence: bool,
+    /// The `on…` settings say what follows when a registry that is asked gives no definite answer.
+    pub silence: bool,
+    /// The slot gets a digest.
+    pub pins: bool,
+}
+
+impl Requirement<'_> {
+    /// Whether a sibling or a registry must be asked. /mutate asks only for what it may pin.
+    #[must_use]
+    pub fn needs_answer(&self, phase: Phase) -> bool {
+        self.demands.iter().any(|demand| demand.pins || (phase == Phase::Validate && demand.existence))
+    }
+
+    /// Whether no policy forbids this tag here.
+    #[must_use]
+    pub fn permits_tag(&self, tag: &str) -> bool {
+        !self.demands.iter().any(|demand| demand.tags && demand.policy.rules.forbidden.is_match(tag))
+    }
+}
+
+/// The policies whose scope has this object; images and slots are not looked at yet.
+#[must_use]
+pub fn policies_of<'a>(policies: &'a PolicySet, subject: &Subject) -> Vec<&'a Policy> {
+    policies
+        .of_namespace(&subject.namespace)
+        .map(AsRef::as_ref)
+        .filter(|policy| {
+            let scope = &policy.scope;
+            (policy.id.namespace.is_some() || scope.namespaces.selects(&subject.namespace_labels))
+                && scope.objects.selects(&subject.labels)
+                && match subject.top_owner {
+                    TopOwner::Known(kind) => scope.kinds.is_empty() || scope.kinds.contains(&kind),
+                    TopOwner::Unknown => true,
+                }
+        })
+        .collect()
+}
+
+/// Which slots are beyond the limit of different references, in slot order.
+#[must_use]
+pub fn beyond_limit(slots: &[SlotUnderReview]) -> Vec<bool> {
+    let mut seen = HashSet::new();
+    slots
+        .iter()
+        .map(|slot| {
+            let reference = slot.slot.reference.as_str();
+            if seen.len() < REFERENCE_LIMIT {
+                seen.insert(reference);
+                return false;
+            }
+            !seen.contains(reference)
+        })
+        .collect()
+}
+
+/// What must hold of a slot; nothing when the slot is not judged: an unchanged one is left alone, but for a
+/// template under `children: Enforce`, whose children would be refused.
+#[must_use]
+pub fn require<'a>(
+    policies: &[&'a Policy],
+    subject: &Subject,
+    slot: &SlotUnderReview,
+    beyond_limit: bool,
+    now: Timestamp,
+) -> Option<Requirement<'a>> {
+    let name = slot.slot.image.as_ref().ok().map(|image| image.policy_name());
+    let judges =
+        |policy: &Policy| slot.changed || (subject.kind != Kind::Pod && policy.children == Children::Enforce);
+    let mut requirement = Requirement { demands: Vec::new(), beyond_limit, foreign_owner: false };
+    for &policy in policies {
+        if !judges(policy) || !matches(policy, &slot.slot, name.as_deref()) {
+            continue;
+        }
+        let waived = |rule| {
+            let mut exceptions = policy.exceptions.iter();
+            exceptions.any(|exception| waives(exception, rule, subject, name.as_deref(), now))
+        };
+        let askable = !beyond_limit && slot.slot.askable().is_some();
+        let wants_pin = askable && subject.kind == Kind::Pod && policy.pin.pods && !waived(Rule::Pin);
+        let foreign = subject.controller == Controller::Foreign && policy.pin.owners != Owners::Any;
+        let pins = wants_pin && !foreign;
+        let existence = askable && policy.rules.existence != Existence::Ignore && !waived(Rule::Existence);
+        requirement.foreign_owner |= wants_pin && foreign;
+        requirement.demands.push(Demand {
+            policy,
+            reference: !waived(Rule::Reference),
+            tags: !waived(Rule::Tags),
+            existence,
+            silence: existence || (pins && !waived(Rule::Existence)),
+            pins,
+        });
+    }
+    requirement.foreign_owner &= !requirement.demands.iter().any(|demand| demand.pins);
+    (slot.changed || !requirement.demands.is_empty()).then_some(requirement)
+}
+
+fn matches(policy: &Policy, slot: &ImageSlot, name: Option<&str>) -> bool {
+    let scope = &policy.scope;
+    (scope.slots.is_empty() || scope.slots.contains(&slot.key.role))
+        && match (&scope.images, name) {
+            (Some(globs), Some(name)) => globs.is_match(name),
+            (None, _) | (_, None) => true,
+        }
+}
+
+fn waives(exception: &Exception, rule: Rule, subject: &Subject, name: Option<&str>, now: Timestamp) -> bool {
+    exception.rules.contains(&rule)
+        && now < exception.expires
+        && (exception.namespaces.is_empty() || exception.namespaces.contains(&subject.namespace))
+        && exception.images.as_ref().is_none_or(|globs| name.is_some_and(|name| globs.is_match(name)))
+}
