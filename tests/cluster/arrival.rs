@@ -1,0 +1,89 @@
+//! A policy that arrives after the workloads loses nothing of what runs.
+
+use crate::support::manifests::{cron_job, pod_with, workload};
+use crate::support::{LIMIT, Namespace, image, undisturbed, wait_for};
+
+const STRICT: &str = "{ mode: Enforce, pin: { targets: [ Pods ] } }";
+
+/// Applies a workload that violates, then the policy, then everything that makes new pods of it.
+fn survives(kind: &str, fields: &str) {
+    let lower = kind.to_lowercase();
+    let namespace = Namespace::without_policy(&format!("late-{lower}"));
+    namespace.apply(&workload(kind, "web", "web:latest", fields)).succeeded();
+    let name = format!("{lower}/web");
+    namespace.pods_when("app=web", 1);
+    namespace.policy("strict", STRICT);
+
+    // A deleted pod comes back, pinned to what latest names now.
+    namespace.kubectl(&["delete", "pods", "-l", "app=web", "--grace-period=1"]).succeeded();
+    let pods = namespace.pods_when("app=web", 1);
+    assert!(image(&pods[0]).starts_with("web:latest@sha256:"), "{}", image(&pods[0]));
+
+    namespace.kubectl(&["rollout", "restart", &name]).succeeded();
+    namespace.kubectl(&["rollout", "status", &name, "--timeout=90s"]).succeeded();
+    namespace.kubectl(&["set", "env", &name, "COLOUR=blue"]).succeeded();
+    namespace.kubectl(&["rollout", "status", &name, "--timeout=90s"]).succeeded();
+    namespace.pods_when("app=web", 1);
+
+    // To a good tag and back to the old revision, which carries the forbidden one.
+    namespace.kubectl(&["set", "image", &name, "app=web:1.4.2"]).succeeded();
+    namespace.kubectl(&["rollout", "status", &name, "--timeout=90s"]).succeeded();
+    let undone = namespace.kubectl(&["rollout", "undo", &name]);
+    assert!(
+        undone.err.contains("TagForbidden"),
+        "a warning names what an enforcing policy finds: {undone:?}"
+    );
+    undone.succeeded();
+    namespace.kubectl(&["rollout", "status", &name, "--timeout=90s"]).succeeded();
+    let pods = namespace.pods_when("app=web", 1);
+    assert!(image(&pods[0]).starts_with("web:latest@sha256:"), "{}", image(&pods[0]));
+
+    // What no revision carried is refused.
+    namespace.kubectl(&["set", "image", &name, "app=web"]).refused_with("TagForbidden");
+}
+
+#[test]
+fn a_deployment_with_recreate_survives() {
+    let _cluster = undisturbed();
+    survives("Deployment", "replicas: 1, strategy: { type: Recreate },");
+}
+
+#[test]
+fn a_stateful_set_survives() {
+    let _cluster = undisturbed();
+    survives("StatefulSet", "replicas: 1, serviceName: web,");
+}
+
+#[test]
+fn a_daemon_set_survives() {
+    let _cluster = undisturbed();
+    survives("DaemonSet", "");
+}
+
+#[test]
+fn the_next_run_of_a_cron_job_runs() {
+    let _cluster = undisturbed();
+    let namespace = Namespace::without_policy("late-cronjob");
+    namespace.apply(&cron_job("tick", "web:latest")).succeeded();
+    namespace.policy("strict", STRICT);
+    let pods = wait_for("the next run", LIMIT, || {
+        let pods = namespace.pods("app=tick");
+        (!pods.is_empty()).then_some(pods)
+    });
+    assert!(image(&pods[0]).starts_with("web:latest@sha256:"), "{}", image(&pods[0]));
+}
+
+#[test]
+fn a_pod_that_a_user_makes_with_a_copied_owner_is_judged_in_full() {
+    let _cluster = undisturbed();
+    let namespace = Namespace::without_policy("copied");
+    namespace.apply(&workload("Deployment", "web", "web:latest", "replicas: 1,")).succeeded();
+    let pod = namespace.pods_when("app=web", 1).remove(0);
+    namespace.policy("strict", STRICT);
+    let owner = pod["metadata"]["ownerReferences"][0].to_string();
+    let document = pod_with("forged", "{ containers: [ { name: app, image: \"web:latest\" } ] }").replace(
+        "metadata: { name: forged,",
+        &format!("metadata: {{ name: forged, ownerReferences: [ {owner} ],"),
+    );
+    namespace.apply(&document).refused_with("TagForbidden");
+}

@@ -1,0 +1,85 @@
+//! What an admin sees: the webhook configurations, the certificate, the metrics.
+
+use serde_json::Value;
+
+use crate::support::manifests::pod;
+use crate::support::{LIMIT, Namespace, alone, kubectl, undisturbed, wait_for};
+
+const MUTATING: &str = "mutatingwebhookconfiguration/zz-tagpin";
+const VALIDATING: &str = "validatingwebhookconfiguration/tagpin";
+
+fn configuration(name: &str) -> Value {
+    serde_json::from_str(&kubectl(&["get", name, "-o", "json"]).succeeded()).unwrap()
+}
+
+#[test]
+fn the_webhooks_fail_open_and_leave_the_system_alone() {
+    let _cluster = undisturbed();
+    for (name, webhook) in [(MUTATING, "pin.tagpin.dev"), (VALIDATING, "validate.tagpin.dev")] {
+        let seen = configuration(name);
+        let entries = seen["webhooks"].as_array().unwrap();
+        assert_eq!(entries.len(), 1, "{seen}");
+        let entry = &entries[0];
+        assert_eq!(entry["name"], webhook);
+        assert_eq!(entry["failurePolicy"], "Ignore");
+        assert_eq!(entry["sideEffects"], "None");
+        assert_eq!(entry["matchPolicy"], "Equivalent");
+        let excluded = entry["namespaceSelector"].to_string();
+        for namespace in ["kube-system", "kube-public", "kube-node-lease", "tagpin-system"] {
+            assert!(excluded.contains(namespace), "{excluded}");
+        }
+        assert_eq!(seen["metadata"]["ownerReferences"][0]["kind"], "Namespace");
+    }
+    assert_eq!(configuration(MUTATING)["webhooks"][0]["reinvocationPolicy"], "IfNeeded");
+    assert_eq!(
+        configuration(MUTATING)["webhooks"][0]["matchConditions"],
+        configuration(VALIDATING)["webhooks"][0]["matchConditions"]
+    );
+}
+
+#[test]
+fn a_webhook_that_was_edited_or_emptied_by_hand_is_repaired() {
+    let _cluster = alone();
+    let whole = configuration(VALIDATING)["webhooks"].clone();
+    for patch in [
+        r#"[{"op":"replace","path":"/webhooks/0/timeoutSeconds","value":29}]"#,
+        r#"[{"op":"remove","path":"/webhooks"}]"#,
+    ] {
+        kubectl(&["patch", VALIDATING, "--type=json", "-p", patch]).succeeded();
+        wait_for("the repair", LIMIT, || (configuration(VALIDATING)["webhooks"] == whole).then_some(()));
+    }
+}
+
+#[test]
+fn the_certificate_is_for_the_service_and_its_authority_is_the_one_that_is_published() {
+    let _cluster = undisturbed();
+    let bundle = configuration(VALIDATING)["webhooks"][0]["clientConfig"]["caBundle"].clone();
+    let secret = ["-n", "tagpin-system", "get", "secret", "tagpin-webhook-tls", "-o", "json"];
+    let secret: Value = serde_json::from_str(&kubectl(&secret).succeeded()).unwrap();
+    assert_eq!(secret["data"]["ca.crt"], bundle);
+}
+
+#[test]
+fn the_metrics_count_what_is_refused() {
+    let _cluster = undisturbed();
+    let namespace = Namespace::new("metrics");
+    namespace.apply(&pod("web", "web:latest")).refused_with("TagForbidden");
+    let pods = kubectl(&["-n", "tagpin-system", "get", "pods", "-o", "name"]).succeeded();
+    let denied: usize = pods
+        .lines()
+        .filter_map(|pod| {
+            let name = pod.strip_prefix("pod/")?;
+            let path = format!("/api/v1/namespaces/tagpin-system/pods/{name}:8080/proxy/metrics");
+            let text = kubectl(&["get", "--raw", &path]).out;
+            Some(
+                text.lines()
+                    .filter(|line| {
+                        line.starts_with("tagpin_admission_requests_total{")
+                            && line.contains("decision=\"deny\"")
+                    })
+                    .count(),
+            )
+        })
+        .sum();
+    assert!(denied > 0, "no replica counts a refusal");
+}

@@ -1,0 +1,63 @@
+//! A registry that is gone, and a leader that is gone: what is known goes on.
+
+use std::time::Instant;
+
+use crate::support::manifests::{deployment, pod};
+use crate::support::rig::{self, digest};
+use crate::support::{LIMIT, Namespace, alone, image, kubectl, wait_for};
+
+#[test]
+fn known_tags_resolve_stale_and_unknown_ones_get_their_outcome_in_time() {
+    let Some(rig) = rig::here("stops a registry") else { return };
+    let _cluster = alone();
+    let namespace = Namespace::new("outage");
+    namespace.apply(&deployment("web", "web:1.4.1", 1)).succeeded();
+    namespace.pods_when("app=web", 1);
+    let known = digest("library/web", "1.4.1");
+    let _gone = rig.stopped("registry-mirror");
+
+    // A new workload, so no sibling answers: the tag was seen, the registry can not be asked.
+    let answer = namespace.apply(&pod("again", "web:1.4.1"));
+    answer.succeeded();
+    assert_eq!(image(&namespace.get("pod", "again")), format!("web:1.4.1@{known}"));
+
+    let started = Instant::now();
+    let unknown = namespace.apply(&pod("unknown", "never-seen:3.2.1"));
+    assert!(started.elapsed().as_secs() < 15, "{:?}", started.elapsed());
+    assert!(unknown.err.contains("RegistryUnavailable"), "{unknown:?}");
+    unknown.succeeded();
+    assert_eq!(image(&namespace.get("pod", "unknown")), "never-seen:3.2.1");
+
+    namespace.policy("strict", "{ mode: Enforce, resolution: { onUnavailable: Deny } }");
+    let refused = namespace.apply(&pod("refused", "never-seen:3.2.2")).refused_with("RegistryUnavailable");
+    assert!(refused.contains("try again in"), "{refused}");
+}
+
+#[test]
+fn digests_need_neither_a_registry_nor_a_leader() {
+    let Some(rig) = rig::here("stops a registry") else { return };
+    let _cluster = alone();
+    let namespace = Namespace::new("digests");
+    let written = format!("web:1.4.2@{}", digest("library/web", "1.4.2"));
+    let _gone = rig.stopped("registry-mirror");
+    let lease = ["-n", "tagpin-system", "get", "lease", "tagpin", "-o", "jsonpath={.spec.holderIdentity}"];
+    let leader = kubectl(&lease).succeeded();
+    let pods = kubectl(&["-n", "tagpin-system", "get", "pods", "-o", "name"]).succeeded();
+    let pod_of_leader = pods
+        .lines()
+        .filter_map(|name| name.strip_prefix("pod/"))
+        .find(|name| leader.starts_with(name))
+        .unwrap_or_else(|| panic!("the leader {leader} is none of {pods}"));
+    kubectl(&["-n", "tagpin-system", "delete", "pod", pod_of_leader, "--wait=false"]).succeeded();
+    for number in 0..5 {
+        let started = Instant::now();
+        namespace.apply(&pod(&format!("web-{number}"), &written)).succeeded();
+        assert!(started.elapsed().as_secs() < 5, "{:?}", started.elapsed());
+        assert_eq!(image(&namespace.get("pod", &format!("web-{number}"))), written);
+    }
+    wait_for("another leader", LIMIT, || {
+        let now = kubectl(&lease).out;
+        (!now.is_empty() && !now.starts_with(pod_of_leader)).then_some(())
+    });
+    kubectl(&["-n", "tagpin-system", "rollout", "status", "deployment/tagpin", "--timeout=90s"]).succeeded();
+}

@@ -1,0 +1,119 @@
+//! Policies as their authors meet them: explained, refused, kept at the last good one, counted.
+
+use serde_json::Value;
+
+use crate::support::manifests::{deployment, pod};
+use crate::support::{LIMIT, Namespace, kubectl, ready, undisturbed, wait_for};
+
+fn policy(name: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: tagpin.dev/v1alpha1\nkind: ImagePolicy\nmetadata: {{ name: {name} }}\nspec: {spec}\n"
+    )
+}
+
+#[test]
+fn explain_teaches() {
+    let _cluster = undisturbed();
+    let text = kubectl(&["explain", "clusterimagepolicies.tagpin.dev.spec.rules.tags"]).succeeded();
+    assert!(text.contains("forbidden") && text.contains("requireExplicit"), "{text}");
+    let text = kubectl(&["explain", "ipol.spec.resolution.lastKnownMaxAge"]).succeeded();
+    assert!(text.contains("168h"), "{text}");
+}
+
+#[test]
+fn what_the_schema_can_tell_is_refused_at_apply() {
+    let _cluster = undisturbed();
+    let namespace = Namespace::without_policy("invalid");
+    for spec in [
+        "{ mode: Strict }",
+        "{ pin: { targets: [ Workloads ] } }",
+        "{ resolution: { lastKnownMaxAge: soon } }",
+        "{ rules: { existence: Maybe } }",
+        "{ exceptions: [ { name: a, reason: \"\", expires: \"2027-01-01T00:00:00Z\" } ] }",
+        "{ match: { images: [ \"two words\" ] } }",
+    ] {
+        let message = namespace.apply(&policy("broken", spec)).refused();
+        assert!(message.contains("invalid") || message.contains("Unsupported value"), "{spec}: {message}");
+    }
+    // A field that has no effect does not exist.
+    let strict = &["create", "--validate=strict", "-f", "-"];
+    let message = namespace.kubectl_with(strict, &policy("unknown", "{ platforms: {} }")).refused();
+    assert!(message.contains("unknown field"), "{message}");
+}
+
+#[test]
+fn a_policy_that_does_not_compile_keeps_the_last_good_one_in_force() {
+    let _cluster = undisturbed();
+    let namespace = Namespace::without_policy("lastgood");
+    namespace.policy("strict", "{ mode: Enforce, rules: { tags: { forbidden: [ latest ] } } }");
+    namespace.apply(&pod("web", "web:latest")).refused_with("TagForbidden");
+    namespace
+        .apply(&policy("strict", "{ mode: Enforce, rules: { tags: { forbidden: [ \"v[1\" ] } } }"))
+        .succeeded();
+    let seen = wait_for("Ready=False", LIMIT, || {
+        let seen = namespace.find("imagepolicies.tagpin.dev", "strict")?;
+        let generation = seen["status"]["observedGeneration"] == seen["metadata"]["generation"];
+        (generation && ready(&seen)?["status"] == "False").then_some(seen)
+    });
+    assert_eq!(ready(&seen).unwrap()["reason"], "Invalid");
+    assert!(ready(&seen).unwrap()["message"].as_str().unwrap().contains("rules.tags.forbidden"));
+    assert_eq!(seen["status"]["lastGood"]["spec"]["rules"]["tags"]["forbidden"][0], "latest");
+    namespace.apply(&pod("web", "web:latest")).refused_with("TagForbidden");
+
+    namespace.policy("strict", "{ mode: Enforce, rules: { tags: { forbidden: [ nightly ] } } }");
+    namespace.apply(&pod("web", "web:latest")).succeeded();
+    let seen = namespace.get("imagepolicies.tagpin.dev", "strict");
+    assert_eq!(seen["status"].get("lastGood"), None);
+}
+
+#[test]
+fn the_table_shows_mode_readiness_and_what_is_wrong() {
+    let _cluster = undisturbed();
+    let namespace = Namespace::without_policy("table");
+    namespace.apply(&deployment("web", "web:latest", 1)).succeeded();
+    namespace.policy("soft", "{ mode: Warn, pin: { targets: [ Pods ] } }");
+    wait_for("the counts", LIMIT, || {
+        let seen = namespace.find("imagepolicies.tagpin.dev", "soft")?;
+        let summary: &Value = &seen["status"]["summary"];
+        (summary["workloads"] == 1 && summary["unpinned"] == 1 && summary["violations"] == 1).then_some(())
+    });
+    let table = namespace.kubectl(&["get", "ipol"]).succeeded();
+    for word in ["MODE", "READY", "VIOLATIONS", "Warn", "True"] {
+        assert!(table.contains(word), "{table}");
+    }
+    namespace.kubectl(&["rollout", "restart", "deployment/web"]).succeeded();
+    wait_for("the pin in the counts", LIMIT, || {
+        let seen = namespace.find("imagepolicies.tagpin.dev", "soft")?;
+        let summary = &seen["status"]["summary"];
+        (summary["pinned"] == 1 && summary["unpinned"] == 0).then_some(())
+    });
+}
+
+#[test]
+fn the_baseline_is_ready_and_enforces() {
+    let _cluster = undisturbed();
+    let out = kubectl(&["get", "clusterimagepolicies.tagpin.dev", "baseline", "-o", "json"]).succeeded();
+    let baseline: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(ready(&baseline).unwrap()["status"], "True");
+    assert_eq!(ready(&baseline).unwrap()["reason"], "Enforcing");
+    assert_eq!(baseline["metadata"]["labels"]["app.kubernetes.io/managed-by"], "tagpin");
+}
+
+#[test]
+fn a_quiet_policy_is_not_written() {
+    let _cluster = crate::support::alone();
+    let version = || {
+        let path = "jsonpath={.metadata.resourceVersion}";
+        kubectl(&["get", "clusterimagepolicies.tagpin.dev", "baseline", "-o", path]).succeeded()
+    };
+    // Other tests' objects go first: what they leave behind still changes the counts.
+    let mut last = version();
+    let mut since = std::time::Instant::now();
+    wait_for("20 s without a write to a policy", LIMIT, || {
+        let now = version();
+        if now != last {
+            (last, since) = (now, std::time::Instant::now());
+        }
+        (since.elapsed().as_secs() >= 20).then_some(())
+    });
+}

@@ -1,0 +1,69 @@
+//! A private repository answers those who hold its secret, and nobody else learns anything.
+
+use crate::support::manifests::{container, pod, pod_with};
+use crate::support::rig::{self, Rig};
+use crate::support::{LIMIT, Namespace, image, undisturbed, wait_for};
+
+const IMAGE: &str = "private.registry.test/team/api:1.0.0";
+
+fn secret(rig: &Rig, namespace: &Namespace) {
+    let server = "--docker-server=private.registry.test".to_owned();
+    let user = format!("--docker-username={}", rig.private_registry("username"));
+    let password = format!("--docker-password={}", rig.private_registry("password"));
+    namespace
+        .kubectl(&["create", "secret", "docker-registry", "pull", &server, &user, &password])
+        .succeeded();
+}
+
+fn with_secret(name: &str) -> String {
+    pod_with(
+        name,
+        &format!("{{ imagePullSecrets: [ {{ name: pull }} ], containers: [ {} ] }}", container("app", IMAGE)),
+    )
+}
+
+#[test]
+fn with_its_pull_secret_a_private_image_is_pinned_and_runs() {
+    let Some(rig) = rig::here("has a private registry") else { return };
+    let _cluster = undisturbed();
+    let namespace = Namespace::new("private");
+    secret(&rig, &namespace);
+    namespace.apply(&with_secret("api")).succeeded();
+    assert!(image(&namespace.get("pod", "api")).starts_with(&format!("{IMAGE}@sha256:")));
+    namespace.wait("pod/api", "condition=Ready");
+}
+
+#[test]
+fn the_service_accounts_pull_secret_counts() {
+    let Some(rig) = rig::here("has a private registry") else { return };
+    let _cluster = undisturbed();
+    let namespace = Namespace::new("account");
+    secret(&rig, &namespace);
+    let patch = r#"{"imagePullSecrets":[{"name":"pull"}]}"#;
+    namespace.kubectl(&["patch", "serviceaccount", "default", "-p", patch]).succeeded();
+    wait_for("the pin", LIMIT, || {
+        namespace.kubectl(&["delete", "pod", "api", "--ignore-not-found", "--grace-period=0", "--force"]);
+        namespace.apply(&pod("api", IMAGE)).succeeded();
+        image(&namespace.get("pod", "api")).starts_with(&format!("{IMAGE}@sha256:")).then_some(())
+    });
+}
+
+#[test]
+fn without_it_the_answer_is_the_declared_outcome_and_tells_nothing() {
+    let Some(rig) = rig::here("has a private registry") else { return };
+    let _cluster = undisturbed();
+    let holder = Namespace::new("holder");
+    secret(&rig, &holder);
+    holder.apply(&with_secret("api")).succeeded();
+    assert!(image(&holder.get("pod", "api")).contains("@sha256:"));
+
+    // Another namespace names a secret of the same name that it does not have.
+    let other = Namespace::new("other");
+    let existing = other.apply(&with_secret("api"));
+    assert!(existing.err.contains("RepositoryMissingOrPrivate"), "{existing:?}");
+    existing.succeeded();
+    assert_eq!(image(&other.get("pod", "api")), IMAGE);
+    let missing = other.apply(&with_secret("none").replace("1.0.0", "0.0.0-none"));
+    assert!(missing.err.contains("RepositoryMissingOrPrivate"), "{missing:?}");
+    missing.succeeded();
+}

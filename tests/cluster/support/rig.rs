@@ -1,0 +1,77 @@
+//! The rig under the tests: its registries and its switches. On another cluster these tests skip themselves.
+
+use std::env;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::{Answer, run};
+
+static SKIPPED: AtomicU32 = AtomicU32::new(0);
+
+/// The rig's commands, when the tests run on one.
+pub(crate) struct Rig {
+    xtask: String,
+}
+
+/// The rig, or nothing with a printed reason: `let Some(rig) = rig::here("moves a tag") else { return };`
+pub(crate) fn here(because: &str) -> Option<Rig> {
+    if let (Ok(xtask), Ok(_)) = (env::var("TAGPIN_XTASK"), env::var("TAGPIN_RIG")) {
+        return Some(Rig { xtask });
+    }
+    let count = SKIPPED.fetch_add(1, Ordering::Relaxed) + 1;
+    eprintln!("skipped ({count} so far): it {because}, which only the rig allows");
+    None
+}
+
+impl Rig {
+    /// `cargo xtask rig ARGS`
+    pub(crate) fn rig(&self, args: &[&str]) -> Answer {
+        run(Command::new(&self.xtask).arg("rig").args(args), "")
+    }
+
+    /// Stops a component, and starts it again when the guard goes.
+    pub(crate) fn stopped<'a>(&'a self, component: &'a str) -> Stopped<'a> {
+        self.rig(&["stop", component]).succeeded();
+        Stopped { rig: self, component }
+    }
+
+    /// Pushes an image whose content is this word to a tag, and gives its digest.
+    pub(crate) fn push(&self, reference: &str, content: &str) -> String {
+        self.rig(&["push-tag", reference, "--content", content]).succeeded().trim().to_owned()
+    }
+
+    /// Deletes a tag.
+    pub(crate) fn delete(&self, reference: &str) {
+        self.rig(&["delete-tag", reference]).succeeded();
+    }
+
+    /// A file of the rig's folder, as its user reads it.
+    pub(crate) fn private_registry(&self, file: &str) -> String {
+        let folder = self.rig(&["status", "--output", "json"]).succeeded();
+        let status: serde_json::Value = serde_json::from_str(&folder).unwrap();
+        let path = status["privateRegistry"][file].as_str().unwrap();
+        std::fs::read_to_string(path).unwrap().trim().to_owned()
+    }
+}
+
+/// A component that does not run.
+pub(crate) struct Stopped<'a> {
+    rig: &'a Rig,
+    component: &'a str,
+}
+
+impl Drop for Stopped<'_> {
+    fn drop(&mut self) {
+        let answer = self.rig.rig(&["start", self.component]);
+        if !answer.ok && !std::thread::panicking() {
+            panic!("{} did not start: {}", self.component, answer.err);
+        }
+    }
+}
+
+/// The registry's own word for what a tag of the `docker.io` mirror names, asked by an independent client.
+pub(crate) fn digest(repository: &str, tag: &str) -> String {
+    let image = format!("docker://10.41.0.1:5000/{repository}:{tag}");
+    let args = ["inspect", "--tls-verify=false", "--no-tags", "--format", "{{.Digest}}", &image];
+    run(Command::new("skopeo").args(args), "").succeeded().trim().to_owned()
+}
