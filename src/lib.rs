@@ -9,6 +9,7 @@ pub mod domain;
 pub mod k8s;
 pub mod registry;
 
+pub mod cluster;
 pub mod pipeline;
 
 pub mod settings;

@@ -17,6 +17,19 @@ pub struct Revision {
     pub hash: String,
 }
 
+impl Revision {
+    /// The revision of a pod that has a controller with this UID, by the pod's own labels.
+    #[must_use]
+    pub fn of<'a>(namespace: &str, controller: &str, label: impl Fn(&str) -> Option<&'a str>) -> Self {
+        let hash = ["pod-template-hash", "controller-revision-hash"].into_iter().find_map(label);
+        Self {
+            namespace: namespace.to_owned(),
+            controller: controller.to_owned(),
+            hash: hash.unwrap_or_default().to_owned(),
+        }
+    }
+}
+
 /// All pods of one revision get one digest for one slot and reference.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PinKey {
@@ -36,7 +49,7 @@ pub trait Pins: Send + Sync {
 
 /// Digests that our own pins on pods remember, for when a registry can not be asked.
 pub trait Seeds: Send + Sync {
-    /// What this reference named when the youngest pod with such a pin was created,
-    /// of pods in the asker's namespace that use the same pull secrets.
+    /// What this reference named by the pins of pods in the asker's namespace that use the same pull secrets; its age
+    /// counts from the creation of the youngest pod that carries the digest.
     fn last_known(&self, image: &ImageRef, asker: &Asker) -> Option<LastKnown>;
 }

@@ -1,0 +1,127 @@
+//! What every replica knows of its cluster, from watches: policies, namespaces, workloads and their revisions, pods
+//! and their pins, service accounts. It decides nothing and writes nothing.
+//!
+//! Every store is memory behind a short lock; the only call to the API server on behalf of a review is one read of an
+//! owner that no watch has reported yet.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::domain::policy::{Labels, PolicySet};
+use crate::domain::slot::{Kind, SlotKey};
+use crate::domain::subject::TopOwner;
+
+pub mod object;
+
+pub mod accounts;
+pub mod namespaces;
+pub mod pods;
+pub mod policies;
+pub mod workloads;
+
+pub mod owners;
+pub mod store;
+
+mod changes;
+mod lock;
+mod shelf;
+
+pub use changes::{Changes, Watcher};
+
+use accounts::Accounts;
+use namespaces::Namespaces;
+use object::ControllerRef;
+use owners::ReadOwner;
+use pods::Pods;
+use policies::Policies;
+use store::Synced;
+use workloads::Workloads;
+
+/// What a replica knows. Cheap to share: every method takes `&self`.
+pub struct Cluster {
+    /// The policies in force, and those that do not compile.
+    pub policies: Policies,
+    /// The namespaces' labels.
+    pub namespaces: Namespaces,
+    /// The objects with pod templates, and the revisions of some.
+    pub workloads: Workloads,
+    /// The pods, their pins, and the pins of those that went a moment ago.
+    pub pods: Arc<Pods>,
+    /// The service accounts' pull secrets.
+    pub accounts: Accounts,
+    /// Which stores have been filled.
+    pub synced: Synced,
+    reader: Box<dyn ReadOwner>,
+    changes: Changes,
+}
+
+impl Cluster {
+    /// An empty memory. The reader is asked for owners that no watch has reported.
+    #[must_use]
+    pub fn new(reader: impl ReadOwner + 'static) -> Self {
+        let changes = Changes::default();
+        Self {
+            policies: Policies::new(changes.clone()),
+            namespaces: Namespaces::new(changes.clone()),
+            workloads: Workloads::new(changes.clone()),
+            pods: Arc::new(Pods::new(changes.clone())),
+            accounts: Accounts::new(changes.clone()),
+            synced: Synced::new(changes.clone()),
+            reader: Box::new(reader),
+            changes,
+        }
+    }
+
+    /// The policies in force, as one snapshot.
+    #[must_use]
+    pub fn policies(&self) -> Arc<PolicySet> {
+        self.policies.in_force()
+    }
+
+    /// The labels of a namespace; none when no watch has reported it.
+    #[must_use]
+    pub fn namespace_labels(&self, namespace: &str) -> Option<Arc<Labels>> {
+        self.namespaces.labels(namespace)
+    }
+
+    /// The names of the service account's pull secrets, in its order. An omitted service account is `default`.
+    #[must_use]
+    pub fn pull_secrets(&self, namespace: &str, service_account: &str) -> Vec<String> {
+        self.accounts.pull_secrets(namespace, service_account)
+    }
+
+    /// Whether another revision of this workload carries this reference in this slot: a ReplicaSet of a Deployment, a
+    /// ControllerRevision of a StatefulSet or a DaemonSet. Other kinds have no revisions.
+    #[must_use]
+    pub fn carries(&self, kind: Kind, namespace: &str, uid: &str, slot: &SlotKey, reference: &str) -> bool {
+        self.workloads.carries(kind, namespace, uid, slot, reference)
+    }
+
+    /// The last validated object on the way up from an object of this kind with this controller. An owner that is not
+    /// in a store yet is waited for a moment and then read once, all before the deadline.
+    pub async fn top_owner(
+        &self,
+        namespace: &str,
+        kind: Kind,
+        controller: Option<&ControllerRef>,
+        deadline: Instant,
+    ) -> TopOwner {
+        owners::top(
+            &self.workloads,
+            &*self.reader,
+            self.changes.watch(),
+            namespace,
+            kind,
+            controller,
+            deadline,
+        )
+        .await
+    }
+
+    /// Sees every change of every store that a reader could notice.
+    #[must_use]
+    pub fn changes(&self) -> Watcher {
+        self.changes.watch()
+    }
+}

@@ -1,0 +1,127 @@
+//! What is remembered of one object that names images: a small part of it, without what the API server sent beside.
+
+use jiff::Timestamp;
+
+use crate::cluster::shelf::Shelved;
+use crate::domain::original::Originals;
+use crate::domain::pin::Revision;
+use crate::domain::policy::Labels;
+use crate::domain::slot::{ImageSlot, Kind, SlotKey};
+
+/// The owner reference with `controller: true`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ControllerRef {
+    /// The controller's kind when the slot table has it; none for custom resources.
+    pub kind: Option<Kind>,
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+}
+
+impl ControllerRef {
+    /// From the fields of an owner reference: `apps/v1`, `ReplicaSet`, `web-5d4f`, UID.
+    #[must_use]
+    pub fn new(api_version: &str, kind: &str, name: &str, uid: &str) -> Self {
+        let group = api_version.split_once('/').map_or("", |(group, _)| group);
+        Self { kind: Kind::find(group, kind), name: name.to_owned(), uid: uid.to_owned() }
+    }
+}
+
+/// One slot as it is remembered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slot {
+    /// Which slot.
+    pub key: SlotKey,
+    /// Position in its list.
+    pub index: usize,
+    /// Exactly what is written there.
+    pub reference: String,
+    /// The node takes what it has.
+    pub never_pulled: bool,
+}
+
+impl Slot {
+    /// With the reference parsed.
+    #[must_use]
+    pub fn image_slot(&self) -> ImageSlot {
+        ImageSlot::new(self.key.role, &self.key.name, self.index, &self.reference, self.never_pulled)
+    }
+}
+
+/// One object of a kind of the slot table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Object {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// When it was created, by the API server's clock.
+    pub created: Timestamp,
+    /// Who controls it.
+    pub controller: Option<ControllerRef>,
+    /// Labels of the pod template, or of the pod.
+    pub labels: Labels,
+    /// Every slot that names an image.
+    pub slots: Vec<Slot>,
+    /// Pods: what our annotation says of them.
+    pub originals: Originals,
+    /// The pull secrets that the pod or template names, in its order.
+    pub pull_secrets: Vec<String>,
+    /// The pod has ended and will not run again.
+    pub ended: bool,
+}
+
+impl Object {
+    /// The kind of its controller, when the slot table has it.
+    #[must_use]
+    pub fn controller_kind(&self) -> Option<Kind> {
+        self.controller.as_ref()?.kind
+    }
+
+    /// The revision that a pod shares its digests with; none for bare pods.
+    #[must_use]
+    pub fn revision(&self) -> Option<Revision> {
+        let controller = self.controller.as_ref()?;
+        Some(Revision::of(&self.namespace, &controller.uid, |label| {
+            self.labels.get(label).map(String::as_str)
+        }))
+    }
+}
+
+impl Shelved for Object {
+    fn uid(&self) -> &str {
+        &self.uid
+    }
+
+    fn controller_uid(&self) -> Option<&str> {
+        Some(self.controller.as_ref()?.uid.as_str())
+    }
+}
+
+/// One ControllerRevision, as far as it names images.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OldRevision {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its UID.
+    pub uid: String,
+    /// The StatefulSet or DaemonSet.
+    pub controller: Option<ControllerRef>,
+    /// The slots of the template that it keeps.
+    pub slots: Vec<Slot>,
+}
+
+impl Shelved for OldRevision {
+    fn uid(&self) -> &str {
+        &self.uid
+    }
+
+    fn controller_uid(&self) -> Option<&str> {
+        Some(self.controller.as_ref()?.uid.as_str())
+    }
+}

@@ -1,0 +1,84 @@
+//! Following controller references upwards, to the object that `match.kinds` is about.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::time::{Instant, timeout_at};
+
+use crate::cluster::changes::Watcher;
+use crate::cluster::object::{ControllerRef, Object};
+use crate::cluster::workloads::Workloads;
+use crate::domain::slot::Kind;
+use crate::domain::subject::TopOwner;
+
+/// How long a watch may lag behind an admission.
+const GRACE: Duration = Duration::from_millis(250);
+/// Controllers are two deep in a cluster (a Job of a CronJob); a longer chain is somebody's game.
+const DEPTH: usize = 8;
+
+/// Reads one object that no watch has reported.
+#[async_trait]
+pub trait ReadOwner: Send + Sync {
+    /// The object of this kind and name, or nothing when it is not there or can not be read before the deadline.
+    async fn read(&self, kind: Kind, namespace: &str, name: &str, deadline: Instant) -> Option<Object>;
+}
+
+/// The last validated object on the way up.
+pub(crate) async fn top(
+    workloads: &Workloads,
+    reader: &dyn ReadOwner,
+    mut changes: Watcher,
+    namespace: &str,
+    kind: Kind,
+    controller: Option<&ControllerRef>,
+    deadline: Instant,
+) -> TopOwner {
+    let mut top = kind;
+    let mut controller = controller.cloned();
+    for _ in 0..DEPTH {
+        let Some((owner, kind)) = controller.as_ref().and_then(|owner| Some((owner, owner.kind?))) else {
+            return TopOwner::Known(top);
+        };
+        let Some(next) = find(workloads, reader, &mut changes, namespace, kind, owner, deadline).await else {
+            return TopOwner::Unknown;
+        };
+        top = kind;
+        controller = next;
+    }
+    TopOwner::Unknown
+}
+
+/// The controller of one owner; nothing when the owner can not be found in time.
+async fn find(
+    workloads: &Workloads,
+    reader: &dyn ReadOwner,
+    changes: &mut Watcher,
+    namespace: &str,
+    kind: Kind,
+    owner: &ControllerRef,
+    deadline: Instant,
+) -> Option<Option<ControllerRef>> {
+    // Owners are of the same namespace: one of another namespace is no owner (Kubernetes deletes such children).
+    let is_it = |object: &Object| object.uid == owner.uid && object.namespace == namespace;
+    let held = || {
+        let object = workloads.get(kind, &owner.uid).filter(|object| is_it(object))?;
+        Some(object.controller.clone())
+    };
+    let waited = async {
+        loop {
+            if let Some(controller) = held() {
+                return controller;
+            }
+            changes.changed().await;
+        }
+    };
+    // An owner that is in the store is answered even when the deadline has passed: the loop asks it first.
+    match timeout_at(deadline.min(Instant::now() + GRACE), waited).await {
+        Ok(controller) => Some(controller),
+        Err(_) if Instant::now() >= deadline => None,
+        Err(_) => {
+            let object = reader.read(kind, namespace, &owner.name, deadline).await?;
+            is_it(&object).then_some(object.controller)
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! The pods: which digests our own pins chose, for their siblings and for when a registry can not be asked.
+//!
+//! A pin counts when the annotation names the slot and the slot is that reference plus `@` and a digest; a digest
+//! that an author wrote never does. The pins of a pod that is gone count for another hour.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::Hash;
+use std::sync::{Arc, RwLockReadGuard};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use crate::cluster::changes::Changes;
+use crate::cluster::lock::Lock;
+use crate::cluster::object::Object;
+use crate::cluster::shelf::Shelf;
+use crate::domain::asker::Asker;
+use crate::domain::digest::Digest;
+use crate::domain::fact::LastKnown;
+use crate::domain::image::ImageRef;
+use crate::domain::pin::{PinKey, Pins, Revision, Seeds};
+
+/// How long the pins of a pod that is gone still count.
+const MEMORY: Duration = Duration::from_hours(1);
+
+/// The pods of the cluster.
+#[derive(Debug, Default)]
+pub struct Pods {
+    memory: Lock<Memory>,
+    changes: Changes,
+}
+
+#[derive(Debug, Default)]
+struct Memory {
+    live: Shelf<Object>,
+    /// In the order in which they went.
+    departed: VecDeque<Departed>,
+    siblings: HashMap<PinKey, Vec<Carrier>>,
+    seeds: HashMap<SeedKey, Vec<Carrier>>,
+}
+
+#[derive(Debug)]
+struct Departed {
+    at: Instant,
+    pod: Arc<Object>,
+}
+
+/// One slot of a pod that carries a pin of ours.
+#[derive(Debug)]
+struct Carrier {
+    pod: Arc<Object>,
+    /// Position in the pod's slots.
+    slot: usize,
+}
+
+/// The pods of one namespace whose authors wrote one tag of one repository.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct SeedKey {
+    namespace: String,
+    /// Repository and effective tag, normalised.
+    image: String,
+}
+
+impl Pods {
+    pub(crate) fn new(changes: Changes) -> Self {
+        Self { changes, ..Self::default() }
+    }
+
+    /// A pod was reported.
+    pub fn apply(&self, pod: Object) {
+        let changed = self.memory.write().apply(Arc::new(pod));
+        if changed {
+            self.changes.announce();
+        }
+    }
+
+    /// The pod with this UID is gone.
+    pub fn delete(&self, uid: &str) {
+        let gone = self.memory.write().depart(uid, Instant::now());
+        if gone {
+            self.changes.announce();
+        }
+    }
+
+    /// These are all pods.
+    pub fn replace(&self, pods: Vec<Object>) {
+        let now = Instant::now();
+        let new = pods.into_iter().map(Arc::new).collect::<Vec<_>>();
+        let mut memory = self.memory.write();
+        let listed = new.iter().map(|pod| pod.uid.as_str()).collect::<HashSet<_>>();
+        let gone = memory.live.all().filter(|pod| !listed.contains(pod.uid.as_str())).map(Arc::clone);
+        let gone = gone.collect::<Vec<_>>();
+        let mut changed = false;
+        for pod in gone {
+            changed |= memory.depart(&pod.uid, now);
+        }
+        for pod in &new {
+            changed |= memory.apply(Arc::clone(pod));
+        }
+        drop(memory);
+        if changed {
+            self.changes.announce();
+        }
+    }
+
+    /// The memory, without what is too old to count.
+    fn read(&self) -> RwLockReadGuard<'_, Memory> {
+        let now = Instant::now();
+        let memory = self.memory.read();
+        if !memory.has_old(now) {
+            return memory;
+        }
+        drop(memory);
+        self.memory.write().forget_old(now);
+        self.memory.read()
+    }
+
+    /// Every pod there is, in no order.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Object>> {
+        self.memory.read().live.all().map(Arc::clone).collect()
+    }
+}
+
+impl Memory {
+    fn apply(&mut self, pod: Arc<Object>) -> bool {
+        self.forget_old(Instant::now());
+        let old = self.live.get(&pod.uid).map(Arc::clone);
+        if !self.live.put(Arc::clone(&pod)) {
+            return false;
+        }
+        if let Some(old) = old {
+            self.forget(&old);
+        } else if let Some(at) = self.departed.iter().position(|gone| gone.pod.uid == pod.uid) {
+            // A list that came late had left it out.
+            if let Some(gone) = self.departed.remove(at) {
+                self.forget(&gone.pod);
+            }
+        }
+        self.remember(&pod);
+        true
+    }
+
+    fn depart(&mut self, uid: &str, now: Instant) -> bool {
+        self.forget_old(now);
+        let Some(pod) = self.live.take(uid) else { return false };
+        if pod.slots.iter().any(|slot| pod.originals.pin_of(&slot.image_slot()).is_some()) {
+            self.departed.push_back(Departed { at: now, pod });
+        }
+        true
+    }
+
+    fn has_old(&self, now: Instant) -> bool {
+        self.departed.front().is_some_and(|gone| now.duration_since(gone.at) >= MEMORY)
+    }
+
+    fn forget_old(&mut self, now: Instant) {
+        while self.has_old(now) {
+            if let Some(gone) = self.departed.pop_front() {
+                self.forget(&gone.pod);
+            }
+        }
+    }
+
+    fn remember(&mut self, pod: &Arc<Object>) {
+        for pin in pins(pod) {
+            let carrier = || Carrier { pod: Arc::clone(pod), slot: pin.slot };
+            if let Some(key) = pin.sibling {
+                self.siblings.entry(key).or_default().push(carrier());
+            }
+            if let Some(key) = pin.seed {
+                self.seeds.entry(key).or_default().push(carrier());
+            }
+        }
+    }
+
+    fn forget(&mut self, pod: &Object) {
+        for pin in pins(pod) {
+            if let Some(key) = pin.sibling {
+                remove(&mut self.siblings, &key, &pod.uid);
+            }
+            if let Some(key) = pin.seed {
+                remove(&mut self.seeds, &key, &pod.uid);
+            }
+        }
+    }
+}
+
+fn remove<K: Hash + Eq>(carriers: &mut HashMap<K, Vec<Carrier>>, key: &K, uid: &str) {
+    if let Some(held) = carriers.get_mut(key) {
+        held.retain(|carrier| carrier.pod.uid != uid);
+        if held.is_empty() {
+            carriers.remove(key);
+        }
+    }
+}
+
+/// Where one pin of a pod counts.
+struct Pin {
+    slot: usize,
+    sibling: Option<PinKey>,
+    seed: Option<SeedKey>,
+}
+
+fn pins(pod: &Object) -> impl Iterator<Item = Pin> {
+    pod.slots.iter().enumerate().filter_map(|(position, slot)| {
+        let image_slot = slot.image_slot();
+        let (original, _) = pod.originals.pin_of(&image_slot)?;
+        let sibling = pod.revision().map(|revision| PinKey {
+            revision,
+            slot: slot.key.clone(),
+            reference: original.to_owned(),
+        });
+        let seed = ImageRef::parse(original).ok().and_then(|image| SeedKey::new(&pod.namespace, &image));
+        Some(Pin { slot: position, sibling, seed })
+    })
+}
+
+impl SeedKey {
+    fn new(namespace: &str, image: &ImageRef) -> Option<Self> {
+        let image = format!("{}:{}", image.repository(), image.effective_tag()?);
+        Some(Self { namespace: namespace.to_owned(), image })
+    }
+}
+
+impl Carrier {
+    fn digest(&self) -> Option<Digest> {
+        let (_, digest) = self.pod.originals.pin_of(&self.pod.slots.get(self.slot)?.image_slot())?;
+        Some(digest)
+    }
+
+    /// Creation times are whole seconds: the UID makes every replica choose the same of two.
+    fn age_order(&self) -> (Timestamp, &str) {
+        (self.pod.created, &self.pod.uid)
+    }
+}
+
+impl Pins for Pods {
+    fn sibling(&self, key: &PinKey) -> Option<Digest> {
+        let memory = self.read();
+        memory.siblings.get(key)?.iter().min_by_key(|carrier| carrier.age_order())?.digest()
+    }
+}
+
+impl Seeds for Pods {
+    /// Of several digests it is that of the revision whose first pod came last: a new pod of an old revision carries
+    /// an old digest.
+    fn last_known(&self, image: &ImageRef, asker: &Asker) -> Option<LastKnown> {
+        let key = SeedKey::new(&asker.namespace, image)?;
+        let mut secrets = asker.pull_secrets.clone();
+        secrets.sort_unstable();
+        let memory = self.read();
+        let carriers = memory.seeds.get(&key)?.iter().filter(|carrier| {
+            let mut theirs = carrier.pod.pull_secrets.clone();
+            theirs.sort_unstable();
+            theirs == secrets
+        });
+        let carriers = carriers.collect::<Vec<_>>();
+        let mut firsts: HashMap<(Option<Revision>, &str), &Carrier> = HashMap::new();
+        for carrier in &carriers {
+            let revision = carrier.pod.revision();
+            let bare = if revision.is_none() { carrier.pod.uid.as_str() } else { "" };
+            let first = firsts.entry((revision, bare)).or_insert(carrier);
+            if carrier.age_order() < first.age_order() {
+                *first = carrier;
+            }
+        }
+        let digest = firsts.into_values().max_by_key(|carrier| carrier.age_order())?.digest()?;
+        let same = carriers.iter().filter(|carrier| carrier.digest().as_ref() == Some(&digest));
+        let youngest = same.map(|carrier| carrier.pod.created).max()?;
+        // A creation time ahead of our clock is now.
+        let age = Duration::try_from(Timestamp::now().duration_since(youngest)).unwrap_or_default();
+        Some(LastKnown { digest, age })
+    }
+}

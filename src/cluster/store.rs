@@ -1,0 +1,81 @@
+//! Which watches there are, and which of them have told everything once.
+
+use std::collections::BTreeSet;
+
+use crate::cluster::changes::Changes;
+use crate::cluster::lock::Lock;
+use crate::domain::slot::Kind;
+
+/// One store that a watch fills.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Store {
+    /// `clusterimagepolicies.tagpin.dev`
+    ClusterImagePolicies,
+    /// `imagepolicies.tagpin.dev`
+    ImagePolicies,
+    /// `namespaces`
+    Namespaces,
+    /// `serviceaccounts`
+    ServiceAccounts,
+    /// `controllerrevisions.apps`
+    ControllerRevisions,
+    /// A kind of the slot table.
+    Objects(Kind),
+}
+
+impl Store {
+    /// Every store.
+    pub fn all() -> impl Iterator<Item = Self> {
+        [
+            Self::ClusterImagePolicies,
+            Self::ImagePolicies,
+            Self::Namespaces,
+            Self::ServiceAccounts,
+            Self::ControllerRevisions,
+        ]
+        .into_iter()
+        .chain(Kind::ALL.into_iter().map(Self::Objects))
+    }
+
+    /// The plural resource name, as in metrics and readiness reasons: `replicasets`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ClusterImagePolicies => "clusterimagepolicies",
+            Self::ImagePolicies => "imagepolicies",
+            Self::Namespaces => "namespaces",
+            Self::ServiceAccounts => "serviceaccounts",
+            Self::ControllerRevisions => "controllerrevisions",
+            Self::Objects(kind) => kind.resource(),
+        }
+    }
+}
+
+/// Which stores have been filled once. A store that was filled stays so: while its watch is broken, what it held last
+/// is the best that is known.
+#[derive(Debug, Default)]
+pub struct Synced {
+    filled: Lock<BTreeSet<Store>>,
+    changes: Changes,
+}
+
+impl Synced {
+    pub(crate) fn new(changes: Changes) -> Self {
+        Self { changes, ..Self::default() }
+    }
+
+    /// This store holds everything that there was when its list was asked for.
+    pub fn fill(&self, store: Store) {
+        let first = self.filled.write().insert(store);
+        if first {
+            self.changes.announce();
+        }
+    }
+
+    /// The stores that have not been filled yet; none when the replica may decide.
+    #[must_use]
+    pub fn missing(&self) -> Vec<Store> {
+        let filled = self.filled.read();
+        Store::all().filter(|store| !filled.contains(store)).collect()
+    }
+}
