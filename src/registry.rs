@@ -14,7 +14,9 @@ use crate::domain::image::ImageRef;
 use self::credential::Candidate;
 
 pub mod credential;
+pub mod docker_config;
 pub mod endpoint;
+pub mod keyring;
 
 /// From a tag to what its registry says of it.
 pub trait Resolve: Send + Sync {

@@ -1,9 +1,11 @@
 //! What proves who asks: credentials that redact themselves, and where they come from. It finds none.
 
 use std::fmt;
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::sync::LazyLock;
 
 use async_trait::async_trait;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 
 use crate::domain::asker::Asker;
@@ -30,18 +32,10 @@ pub enum Source {
     Anonymous,
     /// A pull secret of the asker's namespace, by name.
     PullSecret(String),
-    /// The `registries` entry of the operator's configuration, by its `match`.
+    /// The operator's configuration: the `match` of a `registries` entry, or the host in a registries file.
     Configuration(String),
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Anonymous => f.write_str("anonymous"),
-            Self::PullSecret(name) => write!(f, "pull secret {name}"),
-            Self::Configuration(entry) => write!(f, "configuration of {entry}"),
-        }
-    }
+    /// The docker configuration file of the person at the command line, by its path.
+    UserConfig(String),
 }
 
 /// A keyed hash of a credential, random per process: equal credentials have equal identities, nobody can read
@@ -66,4 +60,85 @@ pub trait Credentials: Send + Sync {
     /// The credentials to try, in order; never empty (anonymous, when nothing matches). Secrets are read with what is
     /// left until the deadline; one that can not be read is skipped, as the kubelet does.
     async fn candidates(&self, asker: &Asker, image: &ImageRef, deadline: Instant) -> Vec<Candidate>;
+}
+
+impl Credential {
+    /// A user and a password. Without a user it is no credential: containerd asks anonymously then.
+    #[must_use]
+    pub fn basic(username: String, password: SecretString) -> Self {
+        if username.is_empty() { Self::Anonymous } else { Self::Basic { username, password } }
+    }
+}
+
+impl CredentialId {
+    /// The identity of a credential in this process.
+    #[must_use]
+    pub fn of(credential: &Credential) -> Self {
+        static KEYS: LazyLock<[RandomState; 2]> = LazyLock::new(|| [RandomState::new(), RandomState::new()]);
+        let [high, low] = KEYS.each_ref().map(|key| {
+            let mut hasher = key.build_hasher();
+            match credential {
+                Credential::Anonymous => 0_u8.hash(&mut hasher),
+                Credential::Basic { username, password } => {
+                    1_u8.hash(&mut hasher);
+                    username.hash(&mut hasher);
+                    password.expose_secret().hash(&mut hasher);
+                }
+            }
+            u128::from(hasher.finish())
+        });
+        Self(high << 64 | low)
+    }
+}
+
+impl Candidate {
+    /// A credential with its identity.
+    #[must_use]
+    pub fn new(credential: Credential, source: Source) -> Self {
+        Self { id: CredentialId::of(&credential), credential, source }
+    }
+
+    /// No credential.
+    #[must_use]
+    pub fn anonymous() -> Self {
+        Self::new(Credential::Anonymous, Source::Anonymous)
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Anonymous => f.write_str("anonymous"),
+            Self::PullSecret(name) => write!(f, "pull secret {name}"),
+            Self::Configuration(entry) => write!(f, "configuration of {entry}"),
+            Self::UserConfig(path) => f.write_str(path),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn basic(username: &str, password: &str) -> Credential {
+        Credential::basic(username.to_owned(), password.into())
+    }
+
+    #[test]
+    fn equal_credentials_have_equal_identities_and_others_do_not() {
+        let of = |c| CredentialId::of(&c);
+        assert_eq!(of(basic("a", "b")), of(basic("a", "b")));
+        assert_eq!(of(Credential::Anonymous), of(basic("", "b")));
+        for other in [basic("a", "c"), basic("b", "b"), basic("ab", ""), Credential::Anonymous] {
+            assert_ne!(of(basic("a", "b")), of(other));
+        }
+    }
+
+    #[test]
+    fn no_password_is_ever_printed() {
+        let candidate = Candidate::new(basic("robot", "hunter2"), Source::PullSecret("regcred".to_owned()));
+        let printed = format!("{candidate:?} {}", candidate.source);
+        assert!(printed.contains("robot") && printed.contains("regcred"), "{printed}");
+        assert!(!printed.contains("hunter2"), "{printed}");
+    }
 }
