@@ -8,4 +8,5 @@
 )]
 
 mod admin;
+mod chart;
 mod cli;

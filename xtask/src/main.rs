@@ -25,6 +25,8 @@ struct Xtask {
 enum Job {
     /// A real Kubernetes on this machine, in namespaces of its own
     Rig(rig::Rig),
+    /// Build one of the programs of tests/rig if it is not in the cache; the last line printed is its folder
+    Part { module: String },
     /// PID 1 of one machine of a rig (started by `rig up`)
     #[command(hide = true)]
     Supervise { state: PathBuf, machine: u8 },
@@ -33,6 +35,10 @@ enum Job {
 fn main() -> ExitCode {
     let done = match Xtask::parse().job {
         Job::Rig(rig) => rig.run(),
+        Job::Part { module } => rig::part(&module).map(|folder| {
+            println!("{}", folder.display());
+            ExitCode::SUCCESS
+        }),
         Job::Supervise { state, machine } => rig::supervise(&state, machine).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|error| {

@@ -103,6 +103,11 @@ pub(crate) fn supervise(root: &Path, machine: u8) -> Result<()> {
     supervisor::run(State::at(root), machine)
 }
 
+/// The folder with the programs of one Go module below `tests/rig`, built if need be.
+pub(crate) fn part(module: &str) -> Result<PathBuf> {
+    parts::folder(module)
+}
+
 impl Rig {
     pub(crate) fn run(self) -> Result<ExitCode> {
         let home = self.home.unwrap_or_else(|| workspace::root().join(".rig"));

@@ -81,9 +81,7 @@ const PARTS: &[Part] = &[
 
 /// Builds what is not in the cache and links every program into the rig's `bin`.
 pub(crate) fn ensure(state: &State) -> Result<()> {
-    let go = command::output("go", ["env", "GOVERSION"]).context(
-        "the rig's Kubernetes is built from Go modules: install Go 1.26 or newer (https://go.dev/dl)",
-    )?;
+    let go = go()?;
     let bin = state.bin();
     fs::create_dir_all(&bin)?;
     for part in PARTS {
@@ -98,6 +96,18 @@ pub(crate) fn ensure(state: &State) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Builds one part if it is not in the cache, and tells the folder with its programs.
+pub(crate) fn folder(module: &str) -> Result<PathBuf> {
+    let part = PARTS.iter().find(|part| part.module == module);
+    part.with_context(|| format!("`{module}` is no part of the rig"))?.ensure(go()?.trim())
+}
+
+fn go() -> Result<String> {
+    command::output("go", ["env", "GOVERSION"]).context(
+        "the rig's Kubernetes is built from Go modules: install Go 1.26 or newer (https://go.dev/dl)",
+    )
 }
 
 impl Part {

@@ -1,0 +1,61 @@
+{{- /* Labels by which the pods are selected: never changed. */ -}}
+{{- define "tagpin.selector" -}}
+app.kubernetes.io/name: tagpin
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "tagpin.labels" -}}
+{{ include "tagpin.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- end -}}
+
+{{- define "tagpin.image" -}}
+{{- $repository := required "image.repository is empty: set it to where the tagpin image was pushed, for example --set image.repository=registry.example.com/tools/tagpin" .Values.image.repository -}}
+{{- if .Values.image.digest -}}
+{{ $repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}@{{ .Values.image.digest }}
+{{- else -}}
+{{ $repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end -}}
+{{- end -}}
+
+{{- /* YAML readers take an unquoted `off` for the boolean. */ -}}
+{{- define "tagpin.pullSecretsMode" -}}
+{{- if .Values.pullSecrets.mode }}{{ .Values.pullSecrets.mode }}{{ else }}off{{ end -}}
+{{- end -}}
+
+{{- /* Where the k3s file is, when there is one. */ -}}
+{{- define "tagpin.registriesFile" -}}
+{{- if or .Values.registriesFile.content .Values.registriesFile.configMap -}}
+/etc/tagpin/k3s/registries.yaml
+{{- end -}}
+{{- end -}}
+
+{{- /* What would not work, said before anything is installed. */ -}}
+{{- define "tagpin.check" -}}
+{{- if eq .Release.Namespace "default" -}}
+{{- fail "tagpin is not released into `default`: its namespace is never intercepted, so the workloads there would not be checked; use --namespace tagpin-system --create-namespace" -}}
+{{- end -}}
+{{- $mode := include "tagpin.pullSecretsMode" . -}}
+{{- if and (eq $mode "namespaces") (not .Values.pullSecrets.namespaces) -}}
+{{- fail "pullSecrets.mode is namespaces, but pullSecrets.namespaces names none" -}}
+{{- end -}}
+{{- if and (ne $mode "namespaces") .Values.pullSecrets.namespaces -}}
+{{- fail (printf "pullSecrets.namespaces names some, but pullSecrets.mode is %s" $mode) -}}
+{{- end -}}
+{{- if and .Values.registriesFile.content .Values.registriesFile.configMap -}}
+{{- fail "registriesFile has both content and configMap: give one" -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* The secrets that `registries` names, each once, as JSON. */ -}}
+{{- define "tagpin.secretRefs" -}}
+{{- $found := list -}}
+{{- range .Values.registries -}}
+{{- with .credentials -}}
+{{- $found = append $found (dict "namespace" .secretRef.namespace "name" .secretRef.name) -}}
+{{- end -}}
+{{- end -}}
+{{- $found | uniq | toJson -}}
+{{- end -}}

@@ -1,0 +1,524 @@
+//! The Helm chart, rendered by Helm: what comes out by default, and that every value does what it says.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::sync::LazyLock;
+use std::{env, fs};
+
+use serde_json::{Value, json};
+use tagpin::settings::Baseline;
+
+const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/tagpin");
+
+/// Helm: `TAGPIN_HELM`, or the one that the rig is built with.
+static HELM: LazyLock<PathBuf> = LazyLock::new(|| {
+    if let Some(helm) = env::var_os("TAGPIN_HELM") {
+        return helm.into();
+    }
+    let mut xtask = Command::new(env!("CARGO"));
+    let built = xtask.args(["run", "--quiet", "--package", "xtask", "--", "part", "helm"]).output().unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let said = String::from_utf8(built.stdout).unwrap();
+    PathBuf::from(said.lines().last().unwrap()).join("helm")
+});
+
+fn template(namespace: &str, values: &str) -> Output {
+    let mut helm = Command::new(&*HELM)
+        .args(["template", "tagpin", CHART, "--namespace", namespace, "--values", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    helm.stdin.take().unwrap().write_all(values.as_bytes()).unwrap();
+    helm.wait_with_output().unwrap()
+}
+
+/// The objects of a release with these values, beside the one that has no default.
+fn render(values: &str) -> Objects {
+    let output =
+        template("tagpin-system", &format!("image: {{repository: registry.example.com/tagpin}}\n{values}"));
+    assert!(output.status.success(), "{values}\n{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    Objects(serde_saphyr::from_multiple(&text).unwrap())
+}
+
+/// Why these values are refused.
+fn refusal(namespace: &str, values: &str) -> String {
+    let output = template(namespace, values);
+    assert!(!output.status.success(), "{values} is accepted");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+struct Objects(Vec<Value>);
+
+impl Objects {
+    /// What is at `pointer` of the object `Kind/name`, or of `Kind/namespace/name`.
+    fn at(&self, object: &str, pointer: &str) -> Option<&Value> {
+        let mut words = object.split('/');
+        let (kind, last) = (words.next().unwrap(), words.next_back().unwrap());
+        let namespace = words.next();
+        let found = self.0.iter().find(|o| {
+            o["kind"] == kind
+                && o["metadata"]["name"] == last
+                && namespace.is_none_or(|namespace| o["metadata"]["namespace"] == namespace)
+        });
+        found.and_then(|object| object.pointer(pointer))
+    }
+
+    fn has(&self, object: &str) -> bool {
+        self.at(object, "").is_some()
+    }
+
+    /// Whether the value there is this one, holds it as an element, or as a part of its text.
+    fn shows(&self, object: &str, pointer: &str, wanted: &Value) -> bool {
+        match (self.at(object, pointer), wanted) {
+            (Some(Value::Array(elements)), Value::String(_)) => elements.contains(wanted),
+            (Some(Value::String(text)), Value::String(part)) => text.contains(part),
+            (found, _) => found == Some(wanted),
+        }
+    }
+}
+
+const POD: &str = "/spec/template/spec";
+const CONTAINER: &str = "/spec/template/spec/containers/0";
+const ARGS: &str = "/spec/template/spec/containers/0/args";
+const DEPLOYMENT: &str = "Deployment/tagpin";
+
+/// A value, how it is set, and where the rendered objects show it.
+struct Effect {
+    value: &'static str,
+    set: &'static str,
+    object: &'static str,
+    at: String,
+    shows: Value,
+}
+
+fn effect(
+    value: &'static str,
+    set: &'static str,
+    object: &'static str,
+    at: impl Into<String>,
+    shows: impl Into<Value>,
+) -> Effect {
+    Effect { value, set, object, at: at.into(), shows: shows.into() }
+}
+
+/// One for each value at least: [`every_value_has_an_effect`] counts.
+fn effects() -> Vec<Effect> {
+    let arg = |value, set, arg: &str| effect(value, set, DEPLOYMENT, ARGS, arg);
+    let pod =
+        |value, set, at: &str, shows: Value| effect(value, set, DEPLOYMENT, format!("{POD}{at}"), shows);
+    let container = |value, set, at: &str, shows: Value| {
+        effect(value, set, DEPLOYMENT, format!("{CONTAINER}{at}"), shows)
+    };
+    let data = |value, set, key: &str, shows: &str| {
+        effect(value, set, "ConfigMap/tagpin", format!("/data/{key}"), shows)
+    };
+    vec![
+        effect("replicas", "replicas: 3", DEPLOYMENT, "/spec/replicas", 3),
+        container("image.repository", "", "/image", json!("registry.example.com/tagpin:")),
+        container("image.tag", "image: {repository: r, tag: v9}", "/image", json!("r:v9")),
+        container("image.digest", DIGEST, "/image", json!("@sha256:aaaa")),
+        container(
+            "image.pullPolicy",
+            "image: {repository: r, pullPolicy: Always}",
+            "/imagePullPolicy",
+            json!("Always"),
+        ),
+        pod(
+            "image.pullSecrets",
+            "image: {repository: r, pullSecrets: [p]}",
+            "/imagePullSecrets",
+            json!([{"name": "p"}]),
+        ),
+        data("baseline.enabled", "baseline: {enabled: false}", "baseline.yaml", "enabled: false"),
+        data("baseline.mode", "baseline: {mode: Warn}", "baseline.yaml", "mode: Warn"),
+        data("baseline.pin", "baseline: {pin: false}", "baseline.yaml", "pin: false"),
+        data(
+            "baseline.namespaceSelector",
+            "baseline: {namespaceSelector: {matchLabels: {a: b}}}",
+            "baseline.yaml",
+            "matchLabels:\n    a: b",
+        ),
+        arg("excludedNamespaces", "excludedNamespaces: [a, b]", "--excluded-namespaces=a,b"),
+        arg(
+            "controllerIdentities",
+            "controllerIdentities: [\"system:x\"]",
+            "--controller-identities=system:x",
+        ),
+        arg("pullSecrets.mode", "pullSecrets: {mode: cluster}", "--pull-secrets=cluster"),
+        arg("pullSecrets.namespaces", SHOP, "--pull-secret-namespaces=shop"),
+        effect(
+            "pullSecrets.namespaces",
+            SHOP,
+            "Role/shop/tagpin-pull-secrets",
+            "/rules/0/verbs",
+            json!(["get"]),
+        ),
+        effect(
+            "pullSecrets.namespaces",
+            SHOP,
+            "RoleBinding/shop/tagpin-pull-secrets",
+            "/roleRef/name",
+            "tagpin-pull-secrets",
+        ),
+        data("registries", "registries: [{match: a.example}]", "registries.yaml", "match: a.example"),
+        effect(
+            "registries",
+            SECRET_REF,
+            "Role/infra/tagpin-registry-hub",
+            "/rules/0/resourceNames",
+            json!(["hub"]),
+        ),
+        effect(
+            "registries",
+            SECRET_REF,
+            "RoleBinding/infra/tagpin-registry-hub",
+            "/subjects/0/namespace",
+            "tagpin-system",
+        ),
+        data("registriesFile.format", K3S_CONTENT, "registries.yaml", "format: k3s"),
+        data("registriesFile.content", K3S_CONTENT, "k3s-registries.yaml", "mirrors: {}"),
+        data(
+            "registriesFile.content",
+            K3S_CONTENT,
+            "registries.yaml",
+            "path: /etc/tagpin/k3s/registries.yaml",
+        ),
+        pod("registriesFile.content", K3S_CONTENT, "/volumes/1/configMap/name", json!("tagpin")),
+        pod("registriesFile.configMap", K3S_MAP, "/volumes/1/configMap/name", json!("nodes")),
+        pod(
+            "registriesFile.configMap",
+            K3S_MAP,
+            "/volumes/1/configMap/items",
+            json!([{"key": "r", "path": "registries.yaml"}]),
+        ),
+        container("registriesFile.configMap", K3S_MAP, "/volumeMounts/1/mountPath", json!("/etc/tagpin/k3s")),
+        data("extraCAs", CA_CONTENT, "ca-corp.pem", "-----BEGIN CERTIFICATE-----"),
+        pod(
+            "extraCAs",
+            CA_CONTENT,
+            "/volumes/1/projected/sources/0/configMap/items/0/path",
+            json!("corp.pem"),
+        ),
+        pod(
+            "extraCAs",
+            "extraCAs: [{name: c, configMap: {name: m, key: k}}]",
+            "/volumes/1/projected/sources/0/configMap/name",
+            json!("m"),
+        ),
+        pod(
+            "extraCAs",
+            "extraCAs: [{name: c, secret: {name: s, key: k}}]",
+            "/volumes/1/projected/sources/0/secret/name",
+            json!("s"),
+        ),
+        container("extraCAs", CA_CONTENT, "/volumeMounts/1/mountPath", json!("/etc/tagpin/ca")),
+        arg("log.filter", "log: {filter: debug}", "--log=debug"),
+        arg("log.format", "log: {format: text}", "--log-format=text"),
+        arg("webhook.port", "webhook: {port: 9443}", "--webhook-port=9443"),
+        container("webhook.port", "webhook: {port: 9443}", "/ports/0/containerPort", json!(9443)),
+        effect(
+            "webhook.port",
+            "webhook: {port: 9443}",
+            "NetworkPolicy/tagpin",
+            "/spec/ingress/0/ports/0/port",
+            9443,
+        ),
+        arg("admin.port", "admin: {port: 9090}", "--admin-port=9090"),
+        container("admin.port", "admin: {port: 9090}", "/ports/1/containerPort", json!(9090)),
+        effect(
+            "admin.port",
+            "admin: {port: 9090}",
+            "NetworkPolicy/tagpin",
+            "/spec/ingress/1/ports/0/port",
+            9090,
+        ),
+        arg("drainSeconds", "drainSeconds: 20", "--drain-seconds=20"),
+        pod("drainSeconds", "drainSeconds: 20", "/terminationGracePeriodSeconds", json!(40)),
+        container(
+            "resources.requests.cpu",
+            "resources: {requests: {cpu: 1}}",
+            "/resources/requests/cpu",
+            json!(1),
+        ),
+        container(
+            "resources.requests.memory",
+            "resources: {requests: {memory: 1Gi}}",
+            "/resources/requests/memory",
+            json!("1Gi"),
+        ),
+        container(
+            "resources.limits.memory",
+            "resources: {limits: {memory: 2Gi}}",
+            "/resources/limits/memory",
+            json!("2Gi"),
+        ),
+        effect(
+            "networkPolicy.metricsFrom",
+            SCRAPER,
+            "NetworkPolicy/tagpin",
+            "/spec/ingress/1/from/1",
+            json!({"namespaceSelector": {}}),
+        ),
+        pod("priorityClassName", "priorityClassName: high", "/priorityClassName", json!("high")),
+        pod("nodeSelector", "nodeSelector: {disk: ssd}", "/nodeSelector", json!({"disk": "ssd"})),
+        pod(
+            "tolerations",
+            "tolerations: [{operator: Exists}]",
+            "/tolerations",
+            json!([{"operator": "Exists"}]),
+        ),
+        effect("podLabels", "podLabels: {team: a}", DEPLOYMENT, "/spec/template/metadata/labels/team", "a"),
+        effect(
+            "podAnnotations",
+            "podAnnotations: {note: b}",
+            DEPLOYMENT,
+            "/spec/template/metadata/annotations/note",
+            "b",
+        ),
+    ]
+}
+
+const DIGEST: &str = "\
+image: {repository: r, digest: 'sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa'}";
+const SHOP: &str = "pullSecrets: {mode: namespaces, namespaces: [shop]}";
+const SECRET_REF: &str =
+    "registries: [{match: a.example, credentials: {secretRef: {namespace: infra, name: hub}}}]";
+const K3S_CONTENT: &str = "registriesFile: {content: 'mirrors: {}'}";
+const K3S_MAP: &str = "registriesFile: {configMap: {name: nodes, key: r}}";
+const CA_CONTENT: &str = "extraCAs: [{name: corp, content: '-----BEGIN CERTIFICATE-----'}]";
+const SCRAPER: &str = "networkPolicy: {metricsFrom: [{namespaceSelector: {}}]}";
+
+#[test]
+fn every_value_has_an_effect() {
+    let default = render("");
+    for Effect { value, set, object, at, shows } in effects() {
+        assert!(
+            render(set).shows(object, &at, &shows),
+            "{value}: `{set}` does not show {shows} at {object} {at}"
+        );
+        if !set.is_empty() {
+            assert!(!default.shows(object, &at, &shows), "{value}: {object} {at} shows {shows} by default");
+        }
+    }
+}
+
+#[test]
+fn each_value_is_in_the_table_of_effects() {
+    // These are switches of whole objects, with tests of their own below.
+    let mut tested: BTreeSet<String> = ["crds.enabled", "networkPolicy.enabled"].map(String::from).into();
+    tested.extend(effects().iter().map(|effect| effect.value.to_owned()));
+    assert_eq!(tested, leaves());
+}
+
+/// The dotted names of all values, as `values.yaml` has them.
+fn leaves() -> BTreeSet<String> {
+    fn walk(prefix: &str, value: &Value, found: &mut BTreeSet<String>) {
+        match value {
+            Value::Object(fields) if !fields.is_empty() => {
+                for (name, field) in fields {
+                    let name = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+                    walk(&name, field, found);
+                }
+            }
+            _ => drop(found.insert(prefix.to_owned())),
+        }
+    }
+    let text = fs::read_to_string(format!("{CHART}/values.yaml")).unwrap();
+    let mut found = BTreeSet::new();
+    walk("", &serde_saphyr::from_str(&text).unwrap(), &mut found);
+    found
+}
+
+#[test]
+fn the_schema_refuses_unknown_keys_at_every_depth() {
+    fn walk(at: &str, schema: &Value) {
+        if let Some(properties) = schema["properties"].as_object() {
+            assert_eq!(schema["additionalProperties"], false, "{at} takes unknown keys");
+            properties.iter().for_each(|(name, field)| walk(&format!("{at}.{name}"), field));
+        }
+        walk_items(at, schema);
+    }
+    fn walk_items(at: &str, schema: &Value) {
+        if schema["items"].is_object() {
+            walk(&format!("{at}[]"), &schema["items"]);
+        }
+        for variant in schema["anyOf"].as_array().into_iter().flatten() {
+            walk(at, variant);
+        }
+    }
+    let text = fs::read_to_string(format!("{CHART}/values.schema.json")).unwrap();
+    walk("", &serde_json::from_str(&text).unwrap());
+    assert!(refusal("x", "replicaz: 1").contains("additional properties 'replicaz' not allowed"));
+    assert!(
+        refusal("x", "registries: [{match: a, tls: {insecure: true}}]").contains("'insecure' not allowed")
+    );
+}
+
+#[test]
+fn pods_are_restricted() {
+    let objects = render("");
+    let pod = objects.at(DEPLOYMENT, POD).unwrap();
+    assert_eq!(pod["dnsPolicy"], "Default");
+    let user = json!({"runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532, "seccompProfile": {"type": "RuntimeDefault"}});
+    assert_eq!(pod["securityContext"], user);
+    let container = json!({"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]}});
+    assert_eq!(pod["containers"][0]["securityContext"], container);
+}
+
+#[test]
+fn a_rollout_surges_and_a_drain_has_time() {
+    let objects = render("");
+    let strategy = objects.at(DEPLOYMENT, "/spec/strategy").unwrap();
+    assert_eq!(
+        *strategy,
+        json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}})
+    );
+    let container = objects.at(DEPLOYMENT, CONTAINER).unwrap();
+    assert_eq!(container["lifecycle"]["preStop"]["sleep"]["seconds"], 5);
+    for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
+        assert_eq!(container[probe]["httpGet"]["port"], "admin", "{probe}");
+    }
+    assert_eq!(objects.at("PodDisruptionBudget/tagpin", "/spec/maxUnavailable"), Some(&json!(1)));
+}
+
+#[test]
+fn webhook_configurations_come_empty_and_can_be_neither_made_nor_deleted_by_us() {
+    let objects = render("");
+    for (object, name) in [
+        ("MutatingWebhookConfiguration/zz-tagpin", "mutatingwebhookconfigurations"),
+        ("ValidatingWebhookConfiguration/tagpin", "validatingwebhookconfigurations"),
+    ] {
+        assert!(objects.has(object));
+        assert_eq!(objects.at(object, "/webhooks"), None);
+        let rules = objects.at("ClusterRole/tagpin", "/rules").unwrap().as_array().unwrap();
+        let rules: Vec<_> =
+            rules.iter().filter(|r| r["resources"].as_array().unwrap().contains(&name.into())).collect();
+        assert_eq!(rules.len(), 1);
+        assert_eq!(rules[0]["verbs"], json!(["get", "list", "watch", "patch"]));
+        assert_eq!(rules[0]["resourceNames"].as_array().unwrap().len(), 1);
+    }
+}
+
+/// Every rule of every role that would let us read secrets, but for our own certificate.
+fn readers_of_secrets(objects: &Objects) -> Vec<&Value> {
+    let roles = objects.0.iter().filter(|o| o["kind"] == "Role" || o["kind"] == "ClusterRole");
+    let rules = roles.flat_map(|role| role["rules"].as_array().unwrap());
+    rules
+        .filter(|rule| rule["resources"].as_array().unwrap().contains(&"secrets".into()))
+        .filter(|rule| rule["verbs"] != json!(["create"]))
+        .filter(|rule| rule["resourceNames"] != json!(["tagpin-webhook-tls"]))
+        .collect()
+}
+
+#[test]
+fn pull_secrets_are_readable_only_when_asked_for() {
+    assert_eq!(readers_of_secrets(&render("")), Vec::<&Value>::new());
+    // An unquoted `off` is a boolean for the YAML of Helm.
+    assert_eq!(readers_of_secrets(&render("pullSecrets: {mode: off}")), Vec::<&Value>::new());
+    let cluster = render("pullSecrets: {mode: cluster}");
+    assert_eq!(readers_of_secrets(&cluster)[0]["verbs"], json!(["get"]));
+}
+
+#[test]
+fn no_right_is_a_wildcard() {
+    let objects = render("pullSecrets: {mode: cluster}");
+    for role in objects.0.iter().filter(|o| o["kind"] == "Role" || o["kind"] == "ClusterRole") {
+        assert!(!role["rules"].to_string().contains('*'), "{role}");
+    }
+}
+
+#[test]
+fn every_right_names_the_file_that_needs_it() {
+    for template in ["clusterrole.yaml", "role.yaml"] {
+        let text = fs::read_to_string(format!("{CHART}/templates/{template}")).unwrap();
+        let mut comment = String::new();
+        for line in text.lines().map(str::trim) {
+            if line.starts_with('#') {
+                comment.push_str(line);
+            } else if line.starts_with("- apiGroups") {
+                assert!(comment.contains("src/"), "{template}: a rule without the file that needs it");
+            } else if !line.starts_with("resource") && !line.starts_with("verbs") {
+                // Several rules in a row may be for the same file; anything else ends it.
+                comment.clear();
+            }
+        }
+    }
+}
+
+#[test]
+fn the_network_policy_lets_anyone_in_at_the_webhook_and_replicas_at_the_admin_port() {
+    let objects = render("");
+    let ingress = objects.at("NetworkPolicy/tagpin", "/spec/ingress").unwrap();
+    assert_eq!(ingress[0].get("from"), None);
+    assert_eq!(ingress[1]["from"].as_array().unwrap().len(), 1);
+    assert!(!render("networkPolicy: {enabled: false}").has("NetworkPolicy/tagpin"));
+}
+
+#[test]
+fn it_is_not_released_into_default() {
+    assert!(refusal("default", "image: {repository: r}").contains("tagpin is not released into `default`"));
+}
+
+#[test]
+fn what_would_not_work_is_refused_with_what_to_do() {
+    assert!(refusal("x", "").contains("image.repository is empty: set it"));
+    let refused = |values: &str| refusal("x", &format!("image: {{repository: r}}\n{values}"));
+    assert!(refused("pullSecrets: {mode: namespaces}").contains("pullSecrets.namespaces names none"));
+    assert!(refused("pullSecrets: {namespaces: [a]}").contains("pullSecrets.mode is off"));
+    let both = "registriesFile: {content: 'mirrors: {}', configMap: {name: a, key: b}}";
+    assert!(refused(both).contains("registriesFile has both"));
+    assert!(refused("extraCAs: [{name: a}]").contains("extraCAs"));
+}
+
+#[test]
+fn the_binary_takes_the_arguments_that_the_chart_gives() {
+    let values = "\
+excludedNamespaces: [a, b]
+controllerIdentities: [\"system:x\"]
+pullSecrets: {mode: namespaces, namespaces: [shop]}";
+    let objects = render(values);
+    let args = objects.at(DEPLOYMENT, ARGS).unwrap().as_array().unwrap();
+    let names = objects.at(DEPLOYMENT, &format!("{CONTAINER}/env")).unwrap().as_array().unwrap();
+    let mut tagpin = Command::new(env!("CARGO_BIN_EXE_tagpin"));
+    tagpin.env_clear().args(args.iter().map(|arg| arg.as_str().unwrap()));
+    let output =
+        tagpin.envs(names.iter().map(|name| (name["name"].as_str().unwrap(), "x"))).output().unwrap();
+    // It gets as far as its files, which only a pod has.
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("read /etc/tagpin/configuration/"), "{said}");
+}
+
+#[test]
+fn the_binary_reads_the_baseline_that_the_chart_writes() {
+    let objects = render("baseline: {namespaceSelector: {matchExpressions: [{key: a, operator: Exists}]}}");
+    let text = objects.at("ConfigMap/tagpin", "/data/baseline.yaml").unwrap();
+    let baseline = Baseline::parse(text.as_str().unwrap()).unwrap();
+    assert!(baseline.enabled && baseline.pin);
+    assert_eq!(baseline.namespace_selector.match_expressions.unwrap()[0].key, "a");
+}
+
+#[test]
+fn a_change_of_the_configuration_rolls_the_pods() {
+    let checksum = |values| {
+        let objects = render(values);
+        objects.at(DEPLOYMENT, "/spec/template/metadata/annotations/checksum~1configuration").unwrap().clone()
+    };
+    assert_ne!(checksum(""), checksum("baseline: {mode: Audit}"));
+}
+
+#[test]
+fn the_k3s_example_is_a_release_of_this_chart() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/k3s/helmchart.yaml");
+    let documents: Vec<Value> = serde_saphyr::from_multiple(&fs::read_to_string(path).unwrap()).unwrap();
+    let chart = documents.iter().find(|document| document["kind"] == "HelmChart").unwrap();
+    // The default of the helm controller uninstalls when an upgrade fails.
+    assert_eq!(chart["spec"]["failurePolicy"], "abort");
+    let namespace = chart["spec"]["targetNamespace"].as_str().unwrap();
+    let output = template(namespace, chart["spec"]["valuesContent"].as_str().unwrap());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
