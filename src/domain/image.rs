@@ -7,6 +7,8 @@ use std::str::FromStr;
 
 use crate::domain::digest::{Digest, DigestError};
 
+mod host;
+
 /// The host of Docker Hub in normalised names.
 pub const DOCKER_HUB: &str = "docker.io";
 const HUB_LIBRARY: &str = "library";
@@ -52,8 +54,8 @@ pub enum ReferenceErrorKind {
     /// Upper case in the repository name.
     #[error("the repository name must be lower case")]
     UpperCase,
-    /// The host part is no host and port.
-    #[error("the registry host is not valid")]
+    /// The host part is no host and port, or one that no program can connect to.
+    #[error("the registry host is not valid: it is written HOST or HOST:PORT")]
     Domain,
     /// The host is a spelling of an IP address that programs read differently.
     #[error("the registry host is an unusual spelling of an IP address; write it as a.b.c.d")]
@@ -88,7 +90,7 @@ impl ImageRef {
         if text.is_empty() {
             return Err(err(Kind::Empty, 0));
         }
-        if text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+        if is_image_id(text) {
             return Err(err(Kind::ImageId, 0));
         }
         let (before_digest, digest) = match text.split_once('@') {
@@ -107,7 +109,7 @@ impl ImageRef {
             return Err(err(Kind::UpperCase, rest_offset + at));
         }
         if let Some(domain) = written_domain {
-            check_domain(domain)?;
+            host::check(domain)?;
         }
         check_path(path).map_err(|at| err(Kind::Path, rest_offset + at))?;
         let name_length = rest_offset + path.len();
@@ -218,20 +220,21 @@ impl ImageRef {
             Some(short) if !short.contains('/') => short,
             _ => &self.path,
         };
-        // A first part that would be read as a host must keep the host before it.
-        match split_domain(short) {
-            (None, _, _) => short.to_owned(),
-            (Some(_), _, _) => self.repository(),
+        // What would be read as a host or as an image ID must keep what is before it.
+        if split_domain(short).0.is_some() || is_image_id(short) {
+            return self.repository();
         }
+        short.to_owned()
     }
 
-    /// What policies match on: one name for all spellings that reach the same repository.
+    /// What policies match on: one name for all spellings that reach the same repository. Hosts are lower case,
+    /// without the default port of https; an address is written in one way; the names of Docker Hub and of each
+    /// ECR are one.
     #[must_use]
     pub fn policy_name(&self) -> String {
-        let lower = self.domain.to_ascii_lowercase();
-        let host = lower.strip_suffix(":443").unwrap_or(&lower);
-        match host {
-            "docker.io" | "index.docker.io" | "registry-1.docker.io" | "registry.hub.docker.com" => {
+        let host = host::policy_name(&self.domain);
+        match &*host {
+            "index.docker.io" | "registry-1.docker.io" | "registry.hub.docker.com" | DOCKER_HUB => {
                 if self.path.contains('/') {
                     format!("{DOCKER_HUB}/{}", self.path)
                 } else {
@@ -239,7 +242,7 @@ impl ImageRef {
                 }
             }
             "ecr-public.aws.com" => format!("public.ecr.aws/{}", self.path),
-            _ => format!("{host}/{}", self.path),
+            host => format!("{host}/{}", self.path),
         }
     }
 
@@ -280,6 +283,10 @@ impl FromStr for ImageRef {
     }
 }
 
+fn is_image_id(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 /// The written domain if there is one, the rest, and the rest's offset (`splitDockerDomain` of normalize.go).
 fn split_domain(name: &str) -> (Option<&str>, &str, usize) {
     match name.split_once('/') {
@@ -291,60 +298,6 @@ fn split_domain(name: &str) -> (Option<&str>, &str, usize) {
             (Some(first), rest, first.len() + 1)
         }
         _ => (None, name, 0),
-    }
-}
-
-fn check_domain(domain: &str) -> Result<(), ReferenceError> {
-    use ReferenceErrorKind as Kind;
-    let (host, port) = if let Some(rest) = domain.strip_prefix('[') {
-        let (inside, after) = rest.split_once(']').ok_or(err(Kind::Domain, 0))?;
-        if inside.is_empty() || !inside.bytes().all(|b| b.is_ascii_hexdigit() || b == b':') {
-            return Err(err(Kind::Domain, 1));
-        }
-        if inside.parse::<std::net::Ipv6Addr>().is_err() {
-            return Err(err(Kind::AmbiguousAddress, 1));
-        }
-        match after {
-            "" => return Ok(()),
-            after => ("", Some(after.strip_prefix(':').ok_or(err(Kind::Domain, domain.len()))?)),
-        }
-    } else {
-        match domain.split_once(':') {
-            None => (domain, None),
-            Some((host, port)) => (host, Some(port)),
-        }
-    };
-    if let Some(port) = port
-        && (port.is_empty() || !port.bytes().all(|b| b.is_ascii_digit()))
-    {
-        return Err(err(Kind::Domain, domain.len() - port.len()));
-    }
-    if domain.starts_with('[') {
-        return Ok(());
-    }
-    let mut offset = 0;
-    for label in host.split('.') {
-        let alphanumeric = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_alphanumeric());
-        let inner = label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-        if !inner || !alphanumeric(label.bytes().next()) || !alphanumeric(label.bytes().last()) {
-            return Err(err(Kind::Domain, offset));
-        }
-        offset += label.len() + 1;
-    }
-    if reads_as_address(host) && host.parse::<std::net::Ipv4Addr>().is_err() {
-        return Err(err(Kind::AmbiguousAddress, 0));
-    }
-    Ok(())
-}
-
-/// Whether a WHATWG URL parser takes the host for an IPv4 address ("ends in a number checker"):
-/// `127.1`, `2130706433` and `0x7f000001` are addresses to it and names to others.
-fn reads_as_address(host: &str) -> bool {
-    let last = host.rsplit('.').next().unwrap_or(host);
-    let hex = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
-    match hex {
-        Some(digits) => digits.bytes().all(|b| b.is_ascii_hexdigit()),
-        None => !last.is_empty() && last.bytes().all(|b| b.is_ascii_digit()),
     }
 }
 
@@ -390,3 +343,7 @@ fn is_tag(tag: &str) -> bool {
         && bytes.next().is_some_and(word)
         && bytes.all(|b| word(b) || b == b'.' || b == b'-')
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
+mod tests;

@@ -10,3 +10,5 @@
 mod admin;
 mod chart;
 mod cli;
+mod files;
+mod references;
