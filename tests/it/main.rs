@@ -12,3 +12,4 @@ mod chart;
 mod cli;
 mod files;
 mod references;
+mod slot_table;
