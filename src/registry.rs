@@ -18,6 +18,21 @@ pub mod docker_config;
 pub mod endpoint;
 pub mod keyring;
 
+pub mod client;
+pub mod guard;
+pub mod observe;
+pub mod transport;
+
+mod challenge;
+mod classify;
+mod expiring;
+mod manifest;
+mod redirect;
+mod retry;
+mod session;
+mod tags;
+mod token;
+
 /// From a tag to what its registry says of it.
 pub trait Resolve: Send + Sync {
     /// What the registry tells this asker of the reference's tag (an omitted tag is `latest`), before the deadline.

@@ -1,0 +1,223 @@
+//! The client: asks the endpoints of a registry, with each credential in turn, which digest a tag has.
+//!
+//! It keeps no answers, finds no credentials and limits nobody: caches and limits are decorators. It
+//! trusts the registry for which digest a tag names, and nothing else.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::domain::fact::{Fact, Unavailable};
+use crate::domain::image::ImageRef;
+use crate::registry::Lookup;
+use crate::registry::classify::{self, Missing};
+use crate::registry::credential::Candidate;
+use crate::registry::endpoint::{Endpoint, Identity, Profiles, RegistryProfile, ResolveFrom};
+use crate::registry::manifest;
+use crate::registry::observe::{Event, Method, Observer, Purpose};
+use crate::registry::redirect::Route;
+use crate::registry::session::{Question, Reply, Session};
+use crate::registry::tags::{self, Listing};
+use crate::registry::token::Tokens;
+use crate::registry::transport::Transport;
+
+/// Asks registries. Cheap to clone: clones share connections and tokens.
+#[derive(Clone)]
+pub struct Client {
+    parts: Arc<Parts>,
+}
+
+struct Parts {
+    transport: Transport,
+    profiles: Arc<dyn Profiles>,
+    observer: Arc<dyn Observer>,
+    tokens: Tokens,
+}
+
+impl Client {
+    /// A client without connections yet.
+    #[must_use]
+    pub fn new(transport: Transport, profiles: Arc<dyn Profiles>, observer: Arc<dyn Observer>) -> Self {
+        Self { parts: Arc::new(Parts { transport, profiles, observer, tokens: Tokens::new() }) }
+    }
+}
+
+impl Lookup for Client {
+    async fn look_up(&self, image: &ImageRef, candidates: &[Candidate], deadline: Instant) -> Fact {
+        if let Some(digest) = image.digest() {
+            return Fact::Present(digest.clone());
+        }
+        let Some(tag) = image.effective_tag() else {
+            return classify::unavailable(Unavailable::Unreadable, None);
+        };
+        let profile = self.parts.profiles.profile(image.domain());
+        if profile.offline {
+            return Fact::Offline;
+        }
+        let target = Target { parts: &self.parts, profile: &profile, path: image.path(), tag };
+        target.ask(candidates, deadline).await
+    }
+}
+
+/// One tag of one repository.
+struct Target<'a> {
+    parts: &'a Parts,
+    profile: &'a RegistryProfile,
+    path: &'a str,
+    tag: &'a str,
+}
+
+impl<'a> Target<'a> {
+    /// Asks the endpoints in order, each with its share of the time, so that a dead mirror leaves some for the next.
+    async fn ask(&self, candidates: &[Candidate], deadline: Instant) -> Fact {
+        let endpoints: Vec<&Endpoint> = self.profile.authorities().collect();
+        let mut facts = Vec::with_capacity(endpoints.len());
+        let mut left = u32::try_from(endpoints.len()).unwrap_or(u32::MAX);
+        for endpoint in endpoints {
+            let now = Instant::now();
+            let share = deadline.saturating_duration_since(now) / left.max(1);
+            left -= 1;
+            let fact = self.ask_endpoint(endpoint, candidates, now + share).await;
+            self.parts
+                .observer
+                .observe(&self.profile.label, &Event::Concluded { endpoint: endpoint.root(), fact: &fact });
+            if matches!(fact, Fact::Present(_)) {
+                return fact;
+            }
+            facts.push(fact);
+        }
+        conclude(self.profile.resolve_from, facts)
+    }
+
+    async fn ask_endpoint(
+        &self,
+        endpoint: &'a Endpoint,
+        candidates: &[Candidate],
+        deadline: Instant,
+    ) -> Fact {
+        let own;
+        let candidates = match &endpoint.identity {
+            Identity::Asker => candidates,
+            Identity::Anonymous => {
+                own = [Candidate::anonymous()];
+                &own
+            }
+            Identity::Own(candidate) => std::slice::from_ref(&**candidate),
+        };
+        let mut best: Option<Fact> = None;
+        for candidate in candidates {
+            let route = self.route(endpoint);
+            let mut session = Session::new(route, &self.parts.tokens, candidate, self.path, deadline);
+            let fact = self.ask_with(&mut session, candidate).await;
+            let Some(weight) = weight(&fact) else {
+                return fact;
+            };
+            // Of equal ones the last: it names the secret that was rejected last.
+            if best.as_ref().and_then(self::weight).is_none_or(|known| known <= weight) {
+                best = Some(fact);
+            }
+        }
+        best.unwrap_or(Fact::MissingOrPrivate)
+    }
+
+    fn route(&self, endpoint: &'a Endpoint) -> Route<'a> {
+        Route {
+            transport: &self.parts.transport,
+            profiles: &*self.parts.profiles,
+            observer: &*self.parts.observer,
+            label: &self.profile.label,
+            endpoint,
+        }
+    }
+
+    /// HEAD, and GET where HEAD does not say it.
+    async fn ask_with(&self, session: &mut Session<'_>, candidate: &Candidate) -> Fact {
+        let url = session.url(&["manifests", self.tag]);
+        let mut question = Question {
+            purpose: Purpose::Manifest,
+            method: Method::Head,
+            url,
+            accept: Some(manifest::ACCEPT),
+            limit: manifest::BODY,
+        };
+        let head = match session.ask(&question).await {
+            Ok(reply) => reply,
+            Err(refusal) => return classify::refusal(&refusal, candidate),
+        };
+        match head.answer.status {
+            200 => {
+                if let Some(fact) = manifest::of_head(&head.answer) {
+                    return fact;
+                }
+            }
+            // These say the same to GET.
+            401 | 408 | 429 | 500 | 502..=599 => return classify::reply(&head, candidate),
+            100..=399 => return classify::reply(&head, candidate),
+            // HEAD may be what is not liked; and the body of an error says more than its status.
+            _ => {}
+        }
+        question.method = Method::Get;
+        match session.ask(&question).await {
+            Err(refusal) => classify::refusal(&refusal, candidate),
+            Ok(get) if get.answer.status == 200 => manifest::of_body(&get.answer),
+            Ok(get) if get.answer.status == 404 || classify::may_mean_missing(&get.answer) => {
+                self.what_is_missing(session, &get, candidate).await
+            }
+            Ok(get) => classify::reply(&get, candidate),
+        }
+    }
+
+    async fn what_is_missing(&self, session: &mut Session<'_>, get: &Reply, candidate: &Candidate) -> Fact {
+        match classify::missing(&get.answer) {
+            Missing::Repository => return Fact::RepositoryMissing,
+            Missing::Tag => return Fact::TagMissing,
+            Missing::NotForUs => return classify::unavailable(Unavailable::Unreadable, None),
+            Missing::Either => {}
+        }
+        let definite = get.answer.status == 404;
+        match tags::list(session).await {
+            Listing::NoRepository => Fact::RepositoryMissing,
+            // Pushed a moment ago, or not given to us: no proof that it is missing.
+            Listing::Tags(tags) if tags.iter().any(|tag| tag == self.tag) => {
+                classify::unavailable(Unavailable::Unreadable, None)
+            }
+            Listing::Tags(_) => Fact::TagMissing,
+            Listing::Unknown if definite => Fact::TagMissing,
+            Listing::Unknown => classify::reply(get, candidate),
+        }
+    }
+}
+
+/// How much a fact about one credential says of what the next one would get: none when it says all there is to say,
+/// else the more the heavier. A tag that one credential can not find may be there for another (kubelet tries them all).
+const fn weight(fact: &Fact) -> Option<u8> {
+    match fact {
+        Fact::CredentialsRejected { .. } => Some(0),
+        Fact::MissingOrPrivate => Some(1),
+        Fact::RepositoryMissing => Some(2),
+        Fact::AccessDenied => Some(3),
+        Fact::TagMissing => Some(4),
+        _ => None,
+    }
+}
+
+/// What the endpoints together say, none of them having found the tag.
+fn conclude(resolve_from: ResolveFrom, facts: Vec<Fact>) -> Fact {
+    let nowhere = classify::unavailable(Unavailable::Dns, None);
+    if resolve_from != ResolveFrom::MirrorsOnly {
+        // The registry itself was asked last, and it decides.
+        return facts.into_iter().next_back().unwrap_or(nowhere);
+    }
+    let missing = |fact: &Fact| matches!(fact, Fact::TagMissing | Fact::RepositoryMissing);
+    let mut tag_missing = false;
+    let mut decided = None;
+    for fact in facts {
+        if !missing(&fact) {
+            // Somebody who may know could not say.
+            return fact;
+        }
+        tag_missing |= fact == Fact::TagMissing;
+        decided = Some(if tag_missing { Fact::TagMissing } else { Fact::RepositoryMissing });
+    }
+    decided.unwrap_or(nowhere)
+}

@@ -1,0 +1,367 @@
+//! One credential at one endpoint for one repository: proves who asks when the registry wants to know, renews a token
+//! once, and retries once. What the final answer means is for `classify`.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::time::{Instant, sleep};
+use url::Url;
+
+use crate::registry::challenge::{Bearer, Challenge, Challenges, TokenError};
+use crate::registry::credential::{Candidate, Credential, CredentialId};
+use crate::registry::observe::{Event, Method, Purpose, Scheme};
+use crate::registry::redirect::{Follow, Followed, Request, Route, Unanswered, host_of};
+use crate::registry::retry::{pause_before_retry, retry_after};
+use crate::registry::token::{
+    ChallengeKey, RealmError, Token, TokenKey, Tokens, may_see_credential, token_url,
+};
+use crate::registry::transport::Answer;
+
+/// Of a token service's answer.
+const TOKEN_BODY: usize = 64 * 1024;
+/// Answers 400 instead of 401 to an expired token (aws/containers-roadmap#2835).
+const ECR_PUBLIC: &str = "public.ecr.aws";
+/// With less left until the deadline there is no use in a retry.
+const WORTH: Duration = Duration::from_millis(200);
+
+/// What is asked.
+pub(super) struct Question {
+    pub(super) purpose: Purpose,
+    pub(super) method: Method,
+    pub(super) url: Url,
+    pub(super) accept: Option<&'static str>,
+    /// Bytes of the body that are read.
+    pub(super) limit: usize,
+}
+
+/// The last answer, after every proof that there is.
+pub(super) struct Reply {
+    pub(super) answer: Answer,
+    /// How the asker proved who it is in that last request.
+    pub(super) proof: Proved,
+    /// What the registry says is wrong with its token.
+    pub(super) token_error: Option<TokenError>,
+}
+
+/// What an answer was given to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Proved {
+    /// No proof.
+    Nothing,
+    /// User and password.
+    Password,
+    /// A token that an anonymous asker got.
+    AnonymousToken,
+    /// A token that was given for the credential.
+    Token,
+}
+
+/// Why there is no answer about the image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// The registry, its token service or a redirect did not answer.
+    Unanswered(Unanswered),
+    /// The token service gave no token.
+    Token {
+        status: u16,
+        /// It was asked with the credential.
+        with_credential: bool,
+        retry_after: Option<Duration>,
+    },
+    /// The token service must not be asked, or its answer can not be read.
+    Unreadable,
+}
+
+/// See the module.
+pub(super) struct Session<'a> {
+    route: Route<'a>,
+    tokens: &'a Tokens,
+    candidate: &'a Candidate,
+    repository: Cow<'a, str>,
+    deadline: Instant,
+    /// Of the one retry.
+    retried: bool,
+    /// Of the one renewal of a token.
+    renewed: bool,
+    proof: Option<Proof>,
+}
+
+/// A value for the `Authorization` header and what it proves.
+struct Proof {
+    header: SecretString,
+    proved: Proved,
+    /// Of a token.
+    key: Option<TokenKey>,
+    /// Not all of it was made for this very challenge.
+    remembered: bool,
+}
+
+impl<'a> Session<'a> {
+    pub(super) fn new(
+        route: Route<'a>,
+        tokens: &'a Tokens,
+        candidate: &'a Candidate,
+        path: &'a str,
+        deadline: Instant,
+    ) -> Self {
+        let repository = route.endpoint.repository(path);
+        Self { route, tokens, candidate, repository, deadline, retried: false, renewed: false, proof: None }
+    }
+
+    /// The repository's URL at this endpoint, with these segments after it: `…/v2/library/nginx/manifests/1.29`.
+    pub(super) fn url(&self, rest: &[&str]) -> Url {
+        let mut url = self.route.endpoint.root().clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(self.repository.split('/')).extend(rest);
+        }
+        if let Some(namespace) = &self.route.endpoint.namespace {
+            url.query_pairs_mut().append_pair("ns", namespace);
+        }
+        url
+    }
+
+    /// Asks, proving who asks as far as the registry wants it and the credential goes.
+    pub(super) async fn ask(&mut self, question: &Question) -> Result<Reply, Refusal> {
+        if self.proof.is_none() {
+            self.proof = self.remembered_proof().await?;
+        }
+        loop {
+            let followed = self.send(question).await?;
+            let answer = &followed.answer;
+            if answer.status == 400 && host_of(&followed.url) == ECR_PUBLIC && self.drop_token() {
+                self.proof = self.remembered_proof().await?;
+                continue;
+            }
+            if answer.status != 401 {
+                return Ok(self.reply(followed, None));
+            }
+            let challenges = Challenges::parse(answer.headers("www-authenticate"));
+            if followed.crossed {
+                return self.ask_elsewhere(question, followed, challenges).await;
+            }
+            let error = challenges.error;
+            if !self.worth_another_proof(error) {
+                return Ok(self.reply(followed, error));
+            }
+            let challenge = challenges.preferred(self.password().is_some());
+            self.challenged(challenge.as_ref(), &followed.url);
+            let Some(challenge) = challenge else {
+                return Ok(self.reply(followed, error));
+            };
+            self.proof = Some(self.prove(&challenge, &followed.url, false).await?);
+            self.tokens.remember(self.challenge_key(), &challenge);
+        }
+    }
+
+    /// Whether another proof may be taken more kindly than the one that was not; forgets that one. A proof made for this
+    /// very challenge gets no second chance, unless its token is called invalid; and there is one renewal in all.
+    fn worth_another_proof(&mut self, error: Option<TokenError>) -> bool {
+        let Some(proof) = self.proof.as_ref() else {
+            return true;
+        };
+        if let Some(key) = &proof.key {
+            self.tokens.forget(key);
+        }
+        let invalid = proof.key.is_some() && error == Some(TokenError::Invalid);
+        if self.renewed || !(proof.remembered || invalid) {
+            return false;
+        }
+        self.tokens.forget_challenge(&self.challenge_key());
+        self.renewed = true;
+        self.proof = None;
+        true
+    }
+
+    /// Forgets a token that may have expired; false when there is none or it has been renewed already.
+    fn drop_token(&mut self) -> bool {
+        let Some(key) = self.proof.as_ref().and_then(|proof| proof.key.as_ref()) else {
+            return false;
+        };
+        self.tokens.forget(key);
+        !std::mem::replace(&mut self.renewed, true)
+    }
+
+    fn reply(&self, followed: Followed, token_error: Option<TokenError>) -> Reply {
+        let proved = self.proof.as_ref().map_or(Proved::Nothing, |proof| proof.proved);
+        Reply { answer: followed.answer, proof: proved, token_error }
+    }
+
+    /// What this registry wanted the last time, so that it need not ask again. A token service that refuses has the
+    /// last word only once the registry has asked for a token.
+    async fn remembered_proof(&self) -> Result<Option<Proof>, Refusal> {
+        let Some(challenge) = self.tokens.challenge(&self.challenge_key()) else {
+            return Ok(None);
+        };
+        let root = self.route.endpoint.root();
+        match self.prove(&challenge, root, true).await {
+            Ok(proof) => Ok(Some(proof)),
+            Err(Refusal::Unanswered(unanswered)) => Err(Refusal::Unanswered(unanswered)),
+            Err(_) => {
+                self.tokens.forget_challenge(&self.challenge_key());
+                Ok(None)
+            }
+        }
+    }
+
+    async fn prove(&self, challenge: &Challenge, asked: &Url, remembered: bool) -> Result<Proof, Refusal> {
+        match (challenge, self.password()) {
+            (Challenge::Basic, Some(header)) => {
+                Ok(Proof { header, proved: Proved::Password, key: None, remembered })
+            }
+            // `Challenges::preferred` offers no such thing.
+            (Challenge::Basic, None) => Err(Refusal::Unreadable),
+            (Challenge::Bearer(bearer), password) => {
+                let mut proof = self.token(bearer, asked, password).await?;
+                proof.remembered |= remembered;
+                Ok(proof)
+            }
+        }
+    }
+
+    /// A token, kept or new. The password goes along only where it may be seen.
+    async fn token(
+        &self,
+        bearer: &Bearer,
+        asked: &Url,
+        password: Option<SecretString>,
+    ) -> Result<Proof, Refusal> {
+        let plain_http = self.route.endpoint.plain_http();
+        let url = token_url(bearer, asked, plain_http, &self.repository).map_err(|_: RealmError| {
+            self.route.observe(&Event::RealmRefused);
+            Refusal::Unreadable
+        })?;
+        let password = password.filter(|_| {
+            let may = may_see_credential(&url, asked);
+            if !may {
+                self.route.observe(&Event::Withheld { realm: host_of(&url) });
+            }
+            may
+        });
+        let (credential, proved) = match password {
+            Some(_) => (self.candidate.id, Proved::Token),
+            None => (CredentialId::of(&Credential::Anonymous), Proved::AnonymousToken),
+        };
+        let key = TokenKey { registry: asked.origin().ascii_serialization(), url, credential };
+        if let Some(token) = self.tokens.get(&key) {
+            return Ok(Proof { header: bearer_header(&token), proved, key: Some(key), remembered: true });
+        }
+        let token = self.new_token(&key, password.as_ref()).await?;
+        self.tokens.put(key.clone(), &token);
+        Ok(Proof { header: bearer_header(&token.value), proved, key: Some(key), remembered: false })
+    }
+
+    async fn new_token(&self, key: &TokenKey, password: Option<&SecretString>) -> Result<Token, Refusal> {
+        let request = Request {
+            purpose: Purpose::Token,
+            method: Method::Get,
+            url: key.url.clone(),
+            own: false,
+            accept: None,
+            authorization: password,
+            source: Some(&self.candidate.source),
+            follow: Follow::SameHost,
+            limit: TOKEN_BODY,
+        };
+        let answer = self.route.follow(&request, self.deadline).await.map_err(Refusal::Unanswered)?.answer;
+        if answer.status != 200 {
+            return Err(Refusal::Token {
+                status: answer.status,
+                with_credential: password.is_some(),
+                retry_after: retry_after(&answer),
+            });
+        }
+        Token::parse(&answer.body).map_err(|_| Refusal::Unreadable)
+    }
+
+    /// A redirect led to a host that wants a token of its own: it gets an anonymous one and nothing else.
+    async fn ask_elsewhere(
+        &self,
+        question: &Question,
+        followed: Followed,
+        challenges: Challenges,
+    ) -> Result<Reply, Refusal> {
+        let there = followed.url.clone();
+        let challenge = challenges.preferred(false);
+        self.challenged(challenge.as_ref(), &there);
+        let Some(Challenge::Bearer(bearer)) = challenge else {
+            return Ok(Reply { answer: followed.answer, proof: Proved::Nothing, token_error: None });
+        };
+        let proof = self.token(&bearer, &there, None).await?;
+        let followed = self.send_once(question, there, Some(&proof)).await.map_err(Refusal::Unanswered)?;
+        let token_error = Challenges::parse(followed.answer.headers("www-authenticate")).error;
+        Ok(Reply { answer: followed.answer, proof: proof.proved, token_error })
+    }
+
+    /// Sends, and once more when a retry may help and fits.
+    async fn send(&mut self, question: &Question) -> Result<Followed, Refusal> {
+        let url = question.url.clone();
+        let first = self.send_once(question, url, self.proof.as_ref()).await;
+        let pause =
+            pause_before_retry(&first).filter(|pause| Instant::now() + *pause + WORTH < self.deadline);
+        let result = match pause {
+            Some(pause) if !self.retried => {
+                self.retried = true;
+                sleep(pause).await;
+                self.send_once(question, question.url.clone(), self.proof.as_ref()).await
+            }
+            _ => first,
+        };
+        result.map_err(Refusal::Unanswered)
+    }
+
+    async fn send_once(
+        &self,
+        question: &Question,
+        url: Url,
+        proof: Option<&Proof>,
+    ) -> Result<Followed, Unanswered> {
+        let credential = proof.filter(|proof| proof.proved != Proved::AnonymousToken);
+        let request = Request {
+            purpose: question.purpose,
+            method: question.method,
+            own: url == question.url,
+            url,
+            accept: question.accept,
+            authorization: proof.map(|proof| &proof.header),
+            source: credential.map(|_| &self.candidate.source),
+            follow: Follow::Anywhere,
+            limit: question.limit,
+        };
+        self.route.follow(&request, self.deadline).await
+    }
+
+    /// The `Authorization` header of the candidate's own user and password.
+    fn password(&self) -> Option<SecretString> {
+        match &self.candidate.credential {
+            Credential::Anonymous => None,
+            Credential::Basic { username, password } => {
+                let plain = SecretString::from(format!("{username}:{}", password.expose_secret()));
+                Some(format!("Basic {}", STANDARD.encode(plain.expose_secret())).into())
+            }
+        }
+    }
+
+    fn challenge_key(&self) -> ChallengeKey {
+        ChallengeKey { root: self.route.endpoint.root().clone(), credential: self.candidate.id }
+    }
+
+    fn challenged(&self, challenge: Option<&Challenge>, asked: &Url) {
+        let realm = match challenge {
+            Some(Challenge::Bearer(bearer)) => asked.join(&bearer.realm).ok(),
+            _ => None,
+        };
+        let scheme = match challenge {
+            None => Scheme::Other,
+            Some(Challenge::Basic) => Scheme::Basic,
+            Some(Challenge::Bearer(_)) => Scheme::Bearer,
+        };
+        self.route.observe(&Event::Challenged { scheme, realm: realm.as_ref().map(host_of) });
+    }
+}
+
+fn bearer_header(token: &SecretString) -> SecretString {
+    format!("Bearer {}", token.expose_secret()).into()
+}

@@ -1,0 +1,87 @@
+//! One page of a repository's tags: to tell a missing tag from a missing repository, and for suggestions.
+//! What a registry lists is believed only as far as it is a tag.
+
+use serde::Deserialize;
+
+use crate::domain::image::ImageRef;
+use crate::registry::observe::{Method, Purpose};
+use crate::registry::session::{Question, Session};
+
+/// What is asked for; more is an error to some registries.
+const PAGE: &str = "1000";
+/// Bytes of a page.
+const BODY: usize = 1024 * 1024;
+
+/// What a registry says of a repository's tags.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Listing {
+    /// The first page.
+    Tags(Vec<String>),
+    /// There is no such repository.
+    NoRepository,
+    /// It does not tell.
+    Unknown,
+}
+
+#[derive(Deserialize)]
+struct Page {
+    /// Some registries write `null` for none.
+    tags: Option<Vec<String>>,
+}
+
+/// Asks for one page of tags.
+pub(super) async fn list(session: &mut Session<'_>) -> Listing {
+    let mut url = session.url(&["tags", "list"]);
+    url.query_pairs_mut().append_pair("n", PAGE);
+    let question = Question { purpose: Purpose::Tags, method: Method::Get, url, accept: None, limit: BODY };
+    match session.ask(&question).await {
+        Ok(reply) if reply.answer.status == 404 => Listing::NoRepository,
+        Ok(reply) if reply.answer.status == 200 => parse(&reply.answer.body),
+        _ => Listing::Unknown,
+    }
+}
+
+fn parse(body: &[u8]) -> Listing {
+    match serde_json::from_slice::<Page>(body) {
+        Ok(page) => {
+            let mut tags = page.tags.unwrap_or_default();
+            tags.retain(|tag| is_tag(tag));
+            Listing::Tags(tags)
+        }
+        Err(_) => Listing::Unknown,
+    }
+}
+
+/// Whether the text is a tag, and nothing more.
+fn is_tag(text: &str) -> bool {
+    ImageRef::parse(&format!("tag.invalid/x:{text}")).is_ok_and(|image| image.tag() == Some(text))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        reason = "tests fail by panicking"
+    )]
+
+    use super::*;
+
+    #[test]
+    fn only_what_is_a_tag_is_read_from_a_page() {
+        let body = br#"{"name":"x","tags":["1.0","","\u001b[31mred","a b","x@sha256:1","a/b","-x","v1_2","a\nb",":","latest"]}"#;
+        let tags = ["1.0", "v1_2", "latest"].map(str::to_owned).to_vec();
+        assert_eq!(parse(body), Listing::Tags(tags));
+    }
+
+    #[test]
+    fn no_tags_are_no_failure_and_garbage_tells_nothing() {
+        assert_eq!(parse(br#"{"name":"x","tags":null}"#), Listing::Tags(Vec::new()));
+        assert_eq!(parse(br#"{"name":"x"}"#), Listing::Tags(Vec::new()));
+        for body in [&b""[..], b"<html>", b"[]", br#"{"tags":"1.0"}"#, br#"{"tags":[1]}"#] {
+            assert_eq!(parse(body), Listing::Unknown);
+        }
+    }
+}
