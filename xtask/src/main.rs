@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks to people")]
 
 mod command;
+mod image;
 mod oci;
 mod packages;
 mod rig;
@@ -27,6 +28,8 @@ enum Job {
     Rig(rig::Rig),
     /// Build one of the programs of tests/rig if it is not in the cache; the last line printed is its folder
     Part { module: String },
+    /// The image of tagpin
+    Image(image::Image),
     /// PID 1 of one machine of a rig (started by `rig up`)
     #[command(hide = true)]
     Supervise { state: PathBuf, machine: u8 },
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
             println!("{}", folder.display());
             ExitCode::SUCCESS
         }),
+        Job::Image(image) => image.run(),
         Job::Supervise { state, machine } => rig::supervise(&state, machine).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|error| {

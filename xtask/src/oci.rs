@@ -40,25 +40,29 @@ pub(crate) struct Start {
     pub(crate) stop_signal: Option<&'static str>,
 }
 
+/// How hard to pack.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Effort {
+    Fast,
+    Best,
+}
+
 impl Layer {
-    /// Everything in `folder`, owned by root and without a date.
-    pub(crate) fn of(folder: &Path) -> Result<Self> {
+    /// What `paths` of `folder` hold, owned by root and without a date.
+    pub(crate) fn of(folder: &Path, paths: &[&str], effort: Effort) -> Result<Self> {
         let tar = folder.with_extension("tar");
         let mut pack = Command::new("tar");
-        pack.args([
-            "--create",
-            "--sort=name",
-            "--mtime=@0",
-            "--owner=0",
-            "--group=0",
-            "--numeric-owner",
-            "--format=ustar",
-        ]);
-        pack.arg("--file").arg(&tar).arg("--directory").arg(folder).arg(".");
+        pack.args(["--create", "--sort=name", "--mtime=@0", "--owner=0", "--group=0", "--numeric-owner"]);
+        pack.args(["--mode=u+rwX,go+rX,go-w", "--format=ustar"]);
+        pack.arg("--file").arg(&tar).arg("--directory").arg(folder).args(paths);
         command::output_of(&mut pack)?;
         let unpacked_digest = digest(&fs::read(&tar)?);
         let gzip = Command::new("gzip")
-            .args(["--no-name", "--stdout", "--best"])
+            .args(["--no-name", "--stdout"])
+            .arg(match effort {
+                Effort::Fast => "--fast",
+                Effort::Best => "--best",
+            })
             .stdin(File::open(&tar)?)
             .stderr(Stdio::inherit())
             .output()
@@ -68,6 +72,11 @@ impl Layer {
         }
         fs::remove_file(&tar)?;
         Ok(Self { packed: gzip.stdout, unpacked_digest })
+    }
+
+    /// What is downloaded, in bytes.
+    pub(crate) fn size(&self) -> u64 {
+        self.packed.len() as u64
     }
 }
 

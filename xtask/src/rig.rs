@@ -25,10 +25,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 
-use self::control::{Request, Response, Seen};
+use self::control::{Order, Request, Response, Seen};
 use self::registries::Registry;
 use self::state::{Shape, State};
 use self::tags::Tag;
+use crate::image::{self, Profile};
 use crate::{command, packages, workspace};
 
 /// How long a rig may take to run pods, everything built.
@@ -73,10 +74,16 @@ enum Action {
         #[arg(last = true)]
         command: Vec<String>,
     },
-    /// Stop one component: kube-apiserver, kubelet, registry-mirror, ... (`rig status` lists them)
+    /// Stop one component: kube-apiserver, kubelet, registry-mirror, ... (`rig status` lists them); a further machine is a component too, and its own are MACHINE/COMPONENT
     Stop { component: String },
     /// Start a component that was stopped, and wait until it serves
     Start { component: String },
+    /// Make the image of tagpin and push it as docker.io/tagpin/tagpin:VERSION; prints the reference with its digest
+    Load {
+        /// How tagpin is built
+        #[arg(long, value_enum, default_value_t = Profile::Dev)]
+        profile: Profile,
+    },
     /// Push the test images again, so that every tag leads where it led at first
     Push,
     /// Make a tag lead to a new image, which serves CONTENT on port 8080; prints its digest
@@ -117,8 +124,15 @@ impl Rig {
             Action::Down { purge } => down(&state, purge)?,
             Action::Status { output } => status(&state, output)?,
             Action::Exec { command } => return Err(exec(&state, &command)?),
-            Action::Stop { component } => drop(ask(&state, &Request::Stop(component))?),
-            Action::Start { component } => drop(ask(&state, &Request::Start(component))?),
+            Action::Stop { component } => drop(ask(&state, &Request::Component(Order::Stop, component))?),
+            Action::Start { component } => drop(ask(&state, &Request::Component(Order::Start, component))?),
+            Action::Load { profile } => {
+                pid(&state)?;
+                let image = image::make(profile)?;
+                let reference = format!("docker.io/tagpin/tagpin:{}", env!("CARGO_PKG_VERSION"));
+                reference.parse::<Tag>()?.push(&state, &image.layout)?;
+                println!("{reference}@{}", image.digest);
+            }
             Action::Push => println!("{} tags pushed", tags::push_images(&state, true)?),
             Action::PushTag { tag, content } => {
                 let (layout, digest) = images::Workshop::open(&state)?.web(&content)?;
@@ -172,7 +186,7 @@ fn up(state: &State, nodes: Option<u8>) -> Result<()> {
 fn stocked(state: &State) -> Result<()> {
     await_supervisor(state)?;
     for registry in Registry::ALL {
-        ask(state, &Request::Wait(registry.component().to_owned()))?;
+        ask(state, &Request::Component(Order::Wait, registry.component().to_owned()))?;
     }
     match tags::push_images(state, false)? {
         0 => {}
@@ -237,18 +251,18 @@ fn down(state: &State, purge: bool) -> Result<()> {
 }
 
 fn status(state: &State, output: Output) -> Result<()> {
-    let Some(_) = process::find(state)? else {
+    let Some(pid) = process::find(state)? else {
         match output {
             Output::Text => println!("down"),
             Output::Json => println!("{}", serde_json::json!({ "up": false })),
         }
         return Ok(());
     };
-    let Response::Status(components) = ask(state, &Request::Status)? else {
-        bail!("an answer to another question")
-    };
-    let Response::Missing(missing) = ask(state, &Request::Missing)? else {
-        bail!("an answer to another question")
+    // Between its start and its first answer lie mounts and networks.
+    let (components, missing) = match (ask(state, &Request::Status), ask(state, &Request::Missing)) {
+        (Ok(Response::Status(components)), Ok(Response::Missing(missing))) => (components, missing),
+        (Err(error), _) | (_, Err(error)) => (Vec::new(), Some(format!("the supervisor: {error:#}"))),
+        (Ok(_), Ok(_)) => bail!("an answer to another question"),
     };
     match output {
         Output::Text => {
@@ -266,6 +280,7 @@ fn status(state: &State, output: Output) -> Result<()> {
                 "ready": missing.is_none(),
                 "missing": missing,
                 "components": components,
+                "supervisor": pid,
                 "folder": state.root(),
                 "kubeconfig": state.kubeconfig(),
             });

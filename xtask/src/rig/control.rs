@@ -21,10 +21,17 @@ pub(crate) enum Request {
     Status,
     /// What is missing for pods to run
     Missing,
-    /// Returns once the component is seen to serve
-    Wait(String),
-    Stop(String),
-    Start(String),
+    /// Something about one component; `MACHINE/COMPONENT` for those of further machines
+    Component(Order, String),
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) enum Order {
+    /// Answered once it is seen to serve
+    Wait,
+    Stop,
+    /// Answered once it serves
+    Start,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -89,14 +96,26 @@ pub(crate) fn serve(supervisor: &Arc<Supervisor>) -> Result<()> {
 fn answer(supervisor: &Arc<Supervisor>, mut stream: UnixStream) -> Result<()> {
     let mut line = String::new();
     BufReader::new(stream.try_clone()?).read_line(&mut line)?;
-    let response = match serde_json::from_str(&line)? {
-        Request::Status => Ok(Response::Status(supervisor.status())),
-        Request::Missing => Ok(Response::Missing(supervisor.missing())),
-        Request::Wait(name) => supervisor.wait(&name).map(|()| Response::Done),
-        Request::Stop(name) => supervisor.stop(&name).map(|()| Response::Done),
-        Request::Start(name) => supervisor.start(&name).map(|()| Response::Done),
-    };
+    let response = decide(supervisor, serde_json::from_str(&line)?);
     let response = response.unwrap_or_else(|error| Response::Failed(format!("{error:#}")));
     writeln!(stream, "{}", serde_json::to_string(&response)?)?;
     Ok(())
+}
+
+fn decide(supervisor: &Arc<Supervisor>, request: Request) -> Result<Response> {
+    match request {
+        Request::Status => Ok(Response::Status(supervisor.status())),
+        Request::Missing => Ok(Response::Missing(supervisor.missing())),
+        Request::Component(order, name) => {
+            if let Some((machine, component)) = name.split_once('/') {
+                return supervisor.ask_machine(machine, &Request::Component(order, component.to_owned()));
+            }
+            match order {
+                Order::Wait => supervisor.wait(&name),
+                Order::Stop => supervisor.stop(&name),
+                Order::Start => supervisor.start(&name),
+            }
+            .map(|()| Response::Done)
+        }
+    }
 }

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::registries::PRIVATE_HOST;
 use super::state::{State, write};
-use crate::oci::{Descriptor, Layer, Layout, Start, architecture};
+use crate::oci::{Descriptor, Effort, Layer, Layout, Start, architecture};
 use crate::packages;
 
 /// An image and the tags that it is pushed under.
@@ -79,7 +79,7 @@ impl Workshop {
         ] {
             symlink("busybox", rootfs.join("bin").join(name))?;
         }
-        Ok(Self { base: Layer::of(&rootfs)?, folder })
+        Ok(Self { base: Layer::of(&rootfs, &["."], Effort::Fast)?, folder })
     }
 
     /// The layout of a test image, and the digest that its tags lead to.
@@ -115,7 +115,7 @@ impl Workshop {
     fn page(&self, name: &str, content: &str) -> Result<Layer> {
         let rootfs = self.folder.join(format!("{name}-page"));
         write(&rootfs.join("www/index.html"), format!("{content}\n").as_bytes())?;
-        let layer = Layer::of(&rootfs)?;
+        let layer = Layer::of(&rootfs, &["."], Effort::Fast)?;
         fs::remove_dir_all(Path::new(&rootfs))?;
         Ok(layer)
     }

@@ -47,10 +47,13 @@ pub(crate) fn start(state: &State) -> Result<()> {
 pub(crate) fn end(state: &State) -> Result<bool> {
     let running = find(state)?;
     if let Some(pid) = running.and_then(Pid::from_raw) {
+        // The kernel ends PID 1 last, and `unshare`, which waits for it, after that.
+        let last = [Some(pid.as_raw_nonzero().get()), field(pid.as_raw_nonzero().get(), "PPid:")];
         kill_process(pid, Signal::KILL).context("ending the supervisor")?;
-        let process = format!("/proc/{}", pid.as_raw_nonzero());
-        if !until(GONE, || !is_supervisor(Path::new(&process), state)) {
-            bail!("process {} does not end", pid.as_raw_nonzero());
+        for process in last.into_iter().flatten() {
+            if !until(GONE, || ended(process)) {
+                bail!("process {process} does not end");
+            }
         }
     }
     cgroups::remove(&state.cgroup())?;
@@ -65,7 +68,20 @@ fn is_supervisor(process: &Path, state: &State) -> bool {
     if rest != [b"supervise".as_slice(), state.root().as_os_str().as_encoded_bytes(), b"1"] {
         return false;
     }
-    let status = fs::read_to_string(process.join("status")).unwrap_or_default();
-    let mut pids = status.lines().filter_map(|line| line.strip_prefix("NSpid:"));
-    pids.next().and_then(|pids| pids.split_whitespace().last()) == Some("1")
+    let pid = process.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
+    pid.and_then(|pid: i32| field(pid, "NSpid:")) == Some(1)
+}
+
+/// Gone, or dead and waiting for its parent to notice.
+fn ended(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    state.is_none_or(|state| state == 'Z' || state == 'X')
+}
+
+/// The last number of a line of a process' status.
+fn field(pid: i32, name: &str) -> Option<i32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().next_back()?.parse().ok()
 }

@@ -2,7 +2,7 @@
 //! is orphaned. There is no orderly end: the machine ends when this process is killed.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 
 use super::components::{self, Component};
-use super::control::{self, Life, Seen};
+use super::control::{self, Life, Request, Response, Seen};
 use super::machine;
 use super::node::Node;
 use super::probe::{self, until};
@@ -64,6 +64,7 @@ pub(crate) fn run(state: State, number: u8) -> Result<()> {
 }
 
 impl Supervisor {
+    /// Every component, those of further machines as `MACHINE/COMPONENT`.
     pub(crate) fn status(&self) -> Vec<Seen> {
         let seen = |(name, entry): (&String, &Entry)| Seen {
             name: name.clone(),
@@ -74,7 +75,30 @@ impl Supervisor {
             },
             restarts: entry.restarts,
         };
-        self.table().iter().map(seen).collect()
+        let mut all: Vec<Seen> = self.table().iter().map(seen).collect();
+        let machines = self
+            .table()
+            .values()
+            .filter(|entry| entry.component.machine)
+            .map(|entry| entry.component.name.clone())
+            .collect::<Vec<_>>();
+        for machine in machines {
+            if let Ok(Response::Status(inner)) = self.ask_machine(&machine, &Request::Status) {
+                all.extend(
+                    inner.into_iter().map(|seen| Seen { name: format!("{machine}/{}", seen.name), ..seen }),
+                );
+            }
+        }
+        all
+    }
+
+    /// Passes a request on to a further machine of this rig.
+    pub(crate) fn ask_machine(&self, machine: &str, request: &Request) -> Result<Response> {
+        let unshare = self.process(machine).with_context(|| format!("machine {machine} does not run"))?;
+        let unshare = unshare.as_raw_nonzero();
+        let children = fs::read_to_string(format!("/proc/{unshare}/task/{unshare}/children"))?;
+        let init = children.split_whitespace().next().and_then(|pid| pid.parse().ok());
+        control::ask(init.with_context(|| format!("machine {machine} does not run yet"))?, request)
     }
 
     /// What is missing for pods to run on every node.

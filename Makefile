@@ -1,0 +1,29 @@
+# A table of contents: what there is to do here. The work is done by cargo and `cargo xtask`.
+.DEFAULT_GOAL := help
+.PHONY: help test lint image rig-up rig-down shell clean
+
+help: ## This list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+test: ## Every test; those that need a cluster bring up their own
+	cargo test --workspace
+
+lint: ## Formatting, and the compiler's and clippy's warnings
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+image: ## The published image, as an OCI layout in target/image
+	cargo xtask image --profile release
+
+rig-up: ## A real Kubernetes on this machine, in namespaces of its own
+	cargo xtask rig up
+
+rig-down: ## Stop it; its data stays (`cargo xtask rig down --purge` removes it)
+	cargo xtask rig down
+
+shell: ## A shell inside the rig, with kubectl, helm and a kubeconfig
+	cargo xtask rig exec
+
+clean: ## Remove what was built and the rig with its data; the cache outside this tree stays
+	cargo xtask rig down --purge
+	cargo clean
