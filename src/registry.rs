@@ -13,10 +13,13 @@ use crate::domain::image::ImageRef;
 
 use self::credential::Candidate;
 
+pub mod config;
+pub mod config_file;
 pub mod credential;
 pub mod docker_config;
 pub mod endpoint;
 pub mod keyring;
+mod mirrors;
 
 pub mod client;
 pub mod guard;

@@ -105,7 +105,7 @@ fn entry(json: &str) -> Result<Credential, DockerConfigError> {
 }
 
 /// `auth`: base64 with or without padding, line breaks inside are nothing, and bits after the end neither.
-fn decode_auth(field: &str) -> Option<Credential> {
+pub(super) fn decode_auth(field: &str) -> Option<Credential> {
     let padding = if field.trim().ends_with('=') {
         DecodePaddingMode::RequireCanonical
     } else {

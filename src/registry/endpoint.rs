@@ -143,6 +143,12 @@ impl RegistryProfile {
         };
         mirrors.iter().chain(upstream)
     }
+
+    /// Whether any of them gets to see the credentials that an asker has: otherwise nobody needs to look for them.
+    #[must_use]
+    pub fn shows_credentials(&self) -> bool {
+        !self.offline && self.authorities().any(|endpoint| matches!(endpoint.identity, Identity::Asker))
+    }
 }
 
 impl Endpoint {

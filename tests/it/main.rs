@@ -12,4 +12,5 @@ mod chart;
 mod cli;
 mod files;
 mod references;
+mod registry_config;
 mod slot_table;

@@ -1,0 +1,109 @@
+//! A YAML file of the operator, read so that each mistake is named with its file, line and key.
+//! It knows no key of any file.
+
+use std::fmt::{self, Display};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde_path_to_error::{Deserializer, Track};
+use serde_saphyr::{Error as YamlError, Location, Spanned};
+
+/// Why the configuration of registries can not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file that can not be read.
+    #[error("read {}: {cause}", file.display())]
+    Read {
+        /// The file.
+        file: PathBuf,
+        /// What the system says.
+        cause: io::Error,
+    },
+    /// A file with a mistake in it.
+    #[error("{0}")]
+    Mistake(Mistake),
+}
+
+/// A mistake and where it is.
+#[derive(Debug)]
+pub struct Mistake {
+    /// The file.
+    pub file: PathBuf,
+    /// Line and column, from 1, where they are known.
+    pub position: Option<(u64, u64)>,
+    /// The key: `registries[0].tls.caFile`.
+    pub key: String,
+    /// What is wrong and what to write instead.
+    pub problem: String,
+}
+
+/// A text that knows where it is written.
+pub(super) type Written = Spanned<String>;
+
+impl Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.file.display())?;
+        if let Some((line, column)) = self.position {
+            write!(f, "{line}:{column}:")?;
+        }
+        match self.key.as_str() {
+            "" | "." => write!(f, " {}", self.problem),
+            key => write!(f, " {key}: {}", self.problem),
+        }
+    }
+}
+
+/// The text of a file.
+pub(super) fn read(file: &Path) -> Result<Vec<u8>, ConfigError> {
+    std::fs::read(file).map_err(|cause| ConfigError::Read { file: file.to_owned(), cause })
+}
+
+/// Reads one YAML document; an empty one is the default.
+pub(super) fn parse<T: for<'de> Deserialize<'de>>(file: &Path, bytes: &[u8]) -> Result<T, ConfigError> {
+    let mut track = Track::new();
+    let options = serde_saphyr::options! { with_snippet: false };
+    let parsed = serde_saphyr::with_deserializer_from_slice_with_options(bytes, options, |yaml| {
+        T::deserialize(Deserializer::new(yaml, &mut track))
+    });
+    parsed.map_err(|error| {
+        // A text with a position is a value inside a wrapper to the tracker.
+        let key = track.path().to_string().replace(".value", "").replace(".?", "");
+        mistake(file, error.location(), key, problem(&error))
+    })
+}
+
+/// A mistake at a place.
+pub(super) fn mistake(
+    file: &Path,
+    location: Option<Location>,
+    key: impl Into<String>,
+    problem: impl Into<String>,
+) -> ConfigError {
+    let position = location.filter(|at| at.line() > 0).map(|at| (at.line(), at.column()));
+    ConfigError::Mistake(Mistake {
+        file: file.to_owned(),
+        position,
+        key: key.into(),
+        problem: problem.into(),
+    })
+}
+
+fn problem(error: &YamlError) -> String {
+    match error.without_snippet() {
+        YamlError::SerdeUnknownField { expected, .. } => {
+            format!("unknown key; allowed here: {}", expected.join(", "))
+        }
+        YamlError::SerdeUnknownVariant { variant, expected, .. } => {
+            format!("{variant:?} is not one of: {}", expected.join(", "))
+        }
+        YamlError::SerdeMissingField { field, .. } => format!("the key {field} is missing"),
+        YamlError::DuplicateMappingKey { .. } => "the same key stands here twice".to_owned(),
+        YamlError::MultipleDocuments { .. } => "one document is read; put everything into it".to_owned(),
+        other => {
+            let text = other.to_string();
+            // The position is told once, before the key.
+            text.split_once(" at line ").map_or(text.as_str(), |(problem, _)| problem).to_owned()
+        }
+    }
+}
