@@ -23,9 +23,13 @@ pub mod workloads;
 pub mod owners;
 pub mod store;
 
+pub mod client;
+pub mod watch;
+
 mod changes;
 mod lock;
 mod shelf;
+mod sinks;
 
 pub use changes::{Changes, Watcher};
 

@@ -6,6 +6,8 @@ pub mod crds;
 pub mod image_policy;
 pub mod match_conditions;
 
+pub mod slim;
+
 pub mod conditions;
 pub mod duration;
 pub mod label_selector;

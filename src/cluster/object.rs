@@ -1,12 +1,14 @@
 //! What is remembered of one object that names images: a small part of it, without what the API server sent beside.
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::cluster::shelf::Shelved;
-use crate::domain::original::Originals;
+use crate::domain::original::{ANNOTATION, Originals};
 use crate::domain::pin::Revision;
 use crate::domain::policy::Labels;
 use crate::domain::slot::{ImageSlot, Kind, SlotKey};
+use crate::k8s::slim::{Slim, SlimKind};
 
 /// The owner reference with `controller: true`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +27,12 @@ impl ControllerRef {
     pub fn new(api_version: &str, kind: &str, name: &str, uid: &str) -> Self {
         let group = api_version.split_once('/').map_or("", |(group, _)| group);
         Self { kind: Kind::find(group, kind), name: name.to_owned(), uid: uid.to_owned() }
+    }
+
+    fn of(metadata: &ObjectMeta) -> Option<Self> {
+        let mut owners = metadata.owner_references.iter().flatten();
+        let owner = owners.find(|owner| owner.controller == Some(true))?;
+        Some(Self::new(&owner.api_version, &owner.kind, &owner.name, &owner.uid))
     }
 }
 
@@ -77,6 +85,29 @@ pub struct Object {
 }
 
 impl Object {
+    /// What is remembered of an object of this kind; none of one without a name, a namespace or a UID, which no API
+    /// server sends.
+    #[must_use]
+    pub fn new(kind: Kind, slim: &Slim) -> Option<Self> {
+        let metadata = &slim.metadata;
+        let annotations = metadata.annotations.as_ref();
+        let original = annotations.and_then(|all| all.get(ANNOTATION)).filter(|_| kind == Kind::Pod);
+        let created = metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |created| created.0);
+        Some(Self {
+            kind,
+            namespace: metadata.namespace.clone()?,
+            name: metadata.name.clone()?,
+            uid: metadata.uid.clone()?,
+            created,
+            controller: ControllerRef::of(metadata),
+            labels: slim.labels(SlimKind::Object(kind)),
+            slots: slots(slim, SlimKind::Object(kind)),
+            originals: original.map(|text| Originals::parse(text)).unwrap_or_default(),
+            pull_secrets: slim.pull_secrets(SlimKind::Object(kind)),
+            ended: kind == Kind::Pod && slim.ended(),
+        })
+    }
+
     /// The kind of its controller, when the slot table has it.
     #[must_use]
     pub fn controller_kind(&self) -> Option<Kind> {
@@ -114,6 +145,29 @@ pub struct OldRevision {
     pub controller: Option<ControllerRef>,
     /// The slots of the template that it keeps.
     pub slots: Vec<Slot>,
+}
+
+impl OldRevision {
+    /// What is remembered of a ControllerRevision.
+    #[must_use]
+    pub fn new(slim: &Slim) -> Option<Self> {
+        Some(Self {
+            namespace: slim.metadata.namespace.clone()?,
+            uid: slim.metadata.uid.clone()?,
+            controller: ControllerRef::of(&slim.metadata),
+            slots: slots(slim, SlimKind::ControllerRevision),
+        })
+    }
+}
+
+fn slots(slim: &Slim, kind: SlimKind) -> Vec<Slot> {
+    let slots = slim.slots(kind).into_iter().map(|slot| Slot {
+        key: SlotKey { role: slot.role, name: slot.name.to_owned() },
+        index: slot.index,
+        reference: slot.reference.to_owned(),
+        never_pulled: slot.never_pulled,
+    });
+    slots.collect()
 }
 
 impl Shelved for OldRevision {

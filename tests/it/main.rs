@@ -10,6 +10,7 @@
 mod admin;
 mod chart;
 mod cli;
+mod cluster;
 mod files;
 mod references;
 mod registry_config;

@@ -1,0 +1,183 @@
+//! From what a watch reports to what a store holds.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Namespace;
+use kube::core::PartialObjectMeta;
+
+use crate::cluster::Cluster;
+use crate::cluster::object::{Object, OldRevision};
+use crate::cluster::policies::Reported;
+use crate::domain::policy::Labels;
+use crate::domain::slot::Kind;
+use crate::k8s::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyObject};
+use crate::k8s::slim::{Slim, SlimServiceAccount, Unparsed};
+
+/// Where the events of one watch go.
+pub(crate) trait Sink {
+    /// What is watched.
+    type Object;
+    /// What is held of it.
+    type Item;
+
+    /// What is held of an object; none of one that has no name or UID, which no API server sends.
+    fn parse(&self, object: Self::Object) -> Option<Self::Item>;
+    fn apply(&self, item: Self::Item);
+    fn delete(&self, item: Self::Item);
+    /// These are all.
+    fn replace(&self, items: Vec<Self::Item>);
+}
+
+pub(crate) struct PolicySink<K> {
+    cluster: Arc<Cluster>,
+    namespaced: bool,
+    kind: PhantomData<fn() -> K>,
+}
+
+impl PolicySink<ClusterImagePolicy> {
+    pub(crate) const fn cluster_wide(cluster: Arc<Cluster>) -> Self {
+        Self { cluster, namespaced: false, kind: PhantomData }
+    }
+}
+
+impl PolicySink<ImagePolicy> {
+    pub(crate) const fn namespaced(cluster: Arc<Cluster>) -> Self {
+        Self { cluster, namespaced: true, kind: PhantomData }
+    }
+}
+
+impl<K: PolicyObject> Sink for PolicySink<K> {
+    type Object = Unparsed<K>;
+    type Item = Reported;
+
+    fn parse(&self, object: Unparsed<K>) -> Option<Reported> {
+        object.metadata.uid.as_ref()?;
+        Some(Reported::parse::<K>(&object.metadata, object.spec, object.status))
+    }
+
+    fn apply(&self, item: Reported) {
+        self.cluster.policies.apply(item);
+    }
+
+    fn delete(&self, item: Reported) {
+        self.cluster.policies.delete(&item.id, &item.uid);
+    }
+
+    fn replace(&self, items: Vec<Reported>) {
+        self.cluster.policies.replace(self.namespaced, items);
+    }
+}
+
+pub(crate) struct NamespaceSink(pub(crate) Arc<Cluster>);
+
+impl Sink for NamespaceSink {
+    type Object = PartialObjectMeta<Namespace>;
+    type Item = (String, Labels);
+
+    fn parse(&self, object: PartialObjectMeta<Namespace>) -> Option<(String, Labels)> {
+        Some((object.metadata.name?, object.metadata.labels.unwrap_or_default()))
+    }
+
+    fn apply(&self, (name, labels): (String, Labels)) {
+        self.0.namespaces.apply(name, labels);
+    }
+
+    fn delete(&self, (name, _): (String, Labels)) {
+        self.0.namespaces.delete(&name);
+    }
+
+    fn replace(&self, items: Vec<(String, Labels)>) {
+        self.0.namespaces.replace(items);
+    }
+}
+
+pub(crate) struct AccountSink(pub(crate) Arc<Cluster>);
+
+impl Sink for AccountSink {
+    type Object = SlimServiceAccount;
+    type Item = (String, String, Vec<String>);
+
+    fn parse(&self, object: SlimServiceAccount) -> Option<(String, String, Vec<String>)> {
+        let secrets = object.image_pull_secrets.into_iter().map(|secret| secret.name);
+        let secrets = secrets.filter(|name| !name.is_empty()).collect();
+        Some((object.metadata.namespace?, object.metadata.name?, secrets))
+    }
+
+    fn apply(&self, (namespace, name, secrets): (String, String, Vec<String>)) {
+        self.0.accounts.apply(namespace, name, secrets);
+    }
+
+    fn delete(&self, (namespace, name, _): (String, String, Vec<String>)) {
+        self.0.accounts.delete(&namespace, &name);
+    }
+
+    fn replace(&self, items: Vec<(String, String, Vec<String>)>) {
+        self.0.accounts.replace(items);
+    }
+}
+
+/// Workloads and pods.
+pub(crate) struct ObjectSink {
+    cluster: Arc<Cluster>,
+    kind: Kind,
+}
+
+impl ObjectSink {
+    pub(crate) const fn new(cluster: Arc<Cluster>, kind: Kind) -> Self {
+        Self { cluster, kind }
+    }
+}
+
+impl Sink for ObjectSink {
+    type Object = Slim;
+    type Item = Object;
+
+    fn parse(&self, object: Slim) -> Option<Object> {
+        Object::new(self.kind, &object)
+    }
+
+    fn apply(&self, item: Object) {
+        match self.kind {
+            Kind::Pod => self.cluster.pods.apply(item),
+            _ => self.cluster.workloads.apply(item),
+        }
+    }
+
+    fn delete(&self, item: Object) {
+        match self.kind {
+            Kind::Pod => self.cluster.pods.delete(&item.uid),
+            kind => self.cluster.workloads.delete(kind, &item.uid),
+        }
+    }
+
+    fn replace(&self, items: Vec<Object>) {
+        match self.kind {
+            Kind::Pod => self.cluster.pods.replace(items),
+            kind => self.cluster.workloads.replace(kind, items),
+        }
+    }
+}
+
+pub(crate) struct RevisionSink(pub(crate) Arc<Cluster>);
+
+impl Sink for RevisionSink {
+    type Object = Slim;
+    type Item = OldRevision;
+
+    fn parse(&self, object: Slim) -> Option<OldRevision> {
+        OldRevision::new(&object)
+    }
+
+    fn apply(&self, item: OldRevision) {
+        self.0.workloads.apply_revision(item);
+    }
+
+    fn delete(&self, item: OldRevision) {
+        self.0.workloads.delete_revision(&item.uid);
+    }
+
+    fn replace(&self, items: Vec<OldRevision>) {
+        self.0.workloads.replace_revisions(items);
+    }
+}

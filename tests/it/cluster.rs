@@ -1,0 +1,26 @@
+//! What a replica knows, from events as watches report them: complete, doubled, late and out of order.
+
+mod owners;
+mod pods;
+mod policies;
+
+use serde_json::{Value, json};
+use tagpin::cluster::object::Object;
+use tagpin::domain::digest::Digest;
+use tagpin::domain::slot::Kind;
+use tagpin::k8s::slim::Slim;
+
+/// A digest whose hexadecimal digits are all this one.
+pub(crate) fn digest(digit: char) -> Digest {
+    format!("sha256:{}", String::from(digit).repeat(64)).parse().unwrap()
+}
+
+/// An object as a watch reports it.
+pub(crate) fn object(kind: Kind, value: Value) -> Object {
+    Object::new(kind, &serde_json::from_value::<Slim>(value).unwrap()).unwrap()
+}
+
+/// A controller reference.
+pub(crate) fn owned_by(api_version: &str, kind: &str, name: &str, uid: &str) -> Value {
+    json!([{ "apiVersion": api_version, "kind": kind, "name": name, "uid": uid, "controller": true }])
+}
