@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod crds;
 mod output;
 mod serve;
 
@@ -13,6 +14,7 @@ mod serve;
 pub fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Serve(args) => serve::run(args),
+        Command::Crds(args) => crds::run(args),
     };
     match done {
         Ok(exit) => exit.into(),
@@ -40,6 +42,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Args),
+    Crds(crds::Args),
 }
 
 /// How a command ended: the exit code, as scripts read it.

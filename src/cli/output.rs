@@ -7,3 +7,8 @@ pub(crate) fn error(cause: &anyhow::Error) {
     // Nobody is left to tell when standard error is closed.
     let _ = writeln!(io::stderr().lock(), "error: {cause:#}");
 }
+
+/// Prints a text as it is.
+pub(crate) fn print(text: &str) -> io::Result<()> {
+    io::stdout().lock().write_all(text.as_bytes())
+}

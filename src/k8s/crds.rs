@@ -3,7 +3,7 @@
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceColumnDefinition, CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray,
-    JSONSchemaPropsOrBool,
+    JSONSchemaPropsOrBool, ValidationRule,
 };
 use kube::CustomResourceExt;
 
@@ -15,11 +15,25 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
     [ClusterImagePolicy::crd(), ImagePolicy::crd()].into_iter().map(polished).collect()
 }
 
+/// The definitions as one YAML stream, a document each.
+///
+/// # Errors
+/// None that a definition of ours could cause.
+pub fn yaml() -> Result<String, serde_saphyr::ser::Error> {
+    let mut stream = String::new();
+    for crd in crds() {
+        stream.push_str("---\n");
+        stream.push_str(&serde_saphyr::to_string(&crd)?);
+    }
+    Ok(stream)
+}
+
 fn polished(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     for version in &mut crd.spec.versions {
         version.additional_printer_columns = Some(printer_columns());
         if let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
             polish(schema);
+            schema.x_kubernetes_validations = Some(vec![short_name()]);
         }
     }
     crd
@@ -44,6 +58,15 @@ fn printer_columns() -> Vec<CustomResourceColumnDefinition> {
         ..CustomResourceColumnDefinition::default()
     })
     .into()
+}
+
+/// The name goes where label values go.
+fn short_name() -> ValidationRule {
+    ValidationRule {
+        rule: "self.metadata.name.size() <= 63".to_owned(),
+        message: Some("name it in 63 characters or fewer".to_owned()),
+        ..ValidationRule::default()
+    }
 }
 
 /// `null` is never a value of ours (a field is there or it is not), and `kubectl explain` wraps lines itself.

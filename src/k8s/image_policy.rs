@@ -302,7 +302,7 @@ pub struct ClusterException {
 #[serde(rename_all = "camelCase")]
 pub struct Exception {
     /// A short name, unique in this policy.
-    #[schemars(length(min = 1, max = 63), extend("x-kubernetes-validations" = [rule(
+    #[schemars(length(max = 63), extend("x-kubernetes-validations" = [rule(
         "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",
         "name it in lower case letters, digits and -, such as legacy-batch",
     )]))]

@@ -28,10 +28,15 @@ pub struct LabelSelector {
         "self.operator in ['In', 'NotIn'] ? self.values.size() > 0 : self.values.size() == 0",
         "In and NotIn need values, Exists and DoesNotExist take none",
     ),
+    rule(
+        "!format.qualifiedName().validate(self.key).hasValue() \
+         && self.values.all(v, !format.labelValue().validate(v).hasValue())",
+        "not a label that an object can have: write a key such as env or example.com/team, and values such as prod",
+    ),
 ]))]
 pub struct LabelSelectorRequirement {
     /// The label.
-    #[schemars(length(min = 1, max = 317))]
+    #[schemars(length(max = 317))]
     pub key: String,
     /// What must hold of the label: `In` (present with one of the values), `NotIn` (absent, or with another value),
     /// `Exists` (present), `DoesNotExist` (absent).
@@ -60,6 +65,11 @@ fn match_labels(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
         "maxProperties": 32,
+        "x-kubernetes-validations": [rule(
+            "self.all(key, !format.qualifiedName().validate(key).hasValue() \
+             && !format.labelValue().validate(self[key]).hasValue())",
+            "not labels that an object can have: write keys such as env or example.com/team, and values such as prod",
+        )],
         "additionalProperties": { "type": "string", "maxLength": 63 },
     })
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks to people")]
 
 mod command;
+mod crds;
 mod image;
 mod oci;
 mod packages;
@@ -30,6 +31,8 @@ enum Job {
     Part { module: String },
     /// The image of tagpin
     Image(image::Image),
+    /// Writes the generated files: crds/ and the chart's template of them
+    Crds,
     /// PID 1 of one machine of a rig (started by `rig up`)
     #[command(hide = true)]
     Supervise { state: PathBuf, machine: u8 },
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }),
         Job::Image(image) => image.run(),
+        Job::Crds => crds::write().map(|()| ExitCode::SUCCESS),
         Job::Supervise { state, machine } => rig::supervise(&state, machine).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|error| {

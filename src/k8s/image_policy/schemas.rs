@@ -19,8 +19,7 @@ pub(super) fn images<const MAX: usize>(_: &mut SchemaGenerator) -> Schema {
         "maxItems": MAX,
         "items": {
             "type": "string",
-            "minLength": 1,
-            "maxLength": 512,
+            "maxLength": 256,
             "x-kubernetes-validations": [
                 rule(
                     r"!self.matches('[\\s@]') && !self.matches(':[^/]*$')",
@@ -48,7 +47,6 @@ pub(super) fn tags(_: &mut SchemaGenerator) -> Schema {
         "maxItems": 64,
         "items": {
             "type": "string",
-            "minLength": 1,
             "maxLength": 128,
             "x-kubernetes-validations": [rule(
                 r"self.matches('^[A-Za-z0-9_.*?!^,{}\\[\\]-]+$')",

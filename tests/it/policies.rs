@@ -1,0 +1,178 @@
+//! Policies as people write them: the table of bad ones, and the examples.
+
+use std::fs;
+use std::path::Path;
+
+use kube::CustomResourceExt;
+use kube_cel::Validator;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tagpin::domain::policy::Policy;
+use tagpin::domain::slot::Kind;
+use tagpin::k8s::crds;
+use tagpin::k8s::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyError};
+
+/// A policy that must not come into force.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Bad {
+    kind: Option<String>,
+    name: Option<String>,
+    spec: Value,
+    /// What the API server's refusal says.
+    refused: Option<String>,
+    /// The field that the compiler names.
+    invalid: Option<String>,
+}
+
+impl Bad {
+    fn object(&self) -> Value {
+        json!({
+            "apiVersion": "tagpin.dev/v1alpha1",
+            "kind": self.kind.as_deref().unwrap_or("ClusterImagePolicy"),
+            "metadata": { "name": self.name.as_deref().unwrap_or("case") },
+            "spec": self.spec,
+        })
+    }
+}
+
+/// The schema of a kind.
+fn schema(kind: &str) -> Value {
+    let crd = crds::crds().into_iter().find(|crd| crd.spec.names.kind == kind).unwrap();
+    serde_json::to_value(&crd.spec.versions[0].schema.as_ref().unwrap().open_api_v3_schema).unwrap()
+}
+
+/// What the CEL rules of the schema say of an object.
+fn cel_says(object: &Value) -> String {
+    let schema = schema(object["kind"].as_str().unwrap());
+    let said = Validator::new().validate_with_defaults(&schema, object, None);
+    said.err().map(|errors| errors.to_string()).unwrap_or_default()
+}
+
+/// Compiles an object of either kind; none when it can not even be read (an enum has no such value).
+fn compile(object: &Value) -> Option<Result<Policy, PolicyError>> {
+    if object["kind"] == ClusterImagePolicy::api_resource().kind {
+        let object: ClusterImagePolicy = serde_json::from_value(object.clone()).ok()?;
+        Some(Policy::try_from(&object))
+    } else {
+        let object: ImagePolicy = serde_json::from_value(object.clone()).ok()?;
+        Some(Policy::try_from(&object))
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn every_bad_policy_is_refused_or_named_as_the_table_says() {
+    let table = fs::read_to_string(root().join("tests/cases/policies-invalid.yaml")).unwrap();
+    let table: Vec<Bad> = serde_saphyr::from_str(&table).unwrap();
+    assert!(table.len() >= 50);
+    for bad in table {
+        let object = bad.object();
+        let (said, compiled) = (cel_says(&object), compile(&object));
+        match (&bad.refused, &bad.invalid) {
+            (Some(refused), None) if refused == "Unsupported value" => {
+                assert!(compiled.is_none(), "{object}: an enum would have to refuse this");
+            }
+            (Some(refused), None) => assert!(said.contains(refused.as_str()), "{object}: CEL says: {said}"),
+            (None, Some(invalid)) => {
+                assert_eq!(said, "", "{object}: CEL can tell, so the table should say `refused`");
+                assert_eq!(&compiled.unwrap().unwrap_err().field, invalid, "{object}");
+            }
+            _ => panic!("{object}: give either `refused` or `invalid`"),
+        }
+    }
+}
+
+#[test]
+fn every_example_passes_the_schema_and_compiles() {
+    let mut seen = 0;
+    for file in fs::read_dir(root().join("examples/policies")).unwrap() {
+        let path = file.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("# "), "{}: say what it is for", path.display());
+        let object: Value = serde_saphyr::from_str(&text).unwrap();
+        assert_eq!(cel_says(&object), "", "{}", path.display());
+        compile(&object).unwrap().unwrap();
+        assert_eq!(unknown_fields(&object), [""; 0], "{}", path.display());
+        seen += 1;
+    }
+    assert!(seen >= 3);
+}
+
+/// What of a spec does not come back after a round trip through its type: fields that the API server would drop.
+fn unknown_fields(object: &Value) -> Vec<String> {
+    let spec = &object["spec"];
+    let known = if object["kind"] == "ClusterImagePolicy" {
+        serde_json::to_value(serde_json::from_value::<ClusterImagePolicy>(object.clone()).unwrap().spec)
+            .unwrap()
+    } else {
+        serde_json::to_value(serde_json::from_value::<ImagePolicy>(object.clone()).unwrap().spec).unwrap()
+    };
+    let mut unknown = Vec::new();
+    compare("spec", spec, &known, &mut unknown);
+    unknown
+}
+
+fn compare(path: &str, written: &Value, known: &Value, unknown: &mut Vec<String>) {
+    match (written, known) {
+        (Value::Object(written), Value::Object(known)) => {
+            for (name, value) in written {
+                let path = format!("{path}.{name}");
+                match known.get(name) {
+                    Some(known) => compare(&path, value, known, unknown),
+                    None => unknown.push(path),
+                }
+            }
+        }
+        (Value::Array(written), Value::Array(known)) if written.len() == known.len() => {
+            for (index, (value, known)) in written.iter().zip(known).enumerate() {
+                compare(&format!("{path}[{index}]"), value, known, unknown);
+            }
+        }
+        (written, known) if written == known => {}
+        _ => unknown.push(path.to_owned()),
+    }
+}
+
+#[test]
+fn what_people_write_is_taken() {
+    for spec in [
+        json!({}),
+        json!({ "match": { "images": [
+            "**", "docker.io/**", "docker.io/library/*", "docker.io/{library,acme}/*", "docker.io/library/{nginx,redis}",
+            "ghcr.io/acme/**", "*.example.com/**", "{ghcr.io,quay.io}/acme/*", "localhost/**", "localhost:5000/**",
+            "registry:5000/team/api", "[a-c].example.com/x", "10.0.0.1:5000/**", "**/nginx",
+        ] } }),
+        json!({ "rules": { "tags": { "forbidden": [
+            "latest", "dev-*", "*-rc?", "nightly-[0-9]*", "{main,master}", "[!v]*", "1.0_beta",
+        ] } } }),
+        json!({ "resolution": { "lastKnownMaxAge": "0" } }),
+        json!({ "resolution": { "lastKnownMaxAge": "1h30m" } }),
+        json!({ "resolution": { "lastKnownMaxAge": "0.5h" } }),
+        json!({ "resolution": { "lastKnownMaxAge": "999999h999999h" } }),
+        json!({ "match": { "namespaceSelector": {
+            "matchLabels": { "env": "prod", "example.com/team": "", "a.b/c_d": "x-1.2" },
+            "matchExpressions": [{ "key": "tier", "operator": "NotIn", "values": ["", "web"] }],
+        } } }),
+        json!({ "exceptions": [{ "name": "a", "reason": "ten letters", "expires": "2027-01-31T23:59:59.5+01:00" }] }),
+    ] {
+        let object = json!({ "apiVersion": "v1", "kind": "ClusterImagePolicy", "metadata": { "name": "x" }, "spec": spec });
+        assert_eq!(cel_says(&object), "", "{object}");
+        compile(&object).unwrap().unwrap();
+    }
+}
+
+#[test]
+fn every_kind_of_the_slot_table_can_be_matched() {
+    let kinds: Vec<_> =
+        Kind::ALL.iter().map(|kind| json!({ "group": kind.group(), "kind": kind.name() })).collect();
+    let object = json!({
+        "apiVersion": "v1", "kind": "ClusterImagePolicy", "metadata": { "name": "x" },
+        "spec": { "match": { "kinds": kinds } },
+    });
+    assert_eq!(cel_says(&object), "");
+    assert_eq!(compile(&object).unwrap().unwrap().scope.kinds.len(), Kind::ALL.len());
+}
