@@ -1,6 +1,6 @@
 # A table of contents: what there is to do here. The work is done by cargo and `cargo xtask`.
 .DEFAULT_GOAL := help
-.PHONY: help test lint image rig-up rig-down shell clean
+.PHONY: help test lint crds image rig-up rig-down shell clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -11,6 +11,9 @@ test: ## Every test; those that need a cluster bring up their own
 lint: ## Formatting, and the compiler's and clippy's warnings
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+
+crds: ## Write the generated files anew: crds/ and the chart's template of them
+	cargo xtask crds
 
 image: ## The published image, as an OCI layout in target/image
 	cargo xtask image --profile release
