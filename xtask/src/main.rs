@@ -26,6 +26,10 @@ struct Xtask {
 #[derive(Subcommand)]
 enum Job {
     /// A real Kubernetes on this machine, in namespaces of its own
+    ///
+    /// API server, controller manager, scheduler, kubelet and kube-proxy of one release on kine and
+    /// SQLite, containerd and runc, and two registries. Nothing outside is touched, and nothing is
+    /// left when it is down. It needs root, Linux, Go, and the Debian packages that `up` installs.
     Rig(rig::Rig),
     /// Build one of the programs of tests/rig if it is not in the cache; the last line printed is its folder
     Part { module: String },

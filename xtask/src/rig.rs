@@ -37,6 +37,7 @@ const UP: Duration = Duration::from_secs(120);
 
 /// A real Kubernetes on this machine, in namespaces of its own
 #[derive(Args)]
+#[command(after_help = FILES)]
 pub(crate) struct Rig {
     /// Which rig; several run side by side
     #[arg(long, global = true, default_value = "default", env = "TAGPIN_RIG")]
@@ -48,9 +49,33 @@ pub(crate) struct Rig {
     action: Action,
 }
 
+/// What is where, for those who come from outside.
+const FILES: &str = "\
+Below .rig/NAME:
+  kubeconfig         the administrator's; its address is answered inside only
+  registries.yaml    the mirrors in k3s' format, for tagpin
+  private-registry/  ca.crt, username and password of private.registry.test
+  logs/              one per component; audit.log has what webhooks said about pods and workloads
+  manifests/NODE/    static pods: a manifest put here is run by that node's kubelet
+
+Images: web:1.4.1, web:1.4.2, web:latest, moving:1.0.0, multi:2.0.1 (amd64 and arm64),
+attested:1.0.0, sidecar:1.0.0 and tool:1.0.0 of docker.io (its mirror is http://10.41.0.1:5000),
+and private.registry.test/team/api:1.0.0 behind a password.
+
+For example:
+  cargo xtask rig up
+  cargo xtask rig exec -- kubectl run web --image=web:1.4.2
+  cargo xtask rig push-tag docker.io/library/moving:1.0.0 --content v2
+  cargo xtask rig stop registry-mirror
+  cargo xtask rig down --purge";
+
 #[derive(Subcommand)]
 enum Action {
-    /// Start it, or do nothing when it runs; a stopped one comes back with its data, like a machine that was rebooted
+    /// Start it, or do nothing when it runs
+    ///
+    /// Builds what is not in the cache (8 minutes the first time on two cores, then nothing),
+    /// starts everything, fills the registries and returns when pods can run. A rig that was
+    /// stopped comes back with its data, like a machine that was rebooted.
     Up {
         /// Nodes, the one with the control plane included [default: as last time, else 1]
         #[arg(long, value_parser = clap::value_parser!(u8).range(1..=2))]
@@ -68,17 +93,26 @@ enum Action {
         #[arg(long, value_enum, default_value_t = Output::Text)]
         output: Output,
     },
-    /// Run a command inside, with kubectl, helm and a kubeconfig at hand; without a command, a shell
+    /// Run a command inside, or a shell
+    ///
+    /// It runs in all namespaces of the rig, in this directory, with kubectl, helm and a
+    /// kubeconfig at hand; input, output and exit code are its own.
     Exec {
         /// The command and its arguments
         #[arg(last = true)]
         command: Vec<String>,
     },
-    /// Stop one component: kube-apiserver, kubelet, registry-mirror, ... (`rig status` lists them); a further machine is a component too, and its own are MACHINE/COMPONENT
+    /// Stop one component: kube-apiserver, kubelet, registry-mirror, ...
+    ///
+    /// `rig status` lists them. A second machine is a component, too: to stop rig-2 is to pull
+    /// its plug. Its own components are called rig-2/kubelet and so on.
     Stop { component: String },
     /// Start a component that was stopped, and wait until it serves
     Start { component: String },
-    /// Make the image of tagpin and push it as docker.io/tagpin/tagpin:VERSION; prints the reference with its digest
+    /// Make the image of tagpin and push it as docker.io/tagpin/tagpin:VERSION
+    ///
+    /// Prints the reference with its digest. Deploy that: a node that has the tag already does
+    /// not ask for it again.
     Load {
         /// How tagpin is built
         #[arg(long, value_enum, default_value_t = Profile::Dev)]
@@ -306,7 +340,9 @@ fn inside(state: &State, words: &[String]) -> Result<Command> {
     inside.args(["--target", &pid.to_string(), "--mount", "--net", "--pid", "--ipc", "--uts", "--", "env"]);
     inside.arg(format!("--chdir={}", env::current_dir()?.display()));
     inside.args(if words.is_empty() { &shell } else { words });
-    inside.env("PATH", path).env("KUBECONFIG", state.kubeconfig()).env("TAGPIN_RIG_STATE", state.root());
+    inside.env("PATH", path).env("KUBECONFIG", state.kubeconfig());
+    // So that `cargo xtask rig` inside means this rig.
+    inside.env("TAGPIN_RIG", state.name()).env("TAGPIN_RIG_HOME", state.home());
     // What leads out of this machine leads nowhere from inside.
     for proxy in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
         inside.env_remove(proxy).env_remove(proxy.to_lowercase());

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::node::{ADDRESS, API_PORT, Node};
 use super::registries::{self, PRIVATE_HOST};
 use super::state::{State, write};
-use crate::packages;
+use crate::{command, packages};
 
 /// Writes every component's settings.
 pub(crate) fn write_all(state: &State, nodes: u8) -> Result<()> {
@@ -76,7 +76,7 @@ disabled_plugins = ["io.containerd.nri.v1.nri", "io.containerd.internal.v1.traci
   address = "/run/containerd/containerd.sock"
 
 [plugins."io.containerd.cri.v1.images"]
-  snapshotter = "overlayfs"
+  snapshotter = "{snapshotter}"
   [plugins."io.containerd.cri.v1.images".pinned_images]
     sandbox = "{pause}"
   [plugins."io.containerd.cri.v1.images".registry]
@@ -94,11 +94,19 @@ disabled_plugins = ["io.containerd.nri.v1.nri", "io.containerd.internal.v1.traci
       BinaryName = "{runc}"
       SystemdCgroup = false
 "#,
+        snapshotter = snapshotter(state)?,
         pause = registries::PAUSE,
         hosts = state.etc("hosts").display(),
         cni = state.node_etc(&name, "cni").display(),
         runc = packages::program("runc")?.display(),
     ))
+}
+
+/// How layers become root file systems. An overlay on an overlay is refused by the kernel: where
+/// the rig's folder is in a container's own file system, layers are copied.
+fn snapshotter(state: &State) -> Result<&'static str> {
+    let kind = command::output("stat", ["--file-system".as_ref(), "--format=%T".as_ref(), state.root()])?;
+    Ok(if kind.trim() == "overlayfs" { "native" } else { "overlayfs" })
 }
 
 /// Each pod is routed, none is bridged: Services between pods of one node need no bridge netfilter.

@@ -5,13 +5,13 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde_json::json;
 
 use super::registries::PRIVATE_HOST;
 use super::state::{State, write};
 use crate::oci::{Descriptor, Effort, Layer, Layout, Start, architecture};
-use crate::packages;
+use crate::{command, packages};
 
 /// An image and the tags that it is pushed under.
 pub(crate) struct TestImage {
@@ -72,7 +72,13 @@ impl Workshop {
         for below in ["bin", "tmp", "etc"] {
             fs::create_dir_all(rootfs.join(below))?;
         }
-        fs::copy(packages::program("busybox")?, rootfs.join("bin/busybox"))?;
+        let busybox = packages::program("busybox")?;
+        // In an image that holds nothing else a dynamic one would fail as "not found".
+        let headers = command::output("readelf", ["--program-headers".as_ref(), busybox.as_os_str()])?;
+        if headers.contains("INTERP") {
+            bail!("{} is not static: install busybox-static", busybox.display());
+        }
+        fs::copy(busybox, rootfs.join("bin/busybox"))?;
         for name in [
             "sh", "httpd", "sleep", "wget", "cat", "ls", "echo", "env", "id", "true", "false", "nslookup",
             "date",

@@ -1,5 +1,6 @@
 //! The folder of one rig: what is in it and where. Everything that a rig keeps is here.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -51,6 +52,16 @@ impl State {
 
     pub(crate) fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// The folder of the rigs.
+    pub(crate) fn home(&self) -> &Path {
+        self.root.parent().unwrap_or(&self.root)
+    }
+
+    /// The rig's name.
+    pub(crate) fn name(&self) -> &OsStr {
+        self.root.file_name().unwrap_or_default()
     }
 
     pub(crate) fn exists(&self) -> bool {
