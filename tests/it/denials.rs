@@ -1,0 +1,99 @@
+//! `docs/denials.md` shows each message as tagpin says it today.
+
+use std::fs;
+use std::time::Duration;
+
+use tagpin::domain::denial::{Code, Violation};
+use tagpin::domain::digest::Digest;
+use tagpin::domain::fact::Unavailable;
+use tagpin::domain::image::ReferenceErrorKind;
+use tagpin::domain::message;
+use tagpin::domain::policy::PolicyId;
+use tagpin::domain::verdict::{Effect, Finding, Instead, Verdict};
+
+/// A refusal for each code, as the document shows it.
+fn examples() -> Vec<Verdict> {
+    let digest = || format!("sha256:{:0<64}", "3f5c0a1b2c3d").parse::<Digest>().unwrap();
+    let similar = ["1.4.6", "1.4.8", "v1.4.7"].map(String::from).into();
+    let secret = Some("regcred".to_owned());
+    let later = |after| Some(Duration::from_secs(after));
+    vec![
+        refused("nginx:1.29:3", Violation::ReferenceInvalid(ReferenceErrorKind::Tag)),
+        refused("nginx:1.29.3", Violation::TooManyImages),
+        Verdict {
+            instead: Some(Instead { reference: "nginx:1.29.3".into(), digest: digest() }),
+            ..refused("nginx:latest", Violation::TagForbidden)
+        },
+        refused("nginx", Violation::TagNotExplicit),
+        Verdict { similar, ..refused("acme/api:1.4.7", Violation::TagNotFound) },
+        refused("quay.io/acme/apii:1.4.7", Violation::RepositoryNotFound),
+        refused("acme/billing:2.0", Violation::RepositoryMissingOrPrivate),
+        refused("registry.example.com/acme/billing:2.0", Violation::AccessDenied),
+        refused("registry.example.com/acme/billing:2.0", Violation::CredentialsRejected { secret }),
+        retry(later(42), refused("acme/api:1.4.8", Violation::RateLimited)),
+        retry(
+            later(30),
+            refused(
+                "registry.example.com/acme/api:1.4.8",
+                Violation::RegistryUnavailable(Unavailable::Timeout),
+            ),
+        ),
+        refused(
+            "10.0.0.7:5000/acme/api:1.4.8",
+            Violation::RegistryForbidden { host: "10.0.0.7:5000".into() },
+        ),
+        refused("registry.example.com/acme/api:1.4.8", Violation::RegistryAnswerInvalid),
+        refused("registry.example.com/charts/web:1.0.0", Violation::NotAnImage),
+        retry(later(1), refused("nginx:1.29.3", Violation::NotPinned)),
+        with(Effect::Warn, refused("nginx:1.29.3", Violation::PinUndone)),
+    ]
+}
+
+fn refused(reference: &str, violation: Violation) -> Verdict {
+    let policy = PolicyId { namespace: None, name: "baseline".into() };
+    Verdict {
+        slot: "containers/web".parse().unwrap(),
+        index: 0,
+        reference: reference.into(),
+        findings: vec![Finding { policy, violation, effect: Effect::Deny, retry_after: None }],
+        pinned: None,
+        matched: true,
+        stale: None,
+        foreign_owner: false,
+        instead: None,
+        similar: Vec::new(),
+    }
+}
+
+fn retry(retry_after: Option<Duration>, mut verdict: Verdict) -> Verdict {
+    verdict.findings[0].retry_after = retry_after;
+    verdict
+}
+
+fn with(effect: Effect, mut verdict: Verdict) -> Verdict {
+    verdict.findings[0].effect = effect;
+    verdict
+}
+
+#[test]
+fn every_code_has_an_example() {
+    let codes: Vec<_> = examples().iter().map(|example| example.findings[0].code()).collect();
+    assert_eq!(codes, Code::ALL);
+}
+
+#[test]
+fn every_message_in_the_document_is_what_tagpin_says() {
+    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/denials.md")).unwrap();
+    for example in examples() {
+        let code = example.findings[0].code();
+        let said = match example.findings[0].effect {
+            Effect::Deny => message::refusal(&[example]),
+            _ => message::warnings(&[example]).join("\n"),
+        };
+        let (_, section) =
+            text.split_once(&format!("\n## {code}\n")).unwrap_or_else(|| panic!("no section {code}"));
+        let section = section.split("\n## ").next().unwrap();
+        let shown = section.split("```").nth(1).unwrap_or_else(|| panic!("no example of {code}"));
+        assert_eq!(shown.trim_start_matches("text").trim(), said, "docs/denials.md, {code}");
+    }
+}
