@@ -12,6 +12,8 @@ pub mod registry;
 pub mod cluster;
 pub mod pipeline;
 
+pub mod admission;
+
 pub mod settings;
 pub mod telemetry;
 

@@ -5,6 +5,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 pub mod admin;
+pub mod admission;
 pub mod logging;
 pub mod readiness;
 

@@ -1,0 +1,107 @@
+//! From a review to what the pipeline reviews: who made it, who owns it, what changed. It judges nothing.
+
+use std::collections::HashMap;
+
+use tokio::time::Instant;
+
+use crate::admission::Settings;
+use crate::admission::object::Object;
+use crate::admission::review::Request;
+use crate::cluster::Cluster;
+use crate::cluster::object::ControllerRef;
+use crate::domain::asker::Asker;
+use crate::domain::original::{ANNOTATION, Originals};
+use crate::domain::pin::Revision;
+use crate::domain::policy::Labels;
+use crate::domain::slot::{ImageSlot, Kind, SlotKey};
+use crate::domain::subject::{Controller, SlotUnderReview, Subject, Suggestions};
+
+/// Builds the subject of a review.
+pub(crate) async fn subject(
+    cluster: &Cluster,
+    settings: &Settings,
+    request: &Request<'_>,
+    object: &Object<'_>,
+    old: Option<&Object<'_>>,
+    deadline: Instant,
+) -> Subject {
+    let kind = object.kind;
+    let namespace = request.namespace();
+    let controller = object.controller();
+    let validated_owner = controller.as_ref().is_some_and(|owner| owner.kind.is_some());
+    // The identity decides: anybody can copy an owner reference.
+    let child = validated_owner && settings.controller_identities.contains(request.user());
+    let labels = object.labels();
+    let pull_secrets = match object.pull_secrets() {
+        none if none.is_empty() => cluster.pull_secrets(namespace, object.service_account()),
+        named => named,
+    };
+    Subject {
+        kind,
+        namespace: namespace.to_owned(),
+        namespace_labels: cluster
+            .namespace_labels(namespace)
+            .map(|labels| (*labels).clone())
+            .unwrap_or_default(),
+        top_owner: cluster.top_owner(namespace, kind, controller.as_ref(), deadline).await,
+        controller: match (kind, &controller) {
+            (Kind::Pod, Some(_)) if validated_owner => Controller::BuiltIn,
+            (Kind::Pod, Some(_)) => Controller::Foreign,
+            _ => Controller::None,
+        },
+        child,
+        revision: revision(kind, namespace, controller.as_ref(), &labels),
+        asker: Asker { namespace: namespace.to_owned(), pull_secrets },
+        suggestions: match (child, request.dry_run()) {
+            (true, _) => Suggestions::Off,
+            (false, true) => Suggestions::Cached,
+            (false, false) => Suggestions::Ask,
+        },
+        slots: slots(cluster, namespace, object, old),
+        labels,
+    }
+}
+
+fn revision(
+    kind: Kind,
+    namespace: &str,
+    controller: Option<&ControllerRef>,
+    labels: &Labels,
+) -> Option<Revision> {
+    let controller = controller.filter(|_| kind == Kind::Pod)?;
+    Some(Revision::of(namespace, &controller.uid, |label| labels.get(label).map(String::as_str)))
+}
+
+/// Every slot beside the slot of the same name in the old object: names decide, never positions.
+fn slots(
+    cluster: &Cluster,
+    namespace: &str,
+    object: &Object<'_>,
+    old: Option<&Object<'_>>,
+) -> Vec<SlotUnderReview> {
+    let originals = originals_of(object);
+    let old_originals = old.map(originals_of).unwrap_or_default();
+    let old_slots: HashMap<SlotKey, ImageSlot> =
+        old.map(Object::slots).unwrap_or_default().into_iter().map(|slot| (slot.key.clone(), slot)).collect();
+    let carried = |slot: &ImageSlot| {
+        old.is_some() && cluster.carries(object.kind, namespace, object.uid(), &slot.key, &slot.reference)
+    };
+    object
+        .slots()
+        .into_iter()
+        .map(|slot| {
+            let before = old_slots.get(&slot.key);
+            let changed = before.is_none_or(|before| before.reference != slot.reference);
+            let carried = changed && carried(&slot);
+            SlotUnderReview::new(slot, &originals, before.map(|before| (before, &old_originals)), carried)
+        })
+        .collect()
+}
+
+/// What our annotation says; only pods carry it.
+fn originals_of(object: &Object<'_>) -> Originals {
+    match object.kind {
+        Kind::Pod => object.annotation(ANNOTATION).map(Originals::parse).unwrap_or_default(),
+        _ => Originals::default(),
+    }
+}

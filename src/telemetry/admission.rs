@@ -1,0 +1,219 @@
+//! What admission counts. Labels are closed words: never an image, a namespace or an error's text.
+
+use std::sync::atomic::AtomicI64;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use crate::domain::slot::Kind;
+use crate::domain::subject::Phase;
+use crate::domain::verdict::{Effect, PinSource, Verdict};
+
+/// Upper bounds in seconds: from a warm answer to the API server's own limit.
+const SECONDS: [f64; 13] =
+    [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
+
+/// The counters of admission. Clones count together.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    requests: Family<RequestLabels, Counter>,
+    duration: Family<WebhookLabels, Histogram, fn() -> Histogram>,
+    in_flight: Gauge<i64, AtomicI64>,
+    turned_away: Family<TurnedLabels, Counter>,
+    deadline_exceeded: Counter,
+    findings: Family<FindingLabels, Counter>,
+    pins: Family<PinLabels, Counter>,
+    unmatched: Counter,
+    foreign_owner: Counter,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    webhook: &'static str,
+    operation: &'static str,
+    kind: &'static str,
+    decision: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WebhookLabels {
+    webhook: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TurnedLabels {
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FindingLabels {
+    effect: &'static str,
+    code: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PinLabels {
+    source: &'static str,
+}
+
+/// Why a request got no review.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turned {
+    /// Too many were in flight.
+    Shed,
+    /// The body is larger than the limit.
+    TooLarge,
+    /// The body is no review.
+    Unreadable,
+    /// The review panicked.
+    Panicked,
+}
+
+/// One answered review.
+#[derive(Debug)]
+pub struct Decided<'a> {
+    /// Which webhook.
+    pub phase: Phase,
+    /// `CREATE`, `UPDATE` or `other`.
+    pub operation: &'static str,
+    /// The kind, when it is of the slot table.
+    pub kind: Option<Kind>,
+    /// Whether the answer refuses.
+    pub refused: bool,
+    /// Whether the answer carries a patch.
+    pub patched: bool,
+    /// What was decided of its slots.
+    pub verdicts: &'a [Verdict],
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// Counts one review in flight, until it goes.
+#[derive(Debug)]
+#[must_use = "it counts while it lives"]
+pub struct InFlight(Gauge<i64, AtomicI64>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+impl Metrics {
+    /// Registers the counters.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            requests: Family::default(),
+            duration: Family::new_with_constructor(|| Histogram::new(SECONDS)),
+            in_flight: Gauge::default(),
+            turned_away: Family::default(),
+            deadline_exceeded: Counter::default(),
+            findings: Family::default(),
+            pins: Family::default(),
+            unmatched: Counter::default(),
+            foreign_owner: Counter::default(),
+        };
+        let all = metrics.clone();
+        registry.register("admission_requests", "Reviews answered", all.requests);
+        registry.register("admission_duration_seconds", "From a parsed review to its answer", all.duration);
+        registry.register("admission_inflight", "Reviews being worked on", all.in_flight);
+        registry.register("admission_turned_away", "Requests that got no review", all.turned_away);
+        registry.register(
+            "admission_deadline_exceeded",
+            "Reviews answered after their deadline",
+            all.deadline_exceeded,
+        );
+        registry.register("images_evaluated", "Findings by effect and code", all.findings);
+        registry.register("pins", "Slots pinned, by where the digest came from", all.pins);
+        registry.register("unmatched_images", "Slots that no policy matched", all.unmatched);
+        registry.register(
+            "foreign_owner_images",
+            "Slots left unpinned because a custom resource controls the pod",
+            all.foreign_owner,
+        );
+        metrics
+    }
+
+    /// Counts a review in flight.
+    pub fn in_flight(&self) -> InFlight {
+        self.in_flight.inc();
+        InFlight(self.in_flight.clone())
+    }
+
+    /// Counts a request that got no review.
+    pub fn turned_away(&self, why: Turned) {
+        let reason = match why {
+            Turned::Shed => "shed",
+            Turned::TooLarge => "too_large",
+            Turned::Unreadable => "unreadable",
+            Turned::Panicked => "panicked",
+        };
+        self.turned_away.get_or_create(&TurnedLabels { reason }).inc();
+    }
+
+    /// Counts a review that was answered late.
+    pub fn deadline_exceeded(&self) {
+        self.deadline_exceeded.inc();
+    }
+
+    /// Counts an answered review.
+    pub fn decided(&self, decided: &Decided<'_>) {
+        let webhook = match decided.phase {
+            Phase::Mutate => "pin",
+            Phase::Validate => "validate",
+        };
+        let decision = match (decided.refused, decided.patched) {
+            (true, _) => "deny",
+            (false, true) => "patch",
+            (false, false) => "allow",
+        };
+        let kind = decided.kind.map_or("other", Kind::name);
+        let labels = RequestLabels { webhook, operation: decided.operation, kind, decision };
+        self.requests.get_or_create(&labels).inc();
+        self.duration.get_or_create(&WebhookLabels { webhook }).observe(decided.took.as_secs_f64());
+        for verdict in decided.verdicts {
+            self.judged(decided.phase, verdict);
+        }
+    }
+
+    fn judged(&self, phase: Phase, verdict: &Verdict) {
+        match phase {
+            Phase::Mutate => {
+                if let Some(pinned) = &verdict.pinned {
+                    let source = match pinned.source {
+                        PinSource::Sibling => "sibling",
+                        PinSource::Registry => "registry",
+                        PinSource::LastKnown(_) => "last_known",
+                    };
+                    self.pins.get_or_create(&PinLabels { source }).inc();
+                }
+                if verdict.foreign_owner {
+                    self.foreign_owner.inc();
+                }
+            }
+            Phase::Validate => {
+                if !verdict.matched {
+                    self.unmatched.inc();
+                }
+                for finding in &verdict.findings {
+                    let labels =
+                        FindingLabels { effect: effect(finding.effect), code: finding.code().as_str() };
+                    self.findings.get_or_create(&labels).inc();
+                }
+            }
+        }
+    }
+}
+
+const fn effect(effect: Effect) -> &'static str {
+    match effect {
+        Effect::Audit => "audit",
+        Effect::Warn => "warn",
+        Effect::Deny => "deny",
+    }
+}
