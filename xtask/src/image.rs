@@ -57,6 +57,9 @@ pub(crate) fn make(profile: Profile) -> Result<Made> {
     let folder = workspace::root().join("target/image");
     let rootfs = folder.join("rootfs");
     let binary = rootfs.join("tagpin");
+    if rootfs.exists() {
+        fs::remove_dir_all(&rootfs)?;
+    }
     fs::create_dir_all(rootfs.join(AUTHORITIES).parent().unwrap_or(&rootfs))?;
     strip(&build(profile)?, &binary)?;
     fs::copy(Path::new("/").join(AUTHORITIES), rootfs.join(AUTHORITIES))

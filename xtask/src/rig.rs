@@ -169,7 +169,8 @@ impl Rig {
             }
             Action::Push => println!("{} tags pushed", tags::push_images(&state, true)?),
             Action::PushTag { tag, content } => {
-                let (layout, digest) = images::Workshop::open(&state)?.web(&content)?;
+                let workshop = images::Workshop::open(&state)?;
+                let (layout, digest) = workshop.web(&content)?;
                 tag.push(&state, &layout)?;
                 println!("{digest}");
             }

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use serde_json::json;
@@ -56,7 +56,7 @@ pub(crate) fn all() -> Vec<TestImage> {
     ]
 }
 
-/// Builds images; the files that all of them share are packed once.
+/// Builds images, in a folder of its own that ends with it; what all of them share is packed once.
 pub(crate) struct Workshop {
     folder: PathBuf,
     base: Layer,
@@ -64,11 +64,9 @@ pub(crate) struct Workshop {
 
 impl Workshop {
     pub(crate) fn open(state: &State) -> Result<Self> {
-        let folder = state.images();
+        // Tests move tags at the same time.
+        let folder = state.images().join(std::process::id().to_string());
         let rootfs = folder.join("base");
-        if rootfs.exists() {
-            fs::remove_dir_all(&rootfs)?;
-        }
         for below in ["bin", "tmp", "etc"] {
             fs::create_dir_all(rootfs.join(below))?;
         }
@@ -88,7 +86,7 @@ impl Workshop {
         Ok(Self { base: Layer::of(&rootfs, &["."], Effort::Fast)?, folder })
     }
 
-    /// The layout of a test image, and the digest that its tags lead to.
+    /// The layout of a test image, there for as long as the workshop, and the digest that its tags lead to.
     pub(crate) fn build(&self, image: &TestImage) -> Result<(PathBuf, String)> {
         self.make(image.shape, image.content)
     }
@@ -122,8 +120,15 @@ impl Workshop {
         let rootfs = self.folder.join(format!("{name}-page"));
         write(&rootfs.join("www/index.html"), format!("{content}\n").as_bytes())?;
         let layer = Layer::of(&rootfs, &["."], Effort::Fast)?;
-        fs::remove_dir_all(Path::new(&rootfs))?;
+        fs::remove_dir_all(&rootfs)?;
         Ok(layer)
+    }
+}
+
+impl Drop for Workshop {
+    fn drop(&mut self) {
+        // What stays behind goes with the rig's folder.
+        let _ = fs::remove_dir_all(&self.folder);
     }
 }
 
