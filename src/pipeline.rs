@@ -75,6 +75,8 @@ pub async fn review(
         .slots
         .iter()
         .zip(beyond_limit(&subject.slots))
+        // What was applied again gets its pin back: there is nothing to ask.
+        .filter(|(slot, _)| phase == Phase::Validate || slot.reapplied.is_none())
         .filter_map(|(slot, beyond)| {
             let requirement = require(&policies, subject, slot, beyond, now)?;
             let verdict = on_reference(subject, slot, &requirement);

@@ -8,6 +8,7 @@
 )]
 
 mod admin;
+mod admission;
 mod chart;
 mod cli;
 mod cluster;
@@ -18,4 +19,5 @@ mod policies;
 mod references;
 mod registry_config;
 mod slot_table;
+mod support;
 mod tidy;

@@ -1,0 +1,139 @@
+//! Each bad input has a defined answer and a counter, and nothing of it harms another review.
+
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::support::webhook::{Table, Tables, Webhook, create, deployment, pod};
+
+fn baseline() -> Value {
+    json!({ "mode": "Enforce", "pin": { "targets": ["Pods"] } })
+}
+
+fn webhook() -> Webhook {
+    Webhook::new(&[("baseline", baseline())], Table::default())
+}
+
+const UNREADABLE: &str = "admission_turned_away_total{reason=\"unreadable\"}";
+
+#[tokio::test]
+async fn what_is_no_review_is_a_bad_request_with_a_reason_and_a_counter() {
+    let webhook = webhook();
+    let whole = create(pod("web:1")).to_string();
+    let bodies: Vec<Vec<u8>> = vec![
+        Vec::new(),
+        b"not json".to_vec(),
+        b"{}".to_vec(),
+        b"\xff\xfe".to_vec(),
+        br#"{"apiVersion":"v1","kind":"Pod"}"#.to_vec(),
+        br#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"}"#.to_vec(),
+        br#"{"apiVersion":"admission.k8s.io/v1beta1","kind":"AdmissionReview","request":null}"#.to_vec(),
+        whole.as_bytes()[..whole.len() / 2].to_vec(),
+        "[".repeat(200_000).into_bytes(),
+        whole.replace("\"containers\":[", "\"containers\":[7,").into_bytes(),
+        whole.replace("\"object\":{", "\"object\":{\"spec\":[],").into_bytes(),
+    ];
+    let count = bodies.len() as u64;
+    for body in bodies {
+        let shown = String::from_utf8_lossy(&body[..body.len().min(60)]).into_owned();
+        for path in ["/mutate", "/validate"] {
+            let answered = webhook.post(path, body.clone()).await;
+            assert_eq!(answered.status, StatusCode::BAD_REQUEST, "{shown}");
+            assert!(!answered.body.is_empty(), "{shown}");
+        }
+    }
+    assert_eq!(webhook.count(UNREADABLE), 2 * count);
+    assert!(webhook.validate(&create(pod("web:latest"))).await.codes() == ["TagForbidden"]);
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_refused_without_being_read_to_its_end() {
+    let webhook = webhook();
+    let answered = webhook.post("/validate", vec![b' '; tagpin::admission::BODY_LIMIT + 1]).await;
+    assert_eq!(answered.status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(webhook.count("admission_turned_away_total{reason=\"too_large\"}"), 1);
+}
+
+#[tokio::test]
+async fn other_paths_and_methods_are_told_apart() {
+    let webhook = webhook();
+    assert_eq!(webhook.post("/", "{}").await.status, StatusCode::NOT_FOUND);
+    assert_eq!(webhook.post("/mutate/", "{}").await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_hundred_thousand_containers_are_refused_in_a_message_of_bounded_size() {
+    let webhook = webhook();
+    let mut object = pod("web:1");
+    object["spec"]["containers"] =
+        (0..100_000).map(|n| json!({ "name": format!("c{n}"), "image": format!("w:{n}") })).collect();
+    let answered = webhook.validate(&create(object)).await;
+    let codes = answered.codes();
+    assert!(
+        codes.contains(&"TooManyImages".to_owned()) || codes.contains(&"TagNotFound".to_owned()),
+        "{codes:?}"
+    );
+    assert!(answered.body.len() < 200_000, "{}", answered.body.len());
+}
+
+#[tokio::test]
+async fn hostile_names_and_references_are_shown_harmlessly() {
+    let webhook = webhook();
+    for hostile in
+        ["a\"b\nc\u{1b}[31m:latest", "web:latest\r\nWarning: x", "../../etc", "web:\u{202e}", "\u{0}", " web"]
+    {
+        let mut object = pod(hostile);
+        object["spec"]["containers"][0]["name"] = json!("x\"\n\u{7}y");
+        let answered = webhook.validate(&create(object)).await;
+        assert_eq!(answered.codes(), ["ReferenceInvalid"], "{hostile:?}");
+        let message = answered.response()["status"]["message"].as_str().unwrap().to_owned();
+        assert!(!message.chars().any(|c| c.is_control() && c != '\n'), "{message:?}");
+        assert_eq!(message.lines().filter(|line| line.starts_with("image ")).count(), 1, "{message:?}");
+    }
+}
+
+#[tokio::test]
+async fn kinds_that_are_not_ours_are_allowed() {
+    let webhook = webhook();
+    let object = json!({ "apiVersion": "example.dev/v1", "kind": "Deployment", "metadata": { "name": "x" },
+        "spec": { "template": { "spec": { "containers": [ { "name": "a", "image": "web:latest" } ] } } } });
+    assert_eq!(webhook.validate(&create(object)).await.response()["allowed"], true);
+    let requests = "admission_requests_total{webhook=\"validate\",operation=\"CREATE\",kind=\"other\",decision=\"allow\"}";
+    assert_eq!(webhook.count(requests), 1);
+}
+
+#[tokio::test]
+async fn operations_that_are_not_ours_are_allowed() {
+    let webhook = webhook();
+    for operation in ["DELETE", "CONNECT", "SOMETHING"] {
+        let mut review = create(pod("web:latest"));
+        review["request"]["operation"] = json!(operation);
+        assert_eq!(webhook.validate(&review).await.response()["allowed"], true);
+    }
+    let mut review = create(pod("web:latest"));
+    review["request"]["object"] = Value::Null;
+    assert_eq!(webhook.validate(&review).await.response()["allowed"], true);
+}
+
+#[tokio::test]
+async fn a_panic_in_one_review_ends_neither_the_process_nor_another_review() {
+    let tables = Tables { panicking: vec!["docker.io/library/bad:1".to_owned()], ..Tables::default() };
+    let webhook = Webhook::new(&[("baseline", baseline())], Table::of(tables));
+    let (bad, good) = (create(pod("bad:1")), create(deployment("web:latest")));
+    let (bad, good) = tokio::join!(webhook.validate(&bad), webhook.validate(&good));
+    assert_eq!(bad.status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(good.codes(), ["TagForbidden"]);
+    assert_eq!(webhook.count("admission_turned_away_total{reason=\"panicked\"}"), 1);
+    assert_eq!(webhook.count("admission_inflight"), 0);
+}
+
+#[tokio::test]
+async fn more_reviews_than_the_limit_are_turned_away_and_counted() {
+    let tables = Tables { hanging: vec!["docker.io/library/slow:1".to_owned()], ..Tables::default() };
+    let webhook = Webhook::with(&[("baseline", baseline())], Table::of(tables), 1, jiff::Timestamp::now);
+    let (slow, next) = (create(pod("slow:1")), create(pod("web:1")));
+    let (first, second) =
+        tokio::join!(webhook.post("/validate?timeout=1s", slow.to_string()), webhook.validate(&next));
+    assert_eq!(first.status, StatusCode::OK);
+    assert_eq!(second.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(webhook.count("admission_turned_away_total{reason=\"shed\"}"), 1);
+}

@@ -1,0 +1,3 @@
+//! What the areas share: a webhook in process, with a registry that answers from a table.
+
+pub(crate) mod webhook;

@@ -1,0 +1,264 @@
+//! The webhook's router in process: reviews in as bytes, answers out as JSON.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use http_body_util::BodyExt as _;
+use jiff::Timestamp;
+use prometheus_client::registry::Registry;
+use serde_json::{Value, json};
+use tagpin::admission::{Admission, Settings, router};
+use tagpin::cluster::Cluster;
+use tagpin::cluster::object::Object;
+use tagpin::cluster::owners::ReadOwner;
+use tagpin::cluster::policies::Reported;
+use tagpin::domain::asker::Asker;
+use tagpin::domain::fact::Fact;
+use tagpin::domain::image::ImageRef;
+use tagpin::domain::slot::Kind;
+use tagpin::k8s::image_policy::{ClusterImagePolicy, ImagePolicy};
+use tagpin::registry::{Effort, Resolve, Suggest, Version};
+use tagpin::telemetry::admission::Metrics;
+use tokio::time::Instant;
+use tower::ServiceExt as _;
+
+/// The identity of the ReplicaSet controller.
+pub(crate) const REPLICA_SET_CONTROLLER: &str = "system:serviceaccount:kube-system:replicaset-controller";
+
+/// A registry that answers from a table, by normalised reference; anything else does not exist.
+#[derive(Clone, Default)]
+pub(crate) struct Table(Arc<Tables>);
+
+#[derive(Default)]
+pub(crate) struct Tables {
+    pub(crate) facts: HashMap<String, Fact>,
+    pub(crate) versions: HashMap<String, Version>,
+    pub(crate) similar: HashMap<String, Vec<String>>,
+    /// References that are never answered.
+    pub(crate) hanging: Vec<String>,
+    /// References whose look-up panics.
+    pub(crate) panicking: Vec<String>,
+    pub(crate) asked: AtomicUsize,
+}
+
+impl Table {
+    pub(crate) fn of(tables: Tables) -> Self {
+        Self(Arc::new(tables))
+    }
+
+    /// How often it was asked for a fact.
+    pub(crate) fn asked(&self) -> usize {
+        self.0.asked.load(Ordering::Relaxed)
+    }
+}
+
+fn key(image: &ImageRef) -> String {
+    format!("{}:{}", image.repository(), image.effective_tag().unwrap_or_default())
+}
+
+impl Resolve for Table {
+    async fn resolve(&self, image: &ImageRef, _: &Asker, _: Instant) -> Fact {
+        self.0.asked.fetch_add(1, Ordering::Relaxed);
+        let key = key(image);
+        assert!(!self.0.panicking.contains(&key), "as the test wants");
+        if self.0.hanging.contains(&key) {
+            std::future::pending::<()>().await;
+        }
+        self.0.facts.get(&key).cloned().unwrap_or(Fact::TagMissing)
+    }
+}
+
+impl Suggest for Table {
+    async fn version_of(&self, image: &ImageRef, _: &Asker, _: Effort) -> Option<Version> {
+        self.0.versions.get(&key(image)).cloned()
+    }
+
+    async fn similar_tags(&self, image: &ImageRef, _: &Asker, _: Effort) -> Vec<String> {
+        self.0.similar.get(&key(image)).cloned().unwrap_or_default()
+    }
+}
+
+/// An API server that knows no owner.
+pub(crate) struct NoOwner;
+
+#[async_trait]
+impl ReadOwner for NoOwner {
+    async fn read(&self, _: Kind, _: &str, _: &str, _: Instant) -> Option<Object> {
+        None
+    }
+}
+
+/// The webhook, and what it knows.
+pub(crate) struct Webhook {
+    pub(crate) cluster: Arc<Cluster>,
+    metrics: Arc<Registry>,
+    router: Router,
+}
+
+/// An answer of the webhook.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Answered {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answered {
+    /// The `response` of an answered review.
+    #[track_caller]
+    pub(crate) fn response(&self) -> Value {
+        assert_eq!(self.status, StatusCode::OK, "{}", String::from_utf8_lossy(&self.body));
+        let review: Value = serde_json::from_slice(&self.body).unwrap();
+        assert_eq!(review["apiVersion"], "admission.k8s.io/v1");
+        assert_eq!(review["kind"], "AdmissionReview");
+        review["response"].clone()
+    }
+
+    /// The JSON patch; null when there is none.
+    pub(crate) fn patch(&self) -> Value {
+        use base64::Engine as _;
+        let response = self.response();
+        let Some(patch) = response["patch"].as_str() else { return Value::Null };
+        assert_eq!(response["patchType"], "JSONPatch");
+        serde_json::from_slice(&base64::engine::general_purpose::STANDARD.decode(patch).unwrap()).unwrap()
+    }
+
+    /// The codes of the causes of a refusal.
+    pub(crate) fn codes(&self) -> Vec<String> {
+        let response = self.response();
+        let causes = response["status"]["details"]["causes"].as_array().cloned().unwrap_or_default();
+        causes.iter().map(|cause| cause["reason"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+impl Webhook {
+    /// A webhook with these cluster policies (name and spec) and this registry.
+    pub(crate) fn new(policies: &[(&str, Value)], registry: Table) -> Self {
+        Self::with(policies, registry, 256, Timestamp::now)
+    }
+
+    pub(crate) fn with(
+        policies: &[(&str, Value)],
+        registry: Table,
+        in_flight: usize,
+        now: fn() -> Timestamp,
+    ) -> Self {
+        let cluster = Arc::new(Cluster::new(NoOwner));
+        let mut metrics = Registry::default();
+        let settings = Settings {
+            controller_identities: [
+                "deployment-controller",
+                "replicaset-controller",
+                "statefulset-controller",
+                "daemon-set-controller",
+                "job-controller",
+                "cronjob-controller",
+                "replication-controller",
+            ]
+            .map(|name| format!("system:serviceaccount:kube-system:{name}"))
+            .into(),
+            in_flight,
+            now,
+        };
+        let counters = Metrics::register(&mut metrics);
+        let admission = Admission::new(Arc::clone(&cluster), registry, settings, counters);
+        let webhook = Self { cluster, metrics: Arc::new(metrics), router: router(admission) };
+        for (name, spec) in policies {
+            webhook.policy(None, name, spec.clone());
+        }
+        webhook
+    }
+
+    /// Puts a policy in force.
+    pub(crate) fn policy(&self, namespace: Option<&str>, name: &str, spec: Value) {
+        let metadata = json!({ "name": name, "namespace": namespace, "uid": name, "generation": 1 });
+        let metadata = serde_json::from_value(metadata).unwrap();
+        let reported = match namespace {
+            None => Reported::parse::<ClusterImagePolicy>(&metadata, spec, Value::Null),
+            Some(_) => Reported::parse::<ImagePolicy>(&metadata, spec, Value::Null),
+        };
+        assert!(reported.compiled.is_ok(), "{:?}", reported.compiled.err());
+        self.cluster.policies.apply(reported);
+    }
+
+    /// Posts these bytes.
+    pub(crate) async fn post(&self, path: &str, body: impl Into<Body>) -> Answered {
+        let request =
+            Request::post(path).header("content-type", "application/json").body(body.into()).unwrap();
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let status = response.status();
+        let body = response.into_body().collect().await.unwrap().to_bytes().to_vec();
+        Answered { status, body }
+    }
+
+    pub(crate) async fn mutate(&self, review: &Value) -> Answered {
+        self.post("/mutate?timeout=5s", review.to_string()).await
+    }
+
+    pub(crate) async fn validate(&self, review: &Value) -> Answered {
+        self.post("/validate?timeout=10s", review.to_string()).await
+    }
+
+    /// The value of a counter, as it is exposed.
+    pub(crate) fn count(&self, line: &str) -> u64 {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.metrics).unwrap();
+        let found = text.lines().find_map(|seen| seen.strip_prefix(line)?.trim().parse().ok());
+        found.unwrap_or_default()
+    }
+}
+
+/// A review of a creation by a developer.
+pub(crate) fn create(object: Value) -> Value {
+    review("CREATE", object, Value::Null)
+}
+
+/// A review of an update by a developer.
+pub(crate) fn update(object: Value, old: Value) -> Value {
+    review("UPDATE", object, old)
+}
+
+fn review(operation: &str, object: Value, old: Value) -> Value {
+    let api_version = object["apiVersion"].as_str().unwrap();
+    let group = api_version.split_once('/').map_or("", |(group, _)| group);
+    json!({
+        "apiVersion": "admission.k8s.io/v1",
+        "kind": "AdmissionReview",
+        "request": {
+            "uid": "705ab4f5-6393-11e8-b7cc-42010a800002",
+            "kind": { "group": group, "version": "v1", "kind": object["kind"] },
+            "namespace": "shop",
+            "name": object["metadata"]["name"],
+            "operation": operation,
+            "userInfo": { "username": "developer", "groups": ["system:authenticated"] },
+            "object": object,
+            "oldObject": old,
+            "dryRun": false,
+        }
+    })
+}
+
+/// A pod with this image in a container `app`.
+pub(crate) fn pod(image: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": { "name": "web", "namespace": "shop" },
+        "spec": { "containers": [ { "name": "app", "image": image } ] },
+    })
+}
+
+/// A Deployment with this image in a container `app`.
+pub(crate) fn deployment(image: &str) -> Value {
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": { "name": "web", "namespace": "shop", "uid": "deployment-1" },
+        "spec": { "replicas": 1, "template": {
+            "metadata": { "labels": { "app": "web" } },
+            "spec": { "containers": [ { "name": "app", "image": image } ] },
+        } },
+    })
+}
