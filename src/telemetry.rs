@@ -8,6 +8,7 @@ pub mod admin;
 pub mod admission;
 pub mod logging;
 pub mod readiness;
+pub mod registry;
 
 /// A registry of metrics named `tagpin_…`, with `tagpin_build_info` in it.
 #[must_use]

@@ -1,8 +1,10 @@
 //! `tagpin serve`: the composition root. It builds the parts and joins them; it decides nothing.
 
+use std::future;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZero;
+use std::sync::Arc;
 use std::thread;
 
 use anyhow::Context;
@@ -15,9 +17,12 @@ use tracing::info;
 use crate::cli::serve::args::Args as Typed;
 use crate::cli::serve::tasks::Tasks;
 use crate::cli::{Done, Exit, Failure};
+use crate::cluster::client::{self, ApiReader};
+use crate::cluster::store::Store;
+use crate::cluster::{Cluster, watch};
 use crate::settings::Settings;
 use crate::telemetry;
-use crate::telemetry::readiness::Readiness;
+use crate::telemetry::readiness::{Gate, Readiness};
 use crate::telemetry::{admin, logging};
 
 mod args;
@@ -41,7 +46,15 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let readiness = Readiness::default();
     let mut tasks = Tasks::default();
 
-    let pages = admin::router(telemetry::metrics(), readiness.clone(), Vec::<String>::new);
+    let client = client::connect().await?;
+    let cluster = Arc::new(Cluster::new(ApiReader::new(client.clone())));
+    let stores = Store::all().map(|store| (store, readiness.gate(store.name()))).collect();
+    tasks.spawn("readiness", open_when_filled(Arc::clone(&cluster), stores));
+    let watches = watch::run(Arc::clone(&cluster), client);
+    tasks.spawn("watches", async { Ok(watches.await.map(|never| match never {})?) });
+
+    let in_force = Arc::clone(&cluster);
+    let pages = admin::router(telemetry::metrics(), readiness.clone(), move || in_force.policies.rows());
     let listener = listen(settings.admin_port).await?;
     let stopped = stop.clone().cancelled_owned();
     tasks.spawn("admin", async move {
@@ -59,6 +72,23 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     readiness.drain();
     stop.cancel();
     Ok(())
+}
+
+/// Opens the gate of each store once it has been filled; then there is nothing left to do.
+async fn open_when_filled(cluster: Arc<Cluster>, mut shut: Vec<(Store, Gate)>) -> anyhow::Result<()> {
+    let mut changes = cluster.changes();
+    while !shut.is_empty() {
+        let missing = cluster.synced.missing();
+        shut.retain(|(store, gate)| {
+            let filled = !missing.contains(store);
+            if filled {
+                gate.open();
+            }
+            !filled
+        });
+        changes.changed().await;
+    }
+    future::pending().await
 }
 
 /// Work is a few requests a second at most; without a bound, a node of 64 cores would give us 64 threads.

@@ -8,6 +8,8 @@ use std::sync::LazyLock;
 use std::{env, fs};
 
 use serde_json::{Value, json};
+use tagpin::registry::config::Registries;
+use tagpin::registry::endpoint::Profiles;
 use tagpin::settings::Baseline;
 
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/tagpin");
@@ -500,6 +502,38 @@ fn the_binary_reads_the_baseline_that_the_chart_writes() {
     let baseline = Baseline::parse(text.as_str().unwrap()).unwrap();
     assert!(baseline.enabled && baseline.pin);
     assert_eq!(baseline.namespace_selector.match_expressions.unwrap()[0].key, "a");
+}
+
+#[test]
+fn the_binary_reads_the_registries_that_the_chart_writes() {
+    let values = "\
+registriesFile: {content: 'mirrors: {docker.io: {endpoint: [https://mirror.example.com]}}'}
+extraCAs: [{name: corp, content: \"CERTIFICATE\"}]
+registries:
+- match: registry.example.com:5000
+  allowPrivate: true
+  tls: {caFile: /etc/tagpin/ca/corp.pem}
+  credentials: {secretRef: {namespace: infra, name: hub}}
+- {match: docker.io, resolveFrom: mirrors-only}
+- {match: '*.example.org', resolveFrom: mirrors-then-upstream, mirrors: [{url: https://mirror.example.org}]}
+- {match: airgap.example.com, offline: true}";
+    let key = rcgen::KeyPair::generate().unwrap();
+    let pem = rcgen::CertificateParams::default().self_signed(&key).unwrap().pem();
+    let objects = render(&values.replace("CERTIFICATE", &pem.replace('\n', "\\n")));
+    let data = |key: &str| objects.at("ConfigMap/tagpin", &format!("/data/{key}")).unwrap().as_str().unwrap();
+    // What the volumes make of it, at another root.
+    let pod = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(pod.path().join(name), text).unwrap();
+    write("corp.pem", data("ca-corp.pem"));
+    write("k3s.yaml", data("k3s-registries.yaml"));
+    let configuration = data("registries.yaml")
+        .replace("/etc/tagpin/ca/corp.pem", "corp.pem")
+        .replace("/etc/tagpin/k3s/registries.yaml", "k3s.yaml");
+    write("registries.yaml", &configuration);
+    let registries = Registries::load(&pod.path().join("registries.yaml")).unwrap();
+    assert_eq!(registries.warnings(), Vec::<String>::new());
+    assert!(registries.profile("airgap.example.com").offline);
+    assert_eq!(registries.profile("docker.io").mirrors.len(), 1);
 }
 
 #[test]

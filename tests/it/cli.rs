@@ -1,5 +1,6 @@
 //! The binary as a process: what it prints, how it ends.
 
+use std::fs;
 use std::process::{Command, Output};
 
 fn tagpin(args: &[&str]) -> Output {
@@ -28,4 +29,17 @@ fn a_file_that_can_not_be_read_is_wrong_use_and_named() {
     let output = tagpin(&["serve", "--namespace=x", "--pod=y", "--baseline=/does/not/exist"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("read /does/not/exist"), "{}", stderr(&output));
+}
+
+#[test]
+fn without_a_cluster_it_can_not_find_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let baseline = folder.path().join("baseline.yaml");
+    fs::write(&baseline, "{enabled: true, mode: Warn, pin: true}").unwrap();
+    let mut tagpin = Command::new(env!("CARGO_BIN_EXE_tagpin"));
+    tagpin.args(["serve", "--namespace=x", "--pod=y", "--admin-port=0", "--webhook-port=0"]);
+    let output =
+        tagpin.arg("--baseline").arg(baseline).env_clear().env("HOME", folder.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    assert!(stderr(&output).contains("find the API server"), "{}", stderr(&output));
 }

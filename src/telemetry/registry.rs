@@ -1,0 +1,139 @@
+//! Metrics of asking registries. The label `registry` is the `match` of an entry of the configuration, `docker.io`
+//! or `other`; every other label is a closed set of words.
+
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+/// From an answer in the same building to the last deadline, in seconds.
+const BUCKETS: [f64; 9] = [0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
+
+/// Requests to registries and their token services.
+#[derive(Debug, Clone)]
+pub struct RegistryMetrics {
+    requests: Family<Request, Counter>,
+    durations: Family<Asked, Histogram, fn() -> Histogram>,
+    remaining: Family<Asking, Gauge>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Request {
+    registry: String,
+    operation: &'static str,
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Asked {
+    registry: String,
+    operation: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Asking {
+    registry: String,
+}
+
+impl RegistryMetrics {
+    /// Registers the metrics.
+    pub fn register(metrics: &mut Registry) -> Self {
+        let this = Self {
+            requests: Family::default(),
+            durations: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
+            remaining: Family::default(),
+        };
+        metrics.register(
+            "registry_requests",
+            "Requests to registries and token services, by the status of the answer or the reason why there was none",
+            this.requests.clone(),
+        );
+        metrics.register_with_unit(
+            "registry_request_duration",
+            "How long such a request took, body included",
+            Unit::Seconds,
+            this.durations.clone(),
+        );
+        metrics.register(
+            "registry_ratelimit_remaining",
+            "What is left of the limit that the registry tells in its answers",
+            this.remaining.clone(),
+        );
+        this
+    }
+
+    /// An answer came.
+    pub fn answered(
+        &self,
+        registry: &str,
+        operation: &'static str,
+        status: u16,
+        took: Duration,
+        remaining: Option<u64>,
+    ) {
+        self.count(registry, operation, word(status), took);
+        if let Some(remaining) = remaining {
+            let asking = Asking { registry: registry.to_owned() };
+            self.remaining.get_or_create(&asking).set(i64::try_from(remaining).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// No answer came.
+    pub fn failed(&self, registry: &str, operation: &'static str, failure: &'static str, took: Duration) {
+        self.count(registry, operation, failure, took);
+    }
+
+    fn count(&self, registry: &str, operation: &'static str, result: &'static str, took: Duration) {
+        let registry = registry.to_owned();
+        self.durations
+            .get_or_create(&Asked { registry: registry.clone(), operation })
+            .observe(took.as_secs_f64());
+        self.requests.get_or_create(&Request { registry, operation, result }).inc();
+    }
+}
+
+/// The statuses that mean something of their own; the rest by their first digit.
+const fn word(status: u16) -> &'static str {
+    match status {
+        401 => "401",
+        403 => "403",
+        404 => "404",
+        429 => "429",
+        200..=299 => "2xx",
+        300..=399 => "3xx",
+        400..=499 => "4xx",
+        500..=599 => "5xx",
+        _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+    use prometheus_client::encoding::text::encode;
+
+    use super::*;
+
+    #[test]
+    fn names_and_labels_are_those_that_dashboards_use() {
+        let mut metrics = Registry::with_prefix("tagpin");
+        let registry = RegistryMetrics::register(&mut metrics);
+        registry.answered("docker.io", "manifest", 429, Duration::from_millis(30), Some(0));
+        registry.failed("other", "token", "dns", Duration::from_secs(1));
+        let mut text = String::new();
+        encode(&mut text, &metrics).unwrap();
+        for line in [
+            r#"tagpin_registry_requests_total{registry="docker.io",operation="manifest",result="429"} 1"#,
+            r#"tagpin_registry_requests_total{registry="other",operation="token",result="dns"} 1"#,
+            r#"tagpin_registry_request_duration_seconds_count{registry="other",operation="token"} 1"#,
+            r#"tagpin_registry_ratelimit_remaining{registry="docker.io"} 0"#,
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
+    }
+}
