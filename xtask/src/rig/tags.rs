@@ -107,3 +107,35 @@ pub(crate) fn push_images(state: &State, reset: bool) -> Result<usize> {
     }
     Ok(pushed)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn a_tag_names_a_registry_of_the_rig_a_repository_and_a_tag() {
+        let tag: Tag = "private.registry.test/team/api:1.0.0".parse().unwrap();
+        assert_eq!(
+            (tag.registry, tag.repository.as_str(), tag.tag.as_str()),
+            (Registry::Private, "team/api", "1.0.0")
+        );
+    }
+
+    #[test]
+    fn a_tag_never_leads_out_of_its_registrys_folder() {
+        for text in [
+            "web:1",
+            "docker.io/web",
+            "quay.io/a/web:1",
+            "docker.io/../web:1",
+            "docker.io/a//b:1",
+            "docker.io/web:../1",
+            "docker.io/web:",
+            "docker.io/_manifests:1",
+        ] {
+            assert!(text.parse::<Tag>().is_err(), "{text}");
+        }
+    }
+}
