@@ -15,6 +15,7 @@
 mod support;
 
 mod arrival;
+mod asked_about;
 mod ephemeral;
 mod modes;
 mod operations;

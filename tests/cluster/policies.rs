@@ -1,6 +1,7 @@
 //! Policies as their authors meet them: explained, refused, kept at the last good one, counted.
 
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::{Value, json};
 
 use crate::support::manifests::{deployment, pod};
 use crate::support::{LIMIT, Namespace, kubectl, ready, undisturbed, wait_for};
@@ -20,20 +21,37 @@ fn explain_teaches() {
     assert!(text.contains("168h"), "{text}");
 }
 
+/// A policy that must not come into force, as tests/cases/policies-invalid.yaml has it.
+#[derive(Deserialize)]
+struct Bad {
+    kind: Option<String>,
+    name: Option<String>,
+    spec: Value,
+    refused: Option<String>,
+}
+
 #[test]
 fn what_the_schema_can_tell_is_refused_at_apply() {
     let _cluster = undisturbed();
     let namespace = Namespace::without_policy("invalid");
-    for spec in [
-        "{ mode: Strict }",
-        "{ pin: { targets: [ Workloads ] } }",
-        "{ resolution: { lastKnownMaxAge: soon } }",
-        "{ rules: { existence: Maybe } }",
-        "{ exceptions: [ { name: a, reason: \"\", expires: \"2027-01-01T00:00:00Z\" } ] }",
-        "{ match: { images: [ \"two words\" ] } }",
-    ] {
-        let message = namespace.apply(&policy("broken", spec)).refused();
-        assert!(message.contains("invalid") || message.contains("Unsupported value"), "{spec}: {message}");
+    let table: Vec<Bad> = serde_saphyr::from_str(include_str!("../cases/policies-invalid.yaml")).unwrap();
+    for bad in table {
+        let document = json!({
+            "apiVersion": "tagpin.dev/v1alpha1",
+            "kind": bad.kind.as_deref().unwrap_or("ClusterImagePolicy"),
+            "metadata": { "name": bad.name.as_deref().unwrap_or("case") },
+            "spec": bad.spec,
+        });
+        let answer =
+            namespace.kubectl_with(&["create", "--dry-run=server", "-f", "-"], &document.to_string());
+        match bad.refused {
+            Some(refused) => {
+                let message = answer.refused();
+                assert!(message.contains(&refused), "{document}: {message}");
+            }
+            // The compiler's part.
+            None => drop(answer.succeeded()),
+        }
     }
     // A field that has no effect does not exist.
     let strict = &["create", "--validate=strict", "-f", "-"];

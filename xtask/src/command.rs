@@ -29,6 +29,20 @@ pub(crate) fn output_of(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// Takes away what cargo told us about this crate. A cargo that is started with it takes the build scripts that read
+/// such variables (ring's) for changed, and builds half of the dependencies anew.
+pub(crate) fn as_from_a_shell(command: &mut Command) -> &mut Command {
+    for (name, _) in std::env::vars_os() {
+        if name
+            .to_str()
+            .is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"))
+        {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
 /// Becomes the command: exit code, terminal and signals are its own.
 pub(crate) fn become_it(mut command: Command) -> anyhow::Error {
     let shown = shown(&command);

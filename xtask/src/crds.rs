@@ -13,7 +13,7 @@ pub(crate) fn write() -> Result<()> {
     let root = workspace::root();
     let mut tagpin = Command::new("cargo");
     tagpin.args(["run", "--quiet", "--package", "tagpin", "--", "crds"]).current_dir(&root);
-    let stream = command::output_of(&mut tagpin)?;
+    let stream = command::output_of(command::as_from_a_shell(&mut tagpin))?;
 
     let folder = root.join("crds");
     if folder.exists() {

@@ -99,7 +99,11 @@ fn build(profile: Profile) -> Result<PathBuf> {
     if profile == Profile::Release {
         build.arg("--release");
     }
-    let output = build.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("cargo build")?;
+    let output = command::as_from_a_shell(&mut build)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cargo build")?;
     if !output.status.success() {
         bail!("tagpin does not build");
     }

@@ -344,6 +344,7 @@ fn inside(state: &State, words: &[String]) -> Result<Command> {
     inside.env("PATH", path).env("KUBECONFIG", state.kubeconfig());
     // So that `cargo xtask rig` inside means this rig.
     inside.env("TAGPIN_RIG", state.name()).env("TAGPIN_RIG_HOME", state.home());
+    command::as_from_a_shell(&mut inside);
     // What leads out of this machine leads nowhere from inside.
     for proxy in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
         inside.env_remove(proxy).env_remove(proxy.to_lowercase());
