@@ -21,18 +21,24 @@ pub mod endpoint;
 pub mod keyring;
 mod mirrors;
 
+pub mod cache;
 pub mod client;
 pub mod guard;
+pub mod limit;
 pub mod observe;
+pub mod tally;
 pub mod transport;
 
+mod breaker;
 mod challenge;
 mod classify;
 mod expiring;
+mod flight;
 mod manifest;
 mod redirect;
 mod retry;
 mod session;
+mod slots;
 mod tags;
 mod token;
 

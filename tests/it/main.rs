@@ -9,6 +9,7 @@
 
 mod admin;
 mod admission;
+mod cache;
 mod chart;
 mod cli;
 mod cluster;

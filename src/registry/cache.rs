@@ -1,0 +1,308 @@
+//! What registries said a moment ago. It decides for how long an answer counts, who may share it, and what was last
+//! known when no answer comes.
+//!
+//! * An answer is kept under the credentials that got it: who holds others, or none, asks for himself.
+//! * Who waits longer than he can gets "no answer in time" and what was last known; the question goes on and its
+//!   answer is there for the next.
+//! * Last known is what a registry itself said to these credentials, at most [`LAST_KNOWN`] ago; else, until a
+//!   registry has said anything definite in this process, what our own pins on pods remember. A definite "there is no
+//!   such tag" (or: it is nothing that can run) ends it: an outage does not bring a deleted tag back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use moka::Expiry;
+use tokio::time::{Instant, timeout_at};
+
+use crate::domain::asker::Asker;
+use crate::domain::digest::Digest;
+use crate::domain::fact::{Fact, LastKnown, Unavailable};
+use crate::domain::image::ImageRef;
+use crate::domain::pin::Seeds;
+use crate::registry::credential::{Candidate, CredentialId, Credentials, Source};
+use crate::registry::endpoint::Profiles;
+use crate::registry::flight::Flights;
+use crate::registry::limit::LONGEST;
+use crate::registry::slots::Slots;
+use crate::registry::tally::{AnsweredBy, Tally};
+use crate::registry::{Effort, Lookup, Resolve, Suggest, Version};
+
+/// How long a tag's digest counts.
+const PRESENT: Duration = Duration::from_secs(60);
+/// How long "missing", "you may not" and "no answer" count: a push followed by an apply must work.
+const NEGATIVE: Duration = Duration::from_secs(10);
+/// A registry that limits us without saying for how long.
+const UNSAID: Duration = Duration::from_secs(30);
+/// How long a digest is remembered for outages.
+pub const LAST_KNOWN: Duration = Duration::from_secs(168 * 60 * 60);
+/// What one question may take, whoever waits for it.
+const BUDGET: Duration = Duration::from_secs(10);
+/// Bytes of all answers together.
+const CAPACITY: u64 = 16 * 1024 * 1024;
+/// Questions under way or waiting for a place at one registry, and in all.
+const FLIGHTS: (usize, usize) = (256, 1024);
+
+/// Remembers what it decorates.
+pub struct Cache<L> {
+    inner: Arc<L>,
+    memory: Memory,
+    flights: Flights<Key, Arc<Answer>>,
+    around: Around,
+}
+
+/// What a cache needs around it.
+#[derive(Clone)]
+pub struct Around {
+    /// Which credentials an asker has.
+    pub credentials: Arc<dyn Credentials>,
+    /// Which registries are offline.
+    pub profiles: Arc<dyn Profiles>,
+    /// What our own pins remember.
+    pub seeds: Arc<dyn Seeds>,
+    /// Who counts.
+    pub tally: Arc<dyn Tally>,
+}
+
+/// One tag, as seen with certain credentials.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Key(Arc<(Box<str>, Box<[CredentialId]>)>);
+
+/// What a registry said, and what is known since.
+#[derive(Debug)]
+struct Answer {
+    fact: Fact,
+    /// Until when nobody asks again.
+    until: Instant,
+    known: Known,
+}
+
+/// What is known of a tag when no answer comes.
+#[derive(Debug, Clone)]
+enum Known {
+    /// Nothing: no registry has said anything definite yet.
+    Nothing,
+    /// It named this digest then.
+    Digest(Digest, Instant),
+    /// It was not there, or nothing that can run.
+    Gone,
+}
+
+type Memory = moka::sync::Cache<Key, Arc<Answer>>;
+
+impl<L: Lookup + 'static> Cache<L> {
+    /// An empty cache.
+    #[must_use]
+    pub fn new(inner: L, around: Around) -> Self {
+        Self::with_capacity(inner, around, CAPACITY)
+    }
+
+    /// An empty cache of so many bytes.
+    #[must_use]
+    pub fn with_capacity(inner: L, around: Around, bytes: u64) -> Self {
+        let memory = Memory::builder().max_capacity(bytes).weigher(weight).expire_after(Keep).build();
+        let (per_host, all) = FLIGHTS;
+        Self { inner: Arc::new(inner), memory, flights: Flights::new(Slots::new(per_host, all)), around }
+    }
+
+    /// Waits for the questions that are under way; nobody asks new ones any more.
+    pub async fn drain(&self) {
+        self.flights.drain().await;
+    }
+
+    /// How many answers are held, and their bytes.
+    #[must_use]
+    pub fn held(&self) -> (u64, u64) {
+        self.memory.run_pending_tasks();
+        (self.memory.entry_count(), self.memory.weighted_size())
+    }
+
+    async fn ask(&self, key: &Key, image: &ImageRef, candidates: &[Candidate]) -> Option<Arc<Answer>> {
+        let known = || self.memory.get(key).filter(|answer| answer.until > Instant::now());
+        let start = || {
+            let (inner, memory, key) = (Arc::clone(&self.inner), self.memory.clone(), key.clone());
+            let (image, candidates) = (image.clone(), candidates.to_vec());
+            async move {
+                let deadline = Instant::now() + BUDGET;
+                let fact = timeout_at(deadline, inner.look_up(&image, &candidates, deadline)).await;
+                let fact = fact.unwrap_or(unavailable(Unavailable::Timeout, None));
+                let earlier = memory.get(&key).map_or(Known::Nothing, |answer| answer.known.clone());
+                let answer = Arc::new(Answer::new(fact, earlier, Instant::now()));
+                if !answer.is_worthless() {
+                    memory.insert(key, Arc::clone(&answer));
+                }
+                answer
+            }
+        };
+        self.flights.join(image.domain(), key.clone(), known, start).await
+    }
+}
+
+impl<L: Lookup + 'static> Resolve for Cache<L> {
+    async fn resolve(&self, image: &ImageRef, asker: &Asker, deadline: Instant) -> Fact {
+        let Around { credentials, profiles, seeds, tally } = &self.around;
+        if profiles.profile(image.domain()).offline {
+            tally.answered(AnsweredBy::Offline);
+            return Fact::Offline;
+        }
+        let candidates = credentials.candidates(asker, image, deadline).await;
+        let key = Key::new(image, &candidates);
+        let now = Instant::now();
+        let before = self.memory.get(&key);
+        let seed = || seeds.last_known(image, asker).filter(|known| known.age <= LAST_KNOWN);
+        if let Some(answer) = before.as_ref().filter(|answer| answer.until > now) {
+            tally.answered(AnsweredBy::Memory);
+            return answer.tell(&candidates, seed, now);
+        }
+        match timeout_at(deadline, self.ask(&key, image, &candidates)).await {
+            Ok(Some(answer)) => {
+                tally.answered(AnsweredBy::Registry);
+                answer.tell(&candidates, seed, Instant::now())
+            }
+            // The question panicked: the same for us as an answer that nobody can read.
+            Ok(None) => unavailable(Unavailable::Unreadable, None),
+            Err(_) => {
+                tally.answered(AnsweredBy::Deadline);
+                let known = before.map_or(Known::Nothing, |answer| answer.known.clone());
+                let last_known = known.last(seed, Instant::now());
+                Fact::Unavailable { cause: Unavailable::Timeout, retry_after: None, last_known }
+            }
+        }
+    }
+}
+
+/// Suggestions keep what they know themselves.
+impl<L: Suggest> Suggest for Cache<L> {
+    async fn version_of(&self, image: &ImageRef, asker: &Asker, effort: Effort) -> Option<Version> {
+        self.inner.version_of(image, asker, effort).await
+    }
+
+    async fn similar_tags(&self, image: &ImageRef, asker: &Asker, effort: Effort) -> Vec<String> {
+        self.inner.similar_tags(image, asker, effort).await
+    }
+}
+
+impl Key {
+    fn new(image: &ImageRef, candidates: &[Candidate]) -> Self {
+        let tag = image.effective_tag().unwrap_or_default();
+        let name = format!("{}/{}:{tag}", image.domain(), image.path());
+        Self(Arc::new((name.into(), candidates.iter().map(|candidate| candidate.id).collect())))
+    }
+}
+
+impl Answer {
+    fn new(fact: Fact, earlier: Known, now: Instant) -> Self {
+        let known = match &fact {
+            Fact::Present(digest) => Known::Digest(digest.clone(), now),
+            Fact::TagMissing | Fact::RepositoryMissing | Fact::Broken(_) => Known::Gone,
+            _ => earlier,
+        };
+        Self { until: now + lifetime(&fact), known, fact }
+    }
+
+    /// Neither worth repeating nor worth remembering.
+    fn is_worthless(&self) -> bool {
+        let repeated = !lifetime(&self.fact).is_zero();
+        !repeated && matches!(self.known, Known::Nothing)
+    }
+
+    /// The fact as it is for this asker now.
+    fn tell(&self, candidates: &[Candidate], seed: impl FnOnce() -> Option<LastKnown>, now: Instant) -> Fact {
+        let left = Some(self.until.saturating_duration_since(now)).filter(|left| !left.is_zero());
+        match &self.fact {
+            Fact::RateLimited { .. } => {
+                Fact::RateLimited { retry_after: left, last_known: self.known.last(seed, now) }
+            }
+            Fact::Unavailable { cause, retry_after, .. } => Fact::Unavailable {
+                cause: *cause,
+                retry_after: left.or(*retry_after),
+                last_known: self.known.last(seed, now),
+            },
+            // Another namespace may hold the same credential under another name.
+            Fact::CredentialsRejected { secret: Some(_) } => {
+                Fact::CredentialsRejected { secret: last_secret(candidates) }
+            }
+            other => other.clone(),
+        }
+    }
+}
+
+impl Known {
+    fn last(&self, seed: impl FnOnce() -> Option<LastKnown>, now: Instant) -> Option<LastKnown> {
+        match self {
+            Self::Nothing => seed(),
+            Self::Digest(digest, at) => {
+                let age = now.saturating_duration_since(*at);
+                (age <= LAST_KNOWN).then(|| LastKnown { digest: digest.clone(), age })
+            }
+            Self::Gone => None,
+        }
+    }
+}
+
+/// How long a fact is repeated. A breaker's answer is not: it costs nothing, and the breaker knows better.
+fn lifetime(fact: &Fact) -> Duration {
+    match fact {
+        Fact::Present(_) => PRESENT,
+        Fact::RateLimited { retry_after, .. } => {
+            retry_after.unwrap_or(UNSAID).clamp(Duration::from_secs(1), LONGEST)
+        }
+        Fact::Unavailable { cause: Unavailable::BreakerOpen, .. } | Fact::Offline => Duration::ZERO,
+        _ => NEGATIVE,
+    }
+}
+
+fn last_secret(candidates: &[Candidate]) -> Option<String> {
+    candidates.iter().rev().find_map(|candidate| match &candidate.source {
+        Source::PullSecret(name) => Some(name.clone()),
+        _ => None,
+    })
+}
+
+const fn unavailable(cause: Unavailable, retry_after: Option<Duration>) -> Fact {
+    Fact::Unavailable { cause, retry_after, last_known: None }
+}
+
+/// Bytes of an entry: what it holds, and what holds it (measured: about 850 for a name of 60 bytes).
+fn weight(key: &Key, answer: &Arc<Answer>) -> u32 {
+    const HELD: usize = 800;
+    let (name, scope) = &*key.0;
+    let fact = match &answer.fact {
+        Fact::AddressForbidden { host } => host.len(),
+        _ => 0,
+    };
+    let bytes = HELD + name.len() + size_of_val(&**scope) + fact;
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
+/// When an entry is of no use to anybody. By the system's clock; `until` is what decides.
+struct Keep;
+
+impl Keep {
+    fn time(answer: &Answer) -> Option<Duration> {
+        Some(match answer.known {
+            Known::Nothing => lifetime(&answer.fact),
+            Known::Digest(..) | Known::Gone => LAST_KNOWN,
+        })
+    }
+}
+
+impl Expiry<Key, Arc<Answer>> for Keep {
+    fn expire_after_create(
+        &self,
+        _key: &Key,
+        answer: &Arc<Answer>,
+        _created: std::time::Instant,
+    ) -> Option<Duration> {
+        Self::time(answer)
+    }
+
+    fn expire_after_update(
+        &self,
+        _key: &Key,
+        answer: &Arc<Answer>,
+        _updated: std::time::Instant,
+        _left: Option<Duration>,
+    ) -> Option<Duration> {
+        Self::time(answer)
+    }
+}
