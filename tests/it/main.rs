@@ -10,6 +10,7 @@
 mod admin;
 mod admission;
 mod cache;
+mod cases;
 mod chart;
 mod cli;
 mod cluster;

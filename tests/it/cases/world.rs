@@ -1,0 +1,261 @@
+//! What surrounds admission in a case: stores filled as watches fill them, and a registry that follows a script.
+
+use std::collections::BTreeMap;
+use std::future::pending;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::Request;
+use jiff::Timestamp;
+use kube::api::ObjectMeta;
+use prometheus_client::registry::Registry;
+use serde_json::{Value, json};
+use tagpin::admission::{Admission, Settings, router};
+use tagpin::cluster::Cluster;
+use tagpin::cluster::object::{Object, OldRevision};
+use tagpin::cluster::owners::ReadOwner;
+use tagpin::cluster::policies::Reported;
+use tagpin::domain::asker::Asker;
+use tagpin::domain::fact::{Broken, Fact, LastKnown, Unavailable};
+use tagpin::domain::image::ImageRef;
+use tagpin::domain::slot::Kind;
+use tagpin::k8s::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyObject};
+use tagpin::k8s::slim::Slim;
+use tagpin::registry::{Effort, Resolve, Suggest, Version};
+use tagpin::telemetry::admission::Metrics;
+use tokio::time::Instant;
+use tower::ServiceExt;
+
+use crate::cases::model::Case;
+
+/// Admission over one case's cluster and registry.
+pub(crate) struct World {
+    pub(crate) script: Arc<Script>,
+    pub(crate) metrics: Registry,
+    router: Router,
+}
+
+impl World {
+    pub(crate) fn of(case: &Case) -> Self {
+        let cluster = Cluster::new(NothingElse);
+        for policy in &case.policies {
+            cluster.policies.apply(reported(policy));
+        }
+        if !case.namespace_unknown {
+            let mut labels = case.namespace_labels.clone();
+            labels.insert("kubernetes.io/metadata.name".into(), case.namespace.clone());
+            cluster.namespaces.apply(case.namespace.clone(), labels);
+        }
+        for object in &case.cluster {
+            report(&cluster, object.clone());
+        }
+        let script = Arc::new(Script::of(case));
+        let accounts = [
+            "deployment-controller",
+            "replicaset-controller",
+            "statefulset-controller",
+            "daemon-set-controller",
+            "job-controller",
+            "cronjob-controller",
+            "replication-controller",
+        ];
+        let accounts = accounts.map(|name| format!("system:serviceaccount:kube-system:{name}"));
+        let settings = Settings {
+            controller_identities: accounts
+                .into_iter()
+                .chain(["system:kube-controller-manager".to_owned()])
+                .collect(),
+            in_flight: 8,
+            now: || "2026-11-21T12:00:00Z".parse::<Timestamp>().unwrap(),
+        };
+        let mut metrics = Registry::default();
+        let counters = Metrics::register(&mut metrics);
+        let admission = Admission::new(Arc::new(cluster), Scripted(Arc::clone(&script)), settings, counters);
+        Self { script, metrics, router: router(admission) }
+    }
+
+    /// Sends a review and returns the response in it.
+    pub(crate) async fn post(&self, path: &str, review: &Value) -> Value {
+        let request = Request::post(path).body(Body::from(review.to_string())).unwrap();
+        let answer = self.router.clone().oneshot(request).await.unwrap();
+        let status = answer.status();
+        let body = to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+        assert_eq!(status, 200, "{}: {review}", String::from_utf8_lossy(&body));
+        let answer: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(answer["response"]["uid"], review["request"]["uid"]);
+        answer["response"].clone()
+    }
+}
+
+/// A policy as the watch reports it. A field that its type does not have is a mistake in the case.
+fn reported(policy: &Value) -> Reported {
+    fn parse<K: PolicyObject>(policy: &Value) -> Reported {
+        let metadata: ObjectMeta = serde_json::from_value(policy["metadata"].clone()).unwrap();
+        let typed: K::Spec = serde_json::from_value(policy["spec"].clone()).unwrap();
+        assert_within(&policy["spec"], &serde_json::to_value(typed).unwrap(), "spec");
+        Reported::parse::<K>(&metadata, policy["spec"].clone(), Value::Null)
+    }
+    let reported = match policy["kind"].as_str() {
+        Some("ClusterImagePolicy") => parse::<ClusterImagePolicy>(policy),
+        Some("ImagePolicy") => parse::<ImagePolicy>(policy),
+        other => panic!("a policy of kind {other:?}"),
+    };
+    if let Err(cause) = &reported.compiled {
+        panic!("{}: {cause}", reported.id);
+    }
+    reported
+}
+
+fn assert_within(written: &Value, understood: &Value, path: &str) {
+    match (written, understood) {
+        (Value::Object(written), Value::Object(understood)) => {
+            for (key, value) in written {
+                let path = format!("{path}.{key}");
+                let known = understood.get(key).unwrap_or_else(|| panic!("{path} is no field"));
+                assert_within(value, known, &path);
+            }
+        }
+        (Value::Array(written), Value::Array(understood)) => {
+            for (index, (written, understood)) in written.iter().zip(understood).enumerate() {
+                assert_within(written, understood, &format!("{path}[{index}]"));
+            }
+        }
+        _ => {}
+    }
+}
+
+fn report(cluster: &Cluster, mut object: Value) {
+    let metadata = &mut object["metadata"];
+    if metadata.get("namespace").is_none() {
+        metadata["namespace"] = json!("shop");
+    }
+    let name = object["kind"].as_str().unwrap().to_owned();
+    let slim: Slim = serde_json::from_value(object).unwrap();
+    if name == "ControllerRevision" {
+        cluster.workloads.apply_revision(OldRevision::new(&slim).unwrap());
+        return;
+    }
+    let kind = kind(&name);
+    let object = Object::new(kind, &slim).unwrap();
+    match kind {
+        Kind::Pod => cluster.pods.apply(object),
+        _ => cluster.workloads.apply(object),
+    }
+}
+
+pub(crate) fn kind(name: &str) -> Kind {
+    Kind::ALL.into_iter().find(|kind| kind.name() == name).unwrap_or_else(|| panic!("kind {name}"))
+}
+
+/// No owner can be read beyond those that were reported.
+struct NothingElse;
+
+#[async_trait]
+impl ReadOwner for NothingElse {
+    async fn read(&self, _: Kind, _: &str, _: &str, _: Instant) -> Option<Object> {
+        None
+    }
+}
+
+/// What the registry says, and what it was asked.
+pub(crate) struct Script {
+    facts: BTreeMap<String, Value>,
+    otherwise: Option<Value>,
+    versions: BTreeMap<String, Version>,
+    similar: BTreeMap<String, Vec<String>>,
+    asked: Mutex<Vec<String>>,
+    unexpected: Mutex<Vec<String>>,
+}
+
+impl Script {
+    fn of(case: &Case) -> Self {
+        let version = |version: &crate::cases::model::Version| Version {
+            tag: version.tag.clone(),
+            digest: version.digest.parse().unwrap(),
+        };
+        Self {
+            facts: case.registry.clone(),
+            otherwise: case.registry_else.clone(),
+            versions: case.versions.iter().map(|(key, value)| (key.clone(), version(value))).collect(),
+            similar: case.similar.clone(),
+            asked: Mutex::default(),
+            unexpected: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn asked(&self) -> Vec<String> {
+        let mut asked = self.asked.lock().unwrap().clone();
+        asked.sort();
+        asked
+    }
+
+    pub(crate) fn unexpected(&self) -> Vec<String> {
+        self.unexpected.lock().unwrap().clone()
+    }
+}
+
+struct Scripted(Arc<Script>);
+
+impl Resolve for Scripted {
+    async fn resolve(&self, image: &ImageRef, _: &Asker, _: Instant) -> Fact {
+        let reference = image.original();
+        self.0.asked.lock().unwrap().push(reference.to_owned());
+        match self.0.facts.get(reference).or(self.0.otherwise.as_ref()) {
+            Some(Value::String(word)) if word == "hangs" => pending().await,
+            Some(said) => fact(said),
+            None => {
+                self.0.unexpected.lock().unwrap().push(reference.to_owned());
+                Fact::TagMissing
+            }
+        }
+    }
+}
+
+impl Suggest for Scripted {
+    async fn version_of(&self, image: &ImageRef, _: &Asker, effort: Effort) -> Option<Version> {
+        assert!(matches!(effort, Effort::Until(_)));
+        self.0.versions.get(image.original()).cloned()
+    }
+
+    async fn similar_tags(&self, image: &ImageRef, _: &Asker, _: Effort) -> Vec<String> {
+        self.0.similar.get(image.original()).cloned().unwrap_or_default()
+    }
+}
+
+/// A digest, a word, or a word with more: `{ unavailable: { last-known: DIGEST, age: SECONDS } }`,
+/// `{ rate-limited: { retry: SECONDS, … } }`, `{ credentials-rejected: SECRET }`, `{ address-forbidden: HOST }`.
+fn fact(said: &Value) -> Fact {
+    if let Some(word) = said.as_str() {
+        return match word {
+            "tag-missing" => Fact::TagMissing,
+            "repository-missing" => Fact::RepositoryMissing,
+            "missing-or-private" => Fact::MissingOrPrivate,
+            "access-denied" => Fact::AccessDenied,
+            "hash-mismatch" => Fact::Broken(Broken::HashMismatch),
+            "schema1" => Fact::Broken(Broken::Schema1),
+            "not-an-image" => Fact::Broken(Broken::NotAnImage),
+            "offline" => Fact::Offline,
+            digest => Fact::Present(digest.parse().unwrap_or_else(|e| panic!("{digest}: {e}"))),
+        };
+    }
+    let (word, more) = said.as_object().and_then(|said| said.iter().next()).unwrap();
+    let seconds = |key: &str| more.get(key).map(|seconds| Duration::from_secs(seconds.as_u64().unwrap()));
+    let last_known = || {
+        let digest = more.get("last-known")?.as_str()?.parse().unwrap();
+        Some(LastKnown { digest, age: seconds("age").unwrap() })
+    };
+    match word.as_str() {
+        "unavailable" => Fact::Unavailable {
+            cause: Unavailable::Connect,
+            retry_after: seconds("retry"),
+            last_known: last_known(),
+        },
+        "rate-limited" => Fact::RateLimited { retry_after: seconds("retry"), last_known: last_known() },
+        "credentials-rejected" => Fact::CredentialsRejected { secret: more.as_str().map(str::to_owned) },
+        "address-forbidden" => Fact::AddressForbidden { host: more.as_str().unwrap().to_owned() },
+        other => panic!("no fact: {other}"),
+    }
+}
