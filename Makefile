@@ -7,6 +7,7 @@ help: ## This list
 
 test: ## Every test; those that need a cluster bring up their own
 	cargo test --workspace
+	cargo xtask rig --name test test
 
 lint: ## Formatting, and the compiler's and clippy's warnings
 	cargo fmt --all --check

@@ -6,6 +6,7 @@ mod components;
 mod config;
 mod control;
 mod images;
+mod install;
 mod machine;
 mod node;
 mod parts;
@@ -13,6 +14,7 @@ mod probe;
 mod process;
 mod registries;
 mod state;
+mod suite;
 mod supervisor;
 mod tags;
 
@@ -29,7 +31,7 @@ use self::control::{Order, Request, Response, Seen};
 use self::registries::Registry;
 use self::state::{Shape, State};
 use self::tags::Tag;
-use crate::image::{self, Profile};
+use crate::image::Profile;
 use crate::{command, packages, workspace};
 
 /// How long a rig may take to run pods, everything built.
@@ -118,6 +120,28 @@ enum Action {
         #[arg(long, value_enum, default_value_t = Profile::Dev)]
         profile: Profile,
     },
+    /// Install tagpin's chart in it, with this tree's image and the rig's registries
+    ///
+    /// Shows the commands that it runs. Arguments after `--` go to helm: `-- --set replicas=1`.
+    Install {
+        /// How tagpin is built
+        #[arg(long, value_enum, default_value_t = Profile::Dev)]
+        profile: Profile,
+        /// More for `helm upgrade --install`
+        #[arg(last = true)]
+        helm: Vec<String>,
+    },
+    /// Start it, install tagpin and run the cluster tests inside; a rig that passed is purged
+    ///
+    /// With KUBECONFIG set they run on that cluster instead, where tagpin must be installed.
+    Test {
+        /// Leave it up
+        #[arg(long)]
+        keep: bool,
+        /// For the test binary: names of tests, --list, --exact
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
     /// Push the test images again, so that every tag leads where it led at first
     Push,
     /// Make a tag lead to a new image, which serves CONTENT on port 8080; prints its digest
@@ -162,11 +186,14 @@ impl Rig {
             Action::Start { component } => drop(ask(&state, &Request::Component(Order::Start, component))?),
             Action::Load { profile } => {
                 pid(&state)?;
-                let image = image::make(profile)?;
-                let reference = format!("docker.io/tagpin/tagpin:{}", env!("CARGO_PKG_VERSION"));
-                reference.parse::<Tag>()?.push(&state, &image.layout)?;
-                println!("{reference}@{}", image.digest);
+                let (repository, digest) = install::load(&state, profile)?;
+                println!("{repository}:{}@{digest}", env!("CARGO_PKG_VERSION"));
             }
+            Action::Install { profile, helm } => {
+                pid(&state)?;
+                install::run(|words| inside(&state, words), &install::commands(&state, profile, &helm)?)?;
+            }
+            Action::Test { keep, arguments } => return suite::run(&state, keep, &arguments),
             Action::Push => println!("{} tags pushed", tags::push_images(&state, true)?),
             Action::PushTag { tag, content } => {
                 let workshop = images::Workshop::open(&state)?;

@@ -1,6 +1,7 @@
 //! The rig under the tests: its registries and its switches. On another cluster these tests skip themselves.
 
 use std::env;
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -45,12 +46,12 @@ impl Rig {
         self.rig(&["delete-tag", reference]).succeeded();
     }
 
-    /// A file of the rig's folder, as its user reads it.
+    /// A file of the rig's folder that a client of the private registry needs: `username`, `password`.
     pub(crate) fn private_registry(&self, file: &str) -> String {
-        let folder = self.rig(&["status", "--output", "json"]).succeeded();
-        let status: serde_json::Value = serde_json::from_str(&folder).unwrap();
-        let path = status["privateRegistry"][file].as_str().unwrap();
-        std::fs::read_to_string(path).unwrap().trim().to_owned()
+        let status = self.rig(&["status", "--output", "json"]).succeeded();
+        let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+        let folder = Path::new(status["folder"].as_str().unwrap());
+        std::fs::read_to_string(folder.join("private-registry").join(file)).unwrap().trim().to_owned()
     }
 }
 

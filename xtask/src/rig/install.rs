@@ -1,0 +1,106 @@
+//! tagpin in a rig, installed by its chart as an admin would, told where this rig's registries are.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+use super::state::State;
+use super::tags::Tag;
+use crate::image::{self, Profile};
+use crate::{command, workspace};
+
+/// Makes the image of tagpin, pushes it, and returns its repository and digest.
+pub(super) fn load(state: &State, profile: Profile) -> Result<(String, String)> {
+    let image = image::make(profile)?;
+    let repository = "docker.io/tagpin/tagpin";
+    let tag: Tag = format!("{repository}:{}", env!("CARGO_PKG_VERSION")).parse()?;
+    tag.push(state, &image.layout)?;
+    Ok((repository.to_owned(), image.digest))
+}
+
+/// The chart's values for this rig: the image, and the registries as its nodes have them.
+fn values(state: &State, repository: &str, digest: &str) -> Result<Value> {
+    let read = |file: PathBuf| fs::read_to_string(&file).with_context(|| file.display().to_string());
+    Ok(json!({
+        "image": { "repository": repository, "digest": digest },
+        "pullSecrets": { "mode": "cluster" },
+        "registries": [
+            { "match": "docker.io", "resolveFrom": "mirrors-only", "allowPrivate": true },
+            {
+                "match": "private.registry.test",
+                "allowPrivate": true,
+                "tls": { "caFile": "/etc/tagpin/ca/private.pem" },
+            },
+        ],
+        "registriesFile": { "format": "k3s", "content": read(state.registries_yaml())? },
+        "extraCAs": [ { "name": "private", "content": read(state.private_registry("ca.crt"))? } ],
+    }))
+}
+
+/// Writes the values, and returns the commands that a person would type, in order.
+pub(super) fn commands(state: &State, profile: Profile, more: &[String]) -> Result<Vec<Vec<String>>> {
+    let (repository, digest) = load(state, profile)?;
+    // JSON is YAML.
+    let file = state.root().join("values.json");
+    fs::write(&file, serde_json::to_vec_pretty(&values(state, &repository, &digest)?)?)?;
+    let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    let mut helm = words("helm upgrade --install tagpin charts/tagpin");
+    helm.extend(words("--namespace tagpin-system --create-namespace --wait --timeout 120s --values"));
+    helm.push(file.display().to_string());
+    helm.extend(more.iter().cloned());
+    Ok(vec![
+        helm,
+        // The leader fills them once it serves.
+        words(
+            "kubectl wait validatingwebhookconfiguration/tagpin --for=jsonpath={.webhooks[0].name}=validate.tagpin.dev --timeout=60s",
+        ),
+        words(
+            "kubectl wait mutatingwebhookconfiguration/zz-tagpin --for=jsonpath={.webhooks[0].name}=pin.tagpin.dev --timeout=60s",
+        ),
+    ])
+}
+
+/// Runs the commands inside the rig, each shown before.
+pub(super) fn run(inside: impl Fn(&[String]) -> Result<Command>, commands: &[Vec<String>]) -> Result<()> {
+    for words in commands {
+        println!("$ {}", words.join(" "));
+        let mut command = inside(words)?;
+        let done = command.current_dir(workspace::root()).status().context("run it inside the rig")?;
+        if !done.success() {
+            bail!("that failed: {done}");
+        }
+    }
+    Ok(())
+}
+
+/// The test binary of this name, built; cargo says where it is.
+pub(super) fn test_binary(name: &str) -> Result<PathBuf> {
+    let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    build.current_dir(workspace::root());
+    build.args([
+        "test",
+        "--package",
+        "tagpin",
+        "--test",
+        name,
+        "--no-run",
+        "--message-format=json-render-diagnostics",
+    ]);
+    let output = command::as_from_a_shell(&mut build)
+        .stderr(std::process::Stdio::inherit())
+        .output()
+        .context("cargo test --no-run")?;
+    if !output.status.success() {
+        bail!("the tests do not build");
+    }
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|message| message.pointer("/target/name").and_then(Value::as_str) == Some(name))
+        .filter_map(|message| message.get("executable").and_then(Value::as_str).map(PathBuf::from))
+        .next_back()
+        .context("cargo did not say where the tests are")
+}

@@ -1,0 +1,45 @@
+//! The cluster tests: on a rig of their own, or on the cluster of `KUBECONFIG`.
+
+use std::env;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result};
+
+use super::state::State;
+use super::{down, inside, install, up};
+use crate::image::Profile;
+use crate::workspace;
+
+/// Values that the tests need: namespaces can leave the baseline.
+const VALUES: &str = r#"baseline.namespaceSelector={"matchExpressions":[{"key":"tagpin-test/baseline","operator":"NotIn","values":["off"]}]}"#;
+
+/// Runs `tests/cluster` with these arguments of a test binary.
+pub(super) fn run(state: &State, keep: bool, arguments: &[String]) -> Result<ExitCode> {
+    if env::var_os("TAGPIN_RIG").is_none() && env::var_os("KUBECONFIG").is_some_and(|file| !file.is_empty()) {
+        println!("on the cluster of KUBECONFIG; what only the rig allows is skipped");
+        let tests = install::test_binary("cluster")?;
+        let done = Command::new(tests).args(arguments).status().context("the cluster tests")?;
+        return Ok(code(done.success()));
+    }
+    up(state, None)?;
+    let mut more = vec!["--set-json".to_owned(), VALUES.to_owned()];
+    // What is on its way in when a test deletes a replica must not wait for the whole drain.
+    more.extend(["--set".to_owned(), "drainSeconds=2".to_owned()]);
+    install::run(|words| inside(state, words), &install::commands(state, Profile::Dev, &more)?)?;
+    let tests = install::test_binary("cluster")?;
+    let mut words = vec![tests.display().to_string(), "--test-threads=4".to_owned()];
+    words.extend(arguments.iter().cloned());
+    let mut command = inside(state, &words)?;
+    command.current_dir(workspace::root()).env("TAGPIN_XTASK", env::current_exe()?);
+    let done = command.status().context("the cluster tests")?;
+    if done.success() && !keep {
+        down(state, true)?;
+    } else {
+        println!("the rig stays up: cargo xtask rig --name {} exec", state.name().display());
+    }
+    Ok(code(done.success()))
+}
+
+fn code(passed: bool) -> ExitCode {
+    if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
