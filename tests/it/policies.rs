@@ -3,14 +3,13 @@
 use std::fs;
 use std::path::Path;
 
-use kube::CustomResourceExt;
 use kube_cel::Validator;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tagpin::domain::policy::Policy;
+use tagpin::domain::policy::{Policy, PolicyId};
 use tagpin::domain::slot::Kind;
 use tagpin::k8s::crds;
-use tagpin::k8s::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyError};
+use tagpin::k8s::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyError, PolicyObject};
 
 /// A policy that must not come into force.
 #[derive(Deserialize)]
@@ -51,12 +50,15 @@ fn cel_says(object: &Value) -> String {
 
 /// Compiles an object of either kind; none when it can not even be read (an enum has no such value).
 fn compile(object: &Value) -> Option<Result<Policy, PolicyError>> {
-    if object["kind"] == ClusterImagePolicy::api_resource().kind {
-        let object: ClusterImagePolicy = serde_json::from_value(object.clone()).ok()?;
-        Some(Policy::try_from(&object))
+    fn as_kind<K: PolicyObject>(object: &Value) -> Option<Result<Policy, PolicyError>> {
+        let id = PolicyId { namespace: None, name: "case".to_owned() };
+        let spec: K::Spec = serde_json::from_value(object["spec"].clone()).ok()?;
+        Some(K::compile(id, &spec))
+    }
+    if object["kind"] == "ClusterImagePolicy" {
+        as_kind::<ClusterImagePolicy>(object)
     } else {
-        let object: ImagePolicy = serde_json::from_value(object.clone()).ok()?;
-        Some(Policy::try_from(&object))
+        as_kind::<ImagePolicy>(object)
     }
 }
 

@@ -5,17 +5,15 @@ use std::collections::BTreeSet;
 use std::fmt::Debug;
 
 use jiff::Timestamp;
-use kube::ResourceExt;
 use serde::de::DeserializeOwned;
 
 use crate::domain::policy;
-use crate::domain::policy::{GlobError, Globs, PolicyId, Rule, Selector};
+use crate::domain::policy::{GlobError, Globs, Policy, PolicyId, Rule, Selector};
 use crate::domain::slot::{Kind, SlotRole};
 use crate::k8s::duration::{self, DurationError};
 use crate::k8s::image_policy::{
     Children, ClusterImagePolicy, ClusterImagePolicySpec, Exception, Existence, GroupKind, ImagePolicy,
-    ImagePolicySpec, Match, Mode, Outcome, Owners, Pin, PolicyStatus, Resolution, Rules, Slot, Target,
-    WaivedRule,
+    ImagePolicySpec, Match, Mode, Outcome, Owners, Pin, Resolution, Rules, Slot, Target, WaivedRule,
 };
 
 /// Which field keeps a policy from being put in force, and why. The text is for people.
@@ -62,40 +60,19 @@ pub trait PolicyObject:
     /// Its spec.
     type Spec: DeserializeOwned + serde::Serialize;
 
-    /// Which policy.
-    fn id(&self) -> PolicyId;
-
-    /// What was typed.
-    fn spec(&self) -> &Self::Spec;
-
-    /// What was written about it.
-    fn status(&self) -> Option<&PolicyStatus>;
-
-    /// Compiles a spec: this object's own, or its last good one.
+    /// Compiles a spec: the object's own, or its last good one.
     ///
     /// # Errors
     /// The first field that does not compile.
-    fn compile(id: PolicyId, spec: &Self::Spec) -> Result<policy::Policy, PolicyError>;
+    fn compile(id: PolicyId, spec: &Self::Spec) -> Result<Policy, PolicyError>;
 }
 
 impl PolicyObject for ClusterImagePolicy {
     type Spec = ClusterImagePolicySpec;
 
-    fn id(&self) -> PolicyId {
-        PolicyId { namespace: None, name: self.name_any() }
-    }
-
-    fn spec(&self) -> &ClusterImagePolicySpec {
-        &self.spec
-    }
-
-    fn status(&self) -> Option<&PolicyStatus> {
-        self.status.as_ref()
-    }
-
-    fn compile(id: PolicyId, spec: &ClusterImagePolicySpec) -> Result<policy::Policy, PolicyError> {
+    fn compile(id: PolicyId, spec: &ClusterImagePolicySpec) -> Result<Policy, PolicyError> {
         let exceptions = spec.exceptions.iter().enumerate();
-        Ok(policy::Policy {
+        Ok(Policy {
             id,
             mode: spec.mode.into(),
             children: spec.children.into(),
@@ -113,21 +90,9 @@ impl PolicyObject for ClusterImagePolicy {
 impl PolicyObject for ImagePolicy {
     type Spec = ImagePolicySpec;
 
-    fn id(&self) -> PolicyId {
-        PolicyId { namespace: Some(self.namespace().unwrap_or_default()), name: self.name_any() }
-    }
-
-    fn spec(&self) -> &ImagePolicySpec {
-        &self.spec
-    }
-
-    fn status(&self) -> Option<&PolicyStatus> {
-        self.status.as_ref()
-    }
-
-    fn compile(id: PolicyId, spec: &ImagePolicySpec) -> Result<policy::Policy, PolicyError> {
+    fn compile(id: PolicyId, spec: &ImagePolicySpec) -> Result<Policy, PolicyError> {
         let exceptions = spec.exceptions.iter().enumerate();
-        Ok(policy::Policy {
+        Ok(Policy {
             id,
             mode: spec.mode.into(),
             children: spec.children.into(),
@@ -139,22 +104,6 @@ impl PolicyObject for ImagePolicy {
                 .map(|(index, item)| exception(index, item, &[]))
                 .collect::<Result<_, _>>()?,
         })
-    }
-}
-
-impl TryFrom<&ClusterImagePolicy> for policy::Policy {
-    type Error = PolicyError;
-
-    fn try_from(object: &ClusterImagePolicy) -> Result<Self, PolicyError> {
-        ClusterImagePolicy::compile(object.id(), &object.spec)
-    }
-}
-
-impl TryFrom<&ImagePolicy> for policy::Policy {
-    type Error = PolicyError;
-
-    fn try_from(object: &ImagePolicy) -> Result<Self, PolicyError> {
-        ImagePolicy::compile(object.id(), &object.spec)
     }
 }
 

@@ -2,7 +2,6 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::JsonSchema;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -43,16 +42,6 @@ pub struct LastGood {
     /// Its spec. Free form, so that a policy stays readable whatever an older or newer tagpin wrote here.
     #[schemars(schema_with = "free_form")]
     pub spec: Map<String, Value>,
-}
-
-impl LastGood {
-    /// The spec as a type.
-    ///
-    /// # Errors
-    /// When another version of tagpin wrote what this one does not know.
-    pub fn spec<S: DeserializeOwned>(&self) -> Result<S, serde_json::Error> {
-        serde_json::from_value(Value::Object(self.spec.clone()))
-    }
 }
 
 /// Counts over what runs now.
