@@ -26,6 +26,8 @@ const TOKEN_BODY: usize = 64 * 1024;
 const ECR_PUBLIC: &str = "public.ecr.aws";
 /// With less left until the deadline there is no use in a retry.
 const WORTH: Duration = Duration::from_millis(200);
+/// What took longer to fail is not a stumble: a retry would take as long.
+const QUICK: Duration = Duration::from_secs(1);
 
 /// What is asked.
 pub(super) struct Question {
@@ -298,9 +300,11 @@ impl<'a> Session<'a> {
     /// Sends, and once more when a retry may help and fits.
     async fn send(&mut self, question: &Question) -> Result<Followed, Refusal> {
         let url = question.url.clone();
+        let start = Instant::now();
         let first = self.send_once(question, url, self.proof.as_ref()).await;
-        let pause =
-            pause_before_retry(&first).filter(|pause| Instant::now() + *pause + WORTH < self.deadline);
+        let quick = start.elapsed() < QUICK;
+        let pause = pause_before_retry(&first)
+            .filter(|pause| quick && Instant::now() + *pause + WORTH < self.deadline);
         let result = match pause {
             Some(pause) if !self.retried => {
                 self.retried = true;

@@ -19,6 +19,7 @@ mod denials;
 mod files;
 mod policies;
 mod references;
+mod registry;
 mod registry_config;
 mod slot_table;
 mod support;

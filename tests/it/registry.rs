@@ -1,0 +1,9 @@
+//! The registry client against registries: scripted hostile ones (`tests/cases/registry/*.yaml`) and Debian's
+//! `docker-registry` over http, with TLS and passwords, and with tokens.
+
+mod cases;
+mod debian;
+mod real;
+mod scripted;
+mod support;
+mod tokens;

@@ -1,0 +1,221 @@
+//! `tests/cases/registry/*.yaml`: what a registry answers, request by request, and what we make of it.
+//! Adding a case needs no Rust.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use tagpin::registry::credential::Candidate;
+use tagpin::registry::endpoint::{Identity, RegistryProfile, ResolveFrom};
+
+use super::scripted::{HOSTS, Scripted, Step};
+use super::support::{
+    Heard, PATIENCE, TestNames, TestProfiles, ask_within, client, endpoint, profile, secret,
+};
+use crate::files::case_file;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    name: String,
+    /// Hosts that speak TLS; the others speak http.
+    #[serde(default)]
+    tls: Vec<String>,
+    /// Hosts that may be private addresses; all without it.
+    private: Option<Vec<String>>,
+    /// Names that resolve elsewhere.
+    #[serde(default)]
+    names: HashMap<String, IpAddr>,
+    /// Instead of the registry at `registry.test`: its URL.
+    upstream: Option<String>,
+    #[serde(default)]
+    mirrors: Vec<Mirror>,
+    resolve_from: Option<String>,
+    #[serde(default)]
+    offline: bool,
+    #[serde(default = "image")]
+    image: String,
+    #[serde(default)]
+    credentials: Vec<Secret>,
+    /// Milliseconds until the deadline.
+    budget: Option<u64>,
+    script: Vec<Step>,
+    fact: String,
+    /// Asked again by the same client.
+    #[serde(default)]
+    then: Vec<Again>,
+}
+
+fn image() -> String {
+    "team/app:1".to_owned()
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Mirror {
+    host: String,
+    ns: Option<String>,
+    #[serde(default)]
+    asker: bool,
+    own: Option<Secret>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Secret {
+    name: String,
+    user: String,
+    password: String,
+}
+
+impl Secret {
+    fn candidate(&self) -> Candidate {
+        secret(&self.name, &self.user, &self.password)
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Again {
+    #[serde(default)]
+    credentials: Vec<Secret>,
+    #[serde(default = "image")]
+    image: String,
+    script: Vec<Step>,
+    fact: String,
+}
+
+impl Case {
+    fn url(&self, scripted: &Scripted, host: &str) -> String {
+        let scheme = if self.tls.iter().any(|name| name == host) { "https" } else { "http" };
+        format!("{scheme}://{}", scripted.authority(host))
+    }
+
+    fn profiles(&self, scripted: &Scripted) -> TestProfiles {
+        let mut profiles = TestProfiles::default();
+        for host in HOSTS {
+            let mut own = endpoint(&self.url(scripted, host));
+            own.allow_private =
+                self.private.as_ref().is_none_or(|private| private.iter().any(|name| name == host));
+            profiles.0.insert(scripted.authority(host), Arc::new(profile(own)));
+        }
+        let domain = scripted.authority("registry");
+        let mut registry = RegistryProfile::clone(&profiles.0[&domain]);
+        registry.label = "test".into();
+        registry.offline = self.offline;
+        registry.resolve_from = match self.resolve_from.as_deref() {
+            None => ResolveFrom::Upstream,
+            Some("mirrors-then-upstream") => ResolveFrom::MirrorsThenUpstream,
+            Some("mirrors-only") => ResolveFrom::MirrorsOnly,
+            Some(other) => panic!("resolve_from: {other}"),
+        };
+        if let Some(upstream) = &self.upstream {
+            registry.upstream = Some(endpoint(&scripted.fill(upstream)));
+        }
+        registry.mirrors = self
+            .mirrors
+            .iter()
+            .map(|mirror| {
+                let mut endpoint = endpoint(&self.url(scripted, &mirror.host));
+                endpoint.namespace = mirror.ns.as_ref().map(|ns| scripted.fill(ns));
+                endpoint.identity = match &mirror.own {
+                    Some(secret) => Identity::Own(Arc::new(secret.candidate())),
+                    None if mirror.asker => Identity::Asker,
+                    None => Identity::Anonymous,
+                };
+                endpoint
+            })
+            .collect();
+        profiles.0.insert(domain, Arc::new(registry));
+        profiles
+    }
+}
+
+/// `Present body`: the hash of the last body of the script.
+fn expected(fact: &str, script: &[Step], scripted: &Scripted) -> String {
+    match fact {
+        "Present body" => {
+            let body = scripted.fill(&script.last().unwrap().body);
+            let hex: String = Sha256::digest(body).iter().map(|byte| format!("{byte:02x}")).collect();
+            format!("Present sha256:{hex}")
+        }
+        fact => scripted.fill(fact),
+    }
+}
+
+async fn play(case: Case) -> Result<(), String> {
+    let scripted = Scripted::start(&case.tls).await;
+    let heard = Arc::new(Heard::default());
+    let names = TestNames(case.names.clone());
+    let client = client(Arc::new(case.profiles(&scripted)), names, Arc::clone(&heard) as _);
+    let budget = case.budget.map_or(PATIENCE, Duration::from_millis);
+    let first =
+        Again { credentials: case.credentials, image: case.image, script: case.script, fact: case.fact };
+    for round in std::iter::once(first).chain(case.then) {
+        scripted.expect(&round.script);
+        let image = format!("{}/{}", scripted.authority("registry"), round.image);
+        let candidates: Vec<Candidate> = round.credentials.iter().map(Secret::candidate).collect();
+        let fact = ask_within(&client, &image, &candidates, budget).await;
+        let expected = expected(&round.fact, &round.script, &scripted);
+        let complaints = scripted.complaints();
+        let heard = heard.0.lock().unwrap();
+        if fact != expected || !complaints.is_empty() {
+            let heard = heard.join("\n    ");
+            return Err(format!(
+                "{}: {fact}, not {expected}\n  {}\n    {heard}",
+                case.name,
+                complaints.join("\n  ")
+            ));
+        }
+        for secret in round.credentials.iter().map(|c| &c.password).chain(["opaque-token".to_owned()].iter())
+        {
+            if heard.iter().any(|event| event.contains(secret.as_str())) {
+                return Err(format!("{}: an event holds a secret", case.name));
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn play_all(file: &str, at_least: usize) {
+    let cases: Vec<Case> = serde_saphyr::from_str(&case_file(file)).unwrap();
+    assert!(cases.len() >= at_least, "{} cases in {file}", cases.len());
+    let mut wrong = Vec::new();
+    for case in cases {
+        wrong.extend(play(case).await.err());
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn what_registries_answer_becomes_facts() {
+    play_all("registry/answers.yaml", 40).await;
+}
+
+#[tokio::test]
+async fn challenges_and_tokens_are_met_and_credentials_stay_where_they_belong() {
+    play_all("registry/challenges.yaml", 30).await;
+}
+
+#[tokio::test]
+async fn redirects_are_followed_only_as_far_as_is_safe() {
+    play_all("registry/redirects.yaml", 10).await;
+}
+
+#[tokio::test]
+async fn bytes_that_no_honest_registry_sends_are_survived() {
+    play_all("registry/hostile.yaml", 10).await;
+}
+
+#[tokio::test]
+async fn mirrors_are_asked_as_configured() {
+    play_all("registry/mirrors.yaml", 8).await;
+}
+
+#[tokio::test]
+async fn no_address_is_reached_that_nobody_allowed() {
+    play_all("registry/addresses.yaml", 8).await;
+}

@@ -1,0 +1,249 @@
+//! Debian's `docker-registry` (distribution 2.8.2) as a process of the test, on a port that the system chose.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+
+use super::support::{AUTHORITY, provider};
+
+pub(super) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub(super) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub(super) const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+pub(super) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+
+/// A running registry; it is killed when it is dropped.
+pub(super) struct Registry {
+    child: Child,
+    folder: TempDir,
+    port: u16,
+    tls: bool,
+    http: reqwest::Client,
+}
+
+/// How the registry wants to know who asks.
+pub(super) enum Access<'a> {
+    Open,
+    /// With TLS and this password of `robot`.
+    Password(&'a str),
+    /// With the token service at this URL.
+    Token {
+        realm: &'a str,
+        bundle: &'a str,
+    },
+}
+
+impl Registry {
+    pub(super) fn start(access: &Access<'_>) -> Self {
+        let folder = TempDir::new().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.display().to_string()
+        };
+        let mut config = format!(
+            "version: 0.1\nlog: {{ level: info, accesslog: {{ disabled: true }} }}\nstorage: {{ filesystem: {{ rootdirectory: {} }} }}\n",
+            folder.path().join("data").display()
+        );
+        let mut tls = String::new();
+        match access {
+            Access::Open => {}
+            Access::Password(password) => {
+                let users = file("htpasswd", &htpasswd(password));
+                config.push_str(&format!("auth: {{ htpasswd: {{ realm: tests, path: {users} }} }}\n"));
+                let certificate = file("tls.crt", &AUTHORITY.certificate);
+                let key = file("tls.key", &AUTHORITY.key);
+                tls = format!(", tls: {{ certificate: {certificate}, key: {key} }}");
+            }
+            Access::Token { realm, bundle } => {
+                let bundle = file("bundle.pem", bundle);
+                config.push_str(&format!(
+                    "auth: {{ token: {{ realm: '{realm}', service: tests, issuer: tests, rootcertbundle: {bundle} }} }}\n"
+                ));
+            }
+        }
+        config.push_str(&format!("http: {{ addr: '127.0.0.1:0'{tls} }}\n"));
+        let config = file("config.yml", &config);
+        let mut child = Command::new("docker-registry")
+            .args(["serve", &config])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("docker-registry is installed (make install)");
+        let port = port_in(&mut child);
+        Self { child, folder, port, tls: !tls.is_empty(), http: http() }
+    }
+
+    /// `http://127.0.0.1:5000`
+    pub(super) fn url(&self) -> String {
+        format!("{}://{}", if self.tls { "https" } else { "http" }, self.authority())
+    }
+
+    /// `127.0.0.1:5000`
+    pub(super) fn authority(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Pushes an image with a configuration of its own and no layers; gives its digest.
+    pub(super) async fn push_image(
+        &self,
+        name: &str,
+        tag: &str,
+        media_type: &str,
+        as_whom: &Pusher,
+    ) -> String {
+        let config = format!(r#"{{"architecture":"amd64","os":"linux","made-for":"{name}:{tag}"}}"#);
+        let config_digest = self.push_blob(name, config.as_bytes(), as_whom).await;
+        let config_type = if media_type == OCI_MANIFEST {
+            "application/vnd.oci.image.config.v1+json"
+        } else {
+            "application/vnd.docker.container.image.v1+json"
+        };
+        let manifest = format!(
+            r#"{{"schemaVersion":2,"mediaType":"{media_type}","config":{{"mediaType":"{config_type}","digest":"{config_digest}","size":{}}},"layers":[]}}"#,
+            config.len()
+        );
+        self.push_manifest(name, tag, media_type, &manifest, as_whom).await
+    }
+
+    /// Pushes an index of one image for two platforms; gives its digest.
+    pub(super) async fn push_index(
+        &self,
+        name: &str,
+        tag: &str,
+        media_type: &str,
+        as_whom: &Pusher,
+    ) -> String {
+        let child_type = if media_type == OCI_INDEX { OCI_MANIFEST } else { DOCKER_MANIFEST };
+        let mut children = Vec::new();
+        for architecture in ["amd64", "arm64"] {
+            let child = self.push_image(name, &format!("{tag}-{architecture}"), child_type, as_whom).await;
+            let size = self.manifest_size(name, &child, child_type, as_whom).await;
+            children.push(format!(
+                r#"{{"mediaType":"{child_type}","digest":"{child}","size":{size},"platform":{{"os":"linux","architecture":"{architecture}"}}}}"#
+            ));
+        }
+        let index = format!(
+            r#"{{"schemaVersion":2,"mediaType":"{media_type}","manifests":[{}]}}"#,
+            children.join(",")
+        );
+        self.push_manifest(name, tag, media_type, &index, as_whom).await
+    }
+
+    pub(super) async fn push_manifest(
+        &self,
+        name: &str,
+        tag: &str,
+        media_type: &str,
+        body: &str,
+        as_whom: &Pusher,
+    ) -> String {
+        let url = format!("{}/v2/{name}/manifests/{tag}", self.url());
+        let request = self.http.put(url).header("content-type", media_type).body(body.to_owned());
+        let response = as_whom.sign(request, name).send().await.unwrap();
+        assert_eq!(response.status(), 201, "{}", response.text().await.unwrap());
+        digest_of(body.as_bytes())
+    }
+
+    /// What an independent client says the tag is.
+    pub(super) fn skopeo_digest(&self, image: &str, credentials: Option<&str>) -> String {
+        let mut skopeo = Command::new("skopeo");
+        skopeo.args(["inspect", "--raw", "--tls-verify=false"]);
+        if let Some(credentials) = credentials {
+            skopeo.args(["--creds", credentials]);
+        }
+        let output = skopeo.arg(format!("docker://{image}")).output().expect("skopeo is installed");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        digest_of(&output.stdout)
+    }
+
+    /// Where its files are.
+    pub(super) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    async fn push_blob(&self, name: &str, bytes: &[u8], as_whom: &Pusher) -> String {
+        let digest = digest_of(bytes);
+        let start = self.http.post(format!("{}/v2/{name}/blobs/uploads/", self.url()));
+        let response = as_whom.sign(start, name).send().await.unwrap();
+        assert_eq!(response.status(), 202, "{}", response.text().await.unwrap());
+        let location = response.headers()["location"].to_str().unwrap().to_owned();
+        let put = self.http.put(format!("{location}&digest={digest}")).body(bytes.to_vec());
+        let response = as_whom.sign(put, name).send().await.unwrap();
+        assert_eq!(response.status(), 201, "{}", response.text().await.unwrap());
+        digest
+    }
+
+    async fn manifest_size(&self, name: &str, digest: &str, media_type: &str, as_whom: &Pusher) -> usize {
+        let get = self.http.get(format!("{}/v2/{name}/manifests/{digest}", self.url()));
+        let response = as_whom.sign(get.header("accept", media_type), name).send().await.unwrap();
+        response.bytes().await.unwrap().len()
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+/// Who pushes.
+pub(super) enum Pusher {
+    Anyone,
+    Robot(String),
+    /// Makes a token for a repository.
+    Token(Box<dyn Fn(&str) -> SecretString + Send + Sync>),
+}
+
+impl Pusher {
+    fn sign(&self, request: reqwest::RequestBuilder, name: &str) -> reqwest::RequestBuilder {
+        match self {
+            Self::Anyone => request,
+            Self::Robot(password) => request.basic_auth("robot", Some(password)),
+            Self::Token(make) => request.bearer_auth(make(name).expose_secret()),
+        }
+    }
+}
+
+pub(super) fn digest_of(bytes: &[u8]) -> String {
+    let hex: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256:{hex}")
+}
+
+fn http() -> reqwest::Client {
+    provider();
+    let ca = reqwest::Certificate::from_pem(AUTHORITY.ca.as_bytes()).unwrap();
+    reqwest::Client::builder().no_proxy().tls_certs_only([ca]).build().unwrap()
+}
+
+/// bcrypt is the only hash that the registry takes.
+fn htpasswd(password: &str) -> String {
+    let mut child = Command::new("htpasswd")
+        .args(["-niBC", "4", "robot"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("htpasswd is installed");
+    child.stdin.take().unwrap().write_all(password.as_bytes()).unwrap();
+    String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()
+}
+
+/// Waits until the registry says where it listens, and keeps its log from filling the pipe.
+fn port_in(child: &mut Child) -> u16 {
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut log = Vec::new();
+    for line in lines.by_ref() {
+        let line = line.unwrap();
+        if let Some((_, rest)) = line.split_once("listening on 127.0.0.1:") {
+            let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+            std::thread::spawn(move || lines.for_each(drop));
+            return digits.parse().unwrap();
+        }
+        log.push(line);
+    }
+    panic!("the registry ended: {}", log.join("\n"));
+}

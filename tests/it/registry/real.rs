@@ -1,0 +1,173 @@
+//! The client against Debian's `docker-registry`, with skopeo as a second opinion.
+
+use std::slice::from_ref;
+use std::sync::Arc;
+
+use tagpin::registry::endpoint::Endpoint;
+use url::Url;
+
+use super::debian::{
+    Access, DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Pusher, Registry, digest_of,
+};
+use super::support::{TestNames, TestProfiles, ask, client, client_of, profile, secret};
+use super::tokens::{Gives, PASSWORD, TokenService};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_kind_of_manifest_has_the_digest_that_skopeo_sees() {
+    let registry = Registry::start(&Access::Open);
+    let (client, domain) = client_of(&registry.url());
+    let anyone = Pusher::Anyone;
+    for (tag, pushed) in [
+        ("oci", registry.push_image("team/app", "oci", OCI_MANIFEST, &anyone).await),
+        ("docker", registry.push_image("team/app", "docker", DOCKER_MANIFEST, &anyone).await),
+        ("index", registry.push_index("team/app", "index", OCI_INDEX, &anyone).await),
+        ("list", registry.push_index("team/app", "list", DOCKER_LIST, &anyone).await),
+    ] {
+        let image = format!("{domain}/team/app:{tag}");
+        assert_eq!(ask(&client, &image, &[]).await, format!("Present {pushed}"), "{tag}");
+        assert_eq!(registry.skopeo_digest(&image, None), pushed, "{tag}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_missing_tag_and_a_missing_repository_are_told_apart() {
+    let registry = Registry::start(&Access::Open);
+    let (client, domain) = client_of(&registry.url());
+    registry.push_image("team/app", "1", OCI_MANIFEST, &Pusher::Anyone).await;
+    assert_eq!(ask(&client, &format!("{domain}/team/app:2"), &[]).await, "TagMissing");
+    assert_eq!(ask(&client, &format!("{domain}/team/app"), &[]).await, "TagMissing");
+    assert_eq!(ask(&client, &format!("{domain}/team/none:1"), &[]).await, "RepositoryMissing");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_moved_tag_is_seen_and_a_stopped_registry_is_unavailable() {
+    let registry = Registry::start(&Access::Open);
+    let (client, domain) = client_of(&registry.url());
+    let image = format!("{domain}/team/app:1");
+    let first = registry.push_image("team/app", "1", OCI_MANIFEST, &Pusher::Anyone).await;
+    assert_eq!(ask(&client, &image, &[]).await, format!("Present {first}"));
+    let second = registry.push_index("team/app", "1", OCI_INDEX, &Pusher::Anyone).await;
+    assert_eq!(ask(&client, &image, &[]).await, format!("Present {second}"));
+    drop(registry);
+    assert_eq!(ask(&client, &image, &[]).await, "Unavailable Connect");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_manifest_that_was_damaged_in_the_store_is_no_answer() {
+    let registry = Registry::start(&Access::Open);
+    let (client, domain) = client_of(&registry.url());
+    let digest = registry.push_image("team/app", "1", OCI_MANIFEST, &Pusher::Anyone).await;
+    let hex = digest.strip_prefix("sha256:").unwrap();
+    let blob =
+        registry.folder().join(format!("data/docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]));
+    std::fs::write(&blob, "{}").unwrap();
+    let fact = ask(&client, &format!("{domain}/team/app:1"), &[]).await;
+    assert!(fact.starts_with("Unavailable"), "{fact}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_opens_a_registry_with_tls_and_only_the_right_one() {
+    let registry = Registry::start(&Access::Password("right"));
+    let (client, domain) = client_of(&registry.url());
+    let robot = Pusher::Robot("right".to_owned());
+    let pushed = registry.push_index("team/app", "1", OCI_INDEX, &robot).await;
+    let image = format!("{domain}/team/app:1");
+    let present = format!("Present {pushed}");
+    let right = secret("right", "robot", "right");
+    let wrong = secret("wrong", "robot", "wrong");
+
+    assert_eq!(registry.skopeo_digest(&image, Some("robot:right")), pushed);
+    assert_eq!(ask(&client, &image, from_ref(&right)).await, present);
+    assert_eq!(ask(&client, &image, from_ref(&wrong)).await, "CredentialsRejected wrong");
+    assert_eq!(ask(&client, &image, &[]).await, "MissingOrPrivate");
+    assert_eq!(ask(&client, &image, &[wrong.clone(), right.clone()]).await, present);
+    let missing = format!("{domain}/team/app:2");
+    assert_eq!(ask(&client, &missing, &[wrong, right.clone()]).await, "TagMissing");
+    let nowhere = format!("{domain}/team/none:1");
+    assert_eq!(ask(&client, &nowhere, &[right]).await, "RepositoryMissing");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_of_an_unknown_authority_is_not_trusted() {
+    let registry = Registry::start(&Access::Password("right"));
+    let mut endpoint = Endpoint::new(Url::parse(&registry.url()).unwrap()).unwrap();
+    endpoint.allow_private = true;
+    let profiles = TestProfiles::one(profile(endpoint), &registry.authority());
+    let client = client(profiles, TestNames::default(), Arc::new(()));
+    let image = format!("{}/team/app:1", registry.authority());
+    assert_eq!(ask(&client, &image, &[]).await, "Unavailable Tls");
+}
+
+/// A registry with a token service, an image in `public/app` and one in `team/app`, both tagged 1.
+async fn with_tokens() -> (Registry, TokenService, String) {
+    let service = TokenService::start().await;
+    let access = Access::Token { realm: &service.realm, bundle: &service.signer.bundle };
+    let registry = Registry::start(&access);
+    let signer = Arc::clone(&service.signer);
+    let pusher = Pusher::Token(Box::new(move |name| signer.token("tests", 300, name, &["pull", "push"])));
+    let public = registry.push_image("public/app", "1", OCI_MANIFEST, &pusher).await;
+    let private = registry.push_image("team/app", "1", OCI_MANIFEST, &pusher).await;
+    assert_ne!(public, private);
+    (registry, service, private)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_is_fetched_once_for_a_repository_and_an_asker() {
+    let (registry, service, private) = with_tokens().await;
+    let (client, domain) = client_of(&registry.url());
+    let robot = secret("regcred", "robot", PASSWORD);
+    let image = format!("{domain}/team/app:1");
+    for _ in 0..3 {
+        assert_eq!(ask(&client, &image, from_ref(&robot)).await, format!("Present {private}"));
+    }
+    assert_eq!(service.asked(), 1);
+    assert!(ask(&client, &format!("{domain}/public/app:1"), &[]).await.starts_with("Present "));
+    assert_eq!(service.asked(), 2);
+    assert_eq!(registry.skopeo_digest(&image, Some(&format!("robot:{PASSWORD}"))), private);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_right_a_private_repository_looks_like_a_missing_one() {
+    let (registry, _service, _) = with_tokens().await;
+    let (client, domain) = client_of(&registry.url());
+    for image in ["team/app:1", "team/none:1"] {
+        assert_eq!(ask(&client, &format!("{domain}/{image}"), &[]).await, "MissingOrPrivate", "{image}");
+    }
+    let robot = secret("regcred", "robot", PASSWORD);
+    let nowhere = format!("{domain}/team/none:1");
+    assert_eq!(ask(&client, &nowhere, from_ref(&robot)).await, "RepositoryMissing");
+    assert_eq!(ask(&client, &format!("{domain}/team/app:2"), &[robot]).await, "TagMissing");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_the_registry_does_not_take_is_a_rejected_credential() {
+    let (registry, service, private) = with_tokens().await;
+    let robot = secret("regcred", "robot", PASSWORD);
+    for gives in [Gives::Expired, Gives::ForOthers] {
+        let (client, domain) = client_of(&registry.url());
+        let image = format!("{domain}/team/app:1");
+        service.give(gives);
+        let fact = ask(&client, &image, from_ref(&robot)).await;
+        assert_eq!(fact, "CredentialsRejected regcred", "{gives:?}");
+        service.give(Gives::Due);
+        let fact = ask(&client, &image, from_ref(&robot)).await;
+        assert_eq!(fact, format!("Present {private}"), "{gives:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_service_that_refuses_is_told_apart_by_who_asked() {
+    let (registry, service, _) = with_tokens().await;
+    let (client, domain) = client_of(&registry.url());
+    let image = format!("{domain}/team/app:1");
+    let wrong = secret("stale", "robot", "wrong");
+    assert_eq!(ask(&client, &image, &[wrong]).await, "CredentialsRejected stale");
+    service.give(Gives::Nothing);
+    assert_eq!(ask(&client, &image, &[secret("regcred", "robot", PASSWORD)]).await, "AccessDenied");
+    assert_eq!(ask(&client, &image, &[]).await, "MissingOrPrivate");
+}
+
+#[test]
+fn digests_are_those_of_sha256sum() {
+    assert_eq!(digest_of(b""), "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+}
