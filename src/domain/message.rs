@@ -221,3 +221,7 @@ const fn seconds(duration: Duration) -> u64 {
     let whole = duration.as_secs() + if duration.subsec_nanos() > 0 { 1 } else { 0 };
     if whole == 0 { 1 } else { whole }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
+mod tests;

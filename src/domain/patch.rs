@@ -72,3 +72,78 @@ pub fn patch(subject: &Subject, verdicts: &[Verdict], annotation: Option<&str>) 
     };
     Patch { replacements, annotation }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
+
+    use super::*;
+    use crate::domain::asker::Asker;
+    use crate::domain::digest::Digest;
+    use crate::domain::policy::Labels;
+    use crate::domain::requirement::Requirement;
+    use crate::domain::slot::{ImageSlot, SlotRole};
+    use crate::domain::subject::{Controller, SlotUnderReview, Suggestions, TopOwner};
+    use crate::domain::verdict::{PinSource, Pinned, on_reference};
+
+    fn digest(letter: &str) -> Digest {
+        Digest::parse(&format!("sha256:{}", letter.repeat(64))).unwrap()
+    }
+
+    fn subject(kind: Kind, slots: &[(&str, usize, &str)]) -> Subject {
+        let slot = |&(name, index, reference): &(&str, usize, &str)| {
+            let slot = ImageSlot::new(SlotRole::Container, name, index, reference, false);
+            SlotUnderReview::new(slot, &Originals::default(), None, false)
+        };
+        Subject {
+            kind,
+            namespace: String::new(),
+            namespace_labels: Labels::new(),
+            labels: Labels::new(),
+            top_owner: TopOwner::Known(kind),
+            controller: Controller::None,
+            child: false,
+            revision: None,
+            asker: Asker::anonymous(),
+            suggestions: Suggestions::Off,
+            slots: slots.iter().map(slot).collect(),
+        }
+    }
+
+    fn verdict(subject: &Subject, slot: usize, pin: &str) -> Verdict {
+        let none = Requirement { demands: Vec::new(), beyond_limit: false, foreign_owner: false };
+        let mut verdict = on_reference(subject, &subject.slots[slot], &none);
+        verdict.pinned = Some(Pinned { digest: digest(pin), source: PinSource::Registry });
+        verdict
+    }
+
+    #[test]
+    fn slots_of_one_name_are_told_apart_by_their_position() {
+        let subject = subject(Kind::Pod, &[("web", 0, "a:1"), ("web", 1, "b:1"), ("web", 2, "c:1")]);
+        let patch = patch(&subject, &[verdict(&subject, 0, "a"), verdict(&subject, 2, "c")], None);
+        let written: Vec<_> =
+            patch.replacements.iter().map(|new| (new.pointer.as_str(), new.value.as_str())).collect();
+        let (a, c) = (format!("a:1@{}", digest("a")), format!("c:1@{}", digest("c")));
+        assert_eq!(
+            written,
+            [("/spec/containers/0/image", a.as_str()), ("/spec/containers/2/image", c.as_str())]
+        );
+    }
+
+    #[test]
+    fn only_pods_are_patched() {
+        let subject = subject(Kind::Deployment, &[("web", 0, "a:1")]);
+        assert_eq!(patch(&subject, &[verdict(&subject, 0, "a")], Some("{}")), Patch::default());
+    }
+
+    #[test]
+    fn an_annotation_that_says_it_already_is_kept() {
+        let pod = subject(Kind::Pod, &[("web", 0, "a:1")]);
+        let verdicts = [verdict(&pod, 0, "a")];
+        let present = r#"{"containers/web":"a:1"}"#;
+        assert_eq!(patch(&pod, &verdicts, Some(present)).annotation, Annotation::Keep);
+        assert_eq!(patch(&pod, &verdicts, Some("{}")).annotation, Annotation::Set(present.into()));
+        assert_eq!(patch(&pod, &[], Some(present)).annotation, Annotation::Remove);
+        assert_eq!(patch(&pod, &[], None).annotation, Annotation::Keep);
+    }
+}

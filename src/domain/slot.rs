@@ -280,3 +280,51 @@ impl fmt::Display for Kind {
         f.write_str(self.name())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_is_found_in_each_kind() {
+        let at = |role: SlotRole, kind| (role.pointer(kind, 2), role.field(kind, 2));
+        for (role, kind, pointer, field) in [
+            (SlotRole::Container, Kind::Pod, "/spec/containers/2/image", "spec.containers[2].image"),
+            (
+                SlotRole::InitContainer,
+                Kind::CronJob,
+                "/spec/jobTemplate/spec/template/spec/initContainers/2/image",
+                "spec.jobTemplate.spec.template.spec.initContainers[2].image",
+            ),
+            (
+                SlotRole::ImageVolume,
+                Kind::PodTemplate,
+                "/template/spec/volumes/2/image/reference",
+                "template.spec.volumes[2].image.reference",
+            ),
+        ] {
+            assert_eq!(at(role, kind), (pointer.to_owned(), field.to_owned()));
+        }
+    }
+
+    #[test]
+    fn slot_names_are_read_back() {
+        for role in SlotRole::ALL {
+            let key = SlotKey { role, name: "a/b".into() };
+            assert_eq!(key.to_string().parse(), Ok(key));
+        }
+        for text in ["", "containers", "containers/", "/web", "Containers/web", "pods/web"] {
+            assert_eq!(text.parse::<SlotKey>(), Err(SlotKeyError), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_kind_is_found_by_group_and_name_together() {
+        for kind in Kind::ALL {
+            assert_eq!(Kind::find(kind.group(), kind.name()), Some(kind));
+        }
+        assert_eq!(Kind::find("", "Deployment"), None);
+        assert_eq!(Kind::find("apps", "deployment"), None);
+        assert_eq!(Kind::find("apps.kruise.io", "StatefulSet"), None);
+    }
+}

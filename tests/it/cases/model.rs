@@ -138,6 +138,9 @@ pub(crate) struct Expect {
     /// The whole text of the warnings.
     #[serde(default)]
     pub(crate) warnings: Option<Vec<String>>,
+    /// How many warnings the last one only counts.
+    #[serde(default)]
+    pub(crate) warnings_elided: usize,
 }
 
 fn shop() -> String {

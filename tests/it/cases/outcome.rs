@@ -2,6 +2,7 @@
 //! annotations, the patched object, counters.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,6 +14,11 @@ use crate::cases::model::{Case, Mutate};
 use crate::cases::world::{World, kind};
 
 const ANNOTATION: &str = "tagpin.dev/original";
+
+static FIRST_LINE: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r#"^image ".*" \(([a-z ]+) ([^ ()]+)\): .* \[([A-Za-z]+)\]"#).unwrap());
+static FINDING: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r#"^images_evaluated_total\{effect="(\w+)",code="(\w+)"\} (\d+)$"#).unwrap());
 
 type Slots<T> = BTreeMap<String, T>;
 
@@ -119,7 +125,14 @@ pub(crate) fn differences(case: &Case, seen: &Observed) -> Vec<String> {
     };
     let text = |value: &dyn std::fmt::Debug| format!("{value:?}");
     compare("refused", text(&seen.denied), text(&with("deny")));
-    compare("warned of", text(&seen.warned), text(&with("warn")));
+    let mut warned = with("warn");
+    for _ in 0..expect.warnings_elided {
+        warned.pop_last();
+    }
+    compare("warned of", text(&seen.warned), text(&warned));
+    let more =
+        seen.warnings.last().and_then(|last| last.strip_prefix("... and ")?.split(' ').next()?.parse().ok());
+    compare("warnings only counted", more.unwrap_or(0_usize).to_string(), expect.warnings_elided.to_string());
     let mut findings = BTreeMap::new();
     for finding in expect.findings.values().flatten() {
         *findings.entry(finding.clone()).or_insert(0_u64) += 1;
@@ -263,8 +276,7 @@ fn codes_of(warnings: &[String]) -> Slots<Vec<String>> {
 
 /// `image "…" (container web): … [TagForbidden]…`
 fn first_line(line: &str) -> Option<(String, String)> {
-    let pattern = Regex::new(r#"^image ".*" \(([a-z ]+) ([^ ()]+)\): .* \[([A-Za-z]+)\]"#).unwrap();
-    let parts = pattern.captures(line)?;
+    let parts = FIRST_LINE.captures(line)?;
     let list = match &parts[1] {
         "container" => "containers",
         "init container" => "initContainers",
@@ -298,9 +310,8 @@ fn stale(answer: &Value) -> Option<u64> {
 fn count(world: &World, seen: &mut Observed) {
     let mut text = String::new();
     encode(&mut text, &world.metrics).unwrap();
-    let finding = Regex::new(r#"^images_evaluated_total\{effect="(\w+)",code="(\w+)"\} (\d+)$"#).unwrap();
     for line in text.lines() {
-        if let Some(parts) = finding.captures(line) {
+        if let Some(parts) = FINDING.captures(line) {
             seen.findings.insert(format!("{} {}", &parts[1], &parts[2]), parts[3].parse().unwrap());
         } else if let Some(count) = line.strip_prefix("foreign_owner_images_total ") {
             seen.foreign = count.parse().unwrap();
