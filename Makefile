@@ -1,9 +1,12 @@
 # A table of contents: what there is to do here. The work is done by cargo and `cargo xtask`.
 .DEFAULT_GOAL := help
-.PHONY: help test lint crds image rig-up rig-down shell clean
+.PHONY: help demo test lint crds image rig-up rig-down shell clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+demo: ## tagpin in a real cluster on this machine, its main job step by step
+	cargo xtask demo
 
 test: ## Every test; those that need a cluster bring up their own
 	cargo test --workspace

@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZero;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
@@ -29,6 +30,9 @@ mod args;
 mod tasks;
 
 pub(crate) use args::Args;
+
+/// For what is to be finished once nothing new is taken.
+const LAST_WORDS: Duration = Duration::from_secs(13);
 
 /// Runs until a signal ends it (0) or a vital part dies (3).
 pub(crate) fn run(args: Typed) -> Done {
@@ -57,7 +61,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let pages = admin::router(telemetry::metrics(), readiness.clone(), move || in_force.policies.rows());
     let listener = listen(settings.admin_port).await?;
     let stopped = stop.clone().cancelled_owned();
-    tasks.spawn("admin", async move {
+    tasks.spawn_finishing("admin", async move {
         admin::serve(listener, pages, stopped).await;
         Ok(())
     });
@@ -71,7 +75,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     info!("draining");
     readiness.drain();
     stop.cancel();
-    Ok(())
+    tasks.finish(LAST_WORDS).await
 }
 
 /// Opens the gate of each store once it has been filled; then there is nothing left to do.

@@ -19,6 +19,9 @@ pub struct RegistryMetrics {
     requests: Family<Request, Counter>,
     durations: Family<Asked, Histogram, fn() -> Histogram>,
     remaining: Family<Asking, Gauge>,
+    resolutions: Family<Resolution, Counter>,
+    breakers: Counter,
+    skipped: Family<Secret, Counter>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -39,6 +42,16 @@ struct Asking {
     registry: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Resolution {
+    source: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Secret {
+    reason: &'static str,
+}
+
 impl RegistryMetrics {
     /// Registers the metrics.
     pub fn register(metrics: &mut Registry) -> Self {
@@ -46,6 +59,9 @@ impl RegistryMetrics {
             requests: Family::default(),
             durations: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
             remaining: Family::default(),
+            resolutions: Family::default(),
+            breakers: Counter::default(),
+            skipped: Family::default(),
         };
         metrics.register(
             "registry_requests",
@@ -63,7 +79,33 @@ impl RegistryMetrics {
             "What is left of the limit that the registry tells in its answers",
             this.remaining.clone(),
         );
+        metrics.register("resolution", "Look-ups of tags, by what answered them", this.resolutions.clone());
+        metrics.register(
+            "registry_breaker_opened",
+            "How often a registry that failed was left alone for a while",
+            this.breakers.clone(),
+        );
+        metrics.register(
+            "pull_secrets_skipped",
+            "Pull secrets that a pod or service account names and that were not used",
+            this.skipped.clone(),
+        );
         this
+    }
+
+    /// A look-up was answered.
+    pub fn resolved(&self, source: &'static str) {
+        self.resolutions.get_or_create(&Resolution { source }).inc();
+    }
+
+    /// A registry is left alone for a while.
+    pub fn breaker_opened(&self) {
+        self.breakers.inc();
+    }
+
+    /// A pull secret was not used.
+    pub fn secret_skipped(&self, reason: &'static str) {
+        self.skipped.get_or_create(&Secret { reason }).inc();
     }
 
     /// An answer came.

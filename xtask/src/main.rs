@@ -4,6 +4,7 @@
 
 mod command;
 mod crds;
+mod demo;
 mod image;
 mod oci;
 mod packages;
@@ -31,6 +32,8 @@ enum Job {
     /// SQLite, containerd and runc, and two registries. Nothing outside is touched, and nothing is
     /// left when it is down. It needs root, Linux, Go, and the Debian packages that `up` installs.
     Rig(rig::Rig),
+    /// Bring up a cluster with tagpin in it and show its main job, step by step
+    Demo,
     /// Build one of the programs of tests/rig if it is not in the cache; the last line printed is its folder
     Part { module: String },
     /// The image of tagpin
@@ -45,6 +48,7 @@ enum Job {
 fn main() -> ExitCode {
     let done = match Xtask::parse().job {
         Job::Rig(rig) => rig.run(),
+        Job::Demo => demo::run(),
         Job::Part { module } => rig::part(&module).map(|folder| {
             println!("{}", folder.display());
             ExitCode::SUCCESS

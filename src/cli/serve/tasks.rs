@@ -1,49 +1,101 @@
 //! The long-running tasks of the process: each has a name, and the end of any of them ends the process with a cause.
+//! When the process drains, those that finish something are waited for, and the others are dropped.
 
 use std::collections::HashMap;
 use std::future::{self, Future};
+use std::time::Duration;
 
 use anyhow::anyhow;
 use tokio::task::{Id, JoinSet};
-use tracing::Instrument;
+use tokio::time::timeout;
+use tracing::{Instrument, info_span};
 
-/// Vital tasks. They run until they are dropped; none may end before.
+/// Vital tasks: until the drain none may end.
 #[derive(Debug, Default)]
 pub(crate) struct Tasks {
     running: JoinSet<anyhow::Result<()>>,
-    names: HashMap<Id, &'static str>,
+    tasks: HashMap<Id, Task>,
+}
+
+#[derive(Debug)]
+struct Task {
+    name: &'static str,
+    /// It ends by itself when the process drains, and is waited for.
+    finishes: bool,
 }
 
 impl Tasks {
-    /// Starts a task in a span with its name.
+    /// Starts a task that goes on for ever.
     pub(crate) fn spawn<F>(&mut self, name: &'static str, task: F)
     where
         F: Future<Output = anyhow::Result<()>> + Send + 'static,
     {
-        let handle = self.running.spawn(task.instrument(tracing::info_span!("task", name)));
-        self.names.insert(handle.id(), name);
+        self.start(Task { name, finishes: false }, task);
+    }
+
+    /// Starts a task that ends by itself once the process drains.
+    pub(crate) fn spawn_finishing<F>(&mut self, name: &'static str, task: F)
+    where
+        F: Future<Output = anyhow::Result<()>> + Send + 'static,
+    {
+        self.start(Task { name, finishes: true }, task);
+    }
+
+    fn start<F>(&mut self, task: Task, work: F)
+    where
+        F: Future<Output = anyhow::Result<()>> + Send + 'static,
+    {
+        let handle = self.running.spawn(work.instrument(info_span!("task", task = task.name)));
+        self.tasks.insert(handle.id(), task);
     }
 
     /// Waits for the first task that ends, and says why.
     pub(crate) async fn death(&mut self) -> anyhow::Error {
-        let Some(ended) = self.running.join_next_with_id().await else {
-            return future::pending().await;
-        };
-        let id = match &ended {
-            Ok((id, _)) => *id,
-            Err(panic) => panic.id(),
-        };
-        let name = self.names.get(&id).copied().unwrap_or("unknown");
-        match ended {
-            Ok((_, Ok(()))) => anyhow!("task {name} ended, which it never should"),
-            Ok((_, Err(cause))) => cause.context(format!("task {name} failed")),
-            Err(panic) => anyhow::Error::new(panic).context(format!("task {name} died")),
+        match self.next().await {
+            None => future::pending().await,
+            Some((name, Ok(()))) => anyhow!("task {name} ended, which it never should"),
+            Some((name, Err(cause))) => cause.context(format!("task {name} failed")),
         }
+    }
+
+    /// Waits for every task that finishes something, and drops the others.
+    ///
+    /// # Errors
+    /// The first failure, or which tasks were not done in time.
+    pub(crate) async fn finish(mut self, limit: Duration) -> anyhow::Result<()> {
+        let done = timeout(limit, async {
+            while self.tasks.values().any(|task| task.finishes) {
+                if let Some((name, ended)) = self.next().await {
+                    ended.map_err(|cause| cause.context(format!("task {name} failed")))?;
+                }
+            }
+            Ok(())
+        });
+        match done.await {
+            Ok(finished) => finished,
+            Err(_) => {
+                let left: Vec<_> =
+                    self.tasks.values().filter(|task| task.finishes).map(|task| task.name).collect();
+                Err(anyhow!("not done after {} s: {}", limit.as_secs(), left.join(", ")))
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Option<(&'static str, anyhow::Result<()>)> {
+        let ended = self.running.join_next_with_id().await?;
+        let (id, result) = match ended {
+            Ok((id, result)) => (id, result),
+            Err(panic) => (panic.id(), Err(anyhow::Error::new(panic))),
+        };
+        let name = self.tasks.remove(&id).map_or("unknown", |task| task.name);
+        Some((name, result))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
     use super::*;
 
     #[tokio::test]
@@ -52,5 +104,32 @@ mod tests {
         tasks.spawn("patient", future::pending());
         tasks.spawn("watch", async { Err(anyhow!("connection refused")) });
         assert_eq!(format!("{:#}", tasks.death().await), "task watch failed: connection refused");
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_death_with_a_name() {
+        let mut tasks = Tasks::default();
+        tasks.spawn("status", async { panic!("impossible") });
+        let cause = format!("{:#}", tasks.death().await);
+        assert!(cause.starts_with("task status failed: task") && cause.contains("impossible"), "{cause}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_drain_waits_for_those_that_finish_something() {
+        let mut tasks = Tasks::default();
+        tasks.spawn("patient", future::pending());
+        tasks.spawn_finishing("server", async {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            Ok(())
+        });
+        tasks.finish(Duration::from_secs(5)).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_drain_has_an_end_and_says_who_was_late() {
+        let mut tasks = Tasks::default();
+        tasks.spawn_finishing("server", future::pending());
+        let late = tasks.finish(Duration::from_secs(5)).await.unwrap_err();
+        assert_eq!(late.to_string(), "not done after 5 s: server");
     }
 }
