@@ -23,15 +23,18 @@ pub mod workloads;
 pub mod owners;
 pub mod store;
 
+pub mod certificate;
 pub mod client;
 pub mod watch;
 
 mod changes;
+pub(crate) mod follow;
 mod lock;
 mod shelf;
 mod sinks;
 
 pub use changes::{Changes, Watcher};
+pub use follow::Seen;
 
 use accounts::Accounts;
 use namespaces::Namespaces;

@@ -10,6 +10,7 @@ pub mod k8s;
 pub mod registry;
 
 pub mod cluster;
+pub mod controller;
 pub mod pipeline;
 
 pub mod admission;

@@ -7,27 +7,14 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::core::PartialObjectMeta;
 
 use crate::cluster::Cluster;
+use crate::cluster::follow::Sink;
 use crate::cluster::object::{Object, OldRevision};
 use crate::cluster::policies::Reported;
+use crate::cluster::store::Store;
 use crate::domain::policy::Labels;
 use crate::domain::slot::Kind;
 use crate::k8s::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyObject};
 use crate::k8s::slim::{Slim, SlimServiceAccount, Unparsed};
-
-/// Where the events of one watch go.
-pub(crate) trait Sink {
-    /// What is watched.
-    type Object;
-    /// What is held of it.
-    type Item;
-
-    /// What is held of an object; none of one that has no name or UID, which no API server sends.
-    fn parse(&self, object: Self::Object) -> Option<Self::Item>;
-    fn apply(&self, item: Self::Item);
-    fn delete(&self, item: Self::Item);
-    /// These are all.
-    fn replace(&self, items: Vec<Self::Item>);
-}
 
 pub(crate) struct PolicySink<K> {
     cluster: Arc<Cluster>,
@@ -66,6 +53,8 @@ impl<K: PolicyObject> Sink for PolicySink<K> {
 
     fn replace(&self, items: Vec<Reported>) {
         self.cluster.policies.replace(self.namespaced, items);
+        let store = if self.namespaced { Store::ImagePolicies } else { Store::ClusterImagePolicies };
+        self.cluster.synced.fill(store);
     }
 }
 
@@ -89,6 +78,7 @@ impl Sink for NamespaceSink {
 
     fn replace(&self, items: Vec<(String, Labels)>) {
         self.0.namespaces.replace(items);
+        self.0.synced.fill(Store::Namespaces);
     }
 }
 
@@ -114,6 +104,7 @@ impl Sink for AccountSink {
 
     fn replace(&self, items: Vec<(String, String, Vec<String>)>) {
         self.0.accounts.replace(items);
+        self.0.synced.fill(Store::ServiceAccounts);
     }
 }
 
@@ -156,6 +147,7 @@ impl Sink for ObjectSink {
             Kind::Pod => self.cluster.pods.replace(items),
             kind => self.cluster.workloads.replace(kind, items),
         }
+        self.cluster.synced.fill(Store::Objects(self.kind));
     }
 }
 
@@ -179,5 +171,6 @@ impl Sink for RevisionSink {
 
     fn replace(&self, items: Vec<OldRevision>) {
         self.0.workloads.replace_revisions(items);
+        self.0.synced.fill(Store::ControllerRevisions);
     }
 }

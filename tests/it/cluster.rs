@@ -3,6 +3,7 @@
 mod owners;
 mod pods;
 mod policies;
+mod watch;
 
 use serde_json::{Value, json};
 use tagpin::cluster::object::Object;

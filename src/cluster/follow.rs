@@ -1,0 +1,134 @@
+//! How a watch is followed: pages, back-off, complete lists, and what to do when the API server has forgotten.
+
+use std::convert::Infallible;
+use std::fmt::{self, Debug};
+use std::pin::pin;
+use std::sync::Arc;
+
+use futures::StreamExt;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Config, Event, watcher};
+use kube::{Api, Resource};
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+use tracing::warn;
+
+use crate::cluster::client::WATCH;
+
+/// Objects in one page of a list: about 1 MB of JSON at most.
+const PAGE: u32 = 100;
+
+/// Where the events of one watch go.
+pub(crate) trait Sink {
+    /// What is watched.
+    type Object: Resource + Clone + Debug + DeserializeOwned + Send + 'static;
+    /// What is held of it.
+    type Item;
+
+    /// What is held of an object; none of one that lacks what every API server sends.
+    fn parse(&self, object: Self::Object) -> Option<Self::Item>;
+    fn apply(&self, item: Self::Item);
+    fn delete(&self, item: Self::Item);
+    /// These are all.
+    fn replace(&self, items: Vec<Self::Item>);
+}
+
+/// What is known of one object.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Seen<K> {
+    /// Nothing yet.
+    NotYet,
+    /// It is not there.
+    Absent,
+    /// It is this.
+    There(Arc<K>),
+}
+
+/// How a watch is asked for.
+pub(crate) fn config() -> Config {
+    Config::default().page_size(PAGE).timeout(WATCH)
+}
+
+/// Passes every event on for ever.
+pub(crate) async fn follow<S: Sink>(api: Api<S::Object>, config: Config, sink: S) -> Infallible {
+    loop {
+        let mut events = pin!(watcher(api.clone(), config.clone()).default_backoff());
+        let mut listed = Vec::new();
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(Event::Init) => listed.clear(),
+                Ok(Event::InitApply(object)) => listed.extend(sink.parse(object)),
+                Ok(Event::InitDone) => sink.replace(std::mem::take(&mut listed)),
+                Ok(Event::Apply(object)) => sink.parse(object).into_iter().for_each(|item| sink.apply(item)),
+                Ok(Event::Delete(object)) => {
+                    sink.parse(object).into_iter().for_each(|item| sink.delete(item))
+                }
+                Err(error) => {
+                    warn!(error = %Cause(&error), "watch failed; what is held stays in use");
+                    if must_list_again(&error) {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Follows the one object of this name for ever. It is told of no other: rights can be bound to the name.
+pub(crate) async fn follow_one<K>(api: Api<K>, name: &str, seen: watch::Sender<Seen<K>>) -> Infallible
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    follow(api, config().fields(&format!("metadata.name={name}")), One(seen)).await
+}
+
+struct One<K>(watch::Sender<Seen<K>>);
+
+impl<K> Sink for One<K>
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    type Object = K;
+    type Item = K;
+
+    fn parse(&self, object: K) -> Option<K> {
+        Some(object)
+    }
+
+    fn apply(&self, item: K) {
+        self.0.send_replace(Seen::There(Arc::new(item)));
+    }
+
+    fn delete(&self, _: K) {
+        self.0.send_replace(Seen::Absent);
+    }
+
+    fn replace(&self, items: Vec<K>) {
+        self.0
+            .send_replace(items.into_iter().next().map_or(Seen::Absent, |item| Seen::There(Arc::new(item))));
+    }
+}
+
+/// kube's watcher would ask for the same version again and again when the answer to the request is 410 itself.
+fn must_list_again(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 410)
+}
+
+/// What went wrong, with what to do where that is known.
+struct Cause<'a>(&'a watcher::Error);
+
+impl fmt::Display for Cause<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let status = match self.0 {
+            watcher::Error::InitialListFailed(kube::Error::Api(status))
+            | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => Some(status.code),
+            _ => None,
+        };
+        write!(f, "{}", self.0)?;
+        match status {
+            Some(403) => f.write_str(" (the chart's roles give this right)"),
+            Some(404) => f.write_str(" (the API server does not know this kind; are the CRDs installed?)"),
+            _ => Ok(()),
+        }
+    }
+}

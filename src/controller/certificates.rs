@@ -1,0 +1,105 @@
+//! The webhook's certificate: the leader keeps it in one Secret, and makes it anew in time. What is made is `issue`'s.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::PostParams;
+use kube::{Api, Client};
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use crate::cluster::Seen;
+use crate::cluster::certificate::{Pems, SECRET};
+use crate::controller::call::{CallError, call};
+
+pub mod issue;
+
+/// Between looks at the calendar.
+const LOOK: Duration = Duration::from_hours(1);
+/// After a write, for the watch to tell of it; and after a failure.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// Keeps the Secret in order for ever.
+pub async fn keep(client: Client, namespace: &str, mut seen: watch::Receiver<Seen<Secret>>) -> Infallible {
+    let secrets: Api<Secret> = Api::namespaced(client, namespace);
+    let mut last: Option<Pems> = None;
+    loop {
+        let secret = match &*seen.borrow_and_update() {
+            Seen::NotYet => None,
+            Seen::Absent => Some(None),
+            Seen::There(secret) => Some(Some(Arc::clone(secret))),
+        };
+        let pause = match secret {
+            None => LOOK,
+            Some(secret) => tend(&secrets, namespace, secret.as_deref(), &mut last).await,
+        };
+        // Nobody stops watching while we lead; if it were so, there would be nothing left to tend.
+        if timeout(pause, seen.changed()).await.is_ok_and(|changed| changed.is_err()) {
+            pending::<()>().await;
+        }
+    }
+}
+
+/// Looks once; returns how long nothing needs to be done.
+async fn tend(
+    secrets: &Api<Secret>,
+    namespace: &str,
+    secret: Option<&Secret>,
+    last: &mut Option<Pems>,
+) -> Duration {
+    let held = secret.map(Pems::of).or_else(|| last.clone());
+    let wanted = match issue::next(held.as_ref(), namespace, Timestamp::now()) {
+        // A Secret that somebody deleted comes back as it was: nobody has to trust anything new.
+        Ok(None) if secret.is_none() => held.clone(),
+        Ok(wanted) => wanted,
+        Err(error) => {
+            warn!(%error, "can not make the webhook's certificate");
+            return PAUSE;
+        }
+    };
+    let Some(wanted) = wanted else {
+        *last = held;
+        return LOOK;
+    };
+    match write(secrets, secret, &wanted).await {
+        Ok(()) => {
+            info!(secret = SECRET, "wrote the webhook's certificate");
+            *last = Some(wanted);
+        }
+        Err(error) => warn!(%error, secret = SECRET, "can not write the webhook's certificate"),
+    }
+    PAUSE
+}
+
+async fn write(secrets: &Api<Secret>, secret: Option<&Secret>, pems: &Pems) -> Result<(), CallError> {
+    let data: BTreeMap<String, ByteString> = pems.data().map(|(name, pem)| (name, ByteString(pem))).collect();
+    match secret {
+        // At the version that was seen: whoever was first wins.
+        Some(secret) => {
+            let mut secret = secret.clone();
+            secret.data = Some(data);
+            call(secrets.replace(SECRET, &PostParams::default(), &secret)).await?;
+        }
+        None => {
+            let labels = [("app.kubernetes.io/name", "tagpin"), ("app.kubernetes.io/managed-by", "tagpin")];
+            let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            let metadata = ObjectMeta {
+                name: Some(SECRET.to_owned()),
+                labels: Some(labels.into()),
+                ..ObjectMeta::default()
+            };
+            let type_ = Some("kubernetes.io/tls".to_owned());
+            let secret = Secret { metadata, type_, data: Some(data), ..Secret::default() };
+            call(secrets.create(&PostParams::default(), &secret)).await?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,208 @@
+//! The two webhook configurations: filled once we can answer, repaired when somebody changes them, emptied when our
+//! namespace goes. There is no right to make or delete them: what break glass deletes stays away.
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::admissionregistration::v1::{
+    MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
+};
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kube::api::{Patch, PatchParams};
+use kube::core::PartialObjectMeta;
+use kube::{Api, Client};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use crate::cluster::certificate::Pems;
+use crate::cluster::follow::follow_one;
+use crate::cluster::{Cluster, Seen};
+use crate::controller::call::{CallError, call};
+
+pub mod documents;
+
+use documents::{MUTATING, VALIDATING, Wanted};
+
+/// Who owns what we write there.
+const MANAGER: &str = "tagpin-webhooks";
+/// After a write, for the watch to tell of it; somebody else may be writing too.
+const PAUSE: Duration = Duration::from_secs(2);
+/// After a failure.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Whether the API server is told to call us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Installed {
+    /// It is not known yet, or we can not answer yet.
+    NotYet,
+    /// Both configurations are as they should be.
+    Yes,
+    /// A configuration is missing: break glass, or a chart that did not bring it.
+    Missing,
+    /// A configuration can not be written.
+    Unwritable,
+    /// Our namespace is being deleted: the lists are empty.
+    Leaving,
+}
+
+/// What the keeper of the configurations needs.
+pub struct WebhookConfig {
+    /// For reading and writing them.
+    pub client: Client,
+    /// Our namespace.
+    pub namespace: String,
+    /// Namespaces that are never intercepted, ours among them.
+    pub excluded: BTreeSet<String>,
+    /// Its stores must be filled first.
+    pub cluster: Arc<Cluster>,
+    /// The webhook server listens, with a certificate.
+    pub listens: watch::Receiver<bool>,
+    /// The Secret with the authorities.
+    pub certificate: watch::Receiver<Seen<Secret>>,
+    /// Where the outcome is told.
+    pub installed: watch::Sender<Installed>,
+}
+
+/// What the watches have told.
+struct Views {
+    namespace: watch::Sender<Seen<PartialObjectMeta<Namespace>>>,
+    mutating: watch::Sender<Seen<MutatingWebhookConfiguration>>,
+    validating: watch::Sender<Seen<ValidatingWebhookConfiguration>>,
+}
+
+impl WebhookConfig {
+    /// Keeps the configurations in order for ever.
+    pub async fn keep(&self) -> Infallible {
+        let views = Views {
+            namespace: watch::Sender::new(Seen::NotYet),
+            mutating: watch::Sender::new(Seen::NotYet),
+            validating: watch::Sender::new(Seen::NotYet),
+        };
+        let client = || self.client.clone();
+        tokio::select! {
+            never = self.tend(&views) => never,
+            never = follow_one(Api::all(client()), &self.namespace, views.namespace.clone()) => never,
+            never = follow_one(Api::all(client()), MUTATING, views.mutating.clone()) => never,
+            never = follow_one(Api::all(client()), VALIDATING, views.validating.clone()) => never,
+        }
+    }
+
+    async fn tend(&self, views: &Views) -> Infallible {
+        let mut namespace = views.namespace.subscribe();
+        let mut mutating = views.mutating.subscribe();
+        let mut validating = views.validating.subscribe();
+        let (mut listens, mut certificate) = (self.listens.clone(), self.certificate.clone());
+        let mut stores = self.cluster.changes();
+        loop {
+            let ready = *listens.borrow_and_update() && self.cluster.synced.missing().is_empty();
+            let wanted = self.wanted(&namespace.borrow_and_update(), &certificate.borrow_and_update(), ready);
+            let live = (mutating.borrow_and_update().clone(), validating.borrow_and_update().clone());
+            let (installed, pause) = match &wanted {
+                None => (Installed::NotYet, None),
+                Some(wanted) => self.look(wanted, &live.0, &live.1).await,
+            };
+            self.installed.send_if_modified(|held| std::mem::replace(held, installed) != installed);
+            if let Some(pause) = pause {
+                sleep(pause).await;
+                continue;
+            }
+            // Whoever sends lives as long as we do; a channel that ends would only make this loop turn.
+            tokio::select! {
+                Ok(()) = namespace.changed() => {}
+                Ok(()) = mutating.changed() => {}
+                Ok(()) = validating.changed() => {}
+                Ok(()) = certificate.changed() => {}
+                Ok(()) = listens.changed() => {}
+                () = stores.changed(), if !ready => {}
+            }
+        }
+    }
+
+    /// What the configurations should be; nothing while that is not known, or we can not answer.
+    fn wanted(
+        &self,
+        namespace: &Seen<PartialObjectMeta<Namespace>>,
+        certificate: &Seen<Secret>,
+        ready: bool,
+    ) -> Option<Wanted> {
+        let Seen::There(namespace) = namespace else { return None };
+        let leaving = namespace.metadata.deletion_timestamp.is_some();
+        let ca = match certificate {
+            _ if leaving => None,
+            Seen::There(secret) if ready => Some(Pems::of(secret).ca).filter(|ca| !ca.is_empty()),
+            _ => None,
+        };
+        (leaving || ca.is_some()).then(|| Wanted {
+            namespace: self.namespace.clone(),
+            namespace_uid: namespace.metadata.uid.clone().unwrap_or_default(),
+            excluded: self.excluded.clone(),
+            ca,
+        })
+    }
+
+    /// Looks once, and writes what is not as it should be. Returns also how long to wait before the next look, when a
+    /// change should not be waited for.
+    async fn look(
+        &self,
+        wanted: &Wanted,
+        mutating: &Seen<MutatingWebhookConfiguration>,
+        validating: &Seen<ValidatingWebhookConfiguration>,
+    ) -> (Installed, Option<Duration>) {
+        let (mutating, validating) = match (mutating, validating) {
+            (Seen::NotYet, _) | (_, Seen::NotYet) => return (Installed::NotYet, None),
+            (mutating, validating) => (there(mutating), there(validating)),
+        };
+        let mut written = Ok(false);
+        if let Some(live) = mutating.filter(|live| !wanted.mutating_is(live)) {
+            let document = wanted.mutating(live.metadata.uid.clone());
+            written = and(written, self.write(MUTATING, &document).await);
+        }
+        if let Some(live) = validating.filter(|live| !wanted.validating_is(live)) {
+            let document = wanted.validating(live.metadata.uid.clone());
+            written = and(written, self.write(VALIDATING, &document).await);
+        }
+        match written {
+            Err(_) => (Installed::Unwritable, Some(RETRY)),
+            Ok(wrote) => {
+                let complete = mutating.is_some() && validating.is_some();
+                let installed = match wanted.ca {
+                    None => Installed::Leaving,
+                    Some(_) if complete => Installed::Yes,
+                    Some(_) => Installed::Missing,
+                };
+                (installed, wrote.then_some(PAUSE))
+            }
+        }
+    }
+
+    async fn write<K>(&self, name: &str, document: &K) -> Result<bool, CallError>
+    where
+        K: kube::Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize,
+    {
+        let params = PatchParams::apply(MANAGER).force();
+        let written =
+            call(Api::<K>::all(self.client.clone()).patch(name, &params, &Patch::Apply(document))).await;
+        match &written {
+            Ok(_) => info!(configuration = name, "wrote the webhook configuration"),
+            Err(error) => warn!(configuration = name, %error, "can not write the webhook configuration"),
+        }
+        written.map(|_| true)
+    }
+}
+
+fn there<K>(seen: &Seen<K>) -> Option<&K> {
+    match seen {
+        Seen::There(object) => Some(object),
+        Seen::NotYet | Seen::Absent => None,
+    }
+}
+
+fn and(before: Result<bool, CallError>, now: Result<bool, CallError>) -> Result<bool, CallError> {
+    Ok(before? | now?)
+}

@@ -1,0 +1,209 @@
+//! The watches against a scripted API server.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tagpin::cluster::client::ApiReader;
+use tagpin::cluster::store::Store;
+use tagpin::cluster::{Cluster, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+
+use crate::scripted_api::{Api, Call, Watch};
+
+const NAMESPACES: &str = "/api/v1/namespaces";
+const POLICIES: &str = "/apis/tagpin.dev/v1alpha1/clusterimagepolicies";
+
+/// A replica that watches, and the API server it watches.
+struct Replica {
+    cluster: Arc<Cluster>,
+    api: Api,
+    /// Calls that came while another path was waited for.
+    waiting: BTreeMap<String, Vec<Call>>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Replica {
+    fn start() -> Self {
+        let (client, api) = Api::new();
+        let cluster = Arc::new(Cluster::new(ApiReader::new(client.clone())));
+        let watching = watch::run(Arc::clone(&cluster), client);
+        let task = tokio::spawn(async { panic!("{}", watching.await.unwrap_err()) });
+        Self { cluster, api, waiting: BTreeMap::new(), task }
+    }
+
+    /// The next call of this path.
+    async fn call(&mut self, path: &str) -> Call {
+        if let Some(calls) = self.waiting.get_mut(path).filter(|calls| !calls.is_empty()) {
+            return calls.remove(0);
+        }
+        loop {
+            let call = self.api.next().await;
+            if call.path == path {
+                return call;
+            }
+            self.waiting.entry(call.path.clone()).or_default().push(call);
+        }
+    }
+
+    /// Lists these objects and opens the watch.
+    async fn fill(&mut self, path: &str, items: Value) -> Watch {
+        self.call(path).await.list(items, "10");
+        let watch = self.call(path).await;
+        assert_eq!((watch.query["watch"].as_str(), watch.query["resourceVersion"].as_str()), ("true", "10"));
+        watch.watch()
+    }
+
+    /// Waits until this holds.
+    async fn until(&self, what: &str, holds: impl Fn(&Cluster) -> bool) {
+        let mut changes = self.cluster.changes();
+        let waited = async {
+            while !holds(&self.cluster) {
+                changes.changed().await;
+            }
+        };
+        timeout(Duration::from_secs(60), waited).await.expect(what);
+    }
+}
+
+fn namespace(name: &str, version: &str, env: &str) -> Value {
+    json!({ "metadata": { "name": name, "resourceVersion": version, "labels": { "env": env } } })
+}
+
+fn env(cluster: &Cluster, name: &str) -> Option<String> {
+    cluster.namespace_labels(name).map(|labels| labels["env"].clone())
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_store_is_filled_before_the_replica_is_ready() {
+    let mut replica = Replica::start();
+    let mut open = Vec::new();
+    assert_eq!(replica.cluster.synced.missing(), Store::all().collect::<Vec<_>>());
+    for store in Store::all() {
+        let path = match store {
+            Store::ClusterImagePolicies | Store::ImagePolicies => {
+                format!("/apis/tagpin.dev/v1alpha1/{}", store.name())
+            }
+            Store::ControllerRevisions => "/apis/apps/v1/controllerrevisions".to_owned(),
+            Store::Namespaces | Store::ServiceAccounts => format!("/api/v1/{}", store.name()),
+            Store::Objects(kind) if kind.group().is_empty() => format!("/api/v1/{}", kind.resource()),
+            Store::Objects(kind) => format!("/apis/{}/v1/{}", kind.group(), kind.resource()),
+        };
+        assert!(replica.cluster.synced.missing().contains(&store), "{path}");
+        open.push(replica.fill(&path, json!([])).await);
+        replica.until(&path, |cluster| !cluster.synced.missing().contains(&store)).await;
+    }
+    assert!(replica.cluster.synced.missing().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn lists_are_asked_for_in_pages_and_watches_end_after_a_minute() {
+    let mut replica = Replica::start();
+    let first = replica.call(NAMESPACES).await;
+    assert_eq!(first.query["limit"], "100");
+    let metadata = json!({ "resourceVersion": "9", "continue": "more" });
+    first.ok(json!({ "kind": "List", "apiVersion": "v1", "metadata": metadata, "items": [namespace("a", "1", "x")] }));
+    let second = replica.call(NAMESPACES).await;
+    assert_eq!(second.query["continue"], "more");
+    assert_eq!(env(&replica.cluster, "a"), None, "half a list is none");
+    second.list(json!([namespace("b", "2", "y")]), "10");
+    let watch = replica.call(NAMESPACES).await;
+    assert_eq!(watch.query["timeoutSeconds"], "60");
+    assert_eq!(env(&replica.cluster, "a").as_deref(), Some("x"));
+    assert_eq!(env(&replica.cluster, "b").as_deref(), Some("y"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_are_followed_and_a_forgotten_version_is_listed_again() {
+    let mut replica = Replica::start();
+    let watch = replica.fill(NAMESPACES, json!([namespace("old", "1", "x")])).await;
+    watch.event("ADDED", namespace("new", "11", "x"));
+    watch.event("ADDED", namespace("new", "11", "x"));
+    watch.event("MODIFIED", namespace("new", "12", "y"));
+    watch.event("DELETED", namespace("old", "13", "x"));
+    replica.until("events", |c| env(c, "new").as_deref() == Some("y") && env(c, "old").is_none()).await;
+    watch.expired();
+    let again = replica.call(NAMESPACES).await;
+    assert_eq!(again.query.get("watch"), None);
+    assert_eq!(env(&replica.cluster, "new").as_deref(), Some("y"), "what is held stays in use meanwhile");
+    again.list(json!([namespace("newest", "20", "z")]), "21");
+    replica.until("list", |c| env(c, "newest").is_some() && env(c, "new").is_none()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_for_a_forgotten_version_is_followed_by_a_list() {
+    let mut replica = Replica::start();
+    replica.call(NAMESPACES).await.list(json!([]), "10");
+    replica.call(NAMESPACES).await.refuse(410, "Expired");
+    let again = replica.call(NAMESPACES).await;
+    assert_eq!(again.query.get("watch"), None, "a list, not the same watch for ever");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_missing_kind_and_a_missing_right_are_waited_for() {
+    let mut replica = Replica::start();
+    let start = Instant::now();
+    for (code, reason) in [(404, "NotFound"), (403, "Forbidden"), (503, "ServiceUnavailable")] {
+        replica.call(POLICIES).await.refuse(code, reason);
+    }
+    assert!(start.elapsed() > Duration::from_secs(1), "not in a tight loop");
+    assert!(replica.cluster.synced.missing().contains(&Store::ClusterImagePolicies));
+    let policy =
+        json!({ "metadata": { "name": "base", "uid": "u", "generation": 1, "resourceVersion": "5" } });
+    let watch = replica.fill(POLICIES, json!([policy])).await;
+    replica.until("policies", |cluster| cluster.policies().cluster.len() == 1).await;
+    // The definition is deleted, and its objects with it.
+    watch.event("DELETED", policy);
+    drop(watch);
+    replica.call(POLICIES).await.refuse(404, "NotFound");
+    replica.until("gone", |cluster| cluster.policies().cluster.is_empty()).await;
+    assert!(!replica.cluster.synced.missing().contains(&Store::ClusterImagePolicies), "ready once, ready on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_that_this_version_can_not_read_does_not_hide_the_others() {
+    let mut replica = Replica::start();
+    let policy = |name: &str, spec: Value| json!({ "metadata": { "name": name, "uid": name, "generation": 1, "resourceVersion": "5" }, "spec": spec });
+    let items = json!([policy("a", json!({ "mode": "Later" })), policy("b", json!({ "mode": "Enforce" }))]);
+    let _watch = replica.fill(POLICIES, items).await;
+    replica.until("policies", |cluster| cluster.policies.rows().len() == 2).await;
+    let set = replica.cluster.policies();
+    assert_eq!(set.cluster.iter().map(|policy| policy.id.name.as_str()).collect::<Vec<_>>(), ["b"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_that_no_watch_reported_is_asked_for_by_name() {
+    use tagpin::cluster::object::ControllerRef;
+    use tagpin::domain::slot::Kind;
+    use tagpin::domain::subject::TopOwner;
+
+    let mut replica = Replica::start();
+    let cluster = Arc::clone(&replica.cluster);
+    let asking = tokio::spawn(async move {
+        let owner = ControllerRef::new("apps/v1", "ReplicaSet", "web-1", "u1");
+        cluster.top_owner("shop", Kind::Pod, Some(&owner), Instant::now() + Duration::from_secs(5)).await
+    });
+    let call = replica.call("/apis/apps/v1/namespaces/shop/replicasets/web-1").await;
+    assert_eq!(call.method, "GET");
+    call.ok(json!({ "metadata": { "name": "web-1", "namespace": "shop", "uid": "u1" } }));
+    assert_eq!(asking.await.unwrap(), TopOwner::Known(Kind::ReplicaSet));
+
+    // An API server that does not answer costs a second, not the whole deadline.
+    let cluster = Arc::clone(&replica.cluster);
+    let start = Instant::now();
+    let asking = tokio::spawn(async move {
+        let owner = ControllerRef::new("apps/v1", "ReplicaSet", "web-2", "u2");
+        cluster.top_owner("shop", Kind::Pod, Some(&owner), Instant::now() + Duration::from_secs(5)).await
+    });
+    let _hangs = replica.call("/apis/apps/v1/namespaces/shop/replicasets/web-2").await;
+    assert_eq!(asking.await.unwrap(), TopOwner::Unknown);
+    assert!(start.elapsed() < Duration::from_millis(1300), "{:?}", start.elapsed());
+}

@@ -1,0 +1,268 @@
+//! The webhook's certificate over the years, and the Secret that holds it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Secret;
+use rustls::RootCertStore;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+use tagpin::cluster::Seen;
+use tagpin::cluster::certificate::Pems;
+use tagpin::controller::certificates::{issue, keep};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::scripted_api::Api;
+
+const NAMESPACE: &str = "tagpin-system";
+const DAY: i64 = 24 * 3600;
+const YEAR: i64 = 365 * DAY;
+
+fn after(seconds: i64) -> Timestamp {
+    Timestamp::UNIX_EPOCH + SignedDuration::from_secs(1_800_000_000 + seconds)
+}
+
+fn next(held: &Pems, at: i64) -> Option<Pems> {
+    issue::next(Some(held), NAMESPACE, after(at)).unwrap()
+}
+
+fn first() -> Pems {
+    issue::next(None, NAMESPACE, after(0)).unwrap().unwrap()
+}
+
+/// How many authorities are trusted.
+fn authorities(pems: &Pems) -> usize {
+    CertificateDer::pem_slice_iter(&pems.ca).map(Result::unwrap).count()
+}
+
+/// A client that trusts this bundle takes that certificate under this name at that time.
+fn trusts(bundle: &[u8], certificate: &[u8], name: &str, at: i64) -> bool {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(CertificateDer::pem_slice_iter(bundle).map(Result::unwrap));
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+    let leaf = CertificateDer::from_pem_slice(certificate).unwrap();
+    let at = UnixTime::since_unix_epoch(Duration::from_secs(after(at).as_second().try_into().unwrap()));
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    verifier.verify_server_cert(&leaf, &[], &name, &[], at).is_ok()
+}
+
+#[test]
+fn the_api_server_trusts_the_first_one_under_every_name_of_the_service() {
+    let pems = first();
+    for name in ["tagpin.tagpin-system.svc", "tagpin.tagpin-system", "tagpin.tagpin-system.svc.cluster.local"]
+    {
+        assert!(trusts(&pems.ca, &pems.certificate, name, 0), "{name}");
+        assert!(trusts(&pems.ca, &pems.certificate, name, -1800), "{name}, by a clock that is late");
+    }
+    assert!(!trusts(&pems.ca, &pems.certificate, "tagpin.other.svc", 0));
+    assert!(!trusts(&first().ca, &pems.certificate, "tagpin.tagpin-system.svc", 0));
+}
+
+#[test]
+fn a_leaf_is_renewed_after_two_thirds_of_its_life_by_the_same_authority() {
+    let pems = first();
+    for day in [0, 1, 30, 59] {
+        assert!(next(&pems, day * DAY).is_none(), "day {day}");
+    }
+    let renewed = next(&pems, 61 * DAY).unwrap();
+    assert_eq!(renewed.ca, pems.ca);
+    assert_ne!(renewed.certificate, pems.certificate);
+    assert!(trusts(&pems.ca, &renewed.certificate, "tagpin.tagpin-system.svc", 61 * DAY));
+    assert!(next(&renewed, 61 * DAY).is_none());
+}
+
+#[test]
+fn over_fourteen_years_nobody_meets_a_certificate_they_do_not_trust() {
+    // Every look is four days after the last; clients know the bundle of the last look.
+    let mut pems = first();
+    let (mut known, mut most, mut changes) = (pems.ca.clone(), 0, 0);
+    for look in 0..(14 * YEAR / (4 * DAY)) {
+        let at = look * 4 * DAY;
+        let before = pems.clone();
+        while let Some(wanted) = next(&pems, at) {
+            pems = wanted;
+            changes += 1;
+        }
+        assert!(trusts(&known, &pems.certificate, "tagpin.tagpin-system.svc", at), "day {}", at / DAY);
+        assert!(trusts(&pems.ca, &before.certificate, "tagpin.tagpin-system.svc", at), "day {}", at / DAY);
+        known = pems.ca.clone();
+        most = most.max(authorities(&pems));
+    }
+    assert_eq!(most, 2, "an old authority goes when it has expired");
+    assert!((80..95).contains(&changes), "{changes}");
+}
+
+#[test]
+fn a_young_authority_does_not_sign_yet() {
+    // The leaf is renewed shortly before the authority is due, so that it is not due itself then.
+    let pems = next(&first(), 2400 * DAY).unwrap();
+    let due = 2440 * DAY;
+    let with_new = next(&pems, due).unwrap();
+    assert_eq!(authorities(&with_new), 2);
+    assert!(with_new.certificate == pems.certificate, "the leaf stays");
+    assert!(next(&with_new, due).is_none());
+    // Its time comes when the leaf is due.
+    let renewed = next(&with_new, due + 61 * DAY).unwrap();
+    assert!(!trusts(&pems.ca, &renewed.certificate, "tagpin.tagpin-system.svc", due + 61 * DAY));
+    assert!(trusts(&with_new.ca, &renewed.certificate, "tagpin.tagpin-system.svc", due + 61 * DAY));
+}
+
+#[test]
+fn what_is_broken_is_made_anew() {
+    let (pems, other) = (first(), first());
+    let elsewhere = issue::next(None, "elsewhere", after(0)).unwrap().unwrap();
+    let cases: [(&str, Pems, bool); 8] = [
+        (
+            "nothing",
+            Pems { ca: vec![], ca_key: vec![].into(), certificate: vec![], key: vec![].into() },
+            false,
+        ),
+        ("no leaf", Pems { certificate: vec![], ..pems.clone() }, true),
+        ("the key of another leaf", Pems { key: other.key.clone(), ..pems.clone() }, true),
+        (
+            "a leaf of another authority",
+            Pems { certificate: other.certificate, key: other.key, ..pems.clone() },
+            true,
+        ),
+        ("the key of another authority", Pems { ca_key: other.ca_key.clone(), ..pems.clone() }, false),
+        ("no key of the authority", Pems { ca_key: vec![].into(), ..pems.clone() }, false),
+        (
+            "garbage",
+            Pems {
+                ca: b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_vec(),
+                ..pems.clone()
+            },
+            false,
+        ),
+        ("a leaf of another namespace", elsewhere, true),
+    ];
+    for (what, broken, same_authority) in cases {
+        let healed = next(&broken, DAY).unwrap_or_else(|| panic!("{what}: nothing is done"));
+        assert!(trusts(&healed.ca, &healed.certificate, "tagpin.tagpin-system.svc", DAY), "{what}");
+        assert_eq!(healed.ca == broken.ca, same_authority, "{what}");
+        assert!(next(&healed, DAY).is_none(), "{what}");
+    }
+}
+
+#[test]
+fn an_authority_without_its_key_is_trusted_on_while_its_leaf_serves() {
+    let pems = first();
+    let healed = next(&Pems { ca_key: vec![].into(), ..pems.clone() }, DAY).unwrap();
+    assert_eq!((authorities(&healed), &healed.certificate), (2, &pems.certificate));
+}
+
+/// The leader's keeper of the Secret, and the API server.
+struct Keeper {
+    api: Api,
+    seen: watch::Sender<Seen<Secret>>,
+    task: JoinHandle<std::convert::Infallible>,
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+const SECRETS: &str = "/api/v1/namespaces/tagpin-system/secrets";
+
+impl Keeper {
+    fn start(seen: Seen<Secret>) -> Self {
+        let (client, api) = Api::new();
+        let (sender, receiver) = watch::channel(seen);
+        let task = tokio::spawn(async move { keep(client, NAMESPACE, receiver).await });
+        Self { api, seen: sender, task }
+    }
+
+    /// The watch tells that it is this now.
+    fn tell(&self, value: Value) {
+        self.seen.send_replace(Seen::There(Arc::new(serde_json::from_value(value).unwrap())));
+    }
+}
+
+fn secret(pems: &Pems, version: &str) -> Value {
+    let data: BTreeMap<_, _> = [
+        ("ca.crt", pems.ca.as_slice()),
+        ("ca.key", pems.ca_key.expose_secret()),
+        ("tls.crt", &pems.certificate),
+        ("tls.key", pems.key.expose_secret()),
+    ]
+    .into_iter()
+    .map(|(name, pem)| (name, STANDARD.encode(pem)))
+    .collect();
+    let metadata =
+        json!({ "name": "tagpin-webhook-tls", "namespace": NAMESPACE, "resourceVersion": version });
+    json!({ "metadata": metadata, "data": data, "type": "kubernetes.io/tls" })
+}
+
+fn now() -> Pems {
+    issue::next(None, NAMESPACE, Timestamp::now()).unwrap().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_is_missing_is_made_and_one_in_order_is_left_alone() {
+    let mut keeper = Keeper::start(Seen::NotYet);
+    keeper.api.quiet(Duration::from_hours(2)).await;
+    keeper.seen.send_replace(Seen::Absent);
+    let create = keeper.api.expect(&format!("POST {SECRETS}")).await;
+    let made = create.json();
+    assert_eq!(made["type"], "kubernetes.io/tls");
+    assert_eq!(made["metadata"]["labels"]["app.kubernetes.io/managed-by"], "tagpin");
+    let keys: Vec<_> = made["data"].as_object().unwrap().keys().cloned().collect();
+    assert_eq!(keys, ["ca.crt", "ca.key", "tls.crt", "tls.key"]);
+    create.answer(201, made.clone());
+    keeper.tell(made);
+    keeper.api.quiet(Duration::from_hours(48)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_was_deleted_comes_back_as_it_was() {
+    let pems = now();
+    let mut keeper = Keeper::start(Seen::NotYet);
+    keeper.tell(secret(&pems, "7"));
+    keeper.api.quiet(Duration::from_hours(2)).await;
+    keeper.seen.send_replace(Seen::Absent);
+    let create = keeper.api.expect(&format!("POST {SECRETS}")).await;
+    assert_eq!(create.json()["data"], secret(&pems, "7")["data"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_was_spoilt_is_replaced_at_its_version() {
+    let pems = now();
+    let mut keeper = Keeper::start(Seen::NotYet);
+    keeper.tell(secret(&Pems { certificate: b"spoilt".to_vec(), ..pems.clone() }, "9"));
+    let put = keeper.api.expect(&format!("PUT {SECRETS}/tagpin-webhook-tls")).await;
+    assert_eq!(put.json()["metadata"]["resourceVersion"], "9");
+    assert_eq!(put.json()["data"]["ca.crt"], STANDARD.encode(&pems.ca));
+    // Somebody else was first: what they wrote is looked at anew.
+    put.refuse(409, "Conflict");
+    keeper.tell(secret(&pems, "10"));
+    keeper.api.quiet(Duration::from_hours(2)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_fails_is_tried_again() {
+    let mut keeper = Keeper::start(Seen::Absent);
+    for refusal in [(403, "Forbidden"), (500, "InternalError")] {
+        keeper.api.expect(&format!("POST {SECRETS}")).await.refuse(refusal.0, refusal.1);
+    }
+    let hangs = keeper.api.expect(&format!("POST {SECRETS}")).await;
+    hangs.given_up().await;
+    keeper.api.expect(&format!("POST {SECRETS}")).await.refuse(403, "Forbidden");
+}
+
+#[test]
+fn keys_are_not_shown() {
+    let pems = now();
+    assert_eq!(format!("{pems:?}"), "Pems");
+}

@@ -1,0 +1,157 @@
+//! An API server scripted call by call: a test sees each request and answers it.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::http::{Request, Response};
+use futures::StreamExt;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::Frame;
+use kube::Client;
+use kube::client::Body;
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
+
+/// How long a test waits for a call that must come; tests pause the clock, so this passes at once.
+const LIMIT: Duration = Duration::from_secs(3600);
+
+/// The server's side: the calls in the order they came.
+pub(crate) struct Api(mpsc::UnboundedReceiver<Call>);
+
+/// One request that waits for its answer. Dropped unanswered, it fails like a broken connection.
+pub(crate) struct Call {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) query: BTreeMap<String, String>,
+    pub(crate) body: Vec<u8>,
+    pub(crate) content_type: String,
+    answer: oneshot::Sender<Answer>,
+    gone: CancellationToken,
+}
+
+/// An open watch: it ends when this is dropped.
+pub(crate) struct Watch(mpsc::UnboundedSender<Value>);
+
+impl Api {
+    /// A client and the server behind it.
+    pub(crate) fn new() -> (Client, Self) {
+        let (calls, receiver) = mpsc::unbounded_channel();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let calls = calls.clone();
+            async move {
+                let (parts, body) = request.into_parts();
+                let body = body.collect().await?.to_bytes().to_vec();
+                let (answer, answered) = oneshot::channel();
+                let query = parts.uri.query().unwrap_or_default();
+                let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+                let gone = CancellationToken::new();
+                // Dropped with the request's future: the caller has given up.
+                let _gone = gone.clone().drop_guard();
+                let content_type = parts.headers.get("content-type");
+                let call = Call {
+                    method: parts.method.to_string(),
+                    path: parts.uri.path().to_owned(),
+                    query: pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+                    body,
+                    content_type: content_type.map(|v| v.to_str().unwrap().to_owned()).unwrap_or_default(),
+                    answer,
+                    gone,
+                };
+                calls.send(call).map_err(|_| "the test is over")?;
+                Ok::<_, Box<dyn std::error::Error + Send + Sync>>(answered.await?)
+            }
+        });
+        (Client::new(service, "default"), Self(receiver))
+    }
+
+    /// The next call, whatever it is.
+    pub(crate) async fn next(&mut self) -> Call {
+        timeout(LIMIT, self.0.recv()).await.expect("a call should have come").expect("the client is gone")
+    }
+
+    /// The next call, which must be this one: `GET /api/v1/pods`.
+    pub(crate) async fn expect(&mut self, line: &str) -> Call {
+        let call = self.next().await;
+        assert_eq!(call.line(), line, "{}", String::from_utf8_lossy(&call.body));
+        call
+    }
+
+    /// Nothing is asked for so long.
+    pub(crate) async fn quiet(&mut self, time: Duration) {
+        if let Ok(Some(call)) = timeout(time, self.0.recv()).await {
+            panic!("unexpected: {} {}", call.line(), String::from_utf8_lossy(&call.body));
+        }
+    }
+}
+
+impl Call {
+    pub(crate) fn line(&self) -> String {
+        format!("{} {}", self.method, self.path)
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    /// Answers with this status and body.
+    pub(crate) fn answer(self, status: u16, body: Value) {
+        let body = Full::new(Bytes::from(body.to_string())).boxed_unsync();
+        let _ = self.answer.send(Response::builder().status(status).body(body).unwrap());
+    }
+
+    pub(crate) fn ok(self, body: Value) {
+        self.answer(200, body);
+    }
+
+    /// Answers with a Kubernetes status of this code and reason.
+    pub(crate) fn refuse(self, code: u16, reason: &str) {
+        let message = format!("scripted: {reason}");
+        let status = json!({
+            "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason,
+            "message": message, "metadata": {},
+        });
+        self.answer(code, status);
+    }
+
+    /// Answers a list request: one page, at this version.
+    pub(crate) fn list(self, items: Value, resource_version: &str) {
+        let metadata = json!({ "resourceVersion": resource_version });
+        self.ok(json!({ "kind": "List", "apiVersion": "v1", "metadata": metadata, "items": items }));
+    }
+
+    /// Answers a watch request with a stream that stays open.
+    pub(crate) fn watch(self) -> Watch {
+        let (events, receiver) = mpsc::unbounded_channel::<Value>();
+        let lines = futures::stream::unfold(receiver, |mut receiver| async {
+            let event = receiver.recv().await?;
+            Some((Ok(Frame::data(Bytes::from(format!("{event}\n")))), receiver))
+        });
+        let body = UnsyncBoxBody::new(StreamBody::new(lines.boxed()));
+        let _ = self.answer.send(Response::new(body));
+        Watch(events)
+    }
+
+    /// Waits until the caller has given up.
+    pub(crate) async fn given_up(&self) {
+        timeout(LIMIT, self.gone.cancelled()).await.expect("the caller should have given up");
+    }
+}
+
+impl Watch {
+    /// Sends one event: `ADDED`, `MODIFIED`, `DELETED`.
+    pub(crate) fn event(&self, kind: &str, object: Value) {
+        self.0.send(json!({ "type": kind, "object": object })).unwrap();
+    }
+
+    /// Ends as an API server does that has forgotten the version.
+    pub(crate) fn expired(self) {
+        self.event("ERROR", json!({ "kind": "Status", "status": "Failure", "code": 410, "reason": "Expired", "message": "too old" }));
+    }
+}
