@@ -290,7 +290,10 @@ fn tests_wait_for_conditions_and_never_sleep() {
 }
 
 /// Where a pause is part of what is tested (a registry that dawdles) or of the wait for a condition.
-const WAITS: &[&str] = &[];
+const WAITS: &[&str] = &[
+    // A registry that sends its body byte by byte.
+    "tests/it/registry/scripted.rs",
+];
 
 #[test]
 fn every_denial_code_is_documented_and_no_other() {
