@@ -26,6 +26,7 @@ pub mod client;
 pub mod guard;
 pub mod limit;
 pub mod observe;
+pub mod suggest;
 pub mod tally;
 pub mod transport;
 

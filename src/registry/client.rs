@@ -3,6 +3,7 @@
 //! It keeps no answers, finds no credentials and limits nobody: caches and limits are decorators. It
 //! trusts the registry for which digest a tag names, and nothing else.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -17,7 +18,7 @@ use crate::registry::manifest;
 use crate::registry::observe::{Event, Method, Observer, Purpose};
 use crate::registry::redirect::Route;
 use crate::registry::session::{Question, Reply, Session};
-use crate::registry::tags::{self, Listing};
+use crate::registry::tags::{self, Listing, Pages, Tags};
 use crate::registry::token::Tokens;
 use crate::registry::transport::Transport;
 
@@ -32,13 +33,51 @@ struct Parts {
     profiles: Arc<dyn Profiles>,
     observer: Arc<dyn Observer>,
     tokens: Tokens,
+    pages: Pages,
 }
 
 impl Client {
     /// A client without connections yet.
     #[must_use]
     pub fn new(transport: Transport, profiles: Arc<dyn Profiles>, observer: Arc<dyn Observer>) -> Self {
-        Self { parts: Arc::new(Parts { transport, profiles, observer, tokens: Tokens::new() }) }
+        let (tokens, pages) = (Tokens::new(), Pages::new());
+        Self { parts: Arc::new(Parts { transport, profiles, observer, tokens, pages }) }
+    }
+
+    /// The page of tags that one of these credentials has seen a moment ago, if that is known.
+    pub(super) fn known_tags(&self, image: &ImageRef, candidates: &[Candidate]) -> Option<Option<Tags>> {
+        self.parts.pages.get(&image.repository(), candidates)
+    }
+
+    /// One page of the repository's tags, from the first endpoint and credential that gives one.
+    pub(super) async fn tags(
+        &self,
+        image: &ImageRef,
+        candidates: &[Candidate],
+        deadline: Instant,
+    ) -> Option<Tags> {
+        let profile = self.parts.profiles.profile(image.domain());
+        if profile.offline {
+            return None;
+        }
+        let target = Target { parts: &self.parts, profile: &profile, image, tag: "" };
+        let repository = image.repository();
+        for endpoint in profile.authorities() {
+            for candidate in endpoint_candidates(endpoint, candidates).iter() {
+                let mut session = target.session(endpoint, candidate, deadline);
+                let listing = tags::list(&mut session).await;
+                // What a mirror lists it lists for every asker.
+                let seen_by = match endpoint.identity {
+                    Identity::Asker => std::slice::from_ref(candidate),
+                    Identity::Anonymous | Identity::Own(_) => candidates,
+                };
+                let seen = seen_by.iter().map(|by| self.parts.pages.put(&repository, by, &listing));
+                if let Some(tags) = seen.fold(None, Option::or) {
+                    return Some(tags);
+                }
+            }
+        }
+        None
     }
 }
 
@@ -54,7 +93,7 @@ impl Lookup for Client {
         if profile.offline {
             return Fact::Offline;
         }
-        let target = Target { parts: &self.parts, profile: &profile, path: image.path(), tag };
+        let target = Target { parts: &self.parts, profile: &profile, image, tag };
         target.ask(candidates, deadline).await
     }
 }
@@ -63,7 +102,7 @@ impl Lookup for Client {
 struct Target<'a> {
     parts: &'a Parts,
     profile: &'a RegistryProfile,
-    path: &'a str,
+    image: &'a ImageRef,
     tag: &'a str,
 }
 
@@ -95,19 +134,10 @@ impl<'a> Target<'a> {
         candidates: &[Candidate],
         deadline: Instant,
     ) -> Fact {
-        let own;
-        let candidates = match &endpoint.identity {
-            Identity::Asker => candidates,
-            Identity::Anonymous => {
-                own = [Candidate::anonymous()];
-                &own
-            }
-            Identity::Own(candidate) => std::slice::from_ref(&**candidate),
-        };
+        let candidates = endpoint_candidates(endpoint, candidates);
         let mut best: Option<Fact> = None;
-        for candidate in candidates {
-            let route = self.route(endpoint);
-            let mut session = Session::new(route, &self.parts.tokens, candidate, self.path, deadline);
+        for candidate in candidates.iter() {
+            let mut session = self.session(endpoint, candidate, deadline);
             let fact = self.ask_with(&mut session, candidate).await;
             let Some(weight) = weight(&fact) else {
                 return fact;
@@ -120,14 +150,18 @@ impl<'a> Target<'a> {
         best.unwrap_or(Fact::MissingOrPrivate)
     }
 
-    fn route(&self, endpoint: &'a Endpoint) -> Route<'a> {
-        Route {
+    fn session<'b>(&self, endpoint: &'b Endpoint, candidate: &'b Candidate, deadline: Instant) -> Session<'b>
+    where
+        'a: 'b,
+    {
+        let route = Route {
             transport: &self.parts.transport,
             profiles: &*self.parts.profiles,
             observer: &*self.parts.observer,
             label: &self.profile.label,
             endpoint,
-        }
+        };
+        Session::new(route, &self.parts.tokens, candidate, self.image.path(), deadline)
     }
 
     /// HEAD, and GET where HEAD does not say it.
@@ -175,7 +209,9 @@ impl<'a> Target<'a> {
             Missing::Either => {}
         }
         let definite = get.answer.status == 404;
-        match tags::list(session).await {
+        let listing = tags::list(session).await;
+        self.parts.pages.put(&self.image.repository(), candidate, &listing);
+        match listing {
             Listing::NoRepository => Fact::RepositoryMissing,
             // Pushed a moment ago, or not given to us: no proof that it is missing.
             Listing::Tags(tags) if tags.iter().any(|tag| tag == self.tag) => {
@@ -185,6 +221,15 @@ impl<'a> Target<'a> {
             Listing::Unknown if definite => Fact::TagMissing,
             Listing::Unknown => classify::reply(get, candidate),
         }
+    }
+}
+
+/// Which credentials an endpoint gets to see.
+fn endpoint_candidates<'a>(endpoint: &'a Endpoint, askers: &'a [Candidate]) -> Cow<'a, [Candidate]> {
+    match &endpoint.identity {
+        Identity::Asker => Cow::Borrowed(askers),
+        Identity::Anonymous => Cow::Owned(vec![Candidate::anonymous()]),
+        Identity::Own(candidate) => Cow::Borrowed(std::slice::from_ref(&**candidate)),
     }
 }
 

@@ -1,9 +1,15 @@
 //! One page of a repository's tags: to tell a missing tag from a missing repository, and for suggestions.
 //! What a registry lists is believed only as far as it is a tag.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use serde::Deserialize;
+use tokio::time::Instant;
 
 use crate::domain::image::ImageRef;
+use crate::registry::credential::{Candidate, CredentialId};
+use crate::registry::expiring::Expiring;
 use crate::registry::observe::{Method, Purpose};
 use crate::registry::session::{Question, Session};
 
@@ -11,6 +17,48 @@ use crate::registry::session::{Question, Session};
 const PAGE: &str = "1000";
 /// Bytes of a page.
 const BODY: usize = 1024 * 1024;
+
+/// How long a page counts for suggestions, also that there is none.
+const LIFE: Duration = Duration::from_secs(5 * 60);
+/// Pages in memory, and tags that are kept of one.
+const PAGES: (usize, usize) = (64, 2000);
+
+/// A page of tags that is shared.
+pub(super) type Tags = Arc<[Box<str>]>;
+
+/// Pages that were seen a moment ago, by repository and credential.
+pub(super) struct Pages(Expiring<(String, CredentialId), Option<Tags>>);
+
+impl Pages {
+    pub(super) fn new() -> Self {
+        Self(Expiring::new(PAGES.0))
+    }
+
+    /// The page that one of them has seen; `Some(None)` when all of them have seen none.
+    pub(super) fn get(&self, repository: &str, candidates: &[Candidate]) -> Option<Option<Tags>> {
+        let now = Instant::now();
+        let mut all_known = true;
+        for candidate in candidates {
+            match self.0.get(&(repository.to_owned(), candidate.id), now) {
+                Some(Some(tags)) => return Some(Some(tags)),
+                Some(None) => {}
+                None => all_known = false,
+            }
+        }
+        all_known.then_some(None)
+    }
+
+    /// Keeps what a registry listed for this credential.
+    pub(super) fn put(&self, repository: &str, candidate: &Candidate, listing: &Listing) -> Option<Tags> {
+        let tags: Option<Tags> = match listing {
+            Listing::Tags(tags) => Some(tags.iter().take(PAGES.1).map(|tag| tag.as_str().into()).collect()),
+            Listing::NoRepository | Listing::Unknown => None,
+        };
+        let now = Instant::now();
+        self.0.put((repository.to_owned(), candidate.id), tags.clone(), now, now + LIFE);
+        tags
+    }
+}
 
 /// What a registry says of a repository's tags.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,5 +5,6 @@ mod cases;
 mod debian;
 mod real;
 mod scripted;
+mod suggestions;
 mod support;
 mod tokens;

@@ -121,7 +121,7 @@ impl Registry {
         let mut children = Vec::new();
         for architecture in ["amd64", "arm64"] {
             let child = self.push_image(name, &format!("{tag}-{architecture}"), child_type, as_whom).await;
-            let size = self.manifest_size(name, &child, child_type, as_whom).await;
+            let size = self.manifest(name, &child, child_type, as_whom).await.len();
             children.push(format!(
                 r#"{{"mediaType":"{child_type}","digest":"{child}","size":{size},"platform":{{"os":"linux","architecture":"{architecture}"}}}}"#
             ));
@@ -146,6 +146,19 @@ impl Registry {
         let response = as_whom.sign(request, name).send().await.unwrap();
         assert_eq!(response.status(), 201, "{}", response.text().await.unwrap());
         digest_of(body.as_bytes())
+    }
+
+    /// Gives what one tag names another tag.
+    pub(super) async fn copy_tag(
+        &self,
+        name: &str,
+        from: &str,
+        to: &str,
+        media_type: &str,
+        as_whom: &Pusher,
+    ) {
+        let body = self.manifest(name, from, media_type, as_whom).await;
+        self.push_manifest(name, to, media_type, &body, as_whom).await;
     }
 
     /// What an independent client says the tag is.
@@ -177,10 +190,10 @@ impl Registry {
         digest
     }
 
-    async fn manifest_size(&self, name: &str, digest: &str, media_type: &str, as_whom: &Pusher) -> usize {
-        let get = self.http.get(format!("{}/v2/{name}/manifests/{digest}", self.url()));
+    async fn manifest(&self, name: &str, tag: &str, media_type: &str, as_whom: &Pusher) -> String {
+        let get = self.http.get(format!("{}/v2/{name}/manifests/{tag}", self.url()));
         let response = as_whom.sign(get.header("accept", media_type), name).send().await.unwrap();
-        response.bytes().await.unwrap().len()
+        response.text().await.unwrap()
     }
 }
 
