@@ -20,6 +20,8 @@ pub mod docker_config;
 pub mod endpoint;
 pub mod keyring;
 mod mirrors;
+pub mod pull_secrets;
+pub mod user_config;
 
 pub mod cache;
 pub mod client;

@@ -4,7 +4,6 @@
 //! One difference: the credential of `https://index.docker.io/v1/` is used for `docker.io` alone. The kubelet uses it
 //! for any first part without a dot or colon, so also for `localhost/app` and `Foo/app`, which are other hosts.
 
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use crate::domain::image::{DOCKER_HUB, ImageRef};
@@ -17,8 +16,7 @@ const HUB_KEY: &str = "index.docker.io";
 /// Credentials by the location that they were written for.
 #[derive(Debug, Default)]
 pub struct Keyring {
-    /// Longer and later first: paths of a host come before the host, and `*` last.
-    slots: BTreeMap<Reverse<String>, Slot>,
+    slots: BTreeMap<String, Slot>,
 }
 
 #[derive(Debug)]
@@ -43,10 +41,10 @@ impl Keyring {
     pub fn add(&mut self, config: &DockerConfig, source: &Source) {
         for (written, credential) in config.entries() {
             let Some(key) = key(written) else { continue };
-            let slot = self.slots.entry(Reverse(key)).or_insert_with_key(|Reverse(key)| Slot {
-                pattern: Location::parse(key),
-                candidates: Vec::new(),
-            });
+            let slot = self
+                .slots
+                .entry(key)
+                .or_insert_with_key(|key| Slot { pattern: Location::parse(key), candidates: Vec::new() });
             slot.candidates.push(Candidate::new(credential.clone(), source.clone()));
         }
     }
@@ -54,20 +52,32 @@ impl Keyring {
     /// The credentials for an image, most specific location first; each credential once.
     #[must_use]
     pub fn look_up(&self, image: &ImageRef) -> Vec<Candidate> {
-        let Some(target) = Location::parse(&image.repository()) else { return Vec::new() };
-        let matching = |slot: &&Slot| slot.pattern.as_ref().is_some_and(|pattern| pattern.covers(&target));
-        let mut slots: Vec<&Slot> = self.slots.values().filter(matching).collect();
-        if slots.is_empty() && image.domain() == DOCKER_HUB {
-            slots.extend(self.slots.get(&Reverse(HUB_KEY.to_owned())));
-        }
-        let mut found: Vec<Candidate> = Vec::new();
-        for candidate in slots.into_iter().flat_map(|slot| &slot.candidates) {
-            if !found.iter().any(|earlier| earlier.id == candidate.id) {
-                found.push(candidate.clone());
-            }
-        }
-        found
+        look_up(&[self], image)
     }
+
+    fn matching<'a>(&'a self, target: &'a Location) -> impl Iterator<Item = (&'a str, &'a Slot)> {
+        let matches = |slot: &Slot| slot.pattern.as_ref().is_some_and(|pattern| pattern.covers(target));
+        self.slots.iter().filter(move |(_, slot)| matches(slot)).map(|(key, slot)| (key.as_str(), slot))
+    }
+}
+
+/// The credentials for an image in several keyrings, as if they were one, filled in this order.
+#[must_use]
+pub fn look_up(keyrings: &[&Keyring], image: &ImageRef) -> Vec<Candidate> {
+    let Some(target) = Location::parse(&image.repository()) else { return Vec::new() };
+    let mut slots: Vec<_> = keyrings.iter().flat_map(|keyring| keyring.matching(&target)).collect();
+    // Longer and later first: paths of a host come before the host, and `*` last.
+    slots.sort_by(|(one, _), (other, _)| other.cmp(one));
+    if slots.is_empty() && image.domain() == DOCKER_HUB {
+        slots.extend(keyrings.iter().filter_map(|keyring| Some((HUB_KEY, keyring.slots.get(HUB_KEY)?))));
+    }
+    let mut found: Vec<Candidate> = Vec::new();
+    for candidate in slots.into_iter().flat_map(|(_, slot)| &slot.candidates) {
+        if !found.iter().any(|earlier| earlier.id == candidate.id) {
+            found.push(candidate.clone());
+        }
+    }
+    found
 }
 
 /// The host, with a path unless that is empty, `/`, `/v1/` or `/v2/`.

@@ -19,6 +19,7 @@ mod crds;
 mod denials;
 mod files;
 mod policies;
+mod pull_secrets;
 mod references;
 mod registry;
 mod registry_config;

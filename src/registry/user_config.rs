@@ -1,0 +1,61 @@
+//! The credentials of the person at the command line: `auths` of a docker configuration file. Helpers are not run.
+
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+
+use crate::domain::asker::Asker;
+use crate::domain::image::ImageRef;
+use crate::registry::config_file::{self, ConfigError};
+use crate::registry::credential::{Candidate, Credentials, Source};
+use crate::registry::docker_config::DockerConfig;
+use crate::registry::keyring::Keyring;
+
+/// The credentials of a file, or none.
+#[derive(Debug, Default)]
+pub struct UserConfig {
+    keyring: Keyring,
+    names_helpers: bool,
+}
+
+impl UserConfig {
+    /// Where docker looks: in the folder that `DOCKER_CONFIG` names, else in `.docker` of the home.
+    #[must_use]
+    pub fn path(docker_config: Option<PathBuf>, home: Option<PathBuf>) -> Option<PathBuf> {
+        let given = docker_config.filter(|folder| !folder.as_os_str().is_empty());
+        given.or_else(|| home.map(|home| home.join(".docker"))).map(|folder| folder.join("config.json"))
+    }
+
+    /// Reads a file; one that is not there holds nothing.
+    ///
+    /// # Errors
+    /// When it can not be read, or is not a docker configuration.
+    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+        if !file.exists() {
+            return Ok(Self::default());
+        }
+        let config = DockerConfig::from_config_json(&config_file::read(file)?)
+            .map_err(|error| config_file::mistake(file, None, "", error.to_string()))?;
+        let mut keyring = Keyring::default();
+        keyring.add(&config, &Source::UserConfig(file.display().to_string()));
+        Ok(Self { keyring, names_helpers: config.names_helpers() })
+    }
+
+    /// It names helpers, so docker may have credentials that are not used here.
+    #[must_use]
+    pub const fn names_helpers(&self) -> bool {
+        self.names_helpers
+    }
+}
+
+#[async_trait]
+impl Credentials for UserConfig {
+    async fn candidates(&self, _asker: &Asker, image: &ImageRef, _deadline: Instant) -> Vec<Candidate> {
+        let mut candidates = self.keyring.look_up(image);
+        if candidates.is_empty() {
+            candidates.push(Candidate::anonymous());
+        }
+        candidates
+    }
+}
