@@ -41,7 +41,7 @@ impl Unanswered {
 
 impl Drop for Unanswered {
     fn drop(&mut self) {
-        kubectl(&["delete", "validatingwebhookconfiguration", &self.0]);
+        kubectl(&["delete", "validatingwebhookconfiguration", &self.0, "--wait=false"]);
     }
 }
 
@@ -73,6 +73,10 @@ fn templates_and_pods_that_change_are_asked_about_and_nothing_else_is() {
         namespace.apply(&document).succeeded();
     }
     namespace.kubectl(&patch("cronjob/cj", suspended)).succeeded();
+    namespace.apply(&deployment("going", "web:1.4.2", 0)).succeeded();
+    let finalizer = r#"{"metadata":{"finalizers":["tagpin.dev/test"]}}"#;
+    namespace.kubectl(&patch("deployment/going", finalizer)).succeeded();
+    namespace.kubectl(&["delete", "deployment/going", "--wait=false"]).succeeded();
     let webhook = Unanswered::on(&namespace);
 
     for spared in [
@@ -83,7 +87,9 @@ fn templates_and_pods_that_change_are_asked_about_and_nothing_else_is() {
         vec!["label", "podtemplate/pt", "team=a"],
         patch("replicationcontroller/rc", r#"{"spec":{"minReadySeconds":3}}"#),
         patch("cronjob/cj", r#"{"spec":{"schedule":"0 0 1 1 *"}}"#),
-        patch("pod/bare", r#"{"metadata":{"finalizers":["tagpin.dev/test"]}}"#),
+        vec!["set", "image", "deployment/going", "app=web:latest"],
+        patch("deployment/going", r#"{"metadata":{"finalizers":null}}"#),
+        patch("pod/bare", finalizer),
         vec!["delete", "pod/bare", "--wait=false", "--grace-period=1"],
         patch("pod/bare", r#"{"metadata":{"finalizers":null}}"#),
     ] {

@@ -69,13 +69,27 @@ fn schemas() -> Vec<(String, Value)> {
 #[test]
 fn the_schemas_defaults_are_the_types_defaults() {
     for (kind, schema) in schemas() {
-        let defaulted = kube_cel::apply_defaults(&schema["properties"]["spec"], &json!({}));
-        let of_type = if kind == "ClusterImagePolicy" {
-            serde_json::to_value(serde_json::from_str::<ClusterImagePolicySpec>("{}").unwrap())
-        } else {
-            serde_json::to_value(serde_json::from_str::<ImagePolicySpec>("{}").unwrap())
-        };
-        assert_eq!(defaulted, of_type.unwrap(), "{kind}");
+        let spec = &schema["properties"]["spec"];
+        // Every struct is left out once, and given empty once.
+        let mut written = vec![json!({})];
+        walk("", spec, &mut |path, schema| {
+            if schema["type"] == "object" && !path.is_empty() && !path.contains("[]") {
+                let parts = path.trim_start_matches('.').rsplit('.');
+                written.push(parts.fold(json!({}), |inner, part| json!({ part: inner })));
+            }
+        });
+        assert!(written.len() >= 7, "{written:?}");
+        for written in written {
+            let defaulted = kube_cel::apply_defaults(spec, &written);
+            let of_type = if kind == "ClusterImagePolicy" {
+                serde_json::to_value(
+                    serde_json::from_value::<ClusterImagePolicySpec>(written.clone()).unwrap(),
+                )
+            } else {
+                serde_json::to_value(serde_json::from_value::<ImagePolicySpec>(written.clone()).unwrap())
+            };
+            assert_eq!(defaulted, of_type.unwrap(), "{kind}: {written}");
+        }
     }
 }
 
