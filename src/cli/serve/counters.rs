@@ -1,0 +1,41 @@
+//! What the registry layer tells, counted by telemetry: neither knows the other.
+
+use crate::registry::observe::{Event, Observer};
+use crate::registry::tally::{AnsweredBy, Skipped, Tally};
+use crate::telemetry::registry::RegistryMetrics;
+
+/// Counts what registries are asked.
+#[derive(Debug, Clone)]
+pub(crate) struct Counters(pub(crate) RegistryMetrics);
+
+impl Observer for Counters {
+    fn observe(&self, registry: &str, event: &Event<'_>) {
+        match event {
+            Event::Answered { purpose, status, took, remaining } => {
+                self.0.answered(registry, purpose.word(), *status, *took, *remaining);
+            }
+            Event::Failed { purpose, failure, took } => {
+                self.0.failed(registry, purpose.word(), failure.word(), *took);
+            }
+            Event::Asked { .. }
+            | Event::Challenged { .. }
+            | Event::Withheld { .. }
+            | Event::RealmRefused
+            | Event::Concluded { .. } => {}
+        }
+    }
+}
+
+impl Tally for Counters {
+    fn answered(&self, by: AnsweredBy) {
+        self.0.resolved(by.word());
+    }
+
+    fn breaker_opened(&self) {
+        self.0.breaker_opened();
+    }
+
+    fn secret_skipped(&self, why: Skipped) {
+        self.0.secret_skipped(why.word());
+    }
+}

@@ -1,0 +1,56 @@
+//! How registries are asked: client, suggestions, limits and cache, one around the other.
+
+use std::sync::Arc;
+
+use tracing::warn;
+
+use crate::cli::serve::counters::Counters;
+use crate::domain::pin::Seeds;
+use crate::registry::cache::{Around, Cache};
+use crate::registry::client::Client;
+use crate::registry::config::Registries;
+use crate::registry::config_file::ConfigError;
+use crate::registry::credential::Credentials;
+use crate::registry::guard::SystemNames;
+use crate::registry::limit::Limit;
+use crate::registry::pull_secrets::{PullSecrets, Readable};
+use crate::registry::suggest::{self, Suggestions};
+use crate::registry::transport::Transport;
+use crate::settings::{self, Settings};
+use crate::telemetry::registry::RegistryMetrics;
+
+/// What answers questions about tags.
+pub(crate) type Registry = Cache<Limit<Suggestions>>;
+
+/// Reads the configuration, and says in the log what its author may not expect.
+pub(crate) fn configuration(settings: &Settings) -> Result<Registries, ConfigError> {
+    let registries = settings.registries.as_deref().map(Registries::load).transpose()?.unwrap_or_default();
+    for warning in registries.warnings() {
+        warn!(warning, "the configuration of registries");
+    }
+    Ok(registries)
+}
+
+/// Joins the parts.
+pub(crate) fn assemble(
+    registries: Registries,
+    pull_secrets: settings::PullSecrets,
+    api: kube::Client,
+    seeds: Arc<dyn Seeds>,
+    metrics: RegistryMetrics,
+) -> Registry {
+    let registries = Arc::new(registries);
+    let counters = Arc::new(Counters(metrics));
+    let readable = match pull_secrets {
+        settings::PullSecrets::Off => Readable::Nobodys,
+        settings::PullSecrets::Namespaces(namespaces) => Readable::Of(namespaces),
+        settings::PullSecrets::Cluster => Readable::Everybodys,
+    };
+    let credentials: Arc<dyn Credentials> =
+        Arc::new(PullSecrets::new(api, Arc::clone(&registries), readable, counters.clone()));
+    let transport = Transport::new(Arc::new(SystemNames));
+    let client = Client::new(transport, registries.clone(), counters.clone());
+    let suggestions = Suggestions::new(client, Arc::clone(&credentials), suggest::BUDGET);
+    let limited = Limit::new(suggestions, counters.clone());
+    Cache::new(limited, Around { credentials, profiles: registries, seeds, tally: counters })
+}
