@@ -23,6 +23,7 @@ pub mod workloads;
 pub mod owners;
 pub mod store;
 
+pub mod by_name;
 pub mod certificate;
 pub mod client;
 pub mod watch;
@@ -114,16 +115,8 @@ impl Cluster {
         controller: Option<&ControllerRef>,
         deadline: Instant,
     ) -> TopOwner {
-        owners::top(
-            &self.workloads,
-            &*self.reader,
-            self.changes.watch(),
-            namespace,
-            kind,
-            controller,
-            deadline,
-        )
-        .await
+        let stores = owners::Stores { workloads: &self.workloads, pods: &self.pods };
+        owners::top(stores, &*self.reader, self.changes.watch(), namespace, kind, controller, deadline).await
     }
 
     /// Sees every change of every store that a reader could notice.

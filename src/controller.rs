@@ -2,9 +2,143 @@
 //!
 //! It decides nothing about requests and is not needed to answer one: every replica does that from its own memory.
 
+use std::collections::{BTreeSet, HashMap};
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::Client;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, info_span};
+
+use crate::cluster::{Cluster, Seen};
+use crate::domain::image::ImageRef;
+
 pub mod leader;
 
+pub mod baseline;
 pub mod certificates;
+pub mod policy_status;
+pub mod replicas;
 pub mod webhook_config;
 
 mod call;
+
+use baseline::Baseline;
+use leader::Election;
+use policy_status::StatusWriter;
+use replicas::AskByAddress;
+use webhook_config::{Installed, WebhookConfig};
+
+/// Everything that leading needs.
+pub struct Controller {
+    /// For reading and writing.
+    pub client: Client,
+    /// What the watches know.
+    pub cluster: Arc<Cluster>,
+    /// Our namespace.
+    pub namespace: String,
+    /// The port of `GET /policies` on every replica.
+    pub admin_port: u16,
+    /// Namespaces that are never intercepted, ours among them.
+    pub excluded_namespaces: BTreeSet<String>,
+    /// The policy to keep; none deletes ours.
+    pub baseline: Option<Baseline>,
+    /// Whether images of this registry are never asked about, and so never pinned.
+    pub offline: Arc<dyn Fn(&ImageRef) -> bool + Send + Sync>,
+    /// The webhook server listens, with a certificate.
+    pub listens: watch::Receiver<bool>,
+    /// The Secret with the certificate, from [`crate::cluster::certificate::watch`].
+    pub certificate: watch::Receiver<Seen<Secret>>,
+    /// Whether the API server is told to call us, as the leader knows it.
+    pub installed: watch::Sender<Installed>,
+}
+
+/// A writer ended, which none does unless its task died.
+#[derive(Debug, thiserror::Error)]
+#[error("the leader's {writer} ended: {cause}")]
+pub struct WriterEnded {
+    writer: &'static str,
+    cause: String,
+}
+
+impl Controller {
+    /// Takes part in the election, and writes while it leads; until the stop. Then the lease is given back.
+    ///
+    /// # Errors
+    /// When a writer died.
+    pub async fn run(&self, election: &Election, stop: CancellationToken) -> Result<(), WriterEnded> {
+        election.run(stop, || self.lead()).await
+    }
+
+    /// Runs every writer; they end when this is dropped.
+    async fn lead(&self) -> WriterEnded {
+        let mut writers = Writers::default();
+        let (client, namespace) = (|| self.client.clone(), || self.namespace.clone());
+        let (ready, replicas) = watch::channel(Vec::new());
+        self.installed.send_replace(Installed::NotYet);
+
+        writers.start("certificate", {
+            let (client, namespace, certificate) = (client(), namespace(), self.certificate.clone());
+            async move { certificates::keep(client, &namespace, certificate).await }
+        });
+        writers.start("webhook_config", {
+            let keeper = WebhookConfig {
+                client: client(),
+                namespace: namespace(),
+                excluded: self.excluded_namespaces.clone(),
+                cluster: Arc::clone(&self.cluster),
+                listens: self.listens.clone(),
+                certificate: self.certificate.clone(),
+                installed: self.installed.clone(),
+            };
+            async move { keeper.keep().await }
+        });
+        writers.start("baseline", baseline::keep(client(), Arc::clone(&self.cluster), self.baseline.clone()));
+        writers.start("replicas", {
+            let (client, namespace) = (client(), namespace());
+            async move { replicas::watch(client, &namespace, ready).await }
+        });
+        writers.start("policy_status", {
+            let writer = StatusWriter {
+                client: client(),
+                cluster: Arc::clone(&self.cluster),
+                excluded: self.excluded_namespaces.clone(),
+                offline: Arc::clone(&self.offline),
+                installed: self.installed.subscribe(),
+                replicas,
+                ask: Arc::new(AskByAddress { port: self.admin_port }),
+            };
+            async move { writer.keep().await }
+        });
+        writers.death().await
+    }
+}
+
+/// The tasks of a leader, by name. Dropping them ends them.
+#[derive(Default)]
+struct Writers {
+    tasks: JoinSet<Infallible>,
+    names: HashMap<tokio::task::Id, &'static str>,
+}
+
+impl Writers {
+    fn start(&mut self, name: &'static str, task: impl Future<Output = Infallible> + Send + 'static) {
+        let handle = self.tasks.spawn(task.instrument(info_span!("leader", writer = name)));
+        self.names.insert(handle.id(), name);
+    }
+
+    async fn death(&mut self) -> WriterEnded {
+        match self.tasks.join_next().await {
+            Some(Ok(never)) => match never {},
+            Some(Err(died)) => {
+                let writer = self.names.get(&died.id()).copied().unwrap_or("writer");
+                WriterEnded { writer, cause: died.to_string() }
+            }
+            None => WriterEnded { writer: "writers", cause: "there were none".to_owned() },
+        }
+    }
+}

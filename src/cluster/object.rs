@@ -80,7 +80,7 @@ pub struct Object {
     pub originals: Originals,
     /// The pull secrets that the pod or template names, in its order.
     pub pull_secrets: Vec<String>,
-    /// The pod has ended and will not run again.
+    /// The pod or Job has ended and will not run again.
     pub ended: bool,
 }
 
@@ -104,7 +104,7 @@ impl Object {
             slots: slots(slim, SlimKind::Object(kind)),
             originals: original.map(|text| Originals::parse(text)).unwrap_or_default(),
             pull_secrets: slim.pull_secrets(SlimKind::Object(kind)),
-            ended: kind == Kind::Pod && slim.ended(),
+            ended: slim.ended(kind),
         })
     }
 

@@ -1,5 +1,6 @@
 //! Following controller references upwards, to the object that `match.kinds` is about.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -7,6 +8,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::cluster::changes::Watcher;
 use crate::cluster::object::{ControllerRef, Object};
+use crate::cluster::pods::Pods;
 use crate::cluster::workloads::Workloads;
 use crate::domain::slot::Kind;
 use crate::domain::subject::TopOwner;
@@ -23,9 +25,25 @@ pub trait ReadOwner: Send + Sync {
     async fn read(&self, kind: Kind, namespace: &str, name: &str, deadline: Instant) -> Option<Object>;
 }
 
+/// Where owners are held.
+#[derive(Clone, Copy)]
+pub(crate) struct Stores<'a> {
+    pub(crate) workloads: &'a Workloads,
+    pub(crate) pods: &'a Pods,
+}
+
+impl Stores<'_> {
+    fn get(self, kind: Kind, uid: &str) -> Option<Arc<Object>> {
+        match kind {
+            Kind::Pod => self.pods.get(uid),
+            kind => self.workloads.get(kind, uid),
+        }
+    }
+}
+
 /// The last validated object on the way up.
 pub(crate) async fn top(
-    workloads: &Workloads,
+    stores: Stores<'_>,
     reader: &dyn ReadOwner,
     mut changes: Watcher,
     namespace: &str,
@@ -39,7 +57,7 @@ pub(crate) async fn top(
         let Some((owner, kind)) = controller.as_ref().and_then(|owner| Some((owner, owner.kind?))) else {
             return TopOwner::Known(top);
         };
-        let Some(next) = find(workloads, reader, &mut changes, namespace, kind, owner, deadline).await else {
+        let Some(next) = find(stores, reader, &mut changes, namespace, kind, owner, deadline).await else {
             return TopOwner::Unknown;
         };
         top = kind;
@@ -50,7 +68,7 @@ pub(crate) async fn top(
 
 /// The controller of one owner; nothing when the owner can not be found in time.
 async fn find(
-    workloads: &Workloads,
+    stores: Stores<'_>,
     reader: &dyn ReadOwner,
     changes: &mut Watcher,
     namespace: &str,
@@ -61,7 +79,7 @@ async fn find(
     // Owners are of the same namespace: one of another namespace is no owner (Kubernetes deletes such children).
     let is_it = |object: &Object| object.uid == owner.uid && object.namespace == namespace;
     let held = || {
-        let object = workloads.get(kind, &owner.uid).filter(|object| is_it(object))?;
+        let object = stores.get(kind, &owner.uid).filter(|object| is_it(object))?;
         Some(object.controller.clone())
     };
     let waited = async {

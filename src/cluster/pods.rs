@@ -116,6 +116,12 @@ impl Pods {
         self.memory.read()
     }
 
+    /// The pod with this UID.
+    #[must_use]
+    pub fn get(&self, uid: &str) -> Option<Arc<Object>> {
+        self.memory.read().live.get(uid).map(Arc::clone)
+    }
+
     /// Every pod there is, in no order.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Object>> {

@@ -25,6 +25,8 @@ pub struct Reported {
     pub uid: String,
     /// The generation of the spec.
     pub generation: i64,
+    /// The object's version, where it is a number (as etcd's and kine's are): later ones are greater.
+    pub version: Option<u64>,
     /// The compiled policy, or which field keeps it from being one.
     pub compiled: Result<Good, String>,
     /// What the status holds.
@@ -74,6 +76,8 @@ pub struct Held {
     pub uid: String,
     /// The newest generation that was reported.
     pub generation: i64,
+    /// The version of that report.
+    pub version: Option<u64>,
     /// Why that generation does not compile.
     pub error: Option<String>,
     /// The generation in force.
@@ -110,7 +114,15 @@ impl Reported {
             Value::Object(spec) => Good::compile::<K>(&id, generation, spec),
             _ => Err("spec: is not an object".to_owned()),
         };
-        Self { id, uid: metadata.uid.clone().unwrap_or_default(), generation, compiled, status, last_good }
+        Self {
+            id,
+            uid: metadata.uid.clone().unwrap_or_default(),
+            generation,
+            version: metadata.resource_version.as_ref().and_then(|version| version.parse().ok()),
+            compiled,
+            status,
+            last_good,
+        }
     }
 }
 
@@ -132,7 +144,7 @@ impl Policies {
         Self { changes, ..Self::default() }
     }
 
-    /// A policy was reported. A generation older than the one that is held is late and changes nothing.
+    /// A policy was reported. What is older than what is held is late and changes nothing.
     pub fn apply(&self, reported: Reported) {
         self.change(|held| put(held, reported, false));
     }
@@ -193,6 +205,12 @@ impl Policies {
         held.values().map(InForce::from).collect()
     }
 
+    /// One policy, in force or not.
+    #[must_use]
+    pub fn get(&self, id: &PolicyId) -> Option<Held> {
+        self.held.read().get(id).cloned()
+    }
+
     /// Every policy, in force or not, by kind and name.
     #[must_use]
     pub fn all(&self) -> Vec<Held> {
@@ -211,21 +229,23 @@ impl Policies {
 }
 
 fn put(held: &mut BTreeMap<PolicyId, Held>, reported: Reported, by_name: bool) -> bool {
-    let Reported { id, uid, generation, compiled, status, last_good } = reported;
+    let Reported { id, uid, generation, version, compiled, status, last_good } = reported;
     let before = held.get(&id).filter(|before| before.uid == uid);
-    if before.is_some_and(|before| before.generation > generation) {
+    let late = before.is_some_and(|before| {
+        let older = before.version.zip(version).is_some_and(|(before, now)| before > now);
+        older || before.generation > generation
+    });
+    if late {
         return false;
     }
     let (good, error) = match compiled {
         Ok(good) => (Some(good), None),
         Err(error) => (before.and_then(|before| before.good.clone()).or(last_good), Some(error)),
     };
-    let policy = Held { id: id.clone(), uid, generation, error, good, status, by_name };
-    if before.is_some_and(|before| before.same_as(&policy)) {
-        return false;
-    }
+    let policy = Held { id: id.clone(), uid, generation, version, error, good, status, by_name };
+    let same = before.is_some_and(|before| before.same_as(&policy));
     held.insert(id, policy);
-    true
+    !same
 }
 
 impl Held {

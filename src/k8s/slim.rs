@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::marker::PhantomData;
+use std::net::IpAddr;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
@@ -123,6 +124,22 @@ pub struct Named {
 #[serde(default)]
 struct Status {
     phase: Option<String>,
+    #[serde(deserialize_with = "or_default")]
+    conditions: Vec<StatusCondition>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct StatusCondition {
+    #[serde(rename = "type")]
+    kind: String,
+    status: String,
+}
+
+impl StatusCondition {
+    fn is_true(&self, kind: &str) -> bool {
+        self.kind == kind && self.status == "True"
+    }
 }
 
 /// One slot of a [`Slim`] object that names an image.
@@ -164,10 +181,17 @@ impl Slim {
         listed.iter().filter(|secret| !secret.name.is_empty()).map(|secret| secret.name.clone()).collect()
     }
 
-    /// The pod has ended and will not run again.
+    /// A pod or Job that has ended and will not run again.
     #[must_use]
-    pub fn ended(&self) -> bool {
-        matches!(self.status.phase.as_deref(), Some("Succeeded" | "Failed"))
+    pub fn ended(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Pod => matches!(self.status.phase.as_deref(), Some("Succeeded" | "Failed")),
+            Kind::Job => {
+                let mut conditions = self.status.conditions.iter();
+                conditions.any(|condition| condition.is_true("Complete") || condition.is_true("Failed"))
+            }
+            _ => false,
+        }
     }
 
     fn level(&self, path: &[&str]) -> Option<&Level> {
@@ -274,6 +298,40 @@ pub struct SlimServiceAccount {
     /// Its pull secrets, in its order.
     #[serde(deserialize_with = "or_default")]
     pub image_pull_secrets: Vec<Named>,
+}
+
+/// A pod of our own Deployment: whether it is ready, and where.
+#[derive(Debug, Clone, Default, Deserialize, Resource)]
+#[resource(inherit = k8s_openapi::api::core::v1::Pod)]
+#[serde(default)]
+pub struct ReplicaPod {
+    /// Its metadata.
+    pub metadata: ObjectMeta,
+    #[serde(deserialize_with = "or_default")]
+    status: ReplicaStatus,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct ReplicaStatus {
+    #[serde(rename = "podIP")]
+    pod_ip: Option<IpAddr>,
+    #[serde(deserialize_with = "or_default")]
+    conditions: Vec<StatusCondition>,
+}
+
+impl ReplicaPod {
+    /// Whether requests are sent to it.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.status.conditions.iter().any(|condition| condition.is_true("Ready"))
+    }
+
+    /// Its address.
+    #[must_use]
+    pub const fn address(&self) -> Option<IpAddr> {
+        self.status.pod_ip
+    }
 }
 
 /// An object whose spec and status are not parsed yet, so that one that this version can not read spoils no list.
