@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 
 mod crds;
 mod output;
+mod resolve;
 mod serve;
 
 /// Parses the command line, runs it and says how it went.
@@ -15,6 +16,7 @@ pub fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Serve(args) => serve::run(args),
         Command::Crds(args) => crds::run(args),
+        Command::Resolve(args) => resolve::run(args),
     };
     match done {
         Ok(exit) => exit.into(),
@@ -43,6 +45,7 @@ struct Cli {
 enum Command {
     Serve(serve::Args),
     Crds(crds::Args),
+    Resolve(resolve::Args),
 }
 
 /// How a command ended: the exit code, as scripts read it.
@@ -50,6 +53,8 @@ enum Command {
 enum Exit {
     /// Nothing is wrong.
     Fine = 0,
+    /// Something that was looked for is missing, or breaks a rule.
+    Violations = 1,
     /// What was typed, or a file that it names, can not be used.
     WrongUse = 2,
     /// The registry or the cluster did not answer, so nobody knows.

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::domain::fact::Unavailable;
+use crate::domain::fact::{Broken, Fact, Unavailable};
 use crate::domain::image::{ImageRef, ReferenceErrorKind};
 use crate::domain::policy::Rule;
 use crate::domain::requirement::REFERENCE_LIMIT;
@@ -179,6 +179,25 @@ pub struct Wording {
 }
 
 impl Violation {
+    /// What a fact violates for somebody who needs the image; nothing when it is there or was not asked for.
+    #[must_use]
+    pub fn of(fact: &Fact) -> Option<Self> {
+        Some(match fact {
+            Fact::Present(_) | Fact::Offline => return None,
+            Fact::TagMissing => Self::TagNotFound,
+            Fact::RepositoryMissing => Self::RepositoryNotFound,
+            Fact::Broken(Broken::HashMismatch) => Self::RegistryAnswerInvalid,
+            Fact::Broken(Broken::Schema1) => Self::Schema1,
+            Fact::Broken(Broken::NotAnImage) => Self::NotAnImage,
+            Fact::MissingOrPrivate => Self::RepositoryMissingOrPrivate,
+            Fact::AccessDenied => Self::AccessDenied,
+            Fact::CredentialsRejected { secret } => Self::CredentialsRejected { secret: secret.clone() },
+            Fact::AddressForbidden { host } => Self::RegistryForbidden { host: host.clone() },
+            Fact::RateLimited { .. } => Self::RateLimited,
+            Fact::Unavailable { cause, .. } => Self::RegistryUnavailable(*cause),
+        })
+    }
+
     /// The stable word.
     #[must_use]
     pub const fn code(&self) -> Code {

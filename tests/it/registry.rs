@@ -4,6 +4,7 @@
 mod cases;
 mod debian;
 mod real;
+mod resolve;
 mod scripted;
 mod suggestions;
 mod support;

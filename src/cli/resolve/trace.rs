@@ -1,0 +1,121 @@
+//! What the client did, step by step, kept for printing.
+
+use std::sync::{Mutex, PoisonError};
+
+use serde::Serialize;
+
+use crate::cli::resolve::answer::outcome;
+use crate::registry::observe::{Event, Observer};
+
+/// Keeps the steps.
+#[derive(Default)]
+pub(super) struct Trace {
+    steps: Mutex<Vec<Step>>,
+}
+
+/// One step; the names of its fields are stable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "step", rename_all = "kebab-case", rename_all_fields = "camelCase")]
+pub(super) enum Step {
+    /// A request, and what became of it.
+    Request {
+        /// `manifest`, `tags` or `token`.
+        purpose: &'static str,
+        method: &'static str,
+        /// A URL without its query, or the host of one that the registry named.
+        target: String,
+        /// Where its credential came from.
+        credential: Option<String>,
+        status: Option<u16>,
+        failure: Option<&'static str>,
+        milliseconds: Option<u64>,
+    },
+    /// The registry wants to know who asks.
+    Challenge { scheme: &'static str, realm: Option<String> },
+    /// The credential was not shown to the token service.
+    CredentialWithheld { realm: String },
+    /// The token service may not be asked.
+    RealmRefused,
+    /// What one endpoint says.
+    Endpoint { endpoint: String, outcome: &'static str },
+}
+
+impl Trace {
+    /// The steps so far.
+    pub(super) fn steps(&self) -> Vec<Step> {
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Observer for Trace {
+    fn observe(&self, _registry: &str, event: &Event<'_>) {
+        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        let step = match *event {
+            Event::Asked { purpose, method, target, credential } => Step::Request {
+                purpose: purpose.word(),
+                method: method.word(),
+                target: target.to_string(),
+                credential: credential.map(ToString::to_string),
+                status: None,
+                failure: None,
+                milliseconds: None,
+            },
+            Event::Answered { status: answered, took, .. } => {
+                if let Some(Step::Request { status, milliseconds, .. }) = steps.last_mut() {
+                    *status = Some(answered);
+                    *milliseconds = u64::try_from(took.as_millis()).ok();
+                }
+                return;
+            }
+            Event::Failed { failure: failed, took, .. } => {
+                if let Some(Step::Request { failure, milliseconds, .. }) = steps.last_mut() {
+                    *failure = Some(failed.word());
+                    *milliseconds = u64::try_from(took.as_millis()).ok();
+                }
+                return;
+            }
+            Event::Challenged { scheme, realm } => {
+                Step::Challenge { scheme: scheme.word(), realm: realm.map(str::to_owned) }
+            }
+            Event::Withheld { realm } => Step::CredentialWithheld { realm: realm.to_owned() },
+            Event::RealmRefused => Step::RealmRefused,
+            Event::Concluded { endpoint, fact } => {
+                Step::Endpoint { endpoint: endpoint.to_string(), outcome: outcome(fact) }
+            }
+        };
+        steps.push(step);
+    }
+}
+
+impl Step {
+    /// One line for a person.
+    pub(super) fn line(&self) -> String {
+        match self {
+            Self::Request { purpose, method, target, credential, status, failure, milliseconds } => {
+                let what = match *purpose {
+                    "token" => format!("{method} a token from {target}"),
+                    _ => format!("{method} {target}"),
+                };
+                let who = credential.as_ref().map_or_else(String::new, |source| format!(" as {source}"));
+                let end = match (status, failure) {
+                    (Some(status), _) => format!("{status} in {} ms", milliseconds.unwrap_or_default()),
+                    (None, Some(failure)) => {
+                        format!("no answer ({failure}) in {} ms", milliseconds.unwrap_or_default())
+                    }
+                    (None, None) => "no answer in time".to_owned(),
+                };
+                format!("{what}{who}: {end}")
+            }
+            Self::Challenge { scheme: "bearer", realm: Some(realm) } => {
+                format!("  it wants a token of {realm}")
+            }
+            Self::Challenge { scheme: "basic", .. } => "  it wants a user and a password".to_owned(),
+            Self::Challenge { .. } => "  it wants something that we do not have".to_owned(),
+            Self::CredentialWithheld { realm } => {
+                format!("  the credential is not for {realm}, another host: a token is asked for without it")
+            }
+            Self::RealmRefused => "  its token service is no https URL: it is not asked".to_owned(),
+            Self::Endpoint { endpoint, outcome } => format!("{endpoint} says {outcome}"),
+        }
+    }
+}
