@@ -3,6 +3,7 @@
 //! A look-up can not fail: every failure is a [`Fact`]. Caches and limits are decorators of the same trait.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
@@ -11,7 +12,9 @@ use crate::domain::digest::Digest;
 use crate::domain::fact::Fact;
 use crate::domain::image::ImageRef;
 
+use self::cache::{Around, Cache};
 use self::credential::Candidate;
+use self::limit::Limit;
 
 pub mod config;
 pub mod config_file;
@@ -67,6 +70,12 @@ pub trait Lookup: Send + Sync {
         candidates: &[Candidate],
         deadline: Instant,
     ) -> impl Future<Output = Fact> + Send;
+}
+
+/// What the webhooks ask: memory before limits before the client, so that an answer from memory waits for nobody.
+pub fn assemble<L: Lookup + 'static>(client: L, around: Around) -> Cache<Limit<L>> {
+    let limit = Limit::new(client, Arc::clone(&around.tally));
+    Cache::new(limit, around)
 }
 
 /// What to type instead, from what a registry lists. It never fails and never echoes a registry's text:

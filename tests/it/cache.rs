@@ -17,7 +17,7 @@ use tagpin::registry::cache::{Around, Cache, LAST_KNOWN};
 use tagpin::registry::credential::{Candidate, Credential, Credentials, Source};
 use tagpin::registry::endpoint::DefaultProfiles;
 use tagpin::registry::limit::Limit;
-use tagpin::registry::{Lookup, Resolve};
+use tagpin::registry::{self, Lookup, Resolve};
 use tokio::time::{Instant, advance, sleep, timeout};
 
 /// What the registry says to the nth question, and after how long.
@@ -129,7 +129,7 @@ fn cache(registry: &Registry) -> Cache<Registry> {
 }
 
 fn limited(registry: &Registry) -> Cache<Limit<Registry>> {
-    Cache::new(Limit::new(registry.clone(), Arc::new(())), around(Pods::default()))
+    registry::assemble(registry.clone(), around(Pods::default()))
 }
 
 fn image(text: &str) -> ImageRef {

@@ -471,3 +471,14 @@ configs: {{ m.example: {{ tls: {{ ca_file: {} }} }} }}",
     assert_eq!(has_ca, [true, false]);
     assert!(registries.profile("m.example").upstream.as_ref().unwrap().ca.is_some());
 }
+
+#[test]
+fn every_example_of_the_document_can_be_used() {
+    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/registries.md")).unwrap();
+    let examples: Vec<_> =
+        text.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(examples.len() >= 2);
+    for example in examples {
+        load(example);
+    }
+}
