@@ -2,4 +2,6 @@
 
 mod certificates;
 mod leader;
+mod policy_status;
+mod standings;
 mod webhook_config;
