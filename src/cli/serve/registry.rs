@@ -6,6 +6,7 @@ use tracing::warn;
 
 use crate::cli::serve::counters::Counters;
 use crate::domain::pin::Seeds;
+use crate::registry;
 use crate::registry::cache::{Around, Cache};
 use crate::registry::client::Client;
 use crate::registry::config::Registries;
@@ -51,6 +52,5 @@ pub(crate) fn assemble(
     let transport = Transport::new(Arc::new(SystemNames));
     let client = Client::new(transport, registries.clone(), counters.clone());
     let suggestions = Suggestions::new(client, Arc::clone(&credentials), suggest::BUDGET);
-    let limited = Limit::new(suggestions, counters.clone());
-    Cache::new(limited, Around { credentials, profiles: registries, seeds, tally: counters })
+    registry::assemble(suggestions, Around { credentials, profiles: registries, seeds, tally: counters })
 }
