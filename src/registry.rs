@@ -115,3 +115,34 @@ pub struct Version {
     /// The digest that both tags name.
     pub digest: Digest,
 }
+
+impl<R: Resolve> Resolve for Arc<R> {
+    fn resolve(
+        &self,
+        image: &ImageRef,
+        asker: &Asker,
+        deadline: Instant,
+    ) -> impl Future<Output = Fact> + Send {
+        R::resolve(self, image, asker, deadline)
+    }
+}
+
+impl<S: Suggest> Suggest for Arc<S> {
+    fn version_of(
+        &self,
+        image: &ImageRef,
+        asker: &Asker,
+        effort: Effort,
+    ) -> impl Future<Output = Option<Version>> + Send {
+        S::version_of(self, image, asker, effort)
+    }
+
+    fn similar_tags(
+        &self,
+        image: &ImageRef,
+        asker: &Asker,
+        effort: Effort,
+    ) -> impl Future<Output = Vec<String>> + Send {
+        S::similar_tags(self, image, asker, effort)
+    }
+}

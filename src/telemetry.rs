@@ -2,18 +2,20 @@
 //! It decides nothing and knows no policy; components register their metrics here, one struct each.
 
 use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::Registry;
+
+pub use prometheus_client::registry::Registry as Metrics;
 
 pub mod admin;
 pub mod admission;
 pub mod logging;
 pub mod readiness;
 pub mod registry;
+pub mod state;
 
 /// A registry of metrics named `tagpin_…`, with `tagpin_build_info` in it.
 #[must_use]
-pub fn metrics() -> Registry {
-    let mut registry = Registry::with_prefix("tagpin");
+pub fn metrics() -> Metrics {
+    let mut registry = Metrics::with_prefix("tagpin");
     registry.register("build", "The version that runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
     registry
 }

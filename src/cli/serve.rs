@@ -1,7 +1,7 @@
 //! `tagpin serve`: the composition root. It builds the parts and joins them; it decides nothing.
 
 use std::convert::Infallible;
-use std::future::{self, Future};
+use std::future::Future;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZero;
@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
 use tokio::net::TcpListener;
 use tokio::runtime::{self, Runtime};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::info;
@@ -22,28 +22,35 @@ use crate::admission::server::{self, Drain};
 use crate::admission::tls::CurrentCertificate;
 use crate::admission::{self, Admission};
 use crate::cli::serve::args::Args as Typed;
-use crate::cli::serve::leader::Leader;
+use crate::cli::serve::registry::Registry;
+use crate::cli::serve::signals::Signals;
+use crate::cli::serve::state::Shown;
 use crate::cli::serve::tasks::Tasks;
 use crate::cli::{Done, Exit, Failure};
 use crate::cluster::client::{self, ApiReader};
 use crate::cluster::store::Store;
 use crate::cluster::{self, Cluster, Seen, certificate};
+use crate::controller::Controller;
+use crate::controller::baseline;
 use crate::controller::leader::Election;
 use crate::controller::webhook_config::Installed;
+use crate::k8s::image_policy::Mode;
 use crate::registry::config::Registries;
-use crate::settings::Settings;
-use crate::telemetry;
+use crate::registry::endpoint::Profiles;
+use crate::settings::{Baseline, BaselineMode, Settings};
 use crate::telemetry::admission::Metrics as AdmissionMetrics;
-use crate::telemetry::readiness::{Gate, Readiness};
+use crate::telemetry::readiness::Readiness;
 use crate::telemetry::registry::RegistryMetrics;
+use crate::telemetry::{self, Metrics};
 use crate::telemetry::{admin, logging};
 
 mod args;
 mod counters;
-mod leader;
+mod gates;
 mod registry;
+mod signals;
+mod state;
 mod tasks;
-mod webhook;
 
 pub(crate) use args::Args;
 
@@ -64,66 +71,24 @@ pub(crate) fn run(args: Typed) -> Done {
 
 async fn serve(settings: Settings, registries: Registries) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
-    let mut metrics = telemetry::metrics();
-    let readiness = Readiness::default();
-    let drain = Drain::default();
-    let mut tasks = Tasks::default();
-
     let client = client::connect().await?;
-    let cluster = Arc::new(Cluster::new(ApiReader::new(client.clone())));
-    let stores = Store::all().map(|store| (store, readiness.gate(store.name()))).collect();
-    let with_certificate = readiness.gate("certificate");
-    tasks.spawn("readiness", open_when_filled(Arc::clone(&cluster), stores));
-    let watches = cluster::watch::run(Arc::clone(&cluster), client.clone());
-    tasks.spawn("watches", async { Ok(watches.await.map(|never| match never {})?) });
-
-    let registry = registry::assemble(
-        registries,
-        settings.pull_secrets,
-        client.clone(),
-        cluster.pods.clone(),
-        RegistryMetrics::register(&mut metrics),
-    );
-    let admission = Admission::new(
-        Arc::clone(&cluster),
-        registry,
-        admission::Settings {
-            controller_identities: settings.controller_identities,
-            in_flight: IN_FLIGHT,
-            now: Timestamp::now,
-        },
-        AdmissionMetrics::register(&mut metrics),
-    );
-
-    let (secret, held) = watch::channel(Seen::NotYet);
-    let (listening, listens) = watch::channel(false);
-    let shown = CurrentCertificate::default();
-    let listener = listen(settings.webhook_port).await?;
-    let (api, namespace) = (client.clone(), settings.namespace.clone());
-    tasks.spawn("certificate watch", async move { never(certificate::watch(api, &namespace, secret)).await });
-    let showing = webhook::show_certificates(held.clone(), shown.clone(), with_certificate, listening);
-    tasks.spawn("certificate", showing);
-    let (router, draining) = (admission::router(admission), drain.clone());
-    tasks.spawn_finishing(
-        "webhook",
-        async move { Ok(server::serve(listener, &shown, router, draining).await?) },
-    );
-
-    let election = Election::new(client.clone(), &settings.namespace, &settings.pod);
-    let leader = Leader {
+    let mut replica = Replica {
+        cluster: Arc::new(Cluster::new(ApiReader::new(client.clone()))),
         client,
-        namespace: settings.namespace.clone(),
-        excluded: settings.excluded_namespaces,
-        cluster: Arc::clone(&cluster),
-        listens,
-        certificate: held,
-        installed: watch::Sender::new(Installed::NotYet),
+        registries: Arc::new(registries),
+        readiness: Readiness::default(),
+        drain: Drain::default(),
+        metrics: telemetry::metrics(),
+        tasks: Tasks::default(),
     };
-    let leaving = drain.leaving.clone();
-    tasks.spawn_finishing("leader", async move {
-        election.run(leaving, || leader.lead()).await.map_err(|never: Infallible| match never {})
-    });
+    replica.watch();
+    let registry = Arc::new(replica.registry(&settings));
+    let certificate = replica.answer(&settings, Arc::clone(&registry)).await?;
+    let leading = replica.lead(&settings, certificate.clone());
+    let Replica { cluster, readiness, drain, mut metrics, mut tasks, .. } = replica;
 
+    let shown = Shown { cluster: Arc::clone(&cluster), registry, leading, certificate };
+    telemetry::state::register(&mut metrics, move || shown.state());
     let pages = admin::router(metrics, readiness.clone(), move || cluster.policies.rows());
     let listener = listen(settings.admin_port).await?;
     let stopped = drain.stop.clone().cancelled_owned();
@@ -151,48 +116,121 @@ async fn serve(settings: Settings, registries: Registries) -> anyhow::Result<()>
     Ok(())
 }
 
+/// The parts of one replica, while they are joined.
+struct Replica {
+    client: kube::Client,
+    cluster: Arc<Cluster>,
+    registries: Arc<Registries>,
+    readiness: Readiness,
+    drain: Drain,
+    metrics: Metrics,
+    tasks: Tasks,
+}
+
+/// The certificate, as the parts tell each other of it.
+#[derive(Clone)]
+struct Certificate {
+    /// The Secret.
+    seen: watch::Receiver<Seen<Secret>>,
+    /// The server shows a usable one.
+    shown: watch::Receiver<bool>,
+}
+
+/// What the election and the leader tell.
+struct Leading {
+    leads: watch::Receiver<bool>,
+    installed: watch::Receiver<Installed>,
+}
+
+impl Replica {
+    /// Fills the stores of the cluster.
+    fn watch(&mut self) {
+        let stores = Store::all().map(|store| (store, self.readiness.gate(store.name()))).collect();
+        self.tasks.spawn("readiness", never(gates::open_when_filled(Arc::clone(&self.cluster), stores)));
+        let watches = cluster::watch::run(Arc::clone(&self.cluster), self.client.clone());
+        self.tasks.spawn("watches", async { Ok(watches.await.map(|never| match never {})?) });
+        let looks = cluster::by_name::watch(Arc::clone(&self.cluster), self.client.clone());
+        self.tasks.spawn("baseline by name", never(looks));
+    }
+
+    /// What answers questions about tags.
+    fn registry(&mut self, settings: &Settings) -> Registry {
+        registry::assemble(
+            Arc::clone(&self.registries),
+            settings.pull_secrets.clone(),
+            self.client.clone(),
+            self.cluster.pods.clone(),
+            RegistryMetrics::register(&mut self.metrics),
+        )
+    }
+
+    /// Answers the API server, with whatever certificate the Secret holds.
+    async fn answer(&mut self, settings: &Settings, registry: Arc<Registry>) -> anyhow::Result<Certificate> {
+        let (secret, seen) = watch::channel(Seen::NotYet);
+        let (client, namespace) = (self.client.clone(), settings.namespace.clone());
+        let watching = async move { certificate::watch(client, &namespace, secret).await };
+        self.tasks.spawn("certificate watch", never(watching));
+        let (showing, shown) = watch::channel(false);
+        let current = CurrentCertificate::default();
+        let gate = self.readiness.gate("certificate");
+        let show = gates::open_with_certificate(seen.clone(), current.clone(), gate, showing);
+        self.tasks.spawn("certificate", show);
+
+        let typed = admission::Settings {
+            controller_identities: settings.controller_identities.clone(),
+            in_flight: IN_FLIGHT,
+            now: Timestamp::now,
+        };
+        let counters = AdmissionMetrics::register(&mut self.metrics);
+        let admission = Admission::new(Arc::clone(&self.cluster), registry, typed, counters);
+        let listener = listen(settings.webhook_port).await?;
+        let (router, drain) = (admission::router(admission), self.drain.clone());
+        self.tasks.spawn_finishing("webhook", async move {
+            Ok(server::serve(listener, &current, router, drain).await?)
+        });
+        Ok(Certificate { seen, shown })
+    }
+
+    /// Takes part in the election; whoever wins writes.
+    fn lead(&mut self, settings: &Settings, certificate: Certificate) -> Leading {
+        let election = Election::new(self.client.clone(), &settings.namespace, &settings.pod);
+        let installed = watch::Sender::new(Installed::NotYet);
+        let leading = Leading { leads: election.leads(), installed: installed.subscribe() };
+        let registries = Arc::clone(&self.registries);
+        let controller = Controller {
+            client: self.client.clone(),
+            cluster: Arc::clone(&self.cluster),
+            namespace: settings.namespace.clone(),
+            admin_port: settings.admin_port,
+            excluded_namespaces: settings.excluded_namespaces.clone(),
+            baseline: settings.baseline.enabled.then(|| baseline(&settings.baseline)),
+            offline: Arc::new(move |image| registries.profile(image.domain()).offline),
+            listens: certificate.shown,
+            certificate: certificate.seen,
+            installed,
+        };
+        let stop = self.drain.leaving.clone();
+        self.tasks.spawn_finishing("leader", async move { Ok(controller.run(&election, stop).await?) });
+        leading
+    }
+}
+
+/// The baseline as the leader keeps it.
+fn baseline(settings: &Baseline) -> baseline::Baseline {
+    baseline::Baseline {
+        mode: match settings.mode {
+            BaselineMode::Enforce => Mode::Enforce,
+            BaselineMode::Warn => Mode::Warn,
+            BaselineMode::Audit => Mode::Audit,
+        },
+        pin: settings.pin,
+        namespace_selector: settings.namespace_selector.clone(),
+    }
+}
+
 /// What never ends, as a task that would have to fail to end.
 async fn never(work: impl Future<Output = Infallible>) -> anyhow::Result<()> {
     match work.await {}
-}
-
-/// The signals that end the process.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn listen() -> anyhow::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate()).context("listen for SIGTERM")?,
-            interrupt: signal(SignalKind::interrupt()).context("listen for SIGINT")?,
-        })
-    }
-
-    async fn any(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-}
-
-/// Opens the gate of each store once it has been filled; then there is nothing left to do.
-async fn open_when_filled(cluster: Arc<Cluster>, mut shut: Vec<(Store, Gate)>) -> anyhow::Result<()> {
-    let mut changes = cluster.changes();
-    while !shut.is_empty() {
-        let missing = cluster.synced.missing();
-        shut.retain(|(store, gate)| {
-            let filled = !missing.contains(store);
-            if filled {
-                gate.open();
-            }
-            !filled
-        });
-        changes.changed().await;
-    }
-    future::pending().await
 }
 
 /// Work is a few requests a second at most; without a bound, a node of 64 cores would give us 64 threads.

@@ -2,6 +2,4 @@
 
 mod certificates;
 mod leader;
-mod policy_status;
-mod standings;
 mod webhook_config;

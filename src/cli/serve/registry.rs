@@ -34,13 +34,12 @@ pub(crate) fn configuration(settings: &Settings) -> Result<Registries, ConfigErr
 
 /// Joins the parts.
 pub(crate) fn assemble(
-    registries: Registries,
+    registries: Arc<Registries>,
     pull_secrets: settings::PullSecrets,
     api: kube::Client,
     seeds: Arc<dyn Seeds>,
     metrics: RegistryMetrics,
 ) -> Registry {
-    let registries = Arc::new(registries);
     let counters = Arc::new(Counters(metrics));
     let readable = match pull_secrets {
         settings::PullSecrets::Off => Readable::Nobodys,

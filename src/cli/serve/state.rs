@@ -1,0 +1,74 @@
+//! What the parts hold, gathered for the metrics.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+
+use crate::cli::serve::registry::Registry;
+use crate::cli::serve::{Certificate, Leading};
+use crate::cluster::certificate::Pems;
+use crate::cluster::policies::Held;
+use crate::cluster::{Cluster, Seen};
+use crate::controller::webhook_config::Installed;
+use crate::domain::policy::Mode;
+use crate::telemetry::state::{PolicyCount, State};
+
+/// Where the state is.
+pub(crate) struct Shown {
+    pub(crate) cluster: Arc<Cluster>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) leading: Leading,
+    pub(crate) certificate: Certificate,
+}
+
+impl Shown {
+    /// The state now.
+    pub(crate) fn state(&self) -> State {
+        let leads = *self.leading.leads.borrow();
+        let installed = *self.leading.installed.borrow() == Installed::Yes;
+        let policies = self.cluster.policies.all();
+        let summaries = policies.iter().filter_map(|policy| policy.status.summary.as_ref());
+        let violations = summaries.map(|summary| summary.violations);
+        State {
+            leads,
+            webhooks_installed: leads.then_some(installed),
+            certificate_expires: self.certificate_expires(),
+            policies: counted(&policies),
+            policies_invalid: policies.iter().filter(|policy| policy.error.is_some()).count(),
+            violations: leads.then(|| violations.sum()),
+            objects: vec![
+                ("namespaces", self.cluster.namespaces.count()),
+                ("workloads", self.cluster.workloads.all().len()),
+                ("pods", self.cluster.pods.all().len()),
+            ],
+            cache: self.registry.held(),
+        }
+    }
+
+    fn certificate_expires(&self) -> Option<i64> {
+        let Seen::There(secret) = &*self.certificate.seen.borrow() else { return None };
+        let leaf = CertificateDer::from_pem_slice(&Pems::of(secret).certificate).ok()?;
+        let (_, parsed) = x509_parser::parse_x509_certificate(&leaf).ok()?;
+        Some(parsed.validity().not_after.timestamp())
+    }
+}
+
+/// The policies in force by kind and mode.
+fn counted(policies: &[Held]) -> Vec<PolicyCount> {
+    let mut counts = BTreeMap::new();
+    for policy in policies.iter().filter_map(|policy| policy.good.as_ref()) {
+        let kind = match policy.policy.id.namespace {
+            None => "ClusterImagePolicy",
+            Some(_) => "ImagePolicy",
+        };
+        let mode = match policy.policy.mode {
+            Mode::Enforce => "Enforce",
+            Mode::Warn => "Warn",
+            Mode::Audit => "Audit",
+        };
+        *counts.entry((kind, mode)).or_default() += 1;
+    }
+    counts.into_iter().map(|((kind, mode), count)| PolicyCount { kind, mode, count }).collect()
+}

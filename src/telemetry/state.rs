@@ -1,0 +1,156 @@
+//! Gauges of what the process holds, read when somebody asks for the metrics. It keeps nothing.
+
+use std::fmt;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+/// What is shown.
+#[derive(Debug, Clone, Default)]
+pub struct State {
+    /// This replica holds the Lease.
+    pub leads: bool,
+    /// The webhook configurations are as they should be; only the leader knows.
+    pub webhooks_installed: Option<bool>,
+    /// When the certificate that the webhook shows expires, in seconds since 1970.
+    pub certificate_expires: Option<i64>,
+    /// Policies in force by kind and mode.
+    pub policies: Vec<PolicyCount>,
+    /// Policies whose newest generation does not compile.
+    pub policies_invalid: usize,
+    /// Violations that the statuses count; only the leader says.
+    pub violations: Option<u32>,
+    /// Objects in memory by what they are.
+    pub objects: Vec<(&'static str, usize)>,
+    /// Answers of registries in memory, and their bytes.
+    pub cache: (u64, u64),
+}
+
+/// So many policies of a kind are in force in a mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PolicyCount {
+    /// `ClusterImagePolicy` or `ImagePolicy`.
+    pub kind: &'static str,
+    /// `Enforce`, `Warn` or `Audit`.
+    pub mode: &'static str,
+    /// How many.
+    pub count: usize,
+}
+
+/// Registers the gauges; `read` is asked each time.
+pub fn register(registry: &mut Registry, read: impl Fn() -> State + Send + Sync + 'static) {
+    registry.register_collector(Box::new(Gauges(Box::new(read))));
+}
+
+struct Gauges(Box<dyn Fn() -> State + Send + Sync>);
+
+impl fmt::Debug for Gauges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Gauges")
+    }
+}
+
+impl Collector for Gauges {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let state = (self.0)();
+        let mut gauge = |name: &str, help: &str, value: i64| {
+            let gauge = ConstGauge::new(value);
+            let metric = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
+            gauge.encode(metric)
+        };
+        gauge("leader", "Whether this replica holds the Lease", i64::from(state.leads))?;
+        if let Some(installed) = state.webhooks_installed {
+            let help = "Whether the webhook configurations are as they should be, as the leader sees it";
+            gauge("webhook_config_in_sync", help, i64::from(installed))?;
+        }
+        if let Some(expires) = state.certificate_expires {
+            let help = "When the webhook's certificate expires";
+            gauge("certificate_expiry_timestamp_seconds", help, expires)?;
+        }
+        if let Some(violations) = state.violations {
+            let help = "Violations in the statuses of all policies, as the leader wrote them";
+            gauge("violations", help, violations.into())?;
+        }
+        gauge(
+            "policy_invalid",
+            "Policies whose newest generation does not compile",
+            count(state.policies_invalid),
+        )?;
+        let (entries, bytes) = state.cache;
+        gauge(
+            "cache_entries",
+            "Answers of registries in memory",
+            i64::try_from(entries).unwrap_or(i64::MAX),
+        )?;
+        gauge("cache_bytes", "What these answers take, about", i64::try_from(bytes).unwrap_or(i64::MAX))?;
+
+        let policies = state.policies.iter();
+        let policies = policies.map(|policy| ([("kind", policy.kind), ("mode", policy.mode)], policy.count));
+        family(&mut encoder, "policies", "Policies in force", policies)?;
+        let objects = state.objects.iter().map(|(kind, count)| ([("kind", *kind)], *count));
+        family(&mut encoder, "store_objects", "Objects that the watches keep in memory", objects)
+    }
+}
+
+fn family<const N: usize>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    members: impl Iterator<Item = ([(&'static str, &'static str); N], usize)>,
+) -> fmt::Result {
+    let kind = ConstGauge::new(0_i64).metric_type();
+    let mut metric = encoder.encode_descriptor(name, help, None, kind)?;
+    for (labels, value) in members {
+        ConstGauge::new(count(value)).encode(metric.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+fn count(value: usize) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+    use prometheus_client::encoding::text::encode;
+
+    use super::*;
+
+    fn shown(state: State) -> String {
+        let mut registry = Registry::with_prefix("tagpin");
+        register(&mut registry, move || state.clone());
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
+        text
+    }
+
+    #[test]
+    fn what_is_held_is_shown() {
+        let text = shown(State {
+            leads: true,
+            webhooks_installed: Some(false),
+            policies: vec![PolicyCount { kind: "ImagePolicy", mode: "Warn", count: 2 }],
+            objects: vec![("pods", 7), ("namespaces", 3)],
+            ..State::default()
+        });
+        for line in [
+            "tagpin_leader 1",
+            "tagpin_webhook_config_in_sync 0",
+            r#"tagpin_policies{kind="ImagePolicy",mode="Warn"} 2"#,
+            r#"tagpin_store_objects{kind="pods"} 7"#,
+            r#"tagpin_store_objects{kind="namespaces"} 3"#,
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_is_left_out() {
+        let text = shown(State::default());
+        assert!(!text.contains("webhook_config_in_sync") && !text.contains("violations"), "{text}");
+    }
+}
