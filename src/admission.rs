@@ -4,49 +4,54 @@
 pub mod server;
 pub mod tls;
 
-mod mutate;
-mod object;
-mod response;
-mod review;
+mod patience;
 mod router;
+
+mod body;
+mod json;
+mod object;
+mod review;
+
 mod subject;
+
+mod mutate;
 mod validate;
+
+mod response;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
+use tracing::info;
 
 use crate::admission::object::Object;
 use crate::admission::response::Answer;
 use crate::admission::review::{Operation, Request};
 use crate::cluster::Cluster;
+use crate::domain::denial::shown;
 use crate::domain::slot::Kind;
 use crate::domain::subject::{Phase, Subject};
 use crate::pipeline::{self, Review};
 use crate::registry::{Resolve, Suggest};
-use crate::telemetry::admission::{Decided, Metrics};
+use crate::telemetry::admission::{Decided, Decision, Metrics};
 
-pub use router::{BODY_LIMIT, router};
+pub use body::BODY_LIMIT;
+pub use router::router;
 
-/// Our own deadline of /mutate; the API server's is 5 s.
-const MUTATE_WITHIN: Duration = Duration::from_millis(2500);
-/// Our own deadline of /validate; the API server's is 10 s.
-const VALIDATE_WITHIN: Duration = Duration::from_secs(5);
-/// What is kept of the caller's deadline for the way back.
-const WAY_BACK: Duration = Duration::from_millis(300);
-/// The annotation that the kubelet gives the mirrors of its static pods.
-const MIRROR: &str = "kubernetes.io/config.mirror";
 /// The sub-resource through which ephemeral containers are added.
 const EPHEMERAL_CONTAINERS: &str = "ephemeralcontainers";
+/// Characters of a name in a log line.
+const NAME_SHOWN: usize = 253;
 
 /// What admission is told.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// User names of the built-in controllers, whose objects are children.
     pub controller_identities: BTreeSet<String>,
+    /// Namespaces of which nothing is judged, whoever sends us their reviews.
+    pub excluded_namespaces: BTreeSet<String>,
     /// Reviews that are worked on at the same time; more are turned away with 503.
     pub in_flight: usize,
     /// The clock.
@@ -61,18 +66,21 @@ pub struct Admission<R> {
     metrics: Metrics,
 }
 
-/// What a review is about, when it is ours to judge.
-struct Judged<'a> {
+/// A review that arrived.
+struct Asked<'a> {
+    phase: Phase,
     request: &'a Request<'a>,
-    object: Object<'a>,
-    subject: Subject,
-    review: Review,
+    arrived: Instant,
+    deadline: Instant,
 }
 
-impl Judged<'_> {
-    fn ephemeral(&self) -> bool {
-        self.request.sub_resource() == Some(EPHEMERAL_CONTAINERS)
-    }
+/// What a review is about, when it is ours to judge.
+struct Judged<'a> {
+    object: Object<'a>,
+    /// Only ephemeral containers are added, by their sub-resource.
+    ephemeral: bool,
+    subject: Subject,
+    review: Review,
 }
 
 impl<R: Resolve + Suggest> Admission<R> {
@@ -81,24 +89,20 @@ impl<R: Resolve + Suggest> Admission<R> {
         Self { cluster, registry, settings, metrics }
     }
 
-    /// Answers one review; an object that can not be read is an error of the caller.
-    async fn answer(
-        &self,
-        phase: Phase,
-        request: &Request<'_>,
-        deadline: Instant,
-    ) -> Result<Answer, serde_json::Error> {
-        let started = Instant::now();
+    /// The bytes of the answer to one review; an object that can not be read is an error of the caller.
+    async fn answer(&self, asked: &Asked<'_>) -> Result<Vec<u8>, serde_json::Error> {
+        let Asked { phase, request, arrived, deadline } = *asked;
         let kind = request.kind();
         let judged = match kind {
             Some(kind) => self.judge(phase, kind, request, deadline).await?,
             None => None,
         };
         let answer = match (&judged, phase) {
-            (None, _) => Answer::default(),
+            (None, _) => Answer::new(Decision::Skip),
             (Some(judged), Phase::Mutate) => mutate::answer(judged),
             (Some(judged), Phase::Validate) => validate::answer(judged),
         };
+        let bytes = answer.to_json(request.uid.as_str());
         self.metrics.decided(&Decided {
             phase,
             operation: match request.operation() {
@@ -107,15 +111,24 @@ impl<R: Resolve + Suggest> Admission<R> {
                 Operation::Other => "other",
             },
             kind,
-            refused: answer.refusal.is_some(),
-            patched: answer.patch.is_some(),
+            decision: answer.decision,
             verdicts: judged.as_ref().map_or(&[], |judged| &judged.review.verdicts),
-            took: started.elapsed(),
+            took: arrived.elapsed(),
         });
         if Instant::now() > deadline {
             self.metrics.deadline_exceeded();
         }
-        Ok(answer)
+        if let (Decision::Deny, Some(judged)) = (answer.decision, judged) {
+            info!(
+                uid = shown(request.uid.as_str(), NAME_SHOWN),
+                kind = judged.subject.kind.name(),
+                namespace = shown(&judged.subject.namespace, NAME_SHOWN),
+                name = shown(&judged.object.name(), NAME_SHOWN),
+                codes = answer.audit.get("codes"),
+                "refused"
+            );
+        }
+        Ok(bytes)
     }
 
     /// Decides what is ours to judge; nothing otherwise, which allows.
@@ -126,48 +139,55 @@ impl<R: Resolve + Suggest> Admission<R> {
         request: &'a Request<'a>,
         deadline: Instant,
     ) -> Result<Option<Judged<'a>>, serde_json::Error> {
-        let ours = match (phase, kind, request.sub_resource()) {
-            (_, Kind::Pod, None | Some(EPHEMERAL_CONTAINERS)) => true,
-            (Phase::Mutate, _, _) => false,
-            (Phase::Validate, _, sub_resource) => sub_resource.is_none(),
+        let ephemeral = match (kind, request.sub_resource()) {
+            (Kind::Pod, Some(EPHEMERAL_CONTAINERS)) => true,
+            (Kind::Pod, None) => false,
+            (_, None) if phase == Phase::Validate => false,
+            _ => return Ok(None),
         };
-        let Some(raw) = request.object.filter(|_| ours && request.operation() != Operation::Other) else {
-            return Ok(None);
-        };
+        let raw = request.object.filter(|_| {
+            request.operation() != Operation::Other
+                && !self.settings.excluded_namespaces.contains(request.namespace())
+        });
+        let Some(raw) = raw else { return Ok(None) };
         let object = Object::parse(kind, raw)?;
         let old = match request.operation() {
             Operation::Update => request.old_object.map(|raw| Object::parse(kind, raw)).transpose()?,
             Operation::Create | Operation::Other => None,
         };
-        let mirror = kind == Kind::Pod
-            && request.operation() == Operation::Create
-            && request.is_node()
-            && object.annotation(MIRROR).is_some();
-        if mirror || (old.is_some() && object.being_deleted()) {
+        if is_left_alone(request, &object, old.as_ref()) {
             return Ok(None);
         }
-        let subject =
-            subject::subject(&self.cluster, &self.settings, request, &object, old.as_ref(), deadline).await;
-        let review = pipeline::review(
-            phase,
-            &subject,
-            &self.cluster.policies(),
-            &self.registry,
-            &*self.cluster.pods,
-            (self.settings.now)(),
+        let policies = self.cluster.policies();
+        let subject = subject::subject(
+            &self.cluster,
+            &self.settings,
+            &policies,
+            request,
+            &object,
+            old.as_ref(),
             deadline,
         )
         .await;
-        Ok(Some(Judged { request, object, subject, review }))
+        let now = (self.settings.now)();
+        let review =
+            pipeline::review(phase, &subject, &policies, &self.registry, &*self.cluster.pods, now, deadline)
+                .await;
+        Ok(Some(Judged { object, ephemeral, subject, review }))
     }
 }
 
-/// When a review must be answered: the caller's time-out or ours, whichever is shorter, less the way back.
-fn deadline(phase: Phase, callers: Option<Duration>) -> Instant {
-    let ours = match phase {
-        Phase::Mutate => MUTATE_WITHIN,
-        Phase::Validate => VALIDATE_WITHIN,
-    };
-    let within = callers.map_or(ours, |callers| callers.min(ours));
-    Instant::now() + within.saturating_sub(WAY_BACK)
+/// What the match conditions keep away from us, should it come nevertheless.
+fn is_left_alone(request: &Request<'_>, object: &Object<'_>, old: Option<&Object<'_>>) -> bool {
+    match old {
+        None => {
+            // The mark alone can be set by anybody; static pods were not admitted by the API server anyway.
+            object.kind == Kind::Pod
+                && request.operation() == Operation::Create
+                && request.is_node()
+                && object.is_marked_mirror()
+        }
+        // A finalizer must go; and scaling or labelling an old template is no reason to judge it.
+        Some(old) => object.being_deleted() || object.has_template_of(old),
+    }
 }

@@ -1,36 +1,41 @@
 //! `/mutate`: pods get the digests of their tags. It refuses nothing: a slot that will be refused stays as written.
 
+use serde_json::{Map, Value};
+
 use crate::admission::Judged;
 use crate::admission::response::{Answer, json_patch};
+use crate::domain::image::ImageRef;
 use crate::domain::message;
-use crate::domain::original::ANNOTATION;
 use crate::domain::patch::{Annotation, patch};
+use crate::domain::policy::Rule;
 use crate::domain::verdict::{PinSource, Verdict};
+use crate::telemetry::admission::Decision;
+
+/// Pins that are named in the audit log.
+const AUDITED: usize = 64;
 
 pub(crate) fn answer(judged: &Judged<'_>) -> Answer {
     let Judged { object, subject, review, .. } = judged;
-    let mut patch = patch(subject, &review.verdicts, object.annotation(ANNOTATION));
-    let mut answer = Answer::default();
-    if judged.ephemeral() {
-        // The API server drops annotations here, so validation will not know what the author wrote: this is the
-        // only place that can warn of it.
+    let mut patch = patch(subject, &review.verdicts, object.original());
+    if judged.ephemeral {
+        // The API server drops annotations here.
         patch.annotation = Annotation::Keep;
-        let pinned: Vec<Verdict> =
-            review.verdicts.iter().filter(|verdict| verdict.pinned.is_some()).cloned().collect();
-        answer.warnings = message::warnings(&pinned);
     }
-    answer.patch = json_patch(&patch, object.has_annotations());
-    let pinned: serde_json::Map<String, serde_json::Value> = review
-        .verdicts
-        .iter()
-        .filter_map(|verdict| {
-            Some((verdict.slot.to_string(), verdict.pinned.as_ref()?.digest.as_str().into()))
-        })
+    let patch = json_patch(&patch, object.has_annotations());
+    let mut answer = Answer::new(if patch.is_some() { Decision::Pin } else { Decision::Allow });
+    answer.patch = patch;
+    if judged.ephemeral {
+        answer.warnings = message::warnings(&unseen_by_validation(&review.verdicts));
+    }
+    let pins = || review.verdicts.iter().filter_map(|verdict| Some((verdict, verdict.pinned.as_ref()?)));
+    let pinned: Map<String, Value> = pins()
+        .take(AUDITED)
+        .map(|(verdict, pinned)| (verdict.slot.to_string(), pinned.digest.as_str().into()))
         .collect();
     if !pinned.is_empty() {
-        answer.audit.insert("pinned", serde_json::Value::Object(pinned).to_string());
+        answer.audit.insert("pinned", Value::Object(pinned).to_string());
     }
-    let stale = review.verdicts.iter().filter_map(|verdict| match verdict.pinned.as_ref()?.source {
+    let stale = pins().filter_map(|(_, pinned)| match pinned.source {
         PinSource::LastKnown(age) => Some(age.as_secs()),
         PinSource::Sibling | PinSource::Registry => None,
     });
@@ -38,4 +43,18 @@ pub(crate) fn answer(judged: &Judged<'_>) -> Answer {
         answer.audit.insert("stale-seconds", oldest.to_string());
     }
     answer
+}
+
+/// What /validate can not know once a slot is pinned and no annotation says what its author wrote: that no tag was
+/// written, and what the registry said. A written tag is judged beside its digest too.
+fn unseen_by_validation(verdicts: &[Verdict]) -> Vec<Verdict> {
+    let pinned = verdicts.iter().filter(|verdict| verdict.pinned.is_some());
+    pinned
+        .cloned()
+        .map(|mut verdict| {
+            let tag = ImageRef::parse(&verdict.reference).is_ok_and(|image| image.tag().is_some());
+            verdict.findings.retain(|finding| !tag || finding.rule() != Rule::Tags);
+            verdict
+        })
+        .collect()
 }

@@ -1,18 +1,25 @@
 //! The answer to a review, and the JSON patch in it: the only file that writes either. It decides nothing.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
-use std::collections::BTreeMap;
 
-use crate::admission::review::{API_VERSION, Text};
+use crate::admission::review::API_VERSION;
 use crate::domain::message::Cause;
 use crate::domain::original::ANNOTATION;
 use crate::domain::patch::{Annotation, Patch};
+use crate::telemetry::admission::Decision;
+
+/// Words of one audit annotation.
+const AUDIT_WORDS: usize = 32;
 
 /// What the API server gets.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Answer {
+    /// What was decided, in a word.
+    pub(crate) decision: Decision,
     /// The whole text of a refusal; none allows.
     pub(crate) refusal: Option<Refusal>,
     /// The JSON patch, when there is something to write.
@@ -31,8 +38,28 @@ pub(crate) struct Refusal {
 }
 
 impl Answer {
+    /// An answer that allows, and says no more than what was decided.
+    pub(crate) fn new(decision: Decision) -> Self {
+        let audit = BTreeMap::from([("decision", decision.word().to_owned())]);
+        Self { decision, refusal: None, patch: None, warnings: Vec::new(), audit }
+    }
+
+    /// Puts words into the audit log: each once, in order, and not more than anybody reads.
+    pub(crate) fn note(&mut self, key: &'static str, words: impl Iterator<Item = String>) {
+        let words: BTreeSet<String> = words.collect();
+        if !words.is_empty() {
+            let mut kept: Vec<String> = words.into_iter().collect();
+            let more = kept.len().saturating_sub(AUDIT_WORDS);
+            kept.truncate(AUDIT_WORDS);
+            if more > 0 {
+                kept.push(format!("and {more} more"));
+            }
+            self.audit.insert(key, kept.join(","));
+        }
+    }
+
     /// The body of the HTTP answer.
-    pub(crate) fn to_json(&self, uid: &Text<'_>) -> Vec<u8> {
+    pub(crate) fn to_json(&self, uid: &str) -> Vec<u8> {
         let status = self.refusal.as_ref().map(|refusal| Status {
             status: "Failure",
             // Not `Invalid`: kubectl would throw the message away and print the causes only.
@@ -71,7 +98,7 @@ struct Review<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Response<'a> {
-    uid: &'a Text<'a>,
+    uid: &'a str,
     allowed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<Status<'a>>,
@@ -81,7 +108,6 @@ struct Response<'a> {
     patch: Option<String>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     warnings: &'a [String],
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     audit_annotations: &'a BTreeMap<&'static str, String>,
 }
 
@@ -160,10 +186,10 @@ mod tests {
     #[test]
     fn nothing_to_write_is_no_patch() {
         assert_eq!(json_patch(&Patch::default(), true), None);
-        let body = String::from_utf8(Answer::default().to_json(&Text::default())).unwrap();
+        let body = String::from_utf8(Answer::new(Decision::Skip).to_json("a\"b")).unwrap();
         assert_eq!(
             body,
-            r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","response":{"uid":"","allowed":true}}"#
+            r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","response":{"uid":"a\"b","allowed":true,"auditAnnotations":{"decision":"skip"}}}"#
         );
     }
 

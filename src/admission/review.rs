@@ -2,61 +2,16 @@
 //!
 //! `admission.k8s.io/v1 AdmissionReview`; the objects stay raw slices and are read only as far as the slot table goes.
 
-use std::borrow::{Borrow, Cow};
-use std::fmt;
-
-use serde::de::{Deserializer, Error, Visitor};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::admission::json::{Keep, List, Text};
 use crate::domain::slot::Kind;
 
 /// The version of the reviews that we answer.
 pub(crate) const API_VERSION: &str = "admission.k8s.io/v1";
-
-/// A string of the request: borrowed where JSON has it as it is, owned where it is escaped.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Text<'a>(Cow<'a, str>);
-
-impl Text<'_> {
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Borrow<str> for Text<'_> {
-    fn borrow(&self) -> &str {
-        &self.0
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Read;
-        impl<'de> Visitor<'de> for Read {
-            type Value = Text<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string")
-            }
-
-            fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Text<'de>, E> {
-                Ok(Text(Cow::Borrowed(text)))
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<Text<'de>, E> {
-                Ok(Text(Cow::Owned(text.to_owned())))
-            }
-        }
-        deserializer.deserialize_str(Read)
-    }
-}
-
-impl Serialize for Text<'_> {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0)
-    }
-}
+/// The group of every node's user.
+const NODES: &str = "system:nodes";
 
 /// What the API server asks.
 #[derive(Debug, Deserialize)]
@@ -65,7 +20,7 @@ pub(crate) struct Request<'a> {
     #[serde(borrow)]
     pub(crate) uid: Text<'a>,
     #[serde(borrow)]
-    kind: GroupKind<'a>,
+    kind: VersionKind<'a>,
     #[serde(borrow, default)]
     sub_resource: Option<Text<'a>>,
     #[serde(borrow, default)]
@@ -83,9 +38,11 @@ pub(crate) struct Request<'a> {
 }
 
 #[derive(Debug, Deserialize)]
-struct GroupKind<'a> {
+struct VersionKind<'a> {
     #[serde(borrow, default)]
     group: Text<'a>,
+    #[serde(borrow)]
+    version: Text<'a>,
     #[serde(borrow)]
     kind: Text<'a>,
 }
@@ -94,8 +51,23 @@ struct GroupKind<'a> {
 struct UserInfo<'a> {
     #[serde(borrow, default)]
     username: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    groups: Option<Vec<Text<'a>>>,
+    #[serde(default)]
+    groups: Option<List<Groups>>,
+}
+
+/// Whether a node speaks.
+#[derive(Debug, Default)]
+struct Groups {
+    nodes: bool,
+}
+
+impl<'de> Keep<'de> for Groups {
+    type Item = Text<'de>;
+
+    fn keep(&mut self, _: usize, group: Text<'de>) -> Result<(), &'static str> {
+        self.nodes |= group.as_str() == NODES;
+        Ok(())
+    }
 }
 
 /// What is done to the object.
@@ -119,7 +91,8 @@ pub(crate) enum ReviewError {
     #[error("the review carries no request")]
     NoRequest,
     #[error(
-        "the object of the review is not of the kind that it says (line {line}, column {column} of the object)"
+        "the object of the review is not what its kind says, or has a field twice or more than 1024 labels (line \
+         {line}, column {column} of the object)"
     )]
     NotObject { line: usize, column: usize },
 }
@@ -146,9 +119,10 @@ impl<'a> Request<'a> {
         review.request.ok_or(ReviewError::NoRequest)
     }
 
-    /// The object's kind, when the slot table has it.
+    /// The object's kind, when the slot table has it: in this version, for others may have their images elsewhere.
     pub(crate) fn kind(&self) -> Option<Kind> {
-        Kind::find(self.kind.group.as_str(), self.kind.kind.as_str())
+        let VersionKind { group, version, kind } = &self.kind;
+        Kind::find(group.as_str(), kind.as_str()).filter(|_| version.as_str() == "v1")
     }
 
     pub(crate) fn operation(&self) -> Operation {
@@ -174,7 +148,7 @@ impl<'a> Request<'a> {
 
     /// Whether a node speaks: its own static pods are mirrored by it.
     pub(crate) fn is_node(&self) -> bool {
-        self.user_info.groups.iter().flatten().any(|group| group.as_str() == "system:nodes")
+        self.user_info.groups.as_ref().is_some_and(|groups| groups.0.nodes)
     }
 
     pub(crate) fn dry_run(&self) -> bool {
@@ -193,14 +167,14 @@ mod tests {
     }
 
     #[test]
-    fn plain_strings_are_borrowed_and_escaped_ones_are_read() {
+    fn an_envelope_is_read_and_its_objects_stay_as_they_are() {
         let body = review(
             r#"{"uid":"1","kind":{"group":"apps","version":"v1","kind":"Deployment"},"operation":"CREATE",
             "userInfo":{"username":"a\u003cb","groups":["x","system:nodes"]},"namespace":"shop","object":{"a":1},
             "oldObject":null,"dryRun":false,"options":{"more":[]}}"#,
         );
         let request = Request::parse(body.as_bytes()).unwrap();
-        assert!(matches!(request.uid.0, Cow::Borrowed("1")));
+        assert_eq!(request.uid.as_str(), "1");
         assert_eq!(request.user(), "a<b");
         assert_eq!(request.kind(), Some(Kind::Deployment));
         assert_eq!(request.operation(), Operation::Create);

@@ -7,100 +7,150 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request as HttpRequest, State};
-use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONNECTION, CONTENT_TYPE};
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use futures::FutureExt as _;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use tokio::sync::Semaphore;
-use tokio::time::timeout_at;
-use tracing::error;
+use tokio::time::{Instant, timeout_at};
+use tracing::{error, warn};
 
+use crate::admission::body::{BODY_LIMIT, BodyError, Budget};
 use crate::admission::review::{Request, ReviewError};
-use crate::admission::{Admission, deadline};
+use crate::admission::{Admission, Asked};
 use crate::domain::subject::Phase;
+use crate::k8s::duration;
 use crate::registry::{Resolve, Suggest};
 use crate::telemetry::admission::Turned;
 
-/// An update carries the object twice, and the API server takes objects of up to 3 MiB.
-pub const BODY_LIMIT: usize = 7 * 1024 * 1024;
+/// Our own deadline of /mutate; the API server's is 5 s.
+const MUTATE_WITHIN: Duration = Duration::from_millis(2500);
+/// Our own deadline of /validate; the API server's is 10 s.
+const VALIDATE_WITHIN: Duration = Duration::from_secs(5);
+/// What is kept of the caller's deadline for the way back.
+const WAY_BACK: Duration = Duration::from_millis(300);
+/// What a review may take beyond its deadline before it is given up: it has an answer at the deadline, but for a bug.
+const GRACE: Duration = Duration::from_millis(150);
 
 struct Shared<R> {
     admission: Admission<R>,
+    bodies: Budget,
     in_flight: Semaphore,
 }
+
+/// Why a request gets no review: a status, a text, and how it is counted.
+type Refused = (StatusCode, String, Turned);
 
 /// `POST /mutate` and `POST /validate`.
 pub fn router<R: Resolve + Suggest + 'static>(admission: Admission<R>) -> Router {
     let in_flight = Semaphore::new(admission.settings.in_flight);
-    let shared = Arc::new(Shared { admission, in_flight });
+    let shared = Arc::new(Shared { admission, bodies: Budget::default(), in_flight });
     let handler = |phase: Phase| {
         move |State(shared): State<Arc<Shared<R>>>, request: HttpRequest| async move {
-            shared.handle(phase, request).await
+            shared.answer(phase, request).await
+        }
+    };
+    let elsewhere = |status: StatusCode| {
+        move |State(shared): State<Arc<Shared<R>>>| async move {
+            shared.turn_away((
+                status,
+                "tagpin answers POST /mutate and POST /validate".into(),
+                Turned::NotFound,
+            ))
         }
     };
     Router::new()
         .route("/mutate", post(handler(Phase::Mutate)))
         .route("/validate", post(handler(Phase::Validate)))
+        .fallback(elsewhere(StatusCode::NOT_FOUND))
+        .method_not_allowed_fallback(elsewhere(StatusCode::METHOD_NOT_ALLOWED))
         .with_state(shared)
 }
 
 impl<R: Resolve + Suggest> Shared<R> {
-    async fn handle(&self, phase: Phase, request: HttpRequest) -> Response {
-        let metrics = &self.admission.metrics;
+    async fn answer(&self, phase: Phase, request: HttpRequest) -> Response {
+        let deadline = Instant::now() + within(phase, callers_timeout(request.uri().query()));
+        match self.review(phase, request.into_body(), deadline).await {
+            Ok(answer) => {
+                ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], answer).into_response()
+            }
+            Err(refused) => self.turn_away(refused),
+        }
+    }
+
+    /// The bytes of the answer to a review.
+    async fn review(&self, phase: Phase, body: Body, deadline: Instant) -> Result<Vec<u8>, Refused> {
+        let body = self.bodies.take(body, deadline).await.map_err(not_taken)?;
         let Ok(_permit) = self.in_flight.try_acquire() else {
-            metrics.turned_away(Turned::Shed);
-            return (StatusCode::SERVICE_UNAVAILABLE, "too many reviews in flight\n").into_response();
+            let text = "too many reviews at the same time".to_owned();
+            return Err((StatusCode::SERVICE_UNAVAILABLE, text, Turned::Shed));
         };
-        let _in_flight = metrics.in_flight();
-        let deadline = deadline(phase, callers_timeout(request.uri().query()));
-        let body = match timeout_at(deadline, Limited::new(request.into_body(), BODY_LIMIT).collect()).await {
-            Ok(Ok(body)) => body.to_bytes(),
-            Ok(Err(cause)) if cause.is::<LengthLimitError>() => {
-                metrics.turned_away(Turned::TooLarge);
-                let text = format!("the review is larger than {BODY_LIMIT} bytes\n");
-                return (StatusCode::PAYLOAD_TOO_LARGE, text).into_response();
-            }
-            Ok(Err(_)) | Err(_) => {
-                metrics.turned_away(Turned::Unreadable);
-                return (StatusCode::BAD_REQUEST, "the body did not arrive\n").into_response();
-            }
-        };
-        let review = match Request::parse(&body) {
-            Ok(review) => review,
-            Err(cause) => return self.unreadable(&cause),
-        };
-        let answered = AssertUnwindSafe(self.admission.answer(phase, &review, deadline)).catch_unwind().await;
-        match answered {
-            Ok(Ok(answer)) => ([(CONTENT_TYPE, "application/json")], Body::from(answer.to_json(&review.uid)))
-                .into_response(),
-            Ok(Err(cause)) => {
-                self.unreadable(&ReviewError::NotObject { line: cause.line(), column: cause.column() })
+        let _in_flight = self.admission.metrics.in_flight();
+        let request = Request::parse(&body.bytes).map_err(unreadable)?;
+        let asked = Asked { phase, request: &request, arrived: Instant::now(), deadline };
+        let uid = request.uid.as_str();
+        let answered = AssertUnwindSafe(self.admission.answer(&asked)).catch_unwind();
+        match timeout_at(deadline + GRACE, answered).await {
+            Ok(Ok(answer)) => answer.map_err(|cause| {
+                unreadable(ReviewError::NotObject { line: cause.line(), column: cause.column() })
+            }),
+            Ok(Err(_)) => {
+                error!(uid, "a review panicked");
+                let text = "tagpin failed on this review; its log has more".to_owned();
+                Err((StatusCode::INTERNAL_SERVER_ERROR, text, Turned::Panicked))
             }
             Err(_) => {
-                metrics.turned_away(Turned::Panicked);
-                error!(uid = review.uid.as_str(), "a review panicked");
-                (StatusCode::INTERNAL_SERVER_ERROR, "tagpin failed on this review; its log has more\n")
-                    .into_response()
+                warn!(uid, "a review took too long");
+                let text = "tagpin had no answer in time; its log has more".to_owned();
+                Err((StatusCode::SERVICE_UNAVAILABLE, text, Turned::Late))
             }
         }
     }
 
-    fn unreadable(&self, cause: &ReviewError) -> Response {
-        self.admission.metrics.turned_away(Turned::Unreadable);
-        (StatusCode::BAD_REQUEST, format!("{cause}\n")).into_response()
+    fn turn_away(&self, (status, text, why): Refused) -> Response {
+        self.admission.metrics.turned_away(why);
+        let mut response = (status, text + "\n").into_response();
+        if status.is_client_error() {
+            // Whoever sends this is not the API server, and gets no place to wait.
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
     }
+}
+
+fn not_taken(why: BodyError) -> Refused {
+    match why {
+        BodyError::TooLarge => {
+            let text = format!("the review is larger than {BODY_LIMIT} bytes");
+            (StatusCode::PAYLOAD_TOO_LARGE, text, Turned::TooLarge)
+        }
+        BodyError::NoRoom => {
+            (StatusCode::SERVICE_UNAVAILABLE, "too many large reviews at the same time".into(), Turned::Shed)
+        }
+        BodyError::Broken => {
+            (StatusCode::BAD_REQUEST, "the body did not arrive in time".into(), Turned::Unreadable)
+        }
+    }
+}
+
+fn unreadable(cause: ReviewError) -> Refused {
+    (StatusCode::BAD_REQUEST, cause.to_string(), Turned::Unreadable)
+}
+
+/// How long a review may take: the caller's time-out or ours, whichever is shorter, less the way back.
+fn within(phase: Phase, callers: Option<Duration>) -> Duration {
+    let ours = match phase {
+        Phase::Mutate => MUTATE_WITHIN,
+        Phase::Validate => VALIDATE_WITHIN,
+    };
+    callers.map_or(ours, |callers| callers.min(ours)).saturating_sub(WAY_BACK)
 }
 
 /// The API server's own time-out, which it adds to the URL: `?timeout=10s`.
 fn callers_timeout(query: Option<&str>) -> Option<Duration> {
     let value = query?.split('&').find_map(|pair| pair.strip_prefix("timeout="))?;
-    let number = |text: &str| text.parse::<u64>().ok();
-    match value.strip_suffix("ms") {
-        Some(milliseconds) => number(milliseconds).map(Duration::from_millis),
-        None => number(value.strip_suffix('s')?).map(Duration::from_secs),
-    }
+    duration::parse(value).ok()
 }
 
 #[cfg(test)]
@@ -108,13 +158,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_callers_timeout_is_read_from_the_query() {
-        assert_eq!(callers_timeout(Some("timeout=10s")), Some(Duration::from_secs(10)));
-        assert_eq!(callers_timeout(Some("a=b&timeout=250ms")), Some(Duration::from_millis(250)));
+    fn the_shorter_timeout_counts_less_the_way_back() {
+        let within = |phase, query| within(phase, callers_timeout(query)).as_millis();
+        assert_eq!(within(Phase::Mutate, Some("timeout=5s")), 2200);
+        assert_eq!(within(Phase::Validate, Some("timeout=10s")), 4700);
+        assert_eq!(within(Phase::Validate, Some("a=b&timeout=1.5s")), 1200);
+        assert_eq!(within(Phase::Validate, Some("timeout=100ms")), 0);
         for none in
-            [None, Some(""), Some("timeout="), Some("timeout=s"), Some("timeout=-1s"), Some("timeout=1h")]
+            [None, Some(""), Some("timeout="), Some("timeout=s"), Some("timeout=-1s"), Some("xtimeout=1s")]
         {
-            assert_eq!(callers_timeout(none), None, "{none:?}");
+            assert_eq!(within(Phase::Mutate, none), 2200, "{none:?}");
         }
     }
 }

@@ -10,16 +10,16 @@ use crate::admission::review::Request;
 use crate::cluster::Cluster;
 use crate::cluster::object::ControllerRef;
 use crate::domain::asker::Asker;
-use crate::domain::original::{ANNOTATION, Originals};
 use crate::domain::pin::Revision;
-use crate::domain::policy::Labels;
+use crate::domain::policy::{Labels, PolicySet};
 use crate::domain::slot::{ImageSlot, Kind, SlotKey};
-use crate::domain::subject::{Controller, SlotUnderReview, Subject, Suggestions};
+use crate::domain::subject::{Controller, SlotUnderReview, Subject, Suggestions, TopOwner};
 
 /// Builds the subject of a review.
 pub(crate) async fn subject(
     cluster: &Cluster,
     settings: &Settings,
+    policies: &PolicySet,
     request: &Request<'_>,
     object: &Object<'_>,
     old: Option<&Object<'_>>,
@@ -28,13 +28,13 @@ pub(crate) async fn subject(
     let kind = object.kind;
     let namespace = request.namespace();
     let controller = object.controller();
-    let validated_owner = controller.as_ref().is_some_and(|owner| owner.kind.is_some());
+    let validated_owner = controller.is_some_and(|owner| owner.kind.is_some());
     // The identity decides: anybody can copy an owner reference.
     let child = validated_owner && settings.controller_identities.contains(request.user());
     let labels = object.labels();
     let pull_secrets = match object.pull_secrets() {
-        none if none.is_empty() => cluster.pull_secrets(namespace, object.service_account()),
-        named => named,
+        [] => cluster.pull_secrets(namespace, object.service_account()),
+        named => named.to_vec(),
     };
     Subject {
         kind,
@@ -43,14 +43,19 @@ pub(crate) async fn subject(
             .namespace_labels(namespace)
             .map(|labels| (*labels).clone())
             .unwrap_or_default(),
-        top_owner: cluster.top_owner(namespace, kind, controller.as_ref(), deadline).await,
-        controller: match (kind, &controller) {
+        // The owners of a new ReplicaSet's pod may still be on their way to us: nobody waits who need not know.
+        top_owner: if policies.of_namespace(namespace).any(|policy| !policy.scope.kinds.is_empty()) {
+            cluster.top_owner(namespace, kind, controller, deadline).await
+        } else {
+            TopOwner::Unknown
+        },
+        controller: match (kind, controller) {
             (Kind::Pod, Some(_)) if validated_owner => Controller::BuiltIn,
             (Kind::Pod, Some(_)) => Controller::Foreign,
             _ => Controller::None,
         },
         child,
-        revision: revision(kind, namespace, controller.as_ref(), &labels),
+        revision: revision(kind, namespace, controller, &labels),
         asker: Asker { namespace: namespace.to_owned(), pull_secrets },
         suggestions: match (child, request.dry_run()) {
             (true, _) => Suggestions::Off,
@@ -79,12 +84,13 @@ fn slots(
     object: &Object<'_>,
     old: Option<&Object<'_>>,
 ) -> Vec<SlotUnderReview> {
-    let originals = originals_of(object);
-    let old_originals = old.map(originals_of).unwrap_or_default();
+    let originals = object.originals();
+    let old_originals = old.map(Object::originals).unwrap_or_default();
     let old_slots: HashMap<SlotKey, ImageSlot> =
         old.map(Object::slots).unwrap_or_default().into_iter().map(|slot| (slot.key.clone(), slot)).collect();
+    // The old object's UID, which nobody can choose.
     let carried = |slot: &ImageSlot| {
-        old.is_some() && cluster.carries(object.kind, namespace, object.uid(), &slot.key, &slot.reference)
+        old.is_some_and(|old| cluster.carries(object.kind, namespace, old.uid(), &slot.key, &slot.reference))
     };
     object
         .slots()
@@ -96,12 +102,4 @@ fn slots(
             SlotUnderReview::new(slot, &originals, before.map(|before| (before, &old_originals)), carried)
         })
         .collect()
-}
-
-/// What our annotation says; only pods carry it.
-fn originals_of(object: &Object<'_>) -> Originals {
-    match object.kind {
-        Kind::Pod => object.annotation(ANNOTATION).map(Originals::parse).unwrap_or_default(),
-        _ => Originals::default(),
-    }
 }

@@ -178,6 +178,7 @@ impl Replica {
 
         let typed = admission::Settings {
             controller_identities: settings.controller_identities.clone(),
+            excluded_namespaces: settings.excluded_namespaces.clone(),
             in_flight: IN_FLIGHT,
             now: Timestamp::now,
         };

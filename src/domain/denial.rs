@@ -6,7 +6,7 @@ use std::fmt;
 use crate::domain::fact::{Broken, Fact, Unavailable};
 use crate::domain::image::{ImageRef, ReferenceErrorKind};
 use crate::domain::policy::Rule;
-use crate::domain::requirement::REFERENCE_LIMIT;
+use crate::domain::requirement::{REFERENCE_LIMIT, SLOT_LIMIT};
 
 /// Characters of a name that are shown (Kubernetes names are at most 253).
 const NAME_LIMIT: usize = 253;
@@ -19,7 +19,7 @@ const HOST_LIMIT: usize = 255;
 pub enum Code {
     /// Not a reference that a node could pull, or a node-local image ID.
     ReferenceInvalid,
-    /// The object names more than 64 different references.
+    /// The object names more than 64 different references, or more than 1000 in all.
     TooManyImages,
     /// The tag is forbidden.
     TagForbidden,
@@ -235,7 +235,10 @@ impl Violation {
                 },
             ),
             Self::TooManyImages => (
-                format!("the object names more than {REFERENCE_LIMIT} different images, this is beyond them"),
+                format!(
+                    "the object names more than {REFERENCE_LIMIT} different images, or more than {SLOT_LIMIT} in all; \
+                     this is beyond them"
+                ),
                 format!("split the object, so that each names at most {REFERENCE_LIMIT} different images"),
             ),
             Self::TagForbidden if named.tag_is_omitted => (

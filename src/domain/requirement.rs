@@ -10,13 +10,16 @@ use crate::domain::subject::{Controller, Phase, SlotUnderReview, Subject, TopOwn
 
 /// Different references of one object that are looked at in full.
 pub const REFERENCE_LIMIT: usize = 64;
+/// Slots of one object that are looked at; nobody reads further than the first one beyond.
+pub const SLOT_LIMIT: usize = 1000;
 
 /// What must hold of one slot.
 #[derive(Debug, Clone)]
 pub struct Requirement<'a> {
     /// What each matching policy demands, cluster policies first; empty when none matches.
     pub demands: Vec<Demand<'a>>,
-    /// The slot's reference is beyond the object's [`REFERENCE_LIMIT`] different ones: it is not asked about.
+    /// The slot is beyond [`SLOT_LIMIT`], or its reference beyond the object's [`REFERENCE_LIMIT`] different ones: it
+    /// is not asked about.
     pub beyond_limit: bool,
     /// It would be pinned, were the pod's controller not a custom resource.
     pub foreign_owner: bool,
@@ -71,14 +74,18 @@ pub fn policies_of<'a>(policies: &'a PolicySet, subject: &Subject) -> Vec<&'a Po
         .collect()
 }
 
-/// Which slots are beyond the limit of different references, in slot order.
+/// Which slots are beyond the limits, in slot order.
 #[must_use]
 pub fn beyond_limit(slots: &[SlotUnderReview]) -> Vec<bool> {
     let mut seen = HashSet::new();
     slots
         .iter()
-        .map(|slot| {
+        .enumerate()
+        .map(|(position, slot)| {
             let reference = slot.slot.reference.as_str();
+            if position >= SLOT_LIMIT {
+                return true;
+            }
             if seen.len() < REFERENCE_LIMIT {
                 seen.insert(reference);
                 return false;

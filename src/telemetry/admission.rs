@@ -26,7 +26,7 @@ pub struct Metrics {
     in_flight: Gauge<i64, AtomicI64>,
     turned_away: Family<TurnedLabels, Counter>,
     deadline_exceeded: Counter,
-    findings: Family<FindingLabels, Counter>,
+    images: Family<ImageLabels, Counter>,
     pins: Family<PinLabels, Counter>,
     unmatched: Counter,
     foreign_owner: Counter,
@@ -51,14 +51,47 @@ struct TurnedLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct FindingLabels {
-    effect: &'static str,
+struct ImageLabels {
+    result: &'static str,
     code: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PinLabels {
     source: &'static str,
+}
+
+/// What became of a review. The words are those of the audit annotation `decision` too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// Not ours to judge: another kind, operation or sub-resource, an excluded namespace, a mirror pod, an object that
+    /// is being deleted, a template that did not change.
+    Skip,
+    /// Allowed, with nothing to say.
+    Allow,
+    /// Allowed, with a patch.
+    Pin,
+    /// Allowed, with findings that are only counted.
+    Audit,
+    /// Allowed, with warnings.
+    Warn,
+    /// Refused.
+    Deny,
+}
+
+impl Decision {
+    /// The word itself.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Skip => "skip",
+            Self::Allow => "allow",
+            Self::Pin => "pin",
+            Self::Audit => "audit",
+            Self::Warn => "warn",
+            Self::Deny => "deny",
+        }
+    }
 }
 
 /// Why a request got no review.
@@ -68,10 +101,14 @@ pub enum Turned {
     Shed,
     /// The body is larger than the limit.
     TooLarge,
-    /// The body is no review.
+    /// The body is no review, or did not arrive in time.
     Unreadable,
     /// The review panicked.
     Panicked,
+    /// The review took longer than its caller waits.
+    Late,
+    /// There is no such page here.
+    NotFound,
 }
 
 /// One answered review.
@@ -83,13 +120,11 @@ pub struct Decided<'a> {
     pub operation: &'static str,
     /// The kind, when it is of the slot table.
     pub kind: Option<Kind>,
-    /// Whether the answer refuses.
-    pub refused: bool,
-    /// Whether the answer carries a patch.
-    pub patched: bool,
+    /// What became of it.
+    pub decision: Decision,
     /// What was decided of its slots.
     pub verdicts: &'a [Verdict],
-    /// How long it took.
+    /// How long it took, from the whole body to the whole answer.
     pub took: Duration,
 }
 
@@ -113,14 +148,18 @@ impl Metrics {
             in_flight: Gauge::default(),
             turned_away: Family::default(),
             deadline_exceeded: Counter::default(),
-            findings: Family::default(),
+            images: Family::default(),
             pins: Family::default(),
             unmatched: Counter::default(),
             foreign_owner: Counter::default(),
         };
         let all = metrics.clone();
         registry.register("admission_requests", "Reviews answered", all.requests);
-        registry.register("admission_duration_seconds", "From a parsed review to its answer", all.duration);
+        registry.register(
+            "admission_duration_seconds",
+            "From the whole body to the whole answer",
+            all.duration,
+        );
         registry.register("admission_inflight", "Reviews being worked on", all.in_flight);
         registry.register("admission_turned_away", "Requests that got no review", all.turned_away);
         registry.register(
@@ -128,7 +167,11 @@ impl Metrics {
             "Reviews answered after their deadline",
             all.deadline_exceeded,
         );
-        registry.register("images_evaluated", "Findings by effect and code", all.findings);
+        registry.register(
+            "images_evaluated",
+            "Slots that /validate judged: one for each finding, one with code none for each slot without any",
+            all.images,
+        );
         registry.register("pins", "Slots pinned, by where the digest came from", all.pins);
         registry.register("unmatched_images", "Slots that no policy matched", all.unmatched);
         registry.register(
@@ -152,6 +195,8 @@ impl Metrics {
             Turned::TooLarge => "too_large",
             Turned::Unreadable => "unreadable",
             Turned::Panicked => "panicked",
+            Turned::Late => "late",
+            Turned::NotFound => "not_found",
         };
         self.turned_away.get_or_create(&TurnedLabels { reason }).inc();
     }
@@ -167,11 +212,7 @@ impl Metrics {
             Phase::Mutate => "pin",
             Phase::Validate => "validate",
         };
-        let decision = match (decided.refused, decided.patched) {
-            (true, _) => "deny",
-            (false, true) => "patch",
-            (false, false) => "allow",
-        };
+        let decision = decided.decision.word();
         let kind = decided.kind.map_or("other", Kind::name);
         let labels = RequestLabels { webhook, operation: decided.operation, kind, decision };
         self.requests.get_or_create(&labels).inc();
@@ -200,10 +241,14 @@ impl Metrics {
                 if !verdict.matched {
                     self.unmatched.inc();
                 }
-                for finding in &verdict.findings {
-                    let labels =
-                        FindingLabels { effect: effect(finding.effect), code: finding.code().as_str() };
-                    self.findings.get_or_create(&labels).inc();
+                let found = verdict.findings.iter().map(|finding| ImageLabels {
+                    result: effect(finding.effect),
+                    code: finding.code().as_str(),
+                });
+                let fine = verdict.findings.is_empty() && verdict.matched;
+                let fine = fine.then_some(ImageLabels { result: Decision::Allow.word(), code: "none" });
+                for labels in found.chain(fine) {
+                    self.images.get_or_create(&labels).inc();
                 }
             }
         }
@@ -212,8 +257,8 @@ impl Metrics {
 
 const fn effect(effect: Effect) -> &'static str {
     match effect {
-        Effect::Audit => "audit",
-        Effect::Warn => "warn",
-        Effect::Deny => "deny",
+        Effect::Audit => Decision::Audit.word(),
+        Effect::Warn => Decision::Warn.word(),
+        Effect::Deny => Decision::Deny.word(),
     }
 }

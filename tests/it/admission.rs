@@ -1,4 +1,5 @@
 //! The webhook at its edge: what it answers to good reviews, to bad bodies, and when things go wrong.
 
 mod bad_input;
+mod properties;
 mod reviews;

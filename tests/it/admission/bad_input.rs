@@ -1,9 +1,12 @@
 //! Each bad input has a defined answer and a counter, and nothing of it harms another review.
 
-use axum::http::StatusCode;
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
 use serde_json::{Value, json};
+use tagpin::domain::fact::Fact;
 
-use crate::support::webhook::{Table, Tables, Webhook, create, deployment, pod};
+use crate::cluster::digest;
+use crate::support::webhook::{Table, Tables, Webhook, create, deployment, pod, update};
 
 fn baseline() -> Value {
     json!({ "mode": "Enforce", "pin": { "targets": ["Pods"] } })
@@ -54,25 +57,75 @@ async fn a_body_over_the_limit_is_refused_without_being_read_to_its_end() {
 }
 
 #[tokio::test]
-async fn other_paths_and_methods_are_told_apart() {
+async fn other_paths_and_methods_are_told_what_there_is() {
     let webhook = webhook();
-    assert_eq!(webhook.post("/", "{}").await.status, StatusCode::NOT_FOUND);
-    assert_eq!(webhook.post("/mutate/", "{}").await.status, StatusCode::NOT_FOUND);
+    for path in ["/", "/mutate/", "/Mutate", "/metrics"] {
+        assert_eq!(webhook.post(path, "{}").await.status, StatusCode::NOT_FOUND, "{path}");
+    }
+    let get = webhook.send(Request::get("/mutate").body(Body::empty()).unwrap()).await;
+    assert_eq!(get.status, StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(get.body, b"tagpin answers POST /mutate and POST /validate\n");
+    assert_eq!(webhook.count("admission_turned_away_total{reason=\"not_found\"}"), 5);
 }
 
 #[tokio::test]
-async fn a_hundred_thousand_containers_are_refused_in_a_message_of_bounded_size() {
+async fn another_version_of_a_kind_is_not_ours() {
     let webhook = webhook();
-    let mut object = pod("web:1");
-    object["spec"]["containers"] =
-        (0..100_000).map(|n| json!({ "name": format!("c{n}"), "image": format!("w:{n}") })).collect();
-    let answered = webhook.validate(&create(object)).await;
-    let codes = answered.codes();
+    let mut review = create(deployment("web:latest"));
+    review["request"]["kind"]["version"] = json!("v2");
+    assert_eq!(webhook.validate(&review).await.decision(), "skip");
+}
+
+#[tokio::test]
+async fn an_update_without_its_old_object_is_judged_whole() {
+    let webhook = webhook();
+    let mut review = update(deployment("web:latest"), deployment("web:latest"));
+    review["request"]["oldObject"] = Value::Null;
+    assert_eq!(webhook.validate(&review).await.codes(), ["TagForbidden"]);
+}
+
+#[tokio::test]
+async fn many_warnings_fit_into_the_headers_that_all_webhooks_share() {
+    let webhook = Webhook::new(&[("soft", json!({ "mode": "Warn" }))], Table::default());
+    let mut object = pod("web:latest");
+    object["spec"]["containers"] = (0..60)
+        .map(|n| json!({ "name": format!("{}\n\u{e9}{n}", "c".repeat(60)), "image": format!("{}/w{n}:latest", "x".repeat(200)) }))
+        .collect();
+    let warnings = webhook.validate(&create(object)).await.warnings();
+    assert_eq!(warnings.len(), 6, "{warnings:?}");
     assert!(
-        codes.contains(&"TooManyImages".to_owned()) || codes.contains(&"TagNotFound".to_owned()),
-        "{codes:?}"
+        warnings.iter().all(|line| line.len() <= 256 && line.bytes().all(|b| matches!(b, b' '..=b'~'))),
+        "{warnings:?}"
     );
-    assert!(answered.body.len() < 200_000, "{}", answered.body.len());
+    assert!(warnings.iter().map(String::len).sum::<usize>() <= 4096);
+    assert!(warnings[5].contains("115 more"), "{warnings:?}");
+}
+
+#[tokio::test]
+async fn a_hundred_thousand_containers_get_an_answer_of_bounded_size() {
+    let facts = [("docker.io/library/same:1".to_owned(), Fact::Present(digest('a')))].into();
+    let registry = Table::of(Tables { facts, ..Tables::default() });
+    let webhook = Webhook::new(&[("baseline", baseline())], registry.clone());
+    let with = |image: &dyn Fn(usize) -> String| {
+        let mut object = pod("web:1");
+        let containers = (0..100_000).map(|n| json!({ "name": format!("c{n}"), "image": image(n) }));
+        object["spec"]["containers"] = containers.collect();
+        create(object)
+    };
+    // Different images: 64 are looked up, and that is said; the same image: as far as anybody counts.
+    let (different, same) = (with(&|n| format!("w:{n}")), with(&|_| "same:1".to_owned()));
+    let answered = webhook.validate(&different).await;
+    assert!(answered.codes().contains(&"TagNotFound".to_owned()), "{:?}", answered.codes());
+    assert_eq!(answered.response()["auditAnnotations"]["codes"], "TagNotFound,TooManyImages");
+    assert_eq!(registry.asked(), 64);
+    assert!(answered.body.len() < 100_000, "{}", answered.body.len());
+    let answered = webhook.validate(&same).await;
+    assert!(answered.codes().iter().all(|code| code == "NotPinned" || code == "TooManyImages"));
+    assert!(answered.response()["auditAnnotations"]["codes"].as_str().unwrap().contains("TooManyImages"));
+    assert!(answered.body.len() < 100_000, "{}", answered.body.len());
+    let answered = webhook.mutate(&same).await;
+    assert_eq!(answered.patch().as_array().unwrap().len(), 1001, "a thousand pins and the annotation");
+    assert_eq!(registry.asked(), 66);
 }
 
 #[tokio::test]
@@ -97,7 +150,7 @@ async fn kinds_that_are_not_ours_are_allowed() {
     let object = json!({ "apiVersion": "example.dev/v1", "kind": "Deployment", "metadata": { "name": "x" },
         "spec": { "template": { "spec": { "containers": [ { "name": "a", "image": "web:latest" } ] } } } });
     assert_eq!(webhook.validate(&create(object)).await.response()["allowed"], true);
-    let requests = "admission_requests_total{webhook=\"validate\",operation=\"CREATE\",kind=\"other\",decision=\"allow\"}";
+    let requests = "admission_requests_total{webhook=\"validate\",operation=\"CREATE\",kind=\"other\",decision=\"skip\"}";
     assert_eq!(webhook.count(requests), 1);
 }
 

@@ -2,13 +2,18 @@
 
 use std::time::Duration;
 
+use axum::http::StatusCode;
+use jiff::Timestamp;
 use serde_json::{Value, json};
+use tagpin::cluster::Cluster;
 use tagpin::domain::fact::Fact;
+use tagpin::domain::slot::Kind;
+use tagpin::registry::Effort;
 use tokio::time::Instant;
 
 use crate::cluster::digest;
 use crate::support::webhook::{
-    REPLICA_SET_CONTROLLER, Table, Tables, Webhook, create, deployment, pod, update,
+    NoAnswer, REPLICA_SET_CONTROLLER, Table, Tables, Webhook, create, deployment, pod, update,
 };
 
 fn baseline() -> Value {
@@ -106,9 +111,7 @@ async fn an_update_that_changes_no_image_is_allowed_and_asks_nothing() {
 async fn a_child_is_never_refused_and_anybody_else_with_its_owner_is() {
     let webhook = webhook();
     let mut object = pod("web:latest");
-    object["metadata"]["ownerReferences"] = json!([
-        { "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-1", "uid": "rs-1", "controller": true }
-    ]);
+    object["metadata"]["ownerReferences"] = replica_set();
     let mut review = create(object.clone());
     assert_eq!(webhook.validate(&review).await.codes(), ["TagForbidden"]);
     review["request"]["userInfo"]["username"] = json!(REPLICA_SET_CONTROLLER);
@@ -143,24 +146,230 @@ async fn what_is_being_deleted_only_loses_its_finalizers() {
     assert_eq!(webhook.validate(&update(new, old)).await.response()["allowed"], true);
 }
 
-#[tokio::test]
-async fn ephemeral_containers_are_pinned_without_an_annotation_and_warned_of_there() {
-    let warn = json!({ "mode": "Warn", "pin": { "targets": ["Pods"] },
-        "rules": { "tags": { "forbidden": ["1"] } } });
-    let webhook = Webhook::new(&[("soft", warn)], registry());
+/// A review that adds an ephemeral container with this image.
+fn debug(image: &str) -> Value {
     let old = pod("old:7");
     let mut new = old.clone();
-    new["spec"]["ephemeralContainers"] = json!([{ "name": "debug", "image": "web:1" }]);
-    let mut review = update(new.clone(), old.clone());
+    new["spec"]["ephemeralContainers"] = json!([{ "name": "debug", "image": image }]);
+    let mut review = update(new, old);
     review["request"]["subResource"] = json!("ephemeralcontainers");
-    let answered = webhook.mutate(&review).await;
-    let expected = json!([{ "op": "replace", "path": "/spec/ephemeralContainers/0/image",
-        "value": format!("web:1@{}", digest('a')) }]);
-    assert_eq!(answered.patch(), expected);
-    assert!(answered.response()["warnings"].to_string().contains("TagForbidden"));
-    // Other sub-resources change no image.
-    review["request"]["subResource"] = json!("resize");
+    review
+}
+
+#[tokio::test]
+async fn an_ephemeral_container_is_pinned_without_an_annotation_and_each_warning_is_given_once() {
+    let warn = json!({ "mode": "Warn", "pin": { "targets": ["Pods"] },
+        "rules": { "tags": { "forbidden": ["1", "latest"] } } });
+    let facts =
+        ["1", "latest"].map(|tag| (format!("docker.io/library/web:{tag}"), Fact::Present(digest('a'))));
+    let tables = Tables { facts: facts.into(), ..Tables::default() };
+    let webhook = Webhook::new(&[("soft", warn)], Table::of(tables));
+    for (image, warned_by_mutate) in [("web", true), ("web:1", false)] {
+        let mut review = debug(image);
+        let answered = webhook.mutate(&review).await;
+        let pinned = format!("{image}@{}", digest('a'));
+        let expected =
+            json!([{ "op": "replace", "path": "/spec/ephemeralContainers/0/image", "value": pinned }]);
+        assert_eq!(answered.patch(), expected);
+        // Without an annotation nobody will know that no tag was written; a written one is still there to be seen.
+        assert_eq!(answered.warnings().len(), usize::from(warned_by_mutate), "{image}");
+        review["request"]["object"]["spec"]["ephemeralContainers"][0]["image"] = json!(pinned);
+        let warnings = webhook.validate(&review).await.warnings();
+        assert_eq!(warnings.len(), usize::from(!warned_by_mutate), "{image} {warnings:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_forbidden_ephemeral_container_is_left_as_written_and_refused() {
+    let webhook = webhook();
+    for image in ["web", "web:latest"] {
+        assert_eq!(webhook.mutate(&debug(image)).await.patch(), Value::Null);
+        assert_eq!(webhook.validate(&debug(image)).await.codes(), ["TagForbidden"]);
+    }
+}
+
+#[tokio::test]
+async fn other_sub_resources_are_not_looked_at() {
+    let webhook = webhook();
+    for other in ["resize", "status", "binding", "eviction"] {
+        let mut review = debug("web");
+        review["request"]["subResource"] = json!(other);
+        assert_eq!(webhook.mutate(&review).await.patch(), Value::Null);
+        assert_eq!(webhook.validate(&review).await.decision(), "skip");
+    }
+    let mut review = create(deployment("web:latest"));
+    review["request"]["subResource"] = json!("scale");
+    assert_eq!(webhook.validate(&review).await.decision(), "skip");
+}
+
+#[tokio::test]
+async fn every_list_of_a_pod_is_pinned_and_the_annotation_names_each() {
+    let webhook = webhook();
+    let mut object = pod("web:1");
+    object["metadata"]["annotations"] =
+        json!({ "a/b": "c", "tagpin.dev/original": "{\"containers/gone\":\"x:1\"}" });
+    object["spec"]["initContainers"] = json!([{ "name": "i\"/~", "image": "docker.io/web:1" }]);
+    object["spec"]["volumes"] = json!([{ "name": "v" }, { "name": "d", "image": { "reference": "web:1" } }]);
+    let object = patched(object.clone(), &webhook.mutate(&create(object)).await.patch());
+    let pin = digest('a');
+    assert_eq!(object["spec"]["containers"][0]["image"], format!("web:1@{pin}"));
+    assert_eq!(object["spec"]["initContainers"][0]["image"], format!("docker.io/web:1@{pin}"));
+    assert_eq!(object["spec"]["volumes"][1]["image"]["reference"], format!("web:1@{pin}"));
+    let annotations = &object["metadata"]["annotations"];
+    assert_eq!(annotations["a/b"], "c");
+    let original: Value = serde_json::from_str(annotations["tagpin.dev/original"].as_str().unwrap()).unwrap();
+    assert_eq!(
+        original,
+        json!({ "containers/app": "web:1", "initContainers/i\"/~": "docker.io/web:1", "volumes/d": "web:1" })
+    );
+}
+
+#[tokio::test]
+async fn an_annotation_that_says_nothing_true_goes() {
+    let webhook = webhook();
+    let mut object = pod(&format!("web:1@{}", digest('b')));
+    object["metadata"]["annotations"] = json!({ "tagpin.dev/original": "{\"containers/app\":\"web:2\"}" });
+    let patch = webhook.mutate(&create(object)).await.patch();
+    assert_eq!(patch, json!([{ "op": "remove", "path": "/metadata/annotations/tagpin.dev~1original" }]));
+}
+
+#[tokio::test]
+async fn the_registry_is_asked_with_the_pods_own_secrets_else_with_its_service_accounts() {
+    let registry = registry();
+    let webhook = Webhook::new(&[("baseline", baseline())], registry.clone());
+    webhook.cluster.accounts.apply("shop".into(), "default".into(), vec!["common".into()]);
+    webhook.cluster.accounts.apply("shop".into(), "robot".into(), vec!["robots".into()]);
+    let mut object = deployment("web:1");
+    let spec = |object: &mut Value, key: &str, value: Value| object["spec"]["template"]["spec"][key] = value;
+    webhook.validate(&create(object.clone())).await;
+    spec(&mut object, "serviceAccountName", json!("robot"));
+    webhook.validate(&create(object.clone())).await;
+    spec(&mut object, "imagePullSecrets", json!([{ "name": "own" }, { "name": "other" }]));
+    webhook.validate(&create(object.clone())).await;
+    let askers = registry.askers();
+    assert!(askers.iter().all(|asker| asker.namespace == "shop"));
+    let secrets: Vec<_> = askers.into_iter().map(|asker| asker.pull_secrets).collect();
+    assert_eq!(secrets, [vec!["common"], vec!["robots"], vec!["own", "other"]]);
+}
+
+#[tokio::test]
+async fn suggestions_cost_something_only_where_a_person_reads_them() {
+    let registry = registry();
+    let webhook = Webhook::new(&[("baseline", baseline())], registry.clone());
+    let mut review = create(pod("web:latest"));
+    webhook.validate(&review).await;
+    assert!(matches!(registry.efforts()[..], [Effort::Until(_)]));
+    review["request"]["dryRun"] = json!(true);
+    assert_eq!(webhook.validate(&review).await.codes(), ["TagForbidden"]);
+    assert!(matches!(registry.efforts()[..], [Effort::Cached]));
+    let mut child = pod("web:latest");
+    child["metadata"]["ownerReferences"] = replica_set();
+    let mut review = create(child);
+    review["request"]["userInfo"]["username"] = json!(REPLICA_SET_CONTROLLER);
+    assert_eq!(webhook.validate(&review).await.decision(), "warn");
+    assert!(registry.efforts().is_empty());
+}
+
+/// The owner reference of a pod of a ReplicaSet.
+fn replica_set() -> Value {
+    json!([
+        { "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-1", "uid": "rs-1", "controller": true }
+    ])
+}
+
+#[tokio::test(start_paused = true)]
+async fn owners_are_looked_for_only_when_a_policy_names_kinds() {
+    let about_jobs =
+        json!({ "mode": "Enforce", "match": { "kinds": [{ "group": "batch", "kind": "Job" }] } });
+    let mut child = pod("web:latest");
+    child["metadata"]["ownerReferences"] = replica_set();
+    let over = |policies: &[(&str, Value)]| {
+        Webhook::over(Cluster::new(NoAnswer), policies, registry(), 256, Timestamp::now)
+    };
+    let started = Instant::now();
+    let webhook = over(&[("baseline", baseline())]);
+    assert_eq!(webhook.validate(&create(child.clone())).await.codes(), ["TagForbidden"]);
+    assert_eq!(started.elapsed(), Duration::ZERO);
+    // A read of the API server that ignores its deadline is given up before the caller gives up.
+    let webhook = over(&[("jobs", about_jobs)]);
+    let late = webhook.validate(&create(child)).await;
+    assert_eq!(late.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    assert_eq!(webhook.count("admission_turned_away_total{reason=\"late\"}"), 1);
+    assert_eq!(webhook.count("admission_inflight"), 0);
+}
+
+#[tokio::test]
+async fn an_old_template_is_judged_again_only_when_it_changes() {
+    let strict = json!({ "mode": "Enforce", "children": "Enforce" });
+    let webhook = Webhook::new(&[("strict", strict)], registry());
+    let old = deployment("web:latest");
+    let mut scaled = old.clone();
+    scaled["spec"]["replicas"] = json!(5);
+    scaled["metadata"]["labels"] = json!({ "a": "b" });
+    assert_eq!(webhook.validate(&update(scaled, old.clone())).await.decision(), "skip");
+    let mut restarted = old.clone();
+    restarted["spec"]["template"]["metadata"]["annotations"] = json!({ "restartedAt": "now" });
+    assert_eq!(webhook.validate(&update(restarted, old)).await.codes(), ["TagForbidden"]);
+}
+
+#[tokio::test]
+async fn what_another_revision_carries_is_warned_of_by_the_uid_that_the_server_knows() {
+    let webhook = webhook();
+    let owner = crate::cluster::owned_by("apps/v1", "Deployment", "web", "deployment-1");
+    let mut replica_set = deployment("web:latest");
+    replica_set["metadata"] =
+        json!({ "name": "web-1", "namespace": "shop", "uid": "rs-1", "ownerReferences": owner });
+    webhook.cluster.workloads.apply(crate::cluster::object(Kind::ReplicaSet, replica_set));
+    let undo = update(deployment("web:latest"), deployment("web:1"));
+    assert_eq!(webhook.validate(&undo).await.decision(), "warn");
+    let mut forged = undo.clone();
+    forged["request"]["oldObject"]["metadata"]["uid"] = json!("deployment-2");
+    assert_eq!(webhook.validate(&forged).await.codes(), ["TagForbidden"]);
+}
+
+#[tokio::test]
+async fn an_excluded_namespace_is_left_alone_whoever_asks() {
+    let webhook = webhook();
+    let mut review = create(pod("web:1"));
+    review["request"]["namespace"] = json!("kube-system");
     assert_eq!(webhook.mutate(&review).await.patch(), Value::Null);
+    review["request"]["object"] = pod("web:latest");
+    assert_eq!(webhook.validate(&review).await.decision(), "skip");
+}
+
+#[tokio::test]
+async fn what_was_decided_is_counted_by_closed_words() {
+    let webhook = webhook();
+    webhook.mutate(&create(pod("web:1"))).await;
+    webhook.validate(&create(pod("web:latest"))).await;
+    webhook.validate(&create(deployment("web:1"))).await;
+    let mut foreign = pod("web:1");
+    foreign["metadata"]["ownerReferences"] =
+        crate::cluster::owned_by("example.dev/v1", "Database", "db", "db-1");
+    webhook.mutate(&create(foreign)).await;
+    let expected = [
+        r#"admission_requests_total{webhook="pin",operation="CREATE",kind="Pod",decision="pin"} 1"#,
+        r#"admission_requests_total{webhook="pin",operation="CREATE",kind="Pod",decision="allow"} 1"#,
+        r#"admission_requests_total{webhook="validate",operation="CREATE",kind="Pod",decision="deny"} 1"#,
+        r#"admission_requests_total{webhook="validate",operation="CREATE",kind="Deployment",decision="allow"} 1"#,
+        r#"admission_duration_seconds_count{webhook="validate"} 2"#,
+        r#"images_evaluated_total{result="deny",code="TagForbidden"} 1"#,
+        r#"images_evaluated_total{result="allow",code="none"} 1"#,
+        r#"pins_total{source="registry"} 1"#,
+        "foreign_owner_images_total 1",
+        "unmatched_images_total 0",
+        "admission_deadline_exceeded_total 0",
+        "admission_inflight 0",
+    ];
+    let metrics = webhook.metrics();
+    for line in expected {
+        assert!(metrics.lines().any(|seen| seen == line), "{line} is not in\n{metrics}");
+    }
+    // Without a policy nothing is asked, and that is counted too.
+    let webhook = Webhook::new(&[], registry());
+    assert_eq!(webhook.validate(&create(pod("web:latest"))).await.decision(), "allow");
+    assert_eq!(webhook.count("unmatched_images_total"), 1);
 }
 
 #[tokio::test]

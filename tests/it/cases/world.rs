@@ -1,6 +1,6 @@
 //! What surrounds admission in a case: stores filled as watches fill them, and a registry that follows a script.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -68,6 +68,7 @@ impl World {
                 .into_iter()
                 .chain(["system:kube-controller-manager".to_owned()])
                 .collect(),
+            excluded_namespaces: BTreeSet::new(),
             in_flight: 8,
             now: || "2026-11-21T12:00:00Z".parse::<Timestamp>().unwrap(),
         };

@@ -1,8 +1,8 @@
 //! The webhook's router in process: reviews in as bytes, answers out as JSON.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use axum::Router;
@@ -44,6 +44,8 @@ pub(crate) struct Tables {
     /// References whose look-up panics.
     pub(crate) panicking: Vec<String>,
     pub(crate) asked: AtomicUsize,
+    pub(crate) askers: Mutex<Vec<Asker>>,
+    pub(crate) efforts: Mutex<Vec<Effort>>,
 }
 
 impl Table {
@@ -55,6 +57,16 @@ impl Table {
     pub(crate) fn asked(&self) -> usize {
         self.0.asked.load(Ordering::Relaxed)
     }
+
+    /// Who asked for facts since the last time.
+    pub(crate) fn askers(&self) -> Vec<Asker> {
+        std::mem::take(&mut self.0.askers.lock().unwrap())
+    }
+
+    /// What suggestions might cost since the last time.
+    pub(crate) fn efforts(&self) -> Vec<Effort> {
+        std::mem::take(&mut self.0.efforts.lock().unwrap())
+    }
 }
 
 fn key(image: &ImageRef) -> String {
@@ -62,8 +74,9 @@ fn key(image: &ImageRef) -> String {
 }
 
 impl Resolve for Table {
-    async fn resolve(&self, image: &ImageRef, _: &Asker, _: Instant) -> Fact {
+    async fn resolve(&self, image: &ImageRef, asker: &Asker, _: Instant) -> Fact {
         self.0.asked.fetch_add(1, Ordering::Relaxed);
+        self.0.askers.lock().unwrap().push(asker.clone());
         let key = key(image);
         assert!(!self.0.panicking.contains(&key), "as the test wants");
         if self.0.hanging.contains(&key) {
@@ -74,11 +87,13 @@ impl Resolve for Table {
 }
 
 impl Suggest for Table {
-    async fn version_of(&self, image: &ImageRef, _: &Asker, _: Effort) -> Option<Version> {
+    async fn version_of(&self, image: &ImageRef, _: &Asker, effort: Effort) -> Option<Version> {
+        self.0.efforts.lock().unwrap().push(effort);
         self.0.versions.get(&key(image)).cloned()
     }
 
-    async fn similar_tags(&self, image: &ImageRef, _: &Asker, _: Effort) -> Vec<String> {
+    async fn similar_tags(&self, image: &ImageRef, _: &Asker, effort: Effort) -> Vec<String> {
+        self.0.efforts.lock().unwrap().push(effort);
         self.0.similar.get(&key(image)).cloned().unwrap_or_default()
     }
 }
@@ -93,11 +108,21 @@ impl ReadOwner for NoOwner {
     }
 }
 
+/// An API server that never answers.
+pub(crate) struct NoAnswer;
+
+#[async_trait]
+impl ReadOwner for NoAnswer {
+    async fn read(&self, _: Kind, _: &str, _: &str, _: Instant) -> Option<Object> {
+        std::future::pending().await
+    }
+}
+
 /// The webhook, and what it knows.
 pub(crate) struct Webhook {
     pub(crate) cluster: Arc<Cluster>,
     metrics: Arc<Registry>,
-    router: Router,
+    pub(crate) router: Router,
 }
 
 /// An answer of the webhook.
@@ -127,6 +152,18 @@ impl Answered {
         serde_json::from_slice(&base64::engine::general_purpose::STANDARD.decode(patch).unwrap()).unwrap()
     }
 
+    /// The word in the audit log.
+    pub(crate) fn decision(&self) -> String {
+        self.response()["auditAnnotations"]["decision"].as_str().unwrap().to_owned()
+    }
+
+    /// The warnings.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let response = self.response();
+        let warnings = response["warnings"].as_array().cloned().unwrap_or_default();
+        warnings.iter().map(|warning| warning.as_str().unwrap().to_owned()).collect()
+    }
+
     /// The codes of the causes of a refusal.
     pub(crate) fn codes(&self) -> Vec<String> {
         let response = self.response();
@@ -147,7 +184,17 @@ impl Webhook {
         in_flight: usize,
         now: fn() -> Timestamp,
     ) -> Self {
-        let cluster = Arc::new(Cluster::new(NoOwner));
+        Self::over(Cluster::new(NoOwner), policies, registry, in_flight, now)
+    }
+
+    pub(crate) fn over(
+        cluster: Cluster,
+        policies: &[(&str, Value)],
+        registry: Table,
+        in_flight: usize,
+        now: fn() -> Timestamp,
+    ) -> Self {
+        let cluster = Arc::new(cluster);
         let mut metrics = Registry::default();
         let settings = Settings {
             controller_identities: [
@@ -161,6 +208,7 @@ impl Webhook {
             ]
             .map(|name| format!("system:serviceaccount:kube-system:{name}"))
             .into(),
+            excluded_namespaces: ["kube-system".to_owned()].into(),
             in_flight,
             now,
         };
@@ -187,8 +235,10 @@ impl Webhook {
 
     /// Posts these bytes.
     pub(crate) async fn post(&self, path: &str, body: impl Into<Body>) -> Answered {
-        let request =
-            Request::post(path).header("content-type", "application/json").body(body.into()).unwrap();
+        self.send(Request::post(path).body(body.into()).unwrap()).await
+    }
+
+    pub(crate) async fn send(&self, request: Request<Body>) -> Answered {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let status = response.status();
         let body = response.into_body().collect().await.unwrap().to_bytes().to_vec();
@@ -203,10 +253,16 @@ impl Webhook {
         self.post("/validate?timeout=10s", review.to_string()).await
     }
 
-    /// The value of a counter, as it is exposed.
-    pub(crate) fn count(&self, line: &str) -> u64 {
+    /// What the metrics port would show.
+    pub(crate) fn metrics(&self) -> String {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.metrics).unwrap();
+        text
+    }
+
+    /// The value of a counter, as it is exposed.
+    pub(crate) fn count(&self, line: &str) -> u64 {
+        let text = self.metrics();
         let found = text.lines().find_map(|seen| seen.strip_prefix(line)?.trim().parse().ok());
         found.unwrap_or_default()
     }

@@ -1,0 +1,201 @@
+//! How long a connection's other side may take: for the head of a request, and to take an answer. It reads no byte.
+//!
+//! hyper's time-out for heads is also its idle time-out between requests, so the two are told apart here: an idle
+//! connection may stay longer than the API server keeps it, and a head must end within seconds of its first byte.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
+
+/// From the first byte of a request to the end of its head, and from the handshake to the end of the first head.
+const HEAD: Duration = Duration::from_secs(5);
+/// Without the other side taking a byte of an answer.
+const STALL: Duration = Duration::from_secs(10);
+
+/// Whose turn it is on a connection: even while a head is awaited, odd while an answer is made.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Turns(Arc<AtomicUsize>);
+
+impl Turns {
+    /// A head ended, or an answer begins.
+    pub(crate) fn next(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn now(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A stream that fails when its other side takes too long.
+pub(crate) struct Patience<S> {
+    inner: S,
+    turns: Turns,
+    /// When the head that is awaited must have ended, and its turn.
+    head: Option<(Instant, usize)>,
+    /// Only for heads that do not come at once.
+    head_timer: Option<Pin<Box<Sleep>>>,
+    /// While the other side takes nothing.
+    stall_timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> Patience<S> {
+    /// Around a stream whose handshake is done.
+    pub(crate) fn new(inner: S, turns: Turns) -> Self {
+        let head = Some((Instant::now() + HEAD, turns.now()));
+        Self { inner, turns, head, head_timer: None, stall_timer: None }
+    }
+
+    fn is_too_slow(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some((end, turn)) = self.head else { return false };
+        if turn != self.turns.now() {
+            (self.head, self.head_timer) = (None, None);
+            return false;
+        }
+        let timer = self.head_timer.get_or_insert_with(|| Box::pin(sleep_until(end)));
+        timer.as_mut().poll(cx).is_ready()
+    }
+
+    /// Passes on how a write went, and ends one that goes nowhere.
+    fn written<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stall_timer = None;
+            return written;
+        }
+        let timer = self.stall_timer.get_or_insert_with(|| Box::pin(sleep(STALL)));
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Patience<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.is_too_slow(cx) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut this.inner).poll_read(cx, buffer))?;
+        let turn = this.turns.now();
+        if buffer.filled().len() > before && turn.is_multiple_of(2) && this.head.is_none() {
+            this.head = Some((Instant::now() + HEAD, turn));
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Patience<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.inner).poll_write(cx, bytes);
+        this.written(cx, written)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.inner).poll_write_vectored(cx, slices);
+        this.written(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let flushed = Pin::new(&mut this.inner).poll_flush(cx);
+        this.written(cx, flushed)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let shut = Pin::new(&mut this.inner).poll_shutdown(cx);
+        this.written(cx, shut)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+
+    use super::*;
+
+    async fn read<S: AsyncRead + Unpin>(stream: &mut Patience<S>) -> io::Result<u8> {
+        stream.read_u8().await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_must_end_in_time_and_an_idle_connection_may_stay() {
+        let (mut caller, stream) = duplex(64);
+        let turns = Turns::default();
+        let mut stream = Patience::new(stream, turns.clone());
+        for _ in 0..3 {
+            caller.write_all(b"ab").await.unwrap();
+            read(&mut stream).await.unwrap();
+            sleep(HEAD / 2).await;
+            read(&mut stream).await.unwrap();
+            turns.next();
+            // A body, or a long thought over the answer.
+            sleep(HEAD * 2).await;
+            caller.write_all(b"c").await.unwrap();
+            read(&mut stream).await.unwrap();
+            turns.next();
+            let idle = tokio::time::timeout(HEAD * 20, read(&mut stream)).await;
+            assert!(idle.is_err(), "idle is not slow");
+        }
+        caller.write_all(b"a").await.unwrap();
+        read(&mut stream).await.unwrap();
+        let started = Instant::now();
+        assert_eq!(read(&mut stream).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(started.elapsed(), HEAD);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_connects_has_something_to_ask() {
+        let (_caller, stream) = duplex(64);
+        let mut stream = Patience::new(stream, Turns::default());
+        let started = Instant::now();
+        assert_eq!(read(&mut stream).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(started.elapsed(), HEAD);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_nobody_takes_is_given_up() {
+        let (mut caller, stream) = duplex(64);
+        let mut stream = Patience::new(stream, Turns::default());
+        let started = Instant::now();
+        let write = async {
+            let cause = stream.write_all(&[0; 640]).await.unwrap_err();
+            (cause.kind(), started.elapsed())
+        };
+        let take = async {
+            for _ in 0..64 * 4 {
+                sleep(STALL / 64).await;
+                caller.read_u8().await.unwrap();
+            }
+            std::future::pending::<()>().await;
+        };
+        let (kind, took) = tokio::select! {
+            written = write => written,
+            () = take => unreachable!("it never ends"),
+        };
+        assert_eq!(kind, io::ErrorKind::TimedOut);
+        assert!(took >= STALL * 4, "{took:?}");
+    }
+}
