@@ -27,3 +27,4 @@ mod scripted_api;
 mod slot_table;
 mod support;
 mod tidy;
+mod tls;

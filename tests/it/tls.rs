@@ -1,0 +1,246 @@
+//! The webhook's server over real sockets: certificates that change under way, who may stay connected, and the end.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::routing::post;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::crypto::ring;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::ServerName;
+use tagpin::admission::server::{Drain, serve};
+use tagpin::admission::tls::{CertificateError, CurrentCertificate};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+const NAME: &str = "tagpin.tagpin-system.svc";
+/// Anything that happens at all happens within this.
+const SOON: Duration = Duration::from_secs(20);
+
+/// A CA, and what it signs.
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    roots: Arc<RootCertStore>,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        let certificate = params.self_signed(&key).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate.der().clone()).unwrap();
+        Self { issuer: Issuer::new(params, key), roots: Arc::new(roots) }
+    }
+
+    /// A chain and its key, in PEM.
+    fn leaf(&self) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![NAME.to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+}
+
+/// A server, and how to end it.
+struct Server {
+    address: SocketAddr,
+    certificate: CurrentCertificate,
+    drain: Drain,
+    task: JoinHandle<Result<(), rustls::Error>>,
+}
+
+impl Server {
+    async fn start(router: Router) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let certificate = CurrentCertificate::default();
+        let drain = Drain::default();
+        let (shown, draining) = (certificate.clone(), drain.clone());
+        let task = tokio::spawn(async move { serve(listener, &shown, router, draining).await });
+        Self { address, certificate, drain, task }
+    }
+
+    async fn with(router: Router, authority: &Authority) -> Self {
+        let server = Self::start(router).await;
+        let (chain, key) = authority.leaf();
+        server.certificate.set(chain.as_bytes(), key.as_bytes()).unwrap();
+        server
+    }
+
+    async fn connect(
+        &self,
+        authority: &Authority,
+        protocols: &[&str],
+    ) -> std::io::Result<TlsStream<TcpStream>> {
+        let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(Arc::clone(&authority.roots))
+            .with_no_client_auth();
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let stream = TcpStream::connect(self.address).await?;
+        let name = ServerName::try_from(NAME).unwrap();
+        timeout(SOON, TlsConnector::from(Arc::new(config)).connect(name, stream)).await.unwrap()
+    }
+
+    async fn client(&self, authority: &Authority) -> Client {
+        Client::over(self.connect(authority, &["http/1.1"]).await.unwrap()).await
+    }
+}
+
+/// A connection that is kept, as the API server keeps it.
+struct Client {
+    sender: SendRequest<String>,
+    connection: JoinHandle<()>,
+}
+
+impl Client {
+    async fn over(stream: TlsStream<TcpStream>) -> Self {
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+        let connection = tokio::spawn(async move { drop(connection.await) });
+        Self { sender, connection }
+    }
+
+    /// The status of an answer, and whether it says that the connection ends.
+    async fn post(&mut self, path: &str) -> hyper::Result<(StatusCode, bool)> {
+        let request = hyper::Request::post(path).header("host", NAME).body("{}".to_owned()).unwrap();
+        self.sender.ready().await?;
+        let response = timeout(SOON, self.sender.send_request(request)).await.unwrap()?;
+        let close = response.headers().get("connection").is_some_and(|value| value == "close");
+        Ok((response.status(), close))
+    }
+
+    async fn closed(self) {
+        timeout(SOON, self.connection).await.unwrap().unwrap();
+    }
+}
+
+const OK: (StatusCode, bool) = (StatusCode::OK, false);
+const LAST: (StatusCode, bool) = (StatusCode::OK, true);
+
+fn fine() -> Router {
+    Router::new().route("/", post(|| async {}))
+}
+
+#[tokio::test]
+async fn only_http_1_1_is_spoken_over_tls() {
+    let authority = Authority::new();
+    let server = Server::with(fine(), &authority).await;
+    let stream = server.connect(&authority, &["h2", "http/1.1"]).await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+    assert_eq!(Client::over(stream).await.post("/").await.unwrap(), OK);
+    assert!(server.connect(&authority, &["h2"]).await.is_err());
+    // A caller that names no protocol gets HTTP/1.1.
+    let stream = server.connect(&authority, &[]).await.unwrap();
+    assert_eq!(Client::over(stream).await.post("/").await.unwrap(), OK);
+    let mut plain = TcpStream::connect(server.address).await.unwrap();
+    plain.write_all(b"POST / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    let _ = timeout(SOON, plain.read_to_end(&mut answer)).await.unwrap();
+    assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_new_certificate_is_shown_to_the_next_caller_and_ends_no_connection() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let server = Server::start(fine()).await;
+    assert!(!server.certificate.is_set());
+    assert!(server.connect(&old, &[]).await.is_err(), "nothing to show yet");
+    let (chain, key) = old.leaf();
+    server.certificate.set(chain.as_bytes(), key.as_bytes()).unwrap();
+    let mut kept = server.client(&old).await;
+    assert_eq!(kept.post("/").await.unwrap(), OK);
+
+    let (chain, key) = new.leaf();
+    server.certificate.set(chain.as_bytes(), key.as_bytes()).unwrap();
+    assert!(server.connect(&old, &[]).await.is_err());
+    assert_eq!(server.client(&new).await.post("/").await.unwrap(), OK);
+    assert_eq!(kept.post("/").await.unwrap(), OK);
+}
+
+#[tokio::test]
+async fn a_broken_certificate_is_refused_and_the_last_good_one_stays() {
+    let authority = Authority::new();
+    let server = Server::with(fine(), &authority).await;
+    let ((chain, key), (other, _)) = (authority.leaf(), authority.leaf());
+    let set = |chain: &str, key: &str| server.certificate.set(chain.as_bytes(), key.as_bytes()).unwrap_err();
+    assert!(matches!(set("", &key), CertificateError::Empty));
+    assert!(matches!(set("not PEM", &key), CertificateError::Empty));
+    assert!(matches!(set(&chain[..chain.len() / 2], &key), CertificateError::Chain(_)));
+    assert!(matches!(set(&chain, ""), CertificateError::Key(_)));
+    assert!(matches!(set(&chain, &chain), CertificateError::Key(_)));
+    assert!(matches!(set(&other, &key), CertificateError::Pair(_)));
+    assert_eq!(server.client(&authority).await.post("/").await.unwrap(), OK);
+}
+
+#[tokio::test]
+async fn one_connection_carries_many_reviews() {
+    let authority = Authority::new();
+    let server = Server::with(fine(), &authority).await;
+    let mut client = server.client(&authority).await;
+    for _ in 0..20 {
+        assert_eq!(client.post("/").await.unwrap(), OK);
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_comes_drop_by_drop_ends_its_connection_and_no_other() {
+    let authority = Authority::new();
+    let server = Server::with(fine(), &authority).await;
+    let mut patient = server.client(&authority).await;
+    assert_eq!(patient.post("/").await.unwrap(), OK);
+    let started = Instant::now();
+    let mut slow = server.connect(&authority, &[]).await.unwrap();
+    let mut silent = server.connect(&authority, &[]).await.unwrap();
+    let mut handshake = TcpStream::connect(server.address).await.unwrap();
+    slow.write_all(b"POST / HTTP/1.1\r\nhost:").await.unwrap();
+    let mut answer = Vec::new();
+    let _ = timeout(SOON, slow.read_to_end(&mut answer)).await.unwrap();
+    let _ = timeout(SOON, silent.read_to_end(&mut answer)).await.unwrap();
+    let _ = timeout(SOON, handshake.read_to_end(&mut answer)).await.unwrap();
+    assert!(started.elapsed() >= Duration::from_secs(4), "{:?}", started.elapsed());
+    assert_eq!(patient.post("/").await.unwrap(), OK, "idle is not slow");
+}
+
+#[tokio::test]
+async fn a_drain_sends_callers_away_answers_what_is_in_flight_and_then_ends() {
+    let authority = Authority::new();
+    let (reached, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (in_review, may_go_on) = (Arc::clone(&reached), Arc::clone(&go_on));
+    let slow = move || async move {
+        in_review.notify_one();
+        may_go_on.notified().await;
+    };
+    let server = Server::with(fine().route("/slow", post(slow)), &authority).await;
+    let (mut busy, mut kept, idle) =
+        (server.client(&authority).await, server.client(&authority).await, server.client(&authority).await);
+    let answer = tokio::spawn(async move { busy.post("/slow").await });
+    timeout(SOON, reached.notified()).await.unwrap();
+    assert_eq!(kept.post("/").await.unwrap(), OK);
+
+    server.drain.leaving.cancel();
+    assert_eq!(kept.post("/").await.unwrap(), LAST);
+    kept.closed().await;
+    // Who comes nevertheless is answered.
+    assert_eq!(server.client(&authority).await.post("/").await.unwrap(), LAST);
+
+    server.drain.stop.cancel();
+    idle.closed().await;
+    assert!(!server.task.is_finished(), "a review is in flight");
+    go_on.notify_one();
+    assert_eq!(timeout(SOON, answer).await.unwrap().unwrap().unwrap(), LAST);
+    timeout(SOON, server.task).await.unwrap().unwrap().unwrap();
+    assert!(TcpStream::connect(server.address).await.is_err());
+}
