@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Client;
 use tokio::sync::watch;
@@ -111,6 +112,7 @@ impl Controller {
                 installed: self.installed.subscribe(),
                 replicas,
                 ask: Arc::new(AskByAddress { port: self.admin_port }),
+                now: Arc::new(Timestamp::now),
             };
             async move { writer.keep().await }
         });

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use jiff::{Timestamp, Unit};
+use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde::Serialize;
@@ -69,6 +69,8 @@ pub struct StatusWriter {
     pub replicas: watch::Receiver<Vec<Replica>>,
     /// How they are asked.
     pub ask: Arc<dyn Ask>,
+    /// What the time is: exceptions expire by the wall clock.
+    pub now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
 }
 
 /// What is remembered between looks.
@@ -111,7 +113,9 @@ impl StatusWriter {
             return PATIENCE.saturating_sub(memory.since.elapsed());
         }
         // Whole seconds, as the API shows them.
-        let now = Timestamp::now().round(Unit::Second).unwrap_or_else(|_| Timestamp::now());
+        let now = (self.now)();
+        let now =
+            now.round(TimestampRound::new().smallest(Unit::Second).mode(RoundMode::Trunc)).unwrap_or(now);
         let policies = self.cluster.policies.all();
         self.confirm(memory, &policies, replicas).await;
         let standings = standings(&self.cluster, &self.excluded, &*self.offline, now);

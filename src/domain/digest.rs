@@ -72,3 +72,23 @@ impl FromStr for Digest {
         Self::parse(text)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digests_are_read_back_and_nothing_else_is_one() {
+        for (algorithm, length) in [("sha256", 64), ("sha384", 96), ("sha512", 128)] {
+            let text = format!("{algorithm}:{}", "0a".repeat(length / 2));
+            assert_eq!(text.parse::<Digest>().map(|digest| digest.to_string()), Ok(text.clone()));
+            assert_eq!(Digest::parse(&text.to_uppercase()), Err(DigestError::Algorithm));
+            assert_eq!(Digest::parse(&format!("{text}0")), Err(DigestError::Length));
+            assert_eq!(Digest::parse(&text.replace("0a", "0A")), Err(DigestError::Hex));
+            assert_eq!(Digest::parse(&text.replacen("0a", "0\n", 1)), Err(DigestError::Hex));
+        }
+        assert_eq!(Digest::parse("sha256"), Err(DigestError::Format));
+        // Bytes are counted, and a character of two bytes is no digit.
+        assert_eq!(Digest::parse(&format!("sha256:{}", "é".repeat(32))), Err(DigestError::Hex));
+    }
+}

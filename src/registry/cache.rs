@@ -71,6 +71,8 @@ struct Key(Arc<(Box<str>, Box<[CredentialId]>)>);
 #[derive(Debug)]
 struct Answer {
     fact: Fact,
+    /// Which of the credentials was rejected: for others who hold it, it has another name.
+    rejected: Option<usize>,
     /// Until when nobody asks again.
     until: Instant,
     known: Known,
@@ -126,7 +128,7 @@ impl<L: Lookup + 'static> Cache<L> {
                 let fact = timeout_at(deadline, inner.look_up(&image, &candidates, deadline)).await;
                 let fact = fact.unwrap_or(unavailable(Unavailable::Timeout, None));
                 let earlier = memory.get(&key).map_or(Known::Nothing, |answer| answer.known.clone());
-                let answer = Arc::new(Answer::new(fact, earlier, Instant::now()));
+                let answer = Arc::new(Answer::new(fact, &candidates, earlier, Instant::now()));
                 if !answer.is_worthless() {
                     memory.insert(key, Arc::clone(&answer));
                 }
@@ -190,13 +192,19 @@ impl Key {
 }
 
 impl Answer {
-    fn new(fact: Fact, earlier: Known, now: Instant) -> Self {
+    fn new(fact: Fact, candidates: &[Candidate], earlier: Known, now: Instant) -> Self {
+        let rejected = match &fact {
+            Fact::CredentialsRejected { secret: Some(name) } => {
+                candidates.iter().rposition(|candidate| secret_name(candidate) == Some(name))
+            }
+            _ => None,
+        };
         let known = match &fact {
             Fact::Present(digest) => Known::Digest(digest.clone(), now),
             Fact::TagMissing | Fact::RepositoryMissing | Fact::Broken(_) => Known::Gone,
             _ => earlier,
         };
-        Self { until: now + lifetime(&fact), known, fact }
+        Self { until: now + lifetime(&fact), known, rejected, fact }
     }
 
     /// Neither worth repeating nor worth remembering.
@@ -217,9 +225,9 @@ impl Answer {
                 retry_after: left.or(*retry_after),
                 last_known: self.known.last(seed, now),
             },
-            // Another namespace may hold the same credential under another name.
-            Fact::CredentialsRejected { secret: Some(_) } => {
-                Fact::CredentialsRejected { secret: last_secret(candidates) }
+            Fact::CredentialsRejected { .. } => {
+                let rejected = self.rejected.and_then(|index| candidates.get(index));
+                Fact::CredentialsRejected { secret: rejected.and_then(secret_name).cloned() }
             }
             other => other.clone(),
         }
@@ -251,11 +259,11 @@ fn lifetime(fact: &Fact) -> Duration {
     }
 }
 
-fn last_secret(candidates: &[Candidate]) -> Option<String> {
-    candidates.iter().rev().find_map(|candidate| match &candidate.source {
-        Source::PullSecret(name) => Some(name.clone()),
+const fn secret_name(candidate: &Candidate) -> Option<&String> {
+    match &candidate.source {
+        Source::PullSecret(name) => Some(name),
         _ => None,
-    })
+    }
 }
 
 const fn unavailable(cause: Unavailable, retry_after: Option<Duration>) -> Fact {

@@ -4,28 +4,34 @@
 //! one registry; what a `registries` entry says wins, and what it leaves out (mirrors, certificates, a credential) is
 //! taken from the k3s file. The k3s file alone changes nothing about who is asked: `resolveFrom` decides that.
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::time::Instant;
 use url::Url;
 
-use crate::domain::image::DOCKER_HUB;
 use crate::registry::config_file::{self, ConfigError};
 use crate::registry::credential::Candidate;
 use crate::registry::endpoint::{CaBundle, Endpoint, Identity, Profiles, RegistryProfile, ResolveFrom};
+use crate::registry::expiring::Expiring;
 use crate::registry::keyring::labels_match;
 use crate::registry::mirrors::NodeMirrors;
 
 mod text;
 
+/// Hosts whose profiles are kept.
+const BUILT: usize = 512;
+/// How long: what is configured does not change, so this only tells the hosts that nobody asks for any more.
+const KEPT: Duration = Duration::from_secs(60 * 60);
+
 /// Every registry, as the operator sees it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Registries {
     entries: Vec<Entry>,
     nodes: NodeMirrors,
-    /// Profiles of the hosts that are named without a star: most look-ups end here.
-    named: HashMap<String, Arc<RegistryProfile>>,
+    /// Profiles that were asked for: most look-ups end here.
+    built: Expiring<String, Arc<RegistryProfile>>,
     warnings: Vec<String>,
 }
 
@@ -73,6 +79,17 @@ struct Pattern {
     port: Option<String>,
 }
 
+impl Default for Registries {
+    fn default() -> Self {
+        Self {
+            entries: Vec::new(),
+            nodes: NodeMirrors::default(),
+            built: Expiring::new(BUILT),
+            warnings: Vec::new(),
+        }
+    }
+}
+
 impl Registries {
     /// Reads the configuration, the k3s file and the certificates that it names.
     ///
@@ -81,10 +98,6 @@ impl Registries {
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
         let mut registries = text::read(file, &config_file::read(file)?)?;
         registries.warnings.extend(registries.nodes.warnings().iter().cloned());
-        let named = registries.entries.iter().filter(|entry| !entry.pattern.has_star());
-        let domains = named.map(|entry| entry.pattern.domain()).chain([DOCKER_HUB.to_owned()]);
-        registries.named =
-            domains.map(|domain| (domain.clone(), Arc::new(registries.build(&domain)))).collect();
         let unused = registries.unused_credentials();
         registries.warnings.extend(unused);
         Ok(registries)
@@ -108,14 +121,15 @@ impl Registries {
     }
 
     fn unused_credentials(&self) -> Vec<String> {
-        let unused = |(domain, profile): (&String, &Arc<RegistryProfile>)| {
-            let entry = self.entry(domain).filter(|entry| entry.credentials.is_some())?;
-            let typed = &entry.pattern.typed;
-            (!profile.shows_credentials()).then(|| {
-                format!("the credentials of {typed} are never used: it is asked at its mirrors alone")
-            })
+        let unused = |entry: &&Entry| {
+            let named = entry.credentials.is_some() && !entry.pattern.has_star();
+            named && !self.build(&entry.pattern.domain()).shows_credentials()
         };
-        self.named.iter().filter_map(unused).collect()
+        let said = |entry: &Entry| {
+            let typed = &entry.pattern.typed;
+            format!("the credentials of {typed} are never used: it is asked at its mirrors alone")
+        };
+        self.entries.iter().filter(unused).map(said).collect()
     }
 
     fn entry(&self, domain: &str) -> Option<&Entry> {
@@ -158,10 +172,12 @@ impl Registries {
 impl Profiles for Registries {
     fn profile(&self, domain: &str) -> Arc<RegistryProfile> {
         let domain = normal(domain);
-        match self.named.get(&domain) {
-            Some(profile) => Arc::clone(profile),
-            None => Arc::new(self.build(&domain)),
-        }
+        let now = Instant::now();
+        self.built.get(&domain, now).unwrap_or_else(|| {
+            let profile = Arc::new(self.build(&domain));
+            self.built.put(domain, Arc::clone(&profile), now, now + KEPT);
+            profile
+        })
     }
 }
 

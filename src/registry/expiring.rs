@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use tokio::time::Instant;
 
 /// A map from `K` to `V`, each entry until its own time, of bounded size.
+#[derive(Debug)]
 pub(super) struct Expiring<K, V> {
     limit: usize,
     entries: Mutex<HashMap<K, (V, Instant)>>,

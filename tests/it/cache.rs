@@ -88,7 +88,7 @@ impl Lookup for Registry {
     }
 }
 
-/// Each namespace holds the password of its label: `shop-a` and `mall-a` hold the same one, `anonymous` none.
+/// Each namespace holds the passwords of its name: `shop-ab` and `mall-ab` the same two, `anonymous` none.
 struct Holders(AtomicUsize);
 
 #[async_trait]
@@ -97,10 +97,14 @@ impl Credentials for Holders {
         self.0.fetch_add(1, Ordering::SeqCst);
         match asker.namespace.split_once('-') {
             None => vec![Candidate::anonymous()],
-            Some((_, password)) => vec![Candidate::new(
-                Credential::basic("robot".to_owned(), password.into()),
-                Source::PullSecret(format!("secret-of-{}", asker.namespace)),
-            )],
+            Some((_, passwords)) => passwords
+                .char_indices()
+                .map(|(index, password)| {
+                    let credential = Credential::basic("robot".to_owned(), password.to_string().into());
+                    let secret = format!("secret-{index}-of-{}", asker.namespace);
+                    Candidate::new(credential, Source::PullSecret(secret))
+                })
+                .collect(),
         }
     }
 }
@@ -209,11 +213,13 @@ async fn nobody_gets_an_answer_that_other_credentials_got() {
 #[tokio::test(start_paused = true)]
 async fn a_shared_refusal_names_the_askers_own_secret() {
     let rejected = |name: &str| Fact::CredentialsRejected { secret: Some(name.to_owned()) };
-    let registry = Registry::saying(vec![rejected("secret-of-shop-a")]);
+    let registry = Registry::saying(vec![rejected("secret-0-of-shop-ab")]);
     let cache = cache(&registry);
-    assert_eq!(ask(&cache, "shop-a").await, rejected("secret-of-shop-a"));
-    assert_eq!(ask(&cache, "mall-a").await, rejected("secret-of-mall-a"));
+    assert_eq!(ask(&cache, "shop-ab").await, rejected("secret-0-of-shop-ab"));
+    assert_eq!(ask(&cache, "mall-ab").await, rejected("secret-0-of-mall-ab"));
     assert_eq!(registry.asked(), 1);
+    assert_eq!(ask(&cache, "mall-ba").await, Fact::CredentialsRejected { secret: None });
+    assert_eq!(registry.asked(), 2, "another order is another question");
 }
 
 #[tokio::test(start_paused = true)]

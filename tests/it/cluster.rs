@@ -1,5 +1,6 @@
 //! What a replica knows, from events as watches report them: complete, doubled, late and out of order.
 
+mod by_name;
 mod owners;
 mod pods;
 mod policies;
