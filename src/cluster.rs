@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::domain::policy::{Labels, PolicySet};
 use crate::domain::slot::{Kind, SlotKey};
@@ -91,6 +91,21 @@ impl Cluster {
     #[must_use]
     pub fn namespace_labels(&self, namespace: &str) -> Option<Arc<Labels>> {
         self.namespaces.labels(namespace)
+    }
+
+    /// The labels of a namespace, waited for a moment when no watch has reported it yet: what is created in a new
+    /// namespace at once must not be judged as if the namespace had no labels.
+    pub async fn awaited_namespace_labels(&self, namespace: &str, deadline: Instant) -> Option<Arc<Labels>> {
+        let mut changes = self.changes.watch();
+        let reported = async {
+            loop {
+                if let Some(labels) = self.namespaces.labels(namespace) {
+                    return labels;
+                }
+                changes.changed().await;
+            }
+        };
+        timeout_at(deadline.min(Instant::now() + owners::GRACE), reported).await.ok()
     }
 
     /// The names of the service account's pull secrets, in its order. An omitted service account is `default`.

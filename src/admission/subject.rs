@@ -39,10 +39,12 @@ pub(crate) async fn subject(
     Subject {
         kind,
         namespace: namespace.to_owned(),
-        namespace_labels: cluster
-            .namespace_labels(namespace)
-            .map(|labels| (*labels).clone())
-            .unwrap_or_default(),
+        namespace_labels: if policies.cluster.iter().any(|policy| !policy.scope.namespaces.0.is_empty()) {
+            let labels = cluster.awaited_namespace_labels(namespace, deadline).await;
+            labels.map(|labels| (*labels).clone()).unwrap_or_default()
+        } else {
+            Labels::new()
+        },
         // The owners of a new ReplicaSet's pod may still be on their way to us: nobody waits who need not know.
         top_owner: if policies.of_namespace(namespace).any(|policy| !policy.scope.kinds.is_empty()) {
             cluster.top_owner(namespace, kind, controller, deadline).await

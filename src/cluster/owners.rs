@@ -14,7 +14,7 @@ use crate::domain::slot::Kind;
 use crate::domain::subject::TopOwner;
 
 /// How long a watch may lag behind an admission.
-const GRACE: Duration = Duration::from_millis(250);
+pub(crate) const GRACE: Duration = Duration::from_millis(250);
 /// Controllers are two deep in a cluster (a Job of a CronJob); a longer chain is somebody's game.
 const DEPTH: usize = 8;
 

@@ -81,6 +81,10 @@ fn a_server_side_diff_of_what_is_applied_shows_nothing() {
     for document in [pod("web", "web:1.4.2"), deployment("shop", "web:1.4.2", 1)] {
         let apply = &["apply", "--server-side", "-f", "-"];
         namespace.kubectl_with(apply, &document).succeeded();
+        if namespace.find("deployment", "shop").is_some() {
+            // Its controller has written what it writes.
+            namespace.wait("deployment/shop", "condition=Available");
+        }
         let diff = namespace
             .kubectl_with(&["diff", "--server-side", "--field-manager=kubectl", "-f", "-"], &document);
         assert!(diff.ok && diff.out.is_empty(), "{diff:?}");

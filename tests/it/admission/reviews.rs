@@ -387,3 +387,19 @@ async fn a_bare_pod_that_is_applied_again_gets_its_pin_back_without_a_question()
     assert_eq!(webhook.validate(&update(object, old)).await.response()["allowed"], true);
     assert_eq!(registry.asked(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_namespace_that_is_reported_a_moment_later_is_waited_for() {
+    let mut spec = baseline();
+    spec["match"] = json!({ "namespaceSelector": { "matchExpressions": [
+        { "key": "baseline", "operator": "NotIn", "values": ["off"] } ] } });
+    let webhook = Webhook::new(&[("baseline", spec)], registry());
+    let review = create(pod("web:latest"));
+    let reported = async {
+        tokio::task::yield_now().await;
+        let labels = [("baseline".to_owned(), "off".to_owned())].into();
+        webhook.cluster.namespaces.apply("shop".to_owned(), labels);
+    };
+    let (answered, ()) = tokio::join!(webhook.validate(&review), reported);
+    assert_eq!(answered.response()["allowed"], true);
+}
