@@ -401,7 +401,7 @@ fn webhook_configurations_come_empty_and_can_be_neither_made_nor_deleted_by_us()
         let rules: Vec<_> =
             rules.iter().filter(|r| r["resources"].as_array().unwrap().contains(&name.into())).collect();
         assert_eq!(rules.len(), 1);
-        assert_eq!(rules[0]["verbs"], json!(["get", "list", "watch", "patch"]));
+        assert_eq!(rules[0]["verbs"], json!(["list", "watch", "patch"]));
         assert_eq!(rules[0]["resourceNames"].as_array().unwrap().len(), 1);
     }
 }

@@ -205,6 +205,9 @@ fn the_table_is_the_one_of_the_architecture() {
         .map(|(layer, uses)| ((*layer).to_owned(), uses.iter().map(|&layer| layer.to_owned()).collect()))
         .collect();
     assert_eq!(written, table);
+    for (layer, _) in LAYERS {
+        assert!(root().join(format!("src/{layer}.rs")).is_file(), "the layer `{layer}` does not exist");
+    }
 }
 
 #[test]
@@ -294,6 +297,61 @@ const WAITS: &[&str] = &[
     // A registry that sends its body byte by byte.
     "tests/it/registry/scripted.rs",
 ];
+
+/// Documents for people: what they name must exist.
+fn documents() -> Vec<(String, String)> {
+    let mut names: Vec<String> =
+        ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"]
+            .map(String::from)
+            .into();
+    for folder in ["docs", "charts", "examples"] {
+        let relative = files(folder).into_iter();
+        names.extend(relative.map(|path| path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned()));
+    }
+    names.into_iter().map(|name| (name.clone(), read(&name))).collect()
+}
+
+#[test]
+fn every_path_named_in_a_document_exists() {
+    let path = Regex::new(
+        r"(?:^|[\s`(\[])((?:src|tests|xtask|charts|crds|docs|examples|benches|\.ci)/[A-Za-z0-9_./-]*)",
+    )
+    .unwrap();
+    let link = Regex::new(r"\]\(([^)#:]+)(?:#[^)]*)?\)").unwrap();
+    let mut found = Vec::new();
+    for (name, text) in documents() {
+        let folder = root().join(&name);
+        for named in path.captures_iter(&text).map(|found| found[1].trim_end_matches('.').to_owned()) {
+            if !root().join(&named).exists() {
+                found.push(format!("{name}: {named}"));
+            }
+        }
+        for linked in link.captures_iter(&text).filter(|_| name.ends_with(".md")) {
+            if !folder.parent().unwrap().join(&linked[1]).exists() {
+                found.push(format!("{name}: link to {}", &linked[1]));
+            }
+        }
+    }
+    none(found);
+}
+
+#[test]
+fn every_target_named_in_a_document_is_in_the_makefile() {
+    let named = Regex::new(r"\bmake ([a-z][a-z-]*)\b").unwrap();
+    let makefile = read("Makefile");
+    let mut found = Vec::new();
+    for (name, text) in documents().into_iter().filter(|(name, _)| name.ends_with(".md")) {
+        // Only what stands in code: prose makes things, too.
+        for code in text.split('`').skip(1).step_by(2) {
+            for target in named.captures_iter(code) {
+                if !makefile.lines().any(|line| line.starts_with(&format!("{}:", &target[1]))) {
+                    found.push(format!("{name}: make {}", &target[1]));
+                }
+            }
+        }
+    }
+    none(found);
+}
 
 #[test]
 fn every_denial_code_is_documented_and_no_other() {

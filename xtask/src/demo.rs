@@ -96,8 +96,8 @@ fn refused() -> Result<()> {
 fn outage() -> Result<()> {
     title("3. The registry is gone, and what runs still scales");
     type_it("cargo xtask rig stop registry-mirror")?;
-    say("tagpin itself is restarted too: all that it knows now is what the pods carry.");
-    kubectl(&format!("kubectl -n {HOME} rollout restart deployment/tagpin"))?;
+    say("tagpin itself is replaced too: all that the new replicas know is what the pods carry.");
+    kubectl(&format!("kubectl -n {HOME} delete pods --all"))?;
     kubectl(&format!("kubectl -n {HOME} rollout status deployment/tagpin --timeout=120s"))?;
     let outcome = without_registry();
     say("The registry comes back.");
@@ -117,7 +117,7 @@ fn without_registry() -> Result<()> {
     let again = kubectl("kubectl -n demo get pod again -o jsonpath='{.spec.containers[0].image}{\"\\n\"}'")?;
     ensure!(again.contains("web:1.4.1@sha256:"), "not pinned");
     let stale = kubectl(
-        "grep -o '\"pin.tagpin.dev/[a-z-]*\":\"[^\"]*\"' \"$TAGPIN_RIG_HOME/$TAGPIN_RIG/logs/audit.log\" | tail -3",
+        "grep -o '\"pin.tagpin.dev/stale-seconds\":\"[0-9]*\"' \"$TAGPIN_RIG_HOME/$TAGPIN_RIG/logs/audit.log\" | tail -1",
     )?;
     ensure!(stale.contains("stale-seconds"), "not marked stale");
     say("A tag that nobody has seen gets what the policy says for that, here a warning:");
@@ -132,6 +132,10 @@ fn namespaced() -> Result<()> {
     kubectl("kubectl -n demo wait --for=condition=Ready --timeout=60s imagepolicy/retire-old-versions")?;
     let said = kubectl("kubectl -n demo create deployment old --image=web:1.4.1")?;
     ensure!(said.contains("[TagForbidden]"), "no warning");
+    say("What a policy has seen is in its status; the pod from the outage is the one that is not pinned:");
+    kubectl(
+        "kubectl wait --for=jsonpath='{.status.summary.unpinned}'=1 --timeout=60s clusterimagepolicy/baseline",
+    )?;
     kubectl("kubectl get cipol -o wide")?;
     kubectl("kubectl -n demo get ipol -o wide")?;
     Ok(())
@@ -178,7 +182,9 @@ fn task(command: &str) -> Result<Command> {
 fn shown(command: &str, expect: Expect, run: impl FnOnce() -> Result<Answer>) -> Result<String> {
     prompt(command)?;
     let answer = run()?;
-    println!("{}", answer.text.trim_end());
+    if !answer.text.trim_end().is_empty() {
+        println!("{}", answer.text.trim_end());
+    }
     match expect {
         Expect::Success if !answer.ok => bail!("`{command}` failed"),
         Expect::Refusal if answer.ok => bail!("`{command}` was not refused"),
