@@ -11,6 +11,7 @@ pub mod original;
 pub mod slot;
 pub mod subject;
 
+pub mod glob;
 pub mod policy;
 pub mod requirement;
 

@@ -6,9 +6,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use globset::{GlobBuilder, GlobSet};
 use jiff::Timestamp;
 
+use crate::domain::glob::Globs;
 use crate::domain::slot::{Kind, SlotRole};
 
 /// Labels of an object.
@@ -156,61 +156,6 @@ impl Selector {
     }
 }
 
-/// A list of globs, compiled, with the text they came from: `*` stays in a segment, `**` crosses.
-#[derive(Debug, Clone, Default)]
-pub struct Globs {
-    written: Vec<String>,
-    set: GlobSet,
-}
-
-/// A glob that does not compile.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("\"{glob}\" is not a glob: {problem}")]
-pub struct GlobError {
-    /// Position in the list.
-    pub index: usize,
-    /// As written.
-    pub glob: String,
-    /// What is wrong with it.
-    pub problem: String,
-}
-
-impl Globs {
-    /// Compiles a list.
-    ///
-    /// # Errors
-    /// The first glob that does not compile.
-    pub fn new(written: Vec<String>) -> Result<Self, GlobError> {
-        let mut set = GlobSet::builder();
-        for (index, glob) in written.iter().enumerate() {
-            let compiled = GlobBuilder::new(glob)
-                .literal_separator(true)
-                .backslash_escape(false)
-                .build()
-                .map_err(|e| GlobError { index, glob: glob.clone(), problem: e.kind().to_string() })?;
-            set.add(compiled);
-        }
-        let set = set.build().map_err(|e| {
-            let glob = e.glob().map(ToOwned::to_owned).unwrap_or_default();
-            let index = written.iter().position(|other| *other == glob).unwrap_or_default();
-            GlobError { index, glob, problem: e.kind().to_string() }
-        })?;
-        Ok(Self { written, set })
-    }
-
-    /// Whether one of them matches. An empty list matches nothing.
-    #[must_use]
-    pub fn is_match(&self, text: &str) -> bool {
-        self.set.is_match(text)
-    }
-
-    /// As written.
-    #[must_use]
-    pub fn written(&self) -> &[String] {
-        &self.written
-    }
-}
-
 /// What a policy demands of a reference.
 #[derive(Debug, Clone)]
 pub struct Rules {
@@ -308,51 +253,7 @@ impl PolicySet {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
-
     use super::*;
-
-    fn globs(written: &[&str]) -> Result<Globs, GlobError> {
-        Globs::new(written.iter().map(|&glob| glob.to_owned()).collect())
-    }
-
-    #[test]
-    fn one_star_stays_in_a_segment_and_two_cross() {
-        let one = globs(&["docker.io/library/*"]).unwrap();
-        assert!(one.is_match("docker.io/library/nginx"));
-        assert!(!one.is_match("docker.io/library/nginx/extra"));
-        let two = globs(&["ghcr.io/**"]).unwrap();
-        assert!(two.is_match("ghcr.io/acme/api/worker"));
-        assert!(!two.is_match("ghcr.io.evil.example/acme"));
-        assert!(globs(&["**"]).unwrap().is_match("docker.io/library/nginx"));
-        let host = globs(&["*.example.com/**"]).unwrap();
-        assert!(host.is_match("eu.example.com/a/b"));
-        assert!(!host.is_match("evil.org/x.example.com/b"));
-    }
-
-    #[test]
-    fn globs_match_tags_whole() {
-        let tags = globs(&["latest", "dev-*", "*-rc?", "nightly[0-9]", "*.0"]).unwrap();
-        for forbidden in ["latest", "dev-", "dev-1.2", "1.0-rc1", "nightly7", "1.2.0", "..0"] {
-            assert!(tags.is_match(forbidden), "{forbidden}");
-        }
-        for allowed in ["latest-1", "xlatest", "mydev-1", "1.0-rc", "nightly", "1.2.00", "LATEST"] {
-            assert!(!tags.is_match(allowed), "{allowed}");
-        }
-    }
-
-    #[test]
-    fn an_empty_list_matches_nothing() {
-        assert!(!Globs::default().is_match("latest"));
-        assert!(!globs(&[]).unwrap().is_match(""));
-    }
-
-    #[test]
-    fn a_broken_glob_is_named_with_its_position() {
-        let error = globs(&["fine", "[a"]).unwrap_err();
-        assert_eq!((error.index, error.glob.as_str()), (1, "[a"));
-        assert!(!error.problem.is_empty());
-    }
 
     #[test]
     fn selectors_demand_every_requirement() {

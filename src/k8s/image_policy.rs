@@ -315,7 +315,7 @@ pub struct Exception {
     pub reason: String,
     /// Globs on the full image name without tag, as in `match.images`. Empty: every image of this policy.
     #[serde(default)]
-    #[schemars(schema_with = "schemas::images::<32>")]
+    #[schemars(schema_with = "schemas::images::<16>")]
     pub images: Vec<String>,
     /// The rules it waives: `reference` (readable at all, at most 64 images), `tags`, `existence` (all that a registry
     /// answers or does not), `pin`. Left out: every rule but `pin`.

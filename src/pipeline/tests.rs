@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::domain::digest::Digest;
+use crate::domain::glob::Globs;
 use crate::domain::original::Originals;
 use crate::domain::policy::{
-    Children, Existence, Globs, Labels, Mode, Outcome, Owners, Pin, Policy, PolicyId, Resolution, Rules,
-    Scope,
+    Children, Existence, Labels, Mode, Outcome, Owners, Pin, Policy, PolicyId, Resolution, Rules, Scope,
 };
 use crate::domain::slot::{Kind, SlotRole};
 use crate::domain::subject::{Controller, TopOwner};

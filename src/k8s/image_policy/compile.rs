@@ -7,8 +7,9 @@ use std::fmt::Debug;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 
+use crate::domain::glob::{GlobError, Globs};
 use crate::domain::policy;
-use crate::domain::policy::{GlobError, Globs, Policy, PolicyId, Rule, Selector};
+use crate::domain::policy::{Policy, PolicyId, Rule, Selector};
 use crate::domain::slot::{Kind, SlotRole};
 use crate::k8s::duration::{self, DurationError};
 use crate::k8s::image_policy::{

@@ -1,0 +1,323 @@
+//! Globs over image names and tags, in memory that is linear in what was written and time that is linear in glob times
+//! text: anyone who may write a policy writes these, and they are matched inside admissions. Regular expressions would
+//! cost tens of kilobytes each, and megabytes when somebody means harm.
+//!
+//! `*` is any run of characters within a segment, `**` crosses segments (`a/**/b` is also `a/b`), `?` is one character,
+//! `[a-z]` and `[!a-z]` are classes, `{a,b}` is either. There is no escape; `[*]` is a star.
+
+/// A list of globs, compiled, with the text they came from.
+#[derive(Debug, Clone, Default)]
+pub struct Globs {
+    written: Vec<String>,
+    globs: Vec<Glob>,
+}
+
+/// A glob that does not compile.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("\"{glob}\" is not a glob: {problem}")]
+pub struct GlobError {
+    /// Position in the list.
+    pub index: usize,
+    /// As written.
+    pub glob: String,
+    /// What is wrong with it.
+    pub problem: GlobProblem,
+}
+
+/// What can be wrong with a glob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum GlobProblem {
+    /// Image names and tags are ASCII.
+    #[error("only ASCII characters occur in image names and tags")]
+    NotAscii,
+    /// Longer than any name.
+    #[error("it is longer than 512 characters")]
+    TooLong,
+    /// `[` without `]`.
+    #[error("a class that [ opens is not closed by ]")]
+    UnclosedClass,
+    /// `[z-a]`.
+    #[error("a range in a class runs backwards")]
+    BackwardRange,
+    /// `{` without `}`.
+    #[error("alternatives that {{ opens are not closed by }}")]
+    UnclosedAlternatives,
+    /// `}` without `{`.
+    #[error("}} closes alternatives that no {{ opened")]
+    UnopenedAlternatives,
+    /// `{a,{b,c}}`.
+    #[error("alternatives within alternatives are not understood; write them in one list")]
+    NestedAlternatives,
+}
+
+impl Globs {
+    /// Compiles a list.
+    ///
+    /// # Errors
+    /// The first glob that does not compile.
+    pub fn new(written: Vec<String>) -> Result<Self, GlobError> {
+        let compile = |(index, glob): (usize, &String)| {
+            Glob::new(glob).map_err(|problem| GlobError { index, glob: glob.clone(), problem })
+        };
+        let globs = written.iter().enumerate().map(compile).collect::<Result<_, _>>()?;
+        Ok(Self { written, globs })
+    }
+
+    /// Whether one of them matches the whole text. An empty list matches nothing.
+    #[must_use]
+    pub fn is_match(&self, text: &str) -> bool {
+        self.globs.iter().any(|glob| glob.is_match(text))
+    }
+
+    /// As written.
+    #[must_use]
+    pub fn written(&self) -> &[String] {
+        &self.written
+    }
+}
+
+/// Characters of a glob; it also keeps positions within sixteen bits.
+const LENGTH_LIMIT: usize = 512;
+
+/// One glob as a small program: a match is a way from its first step past its last.
+#[derive(Debug, Clone)]
+struct Glob {
+    steps: Box<[Step]>,
+    /// The characters of each class, as bits.
+    classes: Box<[u128]>,
+}
+
+/// A step and how it goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// Takes this character.
+    Byte(u8),
+    /// Takes one character of a segment.
+    One,
+    /// Takes any number of characters of a segment.
+    Run,
+    /// Takes any number of characters.
+    Crossing,
+    /// Takes a character of the class with this number.
+    Class(u16),
+    /// Goes on at the next step and at this one.
+    Fork(u16),
+    /// Goes on at this step.
+    Jump(u16),
+}
+
+impl Glob {
+    fn new(text: &str) -> Result<Self, GlobProblem> {
+        if !text.is_ascii() {
+            return Err(GlobProblem::NotAscii);
+        }
+        if text.len() > LENGTH_LIMIT {
+            return Err(GlobProblem::TooLong);
+        }
+        let mut parser = Parser { rest: text.as_bytes(), ..Parser::default() };
+        while let Some(byte) = parser.next() {
+            parser.step(byte)?;
+        }
+        if parser.open.is_some() {
+            return Err(GlobProblem::UnclosedAlternatives);
+        }
+        Ok(Self { steps: parser.steps.into(), classes: parser.classes.into() })
+    }
+
+    fn is_match(&self, text: &str) -> bool {
+        let mut now = Places::new(self.steps.len());
+        let mut then = Places::new(self.steps.len());
+        self.enter(0, &mut now);
+        for byte in text.bytes() {
+            for &at in &now.list {
+                match self.steps.get(at) {
+                    Some(Step::Byte(wanted)) if *wanted == byte => self.enter(at + 1, &mut then),
+                    Some(Step::One) if byte != b'/' => self.enter(at + 1, &mut then),
+                    Some(Step::Run) if byte != b'/' => self.enter(at, &mut then),
+                    Some(Step::Crossing) => self.enter(at, &mut then),
+                    Some(Step::Class(class)) if self.in_class(*class, byte) => self.enter(at + 1, &mut then),
+                    _ => {}
+                }
+            }
+            std::mem::swap(&mut now, &mut then);
+            then.clear();
+            if now.list.is_empty() {
+                return false;
+            }
+        }
+        now.list.contains(&self.steps.len())
+    }
+
+    /// Notes every place from which a character is taken, from this one on.
+    fn enter(&self, mut at: usize, places: &mut Places) {
+        while places.note(at) {
+            match self.steps.get(at) {
+                Some(Step::Run | Step::Crossing) => {
+                    places.list.push(at);
+                    at += 1;
+                }
+                Some(Step::Fork(other)) => {
+                    self.enter(usize::from(*other), places);
+                    at += 1;
+                }
+                Some(Step::Jump(to)) => at = usize::from(*to),
+                Some(Step::Byte(_) | Step::One | Step::Class(_)) | None => places.list.push(at),
+            }
+        }
+    }
+
+    fn in_class(&self, class: u16, byte: u8) -> bool {
+        byte != b'/' && self.classes.get(usize::from(class)).is_some_and(|bits| bits & bit(byte) != 0)
+    }
+}
+
+/// The bit of a character; none for what is not ASCII.
+fn bit(byte: u8) -> u128 {
+    1_u128.checked_shl(byte.into()).unwrap_or_default()
+}
+
+/// The places of a program that a text has reached, each once.
+struct Places {
+    list: Vec<usize>,
+    noted: Vec<bool>,
+}
+
+impl Places {
+    fn new(steps: usize) -> Self {
+        Self { list: Vec::new(), noted: vec![false; steps + 1] }
+    }
+
+    /// Whether the place is new.
+    fn note(&mut self, at: usize) -> bool {
+        self.noted.get_mut(at).is_some_and(|noted| !std::mem::replace(noted, true))
+    }
+
+    fn clear(&mut self) {
+        self.list.clear();
+        self.noted.fill(false);
+    }
+}
+
+#[derive(Default)]
+struct Parser<'a> {
+    rest: &'a [u8],
+    steps: Vec<Step>,
+    classes: Vec<u128>,
+    /// Inside `{…}`.
+    open: Option<Alternatives>,
+}
+
+/// What is to be filled in when `{…}` goes on and ends.
+struct Alternatives {
+    /// The fork before the alternative that is being read.
+    fork: usize,
+    /// The jumps at the ends of those that were read.
+    ends: Vec<usize>,
+}
+
+impl Parser<'_> {
+    fn next(&mut self) -> Option<u8> {
+        let (first, rest) = self.rest.split_first()?;
+        self.rest = rest;
+        Some(*first)
+    }
+
+    /// Takes the next character when it is this one.
+    fn take(&mut self, byte: u8) -> bool {
+        let taken = self.rest.first() == Some(&byte);
+        if taken {
+            self.next();
+        }
+        taken
+    }
+
+    fn step(&mut self, byte: u8) -> Result<(), GlobProblem> {
+        match byte {
+            b'?' => self.steps.push(Step::One),
+            b'*' => self.stars(),
+            b'[' => self.class()?,
+            b'{' if self.open.is_some() => return Err(GlobProblem::NestedAlternatives),
+            b'{' => {
+                self.open = Some(Alternatives { fork: self.steps.len(), ends: Vec::new() });
+                self.steps.push(Step::Fork(0));
+            }
+            b',' if let Some(mut open) = self.open.take() => {
+                open.ends.push(self.steps.len());
+                self.steps.push(Step::Jump(0));
+                self.fill(open.fork, Step::Fork(self.here()));
+                open.fork = self.steps.len();
+                self.steps.push(Step::Fork(0));
+                self.open = Some(open);
+            }
+            b'}' => {
+                let open = self.open.take().ok_or(GlobProblem::UnopenedAlternatives)?;
+                for end in open.ends {
+                    self.fill(end, Step::Jump(self.here()));
+                }
+                // The last alternative has no other: its fork goes on at the next step alone.
+                let next = u16::try_from(open.fork + 1).unwrap_or(u16::MAX);
+                self.fill(open.fork, Step::Jump(next));
+            }
+            byte => self.steps.push(Step::Byte(byte)),
+        }
+        Ok(())
+    }
+
+    fn stars(&mut self) {
+        if !self.take(b'*') {
+            self.steps.push(Step::Run);
+            return;
+        }
+        while self.take(b'*') {}
+        let whole_segment = self.steps.last().is_none_or(|last| *last == Step::Byte(b'/'));
+        if whole_segment && self.take(b'/') {
+            // No segment at all will do.
+            let over = u16::try_from(self.steps.len() + 3).unwrap_or(u16::MAX);
+            self.steps.extend([Step::Fork(over), Step::Crossing, Step::Byte(b'/')]);
+        } else {
+            self.steps.push(Step::Crossing);
+        }
+    }
+
+    fn class(&mut self) -> Result<(), GlobProblem> {
+        let negated = self.take(b'!') || self.take(b'^');
+        let mut bits = 0_u128;
+        let mut first = true;
+        loop {
+            let low = self.next().ok_or(GlobProblem::UnclosedClass)?;
+            if low == b']' && !first {
+                break;
+            }
+            first = false;
+            let range =
+                self.rest.first() == Some(&b'-') && self.rest.get(1).is_some_and(|high| *high != b']');
+            let high = if range {
+                self.next();
+                self.next().ok_or(GlobProblem::UnclosedClass)?
+            } else {
+                low
+            };
+            if high < low {
+                return Err(GlobProblem::BackwardRange);
+            }
+            bits |= (low..=high).map(bit).fold(0, |all, bit| all | bit);
+        }
+        self.steps.push(Step::Class(u16::try_from(self.classes.len()).unwrap_or(u16::MAX)));
+        self.classes.push(if negated { !bits } else { bits });
+        Ok(())
+    }
+
+    /// The place of the next step.
+    fn here(&self) -> u16 {
+        u16::try_from(self.steps.len()).unwrap_or(u16::MAX)
+    }
+
+    fn fill(&mut self, at: usize, step: Step) {
+        if let Some(place) = self.steps.get_mut(at) {
+            *place = step;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
