@@ -168,4 +168,11 @@ mod tests {
         let challenges = parse(&["Bearer realm=\"https://a.example\", Basic realm=\"a\", \"\u{1}"]);
         assert_eq!(challenges.preferred(true), Some(bearer("https://a.example", None, None)));
     }
+
+    #[test]
+    fn any_header_is_survived() {
+        proptest::proptest!(|(first in "[\\t -~]{0,80}", second in "(Bearer|Basic) [\\t -~]{0,80}")| {
+            let _ = parse(&[&first, &second]).preferred(true);
+        });
+    }
 }

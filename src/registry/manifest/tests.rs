@@ -136,3 +136,19 @@ fn an_index_with_attestations_beside_images_is_an_image() {
     let mixed = r#"{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","platform":{"os":"unknown","architecture":"unknown"}},{"mediaType":"application/vnd.oci.image.manifest.v1+json","platform":{"os":"linux","architecture":"arm64"}}]}"#;
     assert_eq!(body(OCI_INDEX, mixed), Fact::Present(sha256(mixed)));
 }
+
+#[test]
+fn any_answer_is_survived() {
+    proptest::proptest!(|(
+        status in 0_u16..1000,
+        media_type in "[ -~]{0,60}",
+        digest in "[ -~]{0,80}",
+        bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200),
+    )| {
+        let headers = [("content-type", media_type.as_str()), ("docker-content-digest", digest.as_str())];
+        let answer = Answer::of(status, &headers, &bytes);
+        let present = |fact: &Fact| matches!(fact, Fact::Present(_));
+        assert!(of_head(&answer).is_none_or(|fact| !present(&fact)));
+        assert!(!present(&of_body(&answer)));
+    });
+}

@@ -144,3 +144,14 @@ fn a_token_answers_only_for_the_credential_registry_and_scope_it_was_given_for()
     tokens.forget(&key);
     assert!(tokens.get(&key).is_none());
 }
+
+#[test]
+fn whatever_a_realm_is_only_https_urls_of_a_host_are_asked() {
+    proptest::proptest!(|(realm in "\\PC{0,60}", scope in "\\PC{0,60}")| {
+        if let Ok(asked) = ask(&realm, Some(&scope), false) {
+            let asked = url(&asked);
+            assert_eq!(asked.scheme(), "https");
+            assert!(asked.has_host() && asked.username().is_empty() && asked.password().is_none());
+        }
+    });
+}

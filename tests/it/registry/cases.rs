@@ -28,7 +28,7 @@ struct Case {
     private: Option<Vec<String>>,
     /// Names that resolve elsewhere.
     #[serde(default)]
-    names: HashMap<String, IpAddr>,
+    names: HashMap<String, Vec<IpAddr>>,
     /// Instead of the registry at `registry.test`: its URL.
     upstream: Option<String>,
     #[serde(default)]

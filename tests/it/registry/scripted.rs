@@ -107,11 +107,10 @@ impl Scripted {
         format!("{host}.test:{}", self.ports[index])
     }
 
-    /// Puts `{registry}`, `{auth}` and `{other}` in.
+    /// Puts `{registry}`, `{auth}` and `{other}` in, and the registry's `{port}`.
     pub(super) fn fill(&self, text: &str) -> String {
-        HOSTS
-            .iter()
-            .fold(text.to_owned(), |text, host| text.replace(&format!("{{{host}}}"), &self.authority(host)))
+        let text = text.replace("{port}", &self.ports[0].to_string());
+        HOSTS.iter().fold(text, |text, host| text.replace(&format!("{{{host}}}"), &self.authority(host)))
     }
 
     /// What comes next.

@@ -68,13 +68,13 @@ impl Authority {
 
 /// Names of the tests; everything under `.test` that is not listed is this machine.
 #[derive(Default)]
-pub(super) struct TestNames(pub(super) HashMap<String, IpAddr>);
+pub(super) struct TestNames(pub(super) HashMap<String, Vec<IpAddr>>);
 
 #[async_trait]
 impl Names for TestNames {
     async fn addresses(&self, host: &str) -> io::Result<Vec<IpAddr>> {
         match self.0.get(host) {
-            Some(address) => Ok(vec![*address]),
+            Some(addresses) => Ok(addresses.clone()),
             None if host.starts_with("nowhere.") => Err(io::ErrorKind::NotFound.into()),
             None if host.ends_with(".test") => Ok(vec![[127, 0, 0, 1].into()]),
             None => panic!("a test asked for the addresses of {host}"),
