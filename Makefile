@@ -9,6 +9,7 @@ demo: ## tagpin in a real cluster on this machine, its main job step by step
 	cargo xtask demo
 
 test: ## Every test; those that need a cluster bring up their own
+	cargo xtask packages
 	cargo test --workspace
 	cargo xtask rig --name test test
 

@@ -36,6 +36,8 @@ enum Job {
     Demo,
     /// Build one of the programs of tests/rig if it is not in the cache; the last line printed is its folder
     Part { module: String },
+    /// Install the Debian packages that rig and tests need, if any is missing
+    Packages,
     /// The image of tagpin
     Image(image::Image),
     /// Writes the generated files: crds/ and the chart's template of them
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
             println!("{}", folder.display());
             ExitCode::SUCCESS
         }),
+        Job::Packages => packages::ensure().map(|()| ExitCode::SUCCESS),
         Job::Image(image) => image.run(),
         Job::Crds => crds::write().map(|()| ExitCode::SUCCESS),
         Job::Supervise { state, machine } => rig::supervise(&state, machine).map(|()| ExitCode::SUCCESS),
