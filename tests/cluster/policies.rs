@@ -89,6 +89,8 @@ fn the_table_shows_mode_readiness_and_what_is_wrong() {
     let _cluster = undisturbed();
     let namespace = Namespace::without_policy("table");
     namespace.apply(&deployment("web", "web:latest", 1)).succeeded();
+    // The pod is older than the policy, so nothing pinned it.
+    namespace.pods_when("app=web", 1);
     namespace.policy("soft", "{ mode: Warn, pin: { targets: [ Pods ] } }");
     wait_for("the counts", LIMIT, || {
         let seen = namespace.find("imagepolicies.tagpin.dev", "soft")?;
