@@ -1,6 +1,6 @@
 # A table of contents: what there is to do here. The work is done by cargo and `cargo xtask`.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint crds image rig-up rig-down shell clean
+.PHONY: help demo test bench lint crds image rig-up rig-down shell clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -12,6 +12,10 @@ test: ## Every test; those that need a cluster bring up their own
 	cargo xtask packages
 	cargo test --workspace
 	cargo xtask rig --name test test
+
+bench: ## What a review, a replica and the image cost, each beside its goal
+	cargo bench --bench admission
+	cargo xtask bench
 
 lint: ## Formatting, and the compiler's and clippy's warnings
 	cargo fmt --all --check

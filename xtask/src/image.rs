@@ -35,9 +35,9 @@ pub(crate) struct Made {
     pub(crate) layout: PathBuf,
     pub(crate) digest: String,
     /// What a node downloads, in bytes
-    compressed: u64,
+    pub(crate) compressed: u64,
     /// The stripped binary, in bytes
-    binary: u64,
+    pub(crate) binary: u64,
 }
 
 impl Image {
@@ -119,7 +119,7 @@ fn strip(binary: &Path, stripped: &Path) -> Result<()> {
     command::run("strip", [Path::new("-o"), stripped, binary])
 }
 
-fn mebibytes(bytes: u64) -> String {
+pub(crate) fn mebibytes(bytes: u64) -> String {
     let tenths = bytes * 10 / (1024 * 1024);
     format!("{}.{} MiB ({bytes} bytes)", tenths / 10, tenths % 10)
 }

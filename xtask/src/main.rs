@@ -2,6 +2,7 @@
 //! every demo and cluster test) and the image of tagpin.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks to people")]
 
+mod bench;
 mod command;
 mod crds;
 mod demo;
@@ -34,6 +35,8 @@ enum Job {
     Rig(rig::Rig),
     /// Bring up a cluster with tagpin in it and show its main job, step by step
     Demo,
+    /// The figures of what is published: sizes, and the memory of a replica on a rig of its own
+    Bench,
     /// Build one of the programs of tests/rig if it is not in the cache; the last line printed is its folder
     Part { module: String },
     /// Install the Debian packages that rig and tests need, if any is missing
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
     let done = match Xtask::parse().job {
         Job::Rig(rig) => rig.run(),
         Job::Demo => demo::run(),
+        Job::Bench => bench::run(),
         Job::Part { module } => rig::part(&module).map(|folder| {
             println!("{}", folder.display());
             ExitCode::SUCCESS

@@ -1,0 +1,112 @@
+//! tagpin as it is published, but for what is around it: the cluster's memory holds the chart's baseline alone, and in
+//! place of the client of registries is one that knows every tag.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::Router;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tagpin::admission::{self, Admission, Settings};
+use tagpin::cluster::Cluster;
+use tagpin::cluster::object::Object;
+use tagpin::cluster::owners::ReadOwner;
+use tagpin::cluster::policies::Reported;
+use tagpin::controller::baseline::Baseline;
+use tagpin::domain::asker::Asker;
+use tagpin::domain::fact::Fact;
+use tagpin::domain::image::ImageRef;
+use tagpin::domain::slot::Kind;
+use tagpin::k8s::image_policy::{ClusterImagePolicy, Mode};
+use tagpin::registry::cache::Around;
+use tagpin::registry::config::Registries;
+use tagpin::registry::credential::Candidate;
+use tagpin::registry::pull_secrets::{PullSecrets, Readable};
+use tagpin::registry::{self, Effort, Lookup, Suggest, Version};
+use tagpin::telemetry;
+use tagpin::telemetry::admission::Metrics;
+use tokio::time::{Instant, sleep};
+
+use crate::review::digest;
+
+/// A registry that has every tag, and tells it after a while.
+#[derive(Clone)]
+pub(crate) struct Registry {
+    after: Duration,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Registry {
+    pub(crate) fn new(after: Duration) -> Self {
+        Self { after, asked: Arc::default() }
+    }
+
+    /// How often it was asked.
+    pub(crate) fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
+    }
+}
+
+impl Lookup for Registry {
+    async fn look_up(&self, _: &ImageRef, _: &[Candidate], _: Instant) -> Fact {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        sleep(self.after).await;
+        Fact::Present(digest())
+    }
+}
+
+impl Suggest for Registry {
+    async fn version_of(&self, _: &ImageRef, _: &Asker, _: Effort) -> Option<Version> {
+        None
+    }
+
+    async fn similar_tags(&self, _: &ImageRef, _: &Asker, _: Effort) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// No policy of the bench asks for owners.
+struct NoOwner;
+
+#[async_trait]
+impl ReadOwner for NoOwner {
+    async fn read(&self, _: Kind, _: &str, _: &str, _: Instant) -> Option<Object> {
+        None
+    }
+}
+
+/// The webhook; it takes so many reviews at the same time. Call it inside a runtime.
+pub(crate) fn router(registry: Registry, in_flight: usize) -> Router {
+    let cluster = Arc::new(Cluster::new(NoOwner));
+    let baseline = Baseline { mode: Mode::Enforce, pin: true, namespace_selector: Default::default() };
+    let metadata = json!({ "name": "baseline", "uid": "baseline", "generation": 1 });
+    cluster.policies.apply(Reported::parse::<ClusterImagePolicy>(
+        &serde_json::from_value(metadata).unwrap(),
+        baseline.document()["spec"].clone(),
+        Value::Null,
+    ));
+    let registries = Arc::new(Registries::default());
+    let nobody = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+    let api = kube::Client::try_from(nobody).unwrap();
+    let around = Around {
+        credentials: Arc::new(PullSecrets::new(
+            api,
+            Arc::clone(&registries),
+            Readable::Everybodys,
+            Arc::new(()),
+        )),
+        profiles: registries,
+        seeds: cluster.pods.clone(),
+        tally: Arc::new(()),
+    };
+    let settings = Settings {
+        controller_identities: ["system:serviceaccount:kube-system:replicaset-controller".to_owned()].into(),
+        excluded_namespaces: ["kube-system".to_owned()].into(),
+        in_flight,
+        now: Timestamp::now,
+    };
+    let metrics = Metrics::register(&mut telemetry::metrics());
+    admission::router(Admission::new(cluster, registry::assemble(registry, around), settings, metrics))
+}

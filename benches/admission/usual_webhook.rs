@@ -1,0 +1,83 @@
+//! The references: a webhook that answers a constant, and one that does the same as tagpin for this one review, as the
+//! documentation of kube shows it. Each reads the whole body.
+
+use std::collections::HashMap;
+use std::sync::{Arc, RwLock};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::HeaderValue;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use json_patch::jsonptr::PointerBuf;
+use json_patch::{AddOperation, Patch, PatchOperation, ReplaceOperation};
+use kube::core::DynamicObject;
+use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview};
+use serde_json::{Map, Value, json};
+use tagpin::domain::original::ANNOTATION;
+
+/// What tags name; warm from the start.
+pub(crate) type Digests = HashMap<String, String>;
+
+/// Answers these bytes to everything.
+pub(crate) fn constant(answer: Vec<u8>) -> Router {
+    let answer = Bytes::from(answer);
+    Router::new().route(
+        "/mutate",
+        post(move |_: Bytes| {
+            let answer = answer.clone();
+            async move { written(answer) }
+        }),
+    )
+}
+
+/// Pins what the digests know, and refuses `latest`.
+pub(crate) fn usual(digests: Digests) -> Router {
+    let digests = Arc::new(RwLock::new(digests));
+    Router::new().route("/mutate", post(pin)).with_state(digests)
+}
+
+async fn pin(State(digests): State<Arc<RwLock<Digests>>>, body: Bytes) -> Response {
+    let review: AdmissionReview<DynamicObject> = serde_json::from_slice(&body).unwrap();
+    let request: AdmissionRequest<DynamicObject> = review.try_into().unwrap();
+    let answer = answer(&digests.read().unwrap(), &request).into_review();
+    written(serde_json::to_vec(&answer).unwrap())
+}
+
+fn answer(digests: &Digests, request: &AdmissionRequest<DynamicObject>) -> AdmissionResponse {
+    let response = AdmissionResponse::from(request);
+    let Some(object) = &request.object else { return response };
+    let mut operations = Vec::new();
+    let mut originals = Map::new();
+    for list in ["containers", "initContainers"] {
+        let containers = object.data["spec"][list].as_array();
+        for (index, container) in containers.into_iter().flatten().enumerate() {
+            let (Some(name), Some(image)) = (container["name"].as_str(), container["image"].as_str()) else {
+                continue;
+            };
+            if image.ends_with(":latest") {
+                return response.deny(format!("image {image} (container {name}): say a version"));
+            }
+            if let Some(digest) = digests.get(image) {
+                let path = PointerBuf::parse(format!("/spec/{list}/{index}/image")).unwrap();
+                let value = format!("{image}@{digest}").into();
+                operations.push(PatchOperation::Replace(ReplaceOperation { path, value }));
+                originals.insert(format!("{list}/{name}"), image.into());
+            }
+        }
+    }
+    let original = Value::Object(originals).to_string();
+    let (path, value) = if object.metadata.annotations.is_some() {
+        (PointerBuf::from_tokens(["metadata", "annotations", ANNOTATION]), original.into())
+    } else {
+        (PointerBuf::from_tokens(["metadata", "annotations"]), json!({ ANNOTATION: original }))
+    };
+    operations.push(PatchOperation::Add(AddOperation { path, value }));
+    response.with_patch(Patch(operations)).unwrap()
+}
+
+fn written(answer: impl IntoResponse) -> Response {
+    ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], answer).into_response()
+}
