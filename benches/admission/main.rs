@@ -1,7 +1,8 @@
 //! `make bench`: what the webhook costs, as ratios of what is measured in the same run on the same machine.
 //!
-//! Warm admission over HTTPS against a webhook that answers a constant and one as it is usually written, and how often
-//! a registry is asked when many ask for one unknown tag at once. A goal that is missed is printed as such.
+//! Warm admission over HTTPS against a webhook that answers a constant and one as it is usually written; how often a
+//! registry is asked when many ask for one unknown tag at once; what a registry that hangs costs the others. A goal that
+//! is missed is printed as such.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -14,6 +15,7 @@
 mod client;
 mod cold;
 mod figures;
+mod hanging;
 mod machine;
 mod review;
 mod server;
@@ -26,4 +28,5 @@ fn main() {
     machine::print();
     warm::measure();
     cold::measure();
+    hanging::measure();
 }

@@ -87,20 +87,7 @@ pub(crate) fn router(registry: Registry, in_flight: usize) -> Router {
         baseline.document()["spec"].clone(),
         Value::Null,
     ));
-    let registries = Arc::new(Registries::default());
-    let nobody = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
-    let api = kube::Client::try_from(nobody).unwrap();
-    let around = Around {
-        credentials: Arc::new(PullSecrets::new(
-            api,
-            Arc::clone(&registries),
-            Readable::Everybodys,
-            Arc::new(()),
-        )),
-        profiles: registries,
-        seeds: cluster.pods.clone(),
-        tally: Arc::new(()),
-    };
+    let around = Around { seeds: cluster.pods.clone(), ..around() };
     let settings = Settings {
         controller_identities: ["system:serviceaccount:kube-system:replicaset-controller".to_owned()].into(),
         excluded_namespaces: ["kube-system".to_owned()].into(),
@@ -109,4 +96,18 @@ pub(crate) fn router(registry: Registry, in_flight: usize) -> Router {
     };
     let metrics = Metrics::register(&mut telemetry::metrics());
     admission::router(Admission::new(cluster, registry::assemble(registry, around), settings, metrics))
+}
+
+/// What stands around a registry in a cluster without pods, pull secrets or a configuration.
+pub(crate) fn around() -> Around {
+    let registries = Arc::new(Registries::default());
+    let nobody = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+    let api = kube::Client::try_from(nobody).unwrap();
+    let secrets = PullSecrets::new(api, Arc::clone(&registries), Readable::Everybodys, Arc::new(()));
+    Around {
+        credentials: Arc::new(secrets),
+        profiles: registries,
+        seeds: Cluster::new(NoOwner).pods,
+        tally: Arc::new(()),
+    }
 }

@@ -1,0 +1,143 @@
+//! A registry that takes questions and never answers, beside one that works: what it costs those who ask the other.
+//! The client is the real one; both registries are on this machine.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::stream::{self, StreamExt as _};
+use tagpin::domain::asker::Asker;
+use tagpin::domain::fact::Fact;
+use tagpin::domain::image::ImageRef;
+use tagpin::registry::cache::{Around, Cache};
+use tagpin::registry::client::Client;
+use tagpin::registry::endpoint::{Endpoint, Profiles, RegistryProfile};
+use tagpin::registry::guard::SystemNames;
+use tagpin::registry::limit::Limit;
+use tagpin::registry::transport::Transport;
+use tagpin::registry::{self, Resolve as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime;
+use tokio::sync::watch;
+
+use crate::figures::{goal, median};
+use crate::review::digest;
+use crate::tagpin_webhook::around;
+
+/// Tags that are asked for in a round, and how many of them at once.
+const TAGS: (usize, usize) = (2000, 8);
+/// Questions that the other registry leaves open meanwhile, waiting ones included.
+const OPEN: usize = 256;
+/// So many of them reach it; the others wait for a place.
+const REACH_IT: usize = 16;
+const ROUNDS: usize = 15;
+
+/// A registry, and how many requests have reached it.
+struct Loopback {
+    /// Host and port.
+    address: String,
+    reached: watch::Receiver<usize>,
+}
+
+/// Every registry is on this machine, over plain HTTP.
+struct Here;
+
+impl Profiles for Here {
+    fn profile(&self, domain: &str) -> Arc<RegistryProfile> {
+        let mut upstream = Endpoint::new(format!("http://{domain}").parse().unwrap()).unwrap();
+        upstream.allow_private = true;
+        Arc::new(RegistryProfile { upstream: Some(upstream), ..RegistryProfile::of(domain) })
+    }
+}
+
+/// Compares rounds with and without the registry that hangs, one after the other.
+pub(crate) fn measure() {
+    let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let ratios = runtime.block_on(async {
+        let (good, bad) = (start(true).await, start(false).await);
+        round(&good, None).await;
+        let mut ratios = Vec::new();
+        for _ in 0..ROUNDS {
+            let alone = round(&good, None).await;
+            let beside = round(&good, Some(&bad)).await;
+            ratios.push(alone.as_secs_f64() / beside.as_secs_f64());
+        }
+        ratios
+    });
+    runtime.shutdown_background();
+    let ratio = median(ratios);
+    println!(
+        "\n{} look-ups of different tags beside a registry that leaves {OPEN} open, {ROUNDS} rounds",
+        TAGS.0
+    );
+    goal(format_args!("  speed beside it / alone {ratio:.2}"), "at least 0.95", ratio >= 0.95);
+}
+
+/// How long all look-ups at the good registry take. What was left open by the round before is not remembered.
+async fn round(good: &Loopback, bad: Option<&Loopback>) -> Duration {
+    let client = Client::new(Transport::new(Arc::new(SystemNames)), Arc::new(Here), Arc::new(()));
+    let cache = registry::assemble(client, Around { profiles: Arc::new(Here), ..around() });
+    let cache = Arc::new(cache);
+    let mut open = Vec::new();
+    if let Some(bad) = bad {
+        let before = *bad.reached.borrow();
+        for tag in 0..OPEN {
+            let (cache, image) = (Arc::clone(&cache), format!("{}/app:{tag}", bad.address));
+            open.push(tokio::spawn(async move { ask(&cache, &image).await }));
+        }
+        bad.reached.clone().wait_for(|reached| *reached >= before + REACH_IT).await.unwrap();
+    }
+    let started = Instant::now();
+    let answered = stream::iter(0..TAGS.0)
+        .map(|tag| {
+            let (cache, image) = (&cache, format!("{}/app:{tag}", good.address));
+            async move { ask(cache, &image).await }
+        })
+        .buffer_unordered(TAGS.1);
+    let right = answered.filter(|fact| std::future::ready(*fact == Fact::Present(digest()))).count().await;
+    let took = started.elapsed();
+    assert_eq!(right, TAGS.0, "the good registry was not understood");
+    for question in open {
+        assert!(!question.is_finished(), "the registry that hangs has answered");
+        question.abort();
+    }
+    took
+}
+
+async fn ask(cache: &Cache<Limit<Client>>, image: &str) -> Fact {
+    let asker = Asker { namespace: "shop".to_owned(), pull_secrets: Vec::new() };
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    cache.resolve(&ImageRef::parse(image).unwrap(), &asker, deadline).await
+}
+
+async fn start(answers: bool) -> Loopback {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (count, reached) = watch::channel(0);
+    let count = Arc::new(count);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(serve(stream, answers, Arc::clone(&count)));
+        }
+    });
+    Loopback { address, reached }
+}
+
+async fn serve(mut stream: TcpStream, answers: bool, count: Arc<watch::Sender<usize>>) {
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/vnd.oci.image.index.v1+json\r\nContent-Length: 856\r\n\
+         Docker-Content-Digest: {}\r\n\r\n",
+        digest()
+    );
+    let mut head = Vec::new();
+    while stream.read_buf(&mut head).await.is_ok_and(|read| read > 0) {
+        if !head.ends_with(b"\r\n\r\n") {
+            continue;
+        }
+        head.clear();
+        count.send_modify(|count| *count += 1);
+        if answers && stream.write_all(answer.as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
