@@ -184,3 +184,47 @@ fn digest(content: &[u8]) -> String {
     let hash: String = Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();
     format!("sha256:{hash}")
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+
+    /// The names of the files, in an order that no folder lists them in by itself.
+    const FILES: [&str; 8] =
+        ["etc/m", "etc/c", "tagpin", "etc/z", "etc/a/1", "etc/k", "etc/b", "etc/deep/er/file"];
+
+    /// The digest of an image of these files with this date and these modes, and of its layer unpacked.
+    fn image_of<'a>(
+        files: impl Iterator<Item = &'a &'a str>,
+        date: SystemTime,
+        mode: u32,
+    ) -> (String, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("rootfs");
+        for name in files {
+            let path = root.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, name).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            File::options().write(true).open(&path).unwrap().set_modified(date).unwrap();
+        }
+        let layer = Layer::of(&root, &["etc", "tagpin"], Effort::Best).unwrap();
+        let layout = Layout::create(&folder.path().join("oci")).unwrap();
+        let top = layout.image("amd64", &Start::default(), &[&layer]).unwrap();
+        (layout.finish(top).unwrap(), layer.unpacked_digest)
+    }
+
+    #[test]
+    fn the_same_files_give_the_same_digest_whenever_and_wherever_they_were_written() {
+        let then = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        let one = image_of(FILES.iter(), SystemTime::now(), 0o755);
+        assert_eq!(one, image_of(FILES.iter().rev(), then, 0o775));
+        // A folder may list its files in one order here and in another there: the name's is the one.
+        assert_eq!(one.1, "sha256:f3f45153b50fd4a0d6f871949cae9b07eba0c35519b6e109df677a87dbd0bcd9");
+        assert_ne!(one, image_of(FILES.iter().skip(1), then, 0o755));
+    }
+}
