@@ -1,5 +1,7 @@
 //! The Helm chart, rendered by Helm: what comes out by default, and that every value does what it says.
 
+mod matrix;
+
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::PathBuf;
@@ -273,6 +275,19 @@ fn effects() -> Vec<Effect> {
             "tolerations: [{operator: Exists}]",
             "/tolerations",
             json!([{"operator": "Exists"}]),
+        ),
+        pod(
+            "topologySpreadConstraints",
+            "topologySpreadConstraints: [{maxSkew: 2, topologyKey: zone, whenUnsatisfiable: DoNotSchedule}]",
+            "/topologySpreadConstraints",
+            json!([{
+                "maxSkew": 2,
+                "topologyKey": "zone",
+                "whenUnsatisfiable": "DoNotSchedule",
+                "labelSelector": {"matchLabels": {
+                    "app.kubernetes.io/name": "tagpin", "app.kubernetes.io/instance": "tagpin" }},
+                "matchLabelKeys": ["pod-template-hash"],
+            }]),
         ),
         effect("podLabels", "podLabels: {team: a}", DEPLOYMENT, "/spec/template/metadata/labels/team", "a"),
         effect(
