@@ -4,9 +4,11 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
+mod completions;
 mod crds;
+mod man;
 mod output;
 mod resolve;
 mod serve;
@@ -17,6 +19,8 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Crds(args) => crds::run(args),
         Command::Resolve(args) => resolve::run(args),
+        Command::Completions(args) => completions::run(args, Cli::command()),
+        Command::Man(args) => man::run(args, Cli::command()),
     };
     match done {
         Ok(exit) => exit.into(),
@@ -46,6 +50,8 @@ enum Command {
     Serve(serve::Args),
     Crds(crds::Args),
     Resolve(resolve::Args),
+    Completions(completions::Args),
+    Man(man::Args),
 }
 
 /// How a command ended: the exit code, as scripts read it.

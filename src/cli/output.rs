@@ -10,5 +10,10 @@ pub(crate) fn error(cause: &anyhow::Error) {
 
 /// Prints a text as it is.
 pub(crate) fn print(text: &str) -> io::Result<()> {
-    io::stdout().lock().write_all(text.as_bytes())
+    print_bytes(text.as_bytes())
+}
+
+/// Prints a file's content as it is.
+pub(crate) fn print_bytes(content: &[u8]) -> io::Result<()> {
+    io::stdout().lock().write_all(content)
 }

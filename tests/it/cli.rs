@@ -43,3 +43,41 @@ fn without_a_cluster_it_can_not_find_out() {
     assert_eq!(output.status.code(), Some(3));
     assert!(stderr(&output).contains("find the API server"), "{}", stderr(&output));
 }
+
+#[test]
+fn every_shell_gets_completions_of_every_command() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let output = tagpin(&["completions", shell]);
+        assert!(output.status.success(), "{shell}: {}", stderr(&output));
+        let script = String::from_utf8(output.stdout).unwrap();
+        for command in ["serve", "resolve", "crds", "completions", "man"] {
+            assert!(script.contains(command), "{shell} does not complete {command}");
+        }
+    }
+    assert_eq!(tagpin(&["completions", "cmd"]).status.code(), Some(2));
+}
+
+#[test]
+fn bash_completes_a_subcommand() {
+    let script = String::from_utf8(tagpin(&["completions", "bash"]).stdout).unwrap();
+    let complete =
+        r#"COMP_WORDS=(tagpin res); COMP_CWORD=1; _tagpin tagpin res tagpin; echo "${COMPREPLY[@]}""#;
+    let output = Command::new("bash").arg("-c").arg(format!("{script}\n{complete}")).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "resolve", "{}", stderr(&output));
+}
+
+#[test]
+fn the_manual_has_a_page_for_each_command() {
+    let page = String::from_utf8(tagpin(&["man"]).stdout).unwrap();
+    assert!(page.contains(".TH tagpin 1") && page.contains("could not find out"), "{page}");
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().to_str().unwrap();
+    assert!(tagpin(&["man", "--folder", place]).status.success());
+    for command in ["tagpin", "tagpin-serve", "tagpin-resolve", "tagpin-crds"] {
+        let page = fs::read_to_string(folder.path().join(format!("{command}.1"))).unwrap();
+        assert!(page.contains(".SH OPTIONS"), "{page}");
+    }
+    let output = tagpin(&["man", "--folder", "/does/not/exist"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("write the manual pages into /does/not/exist"), "{}", stderr(&output));
+}
