@@ -113,6 +113,7 @@ impl<R: Resolve + Suggest> Admission<R> {
             kind,
             decision: answer.decision,
             verdicts: judged.as_ref().map_or(&[], |judged| &judged.review.verdicts),
+            patched: answer.patch.as_ref().map_or(0, |patch| patch.operations),
             took: arrived.elapsed(),
         });
         if Instant::now() > deadline {

@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::domain::policy::{Labels, PolicySet};
 use crate::domain::slot::{Kind, SlotKey};
 use crate::domain::subject::TopOwner;
+use crate::telemetry::watches::Watches;
 
 pub mod object;
 
@@ -43,7 +44,7 @@ use object::ControllerRef;
 use owners::ReadOwner;
 use pods::Pods;
 use policies::Policies;
-use store::Synced;
+use store::{Store, Synced};
 use workloads::Workloads;
 
 /// What a replica knows. Cheap to share: every method takes `&self`.
@@ -60,6 +61,8 @@ pub struct Cluster {
     pub accounts: Accounts,
     /// Which stores have been filled.
     pub synced: Synced,
+    /// How often the watches failed.
+    pub watches: Watches,
     reader: Box<dyn ReadOwner>,
     changes: Changes,
 }
@@ -76,6 +79,7 @@ impl Cluster {
             pods: Arc::new(Pods::new(changes.clone())),
             accounts: Accounts::new(changes.clone()),
             synced: Synced::new(changes.clone()),
+            watches: Watches::new(Store::all().map(Store::name)),
             reader: Box::new(reader),
             changes,
         }

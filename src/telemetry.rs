@@ -11,6 +11,7 @@ pub mod logging;
 pub mod readiness;
 pub mod registry;
 pub mod state;
+pub mod watches;
 
 /// A registry of metrics named `tagpin_…`, with `tagpin_build_info` in it.
 #[must_use]

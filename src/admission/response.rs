@@ -23,7 +23,7 @@ pub(crate) struct Answer {
     /// The whole text of a refusal; none allows.
     pub(crate) refusal: Option<Refusal>,
     /// The JSON patch, when there is something to write.
-    pub(crate) patch: Option<Vec<u8>>,
+    pub(crate) patch: Option<JsonPatch>,
     /// One line each, in ASCII: they travel as headers.
     pub(crate) warnings: Vec<String>,
     /// For the audit log; the API server puts the webhook's name before each key.
@@ -68,7 +68,7 @@ impl Answer {
             message: &refusal.message,
             details: Details { causes: refusal.causes.iter().map(CauseOut::from).collect() },
         });
-        let patch = self.patch.as_ref().map(|patch| STANDARD.encode(patch));
+        let patch = self.patch.as_ref().map(|patch| STANDARD.encode(&patch.json));
         let review = Review {
             api_version: API_VERSION,
             kind: "AdmissionReview",
@@ -138,6 +138,15 @@ impl<'a> From<&'a Cause> for CauseOut<'a> {
     }
 }
 
+/// A JSON patch (RFC 6902).
+#[derive(Debug)]
+pub(crate) struct JsonPatch {
+    /// As it travels.
+    pub(crate) json: Vec<u8>,
+    /// Of how many operations it is.
+    pub(crate) operations: usize,
+}
+
 #[derive(Serialize)]
 struct Operation<'a> {
     op: &'a str,
@@ -146,8 +155,8 @@ struct Operation<'a> {
     value: Option<serde_json::Value>,
 }
 
-/// The JSON patch (RFC 6902) that writes this; none when nothing changes, because the API server refuses an empty one.
-pub(crate) fn json_patch(patch: &Patch, has_annotations: bool) -> Option<Vec<u8>> {
+/// The JSON patch that writes this; none when nothing changes, because the API server refuses an empty one.
+pub(crate) fn json_patch(patch: &Patch, has_annotations: bool) -> Option<JsonPatch> {
     // `~` and `/` are escaped in a JSON pointer (RFC 6901).
     let pointer = format!("/metadata/annotations/{}", ANNOTATION.replace('~', "~0").replace('/', "~1"));
     let mut operations: Vec<Operation<'_>> = patch
@@ -169,7 +178,8 @@ pub(crate) fn json_patch(patch: &Patch, has_annotations: bool) -> Option<Vec<u8>
     if operations.is_empty() {
         return None;
     }
-    serde_json::to_vec(&operations).ok()
+    let json = serde_json::to_vec(&operations).ok()?;
+    Some(JsonPatch { json, operations: operations.len() })
 }
 
 #[cfg(test)]
@@ -180,12 +190,12 @@ mod tests {
     use crate::domain::patch::Replacement;
 
     fn written(patch: &Patch, has_annotations: bool) -> String {
-        String::from_utf8(json_patch(patch, has_annotations).unwrap()).unwrap()
+        String::from_utf8(json_patch(patch, has_annotations).unwrap().json).unwrap()
     }
 
     #[test]
     fn nothing_to_write_is_no_patch() {
-        assert_eq!(json_patch(&Patch::default(), true), None);
+        assert!(json_patch(&Patch::default(), true).is_none());
         let body = String::from_utf8(Answer::new(Decision::Skip).to_json("a\"b")).unwrap();
         assert_eq!(
             body,

@@ -87,6 +87,7 @@ async fn serve(settings: Settings, registries: Registries) -> anyhow::Result<()>
     let leading = replica.lead(&settings, certificate.clone());
     let Replica { cluster, readiness, drain, mut metrics, mut tasks, .. } = replica;
 
+    cluster.watches.register(&mut metrics);
     let shown = Shown { cluster: Arc::clone(&cluster), registry, leading, certificate };
     telemetry::state::register(&mut metrics, move || shown.state());
     let pages = admin::router(metrics, readiness.clone(), move || cluster.policies.rows());

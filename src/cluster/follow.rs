@@ -31,6 +31,8 @@ pub(crate) trait Sink {
     fn delete(&self, item: Self::Item);
     /// These are all.
     fn replace(&self, items: Vec<Self::Item>);
+    /// The watch failed and is opened again.
+    fn failed(&self) {}
 }
 
 /// What is known of one object.
@@ -64,6 +66,7 @@ pub(crate) async fn follow<S: Sink>(api: Api<S::Object>, config: Config, sink: S
                     sink.parse(object).into_iter().for_each(|item| sink.delete(item))
                 }
                 Err(error) => {
+                    sink.failed();
                     warn!(error = %Cause(&error), "watch failed; what is held stays in use");
                     if must_list_again(&error) {
                         break;

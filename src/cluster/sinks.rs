@@ -34,6 +34,12 @@ impl PolicySink<ImagePolicy> {
     }
 }
 
+impl<K> PolicySink<K> {
+    const fn store(&self) -> Store {
+        if self.namespaced { Store::ImagePolicies } else { Store::ClusterImagePolicies }
+    }
+}
+
 impl<K: PolicyObject> Sink for PolicySink<K> {
     type Object = Unparsed<K>;
     type Item = Reported;
@@ -53,8 +59,11 @@ impl<K: PolicyObject> Sink for PolicySink<K> {
 
     fn replace(&self, items: Vec<Reported>) {
         self.cluster.policies.replace(self.namespaced, items);
-        let store = if self.namespaced { Store::ImagePolicies } else { Store::ClusterImagePolicies };
-        self.cluster.synced.fill(store);
+        self.cluster.synced.fill(self.store());
+    }
+
+    fn failed(&self) {
+        self.cluster.watches.restarted(self.store().name());
     }
 }
 
@@ -79,6 +88,10 @@ impl Sink for NamespaceSink {
     fn replace(&self, items: Vec<(String, Labels)>) {
         self.0.namespaces.replace(items);
         self.0.synced.fill(Store::Namespaces);
+    }
+
+    fn failed(&self) {
+        self.0.watches.restarted(Store::Namespaces.name());
     }
 }
 
@@ -105,6 +118,10 @@ impl Sink for AccountSink {
     fn replace(&self, items: Vec<(String, String, Vec<String>)>) {
         self.0.accounts.replace(items);
         self.0.synced.fill(Store::ServiceAccounts);
+    }
+
+    fn failed(&self) {
+        self.0.watches.restarted(Store::ServiceAccounts.name());
     }
 }
 
@@ -149,6 +166,10 @@ impl Sink for ObjectSink {
         }
         self.cluster.synced.fill(Store::Objects(self.kind));
     }
+
+    fn failed(&self) {
+        self.cluster.watches.restarted(Store::Objects(self.kind).name());
+    }
 }
 
 pub(crate) struct RevisionSink(pub(crate) Arc<Cluster>);
@@ -172,5 +193,9 @@ impl Sink for RevisionSink {
     fn replace(&self, items: Vec<OldRevision>) {
         self.0.workloads.replace_revisions(items);
         self.0.synced.fill(Store::ControllerRevisions);
+    }
+
+    fn failed(&self) {
+        self.0.watches.restarted(Store::ControllerRevisions.name());
     }
 }

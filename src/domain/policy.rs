@@ -249,6 +249,18 @@ impl PolicySet {
     pub fn of_namespace(&self, namespace: &str) -> impl Iterator<Item = &Arc<Policy>> {
         self.cluster.iter().chain(self.namespaced.get(namespace).into_iter().flatten())
     }
+
+    /// Every policy, cluster policies first.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Policy>> {
+        self.cluster.iter().chain(self.namespaced.values().flatten())
+    }
+
+    /// How many exceptions hold now and no longer at `then`.
+    #[must_use]
+    pub fn expiring(&self, now: Timestamp, then: Timestamp) -> usize {
+        let exceptions = self.all().flat_map(|policy| &policy.exceptions);
+        exceptions.filter(|exception| exception.expires > now && exception.expires <= then).count()
+    }
 }
 
 #[cfg(test)]

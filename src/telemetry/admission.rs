@@ -18,6 +18,11 @@ use crate::domain::verdict::{Effect, PinSource, Verdict};
 const SECONDS: [f64; 13] =
     [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 
+/// Where the digest of a pin came from: another pod of the revision, the registry, or memory while it is away.
+const SIBLING: &str = "sibling";
+const REGISTRY: &str = "registry";
+const LAST_KNOWN: &str = "last_known";
+
 /// The counters of admission. Clones count together.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -28,6 +33,7 @@ pub struct Metrics {
     deadline_exceeded: Counter,
     images: Family<ImageLabels, Counter>,
     pins: Family<PinLabels, Counter>,
+    patch_operations: Counter,
     unmatched: Counter,
     foreign_owner: Counter,
 }
@@ -111,6 +117,23 @@ pub enum Turned {
     NotFound,
 }
 
+impl Turned {
+    /// Every reason.
+    pub const ALL: [Self; 6] =
+        [Self::Shed, Self::TooLarge, Self::Unreadable, Self::Panicked, Self::Late, Self::NotFound];
+
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Shed => "shed",
+            Self::TooLarge => "too_large",
+            Self::Unreadable => "unreadable",
+            Self::Panicked => "panicked",
+            Self::Late => "late",
+            Self::NotFound => "not_found",
+        }
+    }
+}
+
 /// One answered review.
 #[derive(Debug)]
 pub struct Decided<'a> {
@@ -124,6 +147,8 @@ pub struct Decided<'a> {
     pub decision: Decision,
     /// What was decided of its slots.
     pub verdicts: &'a [Verdict],
+    /// Of how many operations its patch is.
+    pub patched: usize,
     /// How long it took, from the whole body to the whole answer.
     pub took: Duration,
 }
@@ -150,9 +175,17 @@ impl Metrics {
             deadline_exceeded: Counter::default(),
             images: Family::default(),
             pins: Family::default(),
+            patch_operations: Counter::default(),
             unmatched: Counter::default(),
             foreign_owner: Counter::default(),
         };
+        // What did not happen yet is 0, so that its first time is an increase.
+        for why in Turned::ALL {
+            drop(metrics.turned_away.get_or_create(&TurnedLabels { reason: why.word() }));
+        }
+        for source in [SIBLING, REGISTRY, LAST_KNOWN] {
+            drop(metrics.pins.get_or_create(&PinLabels { source }));
+        }
         let all = metrics.clone();
         registry.register("admission_requests", "Reviews answered", all.requests);
         registry.register(
@@ -173,6 +206,11 @@ impl Metrics {
             all.images,
         );
         registry.register("pins", "Slots pinned, by where the digest came from", all.pins);
+        registry.register(
+            "patch_operations",
+            "Operations of JSON patches: references and annotations that were written",
+            all.patch_operations,
+        );
         registry.register("unmatched_images", "Slots that no policy matched", all.unmatched);
         registry.register(
             "foreign_owner_images",
@@ -190,15 +228,7 @@ impl Metrics {
 
     /// Counts a request that got no review.
     pub fn turned_away(&self, why: Turned) {
-        let reason = match why {
-            Turned::Shed => "shed",
-            Turned::TooLarge => "too_large",
-            Turned::Unreadable => "unreadable",
-            Turned::Panicked => "panicked",
-            Turned::Late => "late",
-            Turned::NotFound => "not_found",
-        };
-        self.turned_away.get_or_create(&TurnedLabels { reason }).inc();
+        self.turned_away.get_or_create(&TurnedLabels { reason: why.word() }).inc();
     }
 
     /// Counts a review that was answered late.
@@ -217,6 +247,7 @@ impl Metrics {
         let labels = RequestLabels { webhook, operation: decided.operation, kind, decision };
         self.requests.get_or_create(&labels).inc();
         self.duration.get_or_create(&WebhookLabels { webhook }).observe(decided.took.as_secs_f64());
+        self.patch_operations.inc_by(u64::try_from(decided.patched).unwrap_or(u64::MAX));
         for verdict in decided.verdicts {
             self.judged(decided.phase, verdict);
         }
@@ -227,9 +258,9 @@ impl Metrics {
             Phase::Mutate => {
                 if let Some(pinned) = &verdict.pinned {
                     let source = match pinned.source {
-                        PinSource::Sibling => "sibling",
-                        PinSource::Registry => "registry",
-                        PinSource::LastKnown(_) => "last_known",
+                        PinSource::Sibling => SIBLING,
+                        PinSource::Registry => REGISTRY,
+                        PinSource::LastKnown(_) => LAST_KNOWN,
                     };
                     self.pins.get_or_create(&PinLabels { source }).inc();
                 }

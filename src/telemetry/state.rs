@@ -20,6 +20,8 @@ pub struct State {
     pub policies: Vec<PolicyCount>,
     /// Policies whose newest generation does not compile.
     pub policies_invalid: usize,
+    /// Exceptions of policies in force that expire soon.
+    pub exceptions_expiring: usize,
     /// Violations that the statuses count; only the leader says.
     pub violations: Option<u32>,
     /// Objects in memory by what they are.
@@ -77,6 +79,11 @@ impl Collector for Gauges {
             "policy_invalid",
             "Policies whose newest generation does not compile",
             count(state.policies_invalid),
+        )?;
+        gauge(
+            "exceptions_expiring",
+            "Exceptions of policies in force that expire within a week",
+            count(state.exceptions_expiring),
         )?;
         let (entries, bytes) = state.cache;
         gauge(

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use jiff::{SignedDuration, Timestamp};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
@@ -15,6 +16,9 @@ use crate::controller::webhook_config::Installed;
 use crate::domain::policy::Mode;
 use crate::telemetry::state::{PolicyCount, State};
 
+/// Exceptions that expire within this are counted, so that somebody looks at them before.
+const SOON: SignedDuration = SignedDuration::from_hours(7 * 24);
+
 /// Where the state is.
 pub(crate) struct Shown {
     pub(crate) cluster: Arc<Cluster>,
@@ -26,6 +30,7 @@ pub(crate) struct Shown {
 impl Shown {
     /// The state now.
     pub(crate) fn state(&self) -> State {
+        let now = Timestamp::now();
         let leads = *self.leading.leads.borrow();
         let installed = *self.leading.installed.borrow() == Installed::Yes;
         let policies = self.cluster.policies.all();
@@ -37,6 +42,10 @@ impl Shown {
             certificate_expires: self.certificate_expires(),
             policies: counted(&policies),
             policies_invalid: policies.iter().filter(|policy| policy.error.is_some()).count(),
+            exceptions_expiring: self
+                .cluster
+                .policies()
+                .expiring(now, now.saturating_add(SOON).unwrap_or(now)),
             violations: leads.then(|| violations.sum()),
             objects: vec![
                 ("namespaces", self.cluster.namespaces.count()),

@@ -82,18 +82,14 @@ pub fn standings(
         let tally = tallies.remove(&policy.id).unwrap_or_default();
         (policy.id.clone(), tally.standing(policy, now))
     };
-    all(&policies).map(standing).collect()
+    policies.all().map(standing).collect()
 }
 
 /// When the next exception expires.
 #[must_use]
 pub fn next_expiry(policies: &PolicySet, now: Timestamp) -> Option<Timestamp> {
-    let exceptions = all(policies).flat_map(|policy| &policy.exceptions);
+    let exceptions = policies.all().flat_map(|policy| &policy.exceptions);
     exceptions.map(|exception| exception.expires).filter(|at| *at > now).min()
-}
-
-fn all(policies: &PolicySet) -> impl Iterator<Item = &Arc<Policy>> {
-    policies.cluster.iter().chain(policies.namespaced.values().flatten())
 }
 
 impl<'a> Look<'a> {

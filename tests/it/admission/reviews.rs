@@ -357,6 +357,7 @@ async fn what_was_decided_is_counted_by_closed_words() {
         r#"images_evaluated_total{result="deny",code="TagForbidden"} 1"#,
         r#"images_evaluated_total{result="allow",code="none"} 1"#,
         r#"pins_total{source="registry"} 1"#,
+        "patch_operations_total 2",
         "foreign_owner_images_total 1",
         "unmatched_images_total 0",
         "admission_deadline_exceeded_total 0",

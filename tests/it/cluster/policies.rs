@@ -45,6 +45,21 @@ fn a_generation_that_does_not_compile_keeps_the_last_good_one() {
 }
 
 #[test]
+fn exceptions_are_counted_while_they_hold_and_expire_in_time() {
+    let exception = |name: &str, expires: &str| json!({ "name": name, "reason": "until the vendor ships", "expires": expires });
+    let exceptions =
+        json!([exception("near", "2027-01-31T00:00:00Z"), exception("far", "2027-03-01T00:00:00Z")]);
+    let policies = Policies::default();
+    policies.apply(policy("u", 1, json!({ "exceptions": exceptions })));
+    let set = policies.in_force();
+    let expiring = |now: &str, then: &str| set.expiring(now.parse().unwrap(), then.parse().unwrap());
+    assert_eq!(expiring("2027-01-20T00:00:00Z", "2027-01-27T00:00:00Z"), 0);
+    assert_eq!(expiring("2027-01-24T00:00:00Z", "2027-01-31T00:00:00Z"), 1);
+    assert_eq!(expiring("2027-01-24T00:00:00Z", "2027-03-31T00:00:00Z"), 2);
+    assert_eq!(expiring("2027-01-31T00:00:00Z", "2027-03-31T00:00:00Z"), 1);
+}
+
+#[test]
 fn a_spec_of_another_version_is_an_error_of_that_policy_alone() {
     let policies = Policies::default();
     let other = Reported::parse::<ClusterImagePolicy>(&metadata("other", "o", 1), json!({}), Value::Null);

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tagpin::cluster::client::ApiReader;
 use tagpin::cluster::store::Store;
@@ -160,6 +162,11 @@ async fn a_missing_kind_and_a_missing_right_are_waited_for() {
         json!({ "metadata": { "name": "base", "uid": "u", "generation": 1, "resourceVersion": "5" } });
     let watch = replica.fill(POLICIES, json!([policy])).await;
     replica.until("policies", |cluster| cluster.policies().cluster.len() == 1).await;
+    let mut metrics = Registry::default();
+    replica.cluster.watches.register(&mut metrics);
+    let mut text = String::new();
+    encode(&mut text, &metrics).unwrap();
+    assert!(text.contains(r#"watch_restarts_total{kind="clusterimagepolicies"} 3"#), "{text}");
     // The definition is deleted, and its objects with it.
     watch.event("DELETED", policy);
     drop(watch);
