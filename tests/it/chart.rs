@@ -90,6 +90,7 @@ const POD: &str = "/spec/template/spec";
 const CONTAINER: &str = "/spec/template/spec/containers/0";
 const ARGS: &str = "/spec/template/spec/containers/0/args";
 const DEPLOYMENT: &str = "Deployment/tagpin";
+const RULES: &str = "PrometheusRule/tagpin";
 
 /// A value, how it is set, and where the rendered objects show it.
 struct Effect {
@@ -267,6 +268,28 @@ fn effects() -> Vec<Effect> {
             "NetworkPolicy/tagpin",
             "/spec/ingress/1/from/1",
             json!({"namespaceSelector": {}}),
+        ),
+        effect(
+            "dashboard.enabled",
+            "dashboard: {enabled: true}",
+            "ConfigMap/tagpin-dashboard",
+            "/metadata/labels/grafana_dashboard",
+            "1",
+        ),
+        effect("alerts.enabled", "alerts: {enabled: true}", RULES, "/spec/groups/0/name", "tagpin"),
+        effect(
+            "alerts.labels",
+            "alerts: {enabled: true, labels: {release: prometheus}}",
+            RULES,
+            "/metadata/labels/release",
+            "prometheus",
+        ),
+        effect(
+            "alerts.runbookURL",
+            "alerts: {enabled: true, runbookURL: 'https://docs.example.com/runbook'}",
+            RULES,
+            "/spec/groups/0/rules/0/annotations/runbook_url",
+            "https://docs.example.com/runbook#tagpindown",
         ),
         pod("priorityClassName", "priorityClassName: high", "/priorityClassName", json!("high")),
         pod("nodeSelector", "nodeSelector: {disk: ssd}", "/nodeSelector", json!({"disk": "ssd"})),
@@ -549,6 +572,17 @@ registries:
     assert_eq!(registries.warnings(), Vec::<String>::new());
     assert!(registries.profile("airgap.example.com").offline);
     assert_eq!(registries.profile("docker.io").mirrors.len(), 1);
+}
+
+#[test]
+fn the_rendered_alerts_and_dashboard_are_those_of_the_files() {
+    let objects = render("alerts: {enabled: true}\ndashboard: {enabled: true}");
+    let read = |name: &str| fs::read_to_string(format!("{CHART}/{name}")).unwrap();
+    let rules: Value = serde_saphyr::from_str(&read("alerts/tagpin.yaml")).unwrap();
+    assert_eq!(objects.at(RULES, "/spec/groups"), Some(&rules["groups"]));
+    let rendered = objects.at("ConfigMap/tagpin-dashboard", "/data/tagpin.json").unwrap().as_str().unwrap();
+    let dashboard: Value = serde_json::from_str(rendered).unwrap();
+    assert_eq!(dashboard, serde_json::from_str::<Value>(&read("dashboards/tagpin.json")).unwrap());
 }
 
 #[test]

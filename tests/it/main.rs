@@ -18,6 +18,8 @@ mod controller;
 mod crds;
 mod denials;
 mod files;
+mod metrics;
+mod observability;
 mod policies;
 mod pull_secrets;
 mod references;

@@ -25,6 +25,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("/usr/include/stdio.h", "libc6-dev"),
     ("/etc/ssl/certs/ca-certificates.crt", "ca-certificates"),
     ("unshare", "util-linux"),
+    ("promtool", "prometheus"),
 ];
 
 /// Installs what is missing; says nothing and does nothing when all is there.
