@@ -1,4 +1,4 @@
-//! From an answer that is not a manifest to a fact: the status first, a known code second, never a message.
+//! From an answer that is not a manifest to a fact: the status first, a known code second, a known message last.
 
 use std::time::Duration;
 
@@ -34,6 +34,10 @@ struct Codes {
     not_acceptable: bool,
     /// ECR: DENIED because of the credential's age.
     credential_expired: bool,
+    /// GHCR and GitLab at their token services: DENIED because the credential is none of theirs.
+    credential_unknown: bool,
+    /// GAR: DENIED, or there is nothing.
+    may_not_exist: bool,
 }
 
 /// Nothing came back.
@@ -54,25 +58,31 @@ pub(super) fn refusal(refusal: &Refusal, candidate: &Candidate) -> Fact {
     match refusal {
         Refusal::Unanswered(nothing) => unanswered(nothing),
         Refusal::Unreadable => unavailable(Unavailable::Unreadable, None),
-        Refusal::Token { status: 401, with_credential: true, .. } => rejected(candidate),
+        Refusal::Token { status: 401, with_credential: true, .. }
+        | Refusal::Token { status: 403, with_credential: true, unknown: true, .. } => rejected(candidate),
         Refusal::Token { status: 403, with_credential: true, .. } => Fact::AccessDenied,
         Refusal::Token { status: 401 | 403, with_credential: false, .. } => Fact::MissingOrPrivate,
         Refusal::Token { status, retry_after, .. } => other_status(*status, *retry_after),
     }
 }
 
+/// Whether the 403 of a token service is about the credential itself, and not about what it may read.
+pub(super) fn credential_unknown(answer: &Answer) -> bool {
+    answer.status == 403 && codes(&answer.body).credential_unknown
+}
+
 /// The final answer, when it is neither 200 nor 404.
 pub(super) fn reply(reply: &Reply, candidate: &Candidate) -> Fact {
     use crate::registry::challenge::TokenError::Invalid;
     let answer = &reply.answer;
+    let said = if answer.status == 403 { codes(&answer.body) } else { Codes::default() };
     match (answer.status, reply.proof) {
         (401, Proved::Password) => rejected(candidate),
         (401, Proved::Token) if reply.token_error == Some(Invalid) => rejected(candidate),
         (401, _) => Fact::MissingOrPrivate,
         (403, Proved::Nothing | Proved::AnonymousToken) => Fact::MissingOrPrivate,
-        (403, Proved::Password | Proved::Token) if codes(&answer.body).credential_expired => {
-            rejected(candidate)
-        }
+        (403, Proved::Password | Proved::Token) if said.credential_expired => rejected(candidate),
+        (403, _) if said.may_not_exist => Fact::MissingOrPrivate,
         (403, _) => Fact::AccessDenied,
         (status, _) => other_status(status, retry_after(answer)),
     }
@@ -138,15 +148,23 @@ struct ErrorEntry {
 fn codes(body: &[u8]) -> Codes {
     let mut codes = Codes::default();
     let Ok(body) = serde_json::from_slice::<Errors>(body) else {
+        // ECR said it so, before it had codes.
+        let text = String::from_utf8_lossy(body).to_ascii_lowercase();
+        codes.credential_expired = text.starts_with("your authorization token has expired");
         return codes;
     };
     for error in &body.errors {
-        let says = |words: &str| error.message.to_ascii_lowercase().contains(words);
+        let message = error.message.to_ascii_lowercase();
+        let says = |words: &str| message.contains(words);
         match error.code.as_str() {
             "NAME_UNKNOWN" => codes.name_unknown = true,
             "TAG_EXPIRED" => codes.tag_expired = true,
             "MANIFEST_UNKNOWN" if says("accept header") => codes.not_acceptable = true,
             "DENIED" if says("authorization token has expired") => codes.credential_expired = true,
+            "DENIED" if says("or it may not exist") => codes.may_not_exist = true,
+            "DENIED" if message == "denied" || says("http basic: access denied") => {
+                codes.credential_unknown = true;
+            }
             _ => {}
         }
     }

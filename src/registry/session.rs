@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep};
 use url::Url;
 
 use crate::registry::challenge::{Bearer, Challenge, Challenges, TokenError};
+use crate::registry::classify;
 use crate::registry::credential::{Candidate, Credential, CredentialId};
 use crate::registry::observe::{Event, Method, Purpose, Scheme};
 use crate::registry::redirect::{Follow, Followed, Request, Route, Unanswered, host_of};
@@ -71,6 +72,8 @@ pub(super) enum Refusal {
         status: u16,
         /// It was asked with the credential.
         with_credential: bool,
+        /// It says that it does not know this credential.
+        unknown: bool,
         retry_after: Option<Duration>,
     },
     /// The token service must not be asked, or its answer can not be read.
@@ -272,6 +275,7 @@ impl<'a> Session<'a> {
             return Err(Refusal::Token {
                 status: answer.status,
                 with_credential: password.is_some(),
+                unknown: classify::credential_unknown(&answer),
                 retry_after: retry_after(&answer),
             });
         }

@@ -195,6 +195,38 @@ async fn what_registries_answer_becomes_facts() {
     play_all("registry/answers.yaml", 40).await;
 }
 
+/// The rows of the table, and those of its cells that are empty.
+const PRODUCTS: [(&str, &[&str]); 15] = [
+    ("distribution", &["private", "bad_credential", "limit"]),
+    ("htpasswd", &["limit"]),
+    ("token", &["limit"]),
+    ("docker_hub", &[]),
+    ("ghcr", &[]),
+    ("ecr", &[]),
+    ("public_ecr", &["private"]),
+    ("gar", &[]),
+    ("acr", &[]),
+    ("quay", &[]),
+    ("harbor", &[]),
+    ("gitlab", &[]),
+    ("zot", &[]),
+    ("artifactory", &["limit"]),
+    ("gitea", &["missing_repository", "private", "limit"]),
+];
+const CELLS: [&str; 5] = ["missing_tag", "missing_repository", "private", "bad_credential", "limit"];
+
+#[tokio::test]
+async fn what_each_product_answers_becomes_the_same_facts() {
+    let cases: Vec<Case> = serde_saphyr::from_str(&case_file("registry/products.yaml")).unwrap();
+    let written: Vec<&str> = cases.iter().map(|case| case.name.as_str()).collect();
+    let of = |(product, empty): (&str, &[&str])| -> Vec<String> {
+        let cells = CELLS.iter().filter(|cell| !empty.contains(cell));
+        cells.map(|cell| format!("{product}_{cell}")).collect()
+    };
+    assert_eq!(written, PRODUCTS.into_iter().flat_map(of).collect::<Vec<_>>());
+    play_all("registry/products.yaml", written.len()).await;
+}
+
 #[tokio::test]
 async fn challenges_and_tokens_are_met_and_credentials_stay_where_they_belong() {
     play_all("registry/challenges.yaml", 30).await;
