@@ -19,6 +19,7 @@ pub mod fact;
 pub mod pin;
 
 pub mod denial;
+mod hint;
 pub mod verdict;
 
 pub mod message;

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use crate::domain::fact::{Broken, Fact, Unavailable};
+use crate::domain::hint;
 use crate::domain::image::{ImageRef, ReferenceErrorKind};
 use crate::domain::policy::Rule;
 use crate::domain::requirement::{REFERENCE_LIMIT, SLOT_LIMIT};
@@ -324,7 +325,7 @@ impl Violation {
                     .into(),
             ),
         };
-        Wording { problem, remedy }
+        hint::add(self.code(), reference, Wording { problem, remedy })
     }
 }
 
