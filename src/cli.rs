@@ -7,11 +7,13 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 mod completions;
+mod asking;
 mod crds;
 mod man;
 mod output;
 mod resolve;
 mod serve;
+mod tags;
 
 /// Parses the command line, runs it and says how it went.
 pub fn main() -> ExitCode {
@@ -21,6 +23,7 @@ pub fn main() -> ExitCode {
         Command::Resolve(args) => resolve::run(args),
         Command::Completions(args) => completions::run(args, Cli::command()),
         Command::Man(args) => man::run(args, Cli::command()),
+        Command::Tags(args) => tags::run(args),
     };
     match done {
         Ok(exit) => exit.into(),
@@ -52,6 +55,7 @@ enum Command {
     Resolve(resolve::Args),
     Completions(completions::Args),
     Man(man::Args),
+    Tags(tags::Args),
 }
 
 /// How a command ended: the exit code, as scripts read it.

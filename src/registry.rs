@@ -32,6 +32,7 @@ pub mod guard;
 pub mod limit;
 pub mod observe;
 pub mod suggest;
+pub mod tag_list;
 pub mod tally;
 pub mod transport;
 
@@ -47,6 +48,7 @@ mod session;
 mod slots;
 mod tags;
 mod token;
+mod version;
 
 /// From a tag to what its registry says of it.
 pub trait Resolve: Send + Sync {

@@ -8,6 +8,12 @@ pub(crate) fn error(cause: &anyhow::Error) {
     let _ = writeln!(io::stderr().lock(), "error: {cause:#}");
 }
 
+/// Says on standard error what belongs beside a result, not into it.
+pub(crate) fn note(text: &str) {
+    // Nobody is left to tell when standard error is closed.
+    let _ = writeln!(io::stderr().lock(), "note: {text}");
+}
+
 /// Prints a text as it is.
 pub(crate) fn print(text: &str) -> io::Result<()> {
     print_bytes(text.as_bytes())

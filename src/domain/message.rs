@@ -143,6 +143,9 @@ impl Entry<'_> {
             None => {
                 let _ =
                     write!(message, "\n  fix:    {}", self.violation.wording(&self.verdict.reference).remedy);
+                if let Some(repository) = self.to_be_listed() {
+                    let _ = write!(message, "\n  try:    tagpin tags {repository}");
+                }
             }
         }
         if let Some(after) = self.retry_after {
@@ -180,6 +183,15 @@ impl Entry<'_> {
             }
             _ => None,
         }
+    }
+
+    /// The repository, as written, whose tags would help somebody who got no suggestion.
+    fn to_be_listed(&self) -> Option<String> {
+        if !matches!(self.violation.code(), Code::TagForbidden | Code::TagNotExplicit | Code::TagNotFound) {
+            return None;
+        }
+        let image = ImageRef::parse(&self.verdict.reference).ok()?;
+        Some(shown(image.written_name(), REFERENCE_SHOWN))
     }
 
     /// One line that fits: first without the suggestion, then with a shorter reference.

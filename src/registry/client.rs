@@ -18,6 +18,7 @@ use crate::registry::manifest;
 use crate::registry::observe::{Event, Method, Observer, Purpose};
 use crate::registry::redirect::Route;
 use crate::registry::session::{Question, Reply, Session};
+use crate::registry::tag_list::{self, TagList};
 use crate::registry::tags::{self, Listing, Pages, Tags};
 use crate::registry::token::Tokens;
 use crate::registry::transport::Transport;
@@ -47,6 +48,44 @@ impl Client {
     /// The page of tags that one of these credentials has seen a moment ago, if that is known.
     pub(super) fn known_tags(&self, image: &ImageRef, candidates: &[Candidate]) -> Option<Option<Tags>> {
         self.parts.pages.get(&image.repository(), candidates)
+    }
+
+    /// Every tag of the repository, from the first endpoint and credential that lists them: for a person, as it may take
+    /// ten pages.
+    ///
+    /// # Errors
+    /// What the registry says instead.
+    pub async fn list_tags(
+        &self,
+        image: &ImageRef,
+        candidates: &[Candidate],
+        deadline: Instant,
+    ) -> Result<TagList, Fact> {
+        let profile = self.parts.profiles.profile(image.domain());
+        if profile.offline {
+            return Err(Fact::Offline);
+        }
+        let target = Target { parts: &self.parts, profile: &profile, image, tag: "" };
+        let mut instead = classify::unavailable(Unavailable::Dns, None);
+        for endpoint in profile.authorities() {
+            let mut heaviest = None;
+            for candidate in endpoint_candidates(endpoint, candidates).iter() {
+                let mut session = target.session(endpoint, candidate, deadline);
+                let fact = match tag_list::list_all(&mut session, candidate).await {
+                    Ok(list) => return Ok(list),
+                    Err(fact) => fact,
+                };
+                let weight = weight(&fact);
+                if heaviest.as_ref().is_none_or(|(known, _)| weight.is_none() || *known <= weight) {
+                    heaviest = Some((weight, fact));
+                }
+                if weight.is_none() {
+                    break;
+                }
+            }
+            instead = heaviest.map_or(instead, |(_, fact)| fact);
+        }
+        Err(instead)
     }
 
     /// One page of the repository's tags, from the first endpoint and credential that gives one.

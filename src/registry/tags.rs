@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use tokio::time::Instant;
+use url::Url;
 
 use crate::domain::image::ImageRef;
 use crate::registry::credential::{Candidate, CredentialId};
@@ -14,9 +15,9 @@ use crate::registry::observe::{Method, Purpose};
 use crate::registry::session::{Question, Session};
 
 /// What is asked for; more is an error to some registries.
-const PAGE: &str = "1000";
+pub(super) const PAGE: usize = 1000;
 /// Bytes of a page.
-const BODY: usize = 1024 * 1024;
+pub(super) const BODY: usize = 1024 * 1024;
 
 /// How long a page counts for suggestions, also that there is none.
 const LIFE: Duration = Duration::from_secs(5 * 60);
@@ -77,10 +78,16 @@ struct Page {
     tags: Option<Vec<String>>,
 }
 
+/// Where the first page is.
+pub(super) fn url(session: &Session<'_>) -> Url {
+    let mut url = session.url(&["tags", "list"]);
+    url.query_pairs_mut().append_pair("n", &PAGE.to_string());
+    url
+}
+
 /// Asks for one page of tags.
 pub(super) async fn list(session: &mut Session<'_>) -> Listing {
-    let mut url = session.url(&["tags", "list"]);
-    url.query_pairs_mut().append_pair("n", PAGE);
+    let url = url(session);
     let question = Question { purpose: Purpose::Tags, method: Method::Get, url, accept: None, limit: BODY };
     match session.ask(&question).await {
         Ok(reply) if reply.answer.status == 404 => Listing::NoRepository,
@@ -90,19 +97,33 @@ pub(super) async fn list(session: &mut Session<'_>) -> Listing {
 }
 
 fn parse(body: &[u8]) -> Listing {
-    match serde_json::from_slice::<Page>(body) {
-        Ok(page) => {
-            let mut tags = page.tags.unwrap_or_default();
+    match entries(body) {
+        Some(mut tags) => {
             tags.retain(|tag| is_tag(tag));
             Listing::Tags(tags)
         }
-        Err(_) => Listing::Unknown,
+        None => Listing::Unknown,
     }
 }
 
+/// What a page lists, tags or not; nothing when it is no page.
+pub(super) fn entries(body: &[u8]) -> Option<Vec<String>> {
+    let page: Page = serde_json::from_slice(body).ok()?;
+    Some(page.tags.unwrap_or_default())
+}
+
 /// Whether the text is a tag, and nothing more.
-fn is_tag(text: &str) -> bool {
+pub(super) fn is_tag(text: &str) -> bool {
     ImageRef::parse(&format!("tag.invalid/x:{text}")).is_ok_and(|image| image.tag() == Some(text))
+}
+
+/// `sha256-…`, with `.sig`, `.att` or `.sbom`: what belongs to an image and is none.
+pub(super) fn is_referrer(tag: &str) -> bool {
+    let Some(rest) = tag.strip_prefix("sha256-") else { return false };
+    let (hex, suffix) = rest.split_once('.').unwrap_or((rest, ""));
+    hex.len() == 64
+        && hex.bytes().all(|b| b.is_ascii_hexdigit())
+        && matches!(suffix, "" | "sig" | "att" | "sbom")
 }
 
 #[cfg(test)]

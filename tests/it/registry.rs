@@ -8,4 +8,5 @@ mod resolve;
 mod scripted;
 mod suggestions;
 mod support;
+mod tags;
 mod tokens;

@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use crate::cli::Exit;
+use crate::cli::asking;
 use crate::cli::resolve::trace::Step;
-use crate::domain::denial::Violation;
 use crate::domain::fact::{Fact, Unavailable};
 use crate::domain::image::ImageRef;
 
@@ -32,52 +32,30 @@ pub(super) struct Answer {
     exit: Exit,
 }
 
-/// `Present`, `Offline`, or the code that a refusal would have.
-pub(super) fn outcome(fact: &Fact) -> &'static str {
-    match Violation::of(fact) {
-        Some(violation) => violation.code().as_str(),
-        None if *fact == Fact::Offline => "Offline",
-        None => "Present",
-    }
-}
-
 impl Answer {
     pub(super) fn new(image: &ImageRef, fact: &Fact, similar: Vec<String>, steps: Vec<Step>) -> Self {
         let digest = match fact {
             Fact::Present(digest) => Some(digest),
             _ => None,
         };
-        let wording = Violation::of(fact).map(|violation| violation.wording(image.original()));
-        let (problem, remedy) = match (wording, fact) {
-            (_, Fact::Offline) => (
-                Some(format!("{} is offline: it is never asked", image.domain())),
-                Some(format!(
-                    "to ask it all the same, write registries: [{{ match: \"{}\", allowPrivate: true }}] into a file \
-                     for --registries",
-                    image.domain()
-                )),
-            ),
-            (Some(wording), _) => (Some(wording.problem), Some(wording.remedy)),
-            (None, _) => (None, None),
-        };
-        let (cause, retry_after) = match fact {
-            Fact::Unavailable { cause, retry_after, .. } => (Some(word(*cause)), *retry_after),
-            Fact::RateLimited { retry_after, .. } => (None, *retry_after),
-            _ => (None, None),
+        let (problem, remedy) = asking::problem(image, fact).unzip();
+        let cause = match fact {
+            Fact::Unavailable { cause, .. } => Some(word(*cause)),
+            _ => None,
         };
         Self {
             reference: image.original().to_owned(),
             image: with_tag(image),
-            outcome: outcome(fact),
+            outcome: asking::outcome(fact),
             digest: digest.map(ToString::to_string),
             pinned: digest.map(|digest| image.pinned(digest)),
             problem,
             remedy,
             cause,
-            retry_after_seconds: retry_after.map(|wait| wait.as_secs()),
+            retry_after_seconds: asking::retry_after(fact).map(|wait| wait.as_secs()),
             did_you_mean: similar,
             steps,
-            exit: exit(fact),
+            exit: asking::exit(fact),
         }
     }
 
@@ -117,14 +95,6 @@ fn with_tag(image: &ImageRef) -> String {
     match (image.tag(), image.effective_tag()) {
         (None, Some(tag)) => format!("{}:{tag}", image.repository()),
         _ => image.canonical(),
-    }
-}
-
-const fn exit(fact: &Fact) -> Exit {
-    match fact {
-        Fact::Present(_) => Exit::Fine,
-        Fact::TagMissing | Fact::RepositoryMissing | Fact::Broken(_) => Exit::Violations,
-        _ => Exit::CouldNotFindOut,
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
-use crate::cli::resolve::answer::outcome;
+use crate::cli::asking::outcome;
 use crate::registry::observe::{Event, Observer};
 
 /// Keeps the steps.

@@ -1,38 +1,9 @@
-//! Which tags resemble one another, and which of them say more than another. Tags are versions as people write them,
-//! not as the semantic versioning specification wants them: `v1.2`, `1.29.3-alpine`, `2024.11.05`.
+//! Which tags resemble one another, and which of them say more than another.
 
 use std::cmp::Reverse;
 
-/// Numbers of a version that count.
-const NUMBERS: usize = 4;
-
-/// A tag that begins with a number.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Loose<'a> {
-    numbers: Vec<u64>,
-    /// What follows the numbers, without the separator: `alpine`.
-    rest: &'a str,
-}
-
-impl<'a> Loose<'a> {
-    fn parse(tag: &'a str) -> Option<Self> {
-        let digits = tag.strip_prefix(['v', 'V']).unwrap_or(tag);
-        let end = digits.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(digits.len());
-        let (numbers, rest) = digits.split_at(end);
-        let rest = match rest.strip_prefix(['-', '_', '+']) {
-            Some(rest) => rest,
-            None if rest.is_empty() => rest,
-            None => return None,
-        };
-        let numbers: Vec<u64> =
-            numbers.split('.').map(|number| number.parse().ok()).collect::<Option<_>>()?;
-        (numbers.len() <= NUMBERS).then_some(Self { numbers, rest })
-    }
-
-    fn at(&self, place: usize) -> u64 {
-        self.numbers.get(place).copied().unwrap_or_default()
-    }
-}
+use crate::registry::tags::is_referrer;
+use crate::registry::version::Loose;
 
 /// The tags most like this one, best first: how close first, and of equally close ones the newest version.
 pub(super) fn similar(asked: &str, tags: &[Box<str>], at_most: usize) -> Vec<String> {
@@ -104,15 +75,6 @@ fn closeness(asked: &str, tag: &str) -> Option<(u8, u64)> {
 /// `1.27.3` continues `1.27`, and `1.27-alpine` does too.
 fn continues(short: &str, long: &str) -> bool {
     long.strip_prefix(short).is_some_and(|rest| rest.starts_with(['.', '-', '_']))
-}
-
-/// `sha256-…`, with `.sig`, `.att` or `.sbom`: what belongs to an image and is none.
-fn is_referrer(tag: &str) -> bool {
-    let Some(rest) = tag.strip_prefix("sha256-") else { return false };
-    let (hex, suffix) = rest.split_once('.').unwrap_or((rest, ""));
-    hex.len() == 64
-        && hex.bytes().all(|b| b.is_ascii_hexdigit())
-        && matches!(suffix, "" | "sig" | "att" | "sbom")
 }
 
 #[cfg(test)]

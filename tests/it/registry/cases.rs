@@ -13,7 +13,7 @@ use tagpin::registry::endpoint::{Identity, RegistryProfile, ResolveFrom};
 
 use super::scripted::{HOSTS, Scripted, Step};
 use super::support::{
-    Heard, PATIENCE, TestNames, TestProfiles, ask_within, client, endpoint, profile, secret,
+    Heard, PATIENCE, TestNames, TestProfiles, ask_within, client, endpoint, list_within, profile, secret,
 };
 use crate::files::case_file;
 
@@ -42,6 +42,9 @@ struct Case {
     credentials: Vec<Secret>,
     /// Milliseconds until the deadline.
     budget: Option<u64>,
+    /// The tags are listed; the fact is them, or what is said instead.
+    #[serde(default)]
+    list: bool,
     script: Vec<Step>,
     fact: String,
     /// Asked again by the same client.
@@ -158,7 +161,10 @@ async fn play(case: Case) -> Result<(), String> {
         scripted.expect(&round.script);
         let image = format!("{}/{}", scripted.authority("registry"), round.image);
         let candidates: Vec<Candidate> = round.credentials.iter().map(Secret::candidate).collect();
-        let fact = ask_within(&client, &image, &candidates, budget).await;
+        let fact = match case.list {
+            true => list_within(&client, &image, &candidates, budget).await,
+            false => ask_within(&client, &image, &candidates, budget).await,
+        };
         let expected = expected(&round.fact, &round.script, &scripted);
         let complaints = scripted.complaints();
         let heard = heard.0.lock().unwrap();
@@ -240,6 +246,11 @@ async fn redirects_are_followed_only_as_far_as_is_safe() {
 #[tokio::test]
 async fn bytes_that_no_honest_registry_sends_are_survived() {
     play_all("registry/hostile.yaml", 10).await;
+}
+
+#[tokio::test]
+async fn tags_are_listed_page_by_page_and_no_link_leads_astray() {
+    play_all("registry/tags.yaml", 15).await;
 }
 
 #[tokio::test]

@@ -154,6 +154,28 @@ pub(super) async fn ask_within(
     in_words(&client.look_up(&image, candidates, Instant::now() + budget).await)
 }
 
+/// `Listed 2.0 1.0`, with `and more` when these are not all; or the fact that is told instead.
+pub(super) async fn list_within(
+    client: &Client,
+    image: &str,
+    candidates: &[Candidate],
+    budget: Duration,
+) -> String {
+    let image = ImageRef::parse(image).unwrap();
+    let anonymous = [Candidate::anonymous()];
+    let candidates = if candidates.is_empty() { &anonymous } else { candidates };
+    match client.list_tags(&image, candidates, Instant::now() + budget).await {
+        Ok(list) => {
+            let more = if list.whole { "" } else { " and more" };
+            format!(
+                "{}{more}",
+                ["Listed".to_owned()].into_iter().chain(list.tags).collect::<Vec<_>>().join(" ")
+            )
+        }
+        Err(fact) => in_words(&fact),
+    }
+}
+
 /// A fact as the cases write it.
 pub(super) fn in_words(fact: &Fact) -> String {
     match fact {

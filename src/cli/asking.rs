@@ -1,0 +1,139 @@
+//! What commands that ask a registry have in common: the options, whose credentials a question carries, and how an
+//! answer that is none is told.
+
+use std::env;
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use async_trait::async_trait;
+use clap::ValueEnum;
+use tokio::runtime;
+use tokio::time::Instant;
+
+use crate::cli::{Exit, Failure};
+use crate::domain::asker::Asker;
+use crate::domain::denial::Violation;
+use crate::domain::fact::Fact;
+use crate::domain::image::ImageRef;
+use crate::registry::config::{OperatorCredential, Registries};
+use crate::registry::credential::{Candidate, Credential, Credentials};
+use crate::registry::user_config::UserConfig;
+
+/// The options.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Asking {
+    /// File with the `registries:` configuration, as in the chart's values
+    #[arg(long, value_name = "FILE")]
+    registries: Option<PathBuf>,
+
+    /// How long the whole may take, in seconds
+    #[arg(long, default_value_t = 10, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(1..))]
+    timeout: u16,
+
+    /// What is printed
+    #[arg(long, value_enum, default_value_t = Output::Text, value_name = "FORMAT")]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// Lines to read
+    Text,
+    /// One JSON object, whose fields stay
+    Json,
+}
+
+impl Asking {
+    /// Who asks, and what the file says of registries.
+    pub(crate) fn person(&self) -> Result<Person, Failure> {
+        let registries = match &self.registries {
+            None => Registries::default(),
+            Some(file) => Registries::load(file).map_err(Failure::wrong_use)?,
+        };
+        let user = user_config().map_err(Failure::wrong_use)?;
+        Ok(Person { user, registries: Arc::new(registries) })
+    }
+
+    /// How long the whole may take.
+    pub(crate) fn budget(&self) -> Duration {
+        Duration::from_secs(self.timeout.into())
+    }
+
+    /// Runs until the answer is there.
+    pub(crate) fn wait_for<T>(&self, answer: impl Future<Output = T>) -> Result<T, Failure> {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.context("start").map_err(Failure::could_not_find_out)?;
+        Ok(runtime.block_on(answer))
+    }
+}
+
+/// The person at the command line: their own credentials, else those that the registries file gives.
+pub(crate) struct Person {
+    user: UserConfig,
+    pub(crate) registries: Arc<Registries>,
+}
+
+#[async_trait]
+impl Credentials for Person {
+    async fn candidates(&self, asker: &Asker, image: &ImageRef, deadline: Instant) -> Vec<Candidate> {
+        let own = self.user.candidates(asker, image, deadline).await;
+        let has_own = own.iter().any(|own| !matches!(own.credential, Credential::Anonymous));
+        match self.registries.credential(image.domain()) {
+            Some(OperatorCredential::Given(given)) if !has_own => vec![given.clone()],
+            // A secret of the cluster is not at hand here.
+            _ => own,
+        }
+    }
+}
+
+fn user_config() -> anyhow::Result<UserConfig> {
+    let variable = |name: &str| env::var_os(name).map(PathBuf::from);
+    match UserConfig::path(variable("DOCKER_CONFIG"), variable("HOME")) {
+        None => Ok(UserConfig::default()),
+        Some(file) => Ok(UserConfig::load(&file)?),
+    }
+}
+
+/// `Present`, `Offline`, or the code that a refusal would have.
+pub(crate) fn outcome(fact: &Fact) -> &'static str {
+    match Violation::of(fact) {
+        Some(violation) => violation.code().as_str(),
+        None if *fact == Fact::Offline => "Offline",
+        None => "Present",
+    }
+}
+
+/// What is wrong, and what to do; nothing when it is there.
+pub(crate) fn problem(image: &ImageRef, fact: &Fact) -> Option<(String, String)> {
+    if *fact == Fact::Offline {
+        let problem = format!("{} is offline: it is never asked", image.domain());
+        let remedy = format!(
+            "to ask it all the same, write registries: [{{ match: \"{}\", allowPrivate: true }}] into a file \
+             for --registries",
+            image.domain()
+        );
+        return Some((problem, remedy));
+    }
+    let wording = Violation::of(fact)?.wording(image.original());
+    Some((wording.problem, wording.remedy))
+}
+
+/// How long until it is worth to ask again, when that is known.
+pub(crate) const fn retry_after(fact: &Fact) -> Option<Duration> {
+    match fact {
+        Fact::Unavailable { retry_after, .. } | Fact::RateLimited { retry_after, .. } => *retry_after,
+        _ => None,
+    }
+}
+
+/// How a question that was answered so ends.
+pub(crate) const fn exit(fact: &Fact) -> Exit {
+    match fact {
+        Fact::Present(_) => Exit::Fine,
+        Fact::TagMissing | Fact::RepositoryMissing | Fact::Broken(_) => Exit::Violations,
+        _ => Exit::CouldNotFindOut,
+    }
+}

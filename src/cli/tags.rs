@@ -1,0 +1,210 @@
+//! `tagpin tags`: which tags a repository has, the newest version first, to find out what to write.
+
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow};
+use futures::stream::{self, StreamExt};
+use serde::Serialize;
+use tokio::time::{Instant, timeout_at};
+
+use crate::cli::asking::{self, Asking, Output, Person};
+use crate::cli::{Done, Exit, Failure, output};
+use crate::domain::asker::Asker;
+use crate::domain::fact::Fact;
+use crate::domain::glob::Globs;
+use crate::domain::image::ImageRef;
+use crate::registry::Lookup;
+use crate::registry::client::Client;
+use crate::registry::credential::Credentials;
+use crate::registry::guard::SystemNames;
+use crate::registry::transport::Transport;
+
+/// Digests that are asked for at once.
+const AT_ONCE: usize = 4;
+
+/// List the tags of a repository, the newest version first
+///
+/// Versions come first, the newest before the older and a release before its flavours (1.29.3 before
+/// 1.29.3-alpine), then words. Signatures and attestations are left out. It asks as `tagpin resolve`
+/// does, with the credentials of your docker configuration.
+///
+///   tagpin tags nginx --matching '1.29.*'
+///   tagpin tags ghcr.io/acme/api --matching 'v2.*' --digests
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+#[command(after_help = "\
+Exit codes:
+  0  the tags are listed, perhaps none
+  1  the repository does not exist
+  2  the name, the glob or a file can not be used
+  3  the registry did not say: not allowed, not reached, not asked, or not every digest in time")]
+pub(crate) struct Args {
+    /// The repository, without a tag: nginx, ghcr.io/acme/api
+    #[arg(value_name = "IMAGE")]
+    image: String,
+
+    /// Only tags that match this glob: `*` is any run of characters, `?` is one, `{a,b}` is either
+    #[arg(long, value_name = "GLOB")]
+    matching: Option<String>,
+
+    /// Ask for the digest of each tag that is listed: one request for each
+    #[arg(long)]
+    digests: bool,
+
+    #[command(flatten)]
+    asking: Asking,
+}
+
+/// What is printed; the names of its fields are stable.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer {
+    /// Normalised.
+    repository: String,
+    /// `Present`, `Offline`, or the code that a refusal would have.
+    outcome: &'static str,
+    tags: Vec<Tag>,
+    /// The registry has no more tags than were read.
+    whole: bool,
+    problem: Option<String>,
+    remedy: Option<String>,
+    retry_after_seconds: Option<u64>,
+    #[serde(skip)]
+    exit: Exit,
+}
+
+#[derive(Debug, Serialize)]
+struct Tag {
+    tag: String,
+    /// With `--digests`, unless the registry did not say.
+    digest: Option<String>,
+}
+
+/// Asks, and prints the list.
+pub(crate) fn run(args: Args) -> Done {
+    let Args { image, matching, digests, asking } = args;
+    let image = ImageRef::parse(&image)
+        .with_context(|| format!("read the name {image:?}"))
+        .map_err(Failure::wrong_use)?;
+    if image.tag().is_some() || image.digest().is_some() {
+        let name = image.written_name();
+        return Err(Failure::wrong_use(anyhow!(
+            "list the tags of {:?}: write the name alone ({name}), and --matching GLOB for some of its tags",
+            image.original()
+        )));
+    }
+    let matching = matching.map(|glob| Globs::new(vec![glob])).transpose();
+    let matching = matching.context("read --matching").map_err(Failure::wrong_use)?;
+    let person = asking.person()?;
+    let deadline = asking.budget();
+    let answer = asking.wait_for(async {
+        let deadline = Instant::now() + deadline;
+        list(&image, &person, matching.as_ref(), digests, deadline).await
+    })?;
+    let text = match asking.output {
+        Output::Text => answer.text(&image),
+        Output::Json => {
+            let json = serde_json::to_string_pretty(&answer).context("write JSON");
+            json.map_err(Failure::could_not_find_out)? + "\n"
+        }
+    };
+    output::print(&text).map_err(Failure::could_not_find_out)?;
+    if asking.output == Output::Text {
+        answer.notes().iter().for_each(|note| output::note(note));
+    }
+    Ok(answer.exit)
+}
+
+async fn list(
+    image: &ImageRef,
+    person: &Person,
+    matching: Option<&Globs>,
+    digests: bool,
+    deadline: Instant,
+) -> Answer {
+    let transport = Transport::new(Arc::new(SystemNames));
+    let client = Client::new(transport, Arc::clone(&person.registries) as _, Arc::new(()));
+    let candidates = person.candidates(&Asker::anonymous(), image, deadline).await;
+    let (mut tags, whole) = match client.list_tags(image, &candidates, deadline).await {
+        Ok(list) => (list.tags, list.whole),
+        Err(fact) => return Answer::without(image, &fact),
+    };
+    tags.retain(|tag| matching.is_none_or(|matching| matching.is_match(tag)));
+    let (client, candidates) = (&client, &candidates);
+    let digest_of = |tag: String| async move {
+        let named = ImageRef::parse(&format!("{}:{tag}", image.repository())).ok().filter(|_| digests);
+        let digest = match named {
+            None => None,
+            Some(named) => match timeout_at(deadline, client.look_up(&named, candidates, deadline)).await {
+                Ok(Fact::Present(digest)) => Some(digest.to_string()),
+                _ => None,
+            },
+        };
+        Tag { tag, digest }
+    };
+    let tags: Vec<Tag> = stream::iter(tags.into_iter().map(digest_of)).buffered(AT_ONCE).collect().await;
+    let told = !digests || tags.iter().all(|tag| tag.digest.is_some());
+    Answer {
+        repository: image.repository(),
+        outcome: "Present",
+        tags,
+        whole,
+        problem: None,
+        remedy: None,
+        retry_after_seconds: None,
+        exit: if told { Exit::Fine } else { Exit::CouldNotFindOut },
+    }
+}
+
+impl Answer {
+    /// No list.
+    fn without(image: &ImageRef, fact: &Fact) -> Self {
+        let (problem, remedy) = asking::problem(image, fact).unzip();
+        Self {
+            repository: image.repository(),
+            outcome: asking::outcome(fact),
+            tags: Vec::new(),
+            whole: false,
+            problem,
+            remedy,
+            retry_after_seconds: asking::retry_after(fact).map(|wait| wait.as_secs()),
+            exit: asking::exit(fact),
+        }
+    }
+
+    fn text(&self, image: &ImageRef) -> String {
+        let width = self.tags.iter().map(|tag| tag.tag.len()).max().unwrap_or_default();
+        let mut lines: Vec<String> = self.tags.iter().map(|tag| tag.line(width)).collect();
+        if let Some(problem) = &self.problem {
+            lines.push(format!("image \"{}\": {problem} [{}]", image.original(), self.outcome));
+        }
+        lines.extend(self.retry_after_seconds.map(|wait| format!("  try again in {wait} s")));
+        lines.extend(self.remedy.as_ref().map(|remedy| format!("  to do:  {remedy}")));
+        lines.into_iter().map(|line| line + "\n").collect()
+    }
+
+    /// What a person should know beside the list, which others may read line by line.
+    fn notes(&self) -> Vec<&'static str> {
+        let listed = self.problem.is_none();
+        let mut notes = Vec::new();
+        if listed && self.tags.is_empty() {
+            notes.push("no tags");
+        }
+        if listed && !self.whole {
+            notes.push("the repository has more tags than could be read");
+        }
+        if listed && self.exit == Exit::CouldNotFindOut {
+            notes.push("the registry did not tell every digest in time: list fewer tags by --matching, or give it more by --timeout");
+        }
+        notes
+    }
+}
+
+impl Tag {
+    fn line(&self, width: usize) -> String {
+        match &self.digest {
+            Some(digest) => format!("{:width$}  {digest}", self.tag),
+            None => self.tag.clone(),
+        }
+    }
+}
