@@ -10,6 +10,7 @@ mod completions;
 mod asking;
 mod crds;
 mod man;
+mod doctor;
 mod output;
 mod resolve;
 mod serve;
@@ -24,6 +25,7 @@ pub fn main() -> ExitCode {
         Command::Completions(args) => completions::run(args, Cli::command()),
         Command::Man(args) => man::run(args, Cli::command()),
         Command::Tags(args) => tags::run(args),
+        Command::Doctor(args) => doctor::run(args),
     };
     match done {
         Ok(exit) => exit.into(),
@@ -56,6 +58,7 @@ enum Command {
     Completions(completions::Args),
     Man(man::Args),
     Tags(tags::Args),
+    Doctor(doctor::Args),
 }
 
 /// How a command ended: the exit code, as scripts read it.

@@ -5,6 +5,7 @@
 pub mod crds;
 pub mod image_policy;
 pub mod match_conditions;
+pub mod rights;
 
 pub mod slim;
 

@@ -82,15 +82,18 @@ async fn serve(settings: Settings, registries: Registries) -> anyhow::Result<()>
         tasks: Tasks::default(),
     };
     replica.watch();
-    let registry = Arc::new(replica.registry(&settings));
+    let asked = RegistryMetrics::register(&mut replica.metrics);
+    let registry = Arc::new(replica.registry(&settings, asked.clone()));
     let certificate = replica.answer(&settings, Arc::clone(&registry)).await?;
     let leading = replica.lead(&settings, certificate.clone());
     let Replica { cluster, readiness, drain, mut metrics, mut tasks, .. } = replica;
 
     cluster.watches.register(&mut metrics);
+    let registries = registry::page(asked, Arc::clone(&registry));
     let shown = Shown { cluster: Arc::clone(&cluster), registry, leading, certificate };
     telemetry::state::register(&mut metrics, move || shown.state());
     let pages = admin::router(metrics, readiness.clone(), move || cluster.policies.rows());
+    let pages = admin::with_page(pages, "/registries", registries);
     let listener = listen(settings.admin_port).await?;
     let stopped = drain.stop.clone().cancelled_owned();
     tasks.spawn_finishing("admin", async move {
@@ -155,13 +158,13 @@ impl Replica {
     }
 
     /// What answers questions about tags.
-    fn registry(&mut self, settings: &Settings) -> Registry {
+    fn registry(&self, settings: &Settings, metrics: RegistryMetrics) -> Registry {
         registry::assemble(
             Arc::clone(&self.registries),
             settings.pull_secrets.clone(),
             self.client.clone(),
             self.cluster.pods.clone(),
-            RegistryMetrics::register(&mut self.metrics),
+            metrics,
         )
     }
 

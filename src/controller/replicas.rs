@@ -14,6 +14,7 @@ use hyper::header::HOST;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use kube::{Api, Client};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -127,18 +128,31 @@ impl Ask for AskByAddress {
 }
 
 async fn fetch(address: IpAddr, port: u16) -> Result<Vec<InForce>, String> {
+    let stream = TcpStream::connect((address, port)).await.map_err(|e| e.to_string())?;
+    let (status, body) = page(stream, "/policies").await?;
+    if status != StatusCode::OK {
+        return Err(format!("status {status}"));
+    }
+    serde_json::from_slice(&body).map_err(|e| e.to_string())
+}
+
+/// Asks for one page of a replica's admin port over this connection. Callers limit the time.
+///
+/// # Errors
+/// Why there is no answer, or that it is too large.
+pub async fn page<S>(stream: S, path: &str) -> Result<(StatusCode, Bytes), String>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let text = |error: &dyn std::error::Error| error.to_string();
-    let stream = TcpStream::connect((address, port)).await.map_err(|e| text(&e))?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| text(&e))?;
-    let request = Request::get("/policies").header(HOST, "tagpin").body(Empty::<Bytes>::new());
+    let request = Request::get(path).header(HOST, "tagpin").body(Empty::<Bytes>::new());
     let request = request.map_err(|e| text(&e))?;
     let answer = async {
         let response = sender.send_request(request).await.map_err(|e| text(&e))?;
-        if response.status() != StatusCode::OK {
-            return Err(format!("status {}", response.status()));
-        }
+        let status = response.status();
         let body = Limited::new(response.into_body(), ANSWER).collect().await.map_err(|e| e.to_string())?;
-        serde_json::from_slice(&body.to_bytes()).map_err(|e| text(&e))
+        Ok((status, body.to_bytes()))
     };
     tokio::pin!(answer, connection);
     // The connection is driven only for as long as the answer takes.

@@ -91,6 +91,13 @@ impl Breakers {
             .is_some_and(|state| state.probed || state.open.is_some_and(|until| until > now))
     }
 
+    /// The hosts that are left alone now.
+    pub(super) fn resting(&self, now: Instant) -> Vec<Box<str>> {
+        let hosts = self.lock();
+        let rest = |state: &State| state.probed || state.open.is_some_and(|until| until > now);
+        hosts.states.iter().filter(|(_, state)| rest(state)).map(|(host, _)| host.clone()).collect()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Hosts> {
         self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -22,7 +22,7 @@ use crate::domain::pin::Seeds;
 use crate::registry::credential::{Candidate, CredentialId, Credentials, Source};
 use crate::registry::endpoint::Profiles;
 use crate::registry::flight::Flights;
-use crate::registry::limit::LONGEST;
+use crate::registry::limit::{LONGEST, Limit};
 use crate::registry::slots::Slots;
 use crate::registry::tally::{AnsweredBy, Tally};
 use crate::registry::{Effort, Lookup, Resolve, Suggest, Version};
@@ -90,6 +90,15 @@ enum Known {
 }
 
 type Memory = moka::sync::Cache<Key, Arc<Answer>>;
+
+impl<L> Cache<Limit<L>> {
+    /// The labels of the hosts that are left alone now because they failed, one for each host.
+    #[must_use]
+    pub fn resting(&self) -> Vec<Arc<str>> {
+        let profile = |host: Box<str>| Arc::clone(&self.around.profiles.profile(&host).label);
+        self.inner.resting().into_iter().map(profile).collect()
+    }
+}
 
 impl<L: Lookup + 'static> Cache<L> {
     /// An empty cache.

@@ -54,6 +54,12 @@ impl<L> Limit<L> {
 }
 
 impl<L> Limit<L> {
+    /// The hosts that are left alone now because they failed.
+    #[must_use]
+    pub fn resting(&self) -> Vec<Box<str>> {
+        self.breakers.resting(Instant::now())
+    }
+
     /// A place for a suggestion, when it needs one: what is cached costs nothing.
     async fn place(&self, image: &ImageRef, effort: Effort) -> Option<Option<Slot>> {
         let Effort::Until(deadline) = effort else { return Some(None) };

@@ -1,4 +1,4 @@
-//! The port beside the webhook: `/healthz`, `/readyz`, `/metrics` and `/policies`. It shows, it changes nothing.
+//! The port beside the webhook: `/healthz`, `/readyz`, `/metrics`, `/policies` and `/registries`. It shows, it changes nothing.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -39,6 +39,15 @@ where
         .route("/readyz", get(ready).with_state(readiness))
         .route("/metrics", get(expose).with_state(Arc::new(metrics)))
         .route("/policies", get(move || async move { json(&policies()) }))
+}
+
+/// Adds a page that is asked on each request and shown as JSON.
+pub fn with_page<P, F>(router: Router, path: &str, page: F) -> Router
+where
+    P: Serialize,
+    F: Fn() -> P + Clone + Send + Sync + 'static,
+{
+    router.route(path, get(move || async move { json(&page()) }))
 }
 
 /// Serves the pages until `stop` is done; it ends for no other reason.

@@ -1,7 +1,9 @@
 //! Metrics of asking registries. The label `registry` is the `match` of an entry of the configuration, `docker.io`
 //! or `other`; every other label is a closed set of words.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -9,6 +11,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
+use serde::{Deserialize, Serialize};
 
 /// From an answer in the same building to the last deadline, in seconds.
 const BUCKETS: [f64; 9] = [0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
@@ -22,6 +25,24 @@ pub struct RegistryMetrics {
     resolutions: Family<Resolution, Counter>,
     breakers: Counter,
     skipped: Family<Secret, Counter>,
+    /// By the label `registry`, which is bounded.
+    last: Arc<Mutex<BTreeMap<String, (&'static str, Instant)>>>,
+}
+
+/// One row of `GET /registries`: how this replica last fared with a registry.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LastAsked {
+    /// The `match` of an entry of the configuration, `docker.io` or `other`.
+    pub registry: String,
+    /// The status of the last answer, or why there was none, in the words of the metric; none while nothing was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last: Option<String>,
+    /// How many seconds ago that was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds_ago: Option<u64>,
+    /// Hosts of this registry that are not asked for a while, because they failed.
+    pub resting: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -62,6 +83,7 @@ impl RegistryMetrics {
             resolutions: Family::default(),
             breakers: Counter::default(),
             skipped: Family::default(),
+            last: Arc::default(),
         };
         metrics.register(
             "registry_requests",
@@ -91,6 +113,19 @@ impl RegistryMetrics {
             this.skipped.clone(),
         );
         this
+    }
+
+    /// How it went with each registry last; nobody rests, as far as is known here.
+    #[must_use]
+    pub fn last(&self) -> Vec<LastAsked> {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let rows = last.iter().map(|(registry, (result, at))| LastAsked {
+            registry: registry.clone(),
+            last: Some((*result).to_owned()),
+            seconds_ago: Some(at.elapsed().as_secs()),
+            resting: 0,
+        });
+        rows.collect()
     }
 
     /// A look-up was answered.
@@ -131,6 +166,9 @@ impl RegistryMetrics {
 
     fn count(&self, registry: &str, operation: &'static str, result: &'static str, took: Duration) {
         let registry = registry.to_owned();
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.insert(registry.clone(), (result, Instant::now()));
+        drop(last);
         self.durations
             .get_or_create(&Asked { registry: registry.clone(), operation })
             .observe(took.as_secs_f64());
@@ -177,5 +215,16 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }
+    }
+
+    #[test]
+    fn the_last_result_of_each_registry_is_kept() {
+        let registry = RegistryMetrics::register(&mut Registry::default());
+        registry.answered("docker.io", "token", 200, Duration::ZERO, None);
+        registry.failed("docker.io", "manifest", "connect", Duration::ZERO);
+        registry.answered("other", "manifest", 404, Duration::ZERO, None);
+        let last = registry.last();
+        let said: Vec<_> = last.iter().map(|row| (row.registry.as_str(), row.last.as_deref())).collect();
+        assert_eq!(said, [("docker.io", Some("connect")), ("other", Some("404"))]);
     }
 }

@@ -11,6 +11,7 @@ async fn page(metrics: Registry, readiness: Readiness, path: &str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let pages = admin::router(metrics, readiness, || vec![("baseline", 3)]);
+    let pages = admin::with_page(pages, "/registries", || vec![("docker.io", "2xx")]);
     tokio::spawn(admin::serve(listener, pages, std::future::pending()));
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.unwrap();
@@ -54,4 +55,10 @@ async fn policies_in_force_are_json() {
     let answer = page(telemetry::metrics(), Readiness::default(), "/policies").await;
     assert!(answer.contains("content-type: application/json"), "{answer}");
     assert!(answer.ends_with(r#"[["baseline",3]]"#), "{answer}");
+}
+
+#[tokio::test]
+async fn registries_are_json() {
+    let answer = page(telemetry::metrics(), Readiness::default(), "/registries").await;
+    assert!(answer.ends_with(r#"[["docker.io","2xx"]]"#), "{answer}");
 }

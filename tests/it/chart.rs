@@ -10,6 +10,7 @@ use std::sync::LazyLock;
 use std::{env, fs};
 
 use serde_json::{Value, json};
+use tagpin::k8s::rights::{RIGHTS, Scope};
 use tagpin::registry::config::Registries;
 use tagpin::registry::endpoint::Profiles;
 use tagpin::settings::Baseline;
@@ -462,6 +463,46 @@ fn pull_secrets_are_readable_only_when_asked_for() {
     assert_eq!(readers_of_secrets(&render("pullSecrets: {mode: off}")), Vec::<&Value>::new());
     let cluster = render("pullSecrets: {mode: cluster}");
     assert_eq!(readers_of_secrets(&cluster)[0]["verbs"], json!(["get"]));
+}
+
+/// Scope, group, resource, object and verb, one each.
+type Granted = BTreeSet<(Scope, String, String, Option<String>, String)>;
+
+fn granted(objects: &Objects, role: &str, scope: Scope) -> Granted {
+    let words = |value: &Value| -> Vec<String> { serde_json::from_value(value.clone()).unwrap() };
+    let mut found = Granted::new();
+    for rule in objects.at(role, "/rules").unwrap().as_array().unwrap() {
+        let names = match rule.get("resourceNames") {
+            None => vec![None],
+            Some(names) => words(names).into_iter().map(Some).collect(),
+        };
+        for group in words(&rule["apiGroups"]) {
+            for resource in words(&rule["resources"]) {
+                for name in &names {
+                    for verb in words(&rule["verbs"]) {
+                        found.insert((scope, group.clone(), resource.clone(), name.clone(), verb));
+                    }
+                }
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn the_rights_that_doctor_asks_about_are_those_of_the_chart() {
+    let objects = render("");
+    let mut chart = granted(&objects, "ClusterRole/tagpin", Scope::Cluster);
+    chart.extend(granted(&objects, "Role/tagpin-system/tagpin", Scope::Release));
+    let listed: Granted = RIGHTS
+        .iter()
+        .flat_map(|right| right.verbs.iter().map(move |verb| (right, verb)))
+        .map(|(right, verb)| {
+            let name = right.name.map(str::to_owned);
+            (right.scope, right.group.to_owned(), right.resource.to_owned(), name, (*verb).to_owned())
+        })
+        .collect();
+    assert_eq!(listed, chart);
 }
 
 #[test]

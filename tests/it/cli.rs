@@ -81,3 +81,23 @@ fn the_manual_has_a_page_for_each_command() {
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("write the manual pages into /does/not/exist"), "{}", stderr(&output));
 }
+
+#[test]
+fn doctor_without_a_cluster_can_not_find_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut tagpin = Command::new(env!("CARGO_BIN_EXE_tagpin"));
+    let output = tagpin.arg("doctor").env_clear().env("HOME", folder.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    assert!(stderr(&output).contains("find the API server"), "{}", stderr(&output));
+}
+
+#[test]
+fn doctors_help_names_the_rights_that_it_needs() {
+    let output = tagpin(&["doctor", "--help"]);
+    let help = String::from_utf8(output.stdout).unwrap();
+    for right in
+        ["pods/portforward", "subjectaccessreviews.authorization.k8s.io", "secrets/tagpin-webhook-tls"]
+    {
+        assert!(help.contains(right), "{right}: {help}");
+    }
+}

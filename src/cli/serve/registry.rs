@@ -18,7 +18,7 @@ use crate::registry::pull_secrets::{PullSecrets, Readable};
 use crate::registry::suggest::{self, Suggestions};
 use crate::registry::transport::Transport;
 use crate::settings::{self, Settings};
-use crate::telemetry::registry::RegistryMetrics;
+use crate::telemetry::registry::{LastAsked, RegistryMetrics};
 
 /// What answers questions about tags.
 pub(crate) type Registry = Cache<Limit<Suggestions>>;
@@ -30,6 +30,25 @@ pub(crate) fn configuration(settings: &Settings) -> Result<Registries, ConfigErr
         warn!(warning, "the configuration of registries");
     }
     Ok(registries)
+}
+
+/// What `GET /registries` shows: how it went last with each registry, and which are left alone.
+pub(crate) fn page(
+    metrics: RegistryMetrics,
+    registry: Arc<Registry>,
+) -> impl Fn() -> Vec<LastAsked> + Clone + Send + Sync {
+    move || {
+        let mut rows = metrics.last();
+        for label in registry.resting() {
+            match rows.iter_mut().find(|row| *row.registry == *label) {
+                Some(row) => row.resting += 1,
+                None => {
+                    rows.push(LastAsked { registry: label.to_string(), resting: 1, ..LastAsked::default() })
+                }
+            }
+        }
+        rows
+    }
 }
 
 /// Joins the parts.

@@ -126,3 +126,13 @@ fn hosts_that_nobody_should_name_fill_no_memory() {
     assert!(ask(&breakers, later, &failed(Unavailable::Dns)));
     assert_eq!(breakers.lock().states.len(), 1);
 }
+
+#[test]
+fn who_rests_is_told_for_as_long_as_it_does() {
+    let (breakers, start) = (Breakers::default(), Instant::now());
+    assert!(ask(&breakers, start, &failed(Unavailable::Status(500))));
+    assert!(breakers.resting(start).is_empty());
+    assert!(ask(&breakers, start, &failed(Unavailable::Connect)));
+    assert_eq!(breakers.resting(start), [Box::from(HOST)]);
+    assert!(breakers.resting(start + Duration::from_secs(34)).is_empty());
+}

@@ -1,0 +1,147 @@
+//! The policies, and the images that carry no digest.
+
+use std::collections::BTreeMap;
+
+use crate::cli::doctor::findings::{Findings, Policy};
+use crate::cli::doctor::judge::{Row, known, logs, named, upgrade};
+use crate::domain::policy::PolicyId;
+use crate::k8s::conditions::ReadyReason;
+
+pub(crate) fn policies(found: &Findings) -> Vec<Row> {
+    const CHECK: &str = "policies";
+    known(CHECK, &found.policies, |policies| {
+        if policies.is_empty() {
+            let remedy = format!("{} --set baseline.enabled=true", upgrade(found));
+            return vec![Row::note(CHECK, "there is none: nothing is judged or pinned", Some(remedy))];
+        }
+        let mut rows: Vec<_> = policies.iter().filter_map(|policy| wrong(found, policy)).collect();
+        if rows.is_empty() {
+            rows.push(Row::ok(CHECK, format!("{} in force on every replica", policies.len())));
+        }
+        rows
+    })
+}
+
+fn wrong(found: &Findings, policy: &Policy) -> Option<Row> {
+    const CHECK: &str = "policies";
+    let id = &policy.id;
+    match &policy.ready {
+        Some(ready) if !ready.is => {
+            let detail = format!("{id} is not ready: {}: {}", ready.reason, ready.message);
+            return Some(Row::red(CHECK, detail, remedy(found, id, &ready.reason)));
+        }
+        Some(_) if policy.observed == Some(policy.generation) => {}
+        _ => {
+            let detail = format!("{id} has no status for its generation {}", policy.generation);
+            return Some(Row::red(CHECK, detail, logs(found)));
+        }
+    }
+    // The condition is the leader's word; the replicas are asked too.
+    let replicas = found.replicas.as_deref().unwrap_or_default();
+    let behind: Vec<_> = replicas
+        .iter()
+        .filter(|replica| {
+            replica.answers.as_ref().is_ok_and(|answers| {
+                let in_force = answers.policies.iter().find(|held| held.uid == policy.uid);
+                in_force.and_then(|held| held.generation) != Some(policy.generation)
+            })
+        })
+        .map(|replica| replica.name.clone())
+        .collect();
+    if behind.is_empty() {
+        return None;
+    }
+    let detail = format!("{id}: generation {} is not in force on {}", policy.generation, named(&behind));
+    let restart = format!("kubectl -n {} delete pod {}", found.namespace, behind.join(" "));
+    Some(Row::red(CHECK, detail, restart))
+}
+
+fn remedy(found: &Findings, id: &PolicyId, reason: &str) -> String {
+    let PolicyId { namespace, name } = id;
+    let edit = match namespace {
+        None => format!("kubectl edit clusterimagepolicies.tagpin.dev {name}"),
+        Some(namespace) => format!("kubectl -n {namespace} edit imagepolicies.tagpin.dev {name}"),
+    };
+    let is = |wanted: ReadyReason| reason == wanted.as_str();
+    if is(ReadyReason::Invalid) {
+        edit
+    } else if is(ReadyReason::WebhooksNotInstalled) {
+        upgrade(found)
+    } else if is(ReadyReason::NamespaceExcluded) {
+        format!(
+            "take its namespace off the value excludedNamespaces, or: kubectl -n {} delete imagepolicies.tagpin.dev {name}",
+            namespace.as_deref().unwrap_or_default()
+        )
+    } else if is(ReadyReason::Propagating) {
+        format!("kubectl -n {} rollout status deployment/tagpin", found.namespace)
+    } else {
+        logs(found)
+    }
+}
+
+/// How many images carry no digest though a policy wants it, and what the replicas said of such images.
+pub(crate) fn unpinned(found: &Findings) -> Vec<Row> {
+    const CHECK: &str = "unpinned";
+    known(CHECK, &found.policies, |policies| {
+        let counts: Vec<_> = policies
+            .iter()
+            .filter(|policy| policy.unpinned > 0)
+            .map(|policy| format!("{} of {}", policy.unpinned, policy.id))
+            .collect();
+        if counts.is_empty() {
+            return vec![Row::ok(CHECK, "every image that a policy wants pinned carries a digest")];
+        }
+        let why = reasons(found);
+        let why = if why.is_empty() { "older than the policy or the pin".to_owned() } else { named(&why) };
+        let detail =
+            format!("images without a digest: {}; seen since the replicas started: {why}", named(&counts));
+        let remedy = "kubectl rollout restart DEPLOYMENT pins pods that are older than the policy; \
+                      docs/denials.md explains the codes";
+        vec![Row::note(CHECK, detail, Some(remedy.to_owned()))]
+    })
+}
+
+/// What the replicas counted of images that could not be pinned, the most frequent first.
+fn reasons(found: &Findings) -> Vec<String> {
+    let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
+    let replicas = found.replicas.as_deref().unwrap_or_default();
+    for answers in replicas.iter().filter_map(|replica| replica.answers.as_ref().ok()) {
+        *sums.entry("ForeignOwner").or_default() += answers.counters.foreign_owner;
+        for (code, count) in &answers.counters.codes {
+            *sums.entry(code).or_default() += count;
+        }
+    }
+    let mut sums: Vec<_> = sums.into_iter().filter(|(_, count)| *count > 0).collect();
+    sums.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    sums.into_iter().map(|(code, count)| format!("{code} {count}")).collect()
+}
+
+/// What is asked for anonymously because nobody gave the right to read pull secrets.
+pub(crate) fn pull_secrets(found: &Findings) -> Vec<Row> {
+    const CHECK: &str = "pull-secrets";
+    let off = match &found.deployment {
+        Err(cause) => return vec![Row::unknown(CHECK, cause)],
+        Ok(None) => return vec![Row::unknown(CHECK, "there is no Deployment tagpin to read it from")],
+        Ok(Some(deployment)) => deployment.pull_secrets_off,
+    };
+    if !off {
+        return vec![Row::ok(CHECK, "pull secrets are read")];
+    }
+    known(CHECK, &found.behind_secrets, |behind| {
+        if behind.is_empty() {
+            return vec![Row::ok(CHECK, "off, and no pod that names one carries an image without a digest")];
+        }
+        let images: usize = behind.iter().map(|behind| behind.images).sum();
+        let namespaces: Vec<_> = behind.iter().map(|behind| behind.namespace.clone()).collect();
+        let detail = format!(
+            "off: {images} images of pods that name a pull secret are not pinned, in {}",
+            named(&namespaces)
+        );
+        let remedy = format!(
+            "{} --set pullSecrets.mode=namespaces --set 'pullSecrets.namespaces={{{}}}'",
+            upgrade(found),
+            namespaces.join(",")
+        );
+        vec![Row::note(CHECK, detail, Some(remedy))]
+    })
+}

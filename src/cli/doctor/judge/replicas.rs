@@ -1,0 +1,160 @@
+//! The replicas: whether they run, who leads, and how they see registries.
+
+use std::collections::BTreeMap;
+
+use jiff::SignedDuration;
+
+use crate::cli::doctor::findings::{Answers, Findings};
+use crate::cli::doctor::judge::{Row, known, logs, named};
+use crate::telemetry::registry::LastAsked;
+
+/// A holder that has not renewed for so long, by two clocks, is none.
+const SILENT: SignedDuration = SignedDuration::from_secs(60);
+/// What a registry last said counts for so long, in seconds.
+const RECENT: u64 = 15 * 60;
+/// Results after which a registry is not there for us. The other ones are answers.
+const FAILURES: [&str; 9] =
+    ["5xx", "429", "dns", "connect", "tls", "timeout", "address-forbidden", "unreadable", "redirect"];
+/// The label of registries that no entry names: one typo in an image is enough to make it fail.
+const OTHER: &str = "other";
+
+pub(crate) fn replicas(found: &Findings) -> Vec<Row> {
+    const CHECK: &str = "replicas";
+    let wanted = match &found.deployment {
+        Err(cause) => return vec![Row::unknown(CHECK, cause)],
+        Ok(None) => {
+            let detail = format!("there is no Deployment tagpin in {}", found.namespace);
+            let remedy = "tagpin doctor --namespace NAMESPACE (helm list -A names it)";
+            return vec![Row::red(CHECK, detail, remedy)];
+        }
+        Ok(Some(deployment)) => deployment.wanted,
+    };
+    if wanted < 1 {
+        return vec![Row::red(CHECK, "the Deployment is scaled to 0", scale(found))];
+    }
+    known(CHECK, &found.replicas, |replicas| {
+        let mut rows: Vec<_> = replicas
+            .iter()
+            .filter_map(|replica| match &replica.answers {
+                Err(cause) => Some(Row::unknown(CHECK, &format!("{}: {cause}", replica.name))),
+                Ok(Answers { waits: Some(why), .. }) => {
+                    let detail = format!("{} is not ready: {why}", replica.name);
+                    let look = format!("kubectl -n {} logs {} --tail=50", found.namespace, replica.name);
+                    Some(Row::red(CHECK, detail, look))
+                }
+                Ok(_) => None,
+            })
+            .collect();
+        if replicas.len() < usize::try_from(wanted).unwrap_or_default() {
+            let detail = format!("{} of {wanted} replicas run", replicas.len());
+            let look = format!(
+                "kubectl -n {} describe replicasets,pods -l app.kubernetes.io/name=tagpin",
+                found.namespace
+            );
+            rows.push(Row::red(CHECK, detail, look));
+        }
+        if rows.is_empty() {
+            rows.push(Row::ok(CHECK, format!("{} are ready", replicas.len())));
+        }
+        rows
+    })
+}
+
+pub(crate) fn leader(found: &Findings) -> Vec<Row> {
+    const CHECK: &str = "leader";
+    known(CHECK, &found.lease, |lease| {
+        let remedy = match &found.deployment {
+            Ok(Some(deployment)) if deployment.wanted < 1 => scale(found),
+            _ => logs(found),
+        };
+        let Some(holder) = lease.as_ref().filter(|holder| !holder.identity.is_empty()) else {
+            let detail = "nobody holds the Lease tagpin: statuses, certificate and webhooks are not kept";
+            return vec![Row::red(CHECK, detail, remedy)];
+        };
+        let pod = holder.identity.rsplit_once('_').map_or(holder.identity.as_str(), |(pod, _)| pod);
+        if let Ok(replicas) = &found.replicas
+            && !replicas.iter().any(|replica| replica.name == pod)
+        {
+            return vec![Row::red(CHECK, format!("the Lease is held by {pod}, which does not run"), remedy)];
+        }
+        match holder.renewed {
+            Some(renewed) if found.now.duration_since(renewed) > SILENT => {
+                let detail = format!("{pod} holds the Lease and has not renewed it since {renewed}");
+                vec![Row::red(CHECK, detail, remedy)]
+            }
+            _ => vec![Row::ok(CHECK, pod)],
+        }
+    })
+}
+
+/// One row for each registry that somebody asked; the worst replica counts.
+pub(crate) fn registries(found: &Findings) -> Vec<Row> {
+    const CHECK: &str = "registries";
+    known(CHECK, &found.replicas, |replicas| {
+        let mut seen: BTreeMap<&str, Vec<(&str, &LastAsked)>> = BTreeMap::new();
+        for replica in replicas {
+            let asked = replica.answers.iter().flat_map(|answers| &answers.registries);
+            for last in asked {
+                seen.entry(&last.registry).or_default().push((&replica.name, last));
+            }
+        }
+        if seen.is_empty() && replicas.iter().all(|replica| replica.answers.is_err()) {
+            return vec![Row::unknown(CHECK, "no replica answered")];
+        }
+        if seen.is_empty() {
+            return vec![Row::note(CHECK, "no replica has asked one yet", None)];
+        }
+        seen.into_iter().map(|(registry, asked)| registry_row(registry, &asked)).collect()
+    })
+}
+
+fn registry_row(registry: &str, asked: &[(&str, &LastAsked)]) -> Row {
+    const CHECK: &str = "registries";
+    let failing: Vec<_> = asked
+        .iter()
+        .filter(|(_, last)| {
+            last.resting > 0 || (failed(last) && last.seconds_ago.is_some_and(|ago| ago <= RECENT))
+        })
+        .map(|(replica, last)| format!("{replica} {}", said(last)))
+        .collect();
+    if failing.is_empty() {
+        let said: Vec<_> = asked.iter().map(|(replica, last)| format!("{replica} {}", said(last))).collect();
+        return Row::ok(CHECK, format!("{registry}: {}", named(&said)));
+    }
+    let detail = format!("{registry}: {}", named(&failing));
+    let limited = asked.iter().any(|(_, last)| last.last.as_deref() == Some("429"));
+    let forbidden = asked.iter().any(|(_, last)| last.last.as_deref() == Some("address-forbidden"));
+    let remedy = if registry == OTHER {
+        return Row::note(CHECK, detail, None);
+    } else if limited {
+        format!(
+            "give credentials with a higher limit: --set registries[0].match={registry} (see values.yaml)"
+        )
+    } else if forbidden {
+        format!(
+            "allow its private address in the values: registries: [ {{ match: \"{registry}\", allowPrivate: true }} ]"
+        )
+    } else {
+        format!("from the node of that replica: curl -v https://{registry}/v2/ (mirrors: registriesFile)")
+    };
+    Row::red(CHECK, detail, remedy)
+}
+
+fn failed(last: &LastAsked) -> bool {
+    last.last.as_deref().is_some_and(|result| FAILURES.contains(&result))
+}
+
+fn said(last: &LastAsked) -> String {
+    let mut words = match (&last.last, last.seconds_ago) {
+        (Some(result), Some(ago)) => format!("heard {result} {ago} s ago"),
+        _ => "has not asked".to_owned(),
+    };
+    if last.resting > 0 {
+        words.push_str(", leaves it alone for a moment");
+    }
+    words
+}
+
+fn scale(found: &Findings) -> String {
+    format!("kubectl -n {} scale deployment/tagpin --replicas=2", found.namespace)
+}

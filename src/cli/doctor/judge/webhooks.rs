@@ -1,0 +1,105 @@
+//! Whether the API server is told to ask us, and does, and what happens in a namespace when it can not.
+
+use crate::cli::doctor::findings::{Asked, Entry, Findings};
+use crate::cli::doctor::judge::{Row, known, logs, named, upgrade};
+use crate::controller::webhook_config::documents::{MUTATING, VALIDATING};
+use crate::k8s::conditions::ReadyReason;
+
+pub(crate) fn filled(found: &Findings) -> Vec<Row> {
+    let configurations = [
+        (MUTATING, "pin.tagpin.dev", &found.mutating),
+        (VALIDATING, "validate.tagpin.dev", &found.validating),
+    ];
+    configurations.into_iter().map(|(name, entry, asked)| one(found, name, entry, asked)).collect()
+}
+
+fn one(found: &Findings, name: &str, entry: &str, asked: &Asked<Option<Vec<Entry>>>) -> Row {
+    const CHECK: &str = "webhooks";
+    let entries = match asked {
+        Err(cause) => return Row::unknown(CHECK, cause),
+        Ok(None) => {
+            let detail = format!("{name} does not exist (break glass?): nothing is judged");
+            return Row::red(CHECK, detail, upgrade(found));
+        }
+        Ok(Some(entries)) => entries,
+    };
+    if !entries.iter().any(|held| held.name == entry) {
+        let detail = format!("{name} has no entry {entry}: nothing is judged");
+        return Row::red(CHECK, detail, logs(found));
+    }
+    if let Ok(Some(certificate)) = &found.certificate
+        && entries.iter().any(|entry| entry.ca != certificate.ca)
+    {
+        let detail = format!("{name} trusts another authority than the Secret tagpin-webhook-tls holds");
+        return Row::red(CHECK, detail, logs(found));
+    }
+    let names: Vec<_> = entries.iter().map(|entry| entry.name.clone()).collect();
+    Row::ok(CHECK, format!("{name} has {}", named(&names)))
+}
+
+/// As the leader last saw it, and as the counters prove: a look-alike request of our own would prove less.
+pub(crate) fn reached(found: &Findings) -> Vec<Row> {
+    const CHECK: &str = "reached";
+    known(CHECK, &found.policies, |policies| {
+        let unreachable = ReadyReason::WebhookUnreachable.as_str();
+        let mut told = policies.iter().filter_map(|policy| policy.ready.as_ref());
+        if let Some(ready) = told.find(|ready| ready.reason == unreachable) {
+            let detail = format!("the API server does not reach the webhook: {}", ready.message);
+            let look = format!(
+                "kubectl -n {} get endpointslices -l kubernetes.io/service-name=tagpin (then: does a firewall let \
+                 the API server reach these addresses?)",
+                found.namespace
+            );
+            return vec![Row::red(CHECK, detail, look)];
+        }
+        let replicas = found.replicas.as_deref().unwrap_or_default();
+        let answered = replicas.iter().filter_map(|replica| replica.answers.as_ref().ok());
+        let reviews: u64 = answered.map(|answers| answers.counters.reviews).sum();
+        if reviews > 0 {
+            let detail =
+                format!("{reviews} reviews of the API server were answered since the replicas started");
+            return vec![Row::ok(CHECK, detail)];
+        }
+        let detail = "no policy says otherwise, and no review has come yet";
+        let try_it = "kubectl create deployment doctor --image=doctor:latest --dry-run=server -n default";
+        vec![Row::note(CHECK, detail, Some(try_it.to_owned()))]
+    })
+}
+
+pub(crate) fn namespaces(found: &Findings) -> Vec<Row> {
+    const CHECK: &str = "namespaces";
+    known(CHECK, &found.labelled, |labelled| {
+        let mut rows = Vec::new();
+        if !labelled.fail_closed.is_empty() {
+            rows.push(fail_closed(found, &labelled.fail_closed));
+        }
+        for namespace in &labelled.break_glass {
+            let detail = format!("break glass: {namespace} runs what tagpin did not judge while it is away");
+            let remedy = format!("kubectl label namespace {namespace} tagpin.dev/break-glass-");
+            rows.push(Row::note(CHECK, detail, Some(remedy)));
+        }
+        if rows.is_empty() {
+            rows.push(Row::ok(CHECK, "none is fail-closed, none has broken glass"));
+        }
+        rows
+    })
+}
+
+fn fail_closed(found: &Findings, namespaces: &[String]) -> Row {
+    const CHECK: &str = "namespaces";
+    let names = named(namespaces);
+    let entries = match &found.validating {
+        Err(cause) => return Row::unknown(CHECK, cause),
+        Ok(entries) => entries.as_deref().unwrap_or_default(),
+    };
+    if entries.iter().any(|entry| entry.fails) {
+        return Row::ok(CHECK, format!("fail-closed: {names}"));
+    }
+    let detail = format!("fail-closed is asked for in {names}, but no entry refuses when tagpin is away");
+    match &found.deployment {
+        Ok(Some(deployment)) if deployment.wanted < 2 => {
+            Row::red(CHECK, detail, format!("{} --set replicas=2", upgrade(found)))
+        }
+        _ => Row::red(CHECK, detail, logs(found)),
+    }
+}

@@ -1,0 +1,124 @@
+//! A replica is asked by itself, through the API server: what it sees of policies and registries is not what a laptop
+//! sees. A port-forward enters the pod's own network, so that no NetworkPolicy is in the way.
+
+use std::time::Duration;
+
+use hyper::StatusCode;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
+
+use crate::cli::doctor::findings::{Answers, Asked, Counters};
+use crate::controller::replicas::page;
+
+/// Of one page, the way through the API server and the kubelet included.
+const LIMIT: Duration = Duration::from_secs(10);
+/// The port's name in the chart.
+const PORT: &str = "admin";
+/// Findings after which an image stays without a digest. What forbids the tag itself is another matter.
+const WHY: [&str; 12] = [
+    "NotPinned",
+    "PinUndone",
+    "TagNotFound",
+    "RepositoryNotFound",
+    "RepositoryMissingOrPrivate",
+    "AccessDenied",
+    "CredentialsRejected",
+    "RateLimited",
+    "RegistryUnavailable",
+    "RegistryForbidden",
+    "RegistryAnswerInvalid",
+    "ManifestUnsupported",
+];
+
+/// What this pod says of itself.
+pub(crate) async fn ask(pods: &Api<Pod>, pod: &Pod) -> Asked<Answers> {
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    let port = admin_port(pod).ok_or("it has no port named admin")?;
+    let (status, ready) = get(pods, name, port, "/readyz").await?;
+    let waits = (status != StatusCode::OK).then(|| ready.trim().to_owned());
+    let (_, metrics) = get(pods, name, port, "/metrics").await?;
+    Ok(Answers {
+        waits,
+        policies: list(get(pods, name, port, "/policies").await?)?,
+        registries: list(get(pods, name, port, "/registries").await?)?,
+        counters: counters(&metrics),
+    })
+}
+
+fn admin_port(pod: &Pod) -> Option<u16> {
+    let containers = pod.spec.as_ref()?.containers.iter();
+    let mut ports = containers.flat_map(|container| container.ports.iter().flatten());
+    u16::try_from(ports.find(|port| port.name.as_deref() == Some(PORT))?.container_port).ok()
+}
+
+async fn get(pods: &Api<Pod>, name: &str, port: u16, path: &str) -> Asked<(StatusCode, String)> {
+    let asked = async {
+        let mut forwarder = pods.portforward(name, &[port]).await.map_err(|error| error.to_string())?;
+        let stream = forwarder.take_stream(port).ok_or("the port-forward gave no stream")?;
+        let (status, body) = page(stream, path).await?;
+        forwarder.abort();
+        Ok::<_, String>((status, String::from_utf8_lossy(&body).into_owned()))
+    };
+    let answer = timeout(LIMIT, asked).await.unwrap_or_else(|_| Err("no answer in time".to_owned()));
+    answer.map_err(|cause| format!("ask for {path} by port-forward: {cause}"))
+}
+
+fn list<T: DeserializeOwned>((status, body): (StatusCode, String)) -> Asked<Vec<T>> {
+    if status != StatusCode::OK {
+        return Err(format!("it answers with status {status}: is it of another version?"));
+    }
+    serde_json::from_str(&body).map_err(|error| error.to_string())
+}
+
+/// The counters that are judged, from the text that Prometheus reads.
+fn counters(metrics: &str) -> Counters {
+    let mut counters = Counters::default();
+    for line in metrics.lines().filter(|line| !line.starts_with('#')) {
+        let Some((name, value)) = line.rsplit_once(' ') else { continue };
+        let Ok(value) = value.parse::<u64>() else { continue };
+        let (name, labels) = name.split_once('{').unwrap_or((name, ""));
+        match name {
+            "tagpin_admission_requests_total" => counters.reviews += value,
+            "tagpin_foreign_owner_images_total" => counters.foreign_owner += value,
+            "tagpin_images_evaluated_total" if !labels.contains("result=\"deny\"") => {
+                let code = WHY.into_iter().find(|code| labels.contains(&format!("code=\"{code}\"")));
+                counters.codes.extend(code.map(|code| (code.to_owned(), value)));
+            }
+            _ => {}
+        }
+    }
+    counters
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::denial::Code;
+
+    #[test]
+    fn only_what_leaves_an_image_unpinned_is_counted() {
+        let text = "\
+# HELP tagpin_admission_requests Reviews answered.
+tagpin_admission_requests_total{webhook=\"pin\",kind=\"Pod\"} 3
+tagpin_admission_requests_total{webhook=\"validate\",kind=\"Pod\"} 4
+tagpin_images_evaluated_total{result=\"warn\",code=\"RegistryUnavailable\"} 5
+tagpin_images_evaluated_total{result=\"deny\",code=\"TagNotFound\"} 6
+tagpin_images_evaluated_total{result=\"warn\",code=\"TagForbidden\"} 7
+tagpin_images_evaluated_total{result=\"allow\",code=\"none\"} 8
+tagpin_foreign_owner_images_total 9
+tagpin_admission_duration_seconds_sum{webhook=\"pin\"} 0.25
+";
+        let counters = counters(text);
+        assert_eq!((counters.reviews, counters.foreign_owner), (7, 9));
+        assert_eq!(counters.codes, [("RegistryUnavailable".to_owned(), 5)]);
+    }
+
+    #[test]
+    fn the_codes_exist() {
+        for why in WHY {
+            assert!(Code::ALL.iter().any(|code| code.as_str() == why), "{why}");
+        }
+    }
+}
