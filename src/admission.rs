@@ -33,6 +33,7 @@ use crate::cluster::Cluster;
 use crate::domain::denial::shown;
 use crate::domain::slot::Kind;
 use crate::domain::subject::{Phase, Subject};
+use crate::k8s::canary;
 use crate::pipeline::{self, Review};
 use crate::registry::{Resolve, Suggest};
 use crate::telemetry::admission::{Decided, Decision, Metrics};
@@ -69,6 +70,8 @@ pub struct Admission<R> {
 /// A review that arrived.
 struct Asked<'a> {
     phase: Phase,
+    /// The entry of namespaces with break glass brought it.
+    break_glass: bool,
     request: &'a Request<'a>,
     arrived: Instant,
     deadline: Instant,
@@ -91,14 +94,18 @@ impl<R: Resolve + Suggest> Admission<R> {
 
     /// The bytes of the answer to one review; an object that can not be read is an error of the caller.
     async fn answer(&self, asked: &Asked<'_>) -> Result<Vec<u8>, serde_json::Error> {
-        let Asked { phase, request, arrived, deadline } = *asked;
+        let Asked { phase, break_glass, request, arrived, deadline } = *asked;
         let kind = request.kind();
+        let canary = self.canary(phase, request)?;
         let judged = match kind {
-            Some(kind) => self.judge(phase, kind, request, deadline).await?,
-            None => None,
+            Some(kind) if canary.is_none() && !break_glass => {
+                self.judge(phase, kind, request, deadline).await?
+            }
+            _ => None,
         };
         let answer = match (&judged, phase) {
-            (None, _) => Answer::new(Decision::Skip),
+            (None, _) if break_glass => self.break_glass(request),
+            (None, _) => canary.unwrap_or_else(|| Answer::new(Decision::Skip)),
             (Some(judged), Phase::Mutate) => mutate::answer(judged),
             (Some(judged), Phase::Validate) => validate::answer(judged),
         };
@@ -130,6 +137,32 @@ impl<R: Resolve + Suggest> Admission<R> {
             );
         }
         Ok(bytes)
+    }
+
+    /// The answer to the leader's canary. Nothing else is judged in its namespace, so nobody is kept from anything.
+    fn canary(&self, phase: Phase, request: &Request<'_>) -> Result<Option<Answer>, serde_json::Error> {
+        let is_asked = phase == Phase::Validate
+            && request.kind() == Some(Kind::PodTemplate)
+            && request.operation() == Operation::Create
+            && self.settings.excluded_namespaces.contains(request.namespace());
+        let Some(raw) = request.object.filter(|_| is_asked) else { return Ok(None) };
+        let object = Object::parse(Kind::PodTemplate, raw)?;
+        let warning = object.canary().filter(|_| object.name() == canary::NAME).and_then(canary::warning);
+        Ok(warning.map(|warning| {
+            let mut answer = Answer::new(Decision::Canary);
+            answer.warnings.push(warning);
+            answer
+        }))
+    }
+
+    /// The answer to what a namespace with break glass sends: it is not looked at, and the audit log says so.
+    fn break_glass(&self, request: &Request<'_>) -> Answer {
+        info!(
+            uid = shown(request.uid.as_str(), NAME_SHOWN),
+            namespace = shown(request.namespace(), NAME_SHOWN),
+            "allowed by break glass"
+        );
+        Answer::new(Decision::BreakGlass)
     }
 
     /// Decides what is ours to judge; nothing otherwise, which allows.

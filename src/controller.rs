@@ -17,18 +17,22 @@ use tracing::{Instrument, info_span};
 
 use crate::cluster::{Cluster, Seen};
 use crate::domain::image::ImageRef;
+use crate::telemetry::canary::Metrics;
 
 pub mod leader;
 
 pub mod baseline;
+pub mod break_glass;
 pub mod certificates;
 pub mod policy_status;
 pub mod replicas;
 pub mod webhook_config;
 
 mod call;
+mod random;
 
 use baseline::Baseline;
+use break_glass::Audit;
 use leader::Election;
 use policy_status::StatusWriter;
 use replicas::AskByAddress;
@@ -56,6 +60,8 @@ pub struct Controller {
     pub certificate: watch::Receiver<Seen<Secret>>,
     /// Whether the API server is told to call us, as the leader knows it.
     pub installed: watch::Sender<Installed>,
+    /// What counts the canaries.
+    pub canaries: Metrics,
 }
 
 /// A writer ended, which none does unless its task died.
@@ -95,8 +101,18 @@ impl Controller {
                 listens: self.listens.clone(),
                 certificate: self.certificate.clone(),
                 installed: self.installed.clone(),
+                metrics: self.canaries.clone(),
             };
             async move { keeper.keep().await }
+        });
+        writers.start("break_glass", {
+            let audit = Audit {
+                client: client(),
+                namespace: namespace(),
+                cluster: Arc::clone(&self.cluster),
+                installed: self.installed.subscribe(),
+            };
+            async move { audit.keep().await }
         });
         writers.start("baseline", baseline::keep(client(), Arc::clone(&self.cluster), self.baseline.clone()));
         writers.start("replicas", {

@@ -2,6 +2,7 @@
 //!
 //! What is written here is what people type and read (`kubectl explain`); what it means is `domain::policy`.
 
+pub mod canary;
 pub mod crds;
 pub mod image_policy;
 pub mod match_conditions;

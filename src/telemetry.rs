@@ -7,6 +7,7 @@ pub use prometheus_client::registry::Registry as Metrics;
 
 pub mod admin;
 pub mod admission;
+pub mod canary;
 pub mod logging;
 pub mod readiness;
 pub mod registry;

@@ -87,6 +87,11 @@ impl<'a> Object<'a> {
         self.metadata.annotations().filter(|_| self.kind == Kind::Pod)?.original()
     }
 
+    /// The nonce of a canary.
+    pub(crate) fn canary(&self) -> Option<&str> {
+        self.metadata.annotations()?.canary()
+    }
+
     /// What our annotation says.
     pub(crate) fn originals(&self) -> Originals {
         self.original().map(Originals::parse).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! The two paths of the webhook: limits, deadlines, and an answer whatever happens. It reads no object.
+//! The paths of the webhook: limits, deadlines, and an answer whatever happens. It reads no object.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -42,13 +42,25 @@ struct Shared<R> {
 /// Why a request gets no review: a status, a text, and how it is counted.
 type Refused = (StatusCode, String, Turned);
 
-/// `POST /mutate` and `POST /validate`.
+/// Where a request came in, which the entry of the webhook configuration says.
+#[derive(Debug, Clone, Copy)]
+struct Entrance {
+    phase: Phase,
+    break_glass: bool,
+}
+
+const MUTATE: Entrance = Entrance { phase: Phase::Mutate, break_glass: false };
+const VALIDATE: Entrance = Entrance { phase: Phase::Validate, break_glass: false };
+/// The API server says by the path that the namespace has break glass on: what we know of its labels may be older.
+const BREAK_GLASS: Entrance = Entrance { phase: Phase::Validate, break_glass: true };
+
+/// `POST /mutate`, `POST /validate` and `POST /validate/break-glass`.
 pub fn router<R: Resolve + Suggest + 'static>(admission: Admission<R>) -> Router {
     let in_flight = Semaphore::new(admission.settings.in_flight);
     let shared = Arc::new(Shared { admission, bodies: Budget::default(), in_flight });
-    let handler = |phase: Phase| {
+    let handler = |entrance: Entrance| {
         move |State(shared): State<Arc<Shared<R>>>, request: HttpRequest| async move {
-            shared.answer(phase, request).await
+            shared.answer(entrance, request).await
         }
     };
     let elsewhere = |status: StatusCode| {
@@ -61,17 +73,18 @@ pub fn router<R: Resolve + Suggest + 'static>(admission: Admission<R>) -> Router
         }
     };
     Router::new()
-        .route("/mutate", post(handler(Phase::Mutate)))
-        .route("/validate", post(handler(Phase::Validate)))
+        .route("/mutate", post(handler(MUTATE)))
+        .route("/validate", post(handler(VALIDATE)))
+        .route("/validate/break-glass", post(handler(BREAK_GLASS)))
         .fallback(elsewhere(StatusCode::NOT_FOUND))
         .method_not_allowed_fallback(elsewhere(StatusCode::METHOD_NOT_ALLOWED))
         .with_state(shared)
 }
 
 impl<R: Resolve + Suggest> Shared<R> {
-    async fn answer(&self, phase: Phase, request: HttpRequest) -> Response {
-        let deadline = Instant::now() + within(phase, callers_timeout(request.uri().query()));
-        match self.review(phase, request.into_body(), deadline).await {
+    async fn answer(&self, entrance: Entrance, request: HttpRequest) -> Response {
+        let deadline = Instant::now() + within(entrance.phase, callers_timeout(request.uri().query()));
+        match self.review(entrance, request.into_body(), deadline).await {
             Ok(answer) => {
                 ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], answer).into_response()
             }
@@ -80,7 +93,7 @@ impl<R: Resolve + Suggest> Shared<R> {
     }
 
     /// The bytes of the answer to a review.
-    async fn review(&self, phase: Phase, body: Body, deadline: Instant) -> Result<Vec<u8>, Refused> {
+    async fn review(&self, entrance: Entrance, body: Body, deadline: Instant) -> Result<Vec<u8>, Refused> {
         let body = self.bodies.take(body, deadline).await.map_err(not_taken)?;
         let Ok(_permit) = self.in_flight.try_acquire() else {
             let text = "too many reviews at the same time".to_owned();
@@ -88,7 +101,8 @@ impl<R: Resolve + Suggest> Shared<R> {
         };
         let _in_flight = self.admission.metrics.in_flight();
         let request = Request::parse(&body.bytes).map_err(unreadable)?;
-        let asked = Asked { phase, request: &request, arrived: Instant::now(), deadline };
+        let Entrance { phase, break_glass } = entrance;
+        let asked = Asked { phase, break_glass, request: &request, arrived: Instant::now(), deadline };
         let uid = request.uid.as_str();
         let answered = AssertUnwindSafe(self.admission.answer(&asked)).catch_unwind();
         match timeout_at(deadline + GRACE, answered).await {

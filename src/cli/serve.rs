@@ -39,6 +39,7 @@ use crate::registry::config::Registries;
 use crate::registry::endpoint::Profiles;
 use crate::settings::{Baseline, BaselineMode, Settings};
 use crate::telemetry::admission::Metrics as AdmissionMetrics;
+use crate::telemetry::canary::Metrics as CanaryMetrics;
 use crate::telemetry::readiness::Readiness;
 use crate::telemetry::registry::RegistryMetrics;
 use crate::telemetry::{self, Metrics};
@@ -213,6 +214,7 @@ impl Replica {
             listens: certificate.shown,
             certificate: certificate.seen,
             installed,
+            canaries: CanaryMetrics::register(&mut self.metrics),
         };
         let stop = self.drain.leaving.clone();
         self.tasks.spawn_finishing("leader", async move { Ok(controller.run(&election, stop).await?) });

@@ -1,6 +1,6 @@
 //! The labels of namespaces, for the namespace selectors of policies.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::cluster::changes::Changes;
@@ -48,6 +48,14 @@ impl Namespaces {
     #[must_use]
     pub fn labels(&self, name: &str) -> Option<Arc<Labels>> {
         self.labels.read().get(name).map(Arc::clone)
+    }
+
+    /// The names of those with all of these labels, in order.
+    #[must_use]
+    pub fn with(&self, labels: &[(&str, &str)]) -> BTreeSet<String> {
+        let has =
+            |held: &Labels| labels.iter().all(|(key, value)| held.get(*key).is_some_and(|it| it == value));
+        self.labels.read().iter().filter(|(_, held)| has(held)).map(|(name, _)| name.clone()).collect()
     }
 
     /// How many there are.

@@ -4,7 +4,6 @@
 //! saw it change, never by comparing clocks. Whoever can not renew stops writing well before others may take over.
 
 use std::future::Future;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -18,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::controller::call::{CallError, within};
+use crate::controller::random::random;
 
 /// The Lease's name, in the namespace of the release.
 pub const NAME: &str = "tagpin";
@@ -244,9 +244,4 @@ fn unless_conflict(result: Result<Lease, CallError>) -> Result<Option<Lease>, Ca
 fn jittered(time: Duration) -> Duration {
     let percent = u32::try_from(random() % 20).unwrap_or_default();
     time + time * percent / 100
-}
-
-/// The standard library seeds its hash maps from the system's randomness: enough for names and jitter.
-fn random() -> u64 {
-    RandomState::new().build_hasher().finish()
 }

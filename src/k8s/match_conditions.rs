@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::admissionregistration::v1::{MatchCondition, RuleWithOperations};
 
 use crate::domain::slot::Kind;
+use crate::k8s::canary;
 
 #[cfg(test)]
 mod tests;
@@ -63,6 +64,19 @@ fn compared(kind: Kind) -> &'static [&'static str] {
     let path = kind.pod_spec_path();
     let template = path.iter().position(|part| part.to_ascii_lowercase().ends_with("template"));
     template.and_then(|at| path.get(..=at)).unwrap_or(path)
+}
+
+/// The conditions of the entry that only proves that we are reached.
+#[must_use]
+pub fn canary_conditions() -> Vec<MatchCondition> {
+    let expression = format!("has(object.metadata.name) && object.metadata.name == '{}'", canary::NAME);
+    vec![MatchCondition { name: "the-canary".to_owned(), expression }]
+}
+
+/// What the entry of the canary is asked about.
+#[must_use]
+pub fn canary_rules() -> Vec<RuleWithOperations> {
+    vec![rule(Kind::PodTemplate.group(), &[Kind::PodTemplate.resource()], &["CREATE"])]
 }
 
 /// The requests about pods: what is pinned.

@@ -83,6 +83,10 @@ pub enum Decision {
     Warn,
     /// Refused.
     Deny,
+    /// Allowed without a look: the namespace has break glass on.
+    BreakGlass,
+    /// The leader's own question whether we are reached.
+    Canary,
 }
 
 impl Decision {
@@ -96,6 +100,8 @@ impl Decision {
             Self::Audit => "audit",
             Self::Warn => "warn",
             Self::Deny => "deny",
+            Self::BreakGlass => "break-glass",
+            Self::Canary => "canary",
         }
     }
 }

@@ -14,6 +14,10 @@ pub struct State {
     pub leads: bool,
     /// The webhook configurations are as they should be; only the leader knows.
     pub webhooks_installed: Option<bool>,
+    /// Namespaces that ask for it refuse what we do not answer; only the leader knows.
+    pub webhooks_armed: Option<bool>,
+    /// Where break glass is on: whether for the whole cluster, and in how many namespaces; only the leader says.
+    pub break_glass: Option<(bool, usize)>,
     /// When the certificate that the webhook shows expires, in seconds since 1970.
     pub certificate_expires: Option<i64>,
     /// Policies in force by kind and mode.
@@ -67,6 +71,10 @@ impl Collector for Gauges {
             let help = "Whether the webhook configurations are as they should be, as the leader sees it";
             gauge("webhook_config_in_sync", help, i64::from(installed))?;
         }
+        if let Some(armed) = state.webhooks_armed {
+            let help = "Whether namespaces that ask for it refuse what tagpin does not answer, as the leader sees it";
+            gauge("webhook_armed", help, i64::from(armed))?;
+        }
         if let Some(expires) = state.certificate_expires {
             let help = "When the webhook's certificate expires";
             gauge("certificate_expiry_timestamp_seconds", help, expires)?;
@@ -93,6 +101,11 @@ impl Collector for Gauges {
         )?;
         gauge("cache_bytes", "What these answers take, about", i64::try_from(bytes).unwrap_or(i64::MAX))?;
 
+        if let Some((cluster, namespaces)) = state.break_glass {
+            let help = "Where break glass is on: in so many namespaces, or (1) in the whole cluster";
+            let scopes = [("cluster", usize::from(cluster)), ("namespace", namespaces)];
+            family(&mut encoder, "break_glass", help, scopes.map(|(scope, on)| ([("scope", scope)], on)))?;
+        }
         let policies = state.policies.iter();
         let policies = policies.map(|policy| ([("kind", policy.kind), ("mode", policy.mode)], policy.count));
         family(&mut encoder, "policies", "Policies in force", policies)?;
@@ -105,7 +118,7 @@ fn family<const N: usize>(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
-    members: impl Iterator<Item = ([(&'static str, &'static str); N], usize)>,
+    members: impl IntoIterator<Item = ([(&'static str, &'static str); N], usize)>,
 ) -> fmt::Result {
     let kind = ConstGauge::new(0_i64).metric_type();
     let mut metric = encoder.encode_descriptor(name, help, None, kind)?;
@@ -140,6 +153,8 @@ mod tests {
         let text = shown(State {
             leads: true,
             webhooks_installed: Some(false),
+            webhooks_armed: Some(true),
+            break_glass: Some((true, 2)),
             policies: vec![PolicyCount { kind: "ImagePolicy", mode: "Warn", count: 2 }],
             objects: vec![("pods", 7), ("namespaces", 3)],
             ..State::default()
@@ -147,6 +162,9 @@ mod tests {
         for line in [
             "tagpin_leader 1",
             "tagpin_webhook_config_in_sync 0",
+            "tagpin_webhook_armed 1",
+            r#"tagpin_break_glass{scope="cluster"} 1"#,
+            r#"tagpin_break_glass{scope="namespace"} 2"#,
             r#"tagpin_policies{kind="ImagePolicy",mode="Warn"} 2"#,
             r#"tagpin_store_objects{kind="pods"} 7"#,
             r#"tagpin_store_objects{kind="namespaces"} 3"#,
@@ -158,6 +176,8 @@ mod tests {
     #[test]
     fn what_is_not_known_is_left_out() {
         let text = shown(State::default());
-        assert!(!text.contains("webhook_config_in_sync") && !text.contains("violations"), "{text}");
+        for unknown in ["webhook_config_in_sync", "webhook_armed", "break_glass", "violations"] {
+            assert!(!text.contains(unknown), "{unknown}\n{text}");
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! What the leader writes, call by call.
 
+mod arming;
 mod baseline;
+mod break_glass;
 mod certificates;
 mod leader;
 mod policy_status;

@@ -106,6 +106,15 @@ impl Call {
         let _ = self.answer.send(Response::builder().status(status).body(body).unwrap());
     }
 
+    /// Answers with this status, body and warning of a webhook.
+    pub(crate) fn warn(self, status: u16, body: Value, warning: &str) {
+        let body = Full::new(Bytes::from(body.to_string())).boxed_unsync();
+        let header = format!("299 - \"{warning}\"");
+        let _ = self
+            .answer
+            .send(Response::builder().status(status).header("warning", header).body(body).unwrap());
+    }
+
     pub(crate) fn ok(self, body: Value) {
         self.answer(200, body);
     }

@@ -6,6 +6,7 @@ use crate::admission::json::{Entries, Keep, List, Text};
 use crate::cluster::object::ControllerRef;
 use crate::domain::original::ANNOTATION;
 use crate::domain::policy::Labels;
+use crate::k8s::canary;
 
 /// The annotation that the kubelet gives the mirrors of its static pods.
 const MIRROR: &str = "kubernetes.io/config.mirror";
@@ -96,6 +97,7 @@ impl<'de> Keep<'de> for LabelMap {
 #[derive(Debug, Default)]
 pub(crate) struct Annotations<'a> {
     original: Option<Text<'a>>,
+    canary: Option<Text<'a>>,
     /// The kubelet's mark of a static pod's mirror.
     pub(crate) mirror: bool,
 }
@@ -104,6 +106,10 @@ impl Annotations<'_> {
     pub(crate) fn original(&self) -> Option<&str> {
         self.original.as_ref().map(Text::as_str)
     }
+
+    pub(crate) fn canary(&self) -> Option<&str> {
+        self.canary.as_ref().map(Text::as_str)
+    }
 }
 
 impl<'de: 'a, 'a> Keep<'de> for Annotations<'a> {
@@ -111,7 +117,14 @@ impl<'de: 'a, 'a> Keep<'de> for Annotations<'a> {
 
     fn keep(&mut self, _: usize, (key, value): Self::Item) -> Result<(), &'static str> {
         match key.as_str() {
-            ANNOTATION if self.original.replace(value).is_some() => Err("our annotation is there twice"),
+            ANNOTATION => match self.original.replace(value) {
+                None => Ok(()),
+                Some(_) => Err("our annotation is there twice"),
+            },
+            canary::ANNOTATION => {
+                self.canary = Some(value);
+                Ok(())
+            }
             MIRROR => {
                 self.mirror = true;
                 Ok(())

@@ -12,6 +12,7 @@ use crate::cli::serve::{Certificate, Leading};
 use crate::cluster::certificate::Pems;
 use crate::cluster::policies::Held;
 use crate::cluster::{Cluster, Seen};
+use crate::controller::break_glass;
 use crate::controller::webhook_config::Installed;
 use crate::domain::policy::Mode;
 use crate::telemetry::state::{PolicyCount, State};
@@ -32,13 +33,16 @@ impl Shown {
     pub(crate) fn state(&self) -> State {
         let now = Timestamp::now();
         let leads = *self.leading.leads.borrow();
-        let installed = *self.leading.installed.borrow() == Installed::Yes;
+        let installed = *self.leading.installed.borrow();
         let policies = self.cluster.policies.all();
         let summaries = policies.iter().filter_map(|policy| policy.status.summary.as_ref());
         let violations = summaries.map(|summary| summary.violations);
         State {
             leads,
-            webhooks_installed: leads.then_some(installed),
+            webhooks_installed: leads.then_some(installed.in_sync()),
+            webhooks_armed: leads.then_some(installed == Installed::Armed),
+            break_glass: leads
+                .then(|| (installed == Installed::Missing, break_glass::namespaces(&self.cluster).len())),
             certificate_expires: self.certificate_expires(),
             policies: counted(&policies),
             policies_invalid: policies.iter().filter(|policy| policy.error.is_some()).count(),

@@ -56,6 +56,12 @@ impl Place<'_> {
         if let Some(text) = self.not_installed() {
             return (ReadyReason::WebhooksNotInstalled, text.to_owned());
         }
+        if self.installed == Installed::Unreachable {
+            let text = "the API server does not reach tagpin's webhook, so nothing is checked or pinned; look at the \
+                        Service tagpin, its endpoints, and network policies or firewalls between the control plane \
+                        and the pods";
+            return (ReadyReason::WebhookUnreachable, text.to_owned());
+        }
         if self.replicas == 0 {
             return (ReadyReason::Propagating, "no replica of tagpin is ready".to_owned());
         }
@@ -82,7 +88,7 @@ impl Place<'_> {
 
     const fn not_installed(&self) -> Option<&'static str> {
         match self.installed {
-            Installed::Yes => None,
+            Installed::Yes | Installed::Armed | Installed::Unreachable => None,
             Installed::NotYet => {
                 Some("tagpin waits for its certificate and its server before it lists its webhooks")
             }

@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
     LabelSelector, LabelSelectorRequirement, ObjectMeta, OwnerReference,
 };
 
-use crate::k8s::match_conditions::{all_rules, match_conditions, pod_rules};
+use crate::k8s::match_conditions::{all_rules, canary_conditions, canary_rules, match_conditions, pod_rules};
 
 /// The mutating configuration: they run in the order of their names, and injectors come first.
 pub const MUTATING: &str = "zz-tagpin";
@@ -22,8 +22,26 @@ pub const VALIDATING: &str = "tagpin";
 const PIN: &str = "pin.tagpin.dev";
 /// The entry that judges.
 const VALIDATE: &str = "validate.tagpin.dev";
+/// The entry that judges namespaces that asked for more: what we do not answer is refused there.
+const STRICT: &str = "validate-strict.tagpin.dev";
+/// The entry of those of them that took that back.
+const VALIDATE_BREAK_GLASS: &str = "validate-break-glass.tagpin.dev";
+/// The entry that only proves that we are reached.
+const CANARY: &str = "canary.tagpin.dev";
 /// Entries are ours by their names, those of other versions too.
 const OURS: &str = ".tagpin.dev";
+
+/// The label of a namespace in which nothing changes that we have not judged.
+pub const FAIL_CLOSED: &str = "tagpin.dev/fail-closed";
+/// The label that takes that back for a while.
+pub const BREAK_GLASS: &str = "tagpin.dev/break-glass";
+/// The one value of both labels that counts.
+pub const ON: &str = "true";
+
+/// Seconds that the API server waits for a review; ours is answered well before.
+const VALIDATE_SECONDS: i32 = 10;
+/// The same for a canary, which costs no registry: three that get lost must not take long.
+const CANARY_SECONDS: i32 = 3;
 
 /// The label that the API server itself gives every namespace: nobody can forge it.
 const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
@@ -39,7 +57,38 @@ pub struct Wanted {
     pub excluded: BTreeSet<String>,
     /// Who signs our certificate, in PEM; none empties the lists.
     pub ca: Option<Vec<u8>>,
+    /// Whether namespaces that ask for it refuse what we do not answer.
+    pub fails_closed: bool,
 }
+
+/// What differs between the validating entries of namespaces.
+struct Entry {
+    name: &'static str,
+    path: &'static str,
+    failure_policy: &'static str,
+    /// Conditions on the namespace's labels: key and operator, each with the value [`ON`].
+    labels: &'static [(&'static str, &'static str)],
+}
+
+/// Every namespace has exactly one of these.
+const CLOSED: [Entry; 3] = [
+    Entry { name: VALIDATE, path: "/validate", failure_policy: "Ignore", labels: &[(FAIL_CLOSED, "NotIn")] },
+    Entry {
+        name: STRICT,
+        path: "/validate",
+        failure_policy: "Fail",
+        labels: &[(FAIL_CLOSED, "In"), (BREAK_GLASS, "NotIn")],
+    },
+    Entry {
+        name: VALIDATE_BREAK_GLASS,
+        path: "/validate/break-glass",
+        failure_policy: "Ignore",
+        labels: &[(FAIL_CLOSED, "In"), (BREAK_GLASS, "In")],
+    },
+];
+
+/// While nothing may be refused only because we do not answer, one entry has them all.
+const OPEN: [Entry; 1] = [Entry { name: VALIDATE, path: "/validate", failure_policy: "Ignore", labels: &[] }];
 
 impl Wanted {
     /// `zz-tagpin`, for the object with this UID: an apply that names it can not make a new one.
@@ -53,7 +102,7 @@ impl Wanted {
                 failure_policy: Some("Ignore".to_owned()),
                 match_conditions: Some(match_conditions()),
                 match_policy: Some("Equivalent".to_owned()),
-                namespace_selector: Some(self.namespaces()),
+                namespace_selector: Some(self.namespaces(&[])),
                 object_selector: Some(LabelSelector::default()),
                 reinvocation_policy: Some("IfNeeded".to_owned()),
                 rules: Some(pod_rules()),
@@ -68,21 +117,45 @@ impl Wanted {
     #[must_use]
     pub fn validating(&self, uid: Option<String>) -> ValidatingWebhookConfiguration {
         let webhooks = self.ca.as_ref().map(|ca| {
-            vec![ValidatingWebhook {
-                name: VALIDATE.to_owned(),
-                admission_review_versions: vec!["v1".to_owned()],
-                client_config: self.client(ca, "/validate"),
-                failure_policy: Some("Ignore".to_owned()),
-                match_conditions: Some(match_conditions()),
-                match_policy: Some("Equivalent".to_owned()),
-                namespace_selector: Some(self.namespaces()),
-                object_selector: Some(LabelSelector::default()),
-                rules: Some(all_rules()),
-                side_effects: "None".to_owned(),
-                timeout_seconds: Some(10),
-            }]
+            let entries: &[Entry] = if self.fails_closed { &CLOSED } else { &OPEN };
+            let mut webhooks: Vec<_> = entries.iter().map(|entry| self.validate(ca, entry)).collect();
+            webhooks.push(self.canary(ca));
+            webhooks
         });
         ValidatingWebhookConfiguration { metadata: self.metadata(VALIDATING, uid), webhooks }
+    }
+
+    fn validate(&self, ca: &[u8], entry: &Entry) -> ValidatingWebhook {
+        ValidatingWebhook {
+            name: entry.name.to_owned(),
+            admission_review_versions: vec!["v1".to_owned()],
+            client_config: self.client(ca, entry.path),
+            failure_policy: Some(entry.failure_policy.to_owned()),
+            match_conditions: Some(match_conditions()),
+            match_policy: Some("Equivalent".to_owned()),
+            namespace_selector: Some(self.namespaces(entry.labels)),
+            object_selector: Some(LabelSelector::default()),
+            rules: Some(all_rules()),
+            side_effects: "None".to_owned(),
+            timeout_seconds: Some(VALIDATE_SECONDS),
+        }
+    }
+
+    fn canary(&self, ca: &[u8]) -> ValidatingWebhook {
+        let ours = requirement(NAMESPACE_NAME, "In", vec![self.namespace.clone()]);
+        ValidatingWebhook {
+            match_conditions: Some(canary_conditions()),
+            namespace_selector: Some(LabelSelector {
+                match_expressions: Some(vec![ours]),
+                match_labels: None,
+            }),
+            rules: Some(canary_rules()),
+            timeout_seconds: Some(CANARY_SECONDS),
+            ..self.validate(
+                ca,
+                &Entry { name: CANARY, path: "/validate", failure_policy: "Ignore", labels: &[] },
+            )
+        }
     }
 
     /// Whether the mutating configuration is as it should be. Entries of others are theirs.
@@ -132,16 +205,34 @@ impl Wanted {
         }
     }
 
-    fn namespaces(&self) -> LabelSelector {
-        LabelSelector {
-            match_expressions: Some(vec![LabelSelectorRequirement {
-                key: NAMESPACE_NAME.to_owned(),
-                operator: "NotIn".to_owned(),
-                values: Some(self.excluded.iter().cloned().collect()),
-            }]),
-            match_labels: None,
-        }
+    /// The namespaces that are not excluded, and meet these conditions on their labels.
+    fn namespaces(&self, labels: &[(&str, &str)]) -> LabelSelector {
+        let excluded = self.excluded.iter().cloned().collect();
+        let mut expressions = vec![requirement(NAMESPACE_NAME, "NotIn", excluded)];
+        expressions
+            .extend(labels.iter().map(|(key, operator)| requirement(key, operator, vec![ON.to_owned()])));
+        LabelSelector { match_expressions: Some(expressions), match_labels: None }
     }
+}
+
+fn requirement(key: &str, operator: &str, values: Vec<String>) -> LabelSelectorRequirement {
+    LabelSelectorRequirement { key: key.to_owned(), operator: operator.to_owned(), values: Some(values) }
+}
+
+/// Whether a canary would be asked about.
+#[must_use]
+pub fn has_canary(live: &ValidatingWebhookConfiguration) -> bool {
+    has(live, CANARY)
+}
+
+/// Whether something is refused there when we do not answer.
+#[must_use]
+pub fn fails_closed(live: &ValidatingWebhookConfiguration) -> bool {
+    has(live, STRICT)
+}
+
+fn has(live: &ValidatingWebhookConfiguration, name: &str) -> bool {
+    live.webhooks.iter().flatten().any(|webhook| webhook.name == name)
 }
 
 /// Every entry that is wanted is there as it should be, and no other one of ours.

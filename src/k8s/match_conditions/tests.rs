@@ -99,6 +99,19 @@ fn the_template_condition_is_worded_as_agreed() {
 }
 
 #[test]
+fn only_the_canary_is_asked_about_by_the_entry_of_the_canary() {
+    let asked = |metadata: Value| {
+        let mut template = object(Kind::PodTemplate);
+        template["metadata"] = metadata;
+        let request = Request::create(Kind::PodTemplate, template);
+        canary_conditions().iter().all(|condition| request.evaluate(&condition.expression))
+    };
+    assert!(asked(json!({ "name": "tagpin-canary" })));
+    assert!(!asked(json!({ "name": "web" })));
+    assert!(!asked(json!({ "generateName": "tagpin-canary" })));
+}
+
+#[test]
 fn every_kind_is_asked_about_when_it_is_created() {
     for kind in Kind::ALL {
         assert_eq!(kept_away_by(&Request::create(kind, object(kind))), [""; 0], "{kind}");

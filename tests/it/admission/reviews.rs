@@ -57,6 +57,50 @@ async fn a_pod_is_pinned_and_its_own_answer_needs_no_more() {
     assert_eq!(validated["auditAnnotations"]["decision"], "allow");
 }
 
+/// The leader's canary in this namespace, by this name and with this nonce.
+fn canary(namespace: &str, name: &str, nonce: &str) -> Value {
+    let mut review = create(json!({
+        "apiVersion": "v1", "kind": "PodTemplate",
+        "metadata": { "name": name, "namespace": namespace, "annotations": { "tagpin.dev/canary": nonce } },
+        "template": { "spec": { "containers": [ { "name": "canary", "image": "web:latest" } ] } },
+    }));
+    review["request"]["namespace"] = json!(namespace);
+    review
+}
+
+#[tokio::test]
+async fn a_canary_is_answered_with_its_own_nonce_and_nothing_else_is() {
+    let webhook = webhook();
+    let nonce = "0123456789abcdef";
+    let response = webhook.validate(&canary("kube-system", "tagpin-canary", nonce)).await.response();
+    assert_eq!(response["allowed"], true);
+    assert_eq!(response["warnings"], json!([format!("tagpin answered canary {nonce}")]));
+    assert_eq!(response["auditAnnotations"]["decision"], "canary");
+    for (name, nonce) in [("other", nonce), ("tagpin-canary", "no nonce"), ("tagpin-canary", "")] {
+        let response = webhook.validate(&canary("kube-system", name, nonce)).await.response();
+        assert_eq!(response["auditAnnotations"]["decision"], "skip", "{name} {nonce}");
+        assert_eq!(response.get("warnings"), None, "{name} {nonce}");
+    }
+    // Where things are judged, the name of the canary is nobody's way around.
+    let elsewhere = webhook.validate(&canary("shop", "tagpin-canary", nonce)).await;
+    assert_eq!(elsewhere.codes(), ["TagForbidden"]);
+}
+
+#[tokio::test]
+async fn break_glass_allows_without_a_look_and_says_so_to_the_audit_log() {
+    let registry = registry();
+    let webhook = Webhook::new(&[("baseline", baseline())], registry.clone());
+    let review = create(deployment("slow:latest"));
+    assert_eq!(webhook.validate(&review).await.codes(), ["TagForbidden"]);
+    let asked = registry.asked();
+    let response = webhook.post("/validate/break-glass?timeout=10s", review.to_string()).await.response();
+    assert_eq!(response["allowed"], true);
+    assert_eq!(response["auditAnnotations"], json!({ "decision": "break-glass" }));
+    assert_eq!(registry.asked(), asked);
+    let line = r#"tagpin_admission_requests_total{webhook="validate",operation="CREATE",kind="Deployment",decision="break-glass"}"#;
+    assert_eq!(webhook.count(line), 1);
+}
+
 #[tokio::test]
 async fn a_digest_costs_no_question() {
     let registry = registry();

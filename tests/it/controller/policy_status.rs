@@ -338,6 +338,8 @@ async fn webhooks_that_are_missing_and_namespaces_that_are_excluded_are_told() {
     for (installed, expected) in [
         (Installed::Unwritable, "WebhooksNotInstalled"),
         (Installed::Yes, "Auditing"),
+        (Installed::Unreachable, "WebhookUnreachable"),
+        (Installed::Armed, "Auditing"),
         (Installed::Leaving, "WebhooksNotInstalled"),
     ] {
         writer.installed.send_replace(installed);

@@ -1,6 +1,6 @@
 //! The webhook configurations: what is written, when, and when not.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,12 +13,16 @@ use tagpin::cluster::store::Store;
 use tagpin::cluster::{Cluster, Seen};
 use tagpin::controller::webhook_config::documents::Wanted;
 use tagpin::controller::webhook_config::{Installed, WebhookConfig};
+use tagpin::telemetry::canary::Metrics;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
 
 use crate::scripted_api::{Api, Call, Watch};
 
 const NAMESPACES: &str = "/api/v1/namespaces";
+const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/tagpin-system/deployments";
+const CANARY: &str = "POST /api/v1/namespaces/tagpin-system/podtemplates";
 const MUTATING: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
 const VALIDATING: &str = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
 
@@ -28,6 +32,7 @@ fn wanted() -> Wanted {
         namespace_uid: "ns-uid".to_owned(),
         excluded: BTreeSet::from(["tagpin-system".to_owned(), "kube-system".to_owned()]),
         ca: Some(b"CA".to_vec()),
+        fails_closed: false,
     }
 }
 
@@ -66,7 +71,7 @@ fn metadata(name: &str) -> Value {
     json!({ "name": name, "uid": "its-uid", "ownerReferences": [owner] })
 }
 
-fn mutating() -> Value {
+pub(super) fn mutating() -> Value {
     let mut webhook = common("/mutate");
     webhook["name"] = json!("pin.tagpin.dev");
     webhook["reinvocationPolicy"] = json!("IfNeeded");
@@ -81,9 +86,15 @@ fn mutating() -> Value {
     })
 }
 
-fn validating() -> Value {
-    let mut webhook = common("/validate");
-    webhook["name"] = json!("validate.tagpin.dev");
+/// An entry that judges, with more conditions on the namespace.
+fn validate(name: &str, path: &str, policy: &str, labels: &[(&str, &str)]) -> Value {
+    let mut webhook = common(path);
+    webhook["name"] = json!(name);
+    webhook["failurePolicy"] = json!(policy);
+    let expressions = webhook["namespaceSelector"]["matchExpressions"].as_array_mut().unwrap();
+    expressions.extend(
+        labels.iter().map(|(key, operator)| json!({ "key": key, "operator": operator, "values": ["true"] })),
+    );
     webhook["timeoutSeconds"] = json!(10);
     webhook["rules"] = json!([
         rule("", &["CREATE", "UPDATE"], &["pods"]),
@@ -92,10 +103,47 @@ fn validating() -> Value {
         rule("apps", &["CREATE", "UPDATE"], &["deployments", "statefulsets", "daemonsets", "replicasets"]),
         rule("batch", &["CREATE", "UPDATE"], &["jobs", "cronjobs"]),
     ]);
+    webhook
+}
+
+fn canary() -> Value {
+    let mut webhook = common("/validate");
+    webhook["name"] = json!("canary.tagpin.dev");
+    webhook["timeoutSeconds"] = json!(3);
+    let condition = "has(object.metadata.name) && object.metadata.name == 'tagpin-canary'";
+    webhook["matchConditions"] = json!([{ "name": "the-canary", "expression": condition }]);
+    webhook["namespaceSelector"] = json!({ "matchExpressions": [
+        { "key": "kubernetes.io/metadata.name", "operator": "In", "values": ["tagpin-system"] },
+    ] });
+    webhook["rules"] = json!([rule("", &["CREATE"], &["podtemplates"])]);
+    webhook
+}
+
+fn with_webhooks(webhooks: Value) -> Value {
     json!({
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
-        "metadata": metadata("tagpin"), "webhooks": [webhook],
+        "metadata": metadata("tagpin"), "webhooks": webhooks,
     })
+}
+
+pub(super) fn validating() -> Value {
+    with_webhooks(json!([validate("validate.tagpin.dev", "/validate", "Ignore", &[]), canary()]))
+}
+
+/// With the entries that refuse what is not answered.
+pub(super) fn armed() -> Value {
+    let (closed, glass) = ("tagpin.dev/fail-closed", "tagpin.dev/break-glass");
+    with_webhooks(json!([
+        validate("validate.tagpin.dev", "/validate", "Ignore", &[(closed, "NotIn")]),
+        validate("validate-strict.tagpin.dev", "/validate", "Fail", &[(closed, "In"), (glass, "NotIn")],),
+        validate(
+            "validate-break-glass.tagpin.dev",
+            "/validate/break-glass",
+            "Ignore",
+            &[(closed, "In"), (glass, "In")],
+        ),
+        canary(),
+    ]))
 }
 
 fn emptied(mut configuration: Value) -> Value {
@@ -108,9 +156,52 @@ fn the_documents_are_these() {
     let uid = Some("its-uid".to_owned());
     assert_eq!(serde_json::to_value(wanted().mutating(uid.clone())).unwrap(), mutating());
     assert_eq!(serde_json::to_value(wanted().validating(uid.clone())).unwrap(), validating());
+    let closed = Wanted { fails_closed: true, ..wanted() };
+    assert_eq!(serde_json::to_value(closed.validating(uid.clone())).unwrap(), armed());
+    assert_eq!(closed.mutating(uid.clone()), wanted().mutating(uid.clone()), "pinning never refuses");
     let leaving = Wanted { ca: None, ..wanted() };
     assert_eq!(serde_json::to_value(leaving.mutating(uid.clone())).unwrap(), emptied(mutating()));
     assert_eq!(serde_json::to_value(leaving.validating(uid)).unwrap(), emptied(validating()));
+}
+
+/// Whether a namespace with these labels is selected, as the API server reckons.
+fn selects(webhook: &Value, labels: &BTreeMap<&str, &str>) -> bool {
+    let expressions = webhook["namespaceSelector"]["matchExpressions"].as_array().unwrap();
+    expressions.iter().all(|expression| {
+        let value = labels.get(expression["key"].as_str().unwrap());
+        let within =
+            value.is_some_and(|value| expression["values"].as_array().unwrap().contains(&json!(value)));
+        match expression["operator"].as_str().unwrap() {
+            "In" => within,
+            "NotIn" => !within,
+            other => panic!("{other}"),
+        }
+    })
+}
+
+#[test]
+fn every_namespace_has_one_entry_and_only_those_that_ask_for_it_refuse_what_is_not_answered() {
+    let values = [None, Some("true"), Some("false")];
+    for (closed, glass) in values.into_iter().flat_map(|one| values.map(|other| (one, other))) {
+        for name in ["shop", "kube-system", "tagpin-system"] {
+            let mut labels = BTreeMap::from([("kubernetes.io/metadata.name", name)]);
+            labels.extend(closed.map(|value| ("tagpin.dev/fail-closed", value)));
+            labels.extend(glass.map(|value| ("tagpin.dev/break-glass", value)));
+            for configuration in [validating(), armed()] {
+                let entries = configuration["webhooks"].as_array().unwrap();
+                let selected: Vec<_> = entries
+                    .iter()
+                    .filter(|entry| entry["name"] != "canary.tagpin.dev" && selects(entry, &labels))
+                    .collect();
+                assert_eq!(selected.len(), usize::from(name == "shop"), "{labels:?}");
+                let fails = selected.iter().any(|entry| entry["failurePolicy"] == "Fail");
+                let wanted = configuration == armed()
+                    && (name, closed) == ("shop", Some("true"))
+                    && glass != Some("true");
+                assert_eq!(fails, wanted, "{labels:?}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -147,19 +238,21 @@ fn what_the_chart_made_and_what_somebody_changed_is_not_as_it_should_be() {
         live["webhooks"].as_array_mut().unwrap().push(other);
         live
     };
-    assert!(!is(with("validate-strict.tagpin.dev")));
+    assert!(!is(with("validate-older.tagpin.dev")));
+    assert!(!is(armed()), "what refuses for want of an answer goes when it must not");
     assert!(is(with("policy.example.com")));
 }
 
 /// The leader's keeper of the configurations, and the API server.
-struct Keeper {
+pub(super) struct Keeper {
     api: Api,
-    /// A write that came before the last watch was opened.
-    early: Option<Call>,
+    /// What came before the last watch was opened.
+    early: VecDeque<Call>,
     cluster: Arc<Cluster>,
     listens: watch::Sender<bool>,
     certificate: watch::Sender<Seen<Secret>>,
     installed: watch::Receiver<Installed>,
+    metrics: Metrics,
     task: JoinHandle<std::convert::Infallible>,
 }
 
@@ -170,10 +263,11 @@ impl Drop for Keeper {
 }
 
 /// The open watches of a keeper.
-struct Watches {
+pub(super) struct Watches {
     namespace: Watch,
+    pub(super) deployment: Watch,
     mutating: Watch,
-    validating: Watch,
+    pub(super) validating: Watch,
 }
 
 fn secret(ca: &str) -> Seen<Secret> {
@@ -189,8 +283,16 @@ fn namespace(deleting: bool) -> Value {
     json!({ "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": metadata })
 }
 
+pub(super) fn deployment(replicas: i32) -> Value {
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": { "name": "tagpin", "namespace": "tagpin-system", "resourceVersion": "3" },
+        "spec": { "replicas": replicas, "selector": {}, "template": {} },
+    })
+}
+
 /// As the API server holds it.
-fn live(mut configuration: Value, version: &str) -> Value {
+pub(super) fn live(mut configuration: Value, version: &str) -> Value {
     configuration["metadata"]["resourceVersion"] = json!(version);
     configuration
 }
@@ -204,12 +306,12 @@ fn chart(configuration: Value) -> Value {
 
 impl Keeper {
     /// A keeper that may write.
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         let (client, api) = Api::new();
         let cluster = Arc::new(Cluster::new(ApiReader::new(client.clone())));
         let listens = watch::Sender::new(true);
         let certificate = watch::Sender::new(secret("CA"));
-        let tell = watch::Sender::new(Installed::NotYet);
+        let (tell, metrics) = (watch::Sender::new(Installed::NotYet), Metrics::default());
         let installed = tell.subscribe();
         let keeper = WebhookConfig {
             client,
@@ -219,51 +321,71 @@ impl Keeper {
             listens: listens.subscribe(),
             certificate: certificate.subscribe(),
             installed: tell,
+            metrics: metrics.clone(),
         };
         let task = tokio::spawn(async move { keeper.keep().await });
-        Self { api, early: None, cluster, listens, certificate, installed, task }
+        Self { api, early: VecDeque::new(), cluster, listens, certificate, installed, metrics, task }
     }
 
-    fn fill_stores(&self) {
+    pub(super) fn fill_stores(&self) {
         Store::all().for_each(|store| self.cluster.synced.fill(store));
     }
 
-    /// Answers the three lists and opens the three watches.
+    /// Answers the four lists and opens the four watches, with one replica asked for.
     async fn watches(&mut self, mutating: Value, validating: Value) -> Watches {
-        let (mut namespace_watch, mut mutating_watch, mut validating_watch) = (None, None, None);
-        while namespace_watch.is_none() || mutating_watch.is_none() || validating_watch.is_none() {
+        self.watches_with(1, mutating, validating).await
+    }
+
+    pub(super) async fn watches_with(
+        &mut self,
+        replicas: i32,
+        mutating: Value,
+        validating: Value,
+    ) -> Watches {
+        let mut watches = BTreeMap::new();
+        while watches.len() < 4 {
             let call = self.api.next().await;
-            if call.method == "PATCH" {
-                assert!(self.early.replace(call).is_none());
+            if call.method != "GET" {
+                self.early.push_back(call);
                 continue;
             }
-            assert_eq!(call.method, "GET");
-            let (items, watch, name) = match call.path.as_str() {
-                NAMESPACES => (json!([namespace(false)]), &mut namespace_watch, "tagpin-system"),
-                MUTATING => (mutating.clone(), &mut mutating_watch, "zz-tagpin"),
-                VALIDATING => (validating.clone(), &mut validating_watch, "tagpin"),
+            let (items, name) = match call.path.as_str() {
+                NAMESPACES => (json!([namespace(false)]), "tagpin-system"),
+                DEPLOYMENTS => (json!([deployment(replicas)]), "tagpin"),
+                MUTATING => (mutating.clone(), "zz-tagpin"),
+                VALIDATING => (validating.clone(), "tagpin"),
                 other => panic!("{other}"),
             };
             // Rights are bound to the names.
             assert_eq!(call.query["fieldSelector"], format!("metadata.name%3D{name}"));
             match call.query.get("watch") {
                 None => call.list(items, "10"),
-                Some(_) => *watch = Some(call.watch()),
+                Some(_) => drop(watches.insert(call.path.clone(), call.watch())),
             }
         }
+        let mut open = |path: &str| watches.remove(path).unwrap();
         Watches {
-            namespace: namespace_watch.unwrap(),
-            mutating: mutating_watch.unwrap(),
-            validating: validating_watch.unwrap(),
+            namespace: open(NAMESPACES),
+            deployment: open(DEPLOYMENTS),
+            mutating: open(MUTATING),
+            validating: open(VALIDATING),
         }
     }
 
-    /// The next call, which must write this configuration.
-    async fn write(&mut self, path: &str, name: &str) -> Call {
-        let call = match self.early.take() {
+    async fn call(&mut self) -> Call {
+        match self.early.pop_front() {
             Some(call) => call,
             None => self.api.next().await,
-        };
+        }
+    }
+
+    /// The next call but for canaries, which come through. It must write this configuration.
+    pub(super) async fn write(&mut self, path: &str, name: &str) -> Call {
+        let mut call = self.call().await;
+        while call.line() == CANARY {
+            through(call);
+            call = self.call().await;
+        }
         assert_eq!(call.line(), format!("PATCH {path}/{name}"));
         assert_eq!(call.content_type, "application/apply-patch+yaml");
         assert_eq!(
@@ -273,9 +395,57 @@ impl Keeper {
         call
     }
 
-    async fn until(&mut self, installed: Installed) {
+    /// The next call, which must be the write of this as the validating configuration; the watch tells of it.
+    pub(super) async fn writes(&mut self, watches: &Watches, configuration: &Value) {
+        let write = self.write(VALIDATING, "tagpin").await;
+        assert_eq!(write.json(), *configuration);
+        write.ok(live(configuration.clone(), "30"));
+        watches.validating.event("MODIFIED", live(configuration.clone(), "30"));
+    }
+
+    /// The next call, which must be a canary.
+    pub(super) async fn canary(&mut self) -> Call {
+        let call = self.call().await;
+        assert_eq!(call.line(), CANARY);
+        assert_eq!(call.query["dryRun"], "All");
+        assert_eq!(call.json()["metadata"]["name"], "tagpin-canary");
+        call
+    }
+
+    /// Nothing is written for so long, while canaries come through.
+    pub(super) async fn quiet(&mut self, time: Duration) {
+        let end = Instant::now() + time;
+        while let Ok(call) = timeout_at(end, self.call()).await {
+            assert_eq!(call.line(), CANARY);
+            through(call);
+        }
+    }
+
+    /// What is told of the configurations.
+    pub(super) fn state(&self) -> Installed {
+        *self.installed.borrow()
+    }
+
+    /// How many canaries got lost.
+    pub(super) fn lost(&self) -> u64 {
+        self.metrics.failures()
+    }
+
+    pub(super) async fn until(&mut self, installed: Installed) {
         self.installed.wait_for(|held| *held == installed).await.unwrap();
     }
+}
+
+/// The nonce of a canary.
+pub(super) fn nonce(call: &Call) -> String {
+    call.json()["metadata"]["annotations"]["tagpin.dev/canary"].as_str().unwrap().to_owned()
+}
+
+/// The API server asked a replica about the canary.
+pub(super) fn through(call: Call) {
+    let warning = format!("tagpin answered canary {}", nonce(&call));
+    let object = call.json();
+    call.warn(201, object, &warning);
 }
 
 #[tokio::test(start_paused = true)]
@@ -293,7 +463,7 @@ async fn they_are_filled_once_the_server_listens_the_stores_are_full_and_there_i
             keeper.fill_stores();
         }
         let _watches = keeper.watches(json!([chart(mutating())]), json!([chart(validating())])).await;
-        keeper.api.quiet(Duration::from_secs(30)).await;
+        keeper.quiet(Duration::from_secs(30)).await;
         match last {
             "listens" => drop(keeper.listens.send_replace(true)),
             "stores" => keeper.fill_stores(),
@@ -315,7 +485,7 @@ async fn what_is_as_it_should_be_is_never_written() {
     keeper.fill_stores();
     let _watches = keeper.watches(json!([live(mutating(), "5")]), json!([live(validating(), "5")])).await;
     keeper.until(Installed::Yes).await;
-    keeper.api.quiet(Duration::from_secs(50)).await;
+    keeper.quiet(Duration::from_secs(50)).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -331,7 +501,7 @@ async fn a_change_by_hand_is_repaired_and_a_new_authority_is_told() {
     assert_eq!(repair.json(), validating());
     repair.ok(live(validating(), "21"));
     watches.validating.event("MODIFIED", live(validating(), "21"));
-    keeper.api.quiet(Duration::from_secs(20)).await;
+    keeper.quiet(Duration::from_secs(20)).await;
 
     keeper.certificate.send_replace(secret("CA2"));
     for (path, name) in [(MUTATING, "zz-tagpin"), (VALIDATING, "tagpin")] {
@@ -342,7 +512,7 @@ async fn a_change_by_hand_is_repaired_and_a_new_authority_is_told() {
         let watch = if path == MUTATING { &watches.mutating } else { &watches.validating };
         watch.event("MODIFIED", answer);
     }
-    keeper.api.quiet(Duration::from_secs(20)).await;
+    keeper.quiet(Duration::from_secs(20)).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -354,7 +524,7 @@ async fn break_glass_is_final_until_somebody_makes_them_again() {
     watches.validating.event("DELETED", live(validating(), "6"));
     watches.mutating.event("DELETED", live(mutating(), "7"));
     keeper.until(Installed::Missing).await;
-    keeper.api.quiet(Duration::from_secs(50)).await;
+    keeper.quiet(Duration::from_secs(50)).await;
     // helm upgrade
     watches.mutating.event("ADDED", chart(mutating()));
     keeper.write(MUTATING, "zz-tagpin").await.ok(live(mutating(), "9"));
