@@ -6,11 +6,11 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-mod completions;
 mod asking;
+mod completions;
 mod crds;
-mod man;
 mod doctor;
+mod man;
 mod output;
 mod resolve;
 mod serve;

@@ -50,6 +50,8 @@ pub const RIGHTS: &[Right] = &[
         .of("tagpin"),
     release("coordination.k8s.io", "leases", &["create"]),
     release("coordination.k8s.io", "leases", &["get", "update"]).of("tagpin"),
+    cluster("events.k8s.io", "events", &["create", "patch"]),
+    release("", "podtemplates", &["create"]),
     release("", "secrets", &["create"]),
     release("", "secrets", &["list", "watch", "update"]).of("tagpin-webhook-tls"),
 ];
