@@ -10,6 +10,7 @@ use tagpin::domain::slot::Kind;
 use tagpin::domain::subject::Phase;
 use tagpin::domain::verdict::{PinSource, Pinned, Verdict};
 use tagpin::telemetry::admission::{Decided, Decision, Metrics, Turned};
+use tagpin::telemetry::canary;
 use tagpin::telemetry::registry::RegistryMetrics;
 use tagpin::telemetry::state::{self, PolicyCount, State};
 use tagpin::telemetry::watches::Watches;
@@ -58,6 +59,7 @@ fn exposed() -> String {
             took: Duration::from_millis(1),
         });
     }
+    canary::Metrics::register(&mut registry).lost();
     let registries = RegistryMetrics::register(&mut registry);
     registries.answered("docker.io", "manifest", 200, Duration::from_millis(1), Some(9));
     registries.resolved("registry");
@@ -67,6 +69,8 @@ fn exposed() -> String {
     state::register(&mut registry, || State {
         leads: true,
         webhooks_installed: Some(true),
+        webhooks_armed: Some(true),
+        break_glass: Some((false, 1)),
         certificate_expires: Some(1),
         policies: vec![PolicyCount { kind: "ImagePolicy", mode: "Warn", count: 1 }],
         violations: Some(0),

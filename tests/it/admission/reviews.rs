@@ -97,7 +97,7 @@ async fn break_glass_allows_without_a_look_and_says_so_to_the_audit_log() {
     assert_eq!(response["allowed"], true);
     assert_eq!(response["auditAnnotations"], json!({ "decision": "break-glass" }));
     assert_eq!(registry.asked(), asked);
-    let line = r#"tagpin_admission_requests_total{webhook="validate",operation="CREATE",kind="Deployment",decision="break-glass"}"#;
+    let line = r#"admission_requests_total{webhook="validate",operation="CREATE",kind="Deployment",decision="break-glass"}"#;
     assert_eq!(webhook.count(line), 1);
 }
 

@@ -295,7 +295,10 @@ fn suggestions(message: &str) -> (Slots<String>, Slots<Vec<String>>) {
         if let Some((found, _)) = first_line(line) {
             slot = found;
         } else if let Some(rest) = line.strip_prefix("  try:    ") {
-            instead.insert(slot.clone(), rest.split("   (").next().unwrap().to_owned());
+            // Without a suggestion it is a command.
+            if let Some((reference, _)) = rest.split_once("   (") {
+                instead.insert(slot.clone(), reference.to_owned());
+            }
         } else if let Some(rest) = line.strip_prefix("  did you mean: ") {
             similar.insert(slot.clone(), rest.split(", ").map(str::to_owned).collect());
         }

@@ -11,7 +11,7 @@ use tagpin::registry::credential::Candidate;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-use super::debian::{Access, OCI_INDEX, OCI_MANIFEST, Pusher, Registry};
+use super::debian::{Access, OCI_MANIFEST, Pusher, Registry};
 use super::scripted::{Scripted, Step};
 use super::support::{PATIENCE, TestNames, TestProfiles, client, endpoint, profile};
 
@@ -42,7 +42,7 @@ fn home(registry: &Registry) -> (TempDir, String) {
 async fn it_lists_versions_newest_first_with_digests_on_demand() {
     let registry = Registry::start(&Access::Open);
     let old = registry.push_image("team/app", "1.9.0", OCI_MANIFEST, &Pusher::Anyone).await;
-    let new = registry.push_index("team/app", "1.10.0", OCI_INDEX, &Pusher::Anyone).await;
+    let new = registry.push_image("team/app", "1.10.0", OCI_MANIFEST, &Pusher::Anyone).await;
     registry.push_image("team/app", "latest", OCI_MANIFEST, &Pusher::Anyone).await;
     let (home, file) = home(&registry);
     let image = format!("{}/team/app", registry.authority());
