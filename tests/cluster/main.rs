@@ -16,8 +16,11 @@ mod support;
 
 mod arrival;
 mod asked_about;
+mod doctor;
 mod ephemeral;
+mod fail_closed;
 mod modes;
+mod observability;
 mod operations;
 mod outage;
 mod owners;

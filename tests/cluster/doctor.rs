@@ -1,0 +1,171 @@
+//! What an admin breaks, and the row of `tagpin doctor` that names it. Each test mends what it broke.
+
+use std::process::Command;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde_json::{Value, json};
+
+use crate::support::manifests::pod;
+use crate::support::{LIMIT, Namespace, alone, kubectl, kubectl_with, rig, wait_for};
+
+/// What it answers, and its exit code.
+fn doctor() -> (Value, i32) {
+    let output = Command::new(env!("CARGO_BIN_EXE_tagpin")).args(["doctor", "--output", "json"]).output();
+    let output = output.unwrap();
+    let report = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
+    (report, output.status.code().unwrap())
+}
+
+/// Waits for a red row of this check whose text holds these words; its remedy.
+#[track_caller]
+fn red(check: &str, words: &str) -> String {
+    let mut last = Value::Null;
+    let row = wait_for(&format!("a red row {check} with {words:?}"), LIMIT, || {
+        let (report, exit) = doctor();
+        let rows = report["rows"].as_array().unwrap().clone();
+        last = report;
+        let mut red = rows.into_iter().filter(|row| row["check"] == check && row["status"] == "red");
+        let found = red.find(|row| row["detail"].as_str().unwrap().contains(words));
+        assert!(found.is_none() || exit == 1, "{exit}: {last}");
+        found
+    });
+    row["remedy"].as_str().unwrap().to_owned()
+}
+
+/// Waits until nothing is red or unknown any more.
+#[track_caller]
+fn well() {
+    wait_for("nothing red", LIMIT, || {
+        let (report, exit) = doctor();
+        eprintln!("{report}");
+        (exit == 0).then_some(())
+    });
+}
+
+fn ours(args: &[&str]) -> String {
+    kubectl(&[&["-n", "tagpin-system"], args].concat()).succeeded()
+}
+
+/// An object as it was before a test broke it.
+struct Whole {
+    what: &'static str,
+    document: Value,
+}
+
+impl Whole {
+    fn of(what: &'static str) -> Self {
+        let mut document: Value = serde_json::from_str(&ours(&["get", what, "-o", "json"])).unwrap();
+        let metadata = document["metadata"].as_object_mut().unwrap();
+        for of_the_server in ["resourceVersion", "uid", "creationTimestamp", "managedFields", "generation"] {
+            metadata.remove(of_the_server);
+        }
+        document.as_object_mut().unwrap().remove("status");
+        Self { what, document }
+    }
+}
+
+impl Drop for Whole {
+    fn drop(&mut self) {
+        let document = self.document.to_string();
+        let there = kubectl(&["-n", "tagpin-system", "get", self.what]).ok;
+        let verb = if there { "replace" } else { "create" };
+        let answer = kubectl_with(&[verb, "-f", "-"], &document);
+        assert!(answer.ok || std::thread::panicking(), "{} is not as it was: {}", self.what, answer.err);
+    }
+}
+
+/// No replica runs, until this goes.
+struct Away;
+
+impl Away {
+    fn new() -> Self {
+        ours(&["scale", "deployment/tagpin", "--replicas=0"]);
+        let away = Self;
+        ours(&["wait", "pod", "-l", "app.kubernetes.io/name=tagpin", "--for=delete", "--timeout=90s"]);
+        away
+    }
+}
+
+impl Drop for Away {
+    fn drop(&mut self) {
+        let back = kubectl(&["-n", "tagpin-system", "scale", "deployment/tagpin", "--replicas=2"]);
+        assert!(back.ok || std::thread::panicking(), "{}", back.err);
+    }
+}
+
+#[test]
+fn without_replicas_it_names_the_leader_the_lists_and_the_certificate() {
+    let _cluster = alone();
+    well();
+    let away = Away::new();
+    assert!(red("replicas", "scaled to 0").contains("--replicas=2"));
+    assert!(red("leader", "nobody holds").contains("--replicas=2"));
+
+    // Nobody is there to repair it.
+    let emptied = r#"[{"op":"remove","path":"/webhooks"}]"#;
+    kubectl(&["patch", "validatingwebhookconfiguration/tagpin", "--type=json", "-p", emptied]).succeeded();
+    assert!(red("webhooks", "tagpin has no entry validate.tagpin.dev").contains("logs"));
+
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut expired = rcgen::CertificateParams::new(vec!["tagpin.tagpin-system.svc".to_owned()]).unwrap();
+    expired.not_after = rcgen::date_time_ymd(2025, 1, 1);
+    expired.not_before = rcgen::date_time_ymd(2024, 1, 1);
+    let pem = BASE64_STANDARD.encode(expired.self_signed(&key).unwrap().pem());
+    let patch = json!({ "data": { "tls.crt": pem } }).to_string();
+    ours(&["patch", "secret", "tagpin-webhook-tls", "-p", &patch]);
+    assert!(red("certificate", "has expired").contains("delete secret tagpin-webhook-tls"));
+
+    // Whoever leads next mends both.
+    drop(away);
+    ours(&["rollout", "status", "deployment/tagpin", "--timeout=90s"]);
+    well();
+}
+
+#[test]
+fn it_names_a_right_that_was_removed() {
+    let _cluster = alone();
+    let whole = Whole::of("clusterrole/tagpin");
+    let rules = whole.document["rules"].as_array().unwrap();
+    let position = rules.iter().position(|rule| rule["resources"] == json!(["controllerrevisions"])).unwrap();
+    let patch = json!([{ "op": "remove", "path": format!("/rules/{position}") }]).to_string();
+    kubectl(&["patch", "clusterrole/tagpin", "--type=json", "-p", &patch]).succeeded();
+    assert!(red("permissions", "list controllerrevisions").contains("helm upgrade tagpin"));
+    drop(whole);
+    well();
+}
+
+#[test]
+fn it_names_a_definition_that_is_missing() {
+    let _cluster = alone();
+    let whole = Whole::of("customresourcedefinition/imagepolicies.tagpin.dev");
+    kubectl(&["delete", whole.what, "--timeout=90s"]).succeeded();
+    assert!(red("crds", "imagepolicies.tagpin.dev").contains("tagpin crds"));
+    drop(whole);
+    well();
+}
+
+#[test]
+fn it_names_a_policy_that_is_not_ready() {
+    let _cluster = alone();
+    let policy = "apiVersion: tagpin.dev/v1alpha1\nkind: ImagePolicy\nmetadata: { name: unseen, namespace: kube-system }\nspec: {}\n";
+    kubectl_with(&["apply", "-f", "-"], policy).succeeded();
+    assert!(
+        red("policies", "kube-system/unseen is not ready: NamespaceExcluded").contains("excludedNamespaces")
+    );
+    kubectl_with(&["delete", "-f", "-"], policy).succeeded();
+    well();
+}
+
+#[test]
+fn it_names_a_registry_that_a_replica_does_not_reach() {
+    let Some(rig) = rig::here("stops a registry") else { return };
+    let _cluster = alone();
+    let namespace = Namespace::new("doctor");
+    let gone = rig.stopped("registry-mirror");
+    namespace.apply(&pod("web", "never-seen:1.0.0")).succeeded();
+    assert!(red("registries", "docker.io").contains("curl -v https://docker.io/v2/"));
+    drop(gone);
+    well();
+}
