@@ -26,6 +26,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 use tracing::info;
 
+use crate::admission::json::Malformed;
 use crate::admission::object::Object;
 use crate::admission::response::Answer;
 use crate::admission::review::{Operation, Request};
@@ -93,7 +94,7 @@ impl<R: Resolve + Suggest> Admission<R> {
     }
 
     /// The bytes of the answer to one review; an object that can not be read is an error of the caller.
-    async fn answer(&self, asked: &Asked<'_>) -> Result<Vec<u8>, serde_json::Error> {
+    async fn answer(&self, asked: &Asked<'_>) -> Result<Vec<u8>, Malformed> {
         let Asked { phase, break_glass, request, arrived, deadline } = *asked;
         let kind = request.kind();
         let canary = self.canary(phase, request)?;
@@ -140,7 +141,7 @@ impl<R: Resolve + Suggest> Admission<R> {
     }
 
     /// The answer to the leader's canary. Nothing else is judged in its namespace, so nobody is kept from anything.
-    fn canary(&self, phase: Phase, request: &Request<'_>) -> Result<Option<Answer>, serde_json::Error> {
+    fn canary(&self, phase: Phase, request: &Request<'_>) -> Result<Option<Answer>, Malformed> {
         let is_asked = phase == Phase::Validate
             && request.kind() == Some(Kind::PodTemplate)
             && request.operation() == Operation::Create
@@ -172,7 +173,7 @@ impl<R: Resolve + Suggest> Admission<R> {
         kind: Kind,
         request: &'a Request<'a>,
         deadline: Instant,
-    ) -> Result<Option<Judged<'a>>, serde_json::Error> {
+    ) -> Result<Option<Judged<'a>>, Malformed> {
         let ephemeral = match (kind, request.sub_resource()) {
             (Kind::Pod, Some(EPHEMERAL_CONTAINERS)) => true,
             (Kind::Pod, None) => false,

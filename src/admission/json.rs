@@ -1,13 +1,21 @@
-//! Reading JSON without copying it: borrowed strings, and lists and maps of which little is kept. It knows no field.
+//! Reading JSON (RFC 8259) in one pass and without copying it: fields are borrowed, and what nobody asks for is passed
+//! over at once. It knows no field.
 
 use std::borrow::Cow;
-use std::fmt;
-use std::marker::PhantomData;
 
-use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+/// Why a text is not JSON, or not of the shape that is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Malformed {
+    /// From 1.
+    pub(crate) line: usize,
+    /// Bytes of the line up to where reading stopped.
+    pub(crate) column: usize,
+}
+
+/// What reading gives.
+pub(crate) type Read<T> = Result<T, Malformed>;
 
 /// A string of the request: borrowed where JSON has it as it is, owned where it is escaped (Go writes `<` as `\u003c`).
-/// An `Option<Cow<str>>` of serde would always be owned.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Text<'a>(Cow<'a, str>);
 
@@ -17,146 +25,325 @@ impl Text<'_> {
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Read;
-        impl<'de> Visitor<'de> for Read {
-            type Value = Text<'de>;
+/// A value that was passed over, to be read later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Raw<'a>(&'a str);
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string")
-            }
-
-            fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Text<'de>, E> {
-                Ok(Text(Cow::Borrowed(text)))
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<Text<'de>, E> {
-                Ok(Text(Cow::Owned(text.to_owned())))
-            }
-        }
-        deserializer.deserialize_str(Read)
+impl<'a> Raw<'a> {
+    /// As it is written.
+    pub(crate) const fn get(self) -> &'a str {
+        self.0
     }
 }
 
-/// What is kept of a list's elements or a map's entries, so that a hostile one takes no memory.
-pub(crate) trait Keep<'de>: Default {
-    /// An element, or an entry as key and value.
-    type Item;
-
-    /// Takes the element at this position; an error when there are more than anybody needs.
-    fn keep(&mut self, index: usize, item: Self::Item) -> Result<(), &'static str>;
-
-    /// Nothing more is wanted: the rest is read and dropped.
-    fn is_full(&self) -> bool {
-        false
-    }
-}
-
-/// A list, read into what is kept of it.
+/// Reads one value after the other.
 #[derive(Debug)]
-pub(crate) struct List<K>(pub(crate) K);
+pub(crate) struct Reader<'a> {
+    text: &'a str,
+    at: usize,
+}
 
-impl<'de, K> Deserialize<'de> for List<K>
-where
-    K: Keep<'de>,
-    K::Item: Deserialize<'de>,
-{
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Read<K>(PhantomData<K>);
-        impl<'de, K> Visitor<'de> for Read<K>
-        where
-            K: Keep<'de>,
-            K::Item: Deserialize<'de>,
-        {
-            type Value = List<K>;
+impl<'a> Reader<'a> {
+    /// Reads this text from its beginning.
+    pub(crate) const fn new(text: &'a str) -> Self {
+        Self { text, at: 0 }
+    }
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list")
-            }
+    /// The whole text is one value, which this reads.
+    pub(crate) fn whole<T>(text: &'a str, read: impl FnOnce(&mut Self) -> Read<T>) -> Read<T> {
+        let mut reader = Self::new(text);
+        let value = read(&mut reader)?;
+        reader.pass_white_space();
+        if reader.at == text.len() { Ok(value) } else { Err(reader.malformed()) }
+    }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<List<K>, A::Error> {
-                let mut kept = K::default();
-                let mut index = 0;
-                while !kept.is_full() {
-                    let Some(item) = list.next_element()? else { return Ok(List(kept)) };
-                    kept.keep(index, item).map_err(A::Error::custom)?;
-                    index += 1;
-                }
-                while list.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(List(kept))
+    /// That reading stops here.
+    pub(crate) fn malformed(&self) -> Malformed {
+        let before = self.text.as_bytes().get(..self.at).unwrap_or_default();
+        let line = before.iter().rev().position(|byte| *byte == b'\n').unwrap_or(before.len());
+        Malformed { line: 1 + before.iter().filter(|byte| **byte == b'\n').count(), column: line }
+    }
+
+    /// An object: `field` is given each key, and reads the value of it.
+    pub(crate) fn object(&mut self, mut field: impl FnMut(&mut Self, &str) -> Read<()>) -> Read<()> {
+        self.expect(b'{')?;
+        if self.is_next(b'}') {
+            return Ok(());
+        }
+        loop {
+            let key = self.key()?;
+            field(self, key.as_str())?;
+            if !self.another(b'}')? {
+                return Ok(());
             }
         }
-        deserializer.deserialize_seq(Read(PhantomData))
+    }
+
+    /// A list: `element` is given each position, and reads the value there.
+    pub(crate) fn list(&mut self, mut element: impl FnMut(&mut Self, usize) -> Read<()>) -> Read<()> {
+        self.expect(b'[')?;
+        if self.is_next(b']') {
+            return Ok(());
+        }
+        let mut index = 0;
+        loop {
+            element(self, index)?;
+            index += 1;
+            if !self.another(b']')? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// A value that may be null.
+    pub(crate) fn optional<T>(&mut self, read: impl FnOnce(&mut Self) -> Read<T>) -> Read<Option<T>> {
+        if self.peek() == Some(b'n') {
+            self.word("null")?;
+            return Ok(None);
+        }
+        read(self).map(Some)
+    }
+
+    /// A string.
+    pub(crate) fn text(&mut self) -> Read<Text<'a>> {
+        if self.peek() != Some(b'"') {
+            return Err(self.malformed());
+        }
+        self.at += 1;
+        let start = self.at;
+        self.at += plain(self.left());
+        if self.left().first() == Some(&b'"') {
+            let text = self.text.get(start..self.at).ok_or_else(|| self.malformed())?;
+            self.at += 1;
+            return Ok(Text(Cow::Borrowed(text)));
+        }
+        self.pass_rest_of_string()?;
+        let written = self.text.get(start - 1..self.at).unwrap_or_default();
+        let text = serde_json::from_str(written).map_err(|_| self.malformed())?;
+        Ok(Text(Cow::Owned(text)))
+    }
+
+    /// True or false.
+    pub(crate) fn boolean(&mut self) -> Read<bool> {
+        if self.peek() == Some(b't') {
+            self.word("true").map(|()| true)
+        } else {
+            self.word("false").map(|()| false)
+        }
+    }
+
+    /// Any value, as it is written.
+    pub(crate) fn raw(&mut self) -> Read<Raw<'a>> {
+        self.pass_white_space();
+        let start = self.at;
+        self.pass()?;
+        Ok(Raw(self.text.get(start..self.at).unwrap_or_default()))
+    }
+
+    /// Passes over any value.
+    pub(crate) fn pass(&mut self) -> Read<()> {
+        // What is open here, the innermost in the lowest bit: an object, or else a list.
+        let (mut objects, mut open) = (0_u64, 0_usize);
+        // The same, of what is around those: what nobody reads may be deep.
+        let mut around = Vec::new();
+        loop {
+            match self.peek() {
+                Some(b'"') => {
+                    self.at += 1;
+                    self.pass_rest_of_string()?;
+                }
+                Some(bracket @ (b'{' | b'[')) => {
+                    self.at += 1;
+                    let object = bracket == b'{';
+                    if !self.is_next(if object { b'}' } else { b']' }) {
+                        if open > 0 && open.is_multiple_of(64) {
+                            around.push(objects);
+                        }
+                        open += 1;
+                        objects = objects << 1 | u64::from(object);
+                        if object {
+                            self.pass_key()?;
+                        }
+                        continue;
+                    }
+                }
+                Some(b't') => self.word("true")?,
+                Some(b'f') => self.word("false")?,
+                Some(b'n') => self.word("null")?,
+                _ => self.number()?,
+            }
+            loop {
+                if open == 0 {
+                    return Ok(());
+                }
+                let object = objects & 1 == 1;
+                if self.is_next(b',') {
+                    if object {
+                        self.pass_key()?;
+                    }
+                    break;
+                }
+                if !self.is_next(if object { b'}' } else { b']' }) {
+                    return Err(self.malformed());
+                }
+                open -= 1;
+                objects = if open.is_multiple_of(64) { around.pop().unwrap_or(0) } else { objects >> 1 };
+            }
+        }
+    }
+
+    fn left(&self) -> &'a [u8] {
+        self.text.as_bytes().get(self.at..).unwrap_or_default()
+    }
+
+    fn pass_white_space(&mut self) {
+        // What the API server sends has none.
+        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.text.as_bytes().get(self.at) {
+            self.at += 1;
+        }
+    }
+
+    /// The first byte of what comes next.
+    fn peek(&mut self) -> Option<u8> {
+        self.pass_white_space();
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    /// Passes over this byte, if it comes next.
+    fn is_next(&mut self, byte: u8) -> bool {
+        let is_next = self.peek() == Some(byte);
+        self.at += usize::from(is_next);
+        is_next
+    }
+
+    fn expect(&mut self, byte: u8) -> Read<()> {
+        if self.is_next(byte) { Ok(()) } else { Err(self.malformed()) }
+    }
+
+    /// Whether one more comes, or the bracket that closes.
+    fn another(&mut self, bracket: u8) -> Read<bool> {
+        if self.is_next(b',') {
+            return Ok(true);
+        }
+        if self.is_next(bracket) { Ok(false) } else { Err(self.malformed()) }
+    }
+
+    fn key(&mut self) -> Read<Text<'a>> {
+        let key = self.text()?;
+        self.expect(b':')?;
+        Ok(key)
+    }
+
+    fn pass_key(&mut self) -> Read<()> {
+        self.expect(b'"')?;
+        self.pass_rest_of_string()?;
+        self.expect(b':')
+    }
+
+    /// To behind the quote that ends a string.
+    fn pass_rest_of_string(&mut self) -> Read<()> {
+        loop {
+            self.at += plain(self.left());
+            match self.left() {
+                [b'"', ..] => {
+                    self.at += 1;
+                    return Ok(());
+                }
+                [b'\\', b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => self.at += 2,
+                [b'\\', b'u', a, b, c, d, ..] if [a, b, c, d].iter().all(|byte| byte.is_ascii_hexdigit()) => {
+                    self.at += 6;
+                }
+                _ => return Err(self.malformed()),
+            }
+        }
+    }
+
+    fn word(&mut self, word: &str) -> Read<()> {
+        self.pass_white_space();
+        if self.left().starts_with(word.as_bytes()) {
+            self.at += word.len();
+            return Ok(());
+        }
+        Err(self.malformed())
+    }
+
+    fn number(&mut self) -> Read<()> {
+        self.passes(|byte| byte == b'-');
+        if !self.passes(|byte| byte == b'0') {
+            self.digits()?;
+        }
+        if self.passes(|byte| byte == b'.') {
+            self.digits()?;
+        }
+        if self.passes(|byte| matches!(byte, b'e' | b'E')) {
+            self.passes(|byte| matches!(byte, b'+' | b'-'));
+            self.digits()?;
+        }
+        Ok(())
+    }
+
+    fn passes(&mut self, is: impl Fn(u8) -> bool) -> bool {
+        let passes = self.left().first().is_some_and(|byte| is(*byte));
+        self.at += usize::from(passes);
+        passes
+    }
+
+    fn digits(&mut self) -> Read<()> {
+        let digits = self.left().iter().take_while(|byte| byte.is_ascii_digit()).count();
+        self.at += digits;
+        if digits == 0 { Err(self.malformed()) } else { Ok(()) }
     }
 }
 
-/// A map from strings to strings, read into what is kept of it.
-#[derive(Debug)]
-pub(crate) struct Entries<K>(pub(crate) K);
-
-impl<'de, K: Keep<'de, Item = (Text<'de>, Text<'de>)>> Deserialize<'de> for Entries<K> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Read<K>(PhantomData<K>);
-        impl<'de, K: Keep<'de, Item = (Text<'de>, Text<'de>)>> Visitor<'de> for Read<K> {
-            type Value = Entries<K>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a map of strings")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries<K>, A::Error> {
-                let mut kept = K::default();
-                let mut index = 0;
-                while let Some(entry) = map.next_entry()? {
-                    kept.keep(index, entry).map_err(A::Error::custom)?;
-                    index += 1;
-                }
-                Ok(Entries(kept))
-            }
-        }
-        deserializer.deserialize_map(Read(PhantomData))
+/// A field that is there twice means two things.
+pub(crate) fn once<T>(reader: &Reader<'_>, field: &mut Option<T>, value: T) -> Read<()> {
+    match field.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(reader.malformed()),
     }
+}
+
+/// A field that is there at most once, and may be null.
+pub(crate) fn once_or_null<'a, T>(
+    reader: &mut Reader<'a>,
+    field: &mut Option<Option<T>>,
+    read: impl FnOnce(&mut Reader<'a>) -> Read<T>,
+) -> Read<()> {
+    let value = reader.optional(read)?;
+    once(reader, field, value)
+}
+
+/// A string that is there at most once.
+pub(crate) fn once_text<'a>(reader: &mut Reader<'a>, field: &mut Option<Text<'a>>) -> Read<()> {
+    let value = reader.text()?;
+    once(reader, field, value)
+}
+
+/// How many bytes a string goes on without a quote, an escape or a control character: eight at a time.
+fn plain(bytes: &[u8]) -> usize {
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        let special = special(u64::from_le_bytes(*word));
+        if special != 0 {
+            return index * 8 + special.trailing_zeros() as usize / 8;
+        }
+    }
+    let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..=0x1f);
+    words.len() * 8 + rest.iter().position(is_special).unwrap_or(rest.len())
+}
+
+/// The high bit of each byte that is special; bits above the lowest one that is set say nothing. (A byte that is zero,
+/// or below 32, borrows from its high bit when one, or 32, is taken off.)
+const fn special(word: u64) -> u64 {
+    const EACH: u64 = u64::MAX / 255;
+    let quote = word ^ EACH * b'"' as u64;
+    let escape = word ^ EACH * b'\\' as u64;
+    (word.wrapping_sub(EACH * 0x20) & !word
+        | quote.wrapping_sub(EACH) & !quote
+        | escape.wrapping_sub(EACH) & !escape)
+        & EACH * 0x80
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
-
-    use super::*;
-
-    #[test]
-    fn strings_are_borrowed_unless_they_are_escaped() {
-        let read = |text| serde_json::from_str::<Option<Text<'_>>>(text).unwrap().unwrap();
-        assert!(matches!(read(r#""nginx:1.29""#).0, Cow::Borrowed("nginx:1.29")));
-        assert!(matches!(read(r#""a\u003cb""#).0, Cow::Owned(text) if text == "a<b"));
-    }
-
-    #[derive(Debug, Default)]
-    struct FirstTwo(Vec<(usize, u8)>);
-
-    impl Keep<'_> for FirstTwo {
-        type Item = u8;
-
-        fn keep(&mut self, index: usize, item: u8) -> Result<(), &'static str> {
-            if item == 0 {
-                return Err("zero");
-            }
-            self.0.push((index, item));
-            Ok(())
-        }
-
-        fn is_full(&self) -> bool {
-            self.0.len() == 2
-        }
-    }
-
-    #[test]
-    fn what_is_not_kept_of_a_list_is_still_read() {
-        let read = serde_json::from_str::<(List<FirstTwo>, u8)>;
-        assert_eq!(read(r#"[[5, 6, {"a": [0]}, null], 7]"#).unwrap().0.0.0, [(0, 5), (1, 6)]);
-        assert_eq!(read("[[5], 7]").unwrap().0.0.0, [(0, 5)]);
-        assert!(read("[[5, 6, {], 7]").is_err());
-        assert!(read("[[0], 7]").unwrap_err().to_string().starts_with("zero"));
-    }
-}
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests;

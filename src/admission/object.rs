@@ -8,15 +8,13 @@ mod metadata;
 mod path;
 mod pod_spec;
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
-
+use crate::admission::json::{Raw, Read, Reader, once_or_null};
 use crate::cluster::object::ControllerRef;
 use crate::domain::original::Originals;
 use crate::domain::policy::Labels;
 use crate::domain::slot::{ImageSlot, Kind};
 
-use metadata::{Metadata, OnlyLabels};
+use metadata::Metadata;
 use path::Found;
 use pod_spec::PodSpec;
 
@@ -26,37 +24,47 @@ pub(crate) struct Object<'a> {
     pub(crate) kind: Kind,
     metadata: Metadata<'a>,
     /// The template's slice; none for pods, which are their own.
-    raw_template: Option<&'a RawValue>,
+    raw_template: Option<Raw<'a>>,
     template: Template<'a>,
 }
 
 /// A pod template. Of a pod, which is its own, only the spec is here.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default)]
 struct Template<'a> {
-    #[serde(default)]
-    metadata: Option<OnlyLabels>,
-    #[serde(borrow, default)]
-    spec: Option<PodSpec<'a>>,
+    labels: Option<Labels>,
+    spec: PodSpec<'a>,
 }
 
-#[derive(Debug, Deserialize)]
-struct Pod<'a> {
-    #[serde(borrow, default)]
-    metadata: Option<Metadata<'a>>,
-    #[serde(borrow, default)]
-    spec: Option<PodSpec<'a>>,
+impl<'a> Template<'a> {
+    fn read(reader: &mut Reader<'a>) -> Read<Self> {
+        let (mut labels, mut spec) = (None, None);
+        reader.object(|reader, key| match key {
+            "metadata" => once_or_null(reader, &mut labels, metadata::only_labels),
+            "spec" => once_or_null(reader, &mut spec, PodSpec::read),
+            _ => reader.pass(),
+        })?;
+        Ok(Self { labels: labels.flatten().flatten(), spec: spec.flatten().unwrap_or_default() })
+    }
 }
 
 impl<'a> Object<'a> {
     /// Reads an object of a kind of the slot table.
-    pub(crate) fn parse(kind: Kind, raw: &'a RawValue) -> serde_json::Result<Self> {
+    pub(crate) fn parse(kind: Kind, raw: Raw<'a>) -> Read<Self> {
         let Some((first, rest)) = kind.template_path().split_first() else {
-            let Pod { metadata, spec } = serde_json::from_str(raw.get())?;
-            let template = Template { metadata: None, spec };
-            return Ok(Self { kind, metadata: metadata.unwrap_or_default(), raw_template: None, template });
+            let (mut metadata, mut spec) = (None, None);
+            Reader::whole(raw.get(), |reader| {
+                reader.object(|reader, key| match key {
+                    "metadata" => once_or_null(reader, &mut metadata, Metadata::read),
+                    "spec" => once_or_null(reader, &mut spec, PodSpec::read),
+                    _ => reader.pass(),
+                })
+            })?;
+            let metadata = metadata.flatten().unwrap_or_default();
+            let template = Template { labels: None, spec: spec.flatten().unwrap_or_default() };
+            return Ok(Self { kind, metadata, raw_template: None, template });
         };
         let Found { metadata, template: raw_template } = path::find(raw, first, rest)?;
-        let template = raw_template.map(|raw| serde_json::from_str(raw.get())).transpose()?;
+        let template = raw_template.map(|raw| Reader::whole(raw.get(), Template::read)).transpose()?;
         Ok(Self { kind, metadata, raw_template, template: template.unwrap_or_default() })
     }
 
@@ -114,24 +122,24 @@ impl<'a> Object<'a> {
     pub(crate) fn labels(&self) -> Labels {
         let labels = match self.kind {
             Kind::Pod => self.metadata.labels(),
-            _ => self.template.metadata.as_ref().and_then(OnlyLabels::labels),
+            _ => self.template.labels.as_ref(),
         };
         labels.cloned().unwrap_or_default()
     }
 
     /// The pull secrets that the pod or template names, in its order.
     pub(crate) fn pull_secrets(&self) -> &[String] {
-        self.template.spec.as_ref().map_or(&[], PodSpec::pull_secrets)
+        self.template.spec.pull_secrets()
     }
 
     /// The service account of the pods; empty means `default`.
     pub(crate) fn service_account(&self) -> &str {
-        self.template.spec.as_ref().map_or("", PodSpec::service_account)
+        self.template.spec.service_account()
     }
 
     /// Every slot that names an image, in the order of the slot table, up to one more than the limit of the domain.
     pub(crate) fn slots(&self) -> Vec<ImageSlot> {
-        self.template.spec.as_ref().map(PodSpec::slots).unwrap_or_default()
+        self.template.spec.slots()
     }
 }
 

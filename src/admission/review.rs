@@ -2,10 +2,7 @@
 //!
 //! `admission.k8s.io/v1 AdmissionReview`; the objects stay raw slices and are read only as far as the slot table goes.
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
-
-use crate::admission::json::{Keep, List, Text};
+use crate::admission::json::{Malformed, Raw, Read, Reader, Text, once, once_or_null, once_text};
 use crate::domain::slot::Kind;
 
 /// The version of the reviews that we answer.
@@ -14,59 +11,62 @@ pub(crate) const API_VERSION: &str = "admission.k8s.io/v1";
 const NODES: &str = "system:nodes";
 
 /// What the API server asks.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug)]
 pub(crate) struct Request<'a> {
-    #[serde(borrow)]
     pub(crate) uid: Text<'a>,
-    #[serde(borrow)]
     kind: VersionKind<'a>,
-    #[serde(borrow, default)]
     sub_resource: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    pub(crate) namespace: Option<Text<'a>>,
-    #[serde(borrow)]
+    namespace: Option<Text<'a>>,
     operation: Text<'a>,
-    #[serde(borrow, default)]
-    user_info: UserInfo<'a>,
-    #[serde(borrow, default)]
-    pub(crate) object: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    pub(crate) old_object: Option<&'a RawValue>,
-    #[serde(default)]
-    dry_run: Option<bool>,
+    user: User<'a>,
+    pub(crate) object: Option<Raw<'a>>,
+    pub(crate) old_object: Option<Raw<'a>>,
+    dry_run: bool,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug)]
 struct VersionKind<'a> {
-    #[serde(borrow, default)]
     group: Text<'a>,
-    #[serde(borrow)]
     version: Text<'a>,
-    #[serde(borrow)]
     kind: Text<'a>,
 }
 
-#[derive(Debug, Default, Deserialize)]
-struct UserInfo<'a> {
-    #[serde(borrow, default)]
-    username: Option<Text<'a>>,
-    #[serde(default)]
-    groups: Option<List<Groups>>,
-}
-
-/// Whether a node speaks.
 #[derive(Debug, Default)]
-struct Groups {
-    nodes: bool,
+struct User<'a> {
+    name: Option<Text<'a>>,
+    is_node: bool,
 }
 
-impl<'de> Keep<'de> for Groups {
-    type Item = Text<'de>;
+impl<'a> VersionKind<'a> {
+    fn read(reader: &mut Reader<'a>) -> Read<Self> {
+        let (mut group, mut version, mut kind) = (None, None, None);
+        reader.object(|reader, key| match key {
+            "group" => once_text(reader, &mut group),
+            "version" => once_text(reader, &mut version),
+            "kind" => once_text(reader, &mut kind),
+            _ => reader.pass(),
+        })?;
+        let there = |text: Option<Text<'a>>| text.ok_or_else(|| reader.malformed());
+        Ok(Self { group: group.unwrap_or_default(), version: there(version)?, kind: there(kind)? })
+    }
+}
 
-    fn keep(&mut self, _: usize, group: Text<'de>) -> Result<(), &'static str> {
-        self.nodes |= group.as_str() == NODES;
-        Ok(())
+impl<'a> User<'a> {
+    fn read(reader: &mut Reader<'a>) -> Read<Self> {
+        let (mut name, mut is_node) = (None, None);
+        reader.object(|reader, key| match key {
+            "username" => once_or_null(reader, &mut name, Reader::text),
+            "groups" => once_or_null(reader, &mut is_node, |reader| {
+                let mut is_node = false;
+                reader.list(|reader, _| {
+                    is_node |= reader.text()?.as_str() == NODES;
+                    Ok(())
+                })?;
+                Ok(is_node)
+            }),
+            _ => reader.pass(),
+        })?;
+        Ok(Self { name: name.flatten(), is_node: is_node.flatten() == Some(true) })
     }
 }
 
@@ -100,23 +100,60 @@ pub(crate) enum ReviewError {
 impl<'a> Request<'a> {
     /// Reads the envelope.
     pub(crate) fn parse(body: &'a [u8]) -> Result<Self, ReviewError> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Review<'a> {
-            #[serde(borrow)]
-            api_version: Text<'a>,
-            #[serde(borrow)]
-            kind: Text<'a>,
-            #[serde(borrow, default)]
-            request: Option<Request<'a>>,
-        }
         let text = std::str::from_utf8(body).map_err(|_| ReviewError::NotText)?;
-        let review: Review<'a> = serde_json::from_str(text)
-            .map_err(|error| ReviewError::NotReview { line: error.line(), column: error.column() })?;
-        if review.kind.as_str() != "AdmissionReview" || review.api_version.as_str() != API_VERSION {
+        let (mut api_version, mut kind, mut request) = (None, None, None);
+        let review = Reader::whole(text, |reader| {
+            reader.object(|reader, key| match key {
+                "apiVersion" => once_text(reader, &mut api_version),
+                "kind" => once_text(reader, &mut kind),
+                "request" => once_or_null(reader, &mut request, Self::read),
+                _ => reader.pass(),
+            })?;
+            let there = |text: Option<Text<'a>>| text.ok_or_else(|| reader.malformed());
+            Ok((there(api_version)?, there(kind)?))
+        });
+        let (api_version, kind) =
+            review.map_err(|Malformed { line, column }| ReviewError::NotReview { line, column })?;
+        if kind.as_str() != "AdmissionReview" || api_version.as_str() != API_VERSION {
             return Err(ReviewError::OtherKind);
         }
-        review.request.ok_or(ReviewError::NoRequest)
+        request.flatten().ok_or(ReviewError::NoRequest)
+    }
+
+    fn read(reader: &mut Reader<'a>) -> Read<Self> {
+        let (mut uid, mut kind, mut sub_resource, mut namespace) = (None, None, None, None);
+        let (mut operation, mut user, mut object, mut old_object) = (None, None, None, None);
+        let mut dry_run = None;
+        reader.object(|reader, key| match key {
+            "uid" => once_text(reader, &mut uid),
+            "kind" => {
+                let value = VersionKind::read(reader)?;
+                once(reader, &mut kind, value)
+            }
+            "subResource" => once_or_null(reader, &mut sub_resource, Reader::text),
+            "namespace" => once_or_null(reader, &mut namespace, Reader::text),
+            "operation" => once_text(reader, &mut operation),
+            "userInfo" => {
+                let value = User::read(reader)?;
+                once(reader, &mut user, value)
+            }
+            "object" => once_or_null(reader, &mut object, Reader::raw),
+            "oldObject" => once_or_null(reader, &mut old_object, Reader::raw),
+            "dryRun" => once_or_null(reader, &mut dry_run, Reader::boolean),
+            _ => reader.pass(),
+        })?;
+        let missing = || reader.malformed();
+        Ok(Self {
+            uid: uid.ok_or_else(missing)?,
+            kind: kind.ok_or_else(missing)?,
+            sub_resource: sub_resource.flatten(),
+            namespace: namespace.flatten(),
+            operation: operation.ok_or_else(missing)?,
+            user: user.unwrap_or_default(),
+            object: object.flatten(),
+            old_object: old_object.flatten(),
+            dry_run: dry_run.flatten() == Some(true),
+        })
     }
 
     /// The object's kind, when the slot table has it: in this version, for others may have their images elsewhere.
@@ -143,16 +180,16 @@ impl<'a> Request<'a> {
     }
 
     pub(crate) fn user(&self) -> &str {
-        self.user_info.username.as_ref().map_or("", Text::as_str)
+        self.user.name.as_ref().map_or("", Text::as_str)
     }
 
     /// Whether a node speaks: its own static pods are mirrored by it.
-    pub(crate) fn is_node(&self) -> bool {
-        self.user_info.groups.as_ref().is_some_and(|groups| groups.0.nodes)
+    pub(crate) const fn is_node(&self) -> bool {
+        self.user.is_node
     }
 
-    pub(crate) fn dry_run(&self) -> bool {
-        self.dry_run == Some(true)
+    pub(crate) const fn dry_run(&self) -> bool {
+        self.dry_run
     }
 }
 

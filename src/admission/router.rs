@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{error, warn};
 
 use crate::admission::body::{BODY_LIMIT, BodyError, Budget};
+use crate::admission::json::Malformed;
 use crate::admission::review::{Request, ReviewError};
 use crate::admission::{Admission, Asked};
 use crate::domain::subject::Phase;
@@ -106,9 +107,8 @@ impl<R: Resolve + Suggest> Shared<R> {
         let uid = request.uid.as_str();
         let answered = AssertUnwindSafe(self.admission.answer(&asked)).catch_unwind();
         match timeout_at(deadline + GRACE, answered).await {
-            Ok(Ok(answer)) => answer.map_err(|cause| {
-                unreadable(ReviewError::NotObject { line: cause.line(), column: cause.column() })
-            }),
+            Ok(Ok(answer)) => answer
+                .map_err(|Malformed { line, column }| unreadable(ReviewError::NotObject { line, column })),
             Ok(Err(_)) => {
                 error!(uid, "a review panicked");
                 let text = "tagpin failed on this review; its log has more".to_owned();

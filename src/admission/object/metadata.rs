@@ -1,8 +1,6 @@
 //! What is read of an object's metadata.
 
-use serde::Deserialize;
-
-use crate::admission::json::{Entries, Keep, List, Text};
+use crate::admission::json::{Read, Reader, Text, once, once_or_null, once_text};
 use crate::cluster::object::ControllerRef;
 use crate::domain::original::ANNOTATION;
 use crate::domain::policy::Labels;
@@ -13,26 +11,42 @@ const MIRROR: &str = "kubernetes.io/config.mirror";
 /// Labels of one object; more are nobody's.
 const LABEL_LIMIT: usize = 1024;
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Default)]
 pub(crate) struct Metadata<'a> {
-    #[serde(borrow, default)]
     name: Option<Text<'a>>,
-    #[serde(borrow, default)]
     generate_name: Option<Text<'a>>,
-    #[serde(borrow, default)]
     uid: Option<Text<'a>>,
-    #[serde(default)]
-    labels: Option<Entries<LabelMap>>,
-    #[serde(borrow, default)]
-    annotations: Option<Entries<Annotations<'a>>>,
-    #[serde(borrow, default)]
-    deletion_timestamp: Option<Text<'a>>,
-    #[serde(default)]
-    owner_references: Option<List<Controller>>,
+    labels: Option<Labels>,
+    annotations: Option<Annotations<'a>>,
+    being_deleted: bool,
+    controller: Option<ControllerRef>,
 }
 
 impl<'a> Metadata<'a> {
+    pub(crate) fn read(reader: &mut Reader<'a>) -> Read<Self> {
+        let (mut name, mut generate_name, mut uid, mut labels) = (None, None, None, None);
+        let (mut annotations, mut deleted, mut owners) = (None, None, None);
+        reader.object(|reader, key| match key {
+            "name" => once_or_null(reader, &mut name, Reader::text),
+            "generateName" => once_or_null(reader, &mut generate_name, Reader::text),
+            "uid" => once_or_null(reader, &mut uid, Reader::text),
+            "labels" => once_or_null(reader, &mut labels, read_labels),
+            "annotations" => once_or_null(reader, &mut annotations, Annotations::read),
+            "deletionTimestamp" => once_or_null(reader, &mut deleted, Reader::text),
+            "ownerReferences" => once_or_null(reader, &mut owners, read_controller),
+            _ => reader.pass(),
+        })?;
+        Ok(Self {
+            name: name.flatten(),
+            generate_name: generate_name.flatten(),
+            uid: uid.flatten(),
+            labels: labels.flatten(),
+            annotations: annotations.flatten(),
+            being_deleted: deleted.flatten().is_some(),
+            controller: owners.flatten().flatten(),
+        })
+    }
+
     pub(crate) fn name(&self) -> String {
         let written = |name: &Option<Text<'_>>| {
             name.as_ref().map(Text::as_str).filter(|name| !name.is_empty()).map(str::to_owned)
@@ -47,50 +61,42 @@ impl<'a> Metadata<'a> {
     }
 
     pub(crate) const fn being_deleted(&self) -> bool {
-        self.deletion_timestamp.is_some()
+        self.being_deleted
     }
 
-    pub(crate) fn labels(&self) -> Option<&Labels> {
-        self.labels.as_ref().map(|labels| &labels.0.0)
+    pub(crate) const fn labels(&self) -> Option<&Labels> {
+        self.labels.as_ref()
     }
 
-    pub(crate) fn annotations(&self) -> Option<&Annotations<'a>> {
-        self.annotations.as_ref().map(|annotations| &annotations.0)
+    pub(crate) const fn annotations(&self) -> Option<&Annotations<'a>> {
+        self.annotations.as_ref()
     }
 
-    pub(crate) fn controller(&self) -> Option<&ControllerRef> {
-        self.owner_references.as_ref()?.0.0.as_ref()
-    }
-}
-
-/// The metadata of a template: its labels count, nothing else.
-#[derive(Debug, Default, Deserialize)]
-pub(crate) struct OnlyLabels {
-    #[serde(default)]
-    labels: Option<Entries<LabelMap>>,
-}
-
-impl OnlyLabels {
-    pub(crate) fn labels(&self) -> Option<&Labels> {
-        self.labels.as_ref().map(|labels| &labels.0.0)
+    pub(crate) const fn controller(&self) -> Option<&ControllerRef> {
+        self.controller.as_ref()
     }
 }
 
-#[derive(Debug, Default)]
-struct LabelMap(Labels);
+/// The labels of a template's metadata: nothing else counts there.
+pub(crate) fn only_labels(reader: &mut Reader<'_>) -> Read<Option<Labels>> {
+    let mut labels = None;
+    reader.object(|reader, key| match key {
+        "labels" => once_or_null(reader, &mut labels, read_labels),
+        _ => reader.pass(),
+    })?;
+    Ok(labels.flatten())
+}
 
-impl<'de> Keep<'de> for LabelMap {
-    type Item = (Text<'de>, Text<'de>);
-
-    fn keep(&mut self, index: usize, (key, value): Self::Item) -> Result<(), &'static str> {
-        if index >= LABEL_LIMIT {
-            return Err("too many labels");
+fn read_labels(reader: &mut Reader<'_>) -> Read<Labels> {
+    let mut labels = Labels::new();
+    reader.object(|reader, key| {
+        let value = reader.text()?.as_str().to_owned();
+        if labels.len() >= LABEL_LIMIT || labels.insert(key.to_owned(), value).is_some() {
+            return Err(reader.malformed());
         }
-        match self.0.insert(key.as_str().to_owned(), value.as_str().to_owned()) {
-            None => Ok(()),
-            Some(_) => Err("a label is there twice"),
-        }
-    }
+        Ok(())
+    })?;
+    Ok(labels)
 }
 
 /// The annotations that mean something to us.
@@ -102,7 +108,22 @@ pub(crate) struct Annotations<'a> {
     pub(crate) mirror: bool,
 }
 
-impl Annotations<'_> {
+impl<'a> Annotations<'a> {
+    fn read(reader: &mut Reader<'a>) -> Read<Self> {
+        let mut read = Self::default();
+        reader.object(|reader, key| {
+            let value = reader.text()?;
+            match key {
+                ANNOTATION => return once(reader, &mut read.original, value),
+                canary::ANNOTATION => read.canary = Some(value),
+                MIRROR => read.mirror = true,
+                _ => {}
+            }
+            Ok(())
+        })?;
+        Ok(read)
+    }
+
     pub(crate) fn original(&self) -> Option<&str> {
         self.original.as_ref().map(Text::as_str)
     }
@@ -112,56 +133,26 @@ impl Annotations<'_> {
     }
 }
 
-impl<'de: 'a, 'a> Keep<'de> for Annotations<'a> {
-    type Item = (Text<'de>, Text<'de>);
-
-    fn keep(&mut self, _: usize, (key, value): Self::Item) -> Result<(), &'static str> {
-        match key.as_str() {
-            ANNOTATION => match self.original.replace(value) {
-                None => Ok(()),
-                Some(_) => Err("our annotation is there twice"),
-            },
-            canary::ANNOTATION => {
-                self.canary = Some(value);
-                Ok(())
-            }
-            MIRROR => {
-                self.mirror = true;
-                Ok(())
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
 /// The owner with `controller: true`.
-#[derive(Debug, Default)]
-struct Controller(Option<ControllerRef>);
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct OwnerReference<'a> {
-    #[serde(borrow, default)]
-    api_version: Text<'a>,
-    #[serde(borrow, default)]
-    kind: Text<'a>,
-    #[serde(borrow, default)]
-    name: Text<'a>,
-    #[serde(borrow, default)]
-    uid: Text<'a>,
-    #[serde(default)]
-    controller: Option<bool>,
-}
-
-impl<'de> Keep<'de> for Controller {
-    type Item = OwnerReference<'de>;
-
-    fn keep(&mut self, _: usize, owner: Self::Item) -> Result<(), &'static str> {
-        if owner.controller == Some(true) && self.0.is_none() {
-            let OwnerReference { api_version, kind, name, uid, .. } = &owner;
-            self.0 =
-                Some(ControllerRef::new(api_version.as_str(), kind.as_str(), name.as_str(), uid.as_str()));
+fn read_controller(reader: &mut Reader<'_>) -> Read<Option<ControllerRef>> {
+    let mut found = None;
+    reader.list(|reader, _| {
+        let (mut api_version, mut kind, mut name, mut uid, mut controller) = (None, None, None, None, None);
+        reader.object(|reader, key| match key {
+            "apiVersion" => once_text(reader, &mut api_version),
+            "kind" => once_text(reader, &mut kind),
+            "name" => once_text(reader, &mut name),
+            "uid" => once_text(reader, &mut uid),
+            "controller" => once_or_null(reader, &mut controller, Reader::boolean),
+            _ => reader.pass(),
+        })?;
+        if controller.flatten() == Some(true) && found.is_none() {
+            let [api_version, kind, name, uid] =
+                [api_version, kind, name, uid].map(Option::unwrap_or_default);
+            let owner = ControllerRef::new(api_version.as_str(), kind.as_str(), name.as_str(), uid.as_str());
+            found = Some(owner);
         }
         Ok(())
-    }
+    })?;
+    Ok(found)
 }

@@ -1,51 +1,61 @@
 //! What is read of a pod's spec: the lists of the slot table, and who pulls.
 
-use std::marker::PhantomData;
-
-use serde::Deserialize;
-
-use crate::admission::json::{Keep, List, Text};
+use crate::admission::json::{Read, Reader, Text, once_or_null, once_text};
 use crate::domain::requirement::SLOT_LIMIT;
 use crate::domain::slot::{ImageSlot, SlotRole};
 
 /// Pull secrets of one pod that are tried.
 const SECRET_LIMIT: usize = 64;
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Default)]
 pub(crate) struct PodSpec<'a> {
-    #[serde(borrow, default)]
-    containers: Option<List<Slots<'a, Container<'a>>>>,
-    #[serde(borrow, default)]
-    init_containers: Option<List<Slots<'a, Container<'a>>>>,
-    #[serde(borrow, default)]
-    ephemeral_containers: Option<List<Slots<'a, Container<'a>>>>,
-    #[serde(borrow, default)]
-    volumes: Option<List<Slots<'a, Volume<'a>>>>,
-    #[serde(borrow, default)]
-    service_account_name: Option<Text<'a>>,
-    #[serde(default)]
-    image_pull_secrets: Option<List<Secrets>>,
+    /// In the order of the slot table.
+    lists: [Vec<Slot<'a>>; SlotRole::ALL.len()],
+    service_account: Text<'a>,
+    pull_secrets: Vec<String>,
 }
 
-impl PodSpec<'_> {
+/// One element of a list that names an image.
+#[derive(Debug)]
+struct Slot<'a> {
+    index: usize,
+    name: Text<'a>,
+    reference: Text<'a>,
+    never_pulled: bool,
+}
+
+impl<'a> PodSpec<'a> {
+    pub(crate) fn read(reader: &mut Reader<'a>) -> Read<Self> {
+        let mut lists = SlotRole::ALL.map(|_| None);
+        let (mut service_account, mut pull_secrets) = (None, None);
+        reader.object(|reader, key| {
+            let list = SlotRole::ALL.into_iter().zip(&mut lists).find(|(role, _)| role.list() == key);
+            match (list, key) {
+                (Some((role, list)), _) => once_or_null(reader, list, |reader| slots(reader, role)),
+                (None, "serviceAccountName") => once_or_null(reader, &mut service_account, Reader::text),
+                (None, "imagePullSecrets") => once_or_null(reader, &mut pull_secrets, secrets),
+                _ => reader.pass(),
+            }
+        })?;
+        Ok(Self {
+            lists: lists.map(|list| list.flatten().unwrap_or_default()),
+            service_account: service_account.flatten().unwrap_or_default(),
+            pull_secrets: pull_secrets.flatten().unwrap_or_default(),
+        })
+    }
+
     pub(crate) fn pull_secrets(&self) -> &[String] {
-        self.image_pull_secrets.as_ref().map_or(&[], |secrets| &secrets.0.0)
+        &self.pull_secrets
     }
 
     pub(crate) fn service_account(&self) -> &str {
-        self.service_account_name.as_ref().map_or("", Text::as_str)
+        self.service_account.as_str()
     }
 
     pub(crate) fn slots(&self) -> Vec<ImageSlot> {
-        let of = |role| match role {
-            SlotRole::Container => self.containers.as_ref().map(|list| &list.0.slots),
-            SlotRole::InitContainer => self.init_containers.as_ref().map(|list| &list.0.slots),
-            SlotRole::EphemeralContainer => self.ephemeral_containers.as_ref().map(|list| &list.0.slots),
-            SlotRole::ImageVolume => self.volumes.as_ref().map(|list| &list.0.slots),
-        };
-        let slots = SlotRole::ALL.into_iter().flat_map(|role| {
-            of(role).into_iter().flatten().map(move |slot| {
+        let all = SlotRole::ALL.into_iter().zip(&self.lists);
+        let slots = all.flat_map(|(role, slots)| {
+            slots.iter().map(move |slot| {
                 let Slot { index, name, reference, never_pulled } = slot;
                 ImageSlot::new(role, name.as_str(), *index, reference.as_str(), *never_pulled)
             })
@@ -55,120 +65,80 @@ impl PodSpec<'_> {
 }
 
 /// The elements of one list that name an image.
-#[derive(Debug)]
-struct Slots<'a, E> {
-    slots: Vec<Slot<'a>>,
-    element: PhantomData<E>,
+fn slots<'a>(reader: &mut Reader<'a>, role: SlotRole) -> Read<Vec<Slot<'a>>> {
+    let mut slots = Vec::new();
+    reader.list(|reader, index| {
+        // One more than the limit is kept, so that somebody notices.
+        if slots.len() > SLOT_LIMIT {
+            return reader.pass();
+        }
+        let image = match role {
+            SlotRole::ImageVolume => volume(reader)?,
+            _ => container(reader)?,
+        };
+        // An image may be left out of a template, for something else to fill in: there is nothing to judge.
+        slots.extend(image.filter(|image| !image.reference.as_str().is_empty()).map(|image| {
+            let Image { name, reference, policy } = image;
+            let never_pulled = policy.is_some_and(|policy| policy.as_str() == "Never");
+            Slot { index, name, reference, never_pulled }
+        }));
+        Ok(())
+    })?;
+    Ok(slots)
 }
 
-/// One element that names an image.
-#[derive(Debug)]
-struct Slot<'a> {
-    index: usize,
-    name: Text<'a>,
-    reference: Text<'a>,
-    never_pulled: bool,
-}
-
-/// An element of a list of the slot table.
-trait Element<'a> {
-    /// What names its image, if anything does.
-    fn image(self) -> Option<Image<'a>>;
-}
-
+/// What names the image of an element.
 struct Image<'a> {
     name: Text<'a>,
     reference: Text<'a>,
     policy: Option<Text<'a>>,
 }
 
-impl<E> Default for Slots<'_, E> {
-    fn default() -> Self {
-        Self { slots: Vec::new(), element: PhantomData }
-    }
+fn container<'a>(reader: &mut Reader<'a>) -> Read<Option<Image<'a>>> {
+    let (mut name, mut image, mut policy) = (None, None, None);
+    reader.object(|reader, key| match key {
+        "name" => once_text(reader, &mut name),
+        "image" => once_or_null(reader, &mut image, Reader::text),
+        "imagePullPolicy" => once_or_null(reader, &mut policy, Reader::text),
+        _ => reader.pass(),
+    })?;
+    let name = name.unwrap_or_default();
+    Ok(image.flatten().map(|reference| Image { name, reference, policy: policy.flatten() }))
 }
 
-impl<'de: 'a, 'a, E: Element<'a>> Keep<'de> for Slots<'a, E> {
-    type Item = E;
-
-    fn keep(&mut self, index: usize, element: E) -> Result<(), &'static str> {
-        // An image may be left out of a template, for something else to fill in: there is nothing to judge.
-        let image = element.image().filter(|image| !image.reference.as_str().is_empty());
-        if let Some(Image { name, reference, policy }) = image {
-            let never_pulled = policy.is_some_and(|policy| policy.as_str() == "Never");
-            self.slots.push(Slot { index, name, reference, never_pulled });
-        }
-        Ok(())
-    }
-
-    /// One more than the limit is kept, so that somebody notices.
-    fn is_full(&self) -> bool {
-        self.slots.len() > SLOT_LIMIT
-    }
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Container<'a> {
-    #[serde(borrow, default)]
-    name: Text<'a>,
-    #[serde(borrow, default)]
-    image: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    image_pull_policy: Option<Text<'a>>,
-}
-
-impl<'a> Element<'a> for Container<'a> {
-    fn image(self) -> Option<Image<'a>> {
-        Some(Image { name: self.name, reference: self.image?, policy: self.image_pull_policy })
-    }
-}
-
-#[derive(Debug, Deserialize)]
-struct Volume<'a> {
-    #[serde(borrow, default)]
-    name: Text<'a>,
-    #[serde(borrow, default)]
-    image: Option<ImageVolume<'a>>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ImageVolume<'a> {
-    #[serde(borrow, default)]
-    reference: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    pull_policy: Option<Text<'a>>,
-}
-
-impl<'a> Element<'a> for Volume<'a> {
-    fn image(self) -> Option<Image<'a>> {
-        let image = self.image?;
-        Some(Image { name: self.name, reference: image.reference?, policy: image.pull_policy })
-    }
+fn volume<'a>(reader: &mut Reader<'a>) -> Read<Option<Image<'a>>> {
+    let (mut name, mut image) = (None, None);
+    reader.object(|reader, key| match key {
+        "name" => once_text(reader, &mut name),
+        "image" => once_or_null(reader, &mut image, |reader| {
+            let (mut reference, mut policy) = (None, None);
+            reader.object(|reader, key| match key {
+                "reference" => once_or_null(reader, &mut reference, Reader::text),
+                "pullPolicy" => once_or_null(reader, &mut policy, Reader::text),
+                _ => reader.pass(),
+            })?;
+            Ok((reference.flatten(), policy.flatten()))
+        }),
+        _ => reader.pass(),
+    })?;
+    let Some((Some(reference), policy)) = image.flatten() else { return Ok(None) };
+    Ok(Some(Image { name: name.unwrap_or_default(), reference, policy }))
 }
 
 /// Names of pull secrets.
-#[derive(Debug, Default)]
-struct Secrets(Vec<String>);
-
-#[derive(Debug, Deserialize)]
-struct LocalReference<'a> {
-    #[serde(borrow, default)]
-    name: Text<'a>,
-}
-
-impl<'de> Keep<'de> for Secrets {
-    type Item = LocalReference<'de>;
-
-    fn keep(&mut self, _: usize, secret: Self::Item) -> Result<(), &'static str> {
-        if !secret.name.as_str().is_empty() {
-            self.0.push(secret.name.as_str().to_owned());
+fn secrets(reader: &mut Reader<'_>) -> Read<Vec<String>> {
+    let mut secrets = Vec::new();
+    reader.list(|reader, _| {
+        if secrets.len() >= SECRET_LIMIT {
+            return reader.pass();
         }
+        let mut name = None;
+        reader.object(|reader, key| match key {
+            "name" => once_text(reader, &mut name),
+            _ => reader.pass(),
+        })?;
+        secrets.extend(name.filter(|name| !name.as_str().is_empty()).map(|name| name.as_str().to_owned()));
         Ok(())
-    }
-
-    fn is_full(&self) -> bool {
-        self.0.len() >= SECRET_LIMIT
-    }
+    })?;
+    Ok(secrets)
 }
