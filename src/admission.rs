@@ -74,6 +74,8 @@ struct Asked<'a> {
     /// The entry of namespaces with break glass brought it.
     break_glass: bool,
     request: &'a Request<'a>,
+    /// The object, if it was read with the request.
+    read: Option<Object<'a>>,
     arrived: Instant,
     deadline: Instant,
 }
@@ -94,13 +96,13 @@ impl<R: Resolve + Suggest> Admission<R> {
     }
 
     /// The bytes of the answer to one review; an object that can not be read is an error of the caller.
-    async fn answer(&self, asked: &Asked<'_>) -> Result<Vec<u8>, Malformed> {
-        let Asked { phase, break_glass, request, arrived, deadline } = *asked;
+    async fn answer(&self, asked: Asked<'_>) -> Result<String, Malformed> {
+        let Asked { phase, break_glass, request, read, arrived, deadline } = asked;
         let kind = request.kind();
         let canary = self.canary(phase, request)?;
         let judged = match kind {
             Some(kind) if canary.is_none() && !break_glass => {
-                self.judge(phase, kind, request, deadline).await?
+                self.judge(phase, kind, request, read, deadline).await?
             }
             _ => None,
         };
@@ -172,6 +174,7 @@ impl<R: Resolve + Suggest> Admission<R> {
         phase: Phase,
         kind: Kind,
         request: &'a Request<'a>,
+        read: Option<Object<'a>>,
         deadline: Instant,
     ) -> Result<Option<Judged<'a>>, Malformed> {
         let ephemeral = match (kind, request.sub_resource()) {
@@ -185,7 +188,10 @@ impl<R: Resolve + Suggest> Admission<R> {
                 && !self.settings.excluded_namespaces.contains(request.namespace())
         });
         let Some(raw) = raw else { return Ok(None) };
-        let object = Object::parse(kind, raw)?;
+        let mut object = match read {
+            Some(object) => object,
+            None => Object::parse(kind, raw)?,
+        };
         let old = match request.operation() {
             Operation::Update => request.old_object.map(|raw| Object::parse(kind, raw)).transpose()?,
             Operation::Create | Operation::Other => None,
@@ -199,7 +205,7 @@ impl<R: Resolve + Suggest> Admission<R> {
             &self.settings,
             &policies,
             request,
-            &object,
+            &mut object,
             old.as_ref(),
             deadline,
         )

@@ -90,7 +90,10 @@ pub async fn review(
     let slots = unanswered.filter(|(draft, _)| draft.asks(phase)).map(|(draft, _)| &draft.slot.slot);
     let facts = resolve(slots, subject, registry, asking).await;
     for (draft, sibling) in drafts.iter_mut().zip(siblings) {
-        let fact = || facts.get(draft.slot.slot.reference.as_str()).cloned().map(Answer::Registry);
+        let fact = || {
+            let (_, fact) = facts.iter().find(|(reference, _)| *reference == draft.slot.slot.reference)?;
+            Some(Answer::Registry(fact.clone()))
+        };
         if !draft.asks(phase) {
             continue;
         }
@@ -132,12 +135,16 @@ async fn resolve<'a>(
     subject: &Subject,
     registry: &impl Resolve,
     deadline: Instant,
-) -> HashMap<&'a str, Fact> {
+) -> Vec<(&'a str, Fact)> {
     let cut = deadline + GRACE;
-    let mut images: HashMap<&'a str, &'a ImageRef> = HashMap::new();
+    // At most [`REFERENCE_LIMIT`](crate::domain::requirement::REFERENCE_LIMIT) different ones.
+    let mut images: Vec<(&'a str, &'a ImageRef)> = Vec::new();
     for slot in slots {
-        if let Some(image) = slot.askable() {
-            images.insert(&slot.reference, image);
+        let reference = slot.reference.as_str();
+        if let Some(image) = slot.askable()
+            && !images.iter().any(|(asked, _)| *asked == reference)
+        {
+            images.push((reference, image));
         }
     }
     let look_ups = images.into_iter().map(async |(reference, image)| {
@@ -145,7 +152,7 @@ async fn resolve<'a>(
         let late = Fact::Unavailable { cause: Unavailable::Timeout, retry_after: None, last_known: None };
         (reference, fact.unwrap_or(late))
     });
-    join_all(look_ups).await.into_iter().collect()
+    join_all(look_ups).await
 }
 
 /// What to type instead, for what somebody will read; nothing that a policy forbids itself.

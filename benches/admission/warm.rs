@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::runtime::{self, Runtime};
-use tokio::task::LocalSet;
+use tokio::task::{LocalSet, yield_now};
 
 use crate::client::Connection;
 use crate::figures::{best, goal, median};
@@ -71,19 +71,23 @@ pub(crate) fn measure() {
     let (mut usual, said) =
         bench.contender("usual webhook", usual_webhook::usual(digests), "/mutate?timeout=5s", &review);
     assert_eq!(patched(&review, &said), pinned, "the references do not do the same");
-    let constant = usual_webhook::constant(answer.clone());
+    let uid = review["request"]["uid"].as_str().unwrap();
+    let constant = usual_webhook::constant(&answer, uid);
     let (mut constant, said) = bench.contender("constant answer", constant, "/mutate?timeout=5s", &review);
+    assert_eq!(said, answer);
+    let bytes = usual_webhook::bytes(answer.clone());
+    let (mut bytes, said) = bench.contender("bytes, unread", bytes, "/mutate?timeout=5s", &review);
     assert_eq!(said, answer);
 
     println!(
-        "review   {} bytes, {CONNECTIONS} connections, HTTPS; a thread for each webhook and one for the client; \
+        "review   {} bytes, {CONNECTIONS} connections, HTTPS; a thread for each webhook and one for the client, which does not sleep; \
          {ROUNDS} rounds of {REQUESTS} requests to each; CPU time for a request, and its share of the round\n",
         review.to_string().len(),
     );
     for round in 0..=ROUNDS {
-        let mut all = [&mut pin, &mut constant, &mut usual, &mut validate];
+        let mut all = [&mut pin, &mut constant, &mut usual, &mut validate, &mut bytes];
         // Who comes after whom is not always the same.
-        all.rotate_left(round % 4);
+        all.rotate_left(round % 5);
         for contender in all {
             let took = bench.round(contender);
             // The first is for warming up.
@@ -95,7 +99,7 @@ pub(crate) fn measure() {
     assert_eq!(registry.asked(), 3, "each tag is asked for once");
 
     println!("{:<18}{:>12}{:>12}{:>16}{:>16}", "", "requests/s", "best", "server CPU", "client CPU");
-    for contender in [&constant, &pin, &usual, &validate] {
+    for contender in [&bytes, &constant, &pin, &usual, &validate] {
         contender.print();
     }
     println!(
@@ -136,22 +140,31 @@ impl Bench {
 
     fn round(&self, contender: &mut Contender) -> Round {
         let left = Rc::new(Cell::new(REQUESTS));
+        let busy = Rc::new(Cell::new(CONNECTIONS));
         let connections = std::mem::take(&mut contender.connections);
         let local = LocalSet::new();
         let before = (contender.server.clock.used(), self.clock.used(), Instant::now());
         let tasks: Vec<_> = connections
             .into_iter()
             .map(|mut connection| {
-                let (left, request) = (Rc::clone(&left), Rc::clone(&contender.request));
+                let (left, busy, request) =
+                    (Rc::clone(&left), Rc::clone(&busy), Rc::clone(&contender.request));
                 local.spawn_local(async move {
                     while let Some(less) = left.get().checked_sub(1) {
                         left.set(less);
                         connection.ask(&request).await;
                     }
+                    busy.set(busy.get() - 1);
                     connection
                 })
             })
             .collect();
+        // A client that sleeps must be woken by the server, at the server's expense, and only by one that keeps it waiting.
+        local.spawn_local(async move {
+            while busy.get() > 0 {
+                yield_now().await;
+            }
+        });
         self.runtime.block_on(local);
         let wall = before.2.elapsed();
         let (server, client) = (contender.server.clock.used() - before.0, self.clock.used() - before.1);

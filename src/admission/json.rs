@@ -1,7 +1,8 @@
 //! Reading JSON (RFC 8259) in one pass and without copying it: fields are borrowed, and what nobody asks for is passed
-//! over at once. It knows no field.
+//! over at once. And writing its strings. It knows no field.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
 /// Why a text is not JSON, or not of the shape that is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +38,7 @@ impl<'a> Raw<'a> {
 }
 
 /// Reads one value after the other.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Reader<'a> {
     text: &'a str,
     at: usize,
@@ -134,10 +135,15 @@ impl<'a> Reader<'a> {
 
     /// Any value, as it is written.
     pub(crate) fn raw(&mut self) -> Read<Raw<'a>> {
-        self.pass_white_space();
+        self.kept(Self::pass).map(|(raw, ())| raw)
+    }
+
+    /// A value that is read, and as it is written.
+    pub(crate) fn kept<T>(&mut self, read: impl FnOnce(&mut Self) -> Read<T>) -> Read<(Raw<'a>, T)> {
+        self.peek();
         let start = self.at;
-        self.pass()?;
-        Ok(Raw(self.text.get(start..self.at).unwrap_or_default()))
+        let value = read(self)?;
+        Ok((Raw(self.text.get(start..self.at).unwrap_or_default()), value))
     }
 
     /// Passes over any value.
@@ -147,69 +153,88 @@ impl<'a> Reader<'a> {
         // The same, of what is around those: what nobody reads may be deep.
         let mut around = Vec::new();
         loop {
-            match self.peek() {
+            let opens = match self.peek() {
                 Some(b'"') => {
                     self.at += 1;
                     self.pass_rest_of_string()?;
+                    None
                 }
-                Some(bracket @ (b'{' | b'[')) => {
+                Some(b'{') => {
                     self.at += 1;
-                    let object = bracket == b'{';
-                    if !self.is_next(if object { b'}' } else { b']' }) {
-                        if open > 0 && open.is_multiple_of(64) {
-                            around.push(objects);
-                        }
-                        open += 1;
-                        objects = objects << 1 | u64::from(object);
-                        if object {
-                            self.pass_key()?;
-                        }
-                        continue;
-                    }
+                    (!self.is_next(b'}')).then_some(true)
                 }
-                Some(b't') => self.word("true")?,
-                Some(b'f') => self.word("false")?,
-                Some(b'n') => self.word("null")?,
-                _ => self.number()?,
+                Some(b'[') => {
+                    self.at += 1;
+                    (!self.is_next(b']')).then_some(false)
+                }
+                Some(b't') => self.word("true").map(|()| None)?,
+                Some(b'f') => self.word("false").map(|()| None)?,
+                Some(b'n') => self.word("null").map(|()| None)?,
+                _ => self.number().map(|()| None)?,
+            };
+            if let Some(object) = opens {
+                if open > 0 && open.is_multiple_of(64) {
+                    around.push(objects);
+                }
+                open += 1;
+                objects = objects << 1 | u64::from(object);
+                if object {
+                    self.pass_key()?;
+                }
+                continue;
             }
             loop {
                 if open == 0 {
                     return Ok(());
                 }
                 let object = objects & 1 == 1;
-                if self.is_next(b',') {
-                    if object {
-                        self.pass_key()?;
+                match self.peek() {
+                    Some(b',') => {
+                        self.at += 1;
+                        if object {
+                            self.pass_key()?;
+                        }
+                        break;
                     }
-                    break;
+                    Some(bracket) if bracket == if object { b'}' } else { b']' } => {
+                        self.at += 1;
+                        open -= 1;
+                        objects =
+                            if open.is_multiple_of(64) { around.pop().unwrap_or(0) } else { objects >> 1 };
+                    }
+                    _ => return Err(self.malformed()),
                 }
-                if !self.is_next(if object { b'}' } else { b']' }) {
-                    return Err(self.malformed());
-                }
-                open -= 1;
-                objects = if open.is_multiple_of(64) { around.pop().unwrap_or(0) } else { objects >> 1 };
             }
         }
     }
 
+    #[inline]
     fn left(&self) -> &'a [u8] {
         self.text.as_bytes().get(self.at..).unwrap_or_default()
     }
 
+    #[cold]
     fn pass_white_space(&mut self) {
-        // What the API server sends has none.
         while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.text.as_bytes().get(self.at) {
             self.at += 1;
         }
     }
 
     /// The first byte of what comes next.
+    #[inline]
     fn peek(&mut self) -> Option<u8> {
-        self.pass_white_space();
-        self.text.as_bytes().get(self.at).copied()
+        match self.text.as_bytes().get(self.at) {
+            // The API server writes no white space.
+            Some(0..=b' ') => {
+                self.pass_white_space();
+                self.text.as_bytes().get(self.at).copied()
+            }
+            byte => byte.copied(),
+        }
     }
 
     /// Passes over this byte, if it comes next.
+    #[inline]
     fn is_next(&mut self, byte: u8) -> bool {
         let is_next = self.peek() == Some(byte);
         self.at += usize::from(is_next);
@@ -234,6 +259,7 @@ impl<'a> Reader<'a> {
         Ok(key)
     }
 
+    #[inline]
     fn pass_key(&mut self) -> Read<()> {
         self.expect(b'"')?;
         self.pass_rest_of_string()?;
@@ -241,7 +267,18 @@ impl<'a> Reader<'a> {
     }
 
     /// To behind the quote that ends a string.
+    #[inline]
     fn pass_rest_of_string(&mut self) -> Read<()> {
+        self.at += plain(self.left());
+        if self.left().first() == Some(&b'"') {
+            self.at += 1;
+            return Ok(());
+        }
+        self.pass_escapes()
+    }
+
+    #[cold]
+    fn pass_escapes(&mut self) -> Read<()> {
         loop {
             self.at += plain(self.left());
             match self.left() {
@@ -320,28 +357,63 @@ pub(crate) fn once_text<'a>(reader: &mut Reader<'a>, field: &mut Option<Text<'a>
 }
 
 /// How many bytes a string goes on without a quote, an escape or a control character: eight at a time.
+#[inline]
 fn plain(bytes: &[u8]) -> usize {
-    let (words, rest) = bytes.as_chunks::<8>();
-    for (index, word) in words.iter().enumerate() {
+    let mut left = bytes;
+    while let Some((word, rest)) = left.split_first_chunk() {
         let special = special(u64::from_le_bytes(*word));
         if special != 0 {
-            return index * 8 + special.trailing_zeros() as usize / 8;
+            return bytes.len() - left.len() + special.trailing_zeros() as usize / 8;
         }
+        left = rest;
     }
     let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..=0x1f);
-    words.len() * 8 + rest.iter().position(is_special).unwrap_or(rest.len())
+    bytes.len() - left.len() + left.iter().position(is_special).unwrap_or(left.len())
 }
 
-/// The high bit of each byte that is special; bits above the lowest one that is set say nothing. (A byte that is zero,
-/// or below 32, borrows from its high bit when one, or 32, is taken off.)
+/// The high bit of each byte that is special; bits above the lowest one that is set say nothing. A byte that is zero, or
+/// below 32, borrows from its high bit when one, or 32, is taken off; no special byte has that bit itself.
 const fn special(word: u64) -> u64 {
     const EACH: u64 = u64::MAX / 255;
-    let quote = word ^ EACH * b'"' as u64;
-    let escape = word ^ EACH * b'\\' as u64;
-    (word.wrapping_sub(EACH * 0x20) & !word
-        | quote.wrapping_sub(EACH) & !quote
-        | escape.wrapping_sub(EACH) & !escape)
-        & EACH * 0x80
+    let quote = (word ^ EACH * b'"' as u64).wrapping_sub(EACH);
+    let escape = (word ^ EACH * b'\\' as u64).wrapping_sub(EACH);
+    let control = word.wrapping_sub(EACH * 0x20);
+    (quote | escape | control) & !word & EACH * 0x80
+}
+
+/// An object whose fields are strings.
+pub(crate) fn map<'a>(fields: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let mut json = String::with_capacity(512);
+    for (key, value) in fields {
+        json.push(if json.is_empty() { '{' } else { ',' });
+        write_text(&mut json, key);
+        json.push(':');
+        write_text(&mut json, value);
+    }
+    json.push_str(if json.is_empty() { "{}" } else { "}" });
+    json
+}
+
+/// Writes a string as JSON has it.
+pub(crate) fn write_text(json: &mut String, text: &str) {
+    json.push('"');
+    let mut left = text;
+    while let Some((as_it_is, rest)) = left.split_at_checked(plain(left.as_bytes())) {
+        json.push_str(as_it_is);
+        let Some(special) = rest.chars().next() else { break };
+        match special {
+            '"' => json.push_str("\\\""),
+            '\\' => json.push_str("\\\\"),
+            '\n' => json.push_str("\\n"),
+            '\r' => json.push_str("\\r"),
+            '\t' => json.push_str("\\t"),
+            control => {
+                let _ = write!(json, "\\u{:04x}", u32::from(control));
+            }
+        }
+        left = rest.get(special.len_utf8()..).unwrap_or_default();
+    }
+    json.push('"');
 }
 
 #[cfg(test)]

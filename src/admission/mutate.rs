@@ -1,8 +1,9 @@
 //! `/mutate`: pods get the digests of their tags. It refuses nothing: a slot that will be refused stays as written.
 
-use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 
 use crate::admission::Judged;
+use crate::admission::json;
 use crate::admission::response::{Answer, json_patch};
 use crate::domain::image::ImageRef;
 use crate::domain::message;
@@ -28,12 +29,12 @@ pub(crate) fn answer(judged: &Judged<'_>) -> Answer {
         answer.warnings = message::warnings(&unseen_by_validation(&review.verdicts));
     }
     let pins = || review.verdicts.iter().filter_map(|verdict| Some((verdict, verdict.pinned.as_ref()?)));
-    let pinned: Map<String, Value> = pins()
-        .take(AUDITED)
-        .map(|(verdict, pinned)| (verdict.slot.to_string(), pinned.digest.as_str().into()))
-        .collect();
+    let pinned: BTreeMap<String, &str> =
+        pins().take(AUDITED).map(|(verdict, pinned)| (verdict.slot.text(), pinned.digest.as_str())).collect();
     if !pinned.is_empty() {
-        answer.audit.insert("pinned", Value::Object(pinned).to_string());
+        answer
+            .audit
+            .insert("pinned", json::map(pinned.iter().map(|(slot, digest)| (slot.as_str(), *digest))));
     }
     let stale = pins().filter_map(|(_, pinned)| match pinned.source {
         PinSource::LastKnown(age) => Some(age.as_secs()),

@@ -50,22 +50,26 @@ impl<'a> Template<'a> {
 impl<'a> Object<'a> {
     /// Reads an object of a kind of the slot table.
     pub(crate) fn parse(kind: Kind, raw: Raw<'a>) -> Read<Self> {
+        Reader::whole(raw.get(), |reader| Self::read(kind, reader))
+    }
+
+    /// Reads an object where it stands.
+    pub(crate) fn read(kind: Kind, reader: &mut Reader<'a>) -> Read<Self> {
         let Some((first, rest)) = kind.template_path().split_first() else {
             let (mut metadata, mut spec) = (None, None);
-            Reader::whole(raw.get(), |reader| {
-                reader.object(|reader, key| match key {
-                    "metadata" => once_or_null(reader, &mut metadata, Metadata::read),
-                    "spec" => once_or_null(reader, &mut spec, PodSpec::read),
-                    _ => reader.pass(),
-                })
+            reader.object(|reader, key| match key {
+                "metadata" => once_or_null(reader, &mut metadata, Metadata::read),
+                "spec" => once_or_null(reader, &mut spec, PodSpec::read),
+                _ => reader.pass(),
             })?;
             let metadata = metadata.flatten().unwrap_or_default();
             let template = Template { labels: None, spec: spec.flatten().unwrap_or_default() };
             return Ok(Self { kind, metadata, raw_template: None, template });
         };
-        let Found { metadata, template: raw_template } = path::find(raw, first, rest)?;
-        let template = raw_template.map(|raw| Reader::whole(raw.get(), Template::read)).transpose()?;
-        Ok(Self { kind, metadata, raw_template, template: template.unwrap_or_default() })
+        let Found { metadata, template } = path::find(reader, first, rest)?;
+        let (raw_template, template) =
+            template.map(|(raw, template)| (Some(raw), template)).unwrap_or_default();
+        Ok(Self { kind, metadata, raw_template, template })
     }
 
     /// For logs: a name that the API server has still to make ends in a star.
@@ -118,13 +122,13 @@ impl<'a> Object<'a> {
         self.metadata.controller()
     }
 
-    /// Labels of the pod template, or of the pod.
-    pub(crate) fn labels(&self) -> Labels {
+    /// Labels of the pod template, or of the pod. They are given away: asked again there are none.
+    pub(crate) fn take_labels(&mut self) -> Labels {
         let labels = match self.kind {
-            Kind::Pod => self.metadata.labels(),
-            _ => self.template.labels.as_ref(),
+            Kind::Pod => self.metadata.labels_mut(),
+            _ => &mut self.template.labels,
         };
-        labels.cloned().unwrap_or_default()
+        labels.take().unwrap_or_default()
     }
 
     /// The pull secrets that the pod or template names, in its order.

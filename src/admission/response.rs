@@ -6,10 +6,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
+use crate::admission::json::{map, write_text};
 use crate::admission::review::API_VERSION;
 use crate::domain::message::Cause;
 use crate::domain::original::ANNOTATION;
-use crate::domain::patch::{Annotation, Patch};
+use crate::domain::patch::{Annotation, Patch, Replacement};
 use crate::telemetry::admission::Decision;
 
 /// Words of one audit annotation.
@@ -58,57 +59,48 @@ impl Answer {
         }
     }
 
-    /// The body of the HTTP answer.
-    pub(crate) fn to_json(&self, uid: &str) -> Vec<u8> {
-        let status = self.refusal.as_ref().map(|refusal| Status {
+    /// The body of the HTTP answer (`admission.k8s.io/v1`, `AdmissionResponse`).
+    pub(crate) fn to_json(&self, uid: &str) -> String {
+        let patch = self.patch.as_ref().map_or("", |patch| &patch.json);
+        let mut json = String::with_capacity(1024 + patch.len() / 3 * 4);
+        json.push_str(r#"{"apiVersion":"#);
+        write_text(&mut json, API_VERSION);
+        json.push_str(r#","kind":"AdmissionReview","response":{"uid":"#);
+        write_text(&mut json, uid);
+        json.push_str(if self.refusal.is_none() { r#","allowed":true"# } else { r#","allowed":false"# });
+        if let Some(refusal) = &self.refusal {
+            json.push_str(r#","status":"#);
+            json.push_str(&refusal.to_json());
+        }
+        if !patch.is_empty() {
+            json.push_str(r#","patchType":"JSONPatch","patch":""#);
+            STANDARD.encode_string(patch, &mut json);
+            json.push('"');
+        }
+        if !self.warnings.is_empty() {
+            json.push_str(r#","warnings":"#);
+            json.push_str(&serde_json::to_string(&self.warnings).unwrap_or_default());
+        }
+        json.push_str(r#","auditAnnotations":"#);
+        json.push_str(&map(self.audit.iter().map(|(key, words)| (*key, words.as_str()))));
+        json.push_str("}}");
+        json
+    }
+}
+
+impl Refusal {
+    fn to_json(&self) -> String {
+        let status = Status {
             status: "Failure",
             // Not `Invalid`: kubectl would throw the message away and print the causes only.
             reason: "Forbidden",
             code: 403,
-            message: &refusal.message,
-            details: Details { causes: refusal.causes.iter().map(CauseOut::from).collect() },
-        });
-        let patch = self.patch.as_ref().map(|patch| STANDARD.encode(&patch.json));
-        let review = Review {
-            api_version: API_VERSION,
-            kind: "AdmissionReview",
-            response: Response {
-                uid,
-                allowed: self.refusal.is_none(),
-                status,
-                patch_type: patch.as_ref().map(|_| "JSONPatch"),
-                patch,
-                warnings: &self.warnings,
-                audit_annotations: &self.audit,
-            },
+            message: &self.message,
+            details: Details { causes: self.causes.iter().map(CauseOut::from).collect() },
         };
         // Strings and numbers only: writing them to memory can not fail.
-        serde_json::to_vec(&review).unwrap_or_default()
+        serde_json::to_string(&status).unwrap_or_default()
     }
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Review<'a> {
-    api_version: &'a str,
-    kind: &'a str,
-    response: Response<'a>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Response<'a> {
-    uid: &'a str,
-    allowed: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    status: Option<Status<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    patch_type: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    patch: Option<String>,
-    #[serde(skip_serializing_if = "<[String]>::is_empty")]
-    warnings: &'a [String],
-    audit_annotations: &'a BTreeMap<&'static str, String>,
 }
 
 #[derive(Serialize)]
@@ -142,44 +134,59 @@ impl<'a> From<&'a Cause> for CauseOut<'a> {
 #[derive(Debug)]
 pub(crate) struct JsonPatch {
     /// As it travels.
-    pub(crate) json: Vec<u8>,
+    pub(crate) json: String,
     /// Of how many operations it is.
     pub(crate) operations: usize,
 }
 
-#[derive(Serialize)]
-struct Operation<'a> {
-    op: &'a str,
-    path: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    value: Option<serde_json::Value>,
+/// All annotations of an object.
+const ANNOTATIONS_POINTER: &str = "/metadata/annotations";
+/// Where our annotation stands: `~` and `/` are escaped in a JSON pointer (RFC 6901).
+const ANNOTATION_POINTER: &str = "/metadata/annotations/tagpin.dev~1original";
+
+impl JsonPatch {
+    /// Begins another operation, up to its value.
+    fn operation(&mut self, op: &str, path: &str) {
+        self.json.push_str(if self.operations == 0 { r#"[{"op":"# } else { r#",{"op":"# });
+        self.operations += 1;
+        write_text(&mut self.json, op);
+        self.json.push_str(r#","path":"#);
+        write_text(&mut self.json, path);
+    }
+
+    fn value(&mut self, value: &str) {
+        self.json.push_str(r#","value":"#);
+        write_text(&mut self.json, value);
+        self.json.push('}');
+    }
 }
 
 /// The JSON patch that writes this; none when nothing changes, because the API server refuses an empty one.
 pub(crate) fn json_patch(patch: &Patch, has_annotations: bool) -> Option<JsonPatch> {
-    // `~` and `/` are escaped in a JSON pointer (RFC 6901).
-    let pointer = format!("/metadata/annotations/{}", ANNOTATION.replace('~', "~0").replace('/', "~1"));
-    let mut operations: Vec<Operation<'_>> = patch
-        .replacements
-        .iter()
-        .map(|new| Operation { op: "replace", path: &new.pointer, value: Some(new.value.as_str().into()) })
-        .collect();
+    let mut written = JsonPatch { json: String::with_capacity(1024), operations: 0 };
+    for Replacement { pointer, value } in &patch.replacements {
+        written.operation("replace", pointer);
+        written.value(value);
+    }
     match &patch.annotation {
         Annotation::Keep => {}
         Annotation::Set(value) if has_annotations => {
-            operations.push(Operation { op: "add", path: &pointer, value: Some(value.as_str().into()) });
+            written.operation("add", ANNOTATION_POINTER);
+            written.value(value);
         }
         Annotation::Set(value) => {
-            let all = serde_json::json!({ ANNOTATION: value });
-            operations.push(Operation { op: "add", path: "/metadata/annotations", value: Some(all) });
+            written.operation("add", ANNOTATIONS_POINTER);
+            written.json.push_str(r#","value":"#);
+            written.json.push_str(&map([(ANNOTATION, value.as_str())].into_iter()));
+            written.json.push('}');
         }
-        Annotation::Remove => operations.push(Operation { op: "remove", path: &pointer, value: None }),
+        Annotation::Remove => {
+            written.operation("remove", ANNOTATION_POINTER);
+            written.json.push('}');
+        }
     }
-    if operations.is_empty() {
-        return None;
-    }
-    let json = serde_json::to_vec(&operations).ok()?;
-    Some(JsonPatch { json, operations: operations.len() })
+    written.json.push(']');
+    (written.operations > 0).then_some(written)
 }
 
 #[cfg(test)]
@@ -187,20 +194,25 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
     use super::*;
-    use crate::domain::patch::Replacement;
 
     fn written(patch: &Patch, has_annotations: bool) -> String {
-        String::from_utf8(json_patch(patch, has_annotations).unwrap().json).unwrap()
+        json_patch(patch, has_annotations).unwrap().json
     }
 
     #[test]
     fn nothing_to_write_is_no_patch() {
         assert!(json_patch(&Patch::default(), true).is_none());
-        let body = String::from_utf8(Answer::new(Decision::Skip).to_json("a\"b")).unwrap();
+        let body = Answer::new(Decision::Skip).to_json("a\"b");
         assert_eq!(
             body,
             r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","response":{"uid":"a\"b","allowed":true,"auditAnnotations":{"decision":"skip"}}}"#
         );
+    }
+
+    #[test]
+    fn the_pointer_is_that_of_the_annotation() {
+        let key = ANNOTATION.replace('~', "~0").replace('/', "~1");
+        assert_eq!(ANNOTATION_POINTER, format!("/metadata/annotations/{key}"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! `admission.k8s.io/v1 AdmissionReview`; the objects stay raw slices and are read only as far as the slot table goes.
 
 use crate::admission::json::{Malformed, Raw, Read, Reader, Text, once, once_or_null, once_text};
+use crate::admission::object::Object;
 use crate::domain::slot::Kind;
 
 /// The version of the reviews that we answer.
@@ -20,6 +21,8 @@ pub(crate) struct Request<'a> {
     operation: Text<'a>,
     user: User<'a>,
     pub(crate) object: Option<Raw<'a>>,
+    /// The same, read already: the API server says before it what kind it is.
+    pub(crate) read: Option<Object<'a>>,
     pub(crate) old_object: Option<Raw<'a>>,
     dry_run: bool,
 }
@@ -38,6 +41,12 @@ struct User<'a> {
 }
 
 impl<'a> VersionKind<'a> {
+    /// The kind, when the slot table has it: in this version, for others may have their images elsewhere.
+    fn of_slot_table(&self) -> Option<Kind> {
+        let Self { group, version, kind } = self;
+        Kind::find(group.as_str(), kind.as_str()).filter(|_| version.as_str() == "v1")
+    }
+
     fn read(reader: &mut Reader<'a>) -> Read<Self> {
         let (mut group, mut version, mut kind) = (None, None, None);
         reader.object(|reader, key| match key {
@@ -123,7 +132,7 @@ impl<'a> Request<'a> {
     fn read(reader: &mut Reader<'a>) -> Read<Self> {
         let (mut uid, mut kind, mut sub_resource, mut namespace) = (None, None, None, None);
         let (mut operation, mut user, mut object, mut old_object) = (None, None, None, None);
-        let mut dry_run = None;
+        let (mut dry_run, mut read) = (None, None);
         reader.object(|reader, key| match key {
             "uid" => once_text(reader, &mut uid),
             "kind" => {
@@ -137,7 +146,20 @@ impl<'a> Request<'a> {
                 let value = User::read(reader)?;
                 once(reader, &mut user, value)
             }
-            "object" => once_or_null(reader, &mut object, Reader::raw),
+            "object" => {
+                let table = kind.as_ref().and_then(VersionKind::of_slot_table);
+                // What can not be read is passed over here, and told by who asks for the object.
+                let mut ahead = reader.clone();
+                let value = match table.map(|kind| ahead.kept(|reader| Object::read(kind, reader))) {
+                    Some(Ok((raw, value))) => {
+                        *reader = ahead;
+                        read = Some(value);
+                        Some(raw)
+                    }
+                    _ => reader.optional(Reader::raw)?,
+                };
+                once(reader, &mut object, value)
+            }
             "oldObject" => once_or_null(reader, &mut old_object, Reader::raw),
             "dryRun" => once_or_null(reader, &mut dry_run, Reader::boolean),
             _ => reader.pass(),
@@ -151,15 +173,15 @@ impl<'a> Request<'a> {
             operation: operation.ok_or_else(missing)?,
             user: user.unwrap_or_default(),
             object: object.flatten(),
+            read,
             old_object: old_object.flatten(),
             dry_run: dry_run.flatten() == Some(true),
         })
     }
 
-    /// The object's kind, when the slot table has it: in this version, for others may have their images elsewhere.
+    /// The object's kind, when the slot table has it.
     pub(crate) fn kind(&self) -> Option<Kind> {
-        let VersionKind { group, version, kind } = &self.kind;
-        Kind::find(group.as_str(), kind.as_str()).filter(|_| version.as_str() == "v1")
+        self.kind.of_slot_table()
     }
 
     pub(crate) fn operation(&self) -> Operation {

@@ -94,18 +94,19 @@ impl<R: Resolve + Suggest> Shared<R> {
     }
 
     /// The bytes of the answer to a review.
-    async fn review(&self, entrance: Entrance, body: Body, deadline: Instant) -> Result<Vec<u8>, Refused> {
+    async fn review(&self, entrance: Entrance, body: Body, deadline: Instant) -> Result<String, Refused> {
         let body = self.bodies.take(body, deadline).await.map_err(not_taken)?;
         let Ok(_permit) = self.in_flight.try_acquire() else {
             let text = "too many reviews at the same time".to_owned();
             return Err((StatusCode::SERVICE_UNAVAILABLE, text, Turned::Shed));
         };
         let _in_flight = self.admission.metrics.in_flight();
-        let request = Request::parse(&body.bytes).map_err(unreadable)?;
+        let mut request = Request::parse(&body.bytes).map_err(unreadable)?;
         let Entrance { phase, break_glass } = entrance;
-        let asked = Asked { phase, break_glass, request: &request, arrived: Instant::now(), deadline };
+        let read = request.read.take();
+        let asked = Asked { phase, break_glass, request: &request, read, arrived: Instant::now(), deadline };
         let uid = request.uid.as_str();
-        let answered = AssertUnwindSafe(self.admission.answer(&asked)).catch_unwind();
+        let answered = AssertUnwindSafe(self.admission.answer(asked)).catch_unwind();
         match timeout_at(deadline + GRACE, answered).await {
             Ok(Ok(answer)) => answer
                 .map_err(|Malformed { line, column }| unreadable(ReviewError::NotObject { line, column })),

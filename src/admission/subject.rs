@@ -21,17 +21,18 @@ pub(crate) async fn subject(
     settings: &Settings,
     policies: &PolicySet,
     request: &Request<'_>,
-    object: &Object<'_>,
+    object: &mut Object<'_>,
     old: Option<&Object<'_>>,
     deadline: Instant,
 ) -> Subject {
     let kind = object.kind;
+    let labels = object.take_labels();
+    let object = &*object;
     let namespace = request.namespace();
     let controller = object.controller();
     let validated_owner = controller.is_some_and(|owner| owner.kind.is_some());
     // The identity decides: anybody can copy an owner reference.
     let child = validated_owner && settings.controller_identities.contains(request.user());
-    let labels = object.labels();
     let pull_secrets = match object.pull_secrets() {
         [] => cluster.pull_secrets(namespace, object.service_account()),
         named => named.to_vec(),

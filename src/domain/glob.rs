@@ -125,10 +125,20 @@ impl Glob {
     }
 
     fn is_match(&self, text: &str) -> bool {
+        // Most globs are a name, or begin with one: only what follows it needs all its places at once.
+        let letters = self.steps.iter().take_while(|step| matches!(step, Step::Byte(_))).count();
+        let begins =
+            self.steps.iter().zip(text.bytes()).take(letters).all(|(step, byte)| *step == Step::Byte(byte));
+        let (Some(rest), true) = (text.as_bytes().get(letters..), begins) else { return false };
+        match self.steps.get(letters..) {
+            None | Some([]) => return rest.is_empty(),
+            Some([Step::Crossing]) => return true,
+            Some(_) => {}
+        }
         let mut now = Places::new(self.steps.len());
         let mut then = Places::new(self.steps.len());
-        self.enter(0, &mut now);
-        for byte in text.bytes() {
+        self.enter(letters, &mut now);
+        for &byte in rest {
             for &at in &now.list {
                 match self.steps.get(at) {
                     Some(Step::Byte(wanted)) if *wanted == byte => self.enter(at + 1, &mut then),

@@ -189,7 +189,7 @@ impl ImageRef {
     /// The normalised name: `docker.io/library/nginx`.
     #[must_use]
     pub fn repository(&self) -> String {
-        format!("{}/{}", self.domain, self.path)
+        [&self.domain, "/", &self.path].concat()
     }
 
     /// The author's own spelling of the name, without tag and digest: `nginx`.
@@ -252,7 +252,7 @@ impl ImageRef {
     pub fn pinned(&self, digest: &Digest) -> String {
         match self.digest {
             Some(_) => self.original.to_string(),
-            None => format!("{}@{digest}", self.original),
+            None => [&self.original, "@", digest.as_str()].concat(),
         }
     }
 

@@ -29,7 +29,10 @@ impl Originals {
     /// The author's reference and our digest, when the slot carries a pin of ours.
     #[must_use]
     pub fn pin_of(&self, slot: &ImageSlot) -> Option<(&str, Digest)> {
-        let original = self.0.get(&slot.key.to_string())?;
+        if self.is_empty() {
+            return None;
+        }
+        let original = self.0.get(&slot.key.text())?;
         let digest = slot.reference.strip_prefix(original.as_str())?.strip_prefix('@')?;
         // The entry itself has no digest: the slot would have two, and would not parse.
         slot.image.as_ref().ok()?;
@@ -39,7 +42,7 @@ impl Originals {
     /// Whether there is an entry for this slot, whatever it says.
     #[must_use]
     pub fn names(&self, slot: &SlotKey) -> bool {
-        self.0.contains_key(&slot.to_string())
+        !self.is_empty() && self.0.contains_key(&slot.text())
     }
 
     /// Whether there is no entry.
@@ -50,14 +53,14 @@ impl Originals {
 
     /// Sets the entry of a slot.
     pub fn insert(&mut self, slot: &SlotKey, original: &str) {
-        self.0.insert(slot.to_string(), original.to_owned());
+        self.0.insert(slot.text(), original.to_owned());
     }
 
     /// The annotation's value: a JSON object with sorted keys, without white space.
     #[must_use]
     pub fn to_json(&self) -> String {
-        serde_json::Value::from_iter(self.0.iter().map(|(slot, original)| (slot.as_str(), original.as_str())))
-            .to_string()
+        // Strings only: writing them to memory can not fail.
+        serde_json::to_string(&self.0).unwrap_or_default()
     }
 }
 

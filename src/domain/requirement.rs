@@ -1,9 +1,11 @@
 //! Policies and a slot become what must hold, and which policy says so. It knows no registry's answer.
 
+use std::cell::OnceCell;
 use std::collections::HashSet;
 
 use jiff::Timestamp;
 
+use crate::domain::image::ImageRef;
 use crate::domain::policy::{Children, Exception, Existence, Owners, Policy, PolicySet, Rule};
 use crate::domain::slot::{ImageSlot, Kind};
 use crate::domain::subject::{Controller, Phase, SlotUnderReview, Subject, TopOwner};
@@ -77,6 +79,9 @@ pub fn policies_of<'a>(policies: &'a PolicySet, subject: &Subject) -> Vec<&'a Po
 /// Which slots are beyond the limits, in slot order.
 #[must_use]
 pub fn beyond_limit(slots: &[SlotUnderReview]) -> Vec<bool> {
+    if slots.len() <= REFERENCE_LIMIT {
+        return vec![false; slots.len()];
+    }
     let mut seen = HashSet::new();
     slots
         .iter()
@@ -105,17 +110,19 @@ pub fn require<'a>(
     beyond_limit: bool,
     now: Timestamp,
 ) -> Option<Requirement<'a>> {
-    let name = slot.slot.image.as_ref().ok().map(|image| image.policy_name());
+    // Few policies look at it.
+    let name = OnceCell::new();
+    let name = || name.get_or_init(|| slot.slot.image.as_ref().ok().map(ImageRef::policy_name)).as_deref();
     let judges =
         |policy: &Policy| slot.changed || (subject.kind != Kind::Pod && policy.children == Children::Enforce);
     let mut requirement = Requirement { demands: Vec::new(), beyond_limit, foreign_owner: false };
     for &policy in policies {
-        if !judges(policy) || !matches(policy, &slot.slot, name.as_deref()) {
+        if !judges(policy) || !matches(policy, &slot.slot, &name) {
             continue;
         }
         let waived = |rule| {
             let mut exceptions = policy.exceptions.iter();
-            exceptions.any(|exception| waives(exception, rule, subject, name.as_deref(), now))
+            exceptions.any(|exception| waives(exception, rule, subject, &name, now))
         };
         let askable = !beyond_limit && slot.slot.askable().is_some();
         let wants_pin = askable && subject.kind == Kind::Pod && policy.pin.pods && !waived(Rule::Pin);
@@ -136,18 +143,21 @@ pub fn require<'a>(
     (slot.changed || !requirement.demands.is_empty()).then_some(requirement)
 }
 
-fn matches(policy: &Policy, slot: &ImageSlot, name: Option<&str>) -> bool {
+fn matches<'a>(policy: &Policy, slot: &ImageSlot, name: &impl Fn() -> Option<&'a str>) -> bool {
     let scope = &policy.scope;
     (scope.slots.is_empty() || scope.slots.contains(&slot.key.role))
-        && match (&scope.images, name) {
-            (Some(globs), Some(name)) => globs.is_match(name),
-            (None, _) | (_, None) => true,
-        }
+        && scope.images.as_ref().is_none_or(|globs| name().is_none_or(|name| globs.is_match(name)))
 }
 
-fn waives(exception: &Exception, rule: Rule, subject: &Subject, name: Option<&str>, now: Timestamp) -> bool {
+fn waives<'a>(
+    exception: &Exception,
+    rule: Rule,
+    subject: &Subject,
+    name: &impl Fn() -> Option<&'a str>,
+    now: Timestamp,
+) -> bool {
     exception.rules.contains(&rule)
         && now < exception.expires
         && (exception.namespaces.is_empty() || exception.namespaces.contains(&subject.namespace))
-        && exception.images.as_ref().is_none_or(|globs| name.is_some_and(|name| globs.is_match(name)))
+        && exception.images.as_ref().is_none_or(|globs| name().is_some_and(|name| globs.is_match(name)))
 }

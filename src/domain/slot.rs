@@ -94,9 +94,17 @@ pub struct SlotKey {
     pub name: String,
 }
 
+impl SlotKey {
+    /// As it is displayed: `containers/web`.
+    #[must_use]
+    pub fn text(&self) -> String {
+        [self.role.list(), "/", &self.name].concat()
+    }
+}
+
 impl fmt::Display for SlotKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.role.list(), self.name)
+        f.write_str(&self.text())
     }
 }
 

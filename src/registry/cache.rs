@@ -195,7 +195,7 @@ impl<L: Suggest> Suggest for Cache<L> {
 impl Key {
     fn new(image: &ImageRef, candidates: &[Candidate]) -> Self {
         let tag = image.effective_tag().unwrap_or_default();
-        let name = format!("{}/{}:{tag}", image.domain(), image.path());
+        let name = [image.domain(), "/", image.path(), ":", tag].concat();
         Self(Arc::new((name.into(), candidates.iter().map(|candidate| candidate.id).collect())))
     }
 }

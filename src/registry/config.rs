@@ -4,6 +4,7 @@
 //! one registry; what a `registries` entry says wins, and what it leaves out (mirrors, certificates, a credential) is
 //! taken from the k3s file. The k3s file alone changes nothing about who is asked: `resolveFrom` decides that.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -173,9 +174,9 @@ impl Profiles for Registries {
     fn profile(&self, domain: &str) -> Arc<RegistryProfile> {
         let domain = normal(domain);
         let now = Instant::now();
-        self.built.get(&domain, now).unwrap_or_else(|| {
+        self.built.get(&*domain, now).unwrap_or_else(|| {
             let profile = Arc::new(self.build(&domain));
-            self.built.put(domain, Arc::clone(&profile), now, now + KEPT);
+            self.built.put(domain.into_owned(), Arc::clone(&profile), now, now + KEPT);
             profile
         })
     }
@@ -201,12 +202,12 @@ impl Pattern {
 }
 
 /// One spelling for one server: DNS knows no case, and 443 is the port of https.
-pub(super) fn normal(domain: &str) -> String {
-    let lower = domain.to_ascii_lowercase();
-    match lower.strip_suffix(":443") {
-        Some(host) => host.to_owned(),
-        None => lower,
+pub(super) fn normal(domain: &str) -> Cow<'_, str> {
+    let host = domain.strip_suffix(":443").unwrap_or(domain);
+    if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return host.to_ascii_lowercase().into();
     }
+    host.into()
 }
 
 /// Host and port of a domain; a literal address keeps its brackets.

@@ -1,5 +1,6 @@
 //! A small bounded map whose entries pass away: tokens, challenges, suggestions. Not the cache of answers.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Mutex, PoisonError};
@@ -20,7 +21,10 @@ impl<K: Eq + Hash + Clone, V: Clone> Expiring<K, V> {
     }
 
     /// The value, while it lives.
-    pub(super) fn get(&self, key: &K, now: Instant) -> Option<V> {
+    pub(super) fn get<Q: Eq + Hash + ?Sized>(&self, key: &Q, now: Instant) -> Option<V>
+    where
+        K: Borrow<Q>,
+    {
         let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let (value, until) = entries.get(key)?;
         (*until > now).then(|| value.clone())

@@ -64,6 +64,9 @@ impl Keyring {
 /// The credentials for an image in several keyrings, as if they were one, filled in this order.
 #[must_use]
 pub fn look_up(keyrings: &[&Keyring], image: &ImageRef) -> Vec<Candidate> {
+    if keyrings.is_empty() {
+        return Vec::new();
+    }
     let Some(target) = Location::parse(&image.repository()) else { return Vec::new() };
     let mut slots: Vec<_> = keyrings.iter().flat_map(|keyring| keyring.matching(&target)).collect();
     // Longer and later first: paths of a host come before the host, and `*` last.

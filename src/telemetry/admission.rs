@@ -18,6 +18,10 @@ use crate::domain::verdict::{Effect, PinSource, Verdict};
 const SECONDS: [f64; 13] =
     [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 
+/// The webhooks.
+const PIN: &str = "pin";
+const VALIDATE: &str = "validate";
+
 /// Where the digest of a pin came from: another pod of the revision, the registry, or memory while it is away.
 const SIBLING: &str = "sibling";
 const REGISTRY: &str = "registry";
@@ -27,12 +31,15 @@ const LAST_KNOWN: &str = "last_known";
 #[derive(Debug, Clone)]
 pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
-    duration: Family<WebhookLabels, Histogram, fn() -> Histogram>,
+    mutate_duration: Histogram,
+    validate_duration: Histogram,
     in_flight: Gauge<i64, AtomicI64>,
     turned_away: Family<TurnedLabels, Counter>,
     deadline_exceeded: Counter,
     images: Family<ImageLabels, Counter>,
-    pins: Family<PinLabels, Counter>,
+    sibling_pins: Counter,
+    registry_pins: Counter,
+    last_known_pins: Counter,
     patch_operations: Counter,
     unmatched: Counter,
     foreign_owner: Counter,
@@ -173,32 +180,34 @@ impl Drop for InFlight {
 impl Metrics {
     /// Registers the counters.
     pub fn register(registry: &mut Registry) -> Self {
+        // Asked for once: every review counts here. And what did not happen yet is 0, so that its first time is an
+        // increase.
+        let duration: Family<WebhookLabels, Histogram, fn() -> Histogram> =
+            Family::new_with_constructor(|| Histogram::new(SECONDS));
+        let lasted = |webhook| duration.get_or_create_owned(&WebhookLabels { webhook });
+        let pins: Family<PinLabels, Counter> = Family::default();
+        let pinned = |source| pins.get_or_create_owned(&PinLabels { source });
         let metrics = Self {
             requests: Family::default(),
-            duration: Family::new_with_constructor(|| Histogram::new(SECONDS)),
+            mutate_duration: lasted(PIN),
+            validate_duration: lasted(VALIDATE),
             in_flight: Gauge::default(),
             turned_away: Family::default(),
             deadline_exceeded: Counter::default(),
             images: Family::default(),
-            pins: Family::default(),
+            sibling_pins: pinned(SIBLING),
+            registry_pins: pinned(REGISTRY),
+            last_known_pins: pinned(LAST_KNOWN),
             patch_operations: Counter::default(),
             unmatched: Counter::default(),
             foreign_owner: Counter::default(),
         };
-        // What did not happen yet is 0, so that its first time is an increase.
         for why in Turned::ALL {
             drop(metrics.turned_away.get_or_create(&TurnedLabels { reason: why.word() }));
         }
-        for source in [SIBLING, REGISTRY, LAST_KNOWN] {
-            drop(metrics.pins.get_or_create(&PinLabels { source }));
-        }
         let all = metrics.clone();
         registry.register("admission_requests", "Reviews answered", all.requests);
-        registry.register(
-            "admission_duration_seconds",
-            "From the whole body to the whole answer",
-            all.duration,
-        );
+        registry.register("admission_duration_seconds", "From the whole body to the whole answer", duration);
         registry.register("admission_inflight", "Reviews being worked on", all.in_flight);
         registry.register("admission_turned_away", "Requests that got no review", all.turned_away);
         registry.register(
@@ -211,7 +220,7 @@ impl Metrics {
             "Slots that /validate judged: one for each finding, one with code none for each slot without any",
             all.images,
         );
-        registry.register("pins", "Slots pinned, by where the digest came from", all.pins);
+        registry.register("pins", "Slots pinned, by where the digest came from", pins);
         registry.register(
             "patch_operations",
             "Operations of JSON patches: references and annotations that were written",
@@ -244,15 +253,15 @@ impl Metrics {
 
     /// Counts an answered review.
     pub fn decided(&self, decided: &Decided<'_>) {
-        let webhook = match decided.phase {
-            Phase::Mutate => "pin",
-            Phase::Validate => "validate",
+        let (webhook, duration) = match decided.phase {
+            Phase::Mutate => (PIN, &self.mutate_duration),
+            Phase::Validate => (VALIDATE, &self.validate_duration),
         };
         let decision = decided.decision.word();
         let kind = decided.kind.map_or("other", Kind::name);
         let labels = RequestLabels { webhook, operation: decided.operation, kind, decision };
         self.requests.get_or_create(&labels).inc();
-        self.duration.get_or_create(&WebhookLabels { webhook }).observe(decided.took.as_secs_f64());
+        duration.observe(decided.took.as_secs_f64());
         self.patch_operations.inc_by(u64::try_from(decided.patched).unwrap_or(u64::MAX));
         for verdict in decided.verdicts {
             self.judged(decided.phase, verdict);
@@ -263,12 +272,12 @@ impl Metrics {
         match phase {
             Phase::Mutate => {
                 if let Some(pinned) = &verdict.pinned {
-                    let source = match pinned.source {
-                        PinSource::Sibling => SIBLING,
-                        PinSource::Registry => REGISTRY,
-                        PinSource::LastKnown(_) => LAST_KNOWN,
+                    let pins = match pinned.source {
+                        PinSource::Sibling => &self.sibling_pins,
+                        PinSource::Registry => &self.registry_pins,
+                        PinSource::LastKnown(_) => &self.last_known_pins,
                     };
-                    self.pins.get_or_create(&PinLabels { source }).inc();
+                    pins.inc();
                 }
                 if verdict.foreign_owner {
                     self.foreign_owner.inc();

@@ -145,6 +145,13 @@ proptest! {
     }
 
     #[test]
+    fn strings_are_written_as_serde_reads_them(text in any::<String>()) {
+        let mut json = String::new();
+        write_text(&mut json, &text);
+        prop_assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
+    }
+
+    #[test]
     fn special_characters_are_found_wherever_they_are(before in "[ -!#-\\[\\]-~é]{0,40}", special in "[\"\\\\\\x00-\\x1f]", after in ".{0,20}") {
         let text = format!("{before}{special}{after}");
         prop_assert_eq!(plain(text.as_bytes()), before.len());

@@ -64,8 +64,8 @@ impl<'a> Metadata<'a> {
         self.being_deleted
     }
 
-    pub(crate) const fn labels(&self) -> Option<&Labels> {
-        self.labels.as_ref()
+    pub(crate) const fn labels_mut(&mut self) -> &mut Option<Labels> {
+        &mut self.labels
     }
 
     pub(crate) const fn annotations(&self) -> Option<&Annotations<'a>> {

@@ -30,7 +30,7 @@ fn every_kind_of_the_table_is_read_where_the_table_says() {
     });
     for kind in Kind::ALL {
         let raw = object(kind, template.clone()).to_string();
-        let read = parse(kind, &raw).unwrap();
+        let mut read = parse(kind, &raw).unwrap();
         let slots: Vec<_> = read
             .slots()
             .into_iter()
@@ -44,7 +44,7 @@ fn every_kind_of_the_table_is_read_where_the_table_says() {
         ]
         .map(|(role, name, index, reference, never)| (role, name.into(), index, reference.into(), never));
         assert_eq!(slots, expected, "{kind}");
-        assert_eq!(read.labels(), [("app".to_owned(), "we\"b".to_owned())].into(), "{kind}");
+        assert_eq!(read.take_labels(), [("app".to_owned(), "we\"b".to_owned())].into(), "{kind}");
         assert_eq!(read.service_account(), "robot");
         assert_eq!(read.pull_secrets(), ["one", "two"]);
     }
@@ -62,8 +62,8 @@ fn what_is_left_out_or_null_is_empty() {
         for value in nothing {
             let value = if value.is_object() { value } else { json!({}) };
             let raw = value.to_string();
-            let read = parse(kind, &raw).unwrap();
-            assert!(read.slots().is_empty() && read.labels().is_empty() && !read.has_annotations());
+            let mut read = parse(kind, &raw).unwrap();
+            assert!(read.slots().is_empty() && read.take_labels().is_empty() && !read.has_annotations());
         }
     }
 }
