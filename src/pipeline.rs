@@ -15,7 +15,7 @@ use crate::domain::asker::Asker;
 use crate::domain::denial::Code;
 use crate::domain::fact::{Fact, Unavailable};
 use crate::domain::image::ImageRef;
-use crate::domain::pin::{PinKey, Pins};
+use crate::domain::pin::Pins;
 use crate::domain::policy::PolicySet;
 use crate::domain::requirement::{Requirement, beyond_limit, policies_of, require};
 use crate::domain::slot::ImageSlot;
@@ -120,12 +120,7 @@ impl Draft<'_> {
             return None;
         }
         let slot = &self.slot.slot;
-        let key = PinKey {
-            revision: subject.revision.clone()?,
-            slot: slot.key.clone(),
-            reference: slot.reference.clone(),
-        };
-        pins.sibling(&key).map(Answer::Sibling)
+        pins.sibling(subject.revision.as_ref()?, &slot.key, &slot.reference).map(Answer::Sibling)
     }
 }
 
@@ -136,7 +131,6 @@ async fn resolve<'a>(
     registry: &impl Resolve,
     deadline: Instant,
 ) -> Vec<(&'a str, Fact)> {
-    let cut = deadline + GRACE;
     // At most [`REFERENCE_LIMIT`](crate::domain::requirement::REFERENCE_LIMIT) different ones.
     let mut images: Vec<(&'a str, &'a ImageRef)> = Vec::new();
     for slot in slots {
@@ -147,12 +141,21 @@ async fn resolve<'a>(
             images.push((reference, image));
         }
     }
+    let mut facts: Vec<(&'a str, Fact)> = Vec::with_capacity(images.len());
+    images.retain(|(reference, image)| {
+        let fact = registry.remembered(image, &subject.asker);
+        let known = fact.is_some();
+        facts.extend(fact.map(|fact| (*reference, fact)));
+        !known
+    });
+    let cut = deadline + GRACE;
     let look_ups = images.into_iter().map(async |(reference, image)| {
         let fact = timeout_at(cut, registry.resolve(image, &subject.asker, deadline)).await;
         let late = Fact::Unavailable { cause: Unavailable::Timeout, retry_after: None, last_known: None };
         (reference, fact.unwrap_or(late))
     });
-    join_all(look_ups).await
+    facts.extend(join_all(look_ups).await);
+    facts
 }
 
 /// What to type instead, for what somebody will read; nothing that a policy forbids itself.

@@ -60,6 +60,11 @@ pub trait Resolve: Send + Sync {
         asker: &Asker,
         deadline: Instant,
     ) -> impl Future<Output = Fact> + Send;
+
+    /// The same, when nothing has to be waited for; most references of an admission are known already.
+    fn remembered(&self, _image: &ImageRef, _asker: &Asker) -> Option<Fact> {
+        None
+    }
 }
 
 /// The same question with the credentials already found: what the client answers and what limits decorate.

@@ -13,8 +13,12 @@ pub(crate) struct Malformed {
     pub(crate) column: usize,
 }
 
-/// What reading gives.
-pub(crate) type Read<T> = Result<T, Malformed>;
+/// What reading gives: the value, or that the reader stopped.
+pub(crate) type Read<T> = Result<T, Stopped>;
+
+/// The text is not what is read; the reader knows where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stopped;
 
 /// A string of the request: borrowed where JSON has it as it is, owned where it is escaped (Go writes `<` as `\u003c`).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -51,29 +55,39 @@ impl<'a> Reader<'a> {
     }
 
     /// The whole text is one value, which this reads.
-    pub(crate) fn whole<T>(text: &'a str, read: impl FnOnce(&mut Self) -> Read<T>) -> Read<T> {
+    pub(crate) fn whole<T>(text: &'a str, read: impl FnOnce(&mut Self) -> Read<T>) -> Result<T, Malformed> {
         let mut reader = Self::new(text);
-        let value = read(&mut reader)?;
-        reader.pass_white_space();
-        if reader.at == text.len() { Ok(value) } else { Err(reader.malformed()) }
+        match read(&mut reader) {
+            Ok(value) if reader.peek().is_none() => Ok(value),
+            Ok(_) | Err(Stopped) => Err(reader.malformed()),
+        }
     }
 
-    /// That reading stops here.
-    pub(crate) fn malformed(&self) -> Malformed {
+    #[cold]
+    fn malformed(&self) -> Malformed {
         let before = self.text.as_bytes().get(..self.at).unwrap_or_default();
-        let line = before.iter().rev().position(|byte| *byte == b'\n').unwrap_or(before.len());
-        Malformed { line: 1 + before.iter().filter(|byte| **byte == b'\n').count(), column: line }
+        let column = before.iter().rev().position(|byte| *byte == b'\n').unwrap_or(before.len());
+        Malformed { line: 1 + before.iter().filter(|byte| **byte == b'\n').count(), column }
     }
 
     /// An object: `field` is given each key, and reads the value of it.
+    #[inline]
     pub(crate) fn object(&mut self, mut field: impl FnMut(&mut Self, &str) -> Read<()>) -> Read<()> {
         self.expect(b'{')?;
         if self.is_next(b'}') {
             return Ok(());
         }
         loop {
-            let key = self.key()?;
-            field(self, key.as_str())?;
+            let decoded;
+            let key = match self.plain_text() {
+                Some(key) => key,
+                None => {
+                    decoded = self.text()?;
+                    decoded.as_str()
+                }
+            };
+            self.expect(b':')?;
+            field(self, key)?;
             if !self.another(b'}')? {
                 return Ok(());
             }
@@ -106,21 +120,35 @@ impl<'a> Reader<'a> {
     }
 
     /// A string.
+    #[inline]
     pub(crate) fn text(&mut self) -> Read<Text<'a>> {
-        if self.peek() != Some(b'"') {
-            return Err(self.malformed());
+        match self.plain_text() {
+            Some(text) => Ok(Text(Cow::Borrowed(text))),
+            None => self.escaped_text(),
         }
-        self.at += 1;
+    }
+
+    /// A string without escapes, if that is what comes next.
+    #[inline]
+    fn plain_text(&mut self) -> Option<&'a str> {
+        let is_text = self.peek() == Some(b'"');
+        let start = self.at + 1;
+        let (text, rest) =
+            self.text.get(start..)?.split_at_checked(plain(self.text.as_bytes().get(start..)?))?;
+        if start == self.at || !rest.starts_with('"') {
+            return None;
+        }
+        self.at = start + text.len() + 1;
+        Some(text)
+    }
+
+    #[cold]
+    fn escaped_text(&mut self) -> Read<Text<'a>> {
         let start = self.at;
-        self.at += plain(self.left());
-        if self.left().first() == Some(&b'"') {
-            let text = self.text.get(start..self.at).ok_or_else(|| self.malformed())?;
-            self.at += 1;
-            return Ok(Text(Cow::Borrowed(text)));
-        }
-        self.pass_rest_of_string()?;
-        let written = self.text.get(start - 1..self.at).unwrap_or_default();
-        let text = serde_json::from_str(written).map_err(|_| self.malformed())?;
+        self.expect(b'"')?;
+        self.pass_escapes()?;
+        let written = self.text.get(start..self.at).unwrap_or_default();
+        let text = serde_json::from_str(written).map_err(|_| Stopped)?;
         Ok(Text(Cow::Owned(text)))
     }
 
@@ -202,7 +230,7 @@ impl<'a> Reader<'a> {
                         objects =
                             if open.is_multiple_of(64) { around.pop().unwrap_or(0) } else { objects >> 1 };
                     }
-                    _ => return Err(self.malformed()),
+                    _ => return Err(Stopped),
                 }
             }
         }
@@ -242,7 +270,7 @@ impl<'a> Reader<'a> {
     }
 
     fn expect(&mut self, byte: u8) -> Read<()> {
-        if self.is_next(byte) { Ok(()) } else { Err(self.malformed()) }
+        if self.is_next(byte) { Ok(()) } else { Err(Stopped) }
     }
 
     /// Whether one more comes, or the bracket that closes.
@@ -250,13 +278,7 @@ impl<'a> Reader<'a> {
         if self.is_next(b',') {
             return Ok(true);
         }
-        if self.is_next(bracket) { Ok(false) } else { Err(self.malformed()) }
-    }
-
-    fn key(&mut self) -> Read<Text<'a>> {
-        let key = self.text()?;
-        self.expect(b':')?;
-        Ok(key)
+        if self.is_next(bracket) { Ok(false) } else { Err(Stopped) }
     }
 
     #[inline]
@@ -290,7 +312,7 @@ impl<'a> Reader<'a> {
                 [b'\\', b'u', a, b, c, d, ..] if [a, b, c, d].iter().all(|byte| byte.is_ascii_hexdigit()) => {
                     self.at += 6;
                 }
-                _ => return Err(self.malformed()),
+                _ => return Err(Stopped),
             }
         }
     }
@@ -301,7 +323,7 @@ impl<'a> Reader<'a> {
             self.at += word.len();
             return Ok(());
         }
-        Err(self.malformed())
+        Err(Stopped)
     }
 
     fn number(&mut self) -> Read<()> {
@@ -328,15 +350,15 @@ impl<'a> Reader<'a> {
     fn digits(&mut self) -> Read<()> {
         let digits = self.left().iter().take_while(|byte| byte.is_ascii_digit()).count();
         self.at += digits;
-        if digits == 0 { Err(self.malformed()) } else { Ok(()) }
+        if digits == 0 { Err(Stopped) } else { Ok(()) }
     }
 }
 
 /// A field that is there twice means two things.
-pub(crate) fn once<T>(reader: &Reader<'_>, field: &mut Option<T>, value: T) -> Read<()> {
+pub(crate) fn once<T>(field: &mut Option<T>, value: T) -> Read<()> {
     match field.replace(value) {
         None => Ok(()),
-        Some(_) => Err(reader.malformed()),
+        Some(_) => Err(Stopped),
     }
 }
 
@@ -347,13 +369,13 @@ pub(crate) fn once_or_null<'a, T>(
     read: impl FnOnce(&mut Reader<'a>) -> Read<T>,
 ) -> Read<()> {
     let value = reader.optional(read)?;
-    once(reader, field, value)
+    once(field, value)
 }
 
 /// A string that is there at most once.
 pub(crate) fn once_text<'a>(reader: &mut Reader<'a>, field: &mut Option<Text<'a>>) -> Read<()> {
     let value = reader.text()?;
-    once(reader, field, value)
+    once(field, value)
 }
 
 /// How many bytes a string goes on without a quote, an escape or a control character: eight at a time.
@@ -382,13 +404,13 @@ const fn special(word: u64) -> u64 {
 }
 
 /// An object whose fields are strings.
-pub(crate) fn map<'a>(fields: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+pub(crate) fn map<K: AsRef<str>, V: AsRef<str>>(fields: impl Iterator<Item = (K, V)>) -> String {
     let mut json = String::with_capacity(512);
     for (key, value) in fields {
         json.push(if json.is_empty() { '{' } else { ',' });
-        write_text(&mut json, key);
+        write_text(&mut json, key.as_ref());
         json.push(':');
-        write_text(&mut json, value);
+        write_text(&mut json, value.as_ref());
     }
     json.push_str(if json.is_empty() { "{}" } else { "}" });
     json

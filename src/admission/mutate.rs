@@ -1,7 +1,5 @@
 //! `/mutate`: pods get the digests of their tags. It refuses nothing: a slot that will be refused stays as written.
 
-use std::collections::BTreeMap;
-
 use crate::admission::Judged;
 use crate::admission::json;
 use crate::admission::response::{Answer, json_patch};
@@ -29,12 +27,10 @@ pub(crate) fn answer(judged: &Judged<'_>) -> Answer {
         answer.warnings = message::warnings(&unseen_by_validation(&review.verdicts));
     }
     let pins = || review.verdicts.iter().filter_map(|verdict| Some((verdict, verdict.pinned.as_ref()?)));
-    let pinned: BTreeMap<String, &str> =
-        pins().take(AUDITED).map(|(verdict, pinned)| (verdict.slot.text(), pinned.digest.as_str())).collect();
-    if !pinned.is_empty() {
-        answer
-            .audit
-            .insert("pinned", json::map(pinned.iter().map(|(slot, digest)| (slot.as_str(), *digest))));
+    if pins().next().is_some() {
+        let pinned = pins().take(AUDITED);
+        let words = pinned.map(|(verdict, pinned)| (verdict.slot.text(), pinned.digest.as_str()));
+        answer.audit.insert("pinned", json::map(words));
     }
     let stale = pins().filter_map(|(_, pinned)| match pinned.source {
         PinSource::LastKnown(age) => Some(age.as_secs()),

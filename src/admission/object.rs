@@ -8,7 +8,7 @@ mod metadata;
 mod path;
 mod pod_spec;
 
-use crate::admission::json::{Raw, Read, Reader, once_or_null};
+use crate::admission::json::{Malformed, Raw, Read, Reader, once_or_null};
 use crate::cluster::object::ControllerRef;
 use crate::domain::original::Originals;
 use crate::domain::policy::Labels;
@@ -49,7 +49,7 @@ impl<'a> Template<'a> {
 
 impl<'a> Object<'a> {
     /// Reads an object of a kind of the slot table.
-    pub(crate) fn parse(kind: Kind, raw: Raw<'a>) -> Read<Self> {
+    pub(crate) fn parse(kind: Kind, raw: Raw<'a>) -> Result<Self, Malformed> {
         Reader::whole(raw.get(), |reader| Self::read(kind, reader))
     }
 

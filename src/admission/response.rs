@@ -82,7 +82,7 @@ impl Answer {
             json.push_str(&serde_json::to_string(&self.warnings).unwrap_or_default());
         }
         json.push_str(r#","auditAnnotations":"#);
-        json.push_str(&map(self.audit.iter().map(|(key, words)| (*key, words.as_str()))));
+        json.push_str(&map(self.audit.iter()));
         json.push_str("}}");
         json
     }
@@ -177,7 +177,7 @@ pub(crate) fn json_patch(patch: &Patch, has_annotations: bool) -> Option<JsonPat
         Annotation::Set(value) => {
             written.operation("add", ANNOTATIONS_POINTER);
             written.json.push_str(r#","value":"#);
-            written.json.push_str(&map([(ANNOTATION, value.as_str())].into_iter()));
+            written.json.push_str(&map([(ANNOTATION, value)].into_iter()));
             written.json.push('}');
         }
         Annotation::Remove => {

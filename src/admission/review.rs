@@ -2,7 +2,7 @@
 //!
 //! `admission.k8s.io/v1 AdmissionReview`; the objects stay raw slices and are read only as far as the slot table goes.
 
-use crate::admission::json::{Malformed, Raw, Read, Reader, Text, once, once_or_null, once_text};
+use crate::admission::json::{Malformed, Raw, Read, Reader, Stopped, Text, once, once_or_null, once_text};
 use crate::admission::object::Object;
 use crate::domain::slot::Kind;
 
@@ -55,7 +55,7 @@ impl<'a> VersionKind<'a> {
             "kind" => once_text(reader, &mut kind),
             _ => reader.pass(),
         })?;
-        let there = |text: Option<Text<'a>>| text.ok_or_else(|| reader.malformed());
+        let there = |text: Option<Text<'a>>| text.ok_or(Stopped);
         Ok(Self { group: group.unwrap_or_default(), version: there(version)?, kind: there(kind)? })
     }
 }
@@ -118,7 +118,7 @@ impl<'a> Request<'a> {
                 "request" => once_or_null(reader, &mut request, Self::read),
                 _ => reader.pass(),
             })?;
-            let there = |text: Option<Text<'a>>| text.ok_or_else(|| reader.malformed());
+            let there = |text: Option<Text<'a>>| text.ok_or(Stopped);
             Ok((there(api_version)?, there(kind)?))
         });
         let (api_version, kind) =
@@ -137,14 +137,14 @@ impl<'a> Request<'a> {
             "uid" => once_text(reader, &mut uid),
             "kind" => {
                 let value = VersionKind::read(reader)?;
-                once(reader, &mut kind, value)
+                once(&mut kind, value)
             }
             "subResource" => once_or_null(reader, &mut sub_resource, Reader::text),
             "namespace" => once_or_null(reader, &mut namespace, Reader::text),
             "operation" => once_text(reader, &mut operation),
             "userInfo" => {
                 let value = User::read(reader)?;
-                once(reader, &mut user, value)
+                once(&mut user, value)
             }
             "object" => {
                 let table = kind.as_ref().and_then(VersionKind::of_slot_table);
@@ -158,19 +158,18 @@ impl<'a> Request<'a> {
                     }
                     _ => reader.optional(Reader::raw)?,
                 };
-                once(reader, &mut object, value)
+                once(&mut object, value)
             }
             "oldObject" => once_or_null(reader, &mut old_object, Reader::raw),
             "dryRun" => once_or_null(reader, &mut dry_run, Reader::boolean),
             _ => reader.pass(),
         })?;
-        let missing = || reader.malformed();
         Ok(Self {
-            uid: uid.ok_or_else(missing)?,
-            kind: kind.ok_or_else(missing)?,
+            uid: uid.ok_or(Stopped)?,
+            kind: kind.ok_or(Stopped)?,
             sub_resource: sub_resource.flatten(),
             namespace: namespace.flatten(),
-            operation: operation.ok_or_else(missing)?,
+            operation: operation.ok_or(Stopped)?,
             user: user.unwrap_or_default(),
             object: object.flatten(),
             read,

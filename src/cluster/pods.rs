@@ -19,7 +19,8 @@ use crate::domain::asker::Asker;
 use crate::domain::digest::Digest;
 use crate::domain::fact::LastKnown;
 use crate::domain::image::ImageRef;
-use crate::domain::pin::{PinKey, Pins, Revision, Seeds};
+use crate::domain::pin::{Pins, Revision, Seeds};
+use crate::domain::slot::SlotKey;
 
 /// How long the pins of a pod that is gone still count.
 const MEMORY: Duration = Duration::from_hours(1);
@@ -36,7 +37,7 @@ struct Memory {
     live: Shelf<Object>,
     /// In the order in which they went.
     departed: VecDeque<Departed>,
-    siblings: HashMap<PinKey, Vec<Carrier>>,
+    siblings: HashMap<Revision, Vec<Siblings>>,
     seeds: HashMap<SeedKey, Vec<Carrier>>,
 }
 
@@ -52,6 +53,15 @@ struct Carrier {
     pod: Arc<Object>,
     /// Position in the pod's slots.
     slot: usize,
+}
+
+/// The pods of one revision that carry pins of ours in one slot for one reference.
+#[derive(Debug)]
+struct Siblings {
+    slot: SlotKey,
+    /// As the author wrote it.
+    reference: String,
+    carriers: Vec<Carrier>,
 }
 
 /// The pods of one namespace whose authors wrote one tag of one repository.
@@ -172,8 +182,16 @@ impl Memory {
     fn remember(&mut self, pod: &Arc<Object>) {
         for pin in pins(pod) {
             let carrier = || Carrier { pod: Arc::clone(pod), slot: pin.slot };
-            if let Some(key) = pin.sibling {
-                self.siblings.entry(key).or_default().push(carrier());
+            if let Some(revision) = pod.revision() {
+                let siblings = self.siblings.entry(revision).or_default();
+                match siblings.iter_mut().find(|siblings| siblings.are(pin.key, &pin.original)) {
+                    Some(siblings) => siblings.carriers.push(carrier()),
+                    None => siblings.push(Siblings {
+                        slot: pin.key.clone(),
+                        reference: pin.original,
+                        carriers: vec![carrier()],
+                    }),
+                }
             }
             if let Some(key) = pin.seed {
                 self.seeds.entry(key).or_default().push(carrier());
@@ -182,10 +200,18 @@ impl Memory {
     }
 
     fn forget(&mut self, pod: &Object) {
-        for pin in pins(pod) {
-            if let Some(key) = pin.sibling {
-                remove(&mut self.siblings, &key, &pod.uid);
+        if let Some(revision) = pod.revision()
+            && let Some(siblings) = self.siblings.get_mut(&revision)
+        {
+            for siblings in &mut *siblings {
+                siblings.carriers.retain(|carrier| carrier.pod.uid != pod.uid);
             }
+            siblings.retain(|siblings| !siblings.carriers.is_empty());
+            if siblings.is_empty() {
+                self.siblings.remove(&revision);
+            }
+        }
+        for pin in pins(pod) {
             if let Some(key) = pin.seed {
                 remove(&mut self.seeds, &key, &pod.uid);
             }
@@ -203,24 +229,28 @@ fn remove<K: Hash + Eq>(carriers: &mut HashMap<K, Vec<Carrier>>, key: &K, uid: &
 }
 
 /// Where one pin of a pod counts.
-struct Pin {
+struct Pin<'a> {
+    /// Position in the pod's slots.
     slot: usize,
-    sibling: Option<PinKey>,
+    key: &'a SlotKey,
+    /// What the author wrote.
+    original: String,
     seed: Option<SeedKey>,
 }
 
-fn pins(pod: &Object) -> impl Iterator<Item = Pin> {
+fn pins(pod: &Object) -> impl Iterator<Item = Pin<'_>> {
     pod.slots.iter().enumerate().filter_map(|(position, slot)| {
         let image_slot = slot.image_slot();
         let (original, _) = pod.originals.pin_of(&image_slot)?;
-        let sibling = pod.revision().map(|revision| PinKey {
-            revision,
-            slot: slot.key.clone(),
-            reference: original.to_owned(),
-        });
         let seed = ImageRef::parse(original).ok().and_then(|image| SeedKey::new(&pod.namespace, &image));
-        Some(Pin { slot: position, sibling, seed })
+        Some(Pin { slot: position, key: &slot.key, original: original.to_owned(), seed })
     })
+}
+
+impl Siblings {
+    fn are(&self, slot: &SlotKey, reference: &str) -> bool {
+        self.slot == *slot && self.reference == reference
+    }
 }
 
 impl SeedKey {
@@ -243,9 +273,11 @@ impl Carrier {
 }
 
 impl Pins for Pods {
-    fn sibling(&self, key: &PinKey) -> Option<Digest> {
+    fn sibling(&self, revision: &Revision, slot: &SlotKey, reference: &str) -> Option<Digest> {
         let memory = self.read();
-        memory.siblings.get(key)?.iter().min_by_key(|carrier| carrier.age_order())?.digest()
+        let siblings =
+            memory.siblings.get(revision)?.iter().find(|siblings| siblings.are(slot, reference))?;
+        siblings.carriers.iter().min_by_key(|carrier| carrier.age_order())?.digest()
     }
 }
 

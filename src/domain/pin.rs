@@ -30,21 +30,11 @@ impl Revision {
     }
 }
 
-/// All pods of one revision get one digest for one slot and reference.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct PinKey {
-    /// Which pods.
-    pub revision: Revision,
-    /// Which slot of them.
-    pub slot: SlotKey,
-    /// The reference as the author wrote it, without a digest.
-    pub reference: String,
-}
-
 /// The pins of sibling pods, from memory: it is asked on the admission path before any registry.
 pub trait Pins: Send + Sync {
-    /// The digest that the oldest sibling carries by a pin of ours.
-    fn sibling(&self, key: &PinKey) -> Option<Digest>;
+    /// The digest that the oldest pod of a revision carries by a pin of ours in this slot, for a reference as its author
+    /// wrote it, without a digest.
+    fn sibling(&self, revision: &Revision, slot: &SlotKey, reference: &str) -> Option<Digest>;
 }
 
 /// Digests that our own pins on pods remember, for when a registry can not be asked.

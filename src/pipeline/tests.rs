@@ -7,10 +7,11 @@ use super::*;
 use crate::domain::digest::Digest;
 use crate::domain::glob::Globs;
 use crate::domain::original::Originals;
+use crate::domain::pin::Revision;
 use crate::domain::policy::{
     Children, Existence, Labels, Mode, Outcome, Owners, Pin, Policy, PolicyId, Resolution, Rules, Scope,
 };
-use crate::domain::slot::{Kind, SlotRole};
+use crate::domain::slot::{Kind, SlotKey, SlotRole};
 use crate::domain::subject::{Controller, TopOwner};
 
 const HEX: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
@@ -66,7 +67,7 @@ fn pod(references: impl IntoIterator<Item = impl AsRef<str>>) -> Subject {
 struct NoPins;
 
 impl Pins for NoPins {
-    fn sibling(&self, _: &PinKey) -> Option<Digest> {
+    fn sibling(&self, _: &Revision, _: &SlotKey, _: &str) -> Option<Digest> {
         None
     }
 }

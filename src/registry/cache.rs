@@ -149,6 +149,22 @@ impl<L: Lookup + 'static> Cache<L> {
 }
 
 impl<L: Lookup + 'static> Resolve for Cache<L> {
+    fn remembered(&self, image: &ImageRef, asker: &Asker) -> Option<Fact> {
+        let Around { credentials, profiles, seeds, tally } = &self.around;
+        if profiles.profile(image.domain()).offline {
+            return None;
+        }
+        let candidates = credentials.at_hand(asker, image)?;
+        let answer = self.memory.get(&Key::new(image, &candidates))?;
+        let now = Instant::now();
+        if answer.until <= now {
+            return None;
+        }
+        tally.answered(AnsweredBy::Memory);
+        let seed = || seeds.last_known(image, asker).filter(|known| known.age <= LAST_KNOWN);
+        Some(answer.tell(&candidates, seed, now))
+    }
+
     async fn resolve(&self, image: &ImageRef, asker: &Asker, deadline: Instant) -> Fact {
         let Around { credentials, profiles, seeds, tally } = &self.around;
         if profiles.profile(image.domain()).offline {

@@ -60,6 +60,11 @@ pub trait Credentials: Send + Sync {
     /// The credentials to try, in order; never empty (anonymous, when nothing matches). Secrets are read with what is
     /// left until the deadline; one that can not be read is skipped, as the kubelet does.
     async fn candidates(&self, asker: &Asker, image: &ImageRef, deadline: Instant) -> Vec<Candidate>;
+
+    /// The same, when no secret has to be read for it.
+    fn at_hand(&self, _asker: &Asker, _image: &ImageRef) -> Option<Vec<Candidate>> {
+        None
+    }
 }
 
 impl Credential {

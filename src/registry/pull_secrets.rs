@@ -180,19 +180,46 @@ impl Credentials for PullSecrets {
             return vec![Candidate::anonymous()];
         }
         let (own, operators) = tokio::join!(self.own(asker, deadline), self.operators(image, deadline));
-        let keyrings: Vec<&Keyring> =
-            own.iter().filter_map(|reading| reading.content.as_ref().ok()).collect();
-        let mut candidates = keyring::look_up(&keyrings, image);
-        for candidate in operators {
-            if !candidates.iter().any(|earlier| earlier.id == candidate.id) {
-                candidates.push(candidate);
-            }
-        }
-        if candidates.is_empty() {
-            candidates.push(Candidate::anonymous());
-        }
-        candidates
+        in_order(&own, operators, image)
     }
+
+    fn at_hand(&self, asker: &Asker, image: &ImageRef) -> Option<Vec<Candidate>> {
+        if !self.registries.profile(image.domain()).shows_credentials() {
+            return Some(vec![Candidate::anonymous()]);
+        }
+        let operators = match self.registries.credential(image.domain()) {
+            None => Vec::new(),
+            Some(OperatorCredential::Given(candidate)) => vec![candidate.clone()],
+            Some(OperatorCredential::Secret { .. }) => return None,
+        };
+        let secrets = if self.may_read(&asker.namespace) { asker.pull_secrets.as_slice() } else { &[] };
+        // What is passed over is counted by who reads them.
+        if secrets.len() > PER_ASKER || !secrets.iter().all(|name| is_name(name)) {
+            return None;
+        }
+        let now = Instant::now();
+        let known = |name: &String| {
+            let secret = SecretRef { namespace: asker.namespace.clone(), name: name.clone() };
+            self.memory.get(&secret).filter(|reading| reading.until > now)
+        };
+        let own = secrets.iter().map(known).collect::<Option<Vec<_>>>()?;
+        Some(in_order(&own, operators, image))
+    }
+}
+
+/// The asker's own credentials before the operator's, each once; never empty.
+fn in_order(own: &[Arc<Reading>], operators: Vec<Candidate>, image: &ImageRef) -> Vec<Candidate> {
+    let keyrings: Vec<&Keyring> = own.iter().filter_map(|reading| reading.content.as_ref().ok()).collect();
+    let mut candidates = keyring::look_up(&keyrings, image);
+    for candidate in operators {
+        if !candidates.iter().any(|earlier| earlier.id == candidate.id) {
+            candidates.push(candidate);
+        }
+    }
+    if candidates.is_empty() {
+        candidates.push(Candidate::anonymous());
+    }
+    candidates
 }
 
 async fn fetch(client: Client, secret: &SecretRef) -> Reading {

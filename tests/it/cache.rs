@@ -91,10 +91,8 @@ impl Lookup for Registry {
 /// Each namespace holds the passwords of its name: `shop-ab` and `mall-ab` the same two, `anonymous` none.
 struct Holders(AtomicUsize);
 
-#[async_trait]
-impl Credentials for Holders {
-    async fn candidates(&self, asker: &Asker, _image: &ImageRef, _deadline: Instant) -> Vec<Candidate> {
-        self.0.fetch_add(1, Ordering::SeqCst);
+impl Holders {
+    fn of(asker: &Asker) -> Vec<Candidate> {
         match asker.namespace.split_once('-') {
             None => vec![Candidate::anonymous()],
             Some((_, passwords)) => passwords
@@ -106,6 +104,18 @@ impl Credentials for Holders {
                 })
                 .collect(),
         }
+    }
+}
+
+#[async_trait]
+impl Credentials for Holders {
+    async fn candidates(&self, asker: &Asker, _image: &ImageRef, _deadline: Instant) -> Vec<Candidate> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Self::of(asker)
+    }
+
+    fn at_hand(&self, asker: &Asker, _image: &ImageRef) -> Option<Vec<Candidate>> {
+        Some(Self::of(asker))
     }
 }
 
@@ -160,9 +170,13 @@ fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// Asks for `nginx:1` within the time of a validation.
+/// Asks for `nginx:1` within the time of a validation. What was known before without waiting is the same.
 async fn ask(cache: &impl Resolve, namespace: &str) -> Fact {
-    cache.resolve(&image("nginx:1"), &of(namespace), Instant::now() + seconds(5)).await
+    let (image, asker) = (image("nginx:1"), of(namespace));
+    let known = cache.remembered(&image, &asker);
+    let fact = cache.resolve(&image, &asker, Instant::now() + seconds(5)).await;
+    assert!(known.is_none_or(|known| known == fact));
+    fact
 }
 
 fn last_known(fact: &Fact) -> Option<&LastKnown> {
@@ -181,6 +195,19 @@ async fn a_thousand_look_ups_of_one_cold_tag_are_one_question() {
     assert_eq!(registry.asked(), 1);
     assert_eq!(ask(&cache, "anonymous").await, present('a'));
     assert_eq!(registry.asked(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_known_needs_no_waiting_until_its_time_is_over_and_for_nobody_else() {
+    let registry = Registry::saying(vec![present('a')]);
+    let cache = cache(&registry);
+    let known = |namespace| cache.remembered(&image("nginx:1"), &of(namespace));
+    assert_eq!(known("shop-a"), None);
+    ask(&cache, "shop-a").await;
+    assert_eq!((known("shop-a"), known("mall-a")), (Some(present('a')), Some(present('a'))));
+    assert_eq!((known("shop-b"), known("anonymous")), (None, None));
+    tokio::time::advance(seconds(60)).await;
+    assert_eq!(known("shop-a"), None);
 }
 
 #[tokio::test(start_paused = true)]

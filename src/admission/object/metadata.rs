@@ -1,6 +1,6 @@
 //! What is read of an object's metadata.
 
-use crate::admission::json::{Read, Reader, Text, once, once_or_null, once_text};
+use crate::admission::json::{Read, Reader, Stopped, Text, once, once_or_null, once_text};
 use crate::cluster::object::ControllerRef;
 use crate::domain::original::ANNOTATION;
 use crate::domain::policy::Labels;
@@ -92,7 +92,7 @@ fn read_labels(reader: &mut Reader<'_>) -> Read<Labels> {
     reader.object(|reader, key| {
         let value = reader.text()?.as_str().to_owned();
         if labels.len() >= LABEL_LIMIT || labels.insert(key.to_owned(), value).is_some() {
-            return Err(reader.malformed());
+            return Err(Stopped);
         }
         Ok(())
     })?;
@@ -114,7 +114,7 @@ impl<'a> Annotations<'a> {
         reader.object(|reader, key| {
             let value = reader.text()?;
             match key {
-                ANNOTATION => return once(reader, &mut read.original, value),
+                ANNOTATION => return once(&mut read.original, value),
                 canary::ANNOTATION => read.canary = Some(value),
                 MIRROR => read.mirror = true,
                 _ => {}

@@ -18,7 +18,7 @@ pub(crate) fn find<'a>(reader: &mut Reader<'a>, first: &str, rest: &[&str]) -> R
         "metadata" => once_or_null(reader, &mut metadata, Metadata::read),
         key if key == first => {
             let value = at(reader, rest)?;
-            once(reader, &mut template, value)
+            once(&mut template, value)
         }
         _ => reader.pass(),
     })?;
@@ -37,7 +37,7 @@ fn at<'a>(reader: &mut Reader<'a>, path: &[&str]) -> Read<Option<(Raw<'a>, Templ
                 return reader.pass();
             }
             let value = at(reader, rest)?;
-            once(reader, &mut found, value)
+            once(&mut found, value)
         })
     })?;
     Ok(found.flatten())

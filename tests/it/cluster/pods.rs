@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use tagpin::cluster::object::Object;
 use tagpin::cluster::pods::Pods;
 use tagpin::domain::asker::Asker;
+use tagpin::domain::digest::Digest;
 use tagpin::domain::image::ImageRef;
-use tagpin::domain::pin::{PinKey, Pins, Revision, Seeds};
+use tagpin::domain::pin::{Pins, Revision, Seeds};
 use tagpin::domain::slot::{Kind, SlotKey};
 
 use super::{digest, object, owned_by};
@@ -65,15 +66,29 @@ impl Pod {
     }
 }
 
-fn key(controller: &str, hash: &str, slot: &str, reference: &str) -> PinKey {
-    PinKey {
+/// What siblings share.
+#[derive(Debug)]
+struct Key {
+    revision: Revision,
+    slot: SlotKey,
+    reference: String,
+}
+
+impl Key {
+    fn of(&self, pods: &Pods) -> Option<Digest> {
+        pods.sibling(&self.revision, &self.slot, &self.reference)
+    }
+}
+
+fn key(controller: &str, hash: &str, slot: &str, reference: &str) -> Key {
+    Key {
         revision: Revision { namespace: "shop".into(), controller: controller.into(), hash: hash.into() },
         slot: slot.parse::<SlotKey>().unwrap(),
         reference: reference.into(),
     }
 }
 
-fn sibling() -> PinKey {
+fn sibling() -> Key {
     key("rs", "h1", "containers/app", "web:1")
 }
 
@@ -91,9 +106,9 @@ fn the_oldest_of_several_pins_counts() {
     pods.apply(pod("young", 'b', 10).object());
     pods.apply(pod("old", 'a', 100).object());
     pods.apply(pod("middle", 'c', 50).object());
-    assert_eq!(pods.sibling(&sibling()), Some(digest('a')));
+    assert_eq!(sibling().of(&pods), Some(digest('a')));
     pods.delete("old");
-    assert_eq!(pods.sibling(&sibling()), Some(digest('a')), "a pod that is gone still counts");
+    assert_eq!(sibling().of(&pods), Some(digest('a')), "a pod that is gone still counts");
 }
 
 #[test]
@@ -102,7 +117,7 @@ fn pods_that_ended_or_are_going_count() {
     {
         let pods = Pods::default();
         pods.apply(Pod { phase, deleting, ..pod("one", 'a', 1) }.object());
-        assert_eq!(pods.sibling(&sibling()), Some(digest('a')), "{phase} {deleting}");
+        assert_eq!(sibling().of(&pods), Some(digest('a')), "{phase} {deleting}");
     }
 }
 
@@ -118,11 +133,11 @@ fn only_the_same_controller_revision_slot_and_reference_is_a_sibling() {
         key("rs", "h1", "containers/app", "web:2"),
         key("rs", "h1", "containers/app", "docker.io/library/web:1"),
     ] {
-        assert_eq!(pods.sibling(&other), None, "{other:?}");
+        assert_eq!(other.of(&pods), None, "{other:?}");
     }
     let mut elsewhere = sibling();
     elsewhere.revision.namespace = "other".into();
-    assert_eq!(pods.sibling(&elsewhere), None);
+    assert_eq!(elsewhere.of(&pods), None);
 }
 
 #[test]
@@ -137,8 +152,8 @@ fn a_digest_that_an_author_wrote_is_no_pin_of_ours() {
     for case in cases {
         let (name, pods) = (case.name, Pods::default());
         pods.apply(case.object());
-        assert_eq!(pods.sibling(&sibling()), None, "{name}");
-        assert_eq!(pods.sibling(&key("rs", "h1", "containers/app", &written)), None, "{name}");
+        assert_eq!(sibling().of(&pods), None, "{name}");
+        assert_eq!(key("rs", "h1", "containers/app", &written).of(&pods), None, "{name}");
         assert_eq!(pods.last_known(&image("web:1"), &asker(&[])), None, "{name}");
     }
 }
@@ -158,7 +173,7 @@ fn the_same_event_twice_and_late_deletions_change_nothing() {
     assert_eq!(pods.all().len(), 1);
     pods.replace(vec![]);
     assert!(pods.all().is_empty());
-    assert_eq!(pods.sibling(&sibling()), Some(digest('a')));
+    assert_eq!(sibling().of(&pods), Some(digest('a')));
 }
 
 #[test]
@@ -166,9 +181,9 @@ fn a_pod_whose_pin_changes_is_remembered_by_the_new_one() {
     let pods = Pods::default();
     pods.apply(pod("one", 'a', 5).object());
     pods.apply(Pod { image: "web:1".into(), ..pod("one", 'a', 5) }.object());
-    assert_eq!(pods.sibling(&sibling()), None);
+    assert_eq!(sibling().of(&pods), None);
     pods.apply(pod("one", 'b', 5).object());
-    assert_eq!(pods.sibling(&sibling()), Some(digest('b')));
+    assert_eq!(sibling().of(&pods), Some(digest('b')));
 }
 
 #[tokio::test(start_paused = true)]
@@ -177,16 +192,16 @@ async fn the_pins_of_a_pod_that_is_gone_count_for_an_hour() {
     pods.apply(pod("deleted", 'a', 5).object());
     pods.delete("deleted");
     tokio::time::advance(Duration::from_mins(59)).await;
-    assert_eq!(pods.sibling(&sibling()), Some(digest('a')));
+    assert_eq!(sibling().of(&pods), Some(digest('a')));
     tokio::time::advance(Duration::from_mins(2)).await;
-    assert_eq!(pods.sibling(&sibling()), None);
+    assert_eq!(sibling().of(&pods), None);
     assert_eq!(pods.last_known(&image("web:1"), &asker(&[])), None);
 
     pods.apply(pod("left-out-of-a-list", 'b', 5).object());
     pods.replace(vec![]);
-    assert_eq!(pods.sibling(&sibling()), Some(digest('b')));
+    assert_eq!(sibling().of(&pods), Some(digest('b')));
     tokio::time::advance(Duration::from_mins(61)).await;
-    assert_eq!(pods.sibling(&sibling()), None);
+    assert_eq!(sibling().of(&pods), None);
 }
 
 #[test]
@@ -198,7 +213,7 @@ fn a_list_holds_what_is_there_and_remembers_what_is_not() {
     let mut names: Vec<_> = pods.all().iter().map(|pod| pod.name.clone()).collect();
     names.sort();
     assert_eq!(names, ["new", "stays"]);
-    assert_eq!(pods.sibling(&sibling()), Some(digest('a')));
+    assert_eq!(sibling().of(&pods), Some(digest('a')));
 }
 
 #[test]
@@ -221,9 +236,9 @@ fn every_slot_of_a_pod_is_remembered_by_itself() {
             },
         }),
     ));
-    assert_eq!(pods.sibling(&sibling()), Some(digest('a')));
-    assert_eq!(pods.sibling(&key("rs", "h1", "initContainers/app", "tool:2")), Some(digest('b')));
-    assert_eq!(pods.sibling(&key("rs", "h1", "volumes/data", "data:3")), Some(digest('c')));
+    assert_eq!(sibling().of(&pods), Some(digest('a')));
+    assert_eq!(key("rs", "h1", "initContainers/app", "tool:2").of(&pods), Some(digest('b')));
+    assert_eq!(key("rs", "h1", "volumes/data", "data:3").of(&pods), Some(digest('c')));
 }
 
 #[test]
@@ -232,7 +247,7 @@ fn a_pod_of_a_job_shares_with_its_job() {
     let mut job_pod = pod("one", 'a', 1).object();
     job_pod.labels.clear();
     pods.apply(job_pod);
-    assert_eq!(pods.sibling(&key("rs", "", "containers/app", "web:1")), Some(digest('a')));
+    assert_eq!(key("rs", "", "containers/app", "web:1").of(&pods), Some(digest('a')));
 }
 
 #[test]
