@@ -12,6 +12,7 @@ mod crds;
 mod doctor;
 mod man;
 mod output;
+mod registries;
 mod resolve;
 mod serve;
 mod tags;
@@ -26,6 +27,7 @@ pub fn main() -> ExitCode {
         Command::Man(args) => man::run(args, Cli::command()),
         Command::Tags(args) => tags::run(args),
         Command::Doctor(args) => doctor::run(args),
+        Command::Registries(args) => registries::run(args),
     };
     match done {
         Ok(exit) => exit.into(),
@@ -59,6 +61,7 @@ enum Command {
     Man(man::Args),
     Tags(tags::Args),
     Doctor(doctor::Args),
+    Registries(registries::Args),
 }
 
 /// How a command ended: the exit code, as scripts read it.

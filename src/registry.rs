@@ -19,11 +19,13 @@ use self::limit::Limit;
 pub mod config;
 pub mod config_file;
 pub mod credential;
+pub mod current;
 pub mod docker_config;
 pub mod endpoint;
 pub mod keyring;
 mod mirrors;
 pub mod pull_secrets;
+pub mod tls;
 pub mod user_config;
 
 pub mod cache;

@@ -23,6 +23,7 @@ use tagpin::k8s::image_policy::{ClusterImagePolicy, Mode};
 use tagpin::registry::cache::Around;
 use tagpin::registry::config::Registries;
 use tagpin::registry::credential::Candidate;
+use tagpin::registry::current::Current;
 use tagpin::registry::pull_secrets::{PullSecrets, Readable};
 use tagpin::registry::{self, Effort, Lookup, Suggest, Version};
 use tagpin::telemetry;
@@ -100,7 +101,7 @@ pub(crate) fn router(registry: Registry, in_flight: usize) -> Router {
 
 /// What stands around a registry in a cluster without pods, pull secrets or a configuration.
 pub(crate) fn around() -> Around {
-    let registries = Arc::new(Registries::default());
+    let registries = Arc::new(Current::from(Registries::default()));
     let nobody = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
     let api = kube::Client::try_from(nobody).unwrap();
     let secrets = PullSecrets::new(api, Arc::clone(&registries), Readable::Everybodys, Arc::new(()));

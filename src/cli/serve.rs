@@ -35,7 +35,7 @@ use crate::controller::baseline;
 use crate::controller::leader::Election;
 use crate::controller::webhook_config::Installed;
 use crate::k8s::image_policy::Mode;
-use crate::registry::config::Registries;
+use crate::registry::current::Current;
 use crate::registry::endpoint::Profiles;
 use crate::settings::{Baseline, BaselineMode, Settings};
 use crate::telemetry::admission::Metrics as AdmissionMetrics;
@@ -70,7 +70,7 @@ pub(crate) fn run(args: Typed) -> Done {
     Ok(Exit::Fine)
 }
 
-async fn serve(settings: Settings, registries: Registries) -> anyhow::Result<()> {
+async fn serve(settings: Settings, registries: Current) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
     let client = client::connect().await?;
     let mut replica = Replica {
@@ -85,6 +85,8 @@ async fn serve(settings: Settings, registries: Registries) -> anyhow::Result<()>
     replica.watch();
     let asked = RegistryMetrics::register(&mut replica.metrics);
     let registry = Arc::new(replica.registry(&settings, asked.clone()));
+    let configuration = registry::follow(Arc::clone(&replica.registries), asked.clone());
+    replica.tasks.spawn("registries file", never(configuration));
     let certificate = replica.answer(&settings, Arc::clone(&registry)).await?;
     let leading = replica.lead(&settings, certificate.clone());
     let Replica { cluster, readiness, drain, mut metrics, mut tasks, .. } = replica;
@@ -125,7 +127,7 @@ async fn serve(settings: Settings, registries: Registries) -> anyhow::Result<()>
 struct Replica {
     client: kube::Client,
     cluster: Arc<Cluster>,
-    registries: Arc<Registries>,
+    registries: Arc<Current>,
     readiness: Readiness,
     drain: Drain,
     metrics: Metrics,

@@ -27,8 +27,6 @@ use crate::registry::slots::Slots;
 use crate::registry::tally::{AnsweredBy, Tally};
 use crate::registry::{Effort, Lookup, Resolve, Suggest, Version};
 
-/// How long a tag's digest counts.
-const PRESENT: Duration = Duration::from_secs(60);
 /// How long "missing", "you may not" and "no answer" count: a push followed by an apply must work.
 const NEGATIVE: Duration = Duration::from_secs(10);
 /// A registry that limits us without saying for how long.
@@ -127,7 +125,13 @@ impl<L: Lookup + 'static> Cache<L> {
         (self.memory.entry_count(), self.memory.weighted_size())
     }
 
-    async fn ask(&self, key: &Key, image: &ImageRef, candidates: &[Candidate]) -> Option<Arc<Answer>> {
+    async fn ask(
+        &self,
+        key: &Key,
+        image: &ImageRef,
+        candidates: &[Candidate],
+        ttl: Duration,
+    ) -> Option<Arc<Answer>> {
         let known = || self.memory.get(key).filter(|answer| answer.until > Instant::now());
         let start = || {
             let (inner, memory, key) = (Arc::clone(&self.inner), self.memory.clone(), key.clone());
@@ -137,7 +141,7 @@ impl<L: Lookup + 'static> Cache<L> {
                 let fact = timeout_at(deadline, inner.look_up(&image, &candidates, deadline)).await;
                 let fact = fact.unwrap_or(unavailable(Unavailable::Timeout, None));
                 let earlier = memory.get(&key).map_or(Known::Nothing, |answer| answer.known.clone());
-                let answer = Arc::new(Answer::new(fact, &candidates, earlier, Instant::now()));
+                let answer = Arc::new(Answer::new(fact, &candidates, earlier, Instant::now(), ttl));
                 if !answer.is_worthless() {
                     memory.insert(key, Arc::clone(&answer));
                 }
@@ -167,7 +171,8 @@ impl<L: Lookup + 'static> Resolve for Cache<L> {
 
     async fn resolve(&self, image: &ImageRef, asker: &Asker, deadline: Instant) -> Fact {
         let Around { credentials, profiles, seeds, tally } = &self.around;
-        if profiles.profile(image.domain()).offline {
+        let profile = profiles.profile(image.domain());
+        if profile.offline {
             tally.answered(AnsweredBy::Offline);
             return Fact::Offline;
         }
@@ -180,7 +185,7 @@ impl<L: Lookup + 'static> Resolve for Cache<L> {
             tally.answered(AnsweredBy::Memory);
             return answer.tell(&candidates, seed, now);
         }
-        match timeout_at(deadline, self.ask(&key, image, &candidates)).await {
+        match timeout_at(deadline, self.ask(&key, image, &candidates, profile.tag_ttl)).await {
             Ok(Some(answer)) => {
                 tally.answered(AnsweredBy::Registry);
                 answer.tell(&candidates, seed, Instant::now())
@@ -217,7 +222,7 @@ impl Key {
 }
 
 impl Answer {
-    fn new(fact: Fact, candidates: &[Candidate], earlier: Known, now: Instant) -> Self {
+    fn new(fact: Fact, candidates: &[Candidate], earlier: Known, now: Instant, ttl: Duration) -> Self {
         let rejected = match &fact {
             Fact::CredentialsRejected { secret: Some(name) } => {
                 candidates.iter().rposition(|candidate| secret_name(candidate) == Some(name))
@@ -229,12 +234,12 @@ impl Answer {
             Fact::TagMissing | Fact::RepositoryMissing | Fact::Broken(_) => Known::Gone,
             _ => earlier,
         };
-        Self { until: now + lifetime(&fact), known, rejected, fact }
+        Self { until: now + lifetime(&fact, ttl), known, rejected, fact }
     }
 
     /// Neither worth repeating nor worth remembering.
     fn is_worthless(&self) -> bool {
-        let repeated = !lifetime(&self.fact).is_zero();
+        let repeated = !lifetime(&self.fact, Duration::ZERO).is_zero();
         !repeated && matches!(self.known, Known::Nothing)
     }
 
@@ -272,10 +277,10 @@ impl Known {
     }
 }
 
-/// How long a fact is repeated. A breaker's answer is not: it costs nothing, and the breaker knows better.
-fn lifetime(fact: &Fact) -> Duration {
+/// How long a fact is repeated, a digest for `ttl`. A breaker's answer is not: it costs nothing, and the breaker knows better.
+fn lifetime(fact: &Fact, ttl: Duration) -> Duration {
     match fact {
-        Fact::Present(_) => PRESENT,
+        Fact::Present(_) => ttl,
         Fact::RateLimited { retry_after, .. } => {
             retry_after.unwrap_or(UNSAID).clamp(Duration::from_secs(1), LONGEST)
         }
@@ -313,7 +318,8 @@ struct Keep;
 impl Keep {
     fn time(answer: &Answer) -> Option<Duration> {
         Some(match answer.known {
-            Known::Nothing => lifetime(&answer.fact),
+            // Nothing is known where no digest came.
+            Known::Nothing => lifetime(&answer.fact, Duration::ZERO),
             Known::Digest(..) | Known::Gone => LAST_KNOWN,
         })
     }

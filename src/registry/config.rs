@@ -12,19 +12,24 @@ use std::time::Duration;
 use tokio::time::Instant;
 use url::Url;
 
-use crate::registry::config_file::{self, ConfigError};
+use crate::registry::config_file::{ConfigError, Files};
 use crate::registry::credential::Candidate;
-use crate::registry::endpoint::{CaBundle, Endpoint, Identity, Profiles, RegistryProfile, ResolveFrom};
+use crate::registry::endpoint::{Endpoint, Identity, Profiles, RegistryProfile, ResolveFrom};
 use crate::registry::expiring::Expiring;
 use crate::registry::keyring::labels_match;
 use crate::registry::mirrors::NodeMirrors;
+use crate::registry::tls::Tls;
 
+mod entry;
 mod text;
 
 /// Hosts whose profiles are kept.
 const BUILT: usize = 512;
 /// How long: what is configured does not change, so this only tells the hosts that nobody asks for any more.
 const KEPT: Duration = Duration::from_secs(60 * 60);
+
+/// A tag that moved is seen after this at the latest.
+const LONGEST_TTL: Duration = Duration::from_secs(60 * 60);
 
 /// Every registry, as the operator sees it.
 #[derive(Debug)]
@@ -34,6 +39,9 @@ pub struct Registries {
     /// Profiles that were asked for: most look-ups end here.
     built: Expiring<String, Arc<RegistryProfile>>,
     warnings: Vec<String>,
+    tag_ttl: Option<Duration>,
+    /// Of the files that it was read from.
+    fingerprint: u64,
 }
 
 /// A credential that the operator gives for a registry, whoever asks.
@@ -64,11 +72,20 @@ pub struct SecretRef {
 struct Entry {
     pattern: Pattern,
     allow_private: bool,
-    ca: Option<CaBundle>,
+    tls: Option<Tls>,
+    trusted_realms: Arc<[String]>,
     offline: bool,
     credentials: Option<SecretRef>,
     resolve_from: ResolveFrom,
-    mirrors: Vec<Endpoint>,
+    mirrors: Vec<Mirror>,
+}
+
+/// A mirror of an entry.
+#[derive(Debug)]
+struct Mirror {
+    endpoint: Endpoint,
+    /// Whoever asks shows it the pull secrets that he has for the registry.
+    shows_pull_secrets: bool,
 }
 
 /// Which hosts an entry is about: labels with `*`, and a port as text.
@@ -87,6 +104,8 @@ impl Default for Registries {
             nodes: NodeMirrors::default(),
             built: Expiring::new(BUILT),
             warnings: Vec::new(),
+            tag_ttl: None,
+            fingerprint: 0,
         }
     }
 }
@@ -97,7 +116,9 @@ impl Registries {
     /// # Errors
     /// A file that can not be read, a key that is unknown or has no effect, a value that can not be meant.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
-        let mut registries = text::read(file, &config_file::read(file)?)?;
+        let files = Files::default();
+        let mut registries = text::read(file, &files)?;
+        registries.fingerprint = files.fingerprint();
         registries.warnings.extend(registries.nodes.warnings().iter().cloned());
         let unused = registries.unused_credentials();
         registries.warnings.extend(unused);
@@ -121,6 +142,23 @@ impl Registries {
         }
     }
 
+    /// The `match` of each entry, in order.
+    pub fn patterns(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().map(|entry| &*entry.pattern.typed)
+    }
+
+    /// How many hosts are asked without verifying their certificates.
+    #[must_use]
+    pub fn unverified(&self) -> usize {
+        let entries = self.entries.iter().filter_map(|entry| entry.tls.as_ref());
+        entries.chain(self.nodes.secured()).filter(|tls| tls.unverified).count()
+    }
+
+    /// Whether the other one was read from the same files with the same content.
+    pub(super) const fn is_like(&self, other: &Self) -> bool {
+        self.fingerprint == other.fingerprint
+    }
+
     fn unused_credentials(&self) -> Vec<String> {
         let unused = |entry: &&Entry| {
             let named = entry.credentials.is_some() && !entry.pattern.has_star();
@@ -141,32 +179,50 @@ impl Registries {
         let mut profile = RegistryProfile::of(domain);
         let entry = self.entry(domain);
         if let Some(upstream) = &mut profile.upstream {
-            upstream.ca = entry.and_then(|entry| entry.ca.clone()).or_else(|| self.nodes.registry_ca(domain));
+            let tls = entry.and_then(|entry| entry.tls.clone());
+            upstream.tls = tls.or_else(|| self.nodes.registry_tls(domain)).unwrap_or_default();
             upstream.allow_private = entry.is_some_and(|entry| entry.allow_private);
         }
+        profile.tag_ttl = self.tag_ttl.unwrap_or(profile.tag_ttl);
         let Some(entry) = entry else { return profile };
         profile.label = entry.pattern.typed.clone();
         profile.offline = entry.offline;
         profile.resolve_from = entry.resolve_from;
-        profile.mirrors = match entry.mirrors.as_slice() {
-            [] => self.nodes.mirrors(domain),
-            mirrors => mirrors.to_vec(),
-        };
+        if let Some(upstream) = &mut profile.upstream {
+            upstream.trusted_realms = Arc::clone(&entry.trusted_realms);
+        }
         let itself = profile.upstream.as_ref().map(|upstream| authority(upstream.root()));
-        for mirror in &mut profile.mirrors {
+        let mirror = |mut mirror: Endpoint, shows_pull_secrets: bool| {
             let host = authority(mirror.root());
             mirror.allow_private = entry.allow_private;
-            mirror.ca = self.nodes.ca(&host).or_else(|| entry.ca.clone());
+            mirror.trusted_realms = Arc::clone(&entry.trusted_realms);
             // A registry over plain http is written as a mirror of itself: it may see its own credentials.
-            if itself.as_ref() != Some(&host) {
+            let is_itself = itself.as_ref() == Some(&host);
+            mirror.tls = self.mirror_tls(entry, &host, is_itself);
+            if !is_itself {
                 mirror.namespace = Some(domain.to_owned());
                 mirror.identity = match self.nodes.candidate(&host) {
+                    _ if shows_pull_secrets => Identity::Asker,
                     Some(own) => Identity::Own(Arc::clone(own)),
                     None => Identity::Anonymous,
                 };
             }
-        }
+            mirror
+        };
+        profile.mirrors = match entry.mirrors.as_slice() {
+            [] => self.nodes.mirrors(domain).into_iter().map(|endpoint| mirror(endpoint, false)).collect(),
+            own => own.iter().map(|own| mirror(own.endpoint.clone(), own.shows_pull_secrets)).collect(),
+        };
         profile
+    }
+
+    /// What is said of the mirror's own host, else the authorities of the registry that it stands for.
+    fn mirror_tls(&self, entry: &Entry, host: &str, is_itself: bool) -> Tls {
+        let of_host = || self.nodes.tls(host).or_else(|| self.entry(host)?.tls.clone());
+        match &entry.tls {
+            Some(tls) if is_itself => tls.clone(),
+            tls => of_host().or_else(|| Some(tls.as_ref()?.for_others())).unwrap_or_default(),
+        }
     }
 }
 
@@ -208,6 +264,14 @@ pub(super) fn normal(domain: &str) -> Cow<'_, str> {
         return host.to_ascii_lowercase().into();
     }
     host.into()
+}
+
+/// A time as in `60s`, `1m 30s` or `PT1M`; none is 0s.
+fn ttl(text: &str) -> Result<Duration, &'static str> {
+    let problem = "write a time of at most an hour, as 60s or 2m; 0s asks each time";
+    let time = text.parse::<jiff::SignedDuration>().map_err(|_| problem)?;
+    let time = Duration::try_from(time).map_err(|_| problem)?;
+    if time > LONGEST_TTL { Err(problem) } else { Ok(time) }
 }
 
 /// Host and port of a domain; a literal address keeps its brackets.

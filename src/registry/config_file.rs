@@ -1,7 +1,9 @@
 //! A YAML file of the operator, read so that each mistake is named with its file, line and key.
 //! It knows no key of any file.
 
+use std::cell::RefCell;
 use std::fmt::{self, Display};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -54,9 +56,31 @@ impl Display for Mistake {
     }
 }
 
-/// The text of a file.
-pub(super) fn read(file: &Path) -> Result<Vec<u8>, ConfigError> {
-    std::fs::read(file).map_err(|cause| ConfigError::Read { file: file.to_owned(), cause })
+/// Reads files and remembers, as one number, which ones and what was in them.
+#[derive(Debug, Default)]
+pub(super) struct Files {
+    seen: RefCell<DefaultHasher>,
+}
+
+impl Files {
+    /// The content of a file.
+    pub(super) fn read(&self, file: &Path) -> io::Result<Vec<u8>> {
+        let read = std::fs::read(file);
+        let mut seen = self.seen.borrow_mut();
+        file.hash(&mut *seen);
+        read.as_ref().map_err(io::Error::kind).hash(&mut *seen);
+        read
+    }
+
+    /// The content of a file without which the configuration says nothing.
+    pub(super) fn read_named(&self, file: &Path) -> Result<Vec<u8>, ConfigError> {
+        self.read(file).map_err(|cause| ConfigError::Read { file: file.to_owned(), cause })
+    }
+
+    /// Equal for equal files with equal content.
+    pub(super) fn fingerprint(&self) -> u64 {
+        self.seen.borrow().finish()
+    }
 }
 
 /// Reads one YAML document; an empty one is the default.

@@ -4,17 +4,19 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use regex::Regex;
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use url::{Host, Url};
 
 use crate::domain::image::{DOCKER_HUB, ImageRef};
 use crate::registry::credential::Candidate;
+use crate::registry::tls::Tls;
 
 /// The host that answers for `docker.io`.
 const DOCKER_HUB_HOST: &str = "registry-1.docker.io";
+/// How long a tag's digest counts, unless the operator says otherwise.
+const TAG_TTL: Duration = Duration::from_secs(60);
 /// The label of registries that no entry names: metric labels are bounded.
 const OTHER: &str = "other";
 
@@ -31,6 +33,8 @@ pub struct RegistryProfile {
     pub upstream: Option<Endpoint>,
     /// Its mirrors, in order.
     pub mirrors: Vec<Endpoint>,
+    /// How long the digest of a tag counts; none at all asks each time.
+    pub tag_ttl: Duration,
 }
 
 /// Who may say what a tag names.
@@ -49,8 +53,8 @@ pub enum ResolveFrom {
 #[derive(Debug, Clone)]
 pub struct Endpoint {
     root: Url,
-    /// Certificates that count beside those of the system.
-    pub ca: Option<CaBundle>,
+    /// How connections to it are secured.
+    pub tls: Tls,
     /// Its host may be, and resolve to, a private or loopback address. Other hosts that it names
     /// (realm, redirect) need an entry of their own.
     pub allow_private: bool,
@@ -60,6 +64,10 @@ pub struct Endpoint {
     pub rewrites: Vec<Rewrite>,
     /// Who is asking, to this endpoint.
     pub identity: Identity,
+    /// It may say what a tag names; otherwise it only serves content.
+    pub resolves: bool,
+    /// Hosts of token services that may see credentials meant for this endpoint, beside its own.
+    pub trusted_realms: Arc<[String]>,
 }
 
 /// Which credentials an endpoint gets to see.
@@ -73,10 +81,6 @@ pub enum Identity {
     Own(Arc<Candidate>),
 }
 
-/// Certificate authorities for one registry.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct CaBundle(Arc<[CertificateDer<'static>]>);
-
 /// One change of a repository path, as in k3s' `rewrite`.
 #[derive(Debug, Clone)]
 pub struct Rewrite {
@@ -86,7 +90,7 @@ pub struct Rewrite {
     pub replacement: String,
 }
 
-/// Why a text is not an endpoint or a bundle.
+/// Why a text is not an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointError {
     /// Not a URL with scheme and host.
@@ -98,9 +102,6 @@ pub enum EndpointError {
     /// User, query or fragment in the URL.
     #[error("the endpoint's URL must not hold a user, a query or a fragment")]
     Extra,
-    /// Not PEM with at least one certificate.
-    #[error("the CA file holds no PEM certificate")]
-    Certificates,
 }
 
 /// Where to look profiles up. The operator's configuration implements it; [`DefaultProfiles`] is what holds without one.
@@ -131,6 +132,7 @@ impl RegistryProfile {
             resolve_from: ResolveFrom::Upstream,
             upstream: Url::parse(&format!("https://{host}")).ok().and_then(|url| Endpoint::new(url).ok()),
             mirrors: Vec::new(),
+            tag_ttl: TAG_TTL,
         }
     }
 
@@ -141,7 +143,7 @@ impl RegistryProfile {
             ResolveFrom::MirrorsThenUpstream => (&self.mirrors[..], self.upstream.as_ref()),
             ResolveFrom::MirrorsOnly => (&self.mirrors[..], None),
         };
-        mirrors.iter().chain(upstream)
+        mirrors.iter().filter(|mirror| mirror.resolves).chain(upstream)
     }
 
     /// Whether any of them gets to see the credentials that an asker has: otherwise nobody needs to look for them.
@@ -172,11 +174,13 @@ impl Endpoint {
         root.set_path(if path.is_empty() { "/v2" } else { &path });
         Ok(Self {
             root,
-            ca: None,
+            tls: Tls::default(),
             allow_private: false,
             namespace: None,
             rewrites: Vec::new(),
             identity: Identity::Asker,
+            resolves: true,
+            trusted_realms: Arc::default(),
         })
     }
 
@@ -209,28 +213,6 @@ impl Endpoint {
             Ok(image) if image.tag().is_none() && image.digest().is_none() => rewritten,
             _ => Cow::Borrowed(path),
         }
-    }
-}
-
-impl CaBundle {
-    /// Reads one or more PEM certificates.
-    ///
-    /// # Errors
-    /// When there is none, or one is broken.
-    pub fn parse(pem: &[u8]) -> Result<Self, EndpointError> {
-        let certificates = CertificateDer::pem_slice_iter(pem)
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|_| EndpointError::Certificates)?;
-        if certificates.is_empty() {
-            return Err(EndpointError::Certificates);
-        }
-        Ok(Self(certificates.into()))
-    }
-
-    /// The certificates.
-    #[must_use]
-    pub fn certificates(&self) -> &[CertificateDer<'static>] {
-        &self.0
     }
 }
 

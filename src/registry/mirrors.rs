@@ -15,10 +15,11 @@ use url::{Host, Url};
 
 use crate::domain::image::DOCKER_HUB;
 use crate::registry::config::normal;
-use crate::registry::config_file::{self, ConfigError};
+use crate::registry::config_file::{self, ConfigError, Files};
 use crate::registry::credential::{Candidate, Credential, Source};
 use crate::registry::docker_config::decode_auth;
-use crate::registry::endpoint::{CaBundle, Endpoint, EndpointError, Rewrite};
+use crate::registry::endpoint::{Endpoint, EndpointError, Rewrite};
+use crate::registry::tls::{CaBundle, ClientCertificate, Tls};
 
 const EVERY: &str = "*";
 const DOCKER_HUB_HOST: &str = "registry-1.docker.io";
@@ -34,7 +35,7 @@ pub(super) struct NodeMirrors {
 /// What is configured for one host, be it a registry or a mirror.
 #[derive(Debug, Default)]
 struct HostConfig {
-    ca: Option<CaBundle>,
+    tls: Option<Tls>,
     candidate: Option<Arc<Candidate>>,
 }
 
@@ -91,17 +92,13 @@ struct TypedTls {
 
 impl NodeMirrors {
     /// Reads the file and the certificates that it names; those that are only on the nodes are warned of.
-    pub(super) fn load(file: &Path) -> Result<Self, ConfigError> {
-        Self::read(file, &config_file::read(file)?)
-    }
-
-    fn read(file: &Path, bytes: &[u8]) -> Result<Self, ConfigError> {
-        let typed: Typed = config_file::parse(file, bytes)?;
+    pub(super) fn load(files: &Files, file: &Path) -> Result<Self, ConfigError> {
+        let typed: Typed = config_file::parse(file, &files.read_named(file)?)?;
         let mut nodes = Self::default();
         nodes.unknown("", &typed.others);
         for (host, config) in typed.configs.unwrap_or_default() {
-            let config = nodes.config(&host, config.unwrap_or_default());
-            nodes.hosts.insert(normal(&host).into_owned(), config);
+            let config = nodes.config(files, &host, config.unwrap_or_default());
+            nodes.hosts.insert(normal(&host), config);
         }
         for (registry, mirror) in typed.mirrors.unwrap_or_default() {
             let key = format!("mirrors.{registry}");
@@ -110,7 +107,7 @@ impl NodeMirrors {
             }
             let endpoints = nodes.endpoints(&key, mirror.unwrap_or_default());
             let endpoints = endpoints.map_err(|problem| config_file::mistake(file, None, key, problem))?;
-            nodes.mirrors.insert(normal(&registry).into_owned(), endpoints);
+            nodes.mirrors.insert(normal(&registry), endpoints);
         }
         let place = file.display();
         nodes.warnings.iter_mut().for_each(|warning| *warning = format!("{place}: {warning}"));
@@ -120,6 +117,11 @@ impl NodeMirrors {
     /// What the file says that has no effect here.
     pub(super) fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// How connections are secured, host by host, where the file says so.
+    pub(super) fn secured(&self) -> impl Iterator<Item = &Tls> {
+        self.hosts.values().filter_map(|host| host.tls.as_ref())
     }
 
     /// Whether any registry has a mirror.
@@ -132,15 +134,15 @@ impl NodeMirrors {
         self.mirrors.get(registry).or_else(|| self.mirrors.get(EVERY)).cloned().unwrap_or_default()
     }
 
-    /// The certificates of a registry; those of `*` when the file says nothing else of it.
-    pub(super) fn registry_ca(&self, registry: &str) -> Option<CaBundle> {
+    /// How connections to a registry are secured; as `*` says when the file says nothing else of it.
+    pub(super) fn registry_tls(&self, registry: &str) -> Option<Tls> {
         let every = || self.hosts.get(EVERY).filter(|_| !self.mirrors.contains_key(registry));
-        self.host(registry).or_else(every)?.ca.clone()
+        self.host(registry).or_else(every)?.tls.clone()
     }
 
-    /// The certificates of exactly this host.
-    pub(super) fn ca(&self, host: &str) -> Option<CaBundle> {
-        self.host(host)?.ca.clone()
+    /// How connections to exactly this host are secured.
+    pub(super) fn tls(&self, host: &str) -> Option<Tls> {
+        self.host(host)?.tls.clone()
     }
 
     /// The credential of exactly this host.
@@ -189,35 +191,51 @@ impl NodeMirrors {
         Ok(endpoints)
     }
 
-    fn config(&mut self, host: &str, typed: TypedConfig) -> HostConfig {
+    fn config(&mut self, files: &Files, host: &str, typed: TypedConfig) -> HostConfig {
         let key = format!("configs.{host}");
         self.unknown(&key, &typed.others);
         HostConfig {
-            ca: typed.tls.and_then(|tls| self.tls(&key, tls)),
+            tls: typed.tls.map(|tls| self.secure(files, &format!("{key}.tls"), tls)),
             candidate: typed.auth.and_then(|auth| self.auth(&key, host, auth)),
         }
     }
 
-    fn tls(&mut self, key: &str, typed: TypedTls) -> Option<CaBundle> {
-        self.unknown(&format!("{key}.tls"), &typed.others);
-        if typed.insecure_skip_verify == Some(true) {
-            let instead = "has no effect: certificates are always verified; name the authority in ca_file";
-            self.warn(&format!("{key}.tls.insecure_skip_verify"), instead);
+    /// As the nodes do it: without verification where the file says so. What can not be read is only on the nodes.
+    fn secure(&mut self, files: &Files, key: &str, typed: TypedTls) -> Tls {
+        self.unknown(key, &typed.others);
+        let unverified = typed.insecure_skip_verify == Some(true);
+        if unverified {
+            let risk = "the certificate is not verified: whoever is on the way can answer for this host";
+            self.warn(&format!("{key}.insecure_skip_verify"), risk);
         }
-        if typed.cert_file.is_some() || typed.key_file.is_some() {
-            self.warn(&format!("{key}.tls.cert_file"), "has no effect: client certificates are not sent");
-        }
-        let file = typed.ca_file.filter(|file| !file.is_empty())?;
-        let ca = std::fs::read(&file)
-            .map_err(|cause| cause.to_string())
-            .and_then(|pem| CaBundle::parse(&pem).map_err(|error| error.to_string()));
-        match ca {
-            Ok(ca) => Some(ca),
-            Err(cause) => {
-                self.warn(&format!("{key}.tls.ca_file"), format_args!("{file} is not used: {cause}"));
+        let ca = typed.ca_file.filter(|file| !file.is_empty()).and_then(|file| {
+            let read = files.read(Path::new(&file)).map_err(|cause| cause.to_string());
+            let ca = read.and_then(|pem| CaBundle::parse(&pem).map_err(|error| error.to_string()));
+            self.used(&format!("{key}.ca_file"), &file, ca)
+        });
+        let client = match (typed.cert_file, typed.key_file) {
+            (Some(certificate), Some(private)) => {
+                let read = |file: &str| files.read(Path::new(file)).map_err(|cause| cause.to_string());
+                let pair = read(&certificate).and_then(|chain| Ok((chain, read(&private)?)));
+                let own = pair.and_then(|(chain, private)| {
+                    ClientCertificate::parse(&chain, &private).map_err(|error| error.to_string())
+                });
+                self.used(&format!("{key}.cert_file"), &certificate, own).map(Arc::new)
+            }
+            (None, None) => None,
+            _ => {
+                self.warn(
+                    &format!("{key}.cert_file"),
+                    "has no effect: a certificate needs its key, and a key its certificate",
+                );
                 None
             }
-        }
+        };
+        Tls { ca, ca_only: false, client, unverified }
+    }
+
+    fn used<T>(&mut self, key: &str, file: &str, read: Result<T, String>) -> Option<T> {
+        read.map_err(|cause| self.warn(key, format_args!("{file} is not used: {cause}"))).ok()
     }
 
     /// As containerd reads it: the user counts before `auth`.

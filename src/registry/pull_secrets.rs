@@ -18,8 +18,9 @@ use tracing::debug;
 
 use crate::domain::asker::Asker;
 use crate::domain::image::ImageRef;
-use crate::registry::config::{OperatorCredential, Registries, SecretRef};
+use crate::registry::config::{OperatorCredential, SecretRef};
 use crate::registry::credential::{Candidate, Credentials, Source};
+use crate::registry::current::Current;
 use crate::registry::docker_config::DockerConfig;
 use crate::registry::endpoint::Profiles;
 use crate::registry::flight::Flights;
@@ -56,7 +57,7 @@ pub enum Readable {
 /// Finds credentials in a cluster.
 pub struct PullSecrets {
     client: Client,
-    registries: Arc<Registries>,
+    registries: Arc<Current>,
     readable: Readable,
     tally: Arc<dyn Tally>,
     memory: moka::sync::Cache<SecretRef, Arc<Reading>>,
@@ -73,12 +74,7 @@ struct Reading {
 impl PullSecrets {
     /// Reads with this client, which must not retry by itself: deadlines are short.
     #[must_use]
-    pub fn new(
-        client: Client,
-        registries: Arc<Registries>,
-        readable: Readable,
-        tally: Arc<dyn Tally>,
-    ) -> Self {
+    pub fn new(client: Client, registries: Arc<Current>, readable: Readable, tally: Arc<dyn Tally>) -> Self {
         let weigh = |secret: &SecretRef, reading: &Arc<Reading>| {
             // Parsed, a configuration takes a few times the room of its text.
             let bytes = 1024 + secret.namespace.len() + secret.name.len() + 4 * reading.bytes;
@@ -131,7 +127,8 @@ impl PullSecrets {
 
     /// What the operator gives for the image's registry.
     async fn operators(&self, image: &ImageRef, deadline: Instant) -> Vec<Candidate> {
-        match self.registries.credential(image.domain()) {
+        let registries = self.registries.get();
+        match registries.credential(image.domain()) {
             None => Vec::new(),
             Some(OperatorCredential::Given(candidate)) => vec![candidate.clone()],
             Some(OperatorCredential::Secret { secret, entry }) => {

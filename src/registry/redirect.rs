@@ -4,12 +4,12 @@ use secrecy::SecretString;
 use tokio::time::Instant;
 use url::Url;
 
-use crate::registry::endpoint::{CaBundle, Endpoint, Profiles};
+use crate::registry::credential::Source;
+use crate::registry::endpoint::{Endpoint, Profiles};
 use crate::registry::guard::Reach;
 use crate::registry::observe::{Event, Failure, Method, Observer, Purpose, Target};
+use crate::registry::tls::Tls;
 use crate::registry::transport::{Answer, Call, Transport};
-
-use crate::registry::credential::Source;
 
 /// How far redirects are followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,13 +110,13 @@ impl Route<'_> {
         authorization: Option<&SecretString>,
         deadline: Instant,
     ) -> Result<Answer, Unanswered> {
-        let (reach, ca) = self.way_to(url);
+        let (reach, tls) = self.way_to(url);
         let call = Call {
             method: request.method,
             url,
             accept: request.accept,
             authorization,
-            ca: ca.as_ref(),
+            tls: &tls,
             reach,
             limit: request.limit,
         };
@@ -137,11 +137,11 @@ impl Route<'_> {
         }
     }
 
-    /// How far a request to this URL may reach and which authorities count: what the operator said of that very host.
-    fn way_to(&self, url: &Url) -> (Reach, Option<CaBundle>) {
+    /// How far a request to this URL may reach and how it is secured: what the operator said of that very host.
+    fn way_to(&self, url: &Url) -> (Reach, Tls) {
         let reach = |allow_private: bool| if allow_private { Reach::Private } else { Reach::Public };
         if url.host() == self.endpoint.host() {
-            return (reach(self.endpoint.allow_private), self.endpoint.ca.clone());
+            return (reach(self.endpoint.allow_private), self.endpoint.tls.clone());
         }
         let domain = match url.port() {
             None => host_of(url).to_owned(),
@@ -149,8 +149,11 @@ impl Route<'_> {
         };
         let profile = self.profiles.profile(&domain);
         match profile.upstream.as_ref().filter(|upstream| upstream.host() == url.host()) {
-            None => (Reach::Public, self.endpoint.ca.clone()),
-            Some(own) => (reach(own.allow_private), own.ca.clone().or_else(|| self.endpoint.ca.clone())),
+            None => (Reach::Public, self.endpoint.tls.for_others()),
+            Some(own) if own.tls == Tls::default() => {
+                (reach(own.allow_private), self.endpoint.tls.for_others())
+            }
+            Some(own) => (reach(own.allow_private), own.tls.clone()),
         }
     }
 

@@ -239,7 +239,7 @@ impl<'a> Session<'a> {
             Refusal::Unreadable
         })?;
         let password = password.filter(|_| {
-            let may = may_see_credential(&url, asked);
+            let may = may_see_credential(&url, asked, &self.route.endpoint.trusted_realms);
             if !may {
                 self.route.observe(&Event::Withheld { realm: host_of(&url) });
             }

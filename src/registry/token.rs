@@ -142,9 +142,9 @@ pub(super) fn token_url(
     Ok(url)
 }
 
-/// Whether a token service may see the credential of a registry: it is on the registry's own host, or on the host that
-/// everybody knows for it.
-pub(super) fn may_see_credential(realm: &Url, registry: &Url) -> bool {
+/// Whether a token service may see the credential of a registry: it is on the registry's own host, on the host that
+/// everybody knows for it, or on one that the operator trusts with it.
+pub(super) fn may_see_credential(realm: &Url, registry: &Url, trusted: &[String]) -> bool {
     let (Some(realm_host), Some(registry_host)) = (realm.host(), registry.host()) else {
         return false;
     };
@@ -152,6 +152,7 @@ pub(super) fn may_see_credential(realm: &Url, registry: &Url) -> bool {
         || TRUSTED.iter().any(|(registry, realm)| {
             registry_host == Host::Domain(*registry) && realm_host == Host::Domain(*realm)
         })
+        || trusted.iter().any(|host| realm.host_str() == Some(host))
 }
 
 /// The repository of `repository:NAME:…`, when it is one.

@@ -16,9 +16,9 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
-use crate::registry::endpoint::CaBundle;
 use crate::registry::guard::{Forbidden, Names, Reach};
 use crate::registry::observe::{Failure, Method};
+use crate::registry::tls::{CaBundle, Tls};
 
 /// For one connection.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -35,6 +35,9 @@ const HEADER_COUNT: usize = 100;
 /// Idle connections are closed before a registry's load balancer does it.
 const IDLE: Duration = Duration::from_secs(30);
 
+/// Pools of connections.
+const POOLS: usize = 64;
+
 /// Opens connections; one pool of them for each set of authorities and reach, not for each host.
 pub struct Transport {
     names: Arc<dyn Names>,
@@ -44,7 +47,7 @@ pub struct Transport {
 /// What connections have in common.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Profile {
-    ca: Option<CaBundle>,
+    tls: Tls,
     reach: Reach,
 }
 
@@ -55,7 +58,7 @@ pub(super) struct Call<'a> {
     pub(super) accept: Option<&'static str>,
     /// The value of the `Authorization` header.
     pub(super) authorization: Option<&'a SecretString>,
-    pub(super) ca: Option<&'a CaBundle>,
+    pub(super) tls: &'a Tls,
     pub(super) reach: Reach,
     /// Bytes of the body of a 200; a larger one is refused.
     pub(super) limit: usize,
@@ -136,7 +139,7 @@ impl Transport {
     }
 
     fn client(&self, call: &Call<'_>) -> Result<reqwest::Client, Failure> {
-        let profile = Profile { ca: call.ca.cloned(), reach: call.reach };
+        let profile = Profile { tls: call.tls.clone(), reach: call.reach };
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = clients.get(&profile) {
             return Ok(client.clone());
@@ -145,6 +148,10 @@ impl Transport {
             tracing::error!(error = %Chain(&error), "no TLS for registries: are CA certificates installed?");
             Failure::Tls
         })?;
+        // Certificates that were replaced leave a pool behind; the rest is opened again when it is needed.
+        if clients.len() == POOLS {
+            clients.clear();
+        }
         clients.insert(profile, client.clone());
         Ok(client)
     }
@@ -152,17 +159,26 @@ impl Transport {
 
 fn build(profile: &Profile, names: Arc<dyn Names>) -> reqwest::Result<reqwest::Client> {
     let mut roots = Vec::new();
-    for certificate in profile.ca.iter().flat_map(CaBundle::certificates) {
+    for certificate in profile.tls.ca.iter().flat_map(CaBundle::certificates) {
         roots.push(reqwest::Certificate::from_der(certificate)?);
     }
-    reqwest::Client::builder()
+    let builder = reqwest::Client::builder();
+    let builder = match profile.tls.ca_only {
+        true => builder.tls_certs_only(roots),
+        false => builder.tls_certs_merge(roots),
+    };
+    let builder = match &profile.tls.client {
+        Some(own) => builder.identity(reqwest::Identity::from_pem(own.pem().expose_secret().as_bytes())?),
+        None => builder,
+    };
+    builder
+        .tls_danger_accept_invalid_certs(profile.tls.unverified)
         .user_agent(concat!("tagpin/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
         // Through a proxy, names would be resolved where the guard can not see it.
         .no_proxy()
         .dns_resolver(GuardedNames { names, reach: profile.reach })
-        .tls_certs_merge(roots)
         .connect_timeout(CONNECT)
         .pool_idle_timeout(IDLE)
         .http1_max_headers(HEADER_COUNT)

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::domain::asker::Asker;
 use crate::domain::image::ImageRef;
-use crate::registry::config_file::{self, ConfigError};
+use crate::registry::config_file::{self, ConfigError, Files};
 use crate::registry::credential::{Candidate, Credentials, Source};
 use crate::registry::docker_config::DockerConfig;
 use crate::registry::keyring::Keyring;
@@ -35,7 +35,7 @@ impl UserConfig {
         if !file.exists() {
             return Ok(Self::default());
         }
-        let config = DockerConfig::from_config_json(&config_file::read(file)?)
+        let config = DockerConfig::from_config_json(&Files::default().read_named(file)?)
             .map_err(|error| config_file::mistake(file, None, "", error.to_string()))?;
         let mut keyring = Keyring::default();
         keyring.add(&config, &Source::UserConfig(file.display().to_string()));

@@ -25,6 +25,8 @@ pub struct RegistryMetrics {
     resolutions: Family<Resolution, Counter>,
     breakers: Counter,
     skipped: Family<Secret, Counter>,
+    invalid: Gauge,
+    unverified: Gauge,
     /// By the label `registry`, which is bounded.
     last: Arc<Mutex<BTreeMap<String, (&'static str, Instant)>>>,
 }
@@ -83,6 +85,8 @@ impl RegistryMetrics {
             resolutions: Family::default(),
             breakers: Counter::default(),
             skipped: Family::default(),
+            invalid: Gauge::default(),
+            unverified: Gauge::default(),
             last: Arc::default(),
         };
         metrics.register(
@@ -112,6 +116,16 @@ impl RegistryMetrics {
             "Pull secrets that a pod or service account names and that were not used",
             this.skipped.clone(),
         );
+        metrics.register(
+            "registries_invalid",
+            "1 while the newest configuration of registries can not be used; the last one that could stays in force",
+            this.invalid.clone(),
+        );
+        metrics.register(
+            "registries_unverified",
+            "Hosts that are asked without verifying their certificates, because the configuration says so",
+            this.unverified.clone(),
+        );
         this
     }
 
@@ -131,6 +145,13 @@ impl RegistryMetrics {
     /// A look-up was answered.
     pub fn resolved(&self, source: &'static str) {
         self.resolutions.get_or_create(&Resolution { source }).inc();
+    }
+
+    /// How it is with the configuration of registries: whether the newest one is in force, and how many hosts are asked
+    /// without verifying their certificates.
+    pub fn configured(&self, newest: bool, unverified: usize) {
+        self.invalid.set(i64::from(!newest));
+        self.unverified.set(i64::try_from(unverified).unwrap_or(i64::MAX));
     }
 
     /// A registry is left alone for a while.

@@ -186,6 +186,7 @@ fn effects() -> Vec<Effect> {
             "/subjects/0/namespace",
             "tagpin-system",
         ),
+        data("registryDefaults.tagTTL", "registryDefaults: {tagTTL: 5m}", "registries.yaml", "tagTTL: 5m"),
         data("registriesFile.format", K3S_CONTENT, "registries.yaml", "format: k3s"),
         data("registriesFile.content", K3S_CONTENT, "k3s-registries.yaml", "mirrors: {}"),
         data(
@@ -591,11 +592,13 @@ extraCAs: [{name: corp, content: \"CERTIFICATE\"}]
 registries:
 - match: registry.example.com:5000
   allowPrivate: true
-  tls: {caFile: /etc/tagpin/ca/corp.pem}
+  tls: {caFile: /etc/tagpin/ca/corp.pem, caOnly: true}
+  trustedRealms: [token.example.com]
   credentials: {secretRef: {namespace: infra, name: hub}}
 - {match: docker.io, resolveFrom: mirrors-only}
-- {match: '*.example.org', resolveFrom: mirrors-then-upstream, mirrors: [{url: https://mirror.example.org}]}
-- {match: airgap.example.com, offline: true}";
+- {match: '*.example.org', resolveFrom: mirrors-then-upstream, mirrors: [{url: https://mirror.example.org, capabilities: [pull, resolve], sendPullSecrets: true, rewrite: {'^a/': b/}}]}
+- {match: airgap.example.com, offline: true}
+registryDefaults: {tagTTL: 5m}";
     let key = rcgen::KeyPair::generate().unwrap();
     let pem = rcgen::CertificateParams::default().self_signed(&key).unwrap().pem();
     let objects = render(&values.replace("CERTIFICATE", &pem.replace('\n', "\\n")));
@@ -613,6 +616,7 @@ registries:
     assert_eq!(registries.warnings(), Vec::<String>::new());
     assert!(registries.profile("airgap.example.com").offline);
     assert_eq!(registries.profile("docker.io").mirrors.len(), 1);
+    assert_eq!(registries.profile("ghcr.io").tag_ttl.as_secs(), 300);
 }
 
 #[test]
@@ -630,9 +634,11 @@ fn the_rendered_alerts_and_dashboard_are_those_of_the_files() {
 fn a_change_of_the_configuration_rolls_the_pods() {
     let checksum = |values| {
         let objects = render(values);
-        objects.at(DEPLOYMENT, "/spec/template/metadata/annotations/checksum~1configuration").unwrap().clone()
+        objects.at(DEPLOYMENT, "/spec/template/metadata/annotations/checksum~1baseline").unwrap().clone()
     };
     assert_ne!(checksum(""), checksum("baseline: {mode: Audit}"));
+    // Those are read again by themselves.
+    assert_eq!(checksum(""), checksum("registries: [{match: a.example}]"));
 }
 
 #[test]

@@ -101,3 +101,54 @@ fn doctors_help_names_the_rights_that_it_needs() {
         assert!(help.contains(right), "{right}: {help}");
     }
 }
+
+#[test]
+fn a_configuration_of_registries_is_checked_as_it_is_at_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("registries.yaml");
+    let check = |text: &str| {
+        fs::write(&file, text).unwrap();
+        tagpin(&["registries", "check", file.to_str().unwrap()])
+    };
+    let output = check(
+        "registries:
+        - { match: '*.example.com', credentials: { secretRef: { namespace: ops, name: pull } } }
+        - { match: airgap.local, offline: true }
+        - match: docker.io
+          resolveFrom: mirrors-then-upstream
+          tls: { insecureSkipVerify: true }
+          mirrors: [{ url: https://mirror.example }]
+        ",
+    );
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let said = String::from_utf8(output.stdout.clone()).unwrap();
+    for line in [
+        "registries.yaml: can be used",
+        "*.example.com: each registry that matches, as the entry says",
+        "airgap.local: never asked",
+        "docker.io: https://mirror.example/v2 anonymously, then https://registry-1.docker.io/v2 with the asker's credentials",
+    ] {
+        assert!(said.contains(line), "{line}\n{said}");
+    }
+    assert!(stderr(&output).contains("note: registries[2]: the certificate of docker.io is not verified"));
+
+    let output = check("registries:\n- match: docker.io\n  mirror: []\n");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        stderr(&output).contains("registries.yaml:3:3: registries[0].mirror: unknown key"),
+        "{}",
+        stderr(&output)
+    );
+
+    // The same words from the operator, before it looks for a cluster.
+    let baseline = folder.path().join("baseline.yaml");
+    fs::write(&baseline, "{enabled: true, mode: Warn, pin: true}").unwrap();
+    let (file, baseline) = (file.to_str().unwrap(), baseline.to_str().unwrap());
+    let output = tagpin(&["serve", "--namespace=x", "--pod=y", "--registries", file, "--baseline", baseline]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        stderr(&output).contains("registries.yaml:3:3: registries[0].mirror: unknown key"),
+        "{}",
+        stderr(&output)
+    );
+}

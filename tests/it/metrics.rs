@@ -65,6 +65,7 @@ fn exposed() -> String {
     registries.resolved("registry");
     registries.breaker_opened();
     registries.secret_skipped("forbidden");
+    registries.configured(true, 0);
     Watches::new(["pods"].into_iter()).register(&mut registry);
     state::register(&mut registry, || State {
         leads: true,

@@ -91,7 +91,7 @@ impl Cluster {
     }
 
     fn credentials(&self, readable: Readable, registries: Registries) -> PullSecrets {
-        PullSecrets::new(self.client(), Arc::new(registries), readable, Arc::new(self.clone()))
+        PullSecrets::new(self.client(), Arc::new(registries.into()), readable, Arc::new(self.clone()))
     }
 
     fn everybodys(&self) -> PullSecrets {

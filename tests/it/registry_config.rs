@@ -5,6 +5,7 @@ use std::path::Path;
 
 use tagpin::registry::config::{OperatorCredential, Registries};
 use tagpin::registry::credential::{Credential, Source};
+use tagpin::registry::current::{Current, Reloaded};
 use tagpin::registry::endpoint::{Endpoint, Identity, Profiles, ResolveFrom};
 use tempfile::TempDir;
 
@@ -172,7 +173,7 @@ fn certificates_are_read_beside_the_configuration() {
     let config = "registries: [{ match: reg.example, tls: { caFile: ca.pem } }]";
     let files = Files::new(config).add("ca.pem", CERTIFICATE);
     let profile = files.load().profile("reg.example");
-    assert_eq!(profile.upstream.as_ref().unwrap().ca.as_ref().unwrap().certificates().len(), 1);
+    assert_eq!(profile.upstream.as_ref().unwrap().tls.ca.as_ref().unwrap().certificates().len(), 1);
     assert_eq!(
         Files::new(config).refusal(),
         "config.yaml:1:51: registries[0].tls.caFile: read ca.pem: No such file or directory (os error 2)"
@@ -184,20 +185,124 @@ fn certificates_are_read_beside_the_configuration() {
 }
 
 #[test]
+fn what_secures_a_connection_is_for_the_one_host() {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let own = rcgen::CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap();
+    let files = |tls: &str| {
+        Files::new(&format!(
+            "registries:
+            - match: reg.example
+              resolveFrom: mirrors-then-upstream
+              mirrors: [{{ url: 'https://m.example' }}, {{ url: 'https://own.example' }}]
+              tls: {tls}
+            - {{ match: own.example, tls: {{ insecureSkipVerify: true }} }}"
+        ))
+        .add("ca.pem", CERTIFICATE)
+        .add("own.pem", &own.pem())
+        .add("key.pem", &key.serialize_pem())
+        .add("other.pem", &rcgen::KeyPair::generate().unwrap().serialize_pem())
+    };
+    let all = "{ caFile: ca.pem, caOnly: true, clientCert: { certFile: own.pem, keyFile: key.pem } }";
+    let registries = files(all).load();
+    let profile = registries.profile("reg.example");
+    let secured: Vec<_> = profile
+        .authorities()
+        .map(|at| (at.tls.ca.is_some(), at.tls.ca_only, at.tls.client.is_some(), at.tls.unverified))
+        .collect();
+    let (mirror, own_entry) = ((true, false, false, false), (false, false, false, true));
+    assert_eq!(secured, [mirror, own_entry, (true, true, true, false)]);
+    assert_eq!(registries.unverified(), 1);
+    assert!(warnings(&registries).contains("registries[1]: the certificate of own.example is not verified"));
+    assert!(!format!("{registries:?}").contains("PRIVATE KEY"));
+    let refused = files("{ clientCert: { certFile: own.pem, keyFile: other.pem } }").refusal();
+    assert!(
+        refused.contains("tls.clientCert.certFile: own.pem: certificate and key do not belong"),
+        "{refused}"
+    );
+    let refused = files("{ caFile: ca.pem, insecureSkipVerify: true }").refusal();
+    assert!(refused.contains("tls.caFile: has no effect"), "{refused}");
+}
+
+#[test]
+fn a_mirror_is_asked_as_it_is_able_and_shown_what_it_may_see() {
+    let registries = load(
+        "registries:
+        - match: docker.io
+          resolveFrom: mirrors-then-upstream
+          trustedRealms: [Token.example]
+          mirrors:
+          - { url: https://a.example, capabilities: [pull] }
+          - { url: https://b.example, capabilities: [pull, resolve], sendPullSecrets: true }
+          - url: https://c.example/v2/proxy
+            rewrite: { '^library/(.*)': 'hub/${1}' }",
+    );
+    assert_eq!(
+        authorities(&registries, "docker.io"),
+        [
+            "https://b.example/v2 asker ns=docker.io",
+            "https://c.example/v2/proxy anonymous ns=docker.io",
+            "https://registry-1.docker.io/v2 asker",
+        ]
+    );
+    let profile = registries.profile("docker.io");
+    let paths: Vec<_> = profile.authorities().map(|at| at.repository("library/nginx")).collect();
+    assert_eq!(paths, ["library/nginx", "hub/nginx", "library/nginx"]);
+    assert!(profile.authorities().all(|at| *at.trusted_realms == ["token.example".to_owned()]));
+    assert!(registries.profile("ghcr.io").authorities().all(|at| at.trusted_realms.is_empty()));
+}
+
+#[test]
+fn how_long_a_digest_counts_is_for_every_registry() {
+    let ttl = |config: &str| load(config).profile("ghcr.io").tag_ttl.as_secs();
+    assert_eq!(ttl(""), 60);
+    assert_eq!(ttl("defaults: { tagTTL: 2m 30s }"), 150);
+    assert_eq!(ttl("{ defaults: { tagTTL: 0s }, registries: [{ match: ghcr.io }] }"), 0);
+}
+
+#[test]
+fn a_changed_configuration_counts_and_a_mistake_in_it_does_not() {
+    let files =
+        Files::new("registries: [{ match: a.example, tls: { caFile: ca.pem } }]").add("ca.pem", CERTIFICATE);
+    let config = files.path().join("config.yaml");
+    let current = Current::load(Some(&config)).unwrap();
+    assert!(matches!(current.reload(), Reloaded::Same));
+    let authorities = |current: &Current| {
+        let profile = current.profile("a.example");
+        profile.upstream.as_ref().unwrap().tls.ca.as_ref().map(|ca| ca.certificates().len())
+    };
+    // What it names counts as much as what it says.
+    fs::write(files.path().join("ca.pem"), format!("{CERTIFICATE}{CERTIFICATE}")).unwrap();
+    assert!(matches!(current.reload(), Reloaded::Changed(_)));
+    assert_eq!(authorities(&current), Some(2));
+    fs::write(files.path().join("ca.pem"), "no").unwrap();
+    for _ in 0..2 {
+        let Reloaded::Refused(error) = current.reload() else { panic!() };
+        assert!(error.to_string().contains("the CA file holds no PEM certificate"), "{error}");
+        assert_eq!(authorities(&current), Some(2));
+    }
+    fs::write(&config, "registries: [{ match: a.example, offline: true }]").unwrap();
+    assert!(matches!(current.reload(), Reloaded::Changed(_)));
+    assert!(current.profile("a.example").offline);
+    assert!(matches!(current.reload(), Reloaded::Same));
+}
+
+#[test]
 fn a_mistake_is_named_with_file_line_and_key() {
     for (config, expected) in [
         (
             "registries:\n- match: docker.io\n  allowPrvate: true\n",
             "config.yaml:3:3: registries[0].allowPrvate: unknown key; allowed here: match, allowPrivate, tls, \
-             offline, credentials, resolveFrom, mirrors",
+             trustedRealms, offline, credentials, resolveFrom, mirrors",
         ),
         (
             "registries:\n- match: a.io\n- match: b.io\n  tls: { caPath: x }\n",
-            "config.yaml:4:10: registries[1].tls.caPath: unknown key; allowed here: caFile",
+            "config.yaml:4:10: registries[1].tls.caPath: unknown key; allowed here: caFile, caOnly, \
+             clientCert, insecureSkipVerify",
         ),
         (
-            "registries:\n- match: a.io\n  mirrors:\n  - url: https://m\n    capabilities: [pull]\n",
-            "config.yaml:5:5: registries[0].mirrors[0].capabilities: unknown key; allowed here: url",
+            "registries:\n- match: a.io\n  mirrors:\n  - url: https://m\n    ns: x\n",
+            "config.yaml:5:5: registries[0].mirrors[0].ns: unknown key; allowed here: url, capabilities, \
+             sendPullSecrets, rewrite",
         ),
         (
             "registries:\n- match: a.io\n  credentials: { aws: {} }\n",
@@ -215,7 +320,7 @@ fn a_mistake_is_named_with_file_line_and_key() {
         ("registries:\n- allowPrivate: true\n", "config.yaml:2:3: registries[0]: the key match is missing"),
         (
             "registry: []\n",
-            "config.yaml:1:1: registry: unknown key; allowed here: registries, registriesFile",
+            "config.yaml:1:1: registry: unknown key; allowed here: registries, defaults, registriesFile",
         ),
         (
             "registriesFile: { format: certs.d, path: x }\n",
@@ -227,7 +332,10 @@ fn a_mistake_is_named_with_file_line_and_key() {
         ),
         ("registries:\n- match: [a.io]\n", "config.yaml:2:10: registries[0].match: expected string scalar"),
         ("registries: [\n", "config.yaml:1:13: registries: unclosed bracket '['"),
-        ("a: 1\n---\nb: 2\n", "config.yaml:1:1: a: unknown key; allowed here: registries, registriesFile"),
+        (
+            "a: 1\n---\nb: 2\n",
+            "config.yaml:1:1: a: unknown key; allowed here: registries, defaults, registriesFile",
+        ),
         (
             "registries: []\n---\nregistries: []\n",
             "config.yaml:3:1: one document is read; put everything into it",
@@ -255,6 +363,34 @@ fn a_value_that_can_not_be_meant_is_refused_at_its_line() {
         let refused = entry(rest);
         assert!(refused.contains(&format!("registries[0].{expected}")), "{refused}");
         assert!(refused.starts_with("config.yaml:2:") || refused.starts_with("config.yaml:3:"), "{refused}");
+    }
+    for (rest, expected) in [
+        ("tls: { caOnly: true }", "tls.caOnly: has no effect without caFile"),
+        ("tls: { clientCert: { certFile: a, keyFile: b } }", "tls.clientCert.keyFile: read b: No such file"),
+        ("trustedRealms: ['https://a.io']", "trustedRealms[0]: write the host of a token service"),
+        ("trustedRealms: [a.io, 'b.io:8443']", "trustedRealms[1]: write the host of a token service"),
+        (
+            "mirrors: [{ url: 'https://m', capabilities: [resolve] }]",
+            "mirrors[0].capabilities: must have pull",
+        ),
+        (
+            "mirrors: [{ url: 'https://m', rewrite: { '(': x } }]",
+            "mirrors[0].rewrite: \"(\" is not a regular",
+        ),
+        (
+            "resolveFrom: mirrors-only\n  mirrors: [{ url: 'https://m', capabilities: [pull] }]",
+            "resolveFrom: asks mirrors, but none of them has the capability resolve",
+        ),
+    ] {
+        let refused = entry(rest);
+        assert!(refused.contains(&format!("registries[0].{expected}")), "{refused}");
+    }
+    for ttl in ["2h", "-1s", "60", "soon"] {
+        let refused = refusal(&format!("registries: []\ndefaults: {{ tagTTL: '{ttl}' }}\n"));
+        assert!(
+            refused.starts_with("config.yaml:2:21: defaults.tagTTL: write a time of at most"),
+            "{refused}"
+        );
     }
     for pattern in ["https://a.io", "a.io/team", "a.io:*", "a..io", "", "a?.io", "[a-z].io", "a io"] {
         let refused = refusal(&format!("registries: [{{ match: '{pattern}' }}]"));
@@ -427,8 +563,8 @@ configs:
     assert_eq!(authorities(&registries, "docker.io"), ["https://m.example/v2 anonymous ns=docker.io"]);
     let said = warnings(&registries);
     for part in [
-        "configs.m.example.tls.insecure_skip_verify: has no effect",
-        "configs.m.example.tls.cert_file: has no effect",
+        "configs.m.example.tls.insecure_skip_verify: the certificate is not verified",
+        "configs.m.example.tls.cert_file: a is not used: No such file",
         "configs.m.example.tls.ca_file: /node/only.pem is not used: No such file",
         "configs.m.example.auth.identity_token: has no effect",
         "mirrors.docker.io: the endpoint \"ftp://x\" is left out",
@@ -467,9 +603,9 @@ configs: {{ m.example: {{ tls: {{ ca_file: {} }} }} }}",
     );
     let registries = files.add("ca.pem", CERTIFICATE).add("registries.yaml", &text).load();
     let profile = registries.profile("docker.io");
-    let has_ca: Vec<bool> = profile.authorities().map(|endpoint| endpoint.ca.is_some()).collect();
+    let has_ca: Vec<bool> = profile.authorities().map(|endpoint| endpoint.tls.ca.is_some()).collect();
     assert_eq!(has_ca, [true, false]);
-    assert!(registries.profile("m.example").upstream.as_ref().unwrap().ca.is_some());
+    assert!(registries.profile("m.example").upstream.as_ref().unwrap().tls.ca.is_some());
 }
 
 #[test]

@@ -1,8 +1,11 @@
 //! How registries are asked: client, suggestions, limits and cache, one around the other.
 
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tracing::warn;
+use tokio::time::sleep;
+use tracing::{error, info, warn};
 
 use crate::cli::serve::counters::Counters;
 use crate::domain::pin::Seeds;
@@ -12,6 +15,7 @@ use crate::registry::client::Client;
 use crate::registry::config::Registries;
 use crate::registry::config_file::ConfigError;
 use crate::registry::credential::Credentials;
+use crate::registry::current::{Current, Reloaded};
 use crate::registry::guard::SystemNames;
 use crate::registry::limit::Limit;
 use crate::registry::pull_secrets::{PullSecrets, Readable};
@@ -20,16 +24,46 @@ use crate::registry::transport::Transport;
 use crate::settings::{self, Settings};
 use crate::telemetry::registry::{LastAsked, RegistryMetrics};
 
+/// The kubelet takes longer than this to bring a changed file into the pod.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+
 /// What answers questions about tags.
 pub(crate) type Registry = Cache<Limit<Suggestions>>;
 
 /// Reads the configuration, and says in the log what its author may not expect.
-pub(crate) fn configuration(settings: &Settings) -> Result<Registries, ConfigError> {
-    let registries = settings.registries.as_deref().map(Registries::load).transpose()?.unwrap_or_default();
+pub(crate) fn configuration(settings: &Settings) -> Result<Current, ConfigError> {
+    let current = Current::load(settings.registries.as_deref())?;
+    warn_of(&current.get());
+    Ok(current)
+}
+
+fn warn_of(registries: &Registries) {
     for warning in registries.warnings() {
         warn!(warning, "the configuration of registries");
     }
-    Ok(registries)
+}
+
+/// Puts the configuration into force again whenever its files change, and says once what is wrong with one that can not.
+pub(crate) async fn follow(current: Arc<Current>, metrics: RegistryMetrics) -> Infallible {
+    let mut said = None;
+    metrics.configured(true, current.get().unverified());
+    loop {
+        sleep(LOOK_AGAIN).await;
+        let wrong = match current.reload() {
+            Reloaded::Same => None,
+            Reloaded::Changed(registries) => {
+                info!("the configuration of registries changed");
+                warn_of(&registries);
+                None
+            }
+            Reloaded::Refused(error) => Some(error.to_string()),
+        };
+        if let Some(error) = wrong.as_ref().filter(|_| wrong != said) {
+            error!(error, "the configuration of registries can not be used; the last one stays in force");
+        }
+        metrics.configured(wrong.is_none(), current.get().unverified());
+        said = wrong;
+    }
 }
 
 /// What `GET /registries` shows: how it went last with each registry, and which are left alone.
@@ -53,7 +87,7 @@ pub(crate) fn page(
 
 /// Joins the parts.
 pub(crate) fn assemble(
-    registries: Arc<Registries>,
+    registries: Arc<Current>,
     pull_secrets: settings::PullSecrets,
     api: kube::Client,
     seeds: Arc<dyn Seeds>,

@@ -7,6 +7,7 @@
 )]
 
 use super::*;
+use crate::registry::tls::{CaBundle, PemError};
 
 fn endpoint(url: &str) -> Endpoint {
     Endpoint::new(Url::parse(url).unwrap()).unwrap()
@@ -103,6 +104,6 @@ fn the_order_of_authorities_follows_resolve_from() {
 
 #[test]
 fn a_bundle_needs_a_certificate() {
-    assert_eq!(CaBundle::parse(b""), Err(EndpointError::Certificates));
-    assert_eq!(CaBundle::parse(b"not pem"), Err(EndpointError::Certificates));
+    assert_eq!(CaBundle::parse(b""), Err(PemError::Authorities));
+    assert_eq!(CaBundle::parse(b"not pem"), Err(PemError::Authorities));
 }

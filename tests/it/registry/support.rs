@@ -16,9 +16,10 @@ use tagpin::domain::image::ImageRef;
 use tagpin::registry::Lookup;
 use tagpin::registry::client::Client;
 use tagpin::registry::credential::{Candidate, Credential, Source};
-use tagpin::registry::endpoint::{CaBundle, Endpoint, Profiles, RegistryProfile};
+use tagpin::registry::endpoint::{Endpoint, Profiles, RegistryProfile};
 use tagpin::registry::guard::Names;
 use tagpin::registry::observe::{Event, Observer};
+use tagpin::registry::tls::CaBundle;
 use tagpin::registry::transport::Transport;
 use tokio::time::Instant;
 use url::Url;
@@ -102,7 +103,7 @@ impl Profiles for TestProfiles {
 pub(super) fn endpoint(url: &str) -> Endpoint {
     let mut endpoint = Endpoint::new(Url::parse(url).unwrap()).unwrap();
     endpoint.allow_private = true;
-    endpoint.ca = Some(AUTHORITY.bundle());
+    endpoint.tls.ca = Some(AUTHORITY.bundle());
     endpoint
 }
 
