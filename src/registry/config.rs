@@ -171,6 +171,15 @@ impl Registries {
         self.entries.iter().filter(unused).map(said).collect()
     }
 
+    /// Whether a registry of this entry has a mirror that says what tags name.
+    fn asks_mirrors(&self, entry: &Entry) -> bool {
+        match entry.mirrors.as_slice() {
+            [] if entry.pattern.has_star() => self.nodes.names_any(),
+            [] => self.build(&entry.pattern.domain()).mirrors.iter().any(|mirror| mirror.resolves),
+            own => own.iter().any(|mirror| mirror.endpoint.resolves),
+        }
+    }
+
     fn entry(&self, domain: &str) -> Option<&Entry> {
         self.entries.iter().find(|entry| entry.pattern.covers(domain))
     }
@@ -178,9 +187,17 @@ impl Registries {
     fn build(&self, domain: &str) -> RegistryProfile {
         let mut profile = RegistryProfile::of(domain);
         let entry = self.entry(domain);
+        let itself = profile.upstream.as_ref().map(|upstream| authority(upstream.root()));
+        let server = self.nodes.server(domain);
+        let elsewhere = server.filter(|server| itself.as_ref() != Some(&authority(server.root())));
         if let Some(upstream) = &mut profile.upstream {
-            let tls = entry.and_then(|entry| entry.tls.clone());
-            upstream.tls = tls.or_else(|| self.nodes.registry_tls(domain)).unwrap_or_default();
+            match server.filter(|_| elsewhere.is_none()) {
+                Some(server) => *upstream = server.clone(),
+                None => upstream.tls = self.nodes.registry_tls(domain).unwrap_or_default(),
+            }
+            if let Some(tls) = entry.and_then(|entry| entry.tls.clone()) {
+                upstream.tls = tls;
+            }
             upstream.allow_private = entry.is_some_and(|entry| entry.allow_private);
         }
         profile.tag_ttl = self.tag_ttl.unwrap_or(profile.tag_ttl);
@@ -191,14 +208,15 @@ impl Registries {
         if let Some(upstream) = &mut profile.upstream {
             upstream.trusted_realms = Arc::clone(&entry.trusted_realms);
         }
-        let itself = profile.upstream.as_ref().map(|upstream| authority(upstream.root()));
         let mirror = |mut mirror: Endpoint, shows_pull_secrets: bool| {
             let host = authority(mirror.root());
             mirror.allow_private = entry.allow_private;
             mirror.trusted_realms = Arc::clone(&entry.trusted_realms);
             // A registry over plain http is written as a mirror of itself: it may see its own credentials.
             let is_itself = itself.as_ref() == Some(&host);
-            mirror.tls = self.mirror_tls(entry, &host, is_itself);
+            if mirror.tls == Tls::default() {
+                mirror.tls = self.mirror_tls(entry, &host, is_itself);
+            }
             if !is_itself {
                 mirror.namespace = Some(domain.to_owned());
                 mirror.identity = match self.nodes.candidate(&host) {
@@ -210,9 +228,19 @@ impl Registries {
             mirror
         };
         profile.mirrors = match entry.mirrors.as_slice() {
-            [] => self.nodes.mirrors(domain).into_iter().map(|endpoint| mirror(endpoint, false)).collect(),
+            [] => {
+                let mirrors = self.nodes.mirrors(domain).into_iter().chain(elsewhere.cloned());
+                mirrors.map(|endpoint| mirror(endpoint, false)).collect()
+            }
             own => own.iter().map(|own| mirror(own.endpoint.clone(), own.shows_pull_secrets)).collect(),
         };
+        if elsewhere.is_some()
+            && entry.mirrors.is_empty()
+            && entry.resolve_from == ResolveFrom::MirrorsThenUpstream
+        {
+            // Another server stands in the registry's place, which the nodes never ask.
+            profile.upstream = None;
+        }
         profile
     }
 

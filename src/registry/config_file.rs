@@ -1,10 +1,11 @@
-//! A YAML file of the operator, read so that each mistake is named with its file, line and key.
+//! Files of the operator, read so that each mistake is named with its file, line and key.
 //! It knows no key of any file.
 
 use std::cell::RefCell;
 use std::fmt::{self, Display};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -77,6 +78,16 @@ impl Files {
         self.read(file).map_err(|cause| ConfigError::Read { file: file.to_owned(), cause })
     }
 
+    /// What is in a folder, sorted by name.
+    pub(super) fn folder(&self, folder: &Path) -> Result<Vec<PathBuf>, ConfigError> {
+        let list =
+            || std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>();
+        let mut found = list().map_err(|cause| ConfigError::Read { file: folder.to_owned(), cause })?;
+        found.sort();
+        found.hash(&mut *self.seen.borrow_mut());
+        Ok(found)
+    }
+
     /// Equal for equal files with equal content.
     pub(super) fn fingerprint(&self) -> u64 {
         self.seen.borrow().finish()
@@ -109,6 +120,28 @@ pub(super) fn mistake(
         file: file.to_owned(),
         position,
         key: key.into(),
+        problem: problem.into(),
+    })
+}
+
+/// A mistake at a place of a text, counted in bytes.
+pub(super) fn mistake_at(
+    file: &Path,
+    text: &str,
+    span: Option<Range<usize>>,
+    key: &str,
+    problem: impl Into<String>,
+) -> ConfigError {
+    let position = span.and_then(|span| {
+        let before = text.get(..span.start)?;
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        Some((u64::try_from(line).ok()?, u64::try_from(column).ok()?))
+    });
+    ConfigError::Mistake(Mistake {
+        file: file.to_owned(),
+        position,
+        key: key.to_owned(),
         problem: problem.into(),
     })
 }

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::header::{HeaderName, HeaderValue};
 use regex::Regex;
 use url::{Host, Url};
 
@@ -64,10 +65,21 @@ pub struct Endpoint {
     pub rewrites: Vec<Rewrite>,
     /// Who is asking, to this endpoint.
     pub identity: Identity,
+    /// What each request to it carries besides what we send ourselves.
+    pub headers: Arc<[Header]>,
     /// It may say what a tag names; otherwise it only serves content.
     pub resolves: bool,
     /// Hosts of token services that may see credentials meant for this endpoint, beside its own.
     pub trusted_realms: Arc<[String]>,
+}
+
+/// One header; its value may be a secret and is never printed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    /// Its name.
+    pub name: HeaderName,
+    /// Its value.
+    pub value: HeaderValue,
 }
 
 /// Which credentials an endpoint gets to see.
@@ -153,6 +165,17 @@ impl RegistryProfile {
     }
 }
 
+impl Header {
+    /// A header; none when HTTP has no such name or value.
+    #[must_use]
+    pub fn new(name: &str, value: &str) -> Option<Self> {
+        let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+        let mut value = HeaderValue::from_str(value).ok()?;
+        value.set_sensitive(true);
+        Some(Self { name, value })
+    }
+}
+
 impl Endpoint {
     /// An endpoint with nothing but its place. No path, `/` and `/v2` mean `/v2`; any other path is
     /// taken as it is (containerd's `override_path`).
@@ -179,6 +202,7 @@ impl Endpoint {
             namespace: None,
             rewrites: Vec::new(),
             identity: Identity::Asker,
+            headers: Arc::default(),
             resolves: true,
             trusted_realms: Arc::default(),
         })

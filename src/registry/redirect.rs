@@ -5,7 +5,7 @@ use tokio::time::Instant;
 use url::Url;
 
 use crate::registry::credential::Source;
-use crate::registry::endpoint::{Endpoint, Profiles};
+use crate::registry::endpoint::{Endpoint, Header, Profiles};
 use crate::registry::guard::Reach;
 use crate::registry::observe::{Event, Failure, Method, Observer, Purpose, Target};
 use crate::registry::tls::Tls;
@@ -115,6 +115,7 @@ impl Route<'_> {
             method: request.method,
             url,
             accept: request.accept,
+            headers: self.headers_for(url),
             authorization,
             tls: &tls,
             reach,
@@ -155,6 +156,12 @@ impl Route<'_> {
             }
             Some(own) => (reach(own.allow_private), own.tls.clone()),
         }
+    }
+
+    /// What the operator wants to be sent to the endpoint goes nowhere else.
+    fn headers_for(&self, url: &Url) -> &[Header] {
+        let own = url.origin() == self.endpoint.root().origin();
+        if own { &self.endpoint.headers } else { &[] }
     }
 
     pub(super) fn observe(&self, event: &Event<'_>) {

@@ -16,6 +16,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
+use crate::registry::endpoint::Header;
 use crate::registry::guard::{Forbidden, Names, Reach};
 use crate::registry::observe::{Failure, Method};
 use crate::registry::tls::{CaBundle, Tls};
@@ -56,6 +57,8 @@ pub(super) struct Call<'a> {
     pub(super) method: Method,
     pub(super) url: &'a Url,
     pub(super) accept: Option<&'static str>,
+    /// From the operator, for this very host.
+    pub(super) headers: &'a [Header],
     /// The value of the `Authorization` header.
     pub(super) authorization: Option<&'a SecretString>,
     pub(super) tls: &'a Tls,
@@ -121,20 +124,25 @@ impl Transport {
 
     fn request(&self, call: &Call<'_>) -> Result<reqwest::RequestBuilder, Failure> {
         let client = self.client(call)?;
+        let mut fields = HeaderMap::new();
+        for Header { name, value } in call.headers {
+            fields.append(name.clone(), value.clone());
+        }
         let mut request = match call.method {
             Method::Head => client.head(call.url.clone()),
             Method::Get => client.get(call.url.clone()),
         };
-        request = request.header(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        fields.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if let Some(accept) = call.accept {
-            request = request.header(ACCEPT, HeaderValue::from_static(accept));
+            fields.insert(ACCEPT, HeaderValue::from_static(accept));
         }
         if let Some(authorization) = call.authorization {
             let mut value =
                 HeaderValue::from_str(authorization.expose_secret()).map_err(|_| Failure::Unreadable)?;
             value.set_sensitive(true);
-            request = request.header(AUTHORIZATION, value);
+            fields.insert(AUTHORIZATION, value);
         }
+        request = request.headers(fields);
         Ok(request)
     }
 

@@ -9,6 +9,8 @@ use tagpin::registry::current::{Current, Reloaded};
 use tagpin::registry::endpoint::{Endpoint, Identity, Profiles, ResolveFrom};
 use tempfile::TempDir;
 
+mod certs_d;
+
 /// A folder with a configuration and what it names.
 struct Files(TempDir);
 
@@ -19,7 +21,9 @@ impl Files {
     }
 
     fn add(self, name: &str, text: &str) -> Self {
-        fs::write(self.path().join(name), text).unwrap();
+        let file = self.path().join(name);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, text).unwrap();
         self
     }
 
@@ -323,8 +327,8 @@ fn a_mistake_is_named_with_file_line_and_key() {
             "config.yaml:1:1: registry: unknown key; allowed here: registries, defaults, registriesFile",
         ),
         (
-            "registriesFile: { format: certs.d, path: x }\n",
-            "config.yaml:1:27: registriesFile.format: \"certs.d\" is not one of: k3s",
+            "registriesFile: { format: docker, path: x }\n",
+            "config.yaml:1:27: registriesFile.format: \"docker\" is not one of: k3s, certs.d",
         ),
         (
             "registries:\n- match: a.io\n  match: b.io\n",

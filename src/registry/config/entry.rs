@@ -11,11 +11,10 @@ use url::Url;
 use super::text::{
     TypedCapability, TypedEntry, TypedMirror, TypedPair, TypedResolveFrom, TypedSecretRef, TypedTls, beside,
 };
-use super::{Entry, Mirror, Pattern, SecretRef, normal, split};
+use super::{Entry, Mirror, Pattern, Registries, SecretRef, normal, split};
 use crate::registry::config_file::{self, ConfigError, Files, Written};
 use crate::registry::endpoint::{Endpoint, EndpointError, ResolveFrom, Rewrite};
 use crate::registry::keyring::labels_match;
-use crate::registry::mirrors::NodeMirrors;
 use crate::registry::tls::{CaBundle, ClientCertificate, PemError, Tls};
 
 /// Reads one entry and knows how to point at it.
@@ -199,8 +198,8 @@ impl Reader<'_> {
         typed.iter().map(rewrite).collect()
     }
 
-    /// Whether the parts of an entry, and the nodes' file, fit together.
-    pub(super) fn check(&self, entry: &Entry, nodes: &NodeMirrors) -> Result<Vec<String>, ConfigError> {
+    /// What is allowed and yet not what its author may expect.
+    pub(super) fn warnings(&self, entry: &Entry) -> Vec<String> {
         let typed: &Arc<str> = &entry.pattern.typed;
         let mut warnings = Vec::new();
         if entry.tls.as_ref().is_some_and(|tls| tls.unverified) {
@@ -209,31 +208,29 @@ impl Reader<'_> {
                 self.key
             ));
         }
-        let resolves = |mirror: &Mirror| mirror.endpoint.resolves;
-        if entry.resolve_from == ResolveFrom::Upstream {
-            if entry.mirrors.iter().any(resolves) {
-                warnings.push(format!(
-                    "{}: the mirrors of {typed} are not asked, because resolveFrom is upstream; write \
-                     mirrors-then-upstream or mirrors-only to ask them",
-                    self.key
-                ));
-            }
-            return Ok(warnings);
+        let ignored = entry.mirrors.iter().any(|mirror| mirror.endpoint.resolves);
+        if entry.resolve_from == ResolveFrom::Upstream && ignored {
+            warnings.push(format!(
+                "{}: the mirrors of {typed} are not asked, because resolveFrom is upstream; write \
+                 mirrors-then-upstream or mirrors-only to ask them",
+                self.key
+            ));
         }
-        let in_file = if entry.pattern.has_star() {
-            nodes.names_any()
+        warnings
+    }
+
+    /// Whether the last entry, which asks mirrors, has any.
+    pub(super) fn check_mirrors(&self, registries: &Registries) -> Result<(), ConfigError> {
+        let Some(entry) = registries.entries.last() else { return Ok(()) };
+        if entry.resolve_from == ResolveFrom::Upstream || registries.asks_mirrors(entry) {
+            return Ok(());
+        }
+        let problem = if entry.mirrors.is_empty() {
+            "asks mirrors, but neither this entry nor registriesFile names a mirror of it that says what tags \
+             name: write mirrors: [{ url: … }]"
         } else {
-            nodes.mirrors(&entry.pattern.domain()).iter().any(|mirror| mirror.resolves)
+            "asks mirrors, but none of them has the capability resolve"
         };
-        if entry.mirrors.is_empty() && !in_file {
-            let problem = "asks mirrors, but neither this entry nor registriesFile names a mirror of it: \
-                           write mirrors: [{ url: … }]";
-            return Err(self.wrong("resolveFrom", problem));
-        }
-        if !entry.mirrors.is_empty() && !entry.mirrors.iter().any(resolves) {
-            let problem = "asks mirrors, but none of them has the capability resolve";
-            return Err(self.wrong("resolveFrom", problem));
-        }
-        Ok(warnings)
+        Err(self.wrong("resolveFrom", problem))
     }
 }

@@ -103,8 +103,7 @@ pub(super) enum TypedResolveFrom {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TypedFile {
-    #[serde(rename = "format")]
-    _format: TypedFormat,
+    format: TypedFormat,
     path: Written,
 }
 
@@ -112,6 +111,8 @@ struct TypedFile {
 #[serde(rename_all = "kebab-case")]
 enum TypedFormat {
     K3s,
+    #[serde(rename = "certs.d")]
+    CertsD,
 }
 
 /// Reads the configuration; what it names is found beside it when the path is relative.
@@ -124,7 +125,11 @@ pub(super) fn read(file: &Path, files: &Files) -> Result<Registries, ConfigError
         registries.tag_ttl = Some(ttl(&written.value).map_err(wrong)?);
     }
     if let Some(typed) = typed.registries_file {
-        registries.nodes = NodeMirrors::load(files, &beside(file, &typed.path.value))?;
+        let path = beside(file, &typed.path.value);
+        registries.nodes = match typed.format {
+            TypedFormat::K3s => NodeMirrors::k3s(files, &path)?,
+            TypedFormat::CertsD => NodeMirrors::certs_d(files, &path)?,
+        };
     }
     for (index, typed) in typed.registries.into_iter().enumerate() {
         let key = format!("registries[{index}]");
@@ -132,8 +137,9 @@ pub(super) fn read(file: &Path, files: &Files) -> Result<Registries, ConfigError
         let pattern = reader.pattern(&typed.pattern.value)?;
         reader.reachable(&pattern, &registries.entries)?;
         let entry = reader.entry(pattern, typed)?;
-        registries.warnings.extend(reader.check(&entry, &registries.nodes)?);
+        registries.warnings.extend(reader.warnings(&entry));
         registries.entries.push(entry);
+        reader.check_mirrors(&registries)?;
     }
     Ok(registries)
 }
