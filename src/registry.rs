@@ -41,6 +41,7 @@ pub mod transport;
 mod breaker;
 mod challenge;
 mod classify;
+mod confirm;
 mod expiring;
 mod flight;
 mod manifest;

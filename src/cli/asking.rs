@@ -133,7 +133,7 @@ pub(crate) const fn retry_after(fact: &Fact) -> Option<Duration> {
 pub(crate) const fn exit(fact: &Fact) -> Exit {
     match fact {
         Fact::Present(_) => Exit::Fine,
-        Fact::TagMissing | Fact::RepositoryMissing | Fact::Broken(_) => Exit::Violations,
+        Fact::TagMissing | Fact::TagExpired | Fact::RepositoryMissing | Fact::Broken(_) => Exit::Violations,
         _ => Exit::CouldNotFindOut,
     }
 }

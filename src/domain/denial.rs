@@ -138,6 +138,8 @@ pub enum Violation {
     TagNotExplicit,
     /// [`Code::TagNotFound`]
     TagNotFound,
+    /// [`Code::TagNotFound`]
+    TagExpired,
     /// [`Code::RepositoryNotFound`]
     RepositoryNotFound,
     /// [`Code::RepositoryMissingOrPrivate`]
@@ -186,6 +188,7 @@ impl Violation {
         Some(match fact {
             Fact::Present(_) | Fact::Offline => return None,
             Fact::TagMissing => Self::TagNotFound,
+            Fact::TagExpired => Self::TagExpired,
             Fact::RepositoryMissing => Self::RepositoryNotFound,
             Fact::Broken(Broken::HashMismatch) => Self::RegistryAnswerInvalid,
             Fact::Broken(Broken::Schema1) => Self::Schema1,
@@ -207,7 +210,7 @@ impl Violation {
             Self::TooManyImages => Code::TooManyImages,
             Self::TagForbidden => Code::TagForbidden,
             Self::TagNotExplicit => Code::TagNotExplicit,
-            Self::TagNotFound => Code::TagNotFound,
+            Self::TagNotFound | Self::TagExpired => Code::TagNotFound,
             Self::RepositoryNotFound => Code::RepositoryNotFound,
             Self::RepositoryMissingOrPrivate => Code::RepositoryMissingOrPrivate,
             Self::AccessDenied => Code::AccessDenied,
@@ -256,6 +259,11 @@ impl Violation {
             Self::TagNotFound => (
                 format!("tag \"{tag}\" does not exist in {repository}"),
                 "check the tag; when it was pushed a moment ago, apply again in 10 s".into(),
+            ),
+            Self::TagExpired => (
+                format!("tag \"{tag}\" was in {repository}, and was deleted there or has expired"),
+                "write a tag that is there; who runs the repository may be able to bring this one back"
+                    .into(),
             ),
             Self::RepositoryNotFound => (
                 format!("{repository} does not exist"),
@@ -339,6 +347,7 @@ fn unavailable(cause: Unavailable, named: &Named) -> (String, String) {
         Unavailable::Status(status) => format!("it answered with status {status}"),
         Unavailable::Unreadable => "its answer is none that a registry gives".into(),
         Unavailable::BreakerOpen => "it failed a moment ago and is not asked again yet".into(),
+        Unavailable::NotByDigest => "it has the tag and does not give by digest what that names".into(),
     };
     let remedy = match cause {
         Unavailable::Dns => format!("check how {host} is written, and that its name resolves on the nodes"),
@@ -347,6 +356,9 @@ fn unavailable(cause: Unavailable, named: &Named) -> (String, String) {
              values of tagpin"
         ),
         Unavailable::Unreadable => format!("check that {host} is a registry"),
+        Unavailable::NotByDigest => {
+            format!("pull it once by tag if {host} is a cache of another registry, then try again")
+        }
         _ => format!("check that {host} runs and that the nodes reach it"),
     };
     (format!("{host} could not be asked: {reason}"), remedy)

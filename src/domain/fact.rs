@@ -11,6 +11,8 @@ pub enum Fact {
     Present(Digest),
     /// The repository exists, the tag does not.
     TagMissing,
+    /// The same, and the registry says that the tag was there.
+    TagExpired,
     /// The registry said to an authorised asker that there is no such repository.
     RepositoryMissing,
     /// The registry does not tell whether the repository is missing or private.
@@ -75,6 +77,8 @@ pub enum Unavailable {
     Unreadable,
     /// It failed a moment ago and is not asked again yet.
     BreakerOpen,
+    /// The tag is there, and what it names is not given by digest, which is how nodes would pull it.
+    NotByDigest,
 }
 
 /// Why what a registry holds can not be run.

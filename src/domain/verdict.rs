@@ -291,6 +291,7 @@ fn violated(fact: &Fact, demand: &Demand<'_>) -> Option<Judged> {
     match fact {
         Fact::Present(_) | Fact::Offline => None,
         Fact::TagMissing => definite(Violation::TagNotFound),
+        Fact::TagExpired => definite(Violation::TagExpired),
         Fact::RepositoryMissing => definite(Violation::RepositoryNotFound),
         Fact::Broken(Broken::HashMismatch) => definite(Violation::RegistryAnswerInvalid),
         Fact::Broken(Broken::Schema1) => definite(Violation::Schema1),

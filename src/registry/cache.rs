@@ -231,7 +231,9 @@ impl Answer {
         };
         let known = match &fact {
             Fact::Present(digest) => Known::Digest(digest.clone(), now),
-            Fact::TagMissing | Fact::RepositoryMissing | Fact::Broken(_) => Known::Gone,
+            // The digest from before is not what the tag names now.
+            Fact::Unavailable { cause: Unavailable::NotByDigest, .. } => Known::Gone,
+            Fact::TagMissing | Fact::TagExpired | Fact::RepositoryMissing | Fact::Broken(_) => Known::Gone,
             _ => earlier,
         };
         Self { until: now + lifetime(&fact, ttl), known, rejected, fact }

@@ -12,6 +12,7 @@ use crate::domain::fact::{Fact, Unavailable};
 use crate::domain::image::ImageRef;
 use crate::registry::Lookup;
 use crate::registry::classify::{self, Missing};
+use crate::registry::confirm::Confirmations;
 use crate::registry::credential::Candidate;
 use crate::registry::endpoint::{Endpoint, Identity, Profiles, RegistryProfile, ResolveFrom};
 use crate::registry::manifest;
@@ -35,14 +36,16 @@ struct Parts {
     observer: Arc<dyn Observer>,
     tokens: Tokens,
     pages: Pages,
+    confirmations: Confirmations,
 }
 
 impl Client {
     /// A client without connections yet.
     #[must_use]
     pub fn new(transport: Transport, profiles: Arc<dyn Profiles>, observer: Arc<dyn Observer>) -> Self {
-        let (tokens, pages) = (Tokens::new(), Pages::new());
-        Self { parts: Arc::new(Parts { transport, profiles, observer, tokens, pages }) }
+        let (tokens, pages, confirmations) = (Tokens::new(), Pages::new(), Confirmations::new());
+        let parts = Parts { transport, profiles, observer, tokens, pages, confirmations };
+        Self { parts: Arc::new(parts) }
     }
 
     /// The page of tags that one of these credentials has seen a moment ago, if that is known.
@@ -177,7 +180,13 @@ impl<'a> Target<'a> {
         let mut best: Option<Fact> = None;
         for candidate in candidates.iter() {
             let mut session = self.session(endpoint, candidate, deadline);
-            let fact = self.ask_with(&mut session, candidate).await;
+            let fact = match self.ask_with(&mut session, candidate).await {
+                Fact::Present(digest) => {
+                    let confirmations = &self.parts.confirmations;
+                    confirmations.confirm(self.profile, &mut session, self.tag, digest).await
+                }
+                other => other,
+            };
             let Some(weight) = weight(&fact) else {
                 return fact;
             };
@@ -243,7 +252,7 @@ impl<'a> Target<'a> {
     async fn what_is_missing(&self, session: &mut Session<'_>, get: &Reply, candidate: &Candidate) -> Fact {
         match classify::missing(&get.answer) {
             Missing::Repository => return Fact::RepositoryMissing,
-            Missing::Tag => return Fact::TagMissing,
+            Missing::Tag => return Fact::TagExpired,
             Missing::NotForUs => return classify::unavailable(Unavailable::Unreadable, None),
             Missing::Either => {}
         }
@@ -280,7 +289,7 @@ const fn weight(fact: &Fact) -> Option<u8> {
         Fact::MissingOrPrivate => Some(1),
         Fact::RepositoryMissing => Some(2),
         Fact::AccessDenied => Some(3),
-        Fact::TagMissing => Some(4),
+        Fact::TagMissing | Fact::TagExpired => Some(4),
         _ => None,
     }
 }
@@ -292,7 +301,7 @@ fn conclude(resolve_from: ResolveFrom, facts: Vec<Fact>) -> Fact {
         // The registry itself was asked last, and it decides.
         return facts.into_iter().next_back().unwrap_or(nowhere);
     }
-    let missing = |fact: &Fact| matches!(fact, Fact::TagMissing | Fact::RepositoryMissing);
+    let missing = |fact: &Fact| matches!(fact, Fact::TagMissing | Fact::TagExpired | Fact::RepositoryMissing);
     let mut tag_missing = false;
     let mut decided = None;
     for fact in facts {
@@ -300,7 +309,7 @@ fn conclude(resolve_from: ResolveFrom, facts: Vec<Fact>) -> Fact {
             // Somebody who may know could not say.
             return fact;
         }
-        tag_missing |= fact == Fact::TagMissing;
+        tag_missing |= fact != Fact::RepositoryMissing;
         decided = Some(if tag_missing { Fact::TagMissing } else { Fact::RepositoryMissing });
     }
     decided.unwrap_or(nowhere)

@@ -14,7 +14,7 @@ use url::Url;
 
 use crate::registry::config_file::{ConfigError, Files};
 use crate::registry::credential::Candidate;
-use crate::registry::endpoint::{Endpoint, Identity, Profiles, RegistryProfile, ResolveFrom};
+use crate::registry::endpoint::{Confirm, Endpoint, Identity, Profiles, RegistryProfile, ResolveFrom};
 use crate::registry::expiring::Expiring;
 use crate::registry::keyring::labels_match;
 use crate::registry::mirrors::NodeMirrors;
@@ -74,6 +74,8 @@ struct Entry {
     allow_private: bool,
     tls: Option<Tls>,
     trusted_realms: Arc<[String]>,
+    confirm: Confirm,
+    pull_through: Arc<[String]>,
     offline: bool,
     credentials: Option<SecretRef>,
     resolve_from: ResolveFrom,
@@ -205,6 +207,8 @@ impl Registries {
         profile.label = entry.pattern.typed.clone();
         profile.offline = entry.offline;
         profile.resolve_from = entry.resolve_from;
+        profile.confirm = entry.confirm;
+        profile.pull_through = Arc::clone(&entry.pull_through);
         if let Some(upstream) = &mut profile.upstream {
             upstream.trusted_realms = Arc::clone(&entry.trusted_realms);
         }

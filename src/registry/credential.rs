@@ -23,6 +23,10 @@ pub enum Credential {
         /// The password or token.
         password: SecretString,
     },
+    /// What a token service gave to be asked with again (`identitytoken`, a refresh token of OAuth 2).
+    Identity(SecretString),
+    /// A token for the registry itself (`registrytoken`).
+    Registry(SecretString),
 }
 
 /// Where a credential came from: names only, never a value.
@@ -52,6 +56,8 @@ pub struct Candidate {
     pub id: CredentialId,
     /// Where it came from.
     pub source: Source,
+    /// It was written for another repository, of whose name this one's is a continuation: `team` for `team-b/app`.
+    pub stretched: bool,
 }
 
 /// Finds the credentials that an asker holds for an image.
@@ -89,6 +95,14 @@ impl CredentialId {
                     username.hash(&mut hasher);
                     password.expose_secret().hash(&mut hasher);
                 }
+                Credential::Identity(token) => {
+                    2_u8.hash(&mut hasher);
+                    token.expose_secret().hash(&mut hasher);
+                }
+                Credential::Registry(token) => {
+                    3_u8.hash(&mut hasher);
+                    token.expose_secret().hash(&mut hasher);
+                }
             }
             u128::from(hasher.finish())
         });
@@ -100,7 +114,7 @@ impl Candidate {
     /// A credential with its identity.
     #[must_use]
     pub fn new(credential: Credential, source: Source) -> Self {
-        Self { id: CredentialId::of(&credential), credential, source }
+        Self { id: CredentialId::of(&credential), credential, source, stretched: false }
     }
 
     /// No credential.
@@ -134,7 +148,14 @@ mod tests {
         let of = |c| CredentialId::of(&c);
         assert_eq!(of(basic("a", "b")), of(basic("a", "b")));
         assert_eq!(of(Credential::Anonymous), of(basic("", "b")));
-        for other in [basic("a", "c"), basic("b", "b"), basic("ab", ""), Credential::Anonymous] {
+        assert_ne!(of(Credential::Identity("b".into())), of(Credential::Registry("b".into())));
+        for other in [
+            Credential::Identity("b".into()),
+            basic("a", "c"),
+            basic("b", "b"),
+            basic("ab", ""),
+            Credential::Anonymous,
+        ] {
             assert_ne!(of(basic("a", "b")), of(other));
         }
     }

@@ -1,7 +1,8 @@
 //! Docker configuration as pull secrets and `~/.docker/config.json` hold it: locations and credentials.
 //!
-//! Decoded exactly as the kubelet does (`pkg/credentialprovider/config.go`, Kubernetes 1.36): only `auths`, of each
-//! entry only `username`, `password` and `auth`. Helpers are never run, and identity tokens are not used.
+//! Of a secret, exactly what the kubelet reads counts (`pkg/credentialprovider/config.go`, Kubernetes 1.36): only
+//! `auths`, of each entry only `username`, `password` and `auth`. Of a person's file, tokens count too, as for docker.
+//! Helpers are never run.
 
 use std::collections::BTreeMap;
 
@@ -19,6 +20,16 @@ use crate::registry::credential::Credential;
 pub struct DockerConfig {
     auths: BTreeMap<String, Credential>,
     names_helpers: bool,
+    holds_tokens: bool,
+}
+
+/// Whose configuration it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reader {
+    /// The kubelet's: tokens do not count.
+    Kubelet,
+    /// Docker's.
+    Docker,
 }
 
 /// Why a text is not a docker configuration. It never repeats the text.
@@ -33,15 +44,32 @@ pub enum DockerConfigError {
 }
 
 impl DockerConfig {
-    /// Reads `config.json`, or `.dockerconfigjson` of a secret of type `kubernetes.io/dockerconfigjson`.
+    /// Reads `.dockerconfigjson` of a secret of type `kubernetes.io/dockerconfigjson`.
     ///
     /// # Errors
     /// When the kubelet would refuse it.
     pub fn from_config_json(bytes: &[u8]) -> Result<Self, DockerConfigError> {
+        Self::read(bytes, Reader::Kubelet)
+    }
+
+    /// Reads a person's `config.json`: a token counts before user and password, as for docker.
+    ///
+    /// # Errors
+    /// When the kubelet would refuse it.
+    pub fn from_persons_json(bytes: &[u8]) -> Result<Self, DockerConfigError> {
+        Self::read(bytes, Reader::Docker)
+    }
+
+    fn read(bytes: &[u8], reader: Reader) -> Result<Self, DockerConfigError> {
         let mut config = Self::default();
         for (key, value) in lower_case(read(&String::from_utf8_lossy(bytes))?) {
             match key.as_str() {
-                "auths" => config.auths.extend(auths(value)?),
+                "auths" => {
+                    for (location, entry) in auths(value)? {
+                        config.holds_tokens |= entry.token.is_some();
+                        config.auths.insert(location, entry.credential(reader));
+                    }
+                }
                 "httpheaders" => drop(read::<BTreeMap<String, Option<String>>>(value)?),
                 "credsstore" | "credhelpers" => config.names_helpers = true,
                 _ => {}
@@ -55,12 +83,23 @@ impl DockerConfig {
     /// # Errors
     /// When the kubelet would refuse it.
     pub fn from_dockercfg(bytes: &[u8]) -> Result<Self, DockerConfigError> {
-        Ok(Self { auths: auths(&String::from_utf8_lossy(bytes))?, names_helpers: false })
+        let mut config = Self::default();
+        for (location, entry) in auths(&String::from_utf8_lossy(bytes))? {
+            config.holds_tokens |= entry.token.is_some();
+            config.auths.insert(location, entry.credential(Reader::Kubelet));
+        }
+        Ok(config)
     }
 
     /// Locations as written, in byte order, each with its credential.
     pub fn entries(&self) -> impl Iterator<Item = (&str, &Credential)> {
         self.auths.iter().map(|(location, credential)| (location.as_str(), credential))
+    }
+
+    /// It holds identity or registry tokens, which the kubelet does not use.
+    #[must_use]
+    pub const fn holds_tokens(&self) -> bool {
+        self.holds_tokens
     }
 
     /// It names `credsStore` or `credHelpers`, so what it holds is not all that its owner has.
@@ -81,27 +120,53 @@ fn lower_case<'a>(object: Option<Object<'a>>) -> impl Iterator<Item = (String, &
     object.unwrap_or_default().into_iter().map(|(key, value)| (key.to_ascii_lowercase(), value.get()))
 }
 
-fn auths(json: &str) -> Result<BTreeMap<String, Credential>, DockerConfigError> {
+/// One entry of `auths`.
+struct Entry {
+    password: Credential,
+    token: Option<Credential>,
+}
+
+impl Entry {
+    fn credential(self, reader: Reader) -> Credential {
+        match self.token {
+            Some(token) if reader == Reader::Docker => token,
+            _ => self.password,
+        }
+    }
+}
+
+fn auths(json: &str) -> Result<BTreeMap<String, Entry>, DockerConfigError> {
     let entries = read::<Object<'_>>(json)?.unwrap_or_default();
     entries.into_iter().map(|(location, value)| Ok((location, entry(value.get())?))).collect()
 }
 
-fn entry(json: &str) -> Result<Credential, DockerConfigError> {
+fn entry(json: &str) -> Result<Entry, DockerConfigError> {
     let (mut username, mut password, mut auth) = (String::new(), String::new(), String::new());
+    let mut token = None;
     for (key, value) in lower_case(read(json)?) {
         let field = match key.as_str() {
             "username" => &mut username,
             "password" => &mut password,
             "auth" => &mut auth,
             "email" => &mut String::new(),
+            "identitytoken" | "registrytoken" => {
+                // The kubelet passes over them, whatever they are.
+                let text = read::<String>(value).ok().flatten().filter(|text| !text.is_empty());
+                token = token.or(text.map(|text| match key.as_str() {
+                    "identitytoken" => Credential::Identity(text.into()),
+                    _ => Credential::Registry(text.into()),
+                }));
+                continue;
+            }
             _ => continue,
         };
         *field = read(value)?.unwrap_or_default();
     }
     if auth.is_empty() {
-        return Ok(Credential::basic(username, password.into()));
+        return Ok(Entry { password: Credential::basic(username, password.into()), token });
     }
-    decode_auth(&auth).ok_or(DockerConfigError::Malformed)
+    let password = decode_auth(&auth).ok_or(DockerConfigError::Malformed)?;
+    Ok(Entry { password, token })
 }
 
 /// `auth`: base64 with or without padding, line breaks inside are nothing, and bits after the end neither.

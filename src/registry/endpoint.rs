@@ -34,6 +34,11 @@ pub struct RegistryProfile {
     pub upstream: Option<Endpoint>,
     /// Its mirrors, in order.
     pub mirrors: Vec<Endpoint>,
+    /// Whether a digest that a tag names is also asked for by digest.
+    pub confirm: Confirm,
+    /// Starts of the paths of repositories that it caches for others: what nobody pulled by tag yet it does not serve
+    /// by digest.
+    pub pull_through: Arc<[String]>,
     /// How long the digest of a tag counts; none at all asks each time.
     pub tag_ttl: Duration,
 }
@@ -48,6 +53,18 @@ pub enum ResolveFrom {
     MirrorsThenUpstream,
     /// The mirrors in order and nobody else; a 404 of the last one counts.
     MirrorsOnly,
+}
+
+/// Whether a digest that a tag names is also asked for by digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Confirm {
+    /// It is not.
+    #[default]
+    Never,
+    /// Once for each new digest, as long as the registry's own limit leaves enough for the nodes.
+    Auto,
+    /// Once for each new digest.
+    Always,
 }
 
 /// One place that speaks the distribution protocol.
@@ -144,6 +161,8 @@ impl RegistryProfile {
             resolve_from: ResolveFrom::Upstream,
             upstream: Url::parse(&format!("https://{host}")).ok().and_then(|url| Endpoint::new(url).ok()),
             mirrors: Vec::new(),
+            confirm: Confirm::Never,
+            pull_through: Arc::default(),
             tag_ttl: TAG_TTL,
         }
     }
@@ -156,6 +175,12 @@ impl RegistryProfile {
             ResolveFrom::MirrorsOnly => (&self.mirrors[..], None),
         };
         mirrors.iter().filter(|mirror| mirror.resolves).chain(upstream)
+    }
+
+    /// Whether it caches this repository for another registry.
+    #[must_use]
+    pub fn pulls_through(&self, path: &str) -> bool {
+        self.pull_through.iter().any(|prefix| path.starts_with(prefix.as_str()))
     }
 
     /// Whether any of them gets to see the credentials that an asker has: otherwise nobody needs to look for them.

@@ -17,6 +17,7 @@ const HUB_KEY: &str = "index.docker.io";
 #[derive(Debug, Default)]
 pub struct Keyring {
     slots: BTreeMap<String, Slot>,
+    holds_tokens: bool,
 }
 
 #[derive(Debug)]
@@ -39,6 +40,7 @@ struct Location {
 impl Keyring {
     /// Adds every credential of a configuration; locations that are none are skipped.
     pub fn add(&mut self, config: &DockerConfig, source: &Source) {
+        self.holds_tokens |= config.holds_tokens();
         for (written, credential) in config.entries() {
             let Some(key) = key(written) else { continue };
             let slot = self
@@ -47,6 +49,11 @@ impl Keyring {
                 .or_insert_with_key(|key| Slot { pattern: Location::parse(key), candidates: Vec::new() });
             slot.candidates.push(Candidate::new(credential.clone(), source.clone()));
         }
+    }
+
+    /// A configuration holds identity or registry tokens.
+    pub(super) const fn holds_tokens(&self) -> bool {
+        self.holds_tokens
     }
 
     /// The credentials for an image, most specific location first; each credential once.
@@ -75,9 +82,12 @@ pub fn look_up(keyrings: &[&Keyring], image: &ImageRef) -> Vec<Candidate> {
         slots.extend(keyrings.iter().filter_map(|keyring| Some((HUB_KEY, keyring.slots.get(HUB_KEY)?))));
     }
     let mut found: Vec<Candidate> = Vec::new();
-    for candidate in slots.into_iter().flat_map(|(_, slot)| &slot.candidates) {
-        if !found.iter().any(|earlier| earlier.id == candidate.id) {
-            found.push(candidate.clone());
+    for (_, slot) in slots {
+        let stretched = slot.pattern.as_ref().is_some_and(|pattern| pattern.is_stretched_to(&target));
+        for candidate in &slot.candidates {
+            if !found.iter().any(|earlier| earlier.id == candidate.id) {
+                found.push(Candidate { stretched, ..candidate.clone() });
+            }
         }
     }
     found
@@ -123,6 +133,12 @@ impl Location {
         let (host, port) = split_port(&self.authority);
         let (target_host, target_port) = split_port(&target.authority);
         port == target_port && target.path.starts_with(&self.path) && labels_match(host, target_host)
+    }
+
+    /// Whether the path that it covers goes on right where its own ends, as another name does.
+    fn is_stretched_to(&self, target: &Self) -> bool {
+        let rest = target.path.strip_prefix(&self.path).unwrap_or_default();
+        !self.path.is_empty() && !self.path.ends_with('/') && !rest.is_empty() && !rest.starts_with('/')
     }
 }
 

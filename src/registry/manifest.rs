@@ -1,6 +1,8 @@
 //! What the answer to "which manifest has this tag" says: a digest, or why no node could run what is there.
 //! It reads only as much of a manifest as tells an image from something else.
 
+use std::fmt;
+
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
@@ -76,6 +78,42 @@ pub(super) fn of_body(answer: &Answer) -> Fact {
     body_digest(answer).map_or(unreadable, Fact::Present)
 }
 
+/// What stands behind a digest, as far as it tells.
+pub(super) struct Content {
+    /// The images of an index that a node may choose.
+    pub(super) children: Vec<Digest>,
+    /// What they are for, in the same order: `linux/arm64/v8`.
+    pub(super) platforms: Vec<String>,
+}
+
+/// What a 200 to GET by digest says: unlike a tag, a digest has one content.
+pub(super) fn of_digest(answer: &Answer, digest: &Digest) -> Result<Content, Fact> {
+    if !hashes_to(&answer.body, digest) {
+        return Err(Fact::Broken(Broken::HashMismatch));
+    }
+    match of_body(answer) {
+        Fact::Present(_) => {}
+        other => return Err(other),
+    }
+    let document: Document = serde_json::from_slice(&answer.body).map_err(|_| unreadable())?;
+    let runnable = document.manifests.iter().flatten().filter(|child| child.may_run());
+    let named = runnable.filter_map(|child| {
+        Some((Digest::parse(child.digest.as_deref()?).ok()?, child.platform.as_ref()?.to_string()))
+    });
+    let (children, platforms) = named.unzip();
+    Ok(Content { children, platforms })
+}
+
+fn hashes_to(body: &[u8], digest: &Digest) -> bool {
+    let hash = match digest.as_str().split_once(':') {
+        Some(("sha256", _)) => hex(&Sha256::digest(body)),
+        Some(("sha384", _)) => hex(&Sha384::digest(body)),
+        Some(("sha512", _)) => hex(&Sha512::digest(body)),
+        _ => return false,
+    };
+    digest.as_str().ends_with(&hash)
+}
+
 const fn unreadable() -> Fact {
     Fact::Unavailable { cause: Unavailable::Unreadable, retry_after: None, last_known: None }
 }
@@ -122,6 +160,7 @@ struct Document {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Descriptor {
+    digest: Option<String>,
     media_type: Option<String>,
     platform: Option<Platform>,
 }
@@ -130,6 +169,24 @@ struct Descriptor {
 struct Platform {
     os: Option<String>,
     architecture: Option<String>,
+    variant: Option<String>,
+}
+
+/// `linux/arm64/v8`. A registry's text: only what a platform may consist of.
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plain = |text: &&String| {
+            let byte = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+            !text.is_empty() && text.len() <= 32 && text.bytes().all(byte)
+        };
+        let part =
+            |text: &Option<String>| text.as_ref().filter(plain).map_or("unknown", |text| text).to_owned();
+        write!(f, "{}/{}", part(&self.os), part(&self.architecture))?;
+        match self.variant.as_ref().filter(plain) {
+            Some(variant) => write!(f, "/{variant}"),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Document {

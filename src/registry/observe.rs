@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use url::Url;
 
+use crate::domain::digest::Digest;
 use crate::domain::fact::Fact;
 use crate::registry::credential::Source;
 
@@ -68,6 +69,15 @@ pub enum Event<'a> {
     },
     /// The token service is not one that may be asked: not https, or not a URL.
     RealmRefused,
+    /// The digest was asked for by digest, and is served.
+    Confirmed {
+        /// The digest.
+        digest: &'a Digest,
+        /// What an index says it is for (`linux/arm64`); a lone manifest does not say it.
+        platforms: &'a [String],
+    },
+    /// The digest was not asked for by digest: the registry's limit leaves too few pulls for the nodes.
+    Spared,
     /// One endpoint has been heard.
     Concluded {
         /// Its root.
@@ -104,6 +114,8 @@ pub enum Method {
     Head,
     /// For the body.
     Get,
+    /// With a form: a token for an identity token.
+    Post,
 }
 
 /// How a registry wants to be told who asks.
@@ -160,7 +172,7 @@ macro_rules! words {
 }
 
 words!(Purpose { Manifest => "manifest", Tags => "tags", Token => "token" });
-words!(Method { Head => "HEAD", Get => "GET" });
+words!(Method { Head => "HEAD", Get => "GET", Post => "POST" });
 words!(Scheme { Basic => "basic", Bearer => "bearer", Other => "other" });
 words!(Failure {
     AddressForbidden => "address-forbidden",

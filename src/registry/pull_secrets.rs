@@ -14,7 +14,7 @@ use futures::future::join_all;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
 use tokio::time::{Instant, timeout, timeout_at};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::domain::asker::Asker;
 use crate::domain::image::ImageRef;
@@ -23,6 +23,7 @@ use crate::registry::credential::{Candidate, Credentials, Source};
 use crate::registry::current::Current;
 use crate::registry::docker_config::DockerConfig;
 use crate::registry::endpoint::Profiles;
+use crate::registry::expiring::Expiring;
 use crate::registry::flight::Flights;
 use crate::registry::keyring::{self, Keyring};
 use crate::registry::slots::Slots;
@@ -40,6 +41,10 @@ const BUDGET: Duration = Duration::from_secs(5);
 const PER_ASKER: usize = 16;
 /// Readings at once for one namespace, and in all.
 const READINGS: (usize, usize) = (8, 32);
+/// How often one secret is warned of.
+const WARNED: Duration = Duration::from_secs(60 * 60);
+/// Secrets that are remembered as warned of.
+const WARNINGS: usize = 256;
 /// Bytes of all secrets in memory.
 const CAPACITY: u64 = 4 * 1024 * 1024;
 
@@ -62,6 +67,8 @@ pub struct PullSecrets {
     tally: Arc<dyn Tally>,
     memory: moka::sync::Cache<SecretRef, Arc<Reading>>,
     flights: Flights<SecretRef, Arc<Reading>>,
+    /// Secrets that have been warned of.
+    warned: Expiring<SecretRef, ()>,
 }
 
 /// What a secret held when it was read.
@@ -88,7 +95,26 @@ impl PullSecrets {
             .build();
         let (per_namespace, all) = READINGS;
         let flights = Flights::new(Slots::new(per_namespace, all));
-        Self { client, registries, readable, tally, memory, flights }
+        let warned = Expiring::new(WARNINGS);
+        Self { client, registries, readable, tally, memory, flights, warned }
+    }
+
+    /// Says once an hour that a credential goes further than its author may have meant, as it does on the nodes.
+    fn warn_of(&self, namespace: &str, stretched: &Candidate, image: &ImageRef) {
+        let Source::PullSecret(secret) = &stretched.source else { return };
+        let (key, now) =
+            (SecretRef { namespace: namespace.to_owned(), name: secret.clone() }, Instant::now());
+        if self.warned.get(&key, now).is_none() {
+            self.warned.put(key, (), now, now + WARNED);
+            let repository = image.repository();
+            warn!(
+                namespace,
+                secret,
+                repository,
+                "the location in this pull secret is only the start of a name, so it is used for repositories of \
+                 other names too, by nodes as well: end it with a slash"
+            );
+        }
     }
 
     fn may_read(&self, namespace: &str) -> bool {
@@ -152,8 +178,12 @@ impl PullSecrets {
             let (secret, tally) = (secret.clone(), Arc::clone(&self.tally));
             async move {
                 let reading = Arc::new(fetch(client, &secret).await);
-                if let Err(why) = &reading.content {
-                    tally.secret_skipped(*why);
+                let skipped = match &reading.content {
+                    Err(why) => Some(*why),
+                    Ok(keyring) => keyring.holds_tokens().then_some(Skipped::IdentityToken),
+                };
+                if let Some(why) = skipped {
+                    tally.secret_skipped(why);
                     let SecretRef { namespace, name } = &secret;
                     debug!(namespace, secret = name, why = why.word(), "pull secret skipped");
                 }
@@ -177,14 +207,20 @@ impl Credentials for PullSecrets {
             return vec![Candidate::anonymous()];
         }
         let (own, operators) = tokio::join!(self.own(asker, deadline), self.operators(image, deadline));
-        in_order(&own, operators, image)
+        let candidates = in_order(&own, operators, image);
+        candidates
+            .iter()
+            .filter(|own| own.stretched)
+            .for_each(|own| self.warn_of(&asker.namespace, own, image));
+        candidates
     }
 
     fn at_hand(&self, asker: &Asker, image: &ImageRef) -> Option<Vec<Candidate>> {
         if !self.registries.profile(image.domain()).shows_credentials() {
             return Some(vec![Candidate::anonymous()]);
         }
-        let operators = match self.registries.credential(image.domain()) {
+        let registries = self.registries.get();
+        let operators = match registries.credential(image.domain()) {
             None => Vec::new(),
             Some(OperatorCredential::Given(candidate)) => vec![candidate.clone()],
             Some(OperatorCredential::Secret { .. }) => return None,

@@ -9,7 +9,7 @@ use crate::registry::endpoint::{Endpoint, Header, Profiles};
 use crate::registry::guard::Reach;
 use crate::registry::observe::{Event, Failure, Method, Observer, Purpose, Target};
 use crate::registry::tls::Tls;
-use crate::registry::transport::{Answer, Call, Transport};
+use crate::registry::transport::{Answer, Body, Call, Transport};
 
 /// How far redirects are followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub(super) struct Request<'a> {
     /// The URL was made by us, so that it may be shown.
     pub(super) own: bool,
     pub(super) accept: Option<&'static str>,
+    /// Of a POST.
+    pub(super) body: Option<&'a Body>,
     pub(super) authorization: Option<&'a SecretString>,
     /// Whose credential the authorization proves.
     pub(super) source: Option<&'a Source>,
@@ -87,7 +89,7 @@ impl Route<'_> {
                 credential: source,
             });
             let answer = self.exchange(request, &url, authorization, deadline).await?;
-            if !matches!(answer.status, 301 | 302 | 303 | 307 | 308) {
+            if !matches!(answer.status, 301 | 302 | 303 | 307 | 308) || request.method == Method::Post {
                 let crossed = url.origin() != request.url.origin();
                 return Ok(Followed { answer, url, crossed });
             }
@@ -116,6 +118,7 @@ impl Route<'_> {
             url,
             accept: request.accept,
             headers: self.headers_for(url),
+            body: request.body,
             authorization,
             tls: &tls,
             reach,
@@ -127,7 +130,7 @@ impl Route<'_> {
         let took = start.elapsed();
         match result {
             Ok(answer) => {
-                let remaining = answer.header("ratelimit-remaining").and_then(remaining);
+                let remaining = answer.header("ratelimit-remaining").and_then(number_before_window);
                 self.observe(&Event::Answered { purpose, status: answer.status, took, remaining });
                 Ok(answer)
             }
@@ -192,7 +195,7 @@ pub(super) fn host_of(url: &Url) -> &str {
 }
 
 /// `20` of `20;w=21600`.
-fn remaining(value: &str) -> Option<u64> {
+pub(super) fn number_before_window(value: &str) -> Option<u64> {
     value.split(';').next()?.trim().parse().ok()
 }
 
@@ -234,8 +237,8 @@ mod tests {
 
     #[test]
     fn what_is_left_of_a_limit_is_the_number_before_its_window() {
-        assert_eq!(remaining("20;w=21600"), Some(20));
-        assert_eq!(remaining("7"), Some(7));
-        assert_eq!(remaining("many"), None);
+        assert_eq!(number_before_window("20;w=21600"), Some(20));
+        assert_eq!(number_before_window("7"), Some(7));
+        assert_eq!(number_before_window("many"), None);
     }
 }

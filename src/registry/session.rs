@@ -14,12 +14,14 @@ use crate::registry::challenge::{Bearer, Challenge, Challenges, TokenError};
 use crate::registry::classify;
 use crate::registry::credential::{Candidate, Credential, CredentialId};
 use crate::registry::observe::{Event, Method, Purpose, Scheme};
-use crate::registry::redirect::{Follow, Followed, Request, Route, Unanswered, host_of};
+use crate::registry::redirect::{
+    Follow, Followed, Request, Route, Unanswered, host_of, number_before_window,
+};
 use crate::registry::retry::{pause_before_retry, retry_after};
 use crate::registry::token::{
-    ChallengeKey, RealmError, Token, TokenKey, Tokens, may_see_credential, token_url,
+    ChallengeKey, RealmError, Token, TokenKey, Tokens, may_see_credential, realm_url, token_form, token_url,
 };
-use crate::registry::transport::Answer;
+use crate::registry::transport::{Answer, Body};
 
 /// Of a token service's answer.
 const TOKEN_BODY: usize = 64 * 1024;
@@ -80,9 +82,32 @@ pub(super) enum Refusal {
     Unreadable,
 }
 
+/// What a registry says of the pulls that it allows (`ratelimit-limit`, `ratelimit-remaining`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct PullLimit {
+    /// In each of its windows.
+    pub(super) limit: u64,
+    /// In this one.
+    pub(super) remaining: u64,
+}
+
+impl PullLimit {
+    /// Less than a tenth would be left for the nodes, which share our address. Two replicas see the same count and do
+    /// not know of each other, so each plans with half of it.
+    pub(super) const fn is_low(self) -> bool {
+        self.remaining / 2 < self.limit.div_ceil(10)
+    }
+
+    fn of(answer: &Answer) -> Option<Self> {
+        let number = |name| answer.header(name).and_then(number_before_window);
+        Some(Self { limit: number("ratelimit-limit")?, remaining: number("ratelimit-remaining")? })
+    }
+}
+
 /// See the module.
 pub(super) struct Session<'a> {
     route: Route<'a>,
+    path: &'a str,
     tokens: &'a Tokens,
     candidate: &'a Candidate,
     repository: Cow<'a, str>,
@@ -92,6 +117,17 @@ pub(super) struct Session<'a> {
     /// Of the one renewal of a token.
     renewed: bool,
     proof: Option<Proof>,
+    pull_limit: Option<PullLimit>,
+}
+
+/// What a candidate has.
+enum Own {
+    /// User and password, as a value for the `Authorization` header.
+    Password(SecretString),
+    /// For a token service.
+    Identity(SecretString),
+    /// For the registry.
+    Registry(SecretString),
 }
 
 /// A value for the `Authorization` header and what it proves.
@@ -113,7 +149,47 @@ impl<'a> Session<'a> {
         deadline: Instant,
     ) -> Self {
         let repository = route.endpoint.repository(path);
-        Self { route, tokens, candidate, repository, deadline, retried: false, renewed: false, proof: None }
+        Self {
+            route,
+            path,
+            tokens,
+            candidate,
+            repository,
+            deadline,
+            retried: false,
+            renewed: false,
+            proof: None,
+            pull_limit: None,
+        }
+    }
+
+    /// The repository's path, as the image names it.
+    pub(super) const fn path(&self) -> &'a str {
+        self.path
+    }
+
+    /// The repository's path, as this endpoint calls it.
+    pub(super) fn repository(&self) -> &str {
+        &self.repository
+    }
+
+    /// Who asks.
+    pub(super) const fn candidate(&self) -> &'a Candidate {
+        self.candidate
+    }
+
+    /// Whom a limit or an answer is for: the endpoint's place and the credential.
+    pub(super) fn scope(&self) -> (String, CredentialId) {
+        (self.route.endpoint.root().origin().ascii_serialization(), self.candidate.id)
+    }
+
+    /// What the registry said last of the pulls that it allows.
+    pub(super) const fn pull_limit(&self) -> Option<PullLimit> {
+        self.pull_limit
+    }
+
+    pub(super) fn observe(&self, event: &Event<'_>) {
+        self.route.observe(event);
     }
 
     /// The repository's URL at this endpoint, with these segments after it: `…/v2/library/nginx/manifests/1.29`.
@@ -136,6 +212,7 @@ impl<'a> Session<'a> {
         loop {
             let followed = self.send(question).await?;
             let answer = &followed.answer;
+            self.pull_limit = PullLimit::of(answer).or(self.pull_limit);
             if answer.status == 400 && host_of(&followed.url) == ECR_PUBLIC && self.drop_token() {
                 self.proof = self.remembered_proof().await?;
                 continue;
@@ -151,7 +228,7 @@ impl<'a> Session<'a> {
             if !self.worth_another_proof(error) {
                 return Ok(self.reply(followed, error));
             }
-            let challenge = challenges.preferred(self.password().is_some());
+            let challenge = challenges.preferred(matches!(self.own(), Some(Own::Password(_))));
             self.challenged(challenge.as_ref(), &followed.url);
             let Some(challenge) = challenge else {
                 return Ok(self.reply(followed, error));
@@ -212,74 +289,98 @@ impl<'a> Session<'a> {
     }
 
     async fn prove(&self, challenge: &Challenge, asked: &Url, remembered: bool) -> Result<Proof, Refusal> {
-        match (challenge, self.password()) {
-            (Challenge::Basic, Some(header)) => {
+        match (challenge, self.own()) {
+            (Challenge::Basic, Some(Own::Password(header))) => {
                 Ok(Proof { header, proved: Proved::Password, key: None, remembered })
             }
             // `Challenges::preferred` offers no such thing.
-            (Challenge::Basic, None) => Err(Refusal::Unreadable),
-            (Challenge::Bearer(bearer), password) => {
-                let mut proof = self.token(bearer, asked, password).await?;
+            (Challenge::Basic, _) => Err(Refusal::Unreadable),
+            // It is for the registry itself, so no token service has to see it.
+            (Challenge::Bearer(_), Some(Own::Registry(token))) => {
+                Ok(Proof { header: bearer_header(&token), proved: Proved::Token, key: None, remembered })
+            }
+            (Challenge::Bearer(bearer), own) => {
+                let mut proof = self.token(bearer, asked, own).await?;
                 proof.remembered |= remembered;
                 Ok(proof)
             }
         }
     }
 
-    /// A token, kept or new. The password goes along only where it may be seen.
-    async fn token(
-        &self,
-        bearer: &Bearer,
-        asked: &Url,
-        password: Option<SecretString>,
-    ) -> Result<Proof, Refusal> {
+    /// A token, kept or new. What is the candidate's own goes along only where it may be seen.
+    async fn token(&self, bearer: &Bearer, asked: &Url, own: Option<Own>) -> Result<Proof, Refusal> {
         let plain_http = self.route.endpoint.plain_http();
-        let url = token_url(bearer, asked, plain_http, &self.repository).map_err(|_: RealmError| {
-            self.route.observe(&Event::RealmRefused);
+        let realm = realm_url(bearer, asked, plain_http).map_err(|_: RealmError| {
+            self.observe(&Event::RealmRefused);
             Refusal::Unreadable
         })?;
-        let password = password.filter(|_| {
-            let may = may_see_credential(&url, asked, &self.route.endpoint.trusted_realms);
+        let own = own.filter(|_| {
+            let may = may_see_credential(&realm, asked, &self.route.endpoint.trusted_realms);
             if !may {
-                self.route.observe(&Event::Withheld { realm: host_of(&url) });
+                self.observe(&Event::Withheld { realm: host_of(&realm) });
             }
             may
         });
-        let (credential, proved) = match password {
+        let (credential, proved) = match own {
             Some(_) => (self.candidate.id, Proved::Token),
             None => (CredentialId::of(&Credential::Anonymous), Proved::AnonymousToken),
         };
-        let key = TokenKey { registry: asked.origin().ascii_serialization(), url, credential };
+        let registry = asked.origin().ascii_serialization();
+        let url = token_url(realm.clone(), bearer, &self.repository);
+        let key = TokenKey { registry, url, credential };
         if let Some(token) = self.tokens.get(&key) {
             return Ok(Proof { header: bearer_header(&token), proved, key: Some(key), remembered: true });
         }
-        let token = self.new_token(&key, password.as_ref()).await?;
+        let token = match &own {
+            Some(Own::Identity(identity)) => self.exchanged(&key, realm, bearer, identity).await?,
+            Some(Own::Password(header)) => self.given(&key, Some(header)).await?,
+            Some(Own::Registry(_)) | None => self.given(&key, None).await?,
+        };
         self.tokens.put(key.clone(), &token);
         Ok(Proof { header: bearer_header(&token.value), proved, key: Some(key), remembered: false })
     }
 
-    async fn new_token(&self, key: &TokenKey, password: Option<&SecretString>) -> Result<Token, Refusal> {
+    /// A token for an identity token. Services that know no POST get it as a password.
+    async fn exchanged(
+        &self,
+        key: &TokenKey,
+        realm: Url,
+        bearer: &Bearer,
+        identity: &SecretString,
+    ) -> Result<Token, Refusal> {
+        let form = Body::form(token_form(bearer, &self.repository, identity));
+        let answer = self.ask_service(realm, Some(&form), None, true).await?;
+        if !matches!(answer.status, 404 | 405) {
+            return read_token(&answer, true);
+        }
+        self.given(key, Some(&basic_header("<token>", identity))).await
+    }
+
+    async fn given(&self, key: &TokenKey, password: Option<&SecretString>) -> Result<Token, Refusal> {
+        let answer = self.ask_service(key.url.clone(), None, password, password.is_some()).await?;
+        read_token(&answer, password.is_some())
+    }
+
+    async fn ask_service(
+        &self,
+        url: Url,
+        body: Option<&Body>,
+        authorization: Option<&SecretString>,
+        with_credential: bool,
+    ) -> Result<Answer, Refusal> {
         let request = Request {
             purpose: Purpose::Token,
-            method: Method::Get,
-            url: key.url.clone(),
+            method: if body.is_some() { Method::Post } else { Method::Get },
+            url,
             own: false,
             accept: None,
-            authorization: password,
-            source: Some(&self.candidate.source),
+            body,
+            authorization,
+            source: with_credential.then_some(&self.candidate.source),
             follow: Follow::SameHost,
             limit: TOKEN_BODY,
         };
-        let answer = self.route.follow(&request, self.deadline).await.map_err(Refusal::Unanswered)?.answer;
-        if answer.status != 200 {
-            return Err(Refusal::Token {
-                status: answer.status,
-                with_credential: password.is_some(),
-                unknown: classify::credential_unknown(&answer),
-                retry_after: retry_after(&answer),
-            });
-        }
-        Token::parse(&answer.body).map_err(|_| Refusal::Unreadable)
+        Ok(self.route.follow(&request, self.deadline).await.map_err(Refusal::Unanswered)?.answer)
     }
 
     /// A redirect led to a host that wants a token of its own: it gets an anonymous one and nothing else.
@@ -333,6 +434,7 @@ impl<'a> Session<'a> {
             own: url == question.url,
             url,
             accept: question.accept,
+            body: None,
             authorization: proof.map(|proof| &proof.header),
             source: credential.map(|_| &self.candidate.source),
             follow: Follow::Anywhere,
@@ -341,14 +443,13 @@ impl<'a> Session<'a> {
         self.route.follow(&request, self.deadline).await
     }
 
-    /// The `Authorization` header of the candidate's own user and password.
-    fn password(&self) -> Option<SecretString> {
+    /// What the candidate can prove itself with.
+    fn own(&self) -> Option<Own> {
         match &self.candidate.credential {
             Credential::Anonymous => None,
-            Credential::Basic { username, password } => {
-                let plain = SecretString::from(format!("{username}:{}", password.expose_secret()));
-                Some(format!("Basic {}", STANDARD.encode(plain.expose_secret())).into())
-            }
+            Credential::Basic { username, password } => Some(Own::Password(basic_header(username, password))),
+            Credential::Identity(token) => Some(Own::Identity(token.clone())),
+            Credential::Registry(token) => Some(Own::Registry(token.clone())),
         }
     }
 
@@ -366,8 +467,25 @@ impl<'a> Session<'a> {
             Some(Challenge::Basic) => Scheme::Basic,
             Some(Challenge::Bearer(_)) => Scheme::Bearer,
         };
-        self.route.observe(&Event::Challenged { scheme, realm: realm.as_ref().map(host_of) });
+        self.observe(&Event::Challenged { scheme, realm: realm.as_ref().map(host_of) });
     }
+}
+
+fn basic_header(username: &str, password: &SecretString) -> SecretString {
+    let plain = SecretString::from(format!("{username}:{}", password.expose_secret()));
+    format!("Basic {}", STANDARD.encode(plain.expose_secret())).into()
+}
+
+fn read_token(answer: &Answer, with_credential: bool) -> Result<Token, Refusal> {
+    if answer.status == 200 {
+        return Token::parse(&answer.body).map_err(|_| Refusal::Unreadable);
+    }
+    Err(Refusal::Token {
+        status: answer.status,
+        with_credential,
+        unknown: classify::credential_unknown(answer),
+        retry_after: retry_after(answer),
+    })
 }
 
 fn bearer_header(token: &SecretString) -> SecretString {

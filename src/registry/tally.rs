@@ -47,6 +47,8 @@ pub enum Skipped {
     Unavailable,
     /// The pod names more secrets than are read.
     TooMany,
+    /// It holds an identity token, which nodes do not use; what else it holds counts.
+    IdentityToken,
 }
 
 impl AnsweredBy {
@@ -74,6 +76,7 @@ impl Skipped {
             Self::Malformed => "malformed",
             Self::Unavailable => "unavailable",
             Self::TooMany => "too-many",
+            Self::IdentityToken => "identity-token",
         }
     }
 }

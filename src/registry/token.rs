@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use tokio::time::Instant;
+use url::form_urlencoded::Serializer;
 use url::{Host, Url};
 
 use crate::domain::image::ImageRef;
@@ -108,38 +109,52 @@ impl Tokens {
     }
 }
 
-/// Where to ask for a token: the realm, relative to the URL that was asked, with service and scope added to its query.
-/// http only where the registry itself is configured with http.
+/// The token service: the realm, relative to the URL that was asked. http only where the registry itself is configured
+/// with http.
 ///
 /// # Errors
 /// When it is not a token service that may be asked, whoever asks.
-pub(super) fn token_url(
-    bearer: &Bearer,
-    asked: &Url,
-    plain_http: bool,
-    repository: &str,
-) -> Result<Url, RealmError> {
-    let mut url = asked.join(&bearer.realm).map_err(|_| RealmError::Url)?;
+pub(super) fn realm_url(bearer: &Bearer, asked: &Url, plain_http: bool) -> Result<Url, RealmError> {
+    let url = asked.join(&bearer.realm).map_err(|_| RealmError::Url)?;
     if !url.has_host() || !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
         return Err(RealmError::Url);
     }
     match url.scheme() {
-        "https" => {}
-        "http" if plain_http => {}
-        "http" => return Err(RealmError::Scheme),
-        _ => return Err(RealmError::Url),
+        "https" => Ok(url),
+        "http" if plain_http => Ok(url),
+        "http" => Err(RealmError::Scheme),
+        _ => Err(RealmError::Url),
     }
-    let mut query = url.query_pairs_mut();
+}
+
+/// Where to ask for a token: the token service, with service and scope added to its query.
+pub(super) fn token_url(mut realm: Url, bearer: &Bearer, repository: &str) -> Url {
+    let mut query = realm.query_pairs_mut();
     if let Some(service) = &bearer.service {
         query.append_pair("service", service);
     }
-    // Some services read only the first scope, and the registry may call the repository otherwise than we do.
-    let named = bearer.scope.as_deref().and_then(scope_repository).filter(|named| *named != repository);
-    for repository in named.into_iter().chain([repository]) {
-        query.append_pair("scope", &format!("repository:{repository}:pull"));
+    for scope in scopes(bearer, repository) {
+        query.append_pair("scope", &scope);
     }
     drop(query);
-    Ok(url)
+    realm
+}
+
+/// The form that asks for a token with an identity token (docker's OAuth 2 specification).
+pub(super) fn token_form(bearer: &Bearer, repository: &str, identity: &SecretString) -> SecretString {
+    let mut form = Serializer::new(String::new());
+    form.append_pair("grant_type", "refresh_token");
+    form.append_pair("service", bearer.service.as_deref().unwrap_or_default());
+    form.append_pair("client_id", "tagpin");
+    form.append_pair("scope", &scopes(bearer, repository).collect::<Vec<_>>().join(" "));
+    form.append_pair("refresh_token", identity.expose_secret());
+    form.finish().into()
+}
+
+/// Some services read only the first scope, and the registry may call the repository otherwise than we do.
+fn scopes<'a>(bearer: &'a Bearer, repository: &'a str) -> impl Iterator<Item = String> {
+    let named = bearer.scope.as_deref().and_then(scope_repository).filter(move |named| *named != repository);
+    named.into_iter().chain([repository]).map(|repository| format!("repository:{repository}:pull"))
 }
 
 /// Whether a token service may see the credential of a registry: it is on the registry's own host, on the host that

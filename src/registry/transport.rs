@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderValue};
+use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, timeout_at};
 use url::Url;
@@ -59,12 +59,26 @@ pub(super) struct Call<'a> {
     pub(super) accept: Option<&'static str>,
     /// From the operator, for this very host.
     pub(super) headers: &'a [Header],
+    pub(super) body: Option<&'a Body>,
     /// The value of the `Authorization` header.
     pub(super) authorization: Option<&'a SecretString>,
     pub(super) tls: &'a Tls,
     pub(super) reach: Reach,
     /// Bytes of the body of a 200; a larger one is refused.
     pub(super) limit: usize,
+}
+
+/// What a request carries to a service; it may hold a secret.
+pub(super) struct Body {
+    content_type: &'static str,
+    content: SecretString,
+}
+
+impl Body {
+    /// Pairs of a form, encoded.
+    pub(super) const fn form(content: SecretString) -> Self {
+        Self { content_type: "application/x-www-form-urlencoded", content }
+    }
 }
 
 /// What came back. The body of anything but a 200 is as much of it as was sent in time, and may be empty.
@@ -131,7 +145,12 @@ impl Transport {
         let mut request = match call.method {
             Method::Head => client.head(call.url.clone()),
             Method::Get => client.get(call.url.clone()),
+            Method::Post => client.post(call.url.clone()),
         };
+        if let Some(Body { content_type, content }) = call.body {
+            fields.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+            request = request.body(content.expose_secret().to_owned());
+        }
         fields.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if let Some(accept) = call.accept {
             fields.insert(ACCEPT, HeaderValue::from_static(accept));
@@ -204,8 +223,8 @@ async fn receive(request: reqwest::RequestBuilder, call: &Call<'_>) -> Result<An
     }
     let body = match (call.method, status) {
         (Method::Head, _) => Vec::new(),
-        (Method::Get, 200) => whole_body(&mut response, call.limit).await?,
-        (Method::Get, _) => start_of_body(&mut response).await,
+        (Method::Get | Method::Post, 200) => whole_body(&mut response, call.limit).await?,
+        (Method::Get | Method::Post, _) => start_of_body(&mut response).await,
     };
     Ok(Answer { status, headers, body })
 }

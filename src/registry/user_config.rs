@@ -35,7 +35,7 @@ impl UserConfig {
         if !file.exists() {
             return Ok(Self::default());
         }
-        let config = DockerConfig::from_config_json(&Files::default().read_named(file)?)
+        let config = DockerConfig::from_persons_json(&Files::default().read_named(file)?)
             .map_err(|error| config_file::mistake(file, None, "", error.to_string()))?;
         let mut keyring = Keyring::default();
         keyring.add(&config, &Source::UserConfig(file.display().to_string()));

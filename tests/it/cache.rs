@@ -226,7 +226,7 @@ async fn an_omitted_tag_and_latest_are_one_question_and_other_tags_are_not() {
 async fn nobody_gets_an_answer_that_other_credentials_got() {
     let registry = Registry::new(|_, _, candidates| match candidates[0].credential {
         Credential::Basic { .. } => (seconds(1), present('a')),
-        Credential::Anonymous => (seconds(1), Fact::MissingOrPrivate),
+        _ => (seconds(1), Fact::MissingOrPrivate),
     });
     let cache = cache(&registry);
     let (first, other, none) =
@@ -507,9 +507,7 @@ async fn a_registry_that_failed_rests_and_is_tried_by_one_look_up() {
 async fn a_registry_that_limits_us_is_not_asked_for_other_tags_but_for_other_credentials() {
     let registry = Registry::new(|_, _, candidates| match candidates[0].credential {
         Credential::Basic { .. } => (Duration::ZERO, present('a')),
-        Credential::Anonymous => {
-            (Duration::ZERO, Fact::RateLimited { retry_after: Some(seconds(60)), last_known: None })
-        }
+        _ => (Duration::ZERO, Fact::RateLimited { retry_after: Some(seconds(60)), last_known: None }),
     });
     let cache = limited(&registry);
     for tag in 0..5 {

@@ -188,6 +188,16 @@ fn effects() -> Vec<Effect> {
         ),
         data("registryDefaults.tagTTL", "registryDefaults: {tagTTL: 5m}", "registries.yaml", "tagTTL: 5m"),
         data("registriesFile.format", K3S_CONTENT, "registries.yaml", "format: k3s"),
+        data("registriesFile.hosts", CERTS_D, "hosts-3530c4415dd8.toml", "[host."),
+        data("registriesFile.hosts", CERTS_D, "registries.yaml", "path: /etc/tagpin/certs.d"),
+        data("registriesFile.format", CERTS_D, "registries.yaml", "format: certs.d"),
+        pod(
+            "registriesFile.hosts",
+            CERTS_D,
+            "/volumes/1/configMap/items/0/path",
+            json!("docker.io/hosts.toml"),
+        ),
+        container("registriesFile.hosts", CERTS_D, "/volumeMounts/1/mountPath", json!("/etc/tagpin/certs.d")),
         data("registriesFile.content", K3S_CONTENT, "k3s-registries.yaml", "mirrors: {}"),
         data(
             "registriesFile.content",
@@ -331,6 +341,7 @@ const SHOP: &str = "pullSecrets: {mode: namespaces, namespaces: [shop]}";
 const SECRET_REF: &str =
     "registries: [{match: a.example, credentials: {secretRef: {namespace: infra, name: hub}}}]";
 const K3S_CONTENT: &str = "registriesFile: {content: 'mirrors: {}'}";
+const CERTS_D: &str = "registriesFile: {format: certs.d, hosts: {docker.io: '[host.\"https://m.example\"]'}}";
 const K3S_MAP: &str = "registriesFile: {configMap: {name: nodes, key: r}}";
 const CA_CONTENT: &str = "extraCAs: [{name: corp, content: '-----BEGIN CERTIFICATE-----'}]";
 const SCRAPER: &str = "networkPolicy: {metricsFrom: [{namespaceSelector: {}}]}";

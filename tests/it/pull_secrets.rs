@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::fs;
+use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -135,6 +136,7 @@ async fn candidates(credentials: &impl Credentials, asker: &Asker, image: &str) 
     let candidates = credentials.candidates(asker, &image, deadline).await;
     let describe = |credential: &Credential| match credential {
         Credential::Anonymous => "nothing".to_owned(),
+        Credential::Identity(_) | Credential::Registry(_) => panic!("nodes use no tokens"),
         Credential::Basic { password, .. } => password.expose_secret().to_owned(),
     };
     candidates.iter().map(|found| format!("{} from {}", describe(&found.credential), found.source)).collect()
@@ -190,6 +192,63 @@ async fn a_secret_that_can_not_be_used_is_skipped_and_counted() {
     assert_eq!(
         cluster.skipped(),
         ["not-found", "forbidden", "unavailable", "wrong-type", "wrong-type", "malformed"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_in_a_secret_is_passed_over_as_by_nodes_and_counted() {
+    let config =
+        [(".dockerconfigjson", r#"{"auths":{"a.io":{"identitytoken":"t"},"b.io":{"auth":"YTpi"}}}"#)];
+    let cluster = Cluster::default();
+    let kind = "kubernetes.io/dockerconfigjson";
+    let cluster = cluster.holds("shop", "tokens", Some((200, secret("tokens", kind, &config))));
+    let (credentials, asker) = (cluster.everybodys(), asker("shop", &["tokens"]));
+    assert_eq!(candidates(&credentials, &asker, "b.io/x").await, ["b from pull secret tokens"]);
+    assert_eq!(candidates(&credentials, &asker, "a.io/x").await, ["nothing from pull secret tokens"]);
+    assert_eq!(cluster.skipped(), ["identity-token"]);
+}
+
+/// What is logged, as text.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_location_that_covers_other_names_too_is_used_as_by_nodes_and_warned_of_once_an_hour() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let cluster = Cluster::default().with_secret("shop", "team", &[("a.io/team", "theirs")]).with_secret(
+        "shop",
+        "slash",
+        &[("b.io/team/", "theirs")],
+    );
+    let (credentials, asker) = (cluster.everybodys(), asker("shop", &["team", "slash"]));
+    let warned = || String::from_utf8(log.0.lock().unwrap().clone()).unwrap().matches("WARN").count();
+    for (image, warnings) in
+        [("a.io/team/x", 0), ("b.io/team/x", 0), ("a.io/team-b/x", 1), ("a.io/team-c/x", 1)]
+    {
+        let found = candidates(&credentials, &asker, image).await;
+        assert!(found[0].starts_with("theirs from pull secret"), "{found:?}");
+        assert_eq!(warned(), warnings, "{image}");
+    }
+    advance(Duration::from_secs(3601)).await;
+    candidates(&credentials, &asker, "a.io/team-b/x").await;
+    assert_eq!(warned(), 2);
+    let said = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(
+        said.contains("secret=\"team\"") && said.contains("a.io/team-b/x") && !said.contains("theirs"),
+        "{said}"
     );
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use tagpin::registry::config::{OperatorCredential, Registries};
 use tagpin::registry::credential::{Credential, Source};
 use tagpin::registry::current::{Current, Reloaded};
-use tagpin::registry::endpoint::{Endpoint, Identity, Profiles, ResolveFrom};
+use tagpin::registry::endpoint::{Confirm, Endpoint, Identity, Profiles, ResolveFrom};
 use tempfile::TempDir;
 
 mod certs_d;
@@ -256,6 +256,23 @@ fn a_mirror_is_asked_as_it_is_able_and_shown_what_it_may_see() {
 }
 
 #[test]
+fn a_digest_is_confirmed_where_an_entry_says_so() {
+    let registries = load(
+        "registries:
+        - { match: a.example, confirmDigest: auto }
+        - { match: docker.io }
+        - { match: '*.dkr.ecr.*.amazonaws.com', pullThrough: [docker-hub/, quay/] }",
+    );
+    assert_eq!(registries.profile("a.example").confirm, Confirm::Auto);
+    for never in ["docker.io", "ghcr.io"] {
+        assert_eq!(registries.profile(never).confirm, Confirm::Never, "{never}");
+    }
+    let cache = registries.profile("123456789012.dkr.ecr.eu-west-1.amazonaws.com");
+    assert!(cache.pulls_through("docker-hub/library/nginx") && cache.pulls_through("quay/x"));
+    assert!(!cache.pulls_through("team/app"));
+}
+
+#[test]
 fn how_long_a_digest_counts_is_for_every_registry() {
     let ttl = |config: &str| load(config).profile("ghcr.io").tag_ttl.as_secs();
     assert_eq!(ttl(""), 60);
@@ -296,7 +313,7 @@ fn a_mistake_is_named_with_file_line_and_key() {
         (
             "registries:\n- match: docker.io\n  allowPrvate: true\n",
             "config.yaml:3:3: registries[0].allowPrvate: unknown key; allowed here: match, allowPrivate, tls, \
-             trustedRealms, offline, credentials, resolveFrom, mirrors",
+             trustedRealms, confirmDigest, pullThrough, offline, credentials, resolveFrom, mirrors",
         ),
         (
             "registries:\n- match: a.io\n- match: b.io\n  tls: { caPath: x }\n",
@@ -371,6 +388,8 @@ fn a_value_that_can_not_be_meant_is_refused_at_its_line() {
     for (rest, expected) in [
         ("tls: { caOnly: true }", "tls.caOnly: has no effect without caFile"),
         ("tls: { clientCert: { certFile: a, keyFile: b } }", "tls.clientCert.keyFile: read b: No such file"),
+        ("pullThrough: [a/, 'https://b']", "pullThrough[1]: write the start of repositories' paths"),
+        ("offline: true\n  confirmDigest: auto", "confirmDigest: has no effect: an offline registry"),
         ("trustedRealms: ['https://a.io']", "trustedRealms[0]: write the host of a token service"),
         ("trustedRealms: [a.io, 'b.io:8443']", "trustedRealms[1]: write the host of a token service"),
         (
@@ -458,6 +477,8 @@ configs:
     auth: { username: robot, password: 12345 }
   own.example:
     auth: { auth: "YTpi" }
+  token.example:
+    auth: { auth: "YTpi", identity_token: hunter2 }
 "#;
 
 fn with_k3s(registries: &str, file: &str) -> Files {
@@ -531,6 +552,8 @@ fn a_credential_of_the_nodes_file_belongs_to_its_host_alone() {
     assert_eq!(candidate.source, Source::Configuration("own.example".to_owned()));
     assert!(matches!(&candidate.credential, Credential::Basic { username, .. } if username == "a"));
     assert!(registries.credential("docker.io").is_none());
+    let Some(OperatorCredential::Given(token)) = registries.credential("token.example") else { panic!() };
+    assert!(matches!(token.credential, Credential::Identity(_)));
     let file = "configs: { '*': { auth: { username: u, password: hunter2 } } }";
     let registries = with_k3s("[]", file).load();
     assert!(registries.credential("evil.example").is_none());
@@ -564,13 +587,12 @@ configs:
 ",
     )
     .load();
-    assert_eq!(authorities(&registries, "docker.io"), ["https://m.example/v2 anonymous ns=docker.io"]);
+    assert_eq!(authorities(&registries, "docker.io"), ["https://m.example/v2 configuration of m.example ns=docker.io"]);
     let said = warnings(&registries);
     for part in [
         "configs.m.example.tls.insecure_skip_verify: the certificate is not verified",
         "configs.m.example.tls.cert_file: a is not used: No such file",
         "configs.m.example.tls.ca_file: /node/only.pem is not used: No such file",
-        "configs.m.example.auth.identity_token: has no effect",
         "mirrors.docker.io: the endpoint \"ftp://x\" is left out",
         "mirrors.docker.io.endpoints: k3s knows no such key",
         "mirrors.docker.io: has several rewrites",
@@ -578,7 +600,7 @@ configs:
     ] {
         assert!(said.contains(&format!("registries.yaml: {part}")), "{part} is not in\n{said}");
     }
-    assert_eq!(registries.warnings().len(), 8, "{said}");
+    assert_eq!(registries.warnings().len(), 7, "{said}");
 }
 
 #[test]

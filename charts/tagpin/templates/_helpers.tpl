@@ -25,9 +25,11 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- if .Values.pullSecrets.mode }}{{ .Values.pullSecrets.mode }}{{ else }}off{{ end -}}
 {{- end -}}
 
-{{- /* Where the k3s file is, when there is one. */ -}}
+{{- /* Where the nodes' file or folder is, when there is one. */ -}}
 {{- define "tagpin.registriesFile" -}}
-{{- if or .Values.registriesFile.content .Values.registriesFile.configMap -}}
+{{- if .Values.registriesFile.hosts -}}
+/etc/tagpin/certs.d
+{{- else if or .Values.registriesFile.content .Values.registriesFile.configMap -}}
 /etc/tagpin/k3s/registries.yaml
 {{- end -}}
 {{- end -}}
@@ -46,6 +48,13 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end -}}
 {{- if and .Values.registriesFile.content .Values.registriesFile.configMap -}}
 {{- fail "registriesFile has both content and configMap: give one" -}}
+{{- end -}}
+{{- $folder := eq .Values.registriesFile.format "certs.d" -}}
+{{- if and $folder (or .Values.registriesFile.content .Values.registriesFile.configMap) -}}
+{{- fail "registriesFile.format is certs.d, which has hosts and neither content nor configMap" -}}
+{{- end -}}
+{{- if and .Values.registriesFile.hosts (not $folder) -}}
+{{- fail "registriesFile.hosts is for the format certs.d" -}}
 {{- end -}}
 {{- end -}}
 

@@ -61,7 +61,7 @@ impl Answer {
 
     /// Whether a list of tags would help.
     pub(super) const fn wants_similar(fact: &Fact) -> bool {
-        matches!(fact, Fact::TagMissing)
+        matches!(fact, Fact::TagMissing | Fact::TagExpired)
     }
 
     pub(super) const fn exit(&self) -> Exit {
@@ -107,5 +107,6 @@ const fn word(cause: Unavailable) -> &'static str {
         Unavailable::Status(_) => "Status",
         Unavailable::Unreadable => "Unreadable",
         Unavailable::BreakerOpen => "BreakerOpen",
+        Unavailable::NotByDigest => "NotByDigest",
     }
 }

@@ -36,6 +36,10 @@ pub(super) enum Step {
     CredentialWithheld { realm: String },
     /// The token service may not be asked.
     RealmRefused,
+    /// What the tag names was asked for by digest, and is there.
+    Confirmed { digest: String, platforms: Vec<String> },
+    /// It was not, because the registry's limit leaves too few pulls for the nodes.
+    ConfirmationSpared,
     /// What one endpoint says.
     Endpoint { endpoint: String, outcome: &'static str },
 }
@@ -79,6 +83,10 @@ impl Observer for Trace {
             }
             Event::Withheld { realm } => Step::CredentialWithheld { realm: realm.to_owned() },
             Event::RealmRefused => Step::RealmRefused,
+            Event::Confirmed { digest, platforms } => {
+                Step::Confirmed { digest: digest.to_string(), platforms: platforms.to_vec() }
+            }
+            Event::Spared => Step::ConfirmationSpared,
             Event::Concluded { endpoint, fact } => {
                 Step::Endpoint { endpoint: endpoint.to_string(), outcome: outcome(fact) }
             }
@@ -115,6 +123,15 @@ impl Step {
                 format!("  the credential is not for {realm}, another host: a token is asked for without it")
             }
             Self::RealmRefused => "  its token service is no https URL: it is not asked".to_owned(),
+            Self::Confirmed { digest, platforms } if platforms.is_empty() => {
+                format!("  it serves {digest} by digest")
+            }
+            Self::Confirmed { digest, platforms } => {
+                format!("  it serves {digest} by digest, for {}", platforms.join(", "))
+            }
+            Self::ConfirmationSpared => {
+                "  not asked for by digest: its limit leaves too few pulls for the nodes".to_owned()
+            }
             Self::Endpoint { endpoint, outcome } => format!("{endpoint} says {outcome}"),
         }
     }

@@ -21,6 +21,8 @@ impl Observer for Counters {
             | Event::Challenged { .. }
             | Event::Withheld { .. }
             | Event::RealmRefused
+            | Event::Confirmed { .. }
+            | Event::Spared
             | Event::Concluded { .. } => {}
         }
     }

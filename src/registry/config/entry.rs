@@ -9,11 +9,12 @@ use serde_saphyr::Location;
 use url::Url;
 
 use super::text::{
-    TypedCapability, TypedEntry, TypedMirror, TypedPair, TypedResolveFrom, TypedSecretRef, TypedTls, beside,
+    TypedCapability, TypedConfirm, TypedEntry, TypedMirror, TypedPair, TypedResolveFrom, TypedSecretRef,
+    TypedTls, beside,
 };
 use super::{Entry, Mirror, Pattern, Registries, SecretRef, normal, split};
 use crate::registry::config_file::{self, ConfigError, Files, Written};
-use crate::registry::endpoint::{Endpoint, EndpointError, ResolveFrom, Rewrite};
+use crate::registry::endpoint::{Confirm, Endpoint, EndpointError, ResolveFrom, Rewrite};
 use crate::registry::keyring::labels_match;
 use crate::registry::tls::{CaBundle, ClientCertificate, PemError, Tls};
 
@@ -83,6 +84,8 @@ impl Reader<'_> {
                 ("allowPrivate", typed.allow_private.is_some()),
                 ("tls", typed.tls.is_some()),
                 ("trustedRealms", typed.trusted_realms.is_some()),
+                ("confirmDigest", typed.confirm_digest.is_some()),
+                ("pullThrough", typed.pull_through.is_some()),
                 ("credentials", typed.credentials.is_some()),
                 ("resolveFrom", typed.resolve_from.is_some()),
                 ("mirrors", !typed.mirrors.is_empty()),
@@ -95,6 +98,12 @@ impl Reader<'_> {
             pattern,
             allow_private: typed.allow_private.unwrap_or_default(),
             tls: typed.tls.map(|tls| self.tls(tls)).transpose()?,
+            confirm: match typed.confirm_digest {
+                None | Some(TypedConfirm::Never) => Confirm::Never,
+                Some(TypedConfirm::Auto) => Confirm::Auto,
+                Some(TypedConfirm::Always) => Confirm::Always,
+            },
+            pull_through: self.prefixes(&typed.pull_through.unwrap_or_default())?,
             trusted_realms: self.realms(&typed.trusted_realms.unwrap_or_default())?,
             offline: typed.offline,
             credentials: typed.credentials.map(|c| self.secret(c.secret_ref)).transpose()?,
@@ -140,6 +149,19 @@ impl Reader<'_> {
         let file = beside(self.file, &path.value);
         let read = self.files.read(&file);
         read.map_err(|cause| self.wrong_text(path, key, format!("read {}: {cause}", file.display())))
+    }
+
+    /// An empty one is every repository.
+    fn prefixes(&self, typed: &[Written]) -> Result<Arc<[String]>, ConfigError> {
+        let prefix = |(index, typed): (usize, &Written)| {
+            let byte = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-/".contains(&b);
+            if typed.value.bytes().all(byte) && !typed.value.starts_with('/') {
+                return Ok(typed.value.clone());
+            }
+            let problem = "write the start of repositories' paths, without the host: docker-hub/";
+            Err(self.wrong_text(typed, &format!("pullThrough[{index}]"), problem))
+        };
+        typed.iter().enumerate().map(prefix).collect()
     }
 
     fn realms(&self, typed: &[Written]) -> Result<Arc<[String]>, ConfigError> {

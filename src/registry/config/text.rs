@@ -35,6 +35,8 @@ pub(super) struct TypedEntry {
     pub(super) allow_private: Option<bool>,
     pub(super) tls: Option<TypedTls>,
     pub(super) trusted_realms: Option<Vec<Written>>,
+    pub(super) confirm_digest: Option<TypedConfirm>,
+    pub(super) pull_through: Option<Vec<Written>>,
     #[serde(default)]
     pub(super) offline: bool,
     pub(super) credentials: Option<TypedCredentials>,
@@ -90,6 +92,14 @@ pub(super) struct TypedMirror {
 pub(super) enum TypedCapability {
     Pull,
     Resolve,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum TypedConfirm {
+    Always,
+    Auto,
+    Never,
 }
 
 #[derive(Clone, Copy, Deserialize)]

@@ -16,6 +16,8 @@ fn entries(config: &DockerConfig) -> Vec<String> {
         .entries()
         .map(|(location, credential)| match credential {
             Credential::Anonymous => format!("{location} -"),
+            Credential::Identity(token) => format!("{location} identity {}", token.expose_secret()),
+            Credential::Registry(token) => format!("{location} registry {}", token.expose_secret()),
             Credential::Basic { username, password } => {
                 format!("{location} {username}:{}", password.expose_secret())
             }
@@ -47,6 +49,23 @@ fn auth_wins_over_username_and_password() {
     ] {
         let text = format!(r#"{{"auths":{{"r":{entry}}}}}"#);
         assert_eq!(parse(&text).unwrap(), [expected], "{entry}");
+    }
+}
+
+#[test]
+fn a_token_counts_for_a_person_and_is_passed_over_by_the_kubelet() {
+    for (entry, person, kubelet, tokens) in [
+        (r#"{"auth":"YTpi","identitytoken":"t"}"#, "r identity t", "r a:b", true),
+        (r#"{"identitytoken":"t"}"#, "r identity t", "r -", true),
+        (r#"{"registrytoken":"t"}"#, "r registry t", "r -", true),
+        (r#"{"auth":"YTpi","identitytoken":""}"#, "r a:b", "r a:b", false),
+        (r#"{"auth":"YTpi","identitytoken":1}"#, "r a:b", "r a:b", false),
+    ] {
+        let text = format!(r#"{{"auths":{{"r":{entry}}}}}"#);
+        let own = DockerConfig::from_persons_json(text.as_bytes()).unwrap();
+        let secret = DockerConfig::from_config_json(text.as_bytes()).unwrap();
+        assert_eq!((entries(&own), entries(&secret)), (vec![person.to_owned()], vec![kubelet.to_owned()]));
+        assert_eq!(secret.holds_tokens(), tokens, "{entry}");
     }
 }
 

@@ -39,6 +39,7 @@ fn users(keyring: &Keyring, image: &str) -> Vec<String> {
     let user = |candidate: Candidate| match candidate.credential {
         Credential::Basic { username, .. } => username,
         Credential::Anonymous => "-".to_owned(),
+        Credential::Identity(_) | Credential::Registry(_) => "token".to_owned(),
     };
     keyring.look_up(&ImageRef::parse(image).unwrap()).into_iter().map(user).collect()
 }
@@ -64,6 +65,27 @@ fn of_one_location_the_earlier_secret_counts_first_and_each_credential_once() {
     let sources: Vec<String> = found.iter().map(|candidate| candidate.source.to_string()).collect();
     assert_eq!(sources, ["pull secret second", "pull secret first", "pull secret second"]);
     assert_eq!(users(&keyring, "a.io/team/x"), ["a.io/team", "a.io", "a.io"]);
+}
+
+#[test]
+fn a_location_that_is_only_the_start_of_a_name_is_told_apart() {
+    let mut keyring = Keyring::default();
+    keyring.add(&config(["a.io/team", "b.io/team/", "c.io", "*.d.io/te"], "p"), &secret("s"));
+    for (image, stretched) in [
+        ("a.io/team/x", false),
+        ("a.io/team", false),
+        ("a.io/team-b/x", true),
+        ("b.io/team/x", false),
+        ("c.io/team", false),
+        ("x.d.io/team", true),
+    ] {
+        let found = keyring.look_up(&ImageRef::parse(image).unwrap());
+        assert_eq!(
+            found.iter().map(|candidate| candidate.stretched).collect::<Vec<_>>(),
+            [stretched],
+            "{image}"
+        );
+    }
 }
 
 #[test]

@@ -74,7 +74,7 @@ struct TypedAuth {
     username: Option<String>,
     password: Option<String>,
     auth: Option<String>,
-    identity_token: Option<IgnoredAny>,
+    identity_token: Option<String>,
     #[serde(flatten)]
     others: Others,
 }
@@ -238,30 +238,24 @@ impl K3s {
         read.map_err(|cause| self.warn(key, format_args!("{file} is not used: {cause}"))).ok()
     }
 
-    /// As containerd reads it: the user counts before `auth`.
+    /// As containerd reads it: the user counts before the token, and that before `auth`.
     fn auth(&mut self, key: &str, host: &str, typed: TypedAuth) -> Option<Arc<Candidate>> {
         self.unknown(&format!("{key}.auth"), &typed.others);
         let named = typed.username.filter(|username| !username.is_empty());
-        let credential = match (named, typed.auth.filter(|auth| !auth.is_empty())) {
-            (Some(username), _) => {
+        let token = typed.identity_token.filter(|token| !token.is_empty());
+        let credential = match (named, token, typed.auth.filter(|auth| !auth.is_empty())) {
+            (Some(username), ..) => {
                 Some(Credential::basic(username, typed.password.unwrap_or_default().into()))
             }
-            (None, Some(auth)) => {
+            (None, Some(token), _) => Some(Credential::Identity(token.into())),
+            (None, None, Some(auth)) => {
                 let decoded = decode_auth(&auth);
                 if decoded.is_none() {
                     self.warn(&format!("{key}.auth.auth"), "is not base64 of user:password; it is not used");
                 }
                 decoded
             }
-            (None, None) => {
-                if typed.identity_token.is_some() {
-                    self.warn(
-                        &format!("{key}.auth.identity_token"),
-                        "has no effect: identity tokens are not used",
-                    );
-                }
-                None
-            }
+            (None, None, None) => None,
         };
         if host == EVERY {
             self.warn(&format!("{key}.auth"), "has no effect: a credential belongs to one host");

@@ -22,7 +22,8 @@ fn ask(realm: &str, scope: Option<&str>, plain_http: bool) -> Result<String, Rea
         service: Some("reg & co".to_owned()),
         scope: scope.map(str::to_owned),
     };
-    token_url(&bearer, &url(ASKED), plain_http, "team/app").map(String::from)
+    let realm = realm_url(&bearer, &url(ASKED), plain_http)?;
+    Ok(token_url(realm, &bearer, "team/app").into())
 }
 
 #[test]
@@ -49,6 +50,17 @@ fn the_scope_is_never_more_than_pull() {
         let asked = ask("/t", Some(scope), false).unwrap();
         assert!(asked.ends_with("co&scope=repository%3Ateam%2Fapp%3Apull"), "{scope}: {asked}");
     }
+}
+
+#[test]
+fn an_identity_token_is_sent_in_a_form() {
+    let bearer = Bearer { realm: String::new(), service: Some("a b".to_owned()), scope: None };
+    let form = token_form(&bearer, "team/app", &"to&ken".into());
+    assert_eq!(
+        form.expose_secret(),
+        "grant_type=refresh_token&service=a+b&client_id=tagpin&scope=repository%3Ateam%2Fapp%3Apull\
+         &refresh_token=to%26ken"
+    );
 }
 
 #[test]

@@ -232,6 +232,7 @@ fn fact(said: &Value) -> Fact {
     if let Some(word) = said.as_str() {
         return match word {
             "tag-missing" => Fact::TagMissing,
+            "tag-expired" => Fact::TagExpired,
             "repository-missing" => Fact::RepositoryMissing,
             "missing-or-private" => Fact::MissingOrPrivate,
             "access-denied" => Fact::AccessDenied,

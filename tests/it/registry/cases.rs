@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
-use tagpin::registry::credential::Candidate;
-use tagpin::registry::endpoint::{Identity, RegistryProfile, ResolveFrom};
+use tagpin::registry::credential::{Candidate, Credential, Source};
+use tagpin::registry::endpoint::{Confirm, Identity, RegistryProfile, ResolveFrom};
 
 use super::scripted::{HOSTS, Scripted, Step};
 use super::support::{
@@ -34,6 +34,12 @@ struct Case {
     #[serde(default)]
     mirrors: Vec<Mirror>,
     resolve_from: Option<String>,
+    /// Hosts of token services that may see credentials, besides the registry's own.
+    #[serde(default)]
+    trusted: Vec<String>,
+    confirm: Option<String>,
+    #[serde(default)]
+    pull_through: Vec<String>,
     #[serde(default)]
     offline: bool,
     #[serde(default = "image")]
@@ -70,13 +76,33 @@ struct Mirror {
 #[serde(deny_unknown_fields)]
 struct Secret {
     name: String,
+    #[serde(default)]
     user: String,
+    #[serde(default)]
     password: String,
+    /// Instead of user and password.
+    identity: Option<String>,
+    /// Instead of user and password.
+    registry: Option<String>,
 }
 
 impl Secret {
     fn candidate(&self) -> Candidate {
-        secret(&self.name, &self.user, &self.password)
+        let token = match (&self.identity, &self.registry) {
+            (None, None) => return secret(&self.name, &self.user, &self.password),
+            (Some(token), _) => Credential::Identity(token.as_str().into()),
+            (None, Some(token)) => Credential::Registry(token.as_str().into()),
+        };
+        Candidate::new(token, Source::PullSecret(self.name.clone()))
+    }
+
+    /// What no event may hold.
+    fn hidden(&self) -> impl Iterator<Item = &String> {
+        [&self.password]
+            .into_iter()
+            .chain(&self.identity)
+            .chain(&self.registry)
+            .filter(|text| !text.is_empty())
     }
 }
 
@@ -109,6 +135,13 @@ impl Case {
         let mut registry = RegistryProfile::clone(&profiles.0[&domain]);
         registry.label = "test".into();
         registry.offline = self.offline;
+        registry.pull_through = self.pull_through.clone().into();
+        registry.confirm = match self.confirm.as_deref() {
+            None => Confirm::Never,
+            Some("auto") => Confirm::Auto,
+            Some("always") => Confirm::Always,
+            Some(other) => panic!("confirm: {other}"),
+        };
         registry.resolve_from = match self.resolve_from.as_deref() {
             None => ResolveFrom::Upstream,
             Some("mirrors-then-upstream") => ResolveFrom::MirrorsThenUpstream,
@@ -117,6 +150,9 @@ impl Case {
         };
         if let Some(upstream) = &self.upstream {
             registry.upstream = Some(endpoint(&scripted.fill(upstream)));
+        }
+        if let Some(upstream) = &mut registry.upstream {
+            upstream.trusted_realms = self.trusted.clone().into();
         }
         registry.mirrors = self
             .mirrors
@@ -176,7 +212,8 @@ async fn play(case: Case) -> Result<(), String> {
                 complaints.join("\n  ")
             ));
         }
-        for secret in round.credentials.iter().map(|c| &c.password).chain(["opaque-token".to_owned()].iter())
+        for secret in
+            round.credentials.iter().flat_map(Secret::hidden).chain(["opaque-token".to_owned()].iter())
         {
             if heard.iter().any(|event| event.contains(secret.as_str())) {
                 return Err(format!("{}: an event holds a secret", case.name));
@@ -235,7 +272,7 @@ async fn what_each_product_answers_becomes_the_same_facts() {
 
 #[tokio::test]
 async fn challenges_and_tokens_are_met_and_credentials_stay_where_they_belong() {
-    play_all("registry/challenges.yaml", 30).await;
+    play_all("registry/challenges.yaml", 36).await;
 }
 
 #[tokio::test]
@@ -251,6 +288,11 @@ async fn bytes_that_no_honest_registry_sends_are_survived() {
 #[tokio::test]
 async fn tags_are_listed_page_by_page_and_no_link_leads_astray() {
     play_all("registry/tags.yaml", 15).await;
+}
+
+#[tokio::test]
+async fn a_digest_is_asked_for_by_digest_where_that_is_wanted_and_affordable() {
+    play_all("registry/confirm.yaml", 12).await;
 }
 
 #[tokio::test]

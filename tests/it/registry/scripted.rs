@@ -26,6 +26,9 @@ pub(super) struct Step {
     pub(super) at: String,
     /// The `Authorization` header; without one, there must be none.
     pub(super) authorization: Option<String>,
+    /// The form that a POST carries.
+    #[serde(default)]
+    pub(super) form: String,
     #[serde(default = "ok")]
     pub(super) status: u16,
     /// Lines of the answer's head.
@@ -172,7 +175,15 @@ async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, host: &str, play
     }
 }
 
-/// The head of a request, or nothing when the peer is done or speaks TLS to us.
+/// A header of a request.
+fn header(request: &str, name: &str) -> Option<String> {
+    request.lines().find_map(|line| {
+        let (key, value) = line.split_once(": ")?;
+        key.eq_ignore_ascii_case(name).then(|| value.to_owned())
+    })
+}
+
+/// A request, or nothing when the peer is done or speaks TLS to us.
 async fn head(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Option<String> {
     const HANDSHAKE: u8 = 22;
     let mut bytes = vec![stream.read_u8().await.ok()?];
@@ -183,19 +194,19 @@ async fn head(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Option<Stri
     while !bytes.ends_with(b"\r\n\r\n") {
         bytes.push(stream.read_u8().await.ok()?);
     }
-    String::from_utf8(bytes).ok()
+    let head = String::from_utf8(bytes).ok()?;
+    let length = header(&head, "content-length").map_or(0, |length| length.parse().unwrap());
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await.ok()?;
+    Some(head + &String::from_utf8(body).ok()?)
 }
 
 /// The next step, checked against the request.
 fn next(play: &Mutex<Play>, host: &str, request: &str) -> Step {
     let line = request.lines().next().unwrap_or_default();
     let asked = line.trim_end_matches(" HTTP/1.1");
-    let header = |name: &str| {
-        request.lines().find_map(|line| {
-            let (key, value) = line.split_once(": ")?;
-            key.eq_ignore_ascii_case(name).then(|| value.to_owned())
-        })
-    };
+    let header = |name: &str| header(request, name);
+    let form = request.split_once("\r\n\r\n").unwrap_or_default().1;
     let mut play = play.lock().unwrap();
     let Some(step) = play.steps.pop_front() else {
         play.wrong.push(format!("asked too much: {asked} at {host}"));
@@ -203,6 +214,7 @@ fn next(play: &Mutex<Play>, host: &str, request: &str) -> Step {
             ask: String::new(),
             at: registry(),
             authorization: None,
+            form: String::new(),
             status: 599,
             headers: Vec::new(),
             body: String::new(),
@@ -215,6 +227,9 @@ fn next(play: &Mutex<Play>, host: &str, request: &str) -> Step {
     let authorization = header("authorization");
     if authorization != step.authorization {
         play.wrong.push(format!("{asked} carried {authorization:?}, not {:?}", step.authorization));
+    }
+    if form != step.form {
+        play.wrong.push(format!("{asked} carried the form {form:?}, not {:?}", step.form));
     }
     if header("accept-encoding").as_deref() != Some("identity") {
         play.wrong.push(format!("{asked} accepts an encoding"));

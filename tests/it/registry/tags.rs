@@ -104,6 +104,7 @@ fn page(ask: &str, link: Option<&str>, numbers: std::ops::Range<usize>) -> Step 
         ask: format!("GET /v2/team/app/tags/list{ask}"),
         at: "registry".into(),
         authorization: None,
+        form: String::new(),
         status: 200,
         headers: link.map(|link| format!("link: <{link}>; rel=\"next\"")).into_iter().collect(),
         body: json!({ "tags": tags }).to_string(),
