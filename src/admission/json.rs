@@ -131,15 +131,15 @@ impl<'a> Reader<'a> {
     /// A string without escapes, if that is what comes next.
     #[inline]
     fn plain_text(&mut self) -> Option<&'a str> {
-        let is_text = self.peek() == Some(b'"');
-        let start = self.at + 1;
-        let (text, rest) =
-            self.text.get(start..)?.split_at_checked(plain(self.text.as_bytes().get(start..)?))?;
-        if start == self.at || !rest.starts_with('"') {
+        if self.peek() != Some(b'"') {
             return None;
         }
-        self.at = start + text.len() + 1;
-        Some(text)
+        let start = self.at + 1;
+        let end = start + plain(self.text.as_bytes().get(start..)?);
+        let text = self.text.get(start..end)?;
+        let ends = self.text.as_bytes().get(end) == Some(&b'"');
+        self.at = if ends { end + 1 } else { self.at };
+        ends.then_some(text)
     }
 
     #[cold]

@@ -587,7 +587,10 @@ configs:
 ",
     )
     .load();
-    assert_eq!(authorities(&registries, "docker.io"), ["https://m.example/v2 configuration of m.example ns=docker.io"]);
+    assert_eq!(
+        authorities(&registries, "docker.io"),
+        ["https://m.example/v2 configuration of m.example ns=docker.io"]
+    );
     let said = warnings(&registries);
     for part in [
         "configs.m.example.tls.insecure_skip_verify: the certificate is not verified",

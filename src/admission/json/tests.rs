@@ -31,7 +31,10 @@ fn strings_are_borrowed_unless_they_are_escaped() {
     assert!(matches!(read(r#""nginx:1.29""#).0, Cow::Borrowed("nginx:1.29")));
     assert!(matches!(read(r#""é and more than eight""#).0, Cow::Borrowed("é and more than eight")));
     assert!(matches!(read(r#""a\u003cb\ud83d\ude00""#).0, Cow::Owned(text) if text == "a<b😀"));
-    assert!(Reader::whole(r#""\ud800""#, Reader::text).is_err());
+    for no in [r#""\ud800""#, r#"1a""#, r#" a""#, r#""a"#] {
+        assert!(Reader::whole(no, Reader::text).is_err(), "{no}");
+    }
+    assert!(Reader::whole(" \n\"a\" ", Reader::text).is_ok());
 }
 
 #[test]
@@ -59,6 +62,8 @@ fn what_is_json_and_what_is_not() {
         r#"{"a":}"#,
         r#"{"a":1,}"#,
         "{a:1}",
+        r#"{a":1}"#,
+        r#"{'a":1}"#,
         "[1 2]",
         "[1}",
         r#"{"a":1]"#,

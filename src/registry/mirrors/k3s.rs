@@ -98,7 +98,7 @@ impl K3s {
         nodes.unknown("", &typed.others);
         for (host, config) in typed.configs.unwrap_or_default() {
             let config = nodes.config(files, &host, config.unwrap_or_default());
-            nodes.hosts.insert(normal(&host), config);
+            nodes.hosts.insert(normal(&host).into_owned(), config);
         }
         for (registry, mirror) in typed.mirrors.unwrap_or_default() {
             let key = format!("mirrors.{registry}");
@@ -107,7 +107,7 @@ impl K3s {
             }
             let endpoints = nodes.endpoints(&key, mirror.unwrap_or_default());
             let endpoints = endpoints.map_err(|problem| config_file::mistake(file, None, key, problem))?;
-            nodes.mirrors.insert(normal(&registry), endpoints);
+            nodes.mirrors.insert(normal(&registry).into_owned(), endpoints);
         }
         let place = file.display();
         nodes.warnings.iter_mut().for_each(|warning| *warning = format!("{place}: {warning}"));
