@@ -16,6 +16,7 @@ mod support;
 
 mod arrival;
 mod asked_about;
+mod change_under_load;
 mod doctor;
 mod ephemeral;
 mod fail_closed;

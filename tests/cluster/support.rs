@@ -1,5 +1,6 @@
 //! A namespace of its own for each test, kubectl as a user types it, and waiting for conditions.
 
+pub(crate) mod load;
 pub(crate) mod manifests;
 pub(crate) mod rig;
 

@@ -162,7 +162,8 @@ fn kubelet(state: &State, node: Node) -> serde_json::Value {
     })
 }
 
-/// What webhooks said about pods and workloads: tests read their annotations from the audit log.
+/// What webhooks said about pods and workloads, and which replica of tagpin wrote or listed what: tests read both from
+/// the audit log.
 const AUDIT_POLICY: &str = "\
 apiVersion: audit.k8s.io/v1
 kind: Policy
@@ -177,5 +178,8 @@ rules:
         resources: [deployments, statefulsets, daemonsets, replicasets]
       - group: batch
         resources: [jobs, cronjobs]
+  - level: Metadata
+    users: ['system:serviceaccount:tagpin-system:tagpin']
+    verbs: [create, update, patch, delete, list]
   - level: None
 ";
