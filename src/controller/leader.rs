@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::PostParams;
 use kube::{Api, Client};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -28,7 +28,10 @@ const DURATION: Duration = Duration::from_secs(15);
 const DEADLINE: Duration = Duration::from_secs(10);
 /// Between renewals: few writes, as some datastores have one writer.
 const RENEW: Duration = Duration::from_secs(5);
-/// Between attempts, and up to a fifth more.
+/// Between looks at the lease of another, and up to a fifth more: what was given back is to be in other hands, and
+/// written with, within 2 s. A look writes nothing.
+const LOOK: Duration = Duration::from_millis(800);
+/// After a call that failed, and up to a fifth more.
 const RETRY: Duration = Duration::from_secs(2);
 /// Of one call.
 const CALL: Duration = Duration::from_secs(3);
@@ -44,6 +47,16 @@ pub struct Election {
 struct Seen {
     version: Option<String>,
     at: Instant,
+}
+
+/// What became of an attempt to take the lease.
+enum Attempt {
+    /// It is ours.
+    Taken(Lease),
+    /// Another holds it, until then unless it is renewed.
+    Held(Instant),
+    /// Another was first.
+    Beaten,
 }
 
 /// How a time as leader ended.
@@ -110,22 +123,27 @@ impl Election {
         let mut seen = None;
         loop {
             let sent = Instant::now();
-            match self.try_acquire(&mut seen).await {
-                Ok(Some(lease)) => return (lease, sent),
-                Ok(None) => {}
-                Err(error) => warn!(%error, "can not take the lease"),
-            }
-            sleep(jittered(RETRY)).await;
+            let next = match self.try_acquire(&mut seen).await {
+                Ok(Attempt::Taken(lease)) => return (lease, sent),
+                Ok(Attempt::Held(until)) => until.min(Instant::now() + jittered(LOOK)),
+                Ok(Attempt::Beaten) => Instant::now() + jittered(LOOK),
+                Err(error) => {
+                    warn!(%error, "can not take the lease");
+                    Instant::now() + jittered(RETRY)
+                }
+            };
+            sleep_until(next).await;
         }
     }
 
-    async fn try_acquire(&self, seen: &mut Option<Seen>) -> Result<Option<Lease>, CallError> {
+    async fn try_acquire(&self, seen: &mut Option<Seen>) -> Result<Attempt, CallError> {
         let Some(mut lease) = within(CALL, self.leases.get_opt(NAME)).await? else {
             let lease = Lease {
                 metadata: ObjectMeta { name: Some(NAME.to_owned()), ..ObjectMeta::default() },
                 spec: Some(self.taken(0)),
             };
-            return unless_conflict(within(CALL, self.leases.create(&PostParams::default(), &lease)).await);
+            let made = within(CALL, self.leases.create(&PostParams::default(), &lease)).await;
+            return Ok(unless_conflict(made)?.map_or(Attempt::Beaten, Attempt::Taken));
         };
         let spec = lease.spec.take().unwrap_or_default();
         let version = lease.metadata.resource_version.clone();
@@ -136,12 +154,13 @@ impl Election {
         let holder = spec.holder_identity.as_deref().unwrap_or_default();
         let lasts = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
         let lasts = lasts.map_or(DURATION, Duration::from_secs);
-        if !holder.is_empty() && holder != self.identity && seen.at.elapsed() < lasts {
+        let until = seen.at + lasts;
+        if !holder.is_empty() && holder != self.identity && Instant::now() < until {
             debug!(holder, "another replica leads");
-            return Ok(None);
+            return Ok(Attempt::Held(until));
         }
         lease.spec = Some(self.taken(spec.lease_transitions.unwrap_or_default().saturating_add(1)));
-        self.replace(&lease).await
+        Ok(self.replace(&lease).await?.map_or(Attempt::Beaten, Attempt::Taken))
     }
 
     /// Renews until it can not; returns when the writers must stop.
