@@ -33,6 +33,7 @@ mod random;
 
 use baseline::Baseline;
 use break_glass::Audit;
+use certificates::issue::Lifetimes;
 use leader::Election;
 use policy_status::StatusWriter;
 use replicas::AskByAddress;
@@ -60,6 +61,8 @@ pub struct Controller {
     pub certificate: watch::Receiver<Seen<Secret>>,
     /// Whether the API server is told to call us, as the leader knows it.
     pub installed: watch::Sender<Installed>,
+    /// How long the webhook's certificate and its authority are valid.
+    pub lifetimes: Lifetimes,
     /// What counts the canaries.
     pub canaries: Metrics,
 }
@@ -90,7 +93,8 @@ impl Controller {
 
         writers.start("certificate", {
             let (client, namespace, certificate) = (client(), namespace(), self.certificate.clone());
-            async move { certificates::keep(client, &namespace, certificate).await }
+            let lifetimes = self.lifetimes;
+            async move { certificates::keep(client, &namespace, lifetimes, certificate).await }
         });
         writers.start("webhook_config", {
             let keeper = WebhookConfig {

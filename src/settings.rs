@@ -35,6 +35,10 @@ pub struct Settings {
     pub baseline: Baseline,
     /// How long requests are still answered after a SIGTERM.
     pub drain: Duration,
+    /// How long the webhook's certificate is valid.
+    pub certificate_lifetime: Duration,
+    /// How long the authority that signs it is valid.
+    pub authority_lifetime: Duration,
 }
 
 /// Whose pull secrets the replica has the right to read.
@@ -88,6 +92,30 @@ pub enum SettingsError {
         /// What does not fit.
         problem: &'static str,
     },
+    /// The lifetimes leave no time for renewal.
+    #[error(
+        "the certificate lives {certificate:?} and its authority {authority:?}: let the one live {} s at least, and the \
+         other four times as long",
+        SHORTEST.as_secs()
+    )]
+    Lifetimes {
+        /// Of the certificate.
+        certificate: Duration,
+        /// Of its authority.
+        authority: Duration,
+    },
+}
+
+/// Certificates count in whole seconds: one that lives for less than this could not be renewed in time.
+const SHORTEST: Duration = Duration::from_secs(6);
+
+/// Whether a certificate and its authority can live so long.
+///
+/// # Errors
+/// When the certificate lives for less than 6 s, or its authority for less than four times as long.
+pub fn lifetimes(certificate: Duration, authority: Duration) -> Result<(), SettingsError> {
+    let fit = certificate >= SHORTEST && authority / 4 >= certificate;
+    if fit { Ok(()) } else { Err(SettingsError::Lifetimes { certificate, authority }) }
 }
 
 impl Baseline {

@@ -32,6 +32,7 @@ use crate::cluster::store::Store;
 use crate::cluster::{self, Cluster, Seen, certificate};
 use crate::controller::Controller;
 use crate::controller::baseline;
+use crate::controller::certificates::issue::Lifetimes;
 use crate::controller::leader::Election;
 use crate::controller::webhook_config::Installed;
 use crate::k8s::image_policy::Mode;
@@ -216,6 +217,10 @@ impl Replica {
             listens: certificate.shown,
             certificate: certificate.seen,
             installed,
+            lifetimes: Lifetimes {
+                leaf: settings.certificate_lifetime,
+                authority: settings.authority_lifetime,
+            },
             canaries: CanaryMetrics::register(&mut self.metrics),
         };
         let stop = self.drain.leaving.clone();

@@ -19,16 +19,24 @@ use tracing::{info, warn};
 use crate::cluster::Seen;
 use crate::cluster::certificate::{Pems, SECRET};
 use crate::controller::call::{CallError, call};
+use crate::controller::certificates::issue::Lifetimes;
 
 pub mod issue;
 
-/// Between looks at the calendar.
+/// Between looks at the calendar, and a short-lived leaf is looked at so often in its life.
 const LOOK: Duration = Duration::from_hours(1);
+const LOOKS: u32 = 12;
 /// After a write, for the watch to tell of it; and after a failure.
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// Keeps the Secret in order for ever.
-pub async fn keep(client: Client, namespace: &str, mut seen: watch::Receiver<Seen<Secret>>) -> Infallible {
+pub async fn keep(
+    client: Client,
+    namespace: &str,
+    lifetimes: Lifetimes,
+    mut seen: watch::Receiver<Seen<Secret>>,
+) -> Infallible {
+    let look = LOOK.min(lifetimes.leaf / LOOKS);
     let secrets: Api<Secret> = Api::namespaced(client, namespace);
     let mut last: Option<Pems> = None;
     loop {
@@ -38,8 +46,11 @@ pub async fn keep(client: Client, namespace: &str, mut seen: watch::Receiver<See
             Seen::There(secret) => Some(Some(Arc::clone(secret))),
         };
         let pause = match secret {
-            None => LOOK,
-            Some(secret) => tend(&secrets, namespace, secret.as_deref(), &mut last).await,
+            None => look,
+            Some(secret) => match tend(&secrets, namespace, lifetimes, secret.as_deref(), &mut last).await {
+                Tended::InOrder => look,
+                Tended::Busy => look.min(PAUSE),
+            },
         };
         // Nobody stops watching while we lead; if it were so, there would be nothing left to tend.
         if timeout(pause, seen.changed()).await.is_ok_and(|changed| changed.is_err()) {
@@ -48,26 +59,34 @@ pub async fn keep(client: Client, namespace: &str, mut seen: watch::Receiver<See
     }
 }
 
-/// Looks once; returns how long nothing needs to be done.
+/// What a look came to.
+enum Tended {
+    InOrder,
+    /// Something was written, or could not be.
+    Busy,
+}
+
+/// Looks once.
 async fn tend(
     secrets: &Api<Secret>,
     namespace: &str,
+    lifetimes: Lifetimes,
     secret: Option<&Secret>,
     last: &mut Option<Pems>,
-) -> Duration {
+) -> Tended {
     let held = secret.map(Pems::of).or_else(|| last.clone());
-    let wanted = match issue::next(held.as_ref(), namespace, Timestamp::now()) {
+    let wanted = match issue::next(held.as_ref(), namespace, lifetimes, Timestamp::now()) {
         // A Secret that somebody deleted comes back as it was: nobody has to trust anything new.
         Ok(None) if secret.is_none() => held.clone(),
         Ok(wanted) => wanted,
         Err(error) => {
             warn!(%error, "can not make the webhook's certificate");
-            return PAUSE;
+            return Tended::Busy;
         }
     };
     let Some(wanted) = wanted else {
         *last = held;
-        return LOOK;
+        return Tended::InOrder;
     };
     match write(secrets, secret, &wanted).await {
         Ok(()) => {
@@ -76,7 +95,7 @@ async fn tend(
         }
         Err(error) => warn!(%error, secret = SECRET, "can not write the webhook's certificate"),
     }
-    PAUSE
+    Tended::Busy
 }
 
 async fn write(secrets: &Api<Secret>, secret: Option<&Secret>, pems: &Pems) -> Result<(), CallError> {

@@ -256,6 +256,12 @@ fn effects() -> Vec<Effect> {
         ),
         arg("drainSeconds", "drainSeconds: 20", "--drain-seconds=20"),
         pod("drainSeconds", "drainSeconds: 20", "/terminationGracePeriodSeconds", json!(40)),
+        arg("certificate.lifetime", "certificate: {lifetime: 720h}", "--certificate-lifetime=720h"),
+        arg(
+            "certificate.authorityLifetime",
+            "certificate: {authorityLifetime: 9000h}",
+            "--authority-lifetime=9000h",
+        ),
         container(
             "resources.requests.cpu",
             "resources: {requests: {cpu: 1}}",

@@ -8,7 +8,8 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::ValueEnum;
 
-use crate::settings::{Baseline, NEVER_INTERCEPTED, PullSecrets, Settings, SettingsError};
+use crate::k8s::duration;
+use crate::settings::{self, Baseline, NEVER_INTERCEPTED, PullSecrets, Settings, SettingsError};
 use crate::telemetry::logging::Format;
 
 /// Run the operator: answer the API server, watch the policies, write as the leader
@@ -59,6 +60,14 @@ pub(crate) struct Args {
     /// How long requests are still answered after a SIGTERM, in seconds
     #[arg(long, default_value_t = 10, value_name = "SECONDS")]
     drain_seconds: u16,
+
+    /// How long the webhook's certificate is valid; it is renewed when a third of that is left
+    #[arg(long, default_value = "2160h", value_parser = duration::parse, value_name = "DURATION")]
+    certificate_lifetime: Duration,
+
+    /// How long the authority that signs it is valid: four times as long at least
+    #[arg(long, default_value = "87600h", value_parser = duration::parse, value_name = "DURATION")]
+    authority_lifetime: Duration,
 
     /// What is logged: error, warn, info, debug, or parts as `info,tagpin::registry=debug`
     #[arg(long, env = "TAGPIN_LOG", default_value = "info", value_name = "FILTER")]
@@ -125,6 +134,8 @@ impl Args {
             registries,
             baseline,
             drain_seconds,
+            certificate_lifetime,
+            authority_lifetime,
             log: _,
             log_format: _,
         } = self;
@@ -133,6 +144,7 @@ impl Args {
         let mut excluded: BTreeSet<String> = excluded_namespaces.into_iter().collect();
         excluded.extend(NEVER_INTERCEPTED.map(str::to_owned));
         excluded.insert(namespace.clone());
+        settings::lifetimes(certificate_lifetime, authority_lifetime)?;
         Ok(Settings {
             namespace,
             pod,
@@ -144,6 +156,8 @@ impl Args {
             registries,
             baseline: Baseline::parse(&baseline)?,
             drain: Duration::from_secs(drain_seconds.into()),
+            certificate_lifetime,
+            authority_lifetime,
         })
     }
 }

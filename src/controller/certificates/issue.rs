@@ -1,7 +1,7 @@
 //! An authority of our own and a leaf for the webhook, and when each is due. It reads and writes nothing.
 //!
-//! Nothing expires under anybody: a new authority is trusted for an hour before it signs, and an old one stays in the
-//! bundle until it expires.
+//! Nothing expires under anybody: a new authority is trusted for a while (an hour, if it lives for long) before it
+//! signs, and an old one stays in the bundle until it expires.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,14 +27,21 @@ use crate::cluster::certificate::Pems;
 /// The Service that the API server calls.
 const SERVICE: &str = "tagpin";
 
-/// Lifetime of an authority.
-const CA_LIFE: Duration = Duration::from_hours(24 * 365 * 10);
-/// Lifetime of a leaf.
-const LEAF_LIFE: Duration = Duration::from_hours(24 * 90);
-/// The start of both is so far in the past: clocks differ.
+/// The start of every certificate is so far in the past: clocks differ.
 const BACKDATE: Duration = Duration::from_hours(1);
-/// So long after its start an authority signs, when there is an older one that still does.
-const TRUSTED: Duration = Duration::from_hours(2);
+/// So long after it was made an authority signs, when there is a leaf of an older one; but no longer than half a leaf's
+/// life.
+const TRUSTED: Duration = Duration::from_hours(1);
+
+/// How long certificates are valid from when they are made. What has less than a third of that left, or more than all
+/// of it, is made anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lifetimes {
+    /// Of what the webhook shows.
+    pub leaf: Duration,
+    /// Of the authority that signs it.
+    pub authority: Duration,
+}
 
 /// Why no certificate could be made.
 #[derive(Debug, thiserror::Error)]
@@ -52,32 +59,50 @@ struct Authority {
 ///
 /// # Errors
 /// When no key or certificate can be made.
-pub fn next(held: Option<&Pems>, namespace: &str, now: Timestamp) -> Result<Option<Pems>, IssueError> {
+pub fn next(
+    held: Option<&Pems>,
+    namespace: &str,
+    lifetimes: Lifetimes,
+    now: Timestamp,
+) -> Result<Option<Pems>, IssueError> {
     let now = since_epoch(now);
-    let Some(held) = held else { return new_authority(&[], None, namespace, now).map(Some) };
+    let maker = Maker { namespace, lifetimes, now };
+    let Some(held) = held else { return maker.authority(&[], None).map(Some) };
     let mut bundle = authorities(&held.ca);
     bundle.retain(|authority| authority.ends > now);
     let certificate = |at| serves(&held.certificate, held.key.expose_secret(), &bundle, namespace, at);
     let serves_now = certificate(now);
-    let newest = bundle.first().filter(|newest| newest.starts <= now && now < newest.is_due());
+    let newest = bundle.first().filter(|newest| newest.starts <= now && lifetimes.suits(newest, now));
     let Some((newest, key)) = newest.and_then(|newest| Some((newest, newest.key(&held.ca_key)?))) else {
-        return new_authority(&bundle, serves_now.then_some(held), namespace, now).map(Some);
+        let lasts = certificate(now + lifetimes.leaf / 3 + lifetimes.trusted());
+        let last = if lasts { None } else { maker.last_leaf(&bundle, held)? };
+        return maker.authority(&bundle, last.as_ref().or(serves_now.then_some(held))).map(Some);
     };
     let ca = pem(bundle.iter().map(|authority| &authority.der));
     // A young authority waits for everybody to trust it, unless nothing serves without it.
-    if certificate(now + LEAF_LIFE / 3) || (serves_now && now < newest.starts + TRUSTED) {
+    let outlasts = ends(&held.certificate).is_some_and(|ends| ends > now + lifetimes.leaf);
+    let in_order = certificate(now + lifetimes.leaf / 3) && !outlasts;
+    let young = now < newest.starts + BACKDATE + lifetimes.trusted();
+    if in_order || (serves_now && young) {
         return Ok((ca != held.ca).then(|| Pems { ca, ..held.clone() }));
     }
-    let (certificate, key) = leaf(&Issuer::from_ca_cert_der(&newest.der, key)?, namespace, now)?;
+    let (certificate, key) = maker.leaf(&Issuer::from_ca_cert_der(&newest.der, key)?)?;
     Ok(Some(Pems { ca, certificate, key: key.into(), ca_key: held.ca_key.clone() }))
 }
 
-impl Authority {
-    /// When it is time for the next one.
-    fn is_due(&self) -> Duration {
-        self.starts + self.ends.saturating_sub(self.starts) * 2 / 3
+impl Lifetimes {
+    /// How long an authority is trusted before it signs.
+    fn trusted(self) -> Duration {
+        TRUSTED.min(self.leaf / 2)
     }
 
+    /// Whether an authority is neither about to end nor longer-lived than is wanted.
+    fn suits(self, authority: &Authority, now: Duration) -> bool {
+        (now + self.authority / 3..=now + self.authority).contains(&authority.ends)
+    }
+}
+
+impl Authority {
     /// The authority's key, when this is it.
     fn key(&self, pem: &SecretSlice<u8>) -> Option<KeyPair> {
         let key = KeyPair::from_pem(std::str::from_utf8(pem.expose_secret()).ok()?).ok()?;
@@ -86,50 +111,66 @@ impl Authority {
     }
 }
 
-/// A new authority before those that there are, and a leaf of it when there is none that serves.
-fn new_authority(
-    older: &[Authority],
-    leaf_kept: Option<&Pems>,
-    namespace: &str,
+/// Makes certificates that begin at this moment.
+struct Maker<'a> {
+    namespace: &'a str,
+    lifetimes: Lifetimes,
     now: Duration,
-) -> Result<Pems, IssueError> {
-    let key = KeyPair::generate()?;
-    let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, "tagpin webhook authority");
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    let starts = now.saturating_sub(BACKDATE);
-    params.not_before = date_time_ymd(1970, 1, 1) + starts;
-    params.not_after = date_time_ymd(1970, 1, 1) + starts + CA_LIFE;
-    let certificate = params.self_signed(&key)?;
-    let ca_key = key.serialize_pem().into_bytes().into();
-    let ca = pem([certificate.der()].into_iter().chain(older.iter().map(|authority| &authority.der)));
-    if let Some(kept) = leaf_kept {
-        return Ok(Pems { ca, ca_key, certificate: kept.certificate.clone(), key: kept.key.clone() });
-    }
-    let (certificate, key) = leaf(&Issuer::new(params, key), namespace, now)?;
-    Ok(Pems { ca, ca_key, certificate, key: key.into() })
 }
 
-/// A leaf and its key, in PEM.
-fn leaf(
-    issuer: &Issuer<'_, KeyPair>,
-    namespace: &str,
-    now: Duration,
-) -> Result<(Vec<u8>, Vec<u8>), IssueError> {
-    let key = KeyPair::generate()?;
-    let name = format!("{SERVICE}.{namespace}");
-    let names = vec![host(namespace), name.clone(), format!("{name}.svc.cluster.local")];
-    let mut params = CertificateParams::new(names)?;
-    params.distinguished_name.push(DnType::CommonName, "tagpin webhook");
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    params.use_authority_key_identifier_extension = true;
-    let starts = now.saturating_sub(BACKDATE);
-    params.not_before = date_time_ymd(1970, 1, 1) + starts;
-    params.not_after = date_time_ymd(1970, 1, 1) + starts + LEAF_LIFE;
-    let certificate = params.signed_by(&key, issuer)?;
-    Ok((certificate.pem().into_bytes(), key.serialize_pem().into_bytes()))
+impl Maker<'_> {
+    /// A new authority before those that there are, and a leaf of it when there is none that serves.
+    fn authority(&self, older: &[Authority], leaf_kept: Option<&Pems>) -> Result<Pems, IssueError> {
+        let key = KeyPair::generate()?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "tagpin webhook authority");
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        self.date(&mut params, self.lifetimes.authority);
+        let certificate = params.self_signed(&key)?;
+        let ca_key = key.serialize_pem().into_bytes().into();
+        let ca = pem([certificate.der()].into_iter().chain(older.iter().map(|authority| &authority.der)));
+        if let Some(kept) = leaf_kept {
+            return Ok(Pems { ca, ca_key, certificate: kept.certificate.clone(), key: kept.key.clone() });
+        }
+        let (certificate, key) = self.leaf(&Issuer::new(params, key))?;
+        Ok(Pems { ca, ca_key, certificate, key: key.into() })
+    }
+
+    /// What the newest authority so far signs before its key goes, so that the next one has time; nothing without the
+    /// key, or when the authority ends too soon.
+    fn last_leaf(&self, bundle: &[Authority], held: &Pems) -> Result<Option<Pems>, IssueError> {
+        let outlives = |authority: &&Authority| {
+            authority.starts <= self.now && authority.ends > self.now + self.lifetimes.leaf
+        };
+        let signer = bundle.first().filter(outlives);
+        let Some((signer, key)) = signer.and_then(|signer| Some((signer, signer.key(&held.ca_key)?))) else {
+            return Ok(None);
+        };
+        let (certificate, key) = self.leaf(&Issuer::from_ca_cert_der(&signer.der, key)?)?;
+        Ok(Some(Pems { certificate, key: key.into(), ..held.clone() }))
+    }
+
+    /// A leaf and its key, in PEM.
+    fn leaf(&self, issuer: &Issuer<'_, KeyPair>) -> Result<(Vec<u8>, Vec<u8>), IssueError> {
+        let key = KeyPair::generate()?;
+        let name = format!("{SERVICE}.{}", self.namespace);
+        let names = vec![host(self.namespace), name.clone(), format!("{name}.svc.cluster.local")];
+        let mut params = CertificateParams::new(names)?;
+        params.distinguished_name.push(DnType::CommonName, "tagpin webhook");
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.use_authority_key_identifier_extension = true;
+        self.date(&mut params, self.lifetimes.leaf);
+        let certificate = params.signed_by(&key, issuer)?;
+        Ok((certificate.pem().into_bytes(), key.serialize_pem().into_bytes()))
+    }
+
+    fn date(&self, params: &mut CertificateParams, lifetime: Duration) {
+        let epoch = date_time_ymd(1970, 1, 1);
+        params.not_before = epoch + self.now.saturating_sub(BACKDATE);
+        params.not_after = epoch + self.now + lifetime;
+    }
 }
 
 /// The name that the API server asks for.
@@ -167,6 +208,11 @@ fn authorities(bundle: &[u8]) -> Vec<Authority> {
             Some(Authority { starts, ends, der })
         })
         .collect()
+}
+
+/// When the first certificate of a chain ends.
+fn ends(chain: &[u8]) -> Option<Duration> {
+    authorities(chain).first().map(|certificate| certificate.ends)
 }
 
 /// Certificates as text (RFC 7468).

@@ -17,7 +17,8 @@ use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use tagpin::cluster::Seen;
 use tagpin::cluster::certificate::Pems;
-use tagpin::controller::certificates::{issue, keep};
+use tagpin::controller::certificates::issue::{self, Lifetimes};
+use tagpin::controller::certificates::keep;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -26,17 +27,26 @@ use crate::scripted_api::Api;
 const NAMESPACE: &str = "tagpin-system";
 const DAY: i64 = 24 * 3600;
 const YEAR: i64 = 365 * DAY;
+const USUAL: Lifetimes = lifetimes(90 * DAY, 10 * YEAR);
+
+/// In seconds.
+const fn lifetimes(leaf: i64, authority: i64) -> Lifetimes {
+    Lifetimes {
+        leaf: Duration::from_secs(leaf.unsigned_abs()),
+        authority: Duration::from_secs(authority.unsigned_abs()),
+    }
+}
 
 fn after(seconds: i64) -> Timestamp {
     Timestamp::UNIX_EPOCH + SignedDuration::from_secs(1_800_000_000 + seconds)
 }
 
 fn next(held: &Pems, at: i64) -> Option<Pems> {
-    issue::next(Some(held), NAMESPACE, after(at)).unwrap()
+    issue::next(Some(held), NAMESPACE, USUAL, after(at)).unwrap()
 }
 
 fn first() -> Pems {
-    issue::next(None, NAMESPACE, after(0)).unwrap().unwrap()
+    issue::next(None, NAMESPACE, USUAL, after(0)).unwrap().unwrap()
 }
 
 /// How many authorities are trusted.
@@ -81,25 +91,54 @@ fn a_leaf_is_renewed_after_two_thirds_of_its_life_by_the_same_authority() {
     assert!(next(&renewed, 61 * DAY).is_none());
 }
 
-#[test]
-fn over_fourteen_years_nobody_meets_a_certificate_they_do_not_trust() {
-    // Every look is four days after the last; clients know the bundle of the last look.
-    let mut pems = first();
+/// Looks again and again; clients know the bundle of the last look. How often something was written.
+fn nobody_meets_a_certificate_they_do_not_trust(lifetimes: Lifetimes, step: i64, end: i64) -> usize {
+    let wanted = |held: &Pems, at| issue::next(Some(held), NAMESPACE, lifetimes, after(at)).unwrap();
+    let mut pems = issue::next(None, NAMESPACE, lifetimes, after(0)).unwrap().unwrap();
     let (mut known, mut most, mut changes) = (pems.ca.clone(), 0, 0);
-    for look in 0..(14 * YEAR / (4 * DAY)) {
-        let at = look * 4 * DAY;
+    for at in (0..end).step_by(usize::try_from(step).unwrap()) {
         let before = pems.clone();
-        while let Some(wanted) = next(&pems, at) {
+        while let Some(wanted) = wanted(&pems, at) {
             pems = wanted;
             changes += 1;
         }
-        assert!(trusts(&known, &pems.certificate, "tagpin.tagpin-system.svc", at), "day {}", at / DAY);
-        assert!(trusts(&pems.ca, &before.certificate, "tagpin.tagpin-system.svc", at), "day {}", at / DAY);
+        assert!(trusts(&known, &pems.certificate, "tagpin.tagpin-system.svc", at), "second {at}");
+        assert!(trusts(&pems.ca, &before.certificate, "tagpin.tagpin-system.svc", at), "second {at}");
         known = pems.ca.clone();
         most = most.max(authorities(&pems));
     }
     assert_eq!(most, 2, "an old authority goes when it has expired");
+    changes
+}
+
+#[test]
+fn over_fourteen_years_nobody_meets_a_certificate_they_do_not_trust() {
+    let changes = nobody_meets_a_certificate_they_do_not_trust(USUAL, 4 * DAY, 14 * YEAR);
     assert!((80..95).contains(&changes), "{changes}");
+}
+
+#[test]
+fn a_leaf_of_seconds_and_an_authority_of_minutes_are_renewed_as_calmly() {
+    // Within ten minutes: a leaf every six or seven seconds, an authority every minute, and an old one that goes.
+    let changes = nobody_meets_a_certificate_they_do_not_trust(lifetimes(8, 90), 1, 600);
+    assert!((90..110).contains(&changes), "{changes}");
+}
+
+#[test]
+fn what_would_last_longer_than_is_wanted_now_is_made_anew() {
+    let long = first();
+    let wanted =
+        |held: &Pems, at| issue::next(Some(held), NAMESPACE, lifetimes(DAY, 30 * DAY), after(at)).unwrap();
+    let authority = wanted(&long, DAY).unwrap();
+    assert_eq!(
+        (authorities(&authority), &authority.certificate),
+        (2, &long.certificate),
+        "first it is trusted"
+    );
+    let both = wanted(&authority, 2 * DAY).unwrap();
+    assert!(trusts(&authority.ca, &both.certificate, "tagpin.tagpin-system.svc", 2 * DAY));
+    assert!(!trusts(&both.ca, &both.certificate, "tagpin.tagpin-system.svc", 3 * DAY + 60));
+    assert!(wanted(&both, 2 * DAY).is_none());
 }
 
 #[test]
@@ -120,7 +159,7 @@ fn a_young_authority_does_not_sign_yet() {
 #[test]
 fn what_is_broken_is_made_anew() {
     let (pems, other) = (first(), first());
-    let elsewhere = issue::next(None, "elsewhere", after(0)).unwrap().unwrap();
+    let elsewhere = issue::next(None, "elsewhere", USUAL, after(0)).unwrap().unwrap();
     let cases: [(&str, Pems, bool); 8] = [
         (
             "nothing",
@@ -180,7 +219,7 @@ impl Keeper {
     fn start(seen: Seen<Secret>) -> Self {
         let (client, api) = Api::new();
         let (sender, receiver) = watch::channel(seen);
-        let task = tokio::spawn(async move { keep(client, NAMESPACE, receiver).await });
+        let task = tokio::spawn(async move { keep(client, NAMESPACE, USUAL, receiver).await });
         Self { api, seen: sender, task }
     }
 
@@ -206,7 +245,7 @@ fn secret(pems: &Pems, version: &str) -> Value {
 }
 
 fn now() -> Pems {
-    issue::next(None, NAMESPACE, Timestamp::now()).unwrap().unwrap()
+    issue::next(None, NAMESPACE, USUAL, Timestamp::now()).unwrap().unwrap()
 }
 
 #[tokio::test(start_paused = true)]
