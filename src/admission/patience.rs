@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 /// From the first byte of a request to the end of its head, and from the handshake to the end of the first head.
 const HEAD: Duration = Duration::from_secs(5);
@@ -33,10 +34,16 @@ impl Turns {
     }
 }
 
-/// A stream that fails when its other side takes too long.
+/// A stream that fails when its other side takes too long, and that ends between two requests when serving ends.
+///
+/// hyper ends an idle connection without a look at what has arrived, and with it a request that was under way.
 pub(crate) struct Patience<S> {
     inner: S,
     turns: Turns,
+    /// No further request is waited for; one whose first byte is here is read.
+    stop: CancellationToken,
+    /// Some of an answer may not be written yet.
+    answering: bool,
     /// When the head that is awaited must have ended, and its turn.
     head: Option<(Instant, usize)>,
     /// Only for heads that do not come at once.
@@ -47,9 +54,14 @@ pub(crate) struct Patience<S> {
 
 impl<S> Patience<S> {
     /// Around a stream whose handshake is done.
-    pub(crate) fn new(inner: S, turns: Turns) -> Self {
+    pub(crate) fn new(inner: S, turns: Turns, stop: CancellationToken) -> Self {
         let head = Some((Instant::now() + HEAD, turns.now()));
-        Self { inner, turns, head, head_timer: None, stall_timer: None }
+        Self { inner, turns, stop, answering: false, head, head_timer: None, stall_timer: None }
+    }
+
+    /// Whether nothing was asked since the last answer.
+    fn is_idle(&self) -> bool {
+        !self.answering && self.head.is_none() && self.turns.now().is_multiple_of(2)
     }
 
     fn is_too_slow(&mut self, cx: &mut Context<'_>) -> bool {
@@ -85,7 +97,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patience<S> {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut this.inner).poll_read(cx, buffer))?;
+        match Pin::new(&mut this.inner).poll_read(cx, buffer) {
+            // The end of what there is to read.
+            Poll::Pending if this.is_idle() && this.stop.is_cancelled() => return Poll::Ready(Ok(())),
+            read => ready!(read)?,
+        }
         let turn = this.turns.now();
         if buffer.filled().len() > before && turn.is_multiple_of(2) && this.head.is_none() {
             this.head = Some((Instant::now() + HEAD, turn));
@@ -97,6 +113,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patience<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Patience<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        this.answering = true;
         let written = Pin::new(&mut this.inner).poll_write(cx, bytes);
         this.written(cx, written)
     }
@@ -107,6 +124,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patience<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        this.answering = true;
         let written = Pin::new(&mut this.inner).poll_write_vectored(cx, slices);
         this.written(cx, written)
     }
@@ -118,6 +136,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patience<S> {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let flushed = Pin::new(&mut this.inner).poll_flush(cx);
+        this.answering &= flushed.is_pending();
         this.written(cx, flushed)
     }
 
@@ -144,7 +163,7 @@ mod tests {
     async fn a_head_must_end_in_time_and_an_idle_connection_may_stay() {
         let (mut caller, stream) = duplex(64);
         let turns = Turns::default();
-        let mut stream = Patience::new(stream, turns.clone());
+        let mut stream = Patience::new(stream, turns.clone(), CancellationToken::new());
         for _ in 0..3 {
             caller.write_all(b"ab").await.unwrap();
             read(&mut stream).await.unwrap();
@@ -169,16 +188,45 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn whoever_connects_has_something_to_ask() {
         let (_caller, stream) = duplex(64);
-        let mut stream = Patience::new(stream, Turns::default());
+        let mut stream = Patience::new(stream, Turns::default(), CancellationToken::new());
         let started = Instant::now();
         assert_eq!(read(&mut stream).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
         assert_eq!(started.elapsed(), HEAD);
     }
 
     #[tokio::test(start_paused = true)]
+    async fn when_serving_ends_a_request_that_has_begun_is_read_and_no_further_one_is_waited_for() {
+        let (mut caller, stream) = duplex(64);
+        let (turns, stop) = (Turns::default(), CancellationToken::new());
+        let mut stream = Patience::new(stream, turns.clone(), stop.clone());
+        stop.cancel();
+        let asked = async {
+            sleep(HEAD / 2).await;
+            caller.write_all(b"ab").await.unwrap();
+        };
+        let (_, first) = tokio::join!(asked, read(&mut stream));
+        assert_eq!(
+            (first.unwrap(), read(&mut stream).await.unwrap()),
+            (b'a', b'b'),
+            "whoever connected may ask"
+        );
+        turns.next();
+        turns.next();
+        caller.write_all(b"c").await.unwrap();
+        assert_eq!(read(&mut stream).await.unwrap(), b'c', "what has arrived is read");
+        turns.next();
+        assert!(tokio::time::timeout(HEAD, read(&mut stream)).await.is_err(), "an answer is being made");
+        turns.next();
+        stream.write_all(b"answer").await.unwrap();
+        assert!(tokio::time::timeout(HEAD, read(&mut stream)).await.is_err(), "it is not written yet");
+        stream.flush().await.unwrap();
+        assert_eq!(read(&mut stream).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn an_answer_that_nobody_takes_is_given_up() {
         let (mut caller, stream) = duplex(64);
-        let mut stream = Patience::new(stream, Turns::default());
+        let mut stream = Patience::new(stream, Turns::default(), CancellationToken::new());
         let started = Instant::now();
         let write = async {
             let cause = stream.write_all(&[0; 640]).await.unwrap_err();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request as HttpRequest, State};
-use axum::http::header::{CONNECTION, CONTENT_TYPE};
+use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
@@ -126,6 +126,10 @@ impl<R: Resolve + Suggest> Shared<R> {
     fn turn_away(&self, (status, text, why): Refused) -> Response {
         self.admission.metrics.turned_away(why);
         let mut response = (status, text + "\n").into_response();
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            // The API server asks again after so many seconds, as long as its own time-out allows, instead of failing open.
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
         if status.is_client_error() {
             // Whoever sends this is not the API server, and gets no place to wait.
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

@@ -94,7 +94,7 @@ async fn accept(
 async fn connection(stream: TcpStream, acceptor: TlsAcceptor, router: Router, drain: Drain) {
     let Ok(Ok(stream)) = timeout(HANDSHAKE, acceptor.accept(stream)).await else { return };
     let turns = Turns::default();
-    let stream = Patience::new(stream, turns.clone());
+    let stream = Patience::new(stream, turns.clone(), drain.stop.clone());
     let leaving = drain.leaving.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         turns.next();
@@ -117,7 +117,8 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, router: Router, dr
     // What goes wrong on one connection is its caller's business.
     tokio::select! {
         _ = serving.as_mut() => return,
-        () = drain.stop.cancelled() => serving.as_mut().graceful_shutdown(),
+        // An idle one finds its end when it is read next.
+        () = drain.stop.cancelled() => {}
     }
     let _ = serving.await;
 }

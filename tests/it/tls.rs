@@ -224,8 +224,10 @@ async fn a_drain_sends_callers_away_answers_what_is_in_flight_and_then_ends() {
         may_go_on.notified().await;
     };
     let server = Server::with(fine().route("/slow", post(slow)), &authority).await;
-    let (mut busy, mut kept, idle) =
+    let (mut busy, mut kept, mut idle) =
         (server.client(&authority).await, server.client(&authority).await, server.client(&authority).await);
+    assert_eq!(idle.post("/").await.unwrap(), OK);
+    let mut connected = server.client(&authority).await;
     let answer = tokio::spawn(async move { busy.post("/slow").await });
     timeout(SOON, reached.notified()).await.unwrap();
     assert_eq!(kept.post("/").await.unwrap(), OK);
@@ -238,6 +240,7 @@ async fn a_drain_sends_callers_away_answers_what_is_in_flight_and_then_ends() {
 
     server.drain.stop.cancel();
     idle.closed().await;
+    assert_eq!(connected.post("/").await.unwrap(), LAST, "whoever is connected may ask once");
     assert!(!server.task.is_finished(), "a review is in flight");
     go_on.notify_one();
     assert_eq!(timeout(SOON, answer).await.unwrap().unwrap().unwrap(), LAST);

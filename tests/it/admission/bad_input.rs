@@ -188,5 +188,6 @@ async fn more_reviews_than_the_limit_are_turned_away_and_counted() {
         tokio::join!(webhook.post("/validate?timeout=1s", slow.to_string()), webhook.validate(&next));
     assert_eq!(first.status, StatusCode::OK);
     assert_eq!(second.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!((second.retry_after.as_deref(), first.retry_after), (Some("1"), None));
     assert_eq!(webhook.count("admission_turned_away_total{reason=\"shed\"}"), 1);
 }

@@ -130,6 +130,8 @@ pub(crate) struct Webhook {
 pub(crate) struct Answered {
     pub(crate) status: StatusCode,
     pub(crate) body: Vec<u8>,
+    /// When to ask again.
+    pub(crate) retry_after: Option<String>,
 }
 
 impl Answered {
@@ -241,8 +243,10 @@ impl Webhook {
     pub(crate) async fn send(&self, request: Request<Body>) -> Answered {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let status = response.status();
+        let retry_after =
+            response.headers().get("retry-after").map(|value| value.to_str().unwrap().to_owned());
         let body = response.into_body().collect().await.unwrap().to_bytes().to_vec();
-        Answered { status, body }
+        Answered { status, body, retry_after }
     }
 
     pub(crate) async fn mutate(&self, review: &Value) -> Answered {
