@@ -20,6 +20,7 @@ mod change_under_load;
 mod doctor;
 mod ephemeral;
 mod fail_closed;
+mod leaders;
 mod modes;
 mod observability;
 mod operations;

@@ -81,8 +81,10 @@ pub(crate) enum LostKind {
 }
 
 /// The API server's own counts of our webhooks.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct ApiServer {
+    /// When it started, in seconds since 1970: it counts from then.
+    started: f64,
     /// Calls that failed, so that the request went on without us.
     pub(crate) failed_open: usize,
     /// Requests that were refused in our name.
@@ -226,14 +228,15 @@ impl ApiServer {
     /// What its metrics say, of the webhooks that judge; the canary's failures are its purpose.
     pub(crate) fn now() -> Self {
         let text = kubectl(&["get", "--raw", "/metrics"]).succeeded();
+        let started = text.lines().find_map(|line| line.strip_prefix("process_start_time_seconds "));
         let sum = |metric: &str| {
             let lines = text.lines().filter(|line| line.starts_with(&format!("{metric}{{")));
-            let ours = lines.filter(|line| {
-                line.contains("name=\"pin.tagpin.dev\"") || line.contains("name=\"validate")
-            });
+            let ours = lines
+                .filter(|line| line.contains("name=\"pin.tagpin.dev\"") || line.contains("name=\"validate"));
             ours.filter_map(|line| line.rsplit(' ').next()?.parse::<usize>().ok()).sum()
         };
         Self {
+            started: started.unwrap().parse().unwrap(),
             failed_open: sum("apiserver_admission_webhook_fail_open_count"),
             rejected: sum("apiserver_admission_webhook_rejection_count"),
         }
@@ -243,8 +246,14 @@ impl ApiServer {
 impl Sub for ApiServer {
     type Output = Self;
 
+    /// What was counted since; only since it started again, if it did.
     fn sub(self, before: Self) -> Self {
-        Self { failed_open: self.failed_open - before.failed_open, rejected: self.rejected - before.rejected }
+        if self.started > before.started {
+            return self;
+        }
+        let (failed_open, rejected) =
+            (self.failed_open - before.failed_open, self.rejected - before.rejected);
+        Self { failed_open, rejected, ..self }
     }
 }
 
@@ -278,7 +287,11 @@ impl Worker {
             let outcome = match turn % 4 {
                 0 => self.good_pod(&name, tag).await,
                 1 => forbidden(self.pods.create(&PostParams::default(), &pod(&name, "web:latest")).await),
-                2 => self.apply(&format!("web-{}", self.number), tag).await.map(|_| Good::Applied).map_err(failed),
+                2 => self
+                    .apply(&format!("web-{}", self.number), tag)
+                    .await
+                    .map(|_| Good::Applied)
+                    .map_err(failed),
                 _ => forbidden(self.apply(&name, "web:latest").await),
             };
             lock(&self.seen).count(sent, outcome);

@@ -2,10 +2,11 @@
 
 use std::env;
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::replicas::ours;
 use super::{Answer, kubectl, run};
 
 static SKIPPED: AtomicU32 = AtomicU32::new(0);
@@ -20,10 +21,14 @@ pub(crate) fn here(because: &str) -> Option<Rig> {
     if let (Ok(xtask), Ok(_)) = (env::var("TAGPIN_XTASK"), env::var("TAGPIN_RIG")) {
         return Some(Rig { xtask });
     }
+    skip(&format!("it {because}, which only the rig allows"));
+    None
+}
+
+fn skip(because: &str) {
     let count = SKIPPED.fetch_add(1, Ordering::Relaxed) + 1;
     // Not by `eprintln!`: the harness would keep that of a test that passes to itself.
-    drop(writeln!(io::stderr(), "skipped ({count} so far): it {because}, which only the rig allows"));
-    None
+    drop(writeln!(io::stderr(), "skipped ({count} so far): {because}"));
 }
 
 impl Rig {
@@ -48,12 +53,27 @@ impl Rig {
         self.rig(&["delete-tag", reference]).succeeded();
     }
 
-    /// A file of the rig's folder that a client of the private registry needs: `username`, `password`.
-    pub(crate) fn private_registry(&self, file: &str) -> String {
+    /// New replicas: each spares a registry that failed for a while, and nobody outside can see when that is over.
+    pub(crate) fn registries_are_believed_again(&self) {
+        let old = ours(&["get", "pods", "-o", "name"]);
+        ours(&["rollout", "restart", "deployment/tagpin"]);
+        ours(&["rollout", "status", "deployment/tagpin", "--timeout=90s"]);
+        for pod in old.lines() {
+            ours(&["wait", "--for=delete", pod, "--timeout=90s"]);
+        }
+    }
+
+    /// The folder with its logs and certificates.
+    pub(crate) fn folder(&self) -> PathBuf {
         let status = self.rig(&["status", "--output", "json"]).succeeded();
         let status: serde_json::Value = serde_json::from_str(&status).unwrap();
-        let folder = Path::new(status["folder"].as_str().unwrap());
-        std::fs::read_to_string(folder.join("private-registry").join(file)).unwrap().trim().to_owned()
+        PathBuf::from(status["folder"].as_str().unwrap())
+    }
+
+    /// A file of the rig's folder that a client of the private registry needs: `username`, `password`.
+    pub(crate) fn private_registry(&self, file: &str) -> String {
+        let file = self.folder().join("private-registry").join(file);
+        std::fs::read_to_string(file).unwrap().trim().to_owned()
     }
 }
 
@@ -71,19 +91,8 @@ impl Drop for Stopped<'_> {
         }
         assert!(answer.ok, "{} did not start: {}", self.component, answer.err);
         if self.component.starts_with("registry") {
-            believed_again();
+            self.rig.registries_are_believed_again();
         }
-    }
-}
-
-/// New replicas: each spares a registry that failed for a while, and nobody outside can see when that is over.
-fn believed_again() {
-    let tagpin = |args: &[&str]| kubectl(&[&["-n", "tagpin-system"], args].concat()).succeeded();
-    let old = tagpin(&["get", "pods", "-o", "name"]);
-    tagpin(&["rollout", "restart", "deployment/tagpin"]);
-    tagpin(&["rollout", "status", "deployment/tagpin", "--timeout=90s"]);
-    for pod in old.lines() {
-        tagpin(&["wait", "--for=delete", pod, "--timeout=90s"]);
     }
 }
 

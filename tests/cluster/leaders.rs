@@ -1,0 +1,97 @@
+//! A leader that goes, politely or not: another writes soon, and never two at once.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::support::audit::{Audit, Request, one_writer_at_a_time};
+use crate::support::load::Load;
+use crate::support::replicas::{self, ours};
+use crate::support::{LIMIT, Namespace, alone, kubectl, rig, wait_for};
+
+const VALIDATING: &str = "validatingwebhookconfiguration/tagpin";
+
+/// Another writes so soon after the last word of a leader that was told to stop.
+const AFTER_A_STOP: Duration = Duration::from_secs(2);
+/// And after the death of one.
+const AFTER_A_DEATH: Duration = Duration::from_secs(20);
+
+/// Gives the leader something to write, and waits until it is written.
+#[track_caller]
+fn stir() {
+    let patch = r#"[{"op":"replace","path":"/webhooks/0/timeoutSeconds","value":29}]"#;
+    kubectl(&["patch", VALIDATING, "--type=json", "-p", patch]).succeeded();
+    wait_for("the repair", LIMIT, || {
+        let seen: Value =
+            serde_json::from_str(&kubectl(&["get", VALIDATING, "-o", "json"]).succeeded()).unwrap();
+        (seen["webhooks"][0]["timeoutSeconds"] != 29).then_some(())
+    });
+}
+
+/// Stirs until somebody else leads, and then some more.
+#[track_caller]
+fn stir_until_another_leads(before: &str) {
+    wait_for("another leader", LIMIT, || {
+        stir();
+        let now = replicas::holder();
+        (!now.is_empty() && now != before).then_some(())
+    });
+    for _ in 0..3 {
+        stir();
+    }
+}
+
+/// The first thing that another than this one wrote, the Lease aside.
+fn first_of_another(requests: &[Request], after: Timestamp) -> &Request {
+    let mut writes = requests.iter().filter(|request| request.is_write() && !request.is_lease());
+    writes.find(|write| write.done > after).unwrap_or_else(|| panic!("nobody wrote: {requests:?}"))
+}
+
+#[test]
+fn after_a_leader_that_is_told_to_stop_another_writes_within_two_seconds() {
+    let Some(rig) = rig::here("reads the audit log") else { return };
+    let _cluster = alone();
+    let namespace = Namespace::new("stopped-leader");
+    let load = Load::start(&namespace);
+    let audit = Audit::start(&rig);
+    let (leader, holder) = (replicas::leader(), replicas::holder());
+    stir();
+    ours(&["delete", "pod", &leader.name, "--wait=false"]);
+    stir_until_another_leads(&holder);
+    replicas::when_ready(2);
+    load.end().nothing_lost();
+
+    let requests = audit.requests();
+    one_writer_at_a_time(&requests);
+    let mut own = requests.iter().filter(|request| request.pod == leader.name && request.is_lease());
+    let release = own.next_back().unwrap_or_else(|| panic!("the leader wrote no lease: {requests:?}"));
+    let next = first_of_another(&requests, release.done);
+    assert_ne!(next.pod, leader.name);
+    let took = Duration::try_from(next.done - release.done).unwrap();
+    println!("another wrote {took:?} after the lease was given back");
+    assert!(took < AFTER_A_STOP, "{took:?}");
+}
+
+#[test]
+fn after_a_leader_that_is_killed_another_writes_within_twenty_seconds() {
+    let Some(rig) = rig::here("kills a process and reads the audit log") else { return };
+    let _cluster = alone();
+    let namespace = Namespace::new("killed-leader");
+    let load = Load::start(&namespace);
+    let audit = Audit::start(&rig);
+    let (leader, holder) = (replicas::leader(), replicas::holder());
+    stir();
+    leader.kill();
+    let killed = Timestamp::now();
+    stir_until_another_leads(&holder);
+    leader.comes_back();
+    load.goes_on(40);
+    drop(load);
+
+    let requests = audit.requests();
+    one_writer_at_a_time(&requests);
+    let took = Duration::try_from(first_of_another(&requests, killed).done - killed).unwrap();
+    println!("another wrote {took:?} after the leader was killed");
+    assert!(took < AFTER_A_DEATH, "{took:?}");
+}

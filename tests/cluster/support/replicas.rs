@@ -1,0 +1,93 @@
+//! tagpin's own pods: which leads, and signals to their processes. The latter only on a rig, which sees them.
+
+use std::fs;
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::{LIMIT, kubectl, wait_for};
+
+/// `kubectl -n tagpin-system ARGS`, which must succeed.
+#[track_caller]
+pub(crate) fn ours(args: &[&str]) -> String {
+    kubectl(&[&["-n", "tagpin-system"], args].concat()).succeeded()
+}
+
+/// One replica.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Replica {
+    /// Of its pod.
+    pub(crate) name: String,
+    /// Of its pod.
+    pub(crate) address: String,
+    /// How often its container ended.
+    restarts: u64,
+}
+
+/// The replicas that are ready and stay.
+pub(crate) fn ready() -> Vec<Replica> {
+    let pods: Value = serde_json::from_str(&ours(&["get", "pods", "-o", "json"])).unwrap();
+    let pods = pods["items"].as_array().unwrap().clone();
+    let here = pods.into_iter().filter(|pod| {
+        let ready = &pod["status"]["containerStatuses"][0]["ready"];
+        *ready == true && pod["metadata"].get("deletionTimestamp").is_none()
+    });
+    here.map(|pod| Replica {
+        name: pod["metadata"]["name"].as_str().unwrap().to_owned(),
+        address: pod["status"]["podIP"].as_str().unwrap().to_owned(),
+        restarts: pod["status"]["containerStatuses"][0]["restartCount"].as_u64().unwrap(),
+    })
+    .collect()
+}
+
+/// Waits until so many are ready.
+#[track_caller]
+pub(crate) fn when_ready(count: usize) -> Vec<Replica> {
+    wait_for(&format!("{count} ready replicas"), LIMIT, || {
+        let replicas = ready();
+        (replicas.len() == count).then_some(replicas)
+    })
+}
+
+/// Who holds the Lease: the pod's name and something of the process.
+pub(crate) fn holder() -> String {
+    ours(&["get", "lease", "tagpin", "-o", "jsonpath={.spec.holderIdentity}"])
+}
+
+/// The replica that leads.
+#[track_caller]
+pub(crate) fn leader() -> Replica {
+    wait_for("a leader", LIMIT, || {
+        let holder = holder();
+        ready().into_iter().find(|replica| holder.starts_with(&replica.name))
+    })
+}
+
+impl Replica {
+    /// Ends its process at once.
+    pub(crate) fn kill(&self) {
+        let ended = Command::new("kill").args(["-KILL", &self.process().to_string()]).status();
+        assert!(ended.unwrap().success(), "{self:?}");
+    }
+
+    /// Waits until its container was started again and is ready.
+    #[track_caller]
+    pub(crate) fn comes_back(&self) {
+        wait_for("the replica to come back", LIMIT, || {
+            ready().into_iter().find(|now| now.name == self.name && now.restarts > self.restarts)
+        });
+    }
+
+    /// Its process, known by the name that the pod tells it.
+    pub(crate) fn process(&self) -> u32 {
+        let name = format!("POD_NAME={}", self.name);
+        let processes =
+            fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().into_string().ok());
+        let mut ids = processes.filter_map(|name| name.parse::<u32>().ok());
+        let found = ids.find(|id| {
+            let environment = fs::read(format!("/proc/{id}/environ")).unwrap_or_default();
+            environment.split(|byte| *byte == 0).any(|variable| variable == name.as_bytes())
+        });
+        found.unwrap_or_else(|| panic!("no process of {}", self.name))
+    }
+}
