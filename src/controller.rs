@@ -29,6 +29,7 @@ pub mod replicas;
 pub mod webhook_config;
 
 mod call;
+mod owner;
 mod random;
 
 use baseline::Baseline;

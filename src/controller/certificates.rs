@@ -14,12 +14,13 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio::time::timeout;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::cluster::Seen;
 use crate::cluster::certificate::{Pems, SECRET};
 use crate::controller::call::{CallError, call};
 use crate::controller::certificates::issue::Lifetimes;
+use crate::controller::owner;
 
 pub mod issue;
 
@@ -37,7 +38,6 @@ pub async fn keep(
     mut seen: watch::Receiver<Seen<Secret>>,
 ) -> Infallible {
     let look = LOOK.min(lifetimes.leaf / LOOKS);
-    let secrets: Api<Secret> = Api::namespaced(client, namespace);
     let mut last: Option<Pems> = None;
     loop {
         let secret = match &*seen.borrow_and_update() {
@@ -47,7 +47,7 @@ pub async fn keep(
         };
         let pause = match secret {
             None => look,
-            Some(secret) => match tend(&secrets, namespace, lifetimes, secret.as_deref(), &mut last).await {
+            Some(secret) => match tend(&client, namespace, lifetimes, secret.as_deref(), &mut last).await {
                 Tended::InOrder => look,
                 Tended::Busy => look.min(PAUSE),
             },
@@ -68,16 +68,18 @@ enum Tended {
 
 /// Looks once.
 async fn tend(
-    secrets: &Api<Secret>,
+    client: &Client,
     namespace: &str,
     lifetimes: Lifetimes,
     secret: Option<&Secret>,
     last: &mut Option<Pems>,
 ) -> Tended {
     let held = secret.map(Pems::of).or_else(|| last.clone());
+    // An earlier version made it.
+    let unowned = secret.is_some_and(|secret| secret.metadata.owner_references.is_none());
     let wanted = match issue::next(held.as_ref(), namespace, lifetimes, Timestamp::now()) {
         // A Secret that somebody deleted comes back as it was: nobody has to trust anything new.
-        Ok(None) if secret.is_none() => held.clone(),
+        Ok(None) if secret.is_none() || unowned => held.clone(),
         Ok(wanted) => wanted,
         Err(error) => {
             warn!(%error, "can not make the webhook's certificate");
@@ -88,23 +90,34 @@ async fn tend(
         *last = held;
         return Tended::InOrder;
     };
-    match write(secrets, secret, &wanted).await {
-        Ok(()) => {
+    match write(client, namespace, secret, &wanted).await {
+        Ok(true) => {
             info!(secret = SECRET, "wrote the webhook's certificate");
             *last = Some(wanted);
         }
+        Ok(false) => debug!("there is no Deployment any more: no certificate is made"),
         Err(error) => warn!(%error, secret = SECRET, "can not write the webhook's certificate"),
     }
     Tended::Busy
 }
 
-async fn write(secrets: &Api<Secret>, secret: Option<&Secret>, pems: &Pems) -> Result<(), CallError> {
+/// Writes the Secret as our Deployment's; `false` when that is gone.
+async fn write(
+    client: &Client,
+    namespace: &str,
+    secret: Option<&Secret>,
+    pems: &Pems,
+) -> Result<bool, CallError> {
+    let Some(owner) = owner::deployment(client, namespace).await? else { return Ok(false) };
+    let owners = Some(vec![owner]);
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let data: BTreeMap<String, ByteString> = pems.data().map(|(name, pem)| (name, ByteString(pem))).collect();
     match secret {
         // At the version that was seen: whoever was first wins.
         Some(secret) => {
             let mut secret = secret.clone();
             secret.data = Some(data);
+            secret.metadata.owner_references = owners;
             call(secrets.replace(SECRET, &PostParams::default(), &secret)).await?;
         }
         None => {
@@ -113,6 +126,7 @@ async fn write(secrets: &Api<Secret>, secret: Option<&Secret>, pems: &Pems) -> R
             let metadata = ObjectMeta {
                 name: Some(SECRET.to_owned()),
                 labels: Some(labels.into()),
+                owner_references: owners,
                 ..ObjectMeta::default()
             };
             let type_ = Some("kubernetes.io/tls".to_owned());
@@ -120,5 +134,5 @@ async fn write(secrets: &Api<Secret>, secret: Option<&Secret>, pems: &Pems) -> R
             call(secrets.create(&PostParams::default(), &secret)).await?;
         }
     }
-    Ok(())
+    Ok(true)
 }

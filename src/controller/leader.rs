@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::controller::call::{CallError, within};
+use crate::controller::owner;
 use crate::controller::random::random;
 
 /// The Lease's name, in the namespace of the release.
@@ -38,6 +39,8 @@ const CALL: Duration = Duration::from_secs(3);
 
 /// Takes part in the election of one leader.
 pub struct Election {
+    client: Client,
+    namespace: String,
     leases: Api<Lease>,
     identity: String,
     leads: watch::Sender<bool>,
@@ -72,7 +75,8 @@ impl Election {
     #[must_use]
     pub fn new(client: Client, namespace: &str, pod: &str) -> Self {
         let identity = format!("{pod}_{:016x}", random());
-        Self { leases: Api::namespaced(client, namespace), identity, leads: watch::Sender::new(false) }
+        let leases = Api::namespaced(client.clone(), namespace);
+        Self { client, namespace: namespace.to_owned(), leases, identity, leads: watch::Sender::new(false) }
     }
 
     /// Whether this replica leads, now and later.
@@ -138,10 +142,16 @@ impl Election {
 
     async fn try_acquire(&self, seen: &mut Option<Seen>) -> Result<Attempt, CallError> {
         let Some(mut lease) = within(CALL, self.leases.get_opt(NAME)).await? else {
-            let lease = Lease {
-                metadata: ObjectMeta { name: Some(NAME.to_owned()), ..ObjectMeta::default() },
-                spec: Some(self.taken(0)),
+            let Some(owner) = owner::deployment(&self.client, &self.namespace).await? else {
+                debug!("there is no Deployment any more: nobody leads");
+                return Ok(Attempt::Beaten);
             };
+            let metadata = ObjectMeta {
+                name: Some(NAME.to_owned()),
+                owner_references: Some(vec![owner]),
+                ..ObjectMeta::default()
+            };
+            let lease = Lease { metadata, spec: Some(self.taken(0)) };
             let made = within(CALL, self.leases.create(&PostParams::default(), &lease)).await;
             return Ok(unless_conflict(made)?.map_or(Attempt::Beaten, Attempt::Taken));
         };
@@ -158,6 +168,11 @@ impl Election {
         if !holder.is_empty() && holder != self.identity && Instant::now() < until {
             debug!(holder, "another replica leads");
             return Ok(Attempt::Held(until));
+        }
+        // One that an earlier version made.
+        if lease.metadata.owner_references.is_none() {
+            let owner = owner::deployment(&self.client, &self.namespace).await?;
+            lease.metadata.owner_references = owner.map(|owner| vec![owner]);
         }
         lease.spec = Some(self.taken(spec.lease_transitions.unwrap_or_default().saturating_add(1)));
         Ok(self.replace(&lease).await?.map_or(Attempt::Beaten, Attempt::Taken))

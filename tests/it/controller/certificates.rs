@@ -22,7 +22,7 @@ use tagpin::controller::certificates::keep;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::scripted_api::Api;
+use crate::scripted_api::{Api, Call};
 
 const NAMESPACE: &str = "tagpin-system";
 const DAY: i64 = 24 * 3600;
@@ -214,6 +214,11 @@ impl Drop for Keeper {
 }
 
 const SECRETS: &str = "/api/v1/namespaces/tagpin-system/secrets";
+const DEPLOYMENT: &str = "GET /apis/apps/v1/namespaces/tagpin-system/deployments/tagpin";
+
+fn owners() -> Value {
+    json!([{ "apiVersion": "apps/v1", "kind": "Deployment", "name": "tagpin", "uid": "d" }])
+}
 
 impl Keeper {
     fn start(seen: Seen<Secret>) -> Self {
@@ -221,6 +226,18 @@ impl Keeper {
         let (sender, receiver) = watch::channel(seen);
         let task = tokio::spawn(async move { keep(client, NAMESPACE, USUAL, receiver).await });
         Self { api, seen: sender, task }
+    }
+
+    /// Its next call but for the one that asks whose the Secret is to be.
+    async fn write(&mut self, line: &str) -> Call {
+        let asks = self.api.expect(DEPLOYMENT).await;
+        let metadata = json!({ "name": "tagpin", "uid": "d" });
+        asks.ok(json!({
+            "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": metadata,
+        }));
+        let write = self.api.expect(line).await;
+        assert_eq!(write.json()["metadata"]["ownerReferences"], owners());
+        write
     }
 
     /// The watch tells that it is this now.
@@ -239,8 +256,10 @@ fn secret(pems: &Pems, version: &str) -> Value {
     .into_iter()
     .map(|(name, pem)| (name, STANDARD.encode(pem)))
     .collect();
-    let metadata =
-        json!({ "name": "tagpin-webhook-tls", "namespace": NAMESPACE, "resourceVersion": version });
+    let metadata = json!({
+        "name": "tagpin-webhook-tls", "namespace": NAMESPACE, "resourceVersion": version,
+        "ownerReferences": owners(),
+    });
     json!({ "metadata": metadata, "data": data, "type": "kubernetes.io/tls" })
 }
 
@@ -253,7 +272,7 @@ async fn a_secret_that_is_missing_is_made_and_one_in_order_is_left_alone() {
     let mut keeper = Keeper::start(Seen::NotYet);
     keeper.api.quiet(Duration::from_hours(2)).await;
     keeper.seen.send_replace(Seen::Absent);
-    let create = keeper.api.expect(&format!("POST {SECRETS}")).await;
+    let create = keeper.write(&format!("POST {SECRETS}")).await;
     let made = create.json();
     assert_eq!(made["type"], "kubernetes.io/tls");
     assert_eq!(made["metadata"]["labels"]["app.kubernetes.io/managed-by"], "tagpin");
@@ -271,8 +290,31 @@ async fn a_secret_that_was_deleted_comes_back_as_it_was() {
     keeper.tell(secret(&pems, "7"));
     keeper.api.quiet(Duration::from_hours(2)).await;
     keeper.seen.send_replace(Seen::Absent);
-    let create = keeper.api.expect(&format!("POST {SECRETS}")).await;
+    let create = keeper.write(&format!("POST {SECRETS}")).await;
     assert_eq!(create.json()["data"], secret(&pems, "7")["data"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_of_an_earlier_version_is_given_its_owner() {
+    let pems = now();
+    let mut keeper = Keeper::start(Seen::NotYet);
+    let mut unowned = secret(&pems, "7");
+    unowned["metadata"].as_object_mut().unwrap().remove("ownerReferences");
+    let data = unowned["data"].clone();
+    keeper.tell(unowned);
+    let put = keeper.write(&format!("PUT {SECRETS}/tagpin-webhook-tls")).await;
+    assert_eq!(put.json()["data"], data);
+    put.ok(secret(&pems, "8"));
+    keeper.tell(secret(&pems, "8"));
+    keeper.api.quiet(Duration::from_hours(48)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_made_once_the_deployment_is_gone() {
+    let mut keeper = Keeper::start(Seen::Absent);
+    for _ in 0..3 {
+        keeper.api.expect(DEPLOYMENT).await.refuse(404, "NotFound");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -280,7 +322,7 @@ async fn a_secret_that_was_spoilt_is_replaced_at_its_version() {
     let pems = now();
     let mut keeper = Keeper::start(Seen::NotYet);
     keeper.tell(secret(&Pems { certificate: b"spoilt".to_vec(), ..pems.clone() }, "9"));
-    let put = keeper.api.expect(&format!("PUT {SECRETS}/tagpin-webhook-tls")).await;
+    let put = keeper.write(&format!("PUT {SECRETS}/tagpin-webhook-tls")).await;
     assert_eq!(put.json()["metadata"]["resourceVersion"], "9");
     assert_eq!(put.json()["data"]["ca.crt"], STANDARD.encode(&pems.ca));
     // Somebody else was first: what they wrote is looked at anew.
@@ -293,11 +335,11 @@ async fn a_secret_that_was_spoilt_is_replaced_at_its_version() {
 async fn a_write_that_fails_is_tried_again() {
     let mut keeper = Keeper::start(Seen::Absent);
     for refusal in [(403, "Forbidden"), (500, "InternalError")] {
-        keeper.api.expect(&format!("POST {SECRETS}")).await.refuse(refusal.0, refusal.1);
+        keeper.write(&format!("POST {SECRETS}")).await.refuse(refusal.0, refusal.1);
     }
-    let hangs = keeper.api.expect(&format!("POST {SECRETS}")).await;
+    let hangs = keeper.write(&format!("POST {SECRETS}")).await;
     hangs.given_up().await;
-    keeper.api.expect(&format!("POST {SECRETS}")).await.refuse(403, "Forbidden");
+    keeper.write(&format!("POST {SECRETS}")).await.refuse(403, "Forbidden");
 }
 
 #[test]

@@ -14,6 +14,7 @@ use crate::scripted_api::{Api, Call};
 
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/tagpin-system/leases";
 const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/tagpin-system/leases/tagpin";
+const DEPLOYMENT: &str = "GET /apis/apps/v1/namespaces/tagpin-system/deployments/tagpin";
 
 /// One replica in the election.
 struct Replica {
@@ -61,7 +62,9 @@ impl Replica {
     /// Takes the lease that is not there yet; returns the identity.
     async fn takes_it(&mut self) -> String {
         self.get().await.refuse(404, "NotFound");
+        self.api.expect(DEPLOYMENT).await.ok(deployment());
         let create = self.api.expect(&format!("POST {LEASES}")).await;
+        assert_eq!(create.json()["metadata"]["ownerReferences"], owners());
         let identity = holder(&create);
         create.answer(201, lease(&identity, "1"));
         identity
@@ -78,10 +81,20 @@ impl Replica {
 
 const FOREVER: Duration = Duration::from_hours(10_000);
 
+fn deployment() -> Value {
+    json!({ "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": { "name": "tagpin", "uid": "d" } })
+}
+
+fn owners() -> Value {
+    json!([{ "apiVersion": "apps/v1", "kind": "Deployment", "name": "tagpin", "uid": "d" }])
+}
+
 fn lease(holder: &str, version: &str) -> Value {
     json!({
         "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
-        "metadata": { "name": "tagpin", "namespace": "tagpin-system", "resourceVersion": version },
+        "metadata": {
+            "name": "tagpin", "namespace": "tagpin-system", "resourceVersion": version, "ownerReferences": owners(),
+        },
         "spec": {
             "holderIdentity": holder, "leaseDurationSeconds": 15, "leaseTransitions": 3,
             "renewTime": "2001-01-01T00:00:00.000000Z", "acquireTime": "2001-01-01T00:00:00.000000Z",
@@ -169,10 +182,30 @@ async fn a_lease_that_is_given_back_is_taken_within_a_second() {
     assert!(last.elapsed() < Duration::from_secs(1), "{:?}", last.elapsed());
 }
 
+async fn a_lease_of_an_earlier_version_is_given_its_owner() {
+    let mut replica = Replica::start(FOREVER);
+    let mut unowned = lease("", "4");
+    unowned["metadata"].as_object_mut().unwrap().remove("ownerReferences");
+    replica.get().await.ok(unowned);
+    replica.api.expect(DEPLOYMENT).await.ok(deployment());
+    assert_eq!(replica.put().await.json()["metadata"]["ownerReferences"], owners());
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_made_once_the_deployment_is_gone() {
+    let mut replica = Replica::start(FOREVER);
+    for _ in 0..3 {
+        replica.get().await.refuse(404, "NotFound");
+        replica.api.expect(DEPLOYMENT).await.refuse(404, "NotFound");
+    }
+    assert!(!replica.writes());
+}
+
 #[tokio::test(start_paused = true)]
 async fn whoever_is_second_does_not_write() {
     let mut replica = Replica::start(FOREVER);
     replica.get().await.refuse(404, "NotFound");
+    replica.api.expect(DEPLOYMENT).await.ok(deployment());
     replica.api.expect(&format!("POST {LEASES}")).await.refuse(409, "AlreadyExists");
     replica.get().await.ok(lease("", "4"));
     replica.put().await.refuse(409, "Conflict");
