@@ -33,6 +33,8 @@ pub(crate) trait Sink {
     fn replace(&self, items: Vec<Self::Item>);
     /// The watch failed and is opened again.
     fn failed(&self) {}
+    /// The API server does not know this kind: there can be no object of it.
+    fn unknown(&self) {}
 }
 
 /// What is known of one object.
@@ -68,6 +70,9 @@ pub(crate) async fn follow<S: Sink>(api: Api<S::Object>, config: Config, sink: S
                 Err(error) => {
                     sink.failed();
                     warn!(error = %Cause(&error), "watch failed; what is held stays in use");
+                    if refused(&error) == Some(404) {
+                        sink.unknown();
+                    }
                     if must_list_again(&error) {
                         break;
                     }
@@ -112,9 +117,19 @@ where
     }
 }
 
-/// kube's watcher would ask for the same version again and again when the answer to the request is 410 itself.
+/// kube's watcher would ask for the same version again and again when the answer to the request is 410 itself; and
+/// where a kind is made anew, what was known of it before is of no use.
 fn must_list_again(error: &watcher::Error) -> bool {
-    matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 410)
+    matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if [404, 410].contains(&status.code))
+}
+
+/// The code that the API server refused the list or the watch with.
+fn refused(error: &watcher::Error) -> Option<u16> {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => Some(status.code),
+        _ => None,
+    }
 }
 
 /// What went wrong, with what to do where that is known.
@@ -122,13 +137,8 @@ struct Cause<'a>(&'a watcher::Error);
 
 impl fmt::Display for Cause<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let status = match self.0 {
-            watcher::Error::InitialListFailed(kube::Error::Api(status))
-            | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => Some(status.code),
-            _ => None,
-        };
         write!(f, "{}", self.0)?;
-        match status {
+        match refused(self.0) {
             Some(403) => f.write_str(" (the chart's roles give this right)"),
             Some(404) => f.write_str(" (the API server does not know this kind; are the CRDs installed?)"),
             _ => Ok(()),

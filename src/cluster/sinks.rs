@@ -65,6 +65,11 @@ impl<K: PolicyObject> Sink for PolicySink<K> {
     fn failed(&self) {
         self.cluster.watches.restarted(self.store().name());
     }
+
+    fn unknown(&self) {
+        self.cluster.policies.replace(self.namespaced, Vec::new());
+        self.cluster.synced.unknown(self.store());
+    }
 }
 
 pub(crate) struct NamespaceSink(pub(crate) Arc<Cluster>);

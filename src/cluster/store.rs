@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use tokio::sync::watch;
+
 use crate::cluster::changes::Changes;
 use crate::cluster::lock::Lock;
 use crate::domain::slot::Kind;
@@ -56,6 +58,8 @@ impl Store {
 #[derive(Debug, Default)]
 pub struct Synced {
     filled: Lock<BTreeSet<Store>>,
+    /// Of kinds that the API server does not know.
+    unknown: watch::Sender<BTreeSet<Store>>,
     changes: Changes,
 }
 
@@ -66,10 +70,22 @@ impl Synced {
 
     /// This store holds everything that there was when its list was asked for.
     pub fn fill(&self, store: Store) {
+        self.unknown.send_if_modified(|unknown| unknown.remove(&store));
         let first = self.filled.write().insert(store);
         if first {
             self.changes.announce();
         }
+    }
+
+    /// The API server does not know the kind of this store. What is held of it is for whoever fills the store.
+    pub fn unknown(&self, store: Store) {
+        self.unknown.send_if_modified(|unknown| unknown.insert(store));
+    }
+
+    /// The stores of kinds that the API server does not know, now and later.
+    #[must_use]
+    pub fn unknown_kinds(&self) -> watch::Receiver<BTreeSet<Store>> {
+        self.unknown.subscribe()
     }
 
     /// The stores that have not been filled yet; none when the replica may decide.

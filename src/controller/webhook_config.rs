@@ -1,6 +1,6 @@
 //! The two webhook configurations: filled once we can answer, armed once a canary came through the API server,
-//! repaired when somebody changes them, emptied when our namespace goes. There is no right to make or delete them: what
-//! break glass deletes stays away.
+//! repaired when somebody changes them, emptied when our namespace or the CRDs go. There is no right to make or delete
+//! them: what break glass deletes stays away.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -24,6 +24,7 @@ use tracing::{info, warn};
 
 use crate::cluster::certificate::Pems;
 use crate::cluster::follow::follow_one;
+use crate::cluster::store::Store;
 use crate::cluster::{Cluster, Seen};
 use crate::controller::call::{CallError, call};
 use crate::telemetry::canary::Metrics;
@@ -36,6 +37,8 @@ mod canary;
 use arming::{Arming, Canary, Reach};
 use documents::{MUTATING, VALIDATING, Wanted};
 
+/// Where the policies are; while the API server knows neither kind, there is nothing to ask us about.
+const POLICIES: [Store; 2] = [Store::ClusterImagePolicies, Store::ImagePolicies];
 /// Who owns what we write there.
 const MANAGER: &str = "tagpin-webhooks";
 /// Our own Deployment, in our namespace.
@@ -60,8 +63,8 @@ pub enum Installed {
     Missing,
     /// A configuration can not be written.
     Unwritable,
-    /// Our namespace is being deleted: the lists are empty.
-    Leaving,
+    /// The lists are empty: our namespace is being deleted, or the CRDs are gone and with them every policy.
+    Emptied,
 }
 
 /// What the keeper of the configurations needs.
@@ -130,9 +133,11 @@ impl WebhookConfig {
         let mut validating = views.validating.subscribe();
         let (mut listens, mut certificate) = (self.listens.clone(), self.certificate.clone());
         let mut stores = self.cluster.changes();
+        let mut kinds = self.cluster.synced.unknown_kinds();
         let mut canaries = Canaries { arming: None, due: Instant::now() };
         loop {
             let ready = *listens.borrow_and_update() && self.cluster.synced.missing().is_empty();
+            let unknown = kinds.borrow_and_update().clone();
             let live = (mutating.borrow_and_update().clone(), validating.borrow_and_update().clone());
             canaries.follow(&live.1);
             let fails_closed = canaries.fail_closed(&deployment.borrow_and_update(), &live.1);
@@ -142,6 +147,7 @@ impl WebhookConfig {
                     &certificate.borrow_and_update(),
                     ready,
                     fails_closed,
+                    POLICIES.iter().all(|store| unknown.contains(store)),
                 )
             });
             let (installed, pause) = match &wanted {
@@ -162,6 +168,7 @@ impl WebhookConfig {
                 Ok(()) = certificate.changed() => {}
                 Ok(()) = listens.changed() => {}
                 () = stores.changed(), if !ready => {}
+                Ok(()) = kinds.changed() => {}
                 (canary, sent) = self.canary(canaries.due), if installed.in_sync() => {
                     canaries.heard(canary, sent);
                 }
@@ -187,15 +194,16 @@ impl WebhookConfig {
         certificate: &Seen<Secret>,
         ready: bool,
         fails_closed: bool,
+        undefined: bool,
     ) -> Option<Wanted> {
         let Seen::There(namespace) = namespace else { return None };
-        let leaving = namespace.metadata.deletion_timestamp.is_some();
+        let emptied = undefined || namespace.metadata.deletion_timestamp.is_some();
         let ca = match certificate {
-            _ if leaving => None,
+            _ if emptied => None,
             Seen::There(secret) if ready => Some(Pems::of(secret).ca).filter(|ca| !ca.is_empty()),
             _ => None,
         };
-        (leaving || ca.is_some()).then(|| Wanted {
+        (emptied || ca.is_some()).then(|| Wanted {
             namespace: self.namespace.clone(),
             namespace_uid: namespace.metadata.uid.clone().unwrap_or_default(),
             excluded: self.excluded.clone(),
@@ -231,7 +239,7 @@ impl WebhookConfig {
             Ok(wrote) => {
                 let complete = mutating.is_some() && validating.is_some();
                 let installed = match wanted.ca {
-                    None => Installed::Leaving,
+                    None => Installed::Emptied,
                     Some(_) if !complete => Installed::Missing,
                     Some(_) if reach == Reach::Unreachable => Installed::Unreachable,
                     Some(_) if wanted.fails_closed => Installed::Armed,

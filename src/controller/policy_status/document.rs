@@ -99,7 +99,9 @@ impl Place<'_> {
             Installed::Unwritable => {
                 Some("the webhook configurations can not be written; the leader's log says why")
             }
-            Installed::Leaving => Some("tagpin's namespace is being deleted"),
+            Installed::Emptied => {
+                Some("tagpin's namespace is being deleted, or its CRDs were: nothing is checked")
+            }
         }
     }
 }

@@ -149,6 +149,11 @@ async fn a_request_for_a_forgotten_version_is_followed_by_a_list() {
     assert_eq!(again.query.get("watch"), None, "a list, not the same watch for ever");
 }
 
+/// Whether the API server does not know the kind.
+fn unknown(replica: &Replica) -> bool {
+    replica.cluster.synced.unknown_kinds().borrow().contains(&Store::ClusterImagePolicies)
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_missing_kind_and_a_missing_right_are_waited_for() {
     let mut replica = Replica::start();
@@ -167,12 +172,18 @@ async fn a_missing_kind_and_a_missing_right_are_waited_for() {
     let mut text = String::new();
     encode(&mut text, &metrics).unwrap();
     assert!(text.contains(r#"watch_restarts_total{kind="clusterimagepolicies"} 3"#), "{text}");
-    // The definition is deleted, and its objects with it.
-    watch.event("DELETED", policy);
+    // The definition is deleted, and its objects with it, though nobody told of them.
+    assert!(!unknown(&replica));
     drop(watch);
     replica.call(POLICIES).await.refuse(404, "NotFound");
     replica.until("gone", |cluster| cluster.policies().cluster.is_empty()).await;
     assert!(!replica.cluster.synced.missing().contains(&Store::ClusterImagePolicies), "ready once, ready on");
+    let list = replica.call(POLICIES).await;
+    assert!(unknown(&replica) && !list.query.contains_key("watch"), "what was known is of no use");
+    // It is made anew.
+    list.list(json!([policy]), "30");
+    replica.until("policies", |cluster| cluster.policies().cluster.len() == 1).await;
+    assert!(!unknown(&replica));
 }
 
 #[tokio::test(start_paused = true)]

@@ -340,7 +340,7 @@ async fn webhooks_that_are_missing_and_namespaces_that_are_excluded_are_told() {
         (Installed::Yes, "Auditing"),
         (Installed::Unreachable, "WebhookUnreachable"),
         (Installed::Armed, "Auditing"),
-        (Installed::Leaving, "WebhooksNotInstalled"),
+        (Installed::Emptied, "WebhooksNotInstalled"),
     ] {
         writer.installed.send_replace(installed);
         let (call, status) = writer.status().await;

@@ -562,5 +562,30 @@ async fn when_our_namespace_goes_the_lists_are_emptied_whatever_else_is_missing(
         assert_eq!(write.json(), emptied(configuration.clone()));
         write.ok(live(emptied(configuration), "40"));
     }
-    keeper.until(Installed::Leaving).await;
+    keeper.until(Installed::Emptied).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_the_definitions_go_the_lists_are_emptied_and_they_come_back_with_them() {
+    let mut keeper = Keeper::start();
+    keeper.fill_stores();
+    let watches = keeper.watches(json!([live(mutating(), "5")]), json!([live(validating(), "5")])).await;
+    keeper.until(Installed::Yes).await;
+    // Policies of the other kind are still to be kept.
+    keeper.cluster.synced.unknown(Store::ImagePolicies);
+    keeper.quiet(Duration::from_secs(30)).await;
+    keeper.cluster.synced.unknown(Store::ClusterImagePolicies);
+    for (path, name, configuration) in
+        [(MUTATING, "zz-tagpin", mutating()), (VALIDATING, "tagpin", validating())]
+    {
+        let write = keeper.write(path, name).await;
+        assert_eq!(write.json(), emptied(configuration.clone()));
+        let answer = live(emptied(configuration), "40");
+        write.ok(answer.clone());
+        let watch = if path == MUTATING { &watches.mutating } else { &watches.validating };
+        watch.event("MODIFIED", answer);
+    }
+    keeper.until(Installed::Emptied).await;
+    keeper.cluster.synced.fill(Store::ImagePolicies);
+    assert_eq!(keeper.write(MUTATING, "zz-tagpin").await.json(), mutating());
 }
