@@ -3,6 +3,7 @@
 
 mod cases;
 mod debian;
+mod outages;
 mod real;
 mod resolve;
 mod scripted;
