@@ -226,11 +226,14 @@ impl WebhookConfig {
             (mutating, validating) => (there(mutating), there(validating)),
         };
         let mut written = Ok(false);
-        if let Some(live) = mutating.filter(|live| !wanted.mutating_is(live)) {
+        // Whoever checks goes first and comes last: a pod that nobody was asked to pin is not to be refused for it.
+        let validating_differs = validating.is_some_and(|live| !wanted.validating_is(live));
+        let held_back = wanted.ca.is_none() && validating_differs;
+        if let Some(live) = mutating.filter(|live| !held_back && !wanted.mutating_is(live)) {
             let document = wanted.mutating(live.metadata.uid.clone());
             written = and(written, self.write(MUTATING, &document).await);
         }
-        if let Some(live) = validating.filter(|live| !wanted.validating_is(live)) {
+        if let Some(live) = validating.filter(|_| validating_differs) {
             let document = wanted.validating(live.metadata.uid.clone());
             written = and(written, self.write(VALIDATING, &document).await);
         }

@@ -403,6 +403,22 @@ impl Keeper {
         watches.validating.event("MODIFIED", live(configuration.clone(), "30"));
     }
 
+    /// The next calls, which must empty the lists: nobody is to be refused for what nobody was asked to pin.
+    async fn empties(&mut self, watches: &Watches) {
+        for (path, name, configuration, watch) in [
+            (VALIDATING, "tagpin", validating(), &watches.validating),
+            (MUTATING, "zz-tagpin", mutating(), &watches.mutating),
+        ] {
+            let write = self.write(path, name).await;
+            assert_eq!(write.json(), emptied(configuration.clone()));
+            write.ok(live(emptied(configuration.clone()), "40"));
+            // The API server is given time to notice.
+            self.quiet(Duration::from_secs(1)).await;
+            watch.event("MODIFIED", live(emptied(configuration), "40"));
+        }
+        self.until(Installed::Emptied).await;
+    }
+
     /// The next call, which must be a canary.
     pub(super) async fn canary(&mut self) -> Call {
         let call = self.call().await;
@@ -555,14 +571,7 @@ async fn when_our_namespace_goes_the_lists_are_emptied_whatever_else_is_missing(
     keeper.listens.send_replace(false);
     keeper.certificate.send_replace(Seen::Absent);
     watches.namespace.event("MODIFIED", namespace(true));
-    for (path, name, configuration) in
-        [(MUTATING, "zz-tagpin", mutating()), (VALIDATING, "tagpin", validating())]
-    {
-        let write = keeper.write(path, name).await;
-        assert_eq!(write.json(), emptied(configuration.clone()));
-        write.ok(live(emptied(configuration), "40"));
-    }
-    keeper.until(Installed::Emptied).await;
+    keeper.empties(&watches).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -575,17 +584,7 @@ async fn when_the_definitions_go_the_lists_are_emptied_and_they_come_back_with_t
     keeper.cluster.synced.unknown(Store::ImagePolicies);
     keeper.quiet(Duration::from_secs(30)).await;
     keeper.cluster.synced.unknown(Store::ClusterImagePolicies);
-    for (path, name, configuration) in
-        [(MUTATING, "zz-tagpin", mutating()), (VALIDATING, "tagpin", validating())]
-    {
-        let write = keeper.write(path, name).await;
-        assert_eq!(write.json(), emptied(configuration.clone()));
-        let answer = live(emptied(configuration), "40");
-        write.ok(answer.clone());
-        let watch = if path == MUTATING { &watches.mutating } else { &watches.validating };
-        watch.event("MODIFIED", answer);
-    }
-    keeper.until(Installed::Emptied).await;
+    keeper.empties(&watches).await;
     keeper.cluster.synced.fill(Store::ImagePolicies);
     assert_eq!(keeper.write(MUTATING, "zz-tagpin").await.json(), mutating());
 }
