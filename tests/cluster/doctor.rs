@@ -7,6 +7,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
 use crate::support::manifests::pod;
+use crate::support::release::{Away, ours};
 use crate::support::{LIMIT, Namespace, alone, kubectl, kubectl_with, rig, wait_for};
 
 /// What it answers, and its exit code.
@@ -44,10 +45,6 @@ fn well() {
     });
 }
 
-fn ours(args: &[&str]) -> String {
-    kubectl(&[&["-n", "tagpin-system"], args].concat()).succeeded()
-}
-
 /// An object as it was before a test broke it.
 struct Whole {
     what: &'static str,
@@ -73,25 +70,6 @@ impl Drop for Whole {
         let verb = if there { "replace" } else { "create" };
         let answer = kubectl_with(&[verb, "-f", "-"], &document);
         assert!(answer.ok || std::thread::panicking(), "{} is not as it was: {}", self.what, answer.err);
-    }
-}
-
-/// No replica runs, until this goes.
-struct Away;
-
-impl Away {
-    fn new() -> Self {
-        ours(&["scale", "deployment/tagpin", "--replicas=0"]);
-        let away = Self;
-        ours(&["wait", "pod", "-l", "app.kubernetes.io/name=tagpin", "--for=delete", "--timeout=90s"]);
-        away
-    }
-}
-
-impl Drop for Away {
-    fn drop(&mut self) {
-        let back = kubectl(&["-n", "tagpin-system", "scale", "deployment/tagpin", "--replicas=2"]);
-        assert!(back.ok || std::thread::panicking(), "{}", back.err);
     }
 }
 

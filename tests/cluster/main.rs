@@ -33,3 +33,4 @@ mod refusals;
 mod reinvocation;
 mod sticky;
 mod unchanged;
+mod uninstall;

@@ -4,6 +4,9 @@ pub(crate) mod audit;
 pub(crate) mod load;
 pub(crate) mod manifests;
 pub(crate) mod replicas;
+pub(crate) mod creator;
+pub(crate) mod manifests;
+pub(crate) mod release;
 pub(crate) mod rig;
 
 use std::io::Write as _;
@@ -118,6 +121,11 @@ impl Namespace {
     /// A namespace that the baseline policy does not select.
     pub(crate) fn without_policy(test: &str) -> Self {
         Self::labelled(test, "tagpin-test/baseline: \"off\"")
+    }
+
+    /// A namespace under the baseline policy that asks to fail closed.
+    pub(crate) fn fail_closed(test: &str) -> Self {
+        Self::labelled(test, "tagpin.dev/fail-closed: \"true\"")
     }
 
     fn labelled(test: &str, label: &str) -> Self {

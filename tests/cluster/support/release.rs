@@ -1,0 +1,108 @@
+//! The release of tagpin that the tests found: taken away, changed, and installed again as it was.
+
+use std::io::Write as _;
+use std::process::Command;
+use std::thread;
+
+use serde_json::Value;
+use tempfile::NamedTempFile;
+
+use super::{Answer, LIMIT, kubectl, run, wait_for};
+
+/// The chart of this tree; the tests run in its root.
+pub(crate) const CHART: &str = "charts/tagpin";
+
+/// The release, and the values to install it with again when this goes.
+pub(crate) struct Release {
+    values: NamedTempFile,
+}
+
+/// `helm ARGS` in the namespace of the release.
+pub(crate) fn helm(args: &[&str]) -> Answer {
+    run(Command::new("helm").args(["--namespace", "tagpin-system"]).args(args), "")
+}
+
+/// `kubectl -n tagpin-system ARGS`, which must succeed.
+pub(crate) fn ours(args: &[&str]) -> String {
+    kubectl(&[&["-n", "tagpin-system"], args].concat()).succeeded()
+}
+
+/// The names of the validating entries; none when there is no configuration.
+pub(crate) fn entries() -> Vec<String> {
+    let get = ["get", "validatingwebhookconfiguration", "tagpin", "--ignore-not-found", "-o", "json"];
+    let seen = kubectl(&get).succeeded();
+    let seen: Value = if seen.is_empty() { Value::Null } else { serde_json::from_str(&seen).unwrap() };
+    let entries = seen["webhooks"].as_array().cloned().unwrap_or_default();
+    entries.iter().map(|entry| entry["name"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Waits until namespaces that ask for it fail closed.
+#[track_caller]
+pub(crate) fn armed() {
+    let strict = || entries().iter().any(|name| name == "validate-strict.tagpin.dev");
+    wait_for("the entries that refuse", LIMIT, || strict().then_some(()));
+}
+
+impl Release {
+    /// Remembers how it is installed.
+    pub(crate) fn found() -> Self {
+        let values = helm(&["get", "values", "tagpin", "--output", "json"]).succeeded();
+        let mut file = tempfile::Builder::new().suffix(".json").tempfile().unwrap();
+        file.write_all(values.as_bytes()).unwrap();
+        Self { values: file }
+    }
+
+    /// `helm VERB tagpin CHART ARGS` with the values as they were found.
+    pub(crate) fn helm(&self, verb: &[&str], chart: &str, args: &[&str]) -> Answer {
+        let values = self.values.path().to_str().unwrap();
+        helm(&[verb, &["tagpin", chart, "--values", values], args].concat())
+    }
+
+    /// Installs it, or changes it, with these values beside those that were found, and waits until it is in force.
+    #[track_caller]
+    pub(crate) fn install(&self, chart: &str, more: &[&str]) {
+        let wait = ["--create-namespace", "--wait", "--timeout", "90s"];
+        self.helm(&["upgrade", "--install"], chart, &[&wait, more].concat()).succeeded();
+        in_force();
+    }
+}
+
+/// Waits until the API server asks tagpin, and the baseline is in force on every replica.
+#[track_caller]
+pub(crate) fn in_force() {
+    wait_for("the list of webhooks", LIMIT, || (!entries().is_empty()).then_some(()));
+    kubectl(&["wait", "clusterimagepolicies.tagpin.dev/baseline", "--for=condition=Ready", "--timeout=90s"])
+        .succeeded();
+}
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            // Whatever failed: other tests find it as they need it.
+            let wait = ["--create-namespace", "--wait", "--timeout", "90s"];
+            drop(self.helm(&["upgrade", "--install"], CHART, &wait));
+        } else {
+            self.install(CHART, &[]);
+            armed();
+        }
+    }
+}
+
+/// No replica runs, until this goes.
+pub(crate) struct Away;
+
+impl Away {
+    pub(crate) fn new() -> Self {
+        ours(&["scale", "deployment/tagpin", "--replicas=0"]);
+        let away = Self;
+        ours(&["wait", "pod", "-l", "app.kubernetes.io/name=tagpin", "--for=delete", "--timeout=90s"]);
+        away
+    }
+}
+
+impl Drop for Away {
+    fn drop(&mut self) {
+        let back = kubectl(&["-n", "tagpin-system", "scale", "deployment/tagpin", "--replicas=2"]);
+        assert!(back.ok || thread::panicking(), "{}", back.err);
+    }
+}

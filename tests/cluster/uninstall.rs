@@ -1,0 +1,121 @@
+//! tagpin goes, in each of the ways in which people take things away: nobody is held up, and nothing stays.
+
+use crate::support::creator::{Created, Creator};
+use crate::support::manifests::pod;
+use crate::support::release::{CHART, Release, armed, helm, in_force, ours};
+use crate::support::{LIMIT, Namespace, alone, kubectl, kubectl_with, wait_for};
+
+/// Pods of a second.
+const SECOND: usize = 10;
+
+/// What there may be of ours, by kind: definitions and policies may stay, and Events run out.
+struct Kinds {
+    namespaced: String,
+    wide: String,
+}
+
+impl Kinds {
+    fn known() -> Self {
+        let kinds = |namespaced: &str| {
+            let all = ["api-resources", "--verbs=list", "--no-headers", "--output=name", namespaced];
+            let all = kubectl(&all).succeeded();
+            let other = |kind: &&str| !kind.starts_with("events") && !kind.ends_with(".tagpin.dev");
+            all.lines().filter(other).collect::<Vec<_>>().join(",")
+        };
+        Self { namespaced: kinds("--namespaced=true"), wide: kinds("--namespaced=false") }
+    }
+
+    /// Everything in the namespace of the release that Kubernetes does not put into every namespace, and every object
+    /// of the cluster that is called after tagpin.
+    fn left(&self) -> Vec<String> {
+        let get = |kinds: &str| {
+            let all = ["--namespace=tagpin-system", "get", kinds, "--ignore-not-found", "--output=name"];
+            kubectl(&all).succeeded().lines().map(str::to_owned).collect::<Vec<_>>()
+        };
+        let mut found = get(&self.namespaced);
+        found.retain(|object| {
+            !["configmap/kube-root-ca.crt", "serviceaccount/default"].contains(&object.as_str())
+        });
+        let mut wide = get(&self.wide);
+        wide.retain(|object| {
+            let (kind, name) = object.split_once('/').unwrap();
+            let defines = kind.starts_with("customresourcedefinition") || kind.starts_with("apiservice");
+            name.contains("tagpin") && !defines && object != "namespace/tagpin-system"
+        });
+        found.extend(wide);
+        found
+    }
+}
+
+/// Takes tagpin away while pods are created in a namespace of each sort; what became of them, and what is left.
+fn away(take: impl FnOnce(), stays: &[&str]) -> [Created; 2] {
+    armed();
+    let kinds = Kinds::known();
+    let ordinary = Namespace::new("uninstall");
+    let closed = Namespace::fail_closed("uninstall-closed");
+    let creators = [Creator::start(&ordinary), Creator::dry(&closed)];
+    creators[0].goes_on(SECOND);
+    take();
+    wait_for("the end of what is ours", LIMIT, || {
+        let left = kinds.left();
+        eprintln!("left: {left:?}");
+        (left == stays).then_some(())
+    });
+    creators[0].goes_on(2 * SECOND);
+    // What a policy forbade is nobody's business any more.
+    ordinary.apply(&pod("latest", "web:latest")).succeeded();
+    closed.apply(&pod("latest", "web:latest")).succeeded();
+    creators.map(Creator::end)
+}
+
+#[track_caller]
+fn nobody_was_held_up(created: &Created) {
+    assert_eq!(created.failures, Vec::<String>::new(), "of {}", created.images.len());
+    // It was there, and then it was not.
+    let pinned = created.pinned();
+    assert!(pinned > 0 && pinned < created.images.len(), "{pinned} of {}", created.images.len());
+}
+
+#[test]
+fn a_release_goes_without_a_trace_and_comes_back_to_the_policies_that_stayed() {
+    let _cluster = alone();
+    let release = Release::found();
+    let namespace = Namespace::without_policy("kept");
+    namespace.policy("kept", "{ mode: Enforce, rules: { tags: { forbidden: [ \"1.4.1\" ] } } }");
+    let created =
+        away(|| drop(helm(&["uninstall", "tagpin", "--wait", "--timeout", "90s"]).succeeded()), &[]);
+    created.iter().for_each(nobody_was_held_up);
+    namespace.apply(&pod("free", "web:1.4.1")).succeeded();
+
+    release.install(CHART, &[]);
+    namespace.apply(&pod("judged", "web:1.4.1")).refused_with("TagForbidden");
+    namespace.apply(&pod("good", "web:1.4.2")).succeeded();
+}
+
+#[test]
+fn manifests_that_were_applied_are_deleted_as_they_came() {
+    let _cluster = alone();
+    let release = Release::found();
+    // Without its records the release is what `helm template … | kubectl apply -f -` makes.
+    ours(&["delete", "secrets", "--selector=owner=helm"]);
+    let manifests = release.helm(&["template"], CHART, &[]).succeeded();
+    kubectl_with(&["apply", "-f", "-"], &manifests).succeeded();
+    in_force();
+    let created = away(|| drop(kubectl_with(&["delete", "-f", "-"], &manifests).succeeded()), &[]);
+    created.iter().for_each(nobody_was_held_up);
+    // The definitions were in the file, and the policies went with them.
+    assert!(!kubectl(&["get", "clusterimagepolicies.tagpin.dev"]).ok);
+}
+
+#[test]
+fn a_namespace_that_is_deleted_takes_the_webhooks_along() {
+    let _cluster = alone();
+    let _release = Release::found();
+    // No right that it held is any good without its service account.
+    let inert = [
+        "clusterrolebinding.rbac.authorization.k8s.io/tagpin",
+        "clusterrole.rbac.authorization.k8s.io/tagpin",
+    ];
+    let created = away(|| drop(kubectl(&["delete", "namespace", "tagpin-system"]).succeeded()), &inert);
+    created.iter().for_each(nobody_was_held_up);
+}
