@@ -1,6 +1,6 @@
 # A table of contents: what there is to do here. The work is done by cargo and `cargo xtask`.
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint deny crds image rig-up rig-down shell clean
+.PHONY: help demo test bench fuzz lint deny crds image rig-up rig-down shell clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -16,6 +16,12 @@ test: ## Every test; those that need a cluster bring up their own
 bench: ## What a review, a replica and the image cost, each beside its goal
 	cargo bench --bench admission
 	cargo xtask bench
+
+fuzz: ## Each fuzz target for a minute (with cargo-fuzz); what it finds stays in fuzz/artifacts
+	cargo fuzz build --sanitizer none
+	for target in $$(cargo fuzz list); do \
+		cargo fuzz run --sanitizer none $$target -- -max_total_time=60 -max_len=8192 || exit 1; \
+	done
 
 lint: ## Formatting, and the compiler's and clippy's warnings
 	cargo fmt --all --check

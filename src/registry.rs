@@ -29,9 +29,11 @@ pub mod tls;
 pub mod user_config;
 
 pub mod cache;
+pub mod challenge;
 pub mod client;
 pub mod guard;
 pub mod limit;
+pub mod manifest;
 pub mod observe;
 pub mod suggest;
 pub mod tag_list;
@@ -39,12 +41,10 @@ pub mod tally;
 pub mod transport;
 
 mod breaker;
-mod challenge;
 mod classify;
 mod confirm;
 mod expiring;
 mod flight;
-mod manifest;
 mod redirect;
 mod retry;
 mod session;

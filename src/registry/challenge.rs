@@ -8,7 +8,7 @@ const LENGTH: usize = 2048;
 
 /// The challenge to meet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Challenge {
+pub enum Challenge {
     /// User and password in each request.
     Basic,
     /// A token from a token service.
@@ -17,18 +17,18 @@ pub(super) enum Challenge {
 
 /// Where a token comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Bearer {
+pub struct Bearer {
     /// The token service, as written.
-    pub(super) realm: String,
+    pub realm: String,
     /// Whom the token is for.
-    pub(super) service: Option<String>,
+    pub service: Option<String>,
     /// What it should allow, as the registry says.
-    pub(super) scope: Option<String>,
+    pub scope: Option<String>,
 }
 
 /// What is wrong with the token that was sent (RFC 6750 section 3.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum TokenError {
+pub enum TokenError {
     /// Expired, forged, or for somebody else: another one may do.
     Invalid,
     /// It does not allow this.
@@ -37,16 +37,17 @@ pub(super) enum TokenError {
 
 /// The challenges of one answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Challenges {
+pub struct Challenges {
     bearer: Option<Bearer>,
     basic: bool,
     /// What the Bearer challenge says of the token that was sent.
-    pub(super) error: Option<TokenError>,
+    pub error: Option<TokenError>,
 }
 
 impl Challenges {
     /// Reads all values of the header. A value that breaks off counts as far as it can be read.
-    pub(super) fn parse<'a>(values: impl Iterator<Item = &'a str>) -> Self {
+    #[must_use]
+    pub fn parse<'a>(values: impl Iterator<Item = &'a str>) -> Self {
         let mut challenges = Self::default();
         for value in values {
             for challenge in ChallengeParser::new(value).map_while(Result::ok) {
@@ -57,7 +58,8 @@ impl Challenges {
     }
 
     /// The challenge to meet: a token if one is offered, else a password if there is one.
-    pub(super) fn preferred(self, has_password: bool) -> Option<Challenge> {
+    #[must_use]
+    pub fn preferred(self, has_password: bool) -> Option<Challenge> {
         match self.bearer {
             Some(bearer) => Some(Challenge::Bearer(bearer)),
             None if self.basic && has_password => Some(Challenge::Basic),

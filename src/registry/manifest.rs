@@ -58,11 +58,17 @@ pub(super) fn of_head(answer: &Answer) -> Option<Fact> {
 
 /// What a 200 to GET says.
 pub(super) fn of_body(answer: &Answer) -> Fact {
+    read(answer.header("content-type"), answer.header("docker-content-digest"), &answer.body)
+}
+
+/// What a manifest says, sent with this media type and under the name of this digest.
+#[must_use]
+pub fn read(content_type: Option<&str>, named: Option<&str>, body: &[u8]) -> Fact {
     let unreadable = unreadable();
-    let Ok(document) = serde_json::from_slice::<Document>(&answer.body) else {
+    let Ok(document) = serde_json::from_slice::<Document>(body) else {
         return unreadable;
     };
-    let header = answer.header("content-type").filter(|value| !value.is_empty());
+    let header = content_type.filter(|value| !value.is_empty());
     let Some(kind) = header.or(document.media_type.as_deref()).and_then(Kind::of) else {
         return unreadable;
     };
@@ -75,7 +81,7 @@ pub(super) fn of_body(answer: &Answer) -> Fact {
     if !document.is_image(kind) {
         return Fact::Broken(Broken::NotAnImage);
     }
-    body_digest(answer).map_or(unreadable, Fact::Present)
+    body_digest(named, body).map_or(unreadable, Fact::Present)
 }
 
 /// What stands behind a digest, as far as it tells.
@@ -124,10 +130,9 @@ fn header_digest(answer: &Answer) -> Option<Digest> {
 
 /// The digest of the body. A header counts only when it names another algorithm and the body hashes to it:
 /// then the registry knows the content by that name. One that is wrong is ignored, as many registries send those.
-fn body_digest(answer: &Answer) -> Option<Digest> {
-    let body = &answer.body;
+fn body_digest(named: Option<&str>, body: &[u8]) -> Option<Digest> {
     let sha256 = format!("sha256:{}", hex(&Sha256::digest(body)));
-    let named = header_digest(answer).filter(|named| {
+    let named = named.and_then(|named| Digest::parse(named).ok()).filter(|named| {
         let text = named.as_str();
         match text.split_once(':') {
             Some(("sha384", value)) => value == hex(&Sha384::digest(body)),

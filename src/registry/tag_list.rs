@@ -106,7 +106,8 @@ fn next(first: &Url, answer: &Answer, entries: &[String]) -> Next {
 }
 
 /// The target of the first link whose relation is `next` (RFC 8288, as far as registries write it).
-fn next_link(value: &str) -> Option<&str> {
+#[must_use]
+pub fn next_link(value: &str) -> Option<&str> {
     let mut rest = value;
     loop {
         let (target, after) = rest.split_once('<')?.1.split_once('>')?;
@@ -126,7 +127,8 @@ fn next_link(value: &str) -> Option<&str> {
 }
 
 /// Our own URL with the query of the link, unless that leads to another origin.
-fn follow(first: &Url, target: &str) -> Option<Url> {
+#[must_use]
+pub fn follow(first: &Url, target: &str) -> Option<Url> {
     let named = first.join(target).ok().filter(|named| named.origin() == first.origin())?;
     let mut next = first.clone();
     next.set_query(named.query());

@@ -18,6 +18,7 @@ mod controller;
 mod crds;
 mod denials;
 mod files;
+mod fuzz;
 mod metrics;
 mod observability;
 mod policies;

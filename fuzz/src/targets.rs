@@ -1,0 +1,293 @@
+//! What each fuzz target does with its bytes: the code that ships, and what must hold of whatever it makes of them.
+//! `fuzz/fuzz_targets/` hands on what libFuzzer makes up, `tests/it/fuzz.rs` the corpus.
+
+use std::fs;
+
+use axum::http::StatusCode;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use tagpin::cluster::policies::Reported;
+use tagpin::domain::digest::Digest;
+use tagpin::domain::fact::Fact;
+use tagpin::domain::image::ImageRef;
+use tagpin::k8s::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyObject};
+use tagpin::registry::challenge::{Challenge, Challenges};
+use tagpin::registry::config::Registries;
+use tagpin::registry::credential::Source;
+use tagpin::registry::docker_config::DockerConfig;
+use tagpin::registry::endpoint::Profiles;
+use tagpin::registry::keyring::Keyring;
+use tagpin::registry::{manifest, tag_list};
+use tempfile::TempDir;
+use tokio::runtime::{self, Runtime};
+use url::Url;
+
+use crate::support::webhook::{Table, Tables, Webhook, create, pod};
+
+/// Every target, by name.
+pub const ALL: [(&str, fn(&[u8])); 8] = [
+    ("envelope", envelope),
+    ("reference", reference),
+    ("policy", policy),
+    ("challenge", challenge),
+    ("dockerconfigjson", dockerconfigjson),
+    ("link", link),
+    ("registries", registries),
+    ("manifest", manifest),
+];
+
+const HEX: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+
+fn digest() -> Digest {
+    Digest::parse(&format!("sha256:{HEX}")).unwrap()
+}
+
+/// A webhook in process; it is the same for all inputs of a thread.
+struct World {
+    runtime: Runtime,
+    registry: Table,
+    webhook: Webhook,
+}
+
+impl World {
+    fn new(policies: &[(&str, Value)]) -> Self {
+        let facts = [("docker.io/library/web:1".to_owned(), Fact::Present(digest()))].into();
+        let registry = Table::of(Tables { facts, ..Tables::default() });
+        let now: fn() -> Timestamp = || Timestamp::UNIX_EPOCH;
+        let webhook = Webhook::with(policies, registry.clone(), 256, now);
+        let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        Self { runtime, registry, webhook }
+    }
+
+    /// What the registry remembers for tests would grow with every input.
+    fn forget(&self) {
+        drop((self.registry.askers(), self.registry.efforts()));
+    }
+}
+
+/// The body of an admission review, through the webhook's own router: it is refused as unreadable, or answered with
+/// what the API server can use.
+///
+/// # Panics
+/// When what must hold does not.
+pub fn envelope(bytes: &[u8]) {
+    thread_local! {
+        static WORLD: World = World::new(&[
+            ("enforce", json!({ "mode": "Enforce", "pin": { "targets": ["Pods"] } })),
+            ("warn", json!({ "mode": "Warn", "rules": { "tags": { "requireExplicit": true } } })),
+        ]);
+    }
+    WORLD.with(|world| {
+        world.runtime.block_on(reviewed(&world.webhook, bytes));
+        world.forget();
+    });
+}
+
+async fn reviewed(webhook: &Webhook, bytes: &[u8]) {
+    let validated = webhook.post("/validate?timeout=10s", bytes.to_vec()).await;
+    let mutated = webhook.post("/mutate?timeout=5s", bytes.to_vec()).await;
+    for answered in [&validated, &mutated] {
+        assert!(matches!(answered.status, StatusCode::OK | StatusCode::BAD_REQUEST), "{}", answered.status);
+    }
+    if validated.status == StatusCode::OK {
+        let response = validated.response();
+        assert!(response.get("patch").is_none());
+        assert_eq!(response["allowed"] == json!(false), validated.decision() == "deny");
+        for line in validated.warnings() {
+            assert!(line.len() <= 256 && line.bytes().all(|b| matches!(b, b' '..=b'~')), "{line:?}");
+        }
+    }
+    if mutated.status == StatusCode::OK {
+        assert_eq!(mutated.response()["allowed"], json!(true));
+        let patch = mutated.patch();
+        // What is skipped unread may be more than a general parser takes, as `1e999` is.
+        let (false, Ok(mut review)) = (patch.is_null(), serde_json::from_slice::<Value>(bytes)) else {
+            return;
+        };
+        let patch: json_patch::Patch = serde_json::from_value(patch).unwrap();
+        json_patch::patch(&mut review["request"]["object"], &patch).unwrap();
+        assert_eq!(webhook.mutate(&review).await.patch(), Value::Null, "a second patch");
+    }
+}
+
+/// An image reference: what is printed is read again as the same.
+///
+/// # Panics
+/// When what must hold does not.
+pub fn reference(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let Ok(image) = ImageRef::parse(text) else { return };
+    assert_eq!(image.original(), text);
+    assert!(text.starts_with(image.written_name()));
+    let parts = |image: &ImageRef| {
+        let tag = image.tag().map(str::to_owned);
+        (image.repository(), tag, image.digest().cloned(), image.policy_name())
+    };
+    for printed in [image.canonical(), image.familiar()] {
+        let again = ImageRef::parse(&printed).unwrap_or_else(|error| panic!("{printed}: {error}"));
+        assert_eq!(parts(&again), parts(&image), "{printed}");
+    }
+    let pinned = ImageRef::parse(&image.pinned(&digest())).unwrap();
+    assert_eq!(pinned.digest(), Some(image.digest().unwrap_or(&digest())));
+    assert_eq!((pinned.repository(), pinned.tag()), (image.repository(), image.tag()));
+}
+
+/// A policy's spec as YAML or JSON, of either kind: it comes into force or says why not, and with it in force a pod is
+/// answered.
+///
+/// # Panics
+/// When what must hold does not.
+pub fn policy(bytes: &[u8]) {
+    thread_local! {
+        static WORLD: World = World::new(&[]);
+    }
+    let Ok(spec) = serde_saphyr::from_slice::<Value>(bytes) else { return };
+    let policies =
+        [reported::<ClusterImagePolicy>(None, &spec), reported::<ImagePolicy>(Some("shop"), &spec)];
+    WORLD.with(|world| {
+        for policy in policies {
+            let namespaced = policy.id.namespace.is_some();
+            world.webhook.cluster.policies.replace(namespaced, vec![policy]);
+        }
+        for image in ["web:1", "web", "ghcr.io/acme/api:2", "%"] {
+            let review = create(pod(image));
+            world.runtime.block_on(async {
+                assert_eq!(world.webhook.validate(&review).await.status, StatusCode::OK);
+                assert_eq!(world.webhook.mutate(&review).await.status, StatusCode::OK);
+            });
+        }
+        world.forget();
+    });
+}
+
+fn reported<K: PolicyObject>(namespace: Option<&str>, spec: &Value) -> Reported {
+    let metadata = json!({ "name": "fuzzed", "namespace": namespace, "uid": "1", "generation": 2 });
+    let metadata = serde_json::from_value(metadata).unwrap();
+    let status = json!({ "lastGood": { "generation": 2, "spec": spec } });
+    let reported = Reported::parse::<K>(&metadata, spec.clone(), status);
+    match &reported.compiled {
+        Err(problem) => assert!(!problem.is_empty()),
+        // The leader keeps the spec of a generation in force; after a restart the same must follow from it.
+        Ok(_) => assert!(reported.last_good.is_some() || spec.is_null(), "{spec}"),
+    }
+    reported
+}
+
+/// The values of `WWW-Authenticate` headers, one a line.
+///
+/// # Panics
+/// When what must hold does not.
+pub fn challenge(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let challenges = Challenges::parse(text.lines());
+    for has_password in [false, true] {
+        match challenges.clone().preferred(has_password) {
+            Some(Challenge::Bearer(bearer)) => {
+                let parts = [Some(&bearer.realm), bearer.service.as_ref(), bearer.scope.as_ref()];
+                assert!(parts.into_iter().flatten().all(|part| (1..=2048).contains(&part.len())));
+                assert!(text.to_ascii_lowercase().contains("bearer"));
+            }
+            Some(Challenge::Basic) => assert!(has_password),
+            None => {}
+        }
+    }
+}
+
+/// A docker configuration in both shapes: the kubelet's, and the bare map. Credentials are found for references, and
+/// no password is shown.
+///
+/// # Panics
+/// When what must hold does not.
+pub fn dockerconfigjson(bytes: &[u8]) {
+    let configs = [DockerConfig::from_config_json(bytes), DockerConfig::from_dockercfg(bytes)];
+    for config in configs.into_iter().flatten() {
+        let source = Source::UserConfig("config.json".to_owned());
+        let mut keyring = Keyring::default();
+        keyring.add(&config, &source);
+        let written =
+            config.entries().map(|(location, _)| location.trim_start_matches("https://").to_owned());
+        let hosts = written.chain(["docker.io".to_owned(), "ghcr.io".to_owned()]);
+        for image in hosts.filter_map(|host| ImageRef::parse(&format!("{host}/acme/api:1")).ok()) {
+            let found = keyring.look_up(&image);
+            assert!(found.len() <= config.entries().count(), "{}", image.original());
+            assert!(found.iter().all(|candidate| candidate.source == source));
+        }
+    }
+}
+
+/// The values of `Link` headers, one a line: another page is asked for at the same place or nowhere.
+///
+/// # Panics
+/// When what must hold does not.
+pub fn link(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let first = Url::parse("https://mirror.example:5000/v2/a/tags/list?n=1000&ns=docker.io").unwrap();
+    let Some(target) = text.lines().find_map(tag_list::next_link) else { return };
+    let Some(next) = tag_list::follow(&first, target) else { return };
+    assert_eq!((next.origin(), next.path()), (first.origin(), first.path()), "{next}");
+    assert_eq!((next.username(), next.password(), next.fragment()), ("", None, None), "{next}");
+    assert!(next.query_pairs().any(|(key, _)| key == "ns"), "{next}");
+}
+
+/// The `registries.yaml` of k3s: it is refused with its place, or every registry has a place to be asked at.
+///
+/// # Panics
+/// When what must hold does not.
+pub fn registries(bytes: &[u8]) {
+    thread_local! {
+        static FOLDER: TempDir = TempDir::new().unwrap();
+    }
+    const OURS: &str = r#"{
+        "registriesFile": { "format": "k3s", "path": "nodes.yaml" },
+        "registries": [
+            { "match": "*.example.com", "resolveFrom": "mirrors-then-upstream", "mirrors": [{ "url": "https://m.example" }] },
+            { "match": "docker.io", "allowPrivate": true }
+        ]
+    }"#;
+    // The operator may name any file for a certificate; reading a device may never end.
+    if bytes.windows(4).any(|part| part == b"/dev") {
+        return;
+    }
+    FOLDER.with(|folder| {
+        let ours = folder.path().join("config.yaml");
+        fs::write(&ours, OURS).unwrap();
+        fs::write(folder.path().join("nodes.yaml"), bytes).unwrap();
+        match Registries::load(&ours) {
+            Err(error) => assert!(error.to_string().contains("nodes.yaml"), "{error}"),
+            Ok(registries) => {
+                for domain in ["docker.io", "ghcr.io", "a.example.com", "[::1]:5000"] {
+                    let profile = registries.profile(domain);
+                    for endpoint in profile.authorities() {
+                        assert!(endpoint.host().is_some());
+                        drop(endpoint.repository("library/nginx"));
+                    }
+                    let _ = registries.credential(domain);
+                }
+            }
+        }
+    });
+}
+
+/// A manifest after two lines with its media type and the digest that its registry names: what is an image has the
+/// digest of these very bytes.
+///
+/// # Panics
+/// When what must hold does not.
+pub fn manifest(bytes: &[u8]) {
+    let mut lines = bytes.splitn(3, |byte| *byte == b'\n');
+    let (Some(media_type), Some(named), Some(body)) = (lines.next(), lines.next(), lines.next()) else {
+        return;
+    };
+    let (Ok(media_type), Ok(named)) = (std::str::from_utf8(media_type), std::str::from_utf8(named)) else {
+        return;
+    };
+    if let Fact::Present(digest) = manifest::read(Some(media_type), Some(named), body) {
+        let sha256: String = Sha256::digest(body).iter().map(|byte| format!("{byte:02x}")).collect();
+        let is_its_own = digest.as_str() == format!("sha256:{sha256}");
+        assert!(
+            is_its_own || !digest.as_str().starts_with("sha256:") && digest.as_str() == named,
+            "{digest}"
+        );
+    }
+}
