@@ -1,12 +1,12 @@
 //! A namespace of its own for each test, kubectl as a user types it, and waiting for conditions.
 
 pub(crate) mod audit;
+pub(crate) mod creator;
 pub(crate) mod load;
 pub(crate) mod manifests;
-pub(crate) mod replicas;
-pub(crate) mod creator;
 pub(crate) mod manifests;
 pub(crate) mod release;
+pub(crate) mod replicas;
 pub(crate) mod rig;
 
 use std::io::Write as _;
