@@ -25,8 +25,11 @@ use url::Url;
 
 use crate::support::webhook::{Table, Tables, Webhook, create, pod};
 
+/// What is done with the bytes of one input.
+pub type Target = fn(&[u8]);
+
 /// Every target, by name.
-pub const ALL: [(&str, fn(&[u8])); 8] = [
+pub const ALL: [(&str, Target); 8] = [
     ("envelope", envelope),
     ("reference", reference),
     ("policy", policy),

@@ -396,11 +396,13 @@ fn plain(bytes: &[u8]) -> usize {
 /// The high bit of each byte that is special; bits above the lowest one that is set say nothing. A byte that is zero, or
 /// below 32, borrows from its high bit when one, or 32, is taken off; no special byte has that bit itself.
 const fn special(word: u64) -> u64 {
-    const EACH: u64 = u64::MAX / 255;
-    let quote = (word ^ EACH * b'"' as u64).wrapping_sub(EACH);
-    let escape = (word ^ EACH * b'\\' as u64).wrapping_sub(EACH);
-    let control = word.wrapping_sub(EACH * 0x20);
-    (quote | escape | control) & !word & EACH * 0x80
+    const fn each(byte: u8) -> u64 {
+        u64::from_le_bytes([byte; 8])
+    }
+    let quote = (word ^ each(b'"')).wrapping_sub(each(1));
+    let escape = (word ^ each(b'\\')).wrapping_sub(each(1));
+    let control = word.wrapping_sub(each(0x20));
+    (quote | escape | control) & !word & each(0x80)
 }
 
 /// An object whose fields are strings.

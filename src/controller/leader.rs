@@ -55,7 +55,7 @@ struct Seen {
 /// What became of an attempt to take the lease.
 enum Attempt {
     /// It is ours.
-    Taken(Lease),
+    Taken(Box<Lease>),
     /// Another holds it, until then unless it is renewed.
     Held(Instant),
     /// Another was first.
@@ -128,7 +128,7 @@ impl Election {
         loop {
             let sent = Instant::now();
             let next = match self.try_acquire(&mut seen).await {
-                Ok(Attempt::Taken(lease)) => return (lease, sent),
+                Ok(Attempt::Taken(lease)) => return (*lease, sent),
                 Ok(Attempt::Held(until)) => until.min(Instant::now() + jittered(LOOK)),
                 Ok(Attempt::Beaten) => Instant::now() + jittered(LOOK),
                 Err(error) => {
@@ -153,7 +153,9 @@ impl Election {
             };
             let lease = Lease { metadata, spec: Some(self.taken(0)) };
             let made = within(CALL, self.leases.create(&PostParams::default(), &lease)).await;
-            return Ok(unless_conflict(made)?.map_or(Attempt::Beaten, Attempt::Taken));
+            return Ok(
+                unless_conflict(made)?.map_or(Attempt::Beaten, |lease| Attempt::Taken(Box::new(lease)))
+            );
         };
         let spec = lease.spec.take().unwrap_or_default();
         let version = lease.metadata.resource_version.clone();
@@ -175,7 +177,7 @@ impl Election {
             lease.metadata.owner_references = owner.map(|owner| vec![owner]);
         }
         lease.spec = Some(self.taken(spec.lease_transitions.unwrap_or_default().saturating_add(1)));
-        Ok(self.replace(&lease).await?.map_or(Attempt::Beaten, Attempt::Taken))
+        Ok(self.replace(&lease).await?.map_or(Attempt::Beaten, |lease| Attempt::Taken(Box::new(lease))))
     }
 
     /// Renews until it can not; returns when the writers must stop.
