@@ -34,6 +34,35 @@ fn known_tags_resolve_stale_and_unknown_ones_get_their_outcome_in_time() {
 }
 
 #[test]
+fn a_registry_that_dies_and_comes_back_while_pods_are_created_costs_none_of_them() {
+    const PODS: usize = 10;
+    let Some(rig) = rig::here("stops a registry") else { return };
+    let _cluster = alone();
+    let namespace = Namespace::new("returns");
+    rig.push("docker.io/library/returning:1.0.0", "returning");
+    let pinned = format!("web:1.4.1@{}", digest("library/web", "1.4.1"));
+    let mut number = 0;
+    // One pod whose tag is known, and one whose tag nobody asked for before the registry died.
+    let mut create = || {
+        number += 1;
+        let (known, unknown) = (format!("known-{number}"), format!("unknown-{number}"));
+        namespace.apply(&pod(&known, "web:1.4.1")).succeeded();
+        namespace.apply(&pod(&unknown, "returning:1.0.0")).succeeded();
+        assert_eq!(image(&namespace.get("pod", &known)), pinned);
+        image(&namespace.get("pod", &unknown))
+    };
+    namespace.apply(&pod("first", "web:1.4.1")).succeeded();
+    let gone = rig.stopped("registry-mirror");
+    for _ in 0..PODS {
+        assert_eq!(create(), "returning:1.0.0");
+    }
+    // The same replicas find it again by themselves.
+    rig.rig(&["start", "registry-mirror"]).succeeded();
+    wait_for("the tag to be pinned", LIMIT, || create().contains("@sha256:").then_some(()));
+    drop(gone);
+}
+
+#[test]
 fn digests_need_neither_a_registry_nor_a_leader() {
     let Some(rig) = rig::here("stops a registry") else { return };
     let _cluster = alone();

@@ -7,9 +7,13 @@ use crate::support::{LIMIT, Namespace, image, undisturbed, wait_for};
 const IMAGE: &str = "private.registry.test/team/api:1.0.0";
 
 fn secret(rig: &Rig, namespace: &Namespace) {
+    secret_with(&rig.private_registry("password"), rig, namespace);
+}
+
+fn secret_with(password: &str, rig: &Rig, namespace: &Namespace) {
     let server = "--docker-server=private.registry.test".to_owned();
     let user = format!("--docker-username={}", rig.private_registry("username"));
-    let password = format!("--docker-password={}", rig.private_registry("password"));
+    let password = format!("--docker-password={password}");
     namespace
         .kubectl(&["create", "secret", "docker-registry", "pull", &server, &user, &password])
         .succeeded();
@@ -66,4 +70,26 @@ fn without_it_the_answer_is_the_declared_outcome_and_tells_nothing() {
     let missing = other.apply(&with_secret("none").replace("1.0.0", "0.0.0-none"));
     assert!(missing.err.contains("RepositoryMissingOrPrivate"), "{missing:?}");
     missing.succeeded();
+}
+
+#[test]
+fn a_pull_secret_that_is_rotated_counts_within_a_minute() {
+    let Some(rig) = rig::here("has a private registry") else { return };
+    let _cluster = undisturbed();
+    let namespace = Namespace::new("rotated");
+    secret_with("of-last-year", &rig, &namespace);
+    let refused = namespace.apply(&with_secret("before"));
+    assert!(refused.err.contains("CredentialsRejected") && refused.err.contains("pull"), "{refused:?}");
+    refused.succeeded();
+    assert_eq!(image(&namespace.get("pod", "before")), IMAGE);
+
+    namespace.kubectl(&["delete", "secret", "pull"]).succeeded();
+    secret(&rig, &namespace);
+    let mut number = 0;
+    wait_for("the new password to be used", LIMIT, || {
+        number += 1;
+        let name = format!("after-{number}");
+        namespace.apply(&with_secret(&name)).succeeded();
+        image(&namespace.get("pod", &name)).starts_with(&format!("{IMAGE}@sha256:")).then_some(())
+    });
 }

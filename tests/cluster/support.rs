@@ -4,7 +4,6 @@ pub(crate) mod audit;
 pub(crate) mod creator;
 pub(crate) mod load;
 pub(crate) mod manifests;
-pub(crate) mod manifests;
 pub(crate) mod release;
 pub(crate) mod replicas;
 pub(crate) mod rig;
