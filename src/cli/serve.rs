@@ -72,13 +72,14 @@ pub(crate) fn run(args: Typed) -> Done {
 }
 
 async fn serve(settings: Settings, registries: Current) -> anyhow::Result<()> {
+    let readiness = Readiness::default();
     let mut signals = Signals::listen()?;
     let client = client::connect().await?;
     let mut replica = Replica {
         cluster: Arc::new(Cluster::new(ApiReader::new(client.clone()))),
         client,
         registries: Arc::new(registries),
-        readiness: Readiness::default(),
+        readiness,
         drain: Drain::default(),
         metrics: telemetry::metrics(),
         tasks: Tasks::default(),

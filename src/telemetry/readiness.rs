@@ -2,16 +2,26 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use tracing::info;
 
 /// The readiness of the process. It latches: once every gate has been open, only a drain ends it.
 #[derive(Debug, Clone, Default)]
 pub struct Readiness(Arc<Mutex<State>>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     phase: Phase,
+    since: Instant,
     /// The gates that are still shut, in the order they were made.
     shut: Vec<&'static str>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { phase: Phase::default(), since: Instant::now(), shut: Vec::new() }
+    }
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -85,6 +95,8 @@ impl Gate {
             state.shut.retain(|name| *name != self.name);
             if matches!(state.phase, Phase::Starting) && state.shut.is_empty() {
                 state.phase = Phase::Ready;
+                let milliseconds = u64::try_from(state.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+                info!(milliseconds, "ready");
             }
         });
     }

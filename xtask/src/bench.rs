@@ -1,18 +1,29 @@
-//! What is published in figures: the size of the binary and of the image, and the memory of a replica that has nothing
-//! to do, on a rig of its own. A goal that is missed is printed as such.
+//! What is published in figures: the size of the binary and of the image; and on a rig of its own what a replica has in
+//! memory, alone and with many objects to watch, how soon it is ready, and what it costs to create a pod. A goal that is
+//! missed is printed as such.
 
 use std::env;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
 
 use crate::command;
 use crate::image::{self, Profile, mebibytes};
+use crate::workspace;
 
 const MIB: u64 = 1024 * 1024;
 /// Bytes of the stripped binary, of the compressed image, and of a replica in memory.
 const GOALS: (u64, u64, u64) = (16 * MIB, 7 * MIB, 20 * MIB);
+/// Pods and Deployments that are there, and bytes of a replica that watches them.
+const MANY: ([&str; 2], u64) = (["2000", "500"], 40 * MIB);
+/// More of them, for the figure.
+const MORE: [&str; 2] = ["10000", "3000"];
+/// From the start of a replica to its readiness.
+const READY: Duration = Duration::from_millis(500);
+/// Namespaces that tagpin leaves alone here, to see what creating a pod costs without it.
+const INSTALL: &str = "install --profile release -- --set excludedNamespaces={bench-none,bench-null}";
 /// A replica is quiet when its memory has not changed by more than this
 const QUIET: u64 = 128 * 1024;
 /// from one look to the next.
@@ -35,12 +46,63 @@ pub(crate) fn run() -> Result<ExitCode> {
     goal("image, compressed", made.compressed, GOALS.1);
     // A rig of before is no fresh one.
     rig("down --purge")?;
-    let replicas = rig("up").and_then(|()| rig("install --profile release")).and_then(|()| at_rest());
+    let figures = on_a_rig();
     rig("down --purge")?;
-    for Memory { resident, own } in replicas? {
+    figures.map(|()| ExitCode::SUCCESS)
+}
+
+fn on_a_rig() -> Result<()> {
+    rig("up")?;
+    rig(INSTALL)?;
+    for Memory { resident, own } in at_rest()? {
         goal(&format!("idle replica (its own {})", mebibytes(own)), resident, GOALS.2);
     }
-    Ok(ExitCode::SUCCESS)
+    for took in ready()? {
+        let verdict = if took <= READY { "pass" } else { "MISS" };
+        println!("replica ready after {took:?}   goal at most {READY:?}: {verdict}");
+    }
+    let bench = workspace::binary("bench", "cluster")?.display().to_string();
+    inside(&[&bench, "creates"])?;
+    inside(&[&bench, "objects", MANY.0[0], MANY.0[1]])?;
+    for Memory { resident, own } in at_rest()? {
+        let what = format!("replica, {} pods and {} Deployments", MANY.0[0], MANY.0[1]);
+        goal(&format!("{what} (its own {})", mebibytes(own)), resident, MANY.1);
+    }
+    inside(&[&bench, "objects", MORE[0], MORE[1]])?;
+    for Memory { resident, own } in at_rest()? {
+        let memory = mebibytes(resident);
+        println!(
+            "replica, {} pods and {} Deployments (its own {}): {memory}",
+            MORE[0],
+            MORE[1],
+            mebibytes(own)
+        );
+    }
+    Ok(())
+}
+
+/// How long replicas that are started anew take until they are ready, by their own logs.
+fn ready() -> Result<Vec<Duration>> {
+    const RELEASE: [&str; 3] = ["kubectl", "-n", "tagpin-system"];
+    let old = said(&[&RELEASE[..], &["get", "pods", "-o", "name"]].concat())?;
+    inside(&[&RELEASE[..], &["rollout", "restart", "deployment/tagpin"]].concat())?;
+    inside(&[&RELEASE[..], &["rollout", "status", "deployment/tagpin", "--timeout=120s"]].concat())?;
+    for pod in old.lines() {
+        inside(&[&RELEASE[..], &["wait", "--for=delete", pod, "--timeout=120s"]].concat())?;
+    }
+    let pods = said(&[&RELEASE[..], &["get", "pods", "-o", "name"]].concat())?;
+    let took = |pod: &str| {
+        let log = said(&[&RELEASE[..], &["logs", pod]].concat())?;
+        let ready = log
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .find(|line| line.pointer("/fields/message").is_some_and(|message| message == "ready"));
+        let milliseconds = ready.and_then(|line| line.pointer("/fields/milliseconds")?.as_u64());
+        Ok(Duration::from_millis(
+            milliseconds.with_context(|| format!("{pod} does not say when it was ready"))?,
+        ))
+    };
+    pods.lines().map(took).collect()
 }
 
 fn goal(what: &str, bytes: u64, most: u64) {
@@ -88,6 +150,18 @@ fn replicas() -> Result<Vec<Memory>> {
         }
     }
     Ok(found)
+}
+
+/// Runs a command inside the rig, and shows what it says.
+fn inside(words: &[&str]) -> Result<()> {
+    let done = xtask()?.args(["exec", "--"]).args(words).stdin(Stdio::null()).status()?;
+    ensure!(done.success(), "`{}` failed inside the rig", words.join(" "));
+    Ok(())
+}
+
+/// What a command says inside the rig.
+fn said(words: &[&str]) -> Result<String> {
+    command::output_of(xtask()?.args(["exec", "--"]).args(words))
 }
 
 /// A command of the rig `bench`, which says how it goes.

@@ -2,8 +2,12 @@
 
 use std::env;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::command;
 
 /// The repository's root.
 pub(crate) fn root() -> PathBuf {
@@ -23,4 +27,33 @@ pub(crate) fn cache() -> Result<PathBuf> {
         }
     };
     Ok(base.join("tagpin"))
+}
+
+/// The test (`test`) or bench (`bench`) of this name, built; cargo says where it is.
+pub(crate) fn binary(kind: &str, name: &str) -> Result<PathBuf> {
+    let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    build.current_dir(root());
+    build.args([
+        kind,
+        "--package",
+        "tagpin",
+        &format!("--{kind}"),
+        name,
+        "--no-run",
+        "--message-format=json-render-diagnostics",
+    ]);
+    let output = command::as_from_a_shell(&mut build)
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("cargo {kind} --no-run"))?;
+    if !output.status.success() {
+        bail!("the {kind} {name} does not build");
+    }
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|message| message.pointer("/target/name").and_then(Value::as_str) == Some(name))
+        .filter_map(|message| message.get("executable").and_then(Value::as_str).map(PathBuf::from))
+        .next_back()
+        .with_context(|| format!("cargo did not say where the {kind} {name} is"))
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::state::State;
 use super::tags::Tag;
 use crate::image::{self, Profile};
-use crate::{command, workspace};
+use crate::workspace;
 
 /// Makes the image of tagpin, pushes it, and returns its repository and digest.
 pub(super) fn load(state: &State, profile: Profile) -> Result<(String, String)> {
@@ -74,33 +74,4 @@ pub(super) fn run(inside: impl Fn(&[String]) -> Result<Command>, commands: &[Vec
         }
     }
     Ok(())
-}
-
-/// The test binary of this name, built; cargo says where it is.
-pub(super) fn test_binary(name: &str) -> Result<PathBuf> {
-    let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    build.current_dir(workspace::root());
-    build.args([
-        "test",
-        "--package",
-        "tagpin",
-        "--test",
-        name,
-        "--no-run",
-        "--message-format=json-render-diagnostics",
-    ]);
-    let output = command::as_from_a_shell(&mut build)
-        .stderr(std::process::Stdio::inherit())
-        .output()
-        .context("cargo test --no-run")?;
-    if !output.status.success() {
-        bail!("the tests do not build");
-    }
-    String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter(|message| message.pointer("/target/name").and_then(Value::as_str) == Some(name))
-        .filter_map(|message| message.get("executable").and_then(Value::as_str).map(PathBuf::from))
-        .next_back()
-        .context("cargo did not say where the tests are")
 }

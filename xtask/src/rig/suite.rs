@@ -17,7 +17,7 @@ const VALUES: &str = r#"baseline.namespaceSelector={"matchExpressions":[{"key":"
 pub(super) fn run(state: &State, keep: bool, arguments: &[String]) -> Result<ExitCode> {
     if env::var_os("TAGPIN_RIG").is_none() && env::var_os("KUBECONFIG").is_some_and(|file| !file.is_empty()) {
         println!("on the cluster of KUBECONFIG; what only the rig allows is skipped");
-        let tests = install::test_binary("cluster")?;
+        let tests = workspace::binary("test", "cluster")?;
         let done = Command::new(tests).args(arguments).status().context("the cluster tests")?;
         return Ok(code(done.success()));
     }
@@ -26,7 +26,7 @@ pub(super) fn run(state: &State, keep: bool, arguments: &[String]) -> Result<Exi
     // What is on its way in when a test deletes a replica must not wait for the whole drain.
     more.extend(["--set".to_owned(), "drainSeconds=2".to_owned()]);
     install::run(|words| inside(state, words), &install::commands(state, Profile::Dev, &more)?)?;
-    let tests = install::test_binary("cluster")?;
+    let tests = workspace::binary("test", "cluster")?;
     let mut words = vec![tests.display().to_string(), "--test-threads=4".to_owned()];
     words.extend(arguments.iter().cloned());
     let mut command = inside(state, &words)?;

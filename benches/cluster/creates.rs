@@ -1,0 +1,87 @@
+//! Pods created through the API server, in alternating rounds: in a namespace that no webhook is asked about, in one of
+//! a webhook that allows everything and looks at nothing, and in one of tagpin.
+
+use std::time::Instant;
+
+use futures::stream::{self, StreamExt as _};
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::{Api, Client};
+use serde_json::json;
+
+use crate::null_webhook;
+
+/// Pods of a round in each namespace, and how many of them at once.
+const PODS: (usize, usize) = (200, 8);
+const ROUNDS: usize = 9;
+/// The two that tagpin was told to leave alone, and its own.
+const NAMESPACES: [&str; 3] = ["bench-none", "bench-null", "bench-tagpin"];
+
+pub(crate) async fn measure(client: &Client) {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    for name in NAMESPACES {
+        let namespace = serde_json::from_value(json!({ "metadata": { "name": name } })).unwrap();
+        namespaces.create(&PostParams::default(), &namespace).await.unwrap();
+    }
+    null_webhook::install(client, NAMESPACES[1]).await;
+    let mut rates = [const { Vec::new() }; 3];
+    for round in 0..=ROUNDS {
+        for turn in 0..NAMESPACES.len() {
+            // Who comes after whom is not always the same.
+            let which = (round + turn) % NAMESPACES.len();
+            let rate = round_in(client, NAMESPACES[which]).await;
+            // The first is for warming up.
+            if round > 0 {
+                rates[which].push(rate);
+            }
+        }
+    }
+    let [none, null, tagpin] = rates.map(median);
+    println!(
+        "\npods created through the API server, {ROUNDS} rounds of {} with {} at once, pods/s (median)\n  without a \
+         webhook {none:.0}, with a null webhook twice {null:.0}, with tagpin {tagpin:.0}\n  ratios: tagpin / without \
+         {:.2}, null / without {:.2}, tagpin / null {:.2}",
+        PODS.0,
+        PODS.1,
+        tagpin / none,
+        null / none,
+        tagpin / null,
+    );
+}
+
+/// Pods a second. They are deleted when the clock has stopped.
+async fn round_in(client: &Client, namespace: &str) -> f64 {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let started = Instant::now();
+    stream::iter(0..PODS.0)
+        .for_each_concurrent(PODS.1, |number| {
+            let pods = &pods;
+            async move {
+                let made = pods.create(&PostParams::default(), &pod(&format!("pod-{number}"))).await.unwrap();
+                let image = made.spec.unwrap().containers.remove(0).image.unwrap();
+                assert_eq!(image.contains("@sha256:"), namespace == NAMESPACES[2], "{image}");
+            }
+        })
+        .await;
+    let took = started.elapsed();
+    pods.delete_collection(&DeleteParams::default().grace_period(0), &ListParams::default()).await.unwrap();
+    while !pods.list_metadata(&ListParams::default().limit(1)).await.unwrap().items.is_empty() {}
+    PODS.0 as f64 / took.as_secs_f64()
+}
+
+/// It waits for a gate, so that no node has work with it.
+pub(crate) fn pod(name: &str) -> Pod {
+    serde_json::from_value(json!({
+        "metadata": { "name": name, "labels": { "app": "bench" } },
+        "spec": {
+            "schedulingGates": [ { "name": "tagpin.dev/bench" } ],
+            "containers": [ { "name": "web", "image": "web:1.4.2" } ],
+        },
+    }))
+    .unwrap()
+}
+
+fn median(mut rates: Vec<f64>) -> f64 {
+    rates.sort_by(f64::total_cmp);
+    rates[rates.len() / 2]
+}
