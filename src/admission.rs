@@ -31,7 +31,7 @@ use crate::admission::object::Object;
 use crate::admission::response::Answer;
 use crate::admission::review::{Operation, Request};
 use crate::cluster::Cluster;
-use crate::domain::denial::shown;
+use crate::domain::denial::{Code, shown};
 use crate::domain::slot::Kind;
 use crate::domain::subject::{Phase, Subject};
 use crate::k8s::canary;
@@ -200,7 +200,7 @@ impl<R: Resolve + Suggest> Admission<R> {
             return Ok(None);
         }
         let policies = self.cluster.policies();
-        let subject = subject::subject(
+        let mut subject = subject::subject(
             &self.cluster,
             &self.settings,
             &policies,
@@ -211,9 +211,16 @@ impl<R: Resolve + Suggest> Admission<R> {
         )
         .await;
         let now = (self.settings.now)();
-        let review =
-            pipeline::review(phase, &subject, &policies, &self.registry, &*self.cluster.pods, now, deadline)
-                .await;
+        let review = async |subject: &Subject| {
+            pipeline::review(phase, subject, &policies, &self.registry, &*self.cluster.pods, now, deadline)
+                .await
+        };
+        let mut decided = review(&subject).await;
+        if decided.denies_for(Code::NotPinned) && self.cluster.pinning.is_off(deadline).await {
+            subject.pinning = false;
+            decided = review(&subject).await;
+        }
+        let review = decided;
         Ok(Some(Judged { object, ephemeral, subject, review }))
     }
 }

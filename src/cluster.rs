@@ -27,6 +27,7 @@ pub mod store;
 pub mod by_name;
 pub mod certificate;
 pub mod client;
+pub mod pinning;
 pub mod watch;
 
 mod changes;
@@ -42,6 +43,7 @@ use accounts::Accounts;
 use namespaces::Namespaces;
 use object::ControllerRef;
 use owners::ReadOwner;
+use pinning::Pinning;
 use pods::Pods;
 use policies::Policies;
 use store::{Store, Synced};
@@ -59,6 +61,8 @@ pub struct Cluster {
     pub pods: Arc<Pods>,
     /// The service accounts' pull secrets.
     pub accounts: Accounts,
+    /// Whether pods are sent to be pinned.
+    pub pinning: Pinning,
     /// Which stores have been filled.
     pub synced: Synced,
     /// How often the watches failed.
@@ -78,6 +82,7 @@ impl Cluster {
             workloads: Workloads::new(changes.clone()),
             pods: Arc::new(Pods::new(changes.clone())),
             accounts: Accounts::new(changes.clone()),
+            pinning: Pinning::default(),
             synced: Synced::new(changes.clone()),
             watches: Watches::new(Store::all().map(Store::name)),
             reader: Box::new(reader),

@@ -46,6 +46,13 @@ impl Review {
         self.verdicts.iter().filter_map(Verdict::effect).max()
     }
 
+    /// Whether the object is refused, and this is among the reasons.
+    #[must_use]
+    pub fn denies_for(&self, code: Code) -> bool {
+        let findings = || self.verdicts.iter().flat_map(|verdict| &verdict.findings);
+        findings().any(|finding| finding.code() == code && finding.effect == Effect::Deny)
+    }
+
     /// Whether the object is refused.
     #[must_use]
     pub fn denied(&self) -> bool {

@@ -65,6 +65,7 @@ pub(crate) async fn subject(
             (false, true) => Suggestions::Cached,
             (false, false) => Suggestions::Ask,
         },
+        pinning: true,
         slots: slots(cluster, namespace, object, old),
         labels,
     }

@@ -160,6 +160,8 @@ impl Replica {
         self.tasks.spawn("watches", async { Ok(watches.await.map(|never| match never {})?) });
         let looks = cluster::by_name::watch(Arc::clone(&self.cluster), self.client.clone());
         self.tasks.spawn("baseline by name", never(looks));
+        let pinning = cluster::pinning::watch(Arc::clone(&self.cluster), self.client.clone());
+        self.tasks.spawn("mutating webhook watch", never(pinning));
     }
 
     /// What answers questions about tags.

@@ -106,6 +106,7 @@ mod tests {
             revision: None,
             asker: Asker::anonymous(),
             suggestions: Suggestions::Off,
+            pinning: true,
             slots: slots.iter().map(slot).collect(),
         }
     }

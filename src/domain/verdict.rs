@@ -240,6 +240,9 @@ pub fn on_answer(
 fn unpinned(demand: &Demand<'_>, subject: &Subject, slot: &SlotUnderReview) -> Finding {
     let (violation, strictest, retry_after) = if slot.undone {
         (Violation::PinUndone, Effect::Warn, None)
+    } else if !subject.pinning {
+        // Applied again it would arrive in the same way.
+        (Violation::NotPinned, Effect::Warn, None)
     } else {
         (Violation::NotPinned, Effect::Deny, Some(REAPPLY_AFTER))
     };

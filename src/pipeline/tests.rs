@@ -60,6 +60,7 @@ fn pod(references: impl IntoIterator<Item = impl AsRef<str>>) -> Subject {
         revision: None,
         asker: Asker::anonymous(),
         suggestions: Suggestions::Ask,
+        pinning: true,
         slots: slots.collect(),
     }
 }

@@ -47,7 +47,7 @@ fn a_registry_that_dies_and_comes_back_while_pods_are_created_costs_none_of_them
         number += 1;
         let (known, unknown) = (format!("known-{number}"), format!("unknown-{number}"));
         namespace.apply(&pod(&known, "web:1.4.1")).succeeded();
-        namespace.apply(&pod(&unknown, "returning:1.0.0")).succeeded();
+        namespace.apply_again(&pod(&unknown, "returning:1.0.0"));
         assert_eq!(image(&namespace.get("pod", &known)), pinned);
         image(&namespace.get("pod", &unknown))
     };

@@ -89,7 +89,7 @@ fn a_pull_secret_that_is_rotated_counts_within_a_minute() {
     wait_for("the new password to be used", LIMIT, || {
         number += 1;
         let name = format!("after-{number}");
-        namespace.apply(&with_secret(&name)).succeeded();
+        namespace.apply_again(&with_secret(&name));
         image(&namespace.get("pod", &name)).starts_with(&format!("{IMAGE}@sha256:")).then_some(())
     });
 }

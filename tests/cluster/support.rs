@@ -158,6 +158,15 @@ impl Namespace {
         self.kubectl_with(&["apply", "-f", "-"], document)
     }
 
+    /// Applies what one replica may know better than another, as the message of `NotPinned` says: again.
+    pub(crate) fn apply_again(&self, document: &str) {
+        wait_for("a pod to be allowed", LIMIT, || {
+            let answer = self.apply(document);
+            assert!(answer.ok || answer.err.contains("[NotPinned]"), "{answer:?}");
+            answer.ok.then_some(())
+        });
+    }
+
     /// One object as JSON, when it exists.
     pub(crate) fn find(&self, what: &str, name: &str) -> Option<Value> {
         let answer = self.kubectl(&["get", what, name, "-o", "json"]);

@@ -166,6 +166,7 @@ impl<'a> Look<'a> {
             revision: None,
             asker: Asker::anonymous(),
             suggestions: Suggestions::Off,
+            pinning: true,
             slots: slots.collect(),
         }
     }

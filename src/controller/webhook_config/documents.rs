@@ -13,8 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
 
 use crate::k8s::match_conditions::{all_rules, canary_conditions, canary_rules, match_conditions, pod_rules};
 
-/// The mutating configuration: they run in the order of their names, and injectors come first.
-pub const MUTATING: &str = "zz-tagpin";
+pub use crate::cluster::pinning::MUTATING;
 /// The validating configuration.
 pub const VALIDATING: &str = "tagpin";
 

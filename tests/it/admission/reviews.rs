@@ -1,11 +1,12 @@
 //! The protocol of a good review: identity, patch, deadline, repetition.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tagpin::cluster::Cluster;
+use tagpin::cluster::{Cluster, Seen};
 use tagpin::domain::fact::Fact;
 use tagpin::domain::slot::Kind;
 use tagpin::registry::Effort;
@@ -55,6 +56,37 @@ async fn a_pod_is_pinned_and_its_own_answer_needs_no_more() {
     let validated = webhook.validate(&create(object)).await.response();
     assert_eq!(validated["allowed"], true);
     assert_eq!(validated["auditAnnotations"]["decision"], "allow");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_without_its_pin_is_refused_only_while_pods_are_sent_to_be_pinned() {
+    let webhook = webhook();
+    let decision = async || {
+        let response = webhook.validate(&create(pod("web:1"))).await.response();
+        response["auditAnnotations"]["decision"].clone()
+    };
+    assert_eq!(decision().await, "deny");
+    let configuration = |webhooks: Value| {
+        let document = json!({ "metadata": { "name": "zz-tagpin" }, "webhooks": webhooks });
+        Seen::There(Arc::new(serde_json::from_value(document).unwrap()))
+    };
+    let entry = json!({
+        "name": "pin.tagpin.dev", "clientConfig": {}, "sideEffects": "None", "admissionReviewVersions": ["v1"],
+    });
+    let pinning = &webhook.cluster.pinning;
+    pinning.report(configuration(json!([entry])));
+    assert_eq!(decision().await, "deny");
+    for off in [configuration(json!([])), Seen::Absent] {
+        pinning.report(off);
+        assert_eq!(decision().await, "warn");
+    }
+    // The API server hears it first.
+    pinning.report(configuration(json!([entry])));
+    let hears_it_later = async {
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        pinning.report(Seen::Absent);
+    };
+    assert_eq!(tokio::join!(decision(), hears_it_later).0, "warn");
 }
 
 /// The leader's canary in this namespace, by this name and with this nonce.
