@@ -5,6 +5,7 @@
 
 pub mod digest;
 pub mod image;
+pub mod platform;
 
 pub mod asker;
 pub mod original;

@@ -32,6 +32,7 @@ pub mod cache;
 pub mod challenge;
 pub mod client;
 pub mod guard;
+pub mod inspect;
 pub mod limit;
 pub mod manifest;
 pub mod observe;

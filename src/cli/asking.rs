@@ -18,8 +18,9 @@ use crate::domain::asker::Asker;
 use crate::domain::denial::Violation;
 use crate::domain::fact::Fact;
 use crate::domain::image::ImageRef;
-use crate::registry::config::{OperatorCredential, Registries};
+use crate::registry::config::OperatorCredential;
 use crate::registry::credential::{Candidate, Credential, Credentials};
+use crate::registry::current::Current;
 use crate::registry::user_config::UserConfig;
 
 /// The options.
@@ -49,10 +50,7 @@ pub(crate) enum Output {
 impl Asking {
     /// Who asks, and what the file says of registries.
     pub(crate) fn person(&self) -> Result<Person, Failure> {
-        let registries = match &self.registries {
-            None => Registries::default(),
-            Some(file) => Registries::load(file).map_err(Failure::wrong_use)?,
-        };
+        let registries = Current::load(self.registries.as_deref()).map_err(Failure::wrong_use)?;
         let user = user_config().map_err(Failure::wrong_use)?;
         Ok(Person { user, registries: Arc::new(registries) })
     }
@@ -73,7 +71,7 @@ impl Asking {
 /// The person at the command line: their own credentials, else those that the registries file gives.
 pub(crate) struct Person {
     user: UserConfig,
-    pub(crate) registries: Arc<Registries>,
+    pub(crate) registries: Arc<Current>,
 }
 
 #[async_trait]
@@ -81,7 +79,7 @@ impl Credentials for Person {
     async fn candidates(&self, asker: &Asker, image: &ImageRef, deadline: Instant) -> Vec<Candidate> {
         let own = self.user.candidates(asker, image, deadline).await;
         let has_own = own.iter().any(|own| !matches!(own.credential, Credential::Anonymous));
-        match self.registries.credential(image.domain()) {
+        match self.registries.get().credential(image.domain()) {
             Some(OperatorCredential::Given(given)) if !has_own => vec![given.clone()],
             // A secret of the cluster is not at hand here.
             _ => own,

@@ -8,18 +8,22 @@ use anyhow::Context;
 use tokio::time::Instant;
 
 use crate::cli::asking::{Asking, Output, Person};
+use crate::cli::resolve::account::{Account, Passed};
 use crate::cli::resolve::answer::Answer;
 use crate::cli::resolve::trace::Trace;
 use crate::cli::{Done, Failure, output};
 use crate::domain::asker::Asker;
+use crate::domain::fact::Fact;
 use crate::domain::image::ImageRef;
+use crate::domain::platform::Platform;
 use crate::registry::client::Client;
-use crate::registry::credential::Credentials;
+use crate::registry::credential::{Candidate, Credential, Credentials};
 use crate::registry::guard::SystemNames;
 use crate::registry::suggest::Suggestions;
 use crate::registry::transport::Transport;
 use crate::registry::{Effort, Lookup, Suggest};
 
+mod account;
 mod answer;
 mod trace;
 
@@ -35,13 +39,29 @@ mod trace;
 #[command(after_help = "\
 Exit codes:
   0  the tag has a digest
-  1  the tag or its repository does not exist, or is nothing that a node can run
-  2  the reference or a file can not be used
-  3  the registry did not say: not allowed, not reached, not asked")]
+  1  the tag or its repository does not exist, or is nothing that a node (of --platform) can run
+  2  the reference, a file or the service account can not be used
+  3  the registry or the cluster did not say: not allowed, not reached, not asked")]
 pub(crate) struct Args {
     /// The image, as in a pod: nginx:1.29, ghcr.io/acme/api:1.4.7
     #[arg(value_name = "IMAGE")]
     image: String,
+
+    /// Also say which image of it a node of this platform gets: linux/arm64, linux/arm/v7
+    ///
+    /// It costs a pull: the manifest, and of an image for a single platform its configuration.
+    #[arg(long, value_name = "OS/ARCHITECTURE")]
+    platform: Option<Platform>,
+
+    /// Ask with the pull secrets of a service account, read from the cluster of your kubeconfig
+    ///
+    /// Your user needs to get that service account and its secrets. Your docker configuration is not used then.
+    #[arg(long = "as", value_name = "NAMESPACE/NAME")]
+    account: Option<Account>,
+
+    /// Show the headers of every request and answer, without secrets
+    #[arg(long)]
+    trace: bool,
 
     #[command(flatten)]
     asking: Asking,
@@ -49,12 +69,13 @@ pub(crate) struct Args {
 
 /// Asks, and prints what came of it.
 pub(crate) fn run(args: Args) -> Done {
-    let Args { image, asking } = args;
+    let Args { image, platform, account, trace, asking } = args;
     let image = ImageRef::parse(&image)
         .with_context(|| format!("read the reference {image:?}"))
         .map_err(Failure::wrong_use)?;
     let person = asking.person()?;
-    let answer = asking.wait_for(ask(&image, person, asking.budget()))?;
+    let question = Question { image, platform, account, trace: Arc::new(Trace::new(trace)) };
+    let answer = asking.wait_for(question.ask(person, asking.budget()))??;
     let text = match asking.output {
         Output::Text => answer.text(),
         Output::Json => answer.json().context("write JSON").map_err(Failure::could_not_find_out)?,
@@ -63,18 +84,64 @@ pub(crate) fn run(args: Args) -> Done {
     Ok(answer.exit())
 }
 
-async fn ask(image: &ImageRef, person: Person, budget: Duration) -> Answer {
-    let deadline = Instant::now() + budget;
-    let trace = Arc::new(Trace::default());
-    let transport = Transport::new(Arc::new(SystemNames));
-    let client = Client::new(transport, Arc::clone(&person.registries) as _, Arc::clone(&trace) as _);
-    let asker = Asker::anonymous();
-    let candidates = person.candidates(&asker, image, deadline).await;
-    let suggestions = Suggestions::new(client, Arc::new(person), budget);
-    let fact = suggestions.look_up(image, &candidates, deadline).await;
-    let similar = match Answer::wants_similar(&fact) {
-        true => suggestions.similar_tags(image, &asker, Effort::Until(deadline)).await,
-        false => Vec::new(),
-    };
-    Answer::new(image, &fact, similar, trace.steps())
+/// What is asked.
+struct Question {
+    image: ImageRef,
+    platform: Option<Platform>,
+    account: Option<Account>,
+    trace: Arc<Trace>,
+}
+
+impl Question {
+    async fn ask(&self, person: Person, budget: Duration) -> Result<Answer, Failure> {
+        let Self { image, platform, account, trace } = self;
+        let deadline = Instant::now() + budget;
+        let transport = Transport::new(Arc::new(SystemNames));
+        let client = Client::new(transport, Arc::clone(&person.registries) as _, Arc::clone(trace) as _);
+        let passed = Arc::new(Passed::default());
+        let (asker, credentials): (Asker, Arc<dyn Credentials>) = match account {
+            None => (Asker::anonymous(), Arc::new(person)),
+            Some(account) => {
+                let (asker, secrets) =
+                    account.find(Arc::clone(&person.registries), Arc::clone(&passed)).await?;
+                (asker, Arc::new(secrets))
+            }
+        };
+        let candidates = credentials.candidates(&asker, image, deadline).await;
+        note(&candidates, &passed);
+        let suggestions = Suggestions::new(client.clone(), credentials, budget);
+        let fact = suggestions.look_up(image, &candidates, deadline).await;
+        let similar = match Answer::wants_similar(&fact) {
+            true => suggestions.similar_tags(image, &asker, Effort::Until(deadline)).await,
+            false => Vec::new(),
+        };
+        let mut answer = Answer::new(image, &fact, similar);
+        if let (Fact::Present(digest), Some(wanted)) = (&fact, platform) {
+            answer.tell_platform(wanted, client.platforms(image, digest, &candidates, deadline).await);
+        }
+        if refused(&fact) && candidates.iter().any(|own| !matches!(own.credential, Credential::Anonymous)) {
+            let anonymous = [Candidate::anonymous()];
+            answer.tell_anonymous(&suggestions.look_up(image, &anonymous, deadline).await);
+        }
+        answer.steps = trace.steps();
+        Ok(answer)
+    }
+}
+
+/// What is said of credentials beside the answer.
+fn note(candidates: &[Candidate], passed: &Passed) {
+    for own in candidates.iter().filter(|own| own.stretched) {
+        output::note(&format!(
+            "the location in {} is only the start of this repository's name; nodes use it as well",
+            own.source
+        ));
+    }
+    for why in passed.reasons() {
+        output::note(&format!("a pull secret of the service account is not used: {}", why.word()));
+    }
+}
+
+/// The credential may be what is wrong, as the registry was not asked without it.
+const fn refused(fact: &Fact) -> bool {
+    matches!(fact, Fact::CredentialsRejected { .. } | Fact::AccessDenied | Fact::MissingOrPrivate)
 }

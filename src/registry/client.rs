@@ -3,8 +3,7 @@
 //! It keeps no answers, finds no credentials and limits nobody: caches and limits are decorators. It
 //! trusts the registry for which digest a tag names, and nothing else.
 
-use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use tokio::time::Instant;
 
@@ -51,6 +50,28 @@ impl Client {
     /// The page of tags that one of these credentials has seen a moment ago, if that is known.
     pub(super) fn known_tags(&self, image: &ImageRef, candidates: &[Candidate]) -> Option<Option<Tags>> {
         self.parts.pages.get(&image.repository(), candidates)
+    }
+
+    /// What is known of the image's registry before it is asked.
+    pub(super) fn profile(&self, image: &ImageRef) -> Arc<RegistryProfile> {
+        self.parts.profiles.profile(image.domain())
+    }
+
+    /// A session with each endpoint that may say what tags name, for each credential that it gets to see.
+    pub(super) fn sessions<'a>(
+        &'a self,
+        profile: &'a RegistryProfile,
+        image: &'a ImageRef,
+        candidates: &'a [Candidate],
+        deadline: Instant,
+    ) -> impl Iterator<Item = Session<'a>> {
+        let target = Target { parts: &self.parts, profile, image, tag: "" };
+        let session = move |endpoint: &'a Endpoint| {
+            endpoint_candidates(endpoint, candidates)
+                .iter()
+                .map(move |candidate| target.session(endpoint, candidate, deadline))
+        };
+        profile.authorities().filter(|_| !profile.offline).flat_map(session)
     }
 
     /// Every tag of the repository, from the first endpoint and credential that lists them: for a person, as it may take
@@ -140,7 +161,11 @@ impl Lookup for Client {
     }
 }
 
+/// Who shows nothing.
+static ANONYMOUS: LazyLock<[Candidate; 1]> = LazyLock::new(|| [Candidate::anonymous()]);
+
 /// One tag of one repository.
+#[derive(Clone, Copy)]
 struct Target<'a> {
     parts: &'a Parts,
     profile: &'a RegistryProfile,
@@ -273,11 +298,11 @@ impl<'a> Target<'a> {
 }
 
 /// Which credentials an endpoint gets to see.
-fn endpoint_candidates<'a>(endpoint: &'a Endpoint, askers: &'a [Candidate]) -> Cow<'a, [Candidate]> {
+fn endpoint_candidates<'a>(endpoint: &'a Endpoint, askers: &'a [Candidate]) -> &'a [Candidate] {
     match &endpoint.identity {
-        Identity::Asker => Cow::Borrowed(askers),
-        Identity::Anonymous => Cow::Owned(vec![Candidate::anonymous()]),
-        Identity::Own(candidate) => Cow::Borrowed(std::slice::from_ref(&**candidate)),
+        Identity::Asker => askers,
+        Identity::Anonymous => ANONYMOUS.as_slice(),
+        Identity::Own(candidate) => std::slice::from_ref(&**candidate),
     }
 }
 

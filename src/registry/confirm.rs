@@ -77,7 +77,9 @@ impl Confirmations {
         }
         match by_digest(session, tag, &digest).await {
             Ok(content) => {
-                session.observe(&Event::Confirmed { digest: &digest, platforms: &content.platforms });
+                let platforms: Vec<String> =
+                    content.children.iter().map(|(_, platform)| platform.to_string()).collect();
+                session.observe(&Event::Confirmed { digest: &digest, platforms: &platforms });
                 if through {
                     fetch_children(session, &content).await;
                 }
@@ -126,7 +128,7 @@ async fn by_digest(session: &mut Session<'_>, tag: &str, digest: &Digest) -> Res
 
 /// Makes the cache fetch what the nodes pull next; what it answers is its own business.
 async fn fetch_children(session: &mut Session<'_>, content: &Content) {
-    for child in content.children.iter().take(CHILDREN) {
+    for (child, _) in content.children.iter().take(CHILDREN) {
         let _ = session.ask(&question(session, child.as_str())).await;
     }
 }

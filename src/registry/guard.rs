@@ -17,7 +17,19 @@ pub enum Reach {
     /// These, private ranges and loopback: for hosts that the operator named with `allowPrivate`.
     /// Link-local addresses and the metadata services of clouds stay out of reach.
     Private,
+    /// This machine and the metadata services of clouds, and nothing else: for the credentials that a cloud gives.
+    Metadata,
 }
+
+/// Where clouds tell a machine or a container who it is: every cloud, ECS, EKS Pod Identity, the two over IPv6, Google.
+const METADATA: [IpAddr; 6] = [
+    IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
+    IpAddr::V4(Ipv4Addr::new(169, 254, 170, 2)),
+    IpAddr::V4(Ipv4Addr::new(169, 254, 170, 23)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x23)),
+    IpAddr::V6(Ipv6Addr::new(0xfd20, 0x00ce, 0, 0, 0, 0, 0, 0x254)),
+];
 
 /// A host, or everything it resolves to, is out of reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -72,10 +84,10 @@ impl Reach {
     /// Whether this address may be connected to.
     #[must_use]
     pub fn permits(self, address: IpAddr) -> bool {
-        match class(address) {
-            Class::Public => true,
-            Class::Private => self == Self::Private,
-            Class::Never => false,
+        match self {
+            Self::Public => class(address) == Class::Public,
+            Self::Private => class(address) != Class::Never,
+            Self::Metadata => address.is_loopback() || METADATA.contains(&address),
         }
     }
 }

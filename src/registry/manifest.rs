@@ -1,14 +1,13 @@
 //! What the answer to "which manifest has this tag" says: a digest, or why no node could run what is there.
 //! It reads only as much of a manifest as tells an image from something else.
 
-use std::fmt;
-
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 
 use crate::domain::digest::Digest;
 use crate::domain::fact::{Broken, Fact, Unavailable};
+use crate::domain::platform::Platform;
 use crate::registry::transport::Answer;
 
 /// Exactly what containerd sends, in one header, so that the registry gives us the digest that it gives the node
@@ -84,12 +83,12 @@ pub fn read(content_type: Option<&str>, named: Option<&str>, body: &[u8]) -> Fac
     body_digest(named, body).map_or(unreadable, Fact::Present)
 }
 
-/// What stands behind a digest, as far as it tells.
+/// What stands behind a digest.
 pub(super) struct Content {
-    /// The images of an index that a node may choose.
-    pub(super) children: Vec<Digest>,
-    /// What they are for, in the same order: `linux/arm64/v8`.
-    pub(super) platforms: Vec<String>,
+    /// The images of an index that a node may choose, each with what it is for.
+    pub(super) children: Vec<(Digest, Platform)>,
+    /// Of a lone manifest: its configuration, which says what it is for.
+    pub(super) configuration: Option<Digest>,
 }
 
 /// What a 200 to GET by digest says: unlike a tag, a digest has one content.
@@ -103,11 +102,9 @@ pub(super) fn of_digest(answer: &Answer, digest: &Digest) -> Result<Content, Fac
     }
     let document: Document = serde_json::from_slice(&answer.body).map_err(|_| unreadable())?;
     let runnable = document.manifests.iter().flatten().filter(|child| child.may_run());
-    let named = runnable.filter_map(|child| {
-        Some((Digest::parse(child.digest.as_deref()?).ok()?, child.platform.as_ref()?.to_string()))
-    });
-    let (children, platforms) = named.unzip();
-    Ok(Content { children, platforms })
+    let child = |child: &Descriptor| Some((child.digest()?, child.platform.as_ref()?.named()?));
+    let children = runnable.filter_map(child).collect();
+    Ok(Content { children, configuration: document.config.as_ref().and_then(Descriptor::digest) })
 }
 
 fn hashes_to(body: &[u8], digest: &Digest) -> bool {
@@ -167,30 +164,19 @@ struct Document {
 struct Descriptor {
     digest: Option<String>,
     media_type: Option<String>,
-    platform: Option<Platform>,
+    platform: Option<TypedPlatform>,
 }
 
 #[derive(Deserialize)]
-struct Platform {
+struct TypedPlatform {
     os: Option<String>,
     architecture: Option<String>,
     variant: Option<String>,
 }
 
-/// `linux/arm64/v8`. A registry's text: only what a platform may consist of.
-impl fmt::Display for Platform {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let plain = |text: &&String| {
-            let byte = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
-            !text.is_empty() && text.len() <= 32 && text.bytes().all(byte)
-        };
-        let part =
-            |text: &Option<String>| text.as_ref().filter(plain).map_or("unknown", |text| text).to_owned();
-        write!(f, "{}/{}", part(&self.os), part(&self.architecture))?;
-        match self.variant.as_ref().filter(plain) {
-            Some(variant) => write!(f, "/{variant}"),
-            None => Ok(()),
-        }
+impl TypedPlatform {
+    fn named(&self) -> Option<Platform> {
+        Platform::new(self.os.as_deref()?, self.architecture.as_deref()?, self.variant.as_deref()).ok()
     }
 }
 
@@ -207,6 +193,10 @@ impl Document {
 }
 
 impl Descriptor {
+    fn digest(&self) -> Option<Digest> {
+        Digest::parse(self.digest.as_deref()?).ok()
+    }
+
     /// A child of an index that a node may choose. Attestations are of platform unknown/unknown.
     fn may_run(&self) -> bool {
         let unknown = |text: &Option<String>| text.as_deref() == Some("unknown");

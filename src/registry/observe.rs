@@ -14,6 +14,11 @@ use crate::registry::credential::Source;
 pub trait Observer: Send + Sync {
     /// Something happened while the registry with this label (its profile's) was asked.
     fn observe(&self, registry: &str, event: &Event<'_>);
+
+    /// It wants [`Event::Headers`] too.
+    fn wants_headers(&self) -> bool {
+        false
+    }
 }
 
 /// Nobody listens.
@@ -34,6 +39,13 @@ pub enum Event<'a> {
         target: Target<'a>,
         /// Whose credential it carries, directly or as a token; none when it carries none.
         credential: Option<&'a Source>,
+    },
+    /// What went out with a request, or came back; secrets are hidden.
+    Headers {
+        /// They came back.
+        received: bool,
+        /// Names and values.
+        headers: &'a [(String, String)],
     },
     /// An answer came.
     Answered {
@@ -116,6 +128,8 @@ pub enum Method {
     Get,
     /// With a form: a token for an identity token.
     Post,
+    /// To open a session with a metadata service.
+    Put,
 }
 
 /// How a registry wants to be told who asks.
@@ -172,7 +186,7 @@ macro_rules! words {
 }
 
 words!(Purpose { Manifest => "manifest", Tags => "tags", Token => "token" });
-words!(Method { Head => "HEAD", Get => "GET", Post => "POST" });
+words!(Method { Head => "HEAD", Get => "GET", Post => "POST", Put => "PUT" });
 words!(Scheme { Basic => "basic", Bearer => "bearer", Other => "other" });
 words!(Failure {
     AddressForbidden => "address-forbidden",

@@ -125,11 +125,18 @@ impl Route<'_> {
             limit: request.limit,
         };
         let purpose = request.purpose;
+        let headers = |received, shown: &dyn Fn() -> Vec<(String, String)>| {
+            if self.observer.wants_headers() {
+                self.observe(&Event::Headers { received, headers: &shown() });
+            }
+        };
+        headers(false, &|| call.shown());
         let start = Instant::now();
         let result = self.transport.exchange(&call, deadline).await;
         let took = start.elapsed();
         match result {
             Ok(answer) => {
+                headers(true, &|| answer.shown());
                 let remaining = answer.header("ratelimit-remaining").and_then(number_before_window);
                 self.observe(&Event::Answered { purpose, status: answer.status, took, remaining });
                 Ok(answer)

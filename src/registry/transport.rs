@@ -11,7 +11,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
+};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, timeout_at};
 use url::Url;
@@ -68,6 +70,57 @@ pub(super) struct Call<'a> {
     pub(super) limit: usize,
 }
 
+impl Call<'_> {
+    /// The headers that are ours to choose.
+    fn fields(&self) -> Result<HeaderMap, Failure> {
+        let mut fields = HeaderMap::new();
+        for Header { name, value } in self.headers {
+            fields.append(name.clone(), value.clone());
+        }
+        fields.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        if let Some(accept) = self.accept {
+            fields.insert(ACCEPT, HeaderValue::from_static(accept));
+        }
+        if let Some(body) = self.body {
+            fields.insert(CONTENT_TYPE, HeaderValue::from_static(body.content_type));
+        }
+        if let Some(authorization) = self.authorization {
+            let mut value =
+                HeaderValue::from_str(authorization.expose_secret()).map_err(|_| Failure::Unreadable)?;
+            value.set_sensitive(true);
+            fields.insert(AUTHORIZATION, value);
+        }
+        Ok(fields)
+    }
+
+    /// The same for a person.
+    pub(super) fn shown(&self) -> Vec<(String, String)> {
+        self.fields().as_ref().map(shown).unwrap_or_default()
+    }
+}
+
+/// Headers without what is or may be a secret. Values are text of one line already; of long ones the start is shown.
+fn shown(headers: &HeaderMap) -> Vec<(String, String)> {
+    const LONGEST: usize = 300;
+    let show = |(name, value): (&HeaderName, &HeaderValue)| {
+        let name = name.as_str();
+        let secret = ["auth", "cookie", "token", "secret", "key", "signature"];
+        let hidden = name != "www-authenticate" && secret.iter().any(|part| name.contains(part));
+        let text = value.to_str().unwrap_or("(not text)");
+        let text = match (name, text.split_once('?')) {
+            // Object stores sign their URLs there.
+            ("location" | "link", Some((place, _))) => format!("{place}?***"),
+            _ if hidden || value.is_sensitive() => match text.split_once(' ') {
+                Some((scheme @ ("Basic" | "Bearer"), _)) => format!("{scheme} ***"),
+                _ => "***".to_owned(),
+            },
+            _ => text.chars().take(LONGEST).collect(),
+        };
+        (name.to_owned(), text)
+    };
+    headers.iter().take(HEADER_COUNT).map(show).collect()
+}
+
 /// What a request carries to a service; it may hold a secret.
 pub(super) struct Body {
     content_type: &'static str,
@@ -89,6 +142,11 @@ pub(super) struct Answer {
 }
 
 impl Answer {
+    /// The headers for a person, without secrets.
+    pub(super) fn shown(&self) -> Vec<(String, String)> {
+        shown(&self.headers)
+    }
+
     /// The first value of a header, when it is text.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok().map(str::trim)
@@ -138,31 +196,17 @@ impl Transport {
 
     fn request(&self, call: &Call<'_>) -> Result<reqwest::RequestBuilder, Failure> {
         let client = self.client(call)?;
-        let mut fields = HeaderMap::new();
-        for Header { name, value } in call.headers {
-            fields.append(name.clone(), value.clone());
-        }
-        let mut request = match call.method {
+        let request = match call.method {
             Method::Head => client.head(call.url.clone()),
             Method::Get => client.get(call.url.clone()),
             Method::Post => client.post(call.url.clone()),
+            Method::Put => client.put(call.url.clone()),
         };
-        if let Some(Body { content_type, content }) = call.body {
-            fields.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-            request = request.body(content.expose_secret().to_owned());
-        }
-        fields.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        if let Some(accept) = call.accept {
-            fields.insert(ACCEPT, HeaderValue::from_static(accept));
-        }
-        if let Some(authorization) = call.authorization {
-            let mut value =
-                HeaderValue::from_str(authorization.expose_secret()).map_err(|_| Failure::Unreadable)?;
-            value.set_sensitive(true);
-            fields.insert(AUTHORIZATION, value);
-        }
-        request = request.headers(fields);
-        Ok(request)
+        let request = match call.body {
+            Some(body) => request.body(body.content.expose_secret().to_owned()),
+            None => request,
+        };
+        Ok(request.headers(call.fields()?))
     }
 
     fn client(&self, call: &Call<'_>) -> Result<reqwest::Client, Failure> {
@@ -223,8 +267,8 @@ async fn receive(request: reqwest::RequestBuilder, call: &Call<'_>) -> Result<An
     }
     let body = match (call.method, status) {
         (Method::Head, _) => Vec::new(),
-        (Method::Get | Method::Post, 200) => whole_body(&mut response, call.limit).await?,
-        (Method::Get | Method::Post, _) => start_of_body(&mut response).await,
+        (_, 200) => whole_body(&mut response, call.limit).await?,
+        (_, _) => start_of_body(&mut response).await,
     };
     Ok(Answer { status, headers, body })
 }

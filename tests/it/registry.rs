@@ -7,6 +7,7 @@ mod outages;
 mod real;
 mod resolve;
 mod scripted;
+mod secured;
 mod suggestions;
 mod support;
 mod tags;

@@ -7,6 +7,8 @@ use crate::cli::asking;
 use crate::cli::resolve::trace::Step;
 use crate::domain::fact::{Fact, Unavailable};
 use crate::domain::image::ImageRef;
+use crate::domain::platform::Platform;
+use crate::registry::inspect::ForPlatform as Image;
 
 /// The answer about one reference.
 #[derive(Debug, Serialize)]
@@ -27,13 +29,29 @@ pub(super) struct Answer {
     cause: Option<&'static str>,
     retry_after_seconds: Option<u64>,
     did_you_mean: Vec<String>,
-    steps: Vec<Step>,
+    /// With `--platform`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    platform: Option<ForPlatform>,
+    /// What the registry tells somebody without the credential that it refused.
+    anonymously: Option<&'static str>,
+    pub(super) steps: Vec<Step>,
     #[serde(skip)]
     exit: Exit,
 }
 
+/// Which image a node of a platform gets.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ForPlatform {
+    wanted: String,
+    /// Its digest, when there is one.
+    digest: Option<String>,
+    /// What there is.
+    has: Vec<String>,
+}
+
 impl Answer {
-    pub(super) fn new(image: &ImageRef, fact: &Fact, similar: Vec<String>, steps: Vec<Step>) -> Self {
+    pub(super) fn new(image: &ImageRef, fact: &Fact, similar: Vec<String>) -> Self {
         let digest = match fact {
             Fact::Present(digest) => Some(digest),
             _ => None,
@@ -54,7 +72,9 @@ impl Answer {
             cause,
             retry_after_seconds: asking::retry_after(fact).map(|wait| wait.as_secs()),
             did_you_mean: similar,
-            steps,
+            platform: None,
+            anonymously: None,
+            steps: Vec::new(),
             exit: asking::exit(fact),
         }
     }
@@ -62,6 +82,37 @@ impl Answer {
     /// Whether a list of tags would help.
     pub(super) const fn wants_similar(fact: &Fact) -> bool {
         matches!(fact, Fact::TagMissing | Fact::TagExpired)
+    }
+
+    /// Adds what a node of this platform gets.
+    pub(super) fn tell_platform(&mut self, wanted: &Platform, images: Result<Vec<Image>, Fact>) {
+        let images = match images {
+            Ok(images) => images,
+            Err(fact) => {
+                self.problem = Some("which platforms it is for could not be found out".to_owned());
+                self.cause = match &fact {
+                    Fact::Unavailable { cause, .. } => Some(word(*cause)),
+                    _ => None,
+                };
+                self.exit = Exit::CouldNotFindOut;
+                return;
+            }
+        };
+        let mut fitting = images.iter().filter(|image| wanted.runs(&image.platform));
+        // Nodes prefer what is for exactly their own platform.
+        let exact = images.iter().find(|image| image.platform == *wanted);
+        let digest = exact.or_else(|| fitting.next()).map(|image| image.digest.to_string());
+        let has: Vec<String> = images.iter().map(|image| image.platform.to_string()).collect();
+        if digest.is_none() {
+            self.problem = Some(format!("there is no image for {wanted}: it has {}", has.join(", ")));
+            self.exit = Exit::Violations;
+        }
+        self.platform = Some(ForPlatform { wanted: wanted.to_string(), digest, has });
+    }
+
+    /// Adds what the registry tells without the credential that it refused.
+    pub(super) fn tell_anonymous(&mut self, fact: &Fact) {
+        self.anonymously = Some(asking::outcome(fact));
     }
 
     pub(super) const fn exit(&self) -> Exit {
@@ -76,11 +127,20 @@ impl Answer {
         let mut lines = vec![self.image.clone()];
         lines.extend(self.steps.iter().map(|step| format!("  {}", step.line())));
         match (&self.pinned, &self.problem) {
-            (Some(pinned), _) => lines.push(pinned.clone()),
+            (Some(pinned), problem) => {
+                lines.push(pinned.clone());
+                lines.extend(problem.iter().map(|problem| format!("  {problem}")));
+            }
             (None, Some(problem)) => {
                 lines.push(format!("image \"{}\": {problem} [{}]", self.reference, self.outcome));
             }
             (None, None) => {}
+        }
+        if let Some(ForPlatform { wanted, digest, .. }) = &self.platform {
+            lines.extend(digest.iter().map(|digest| format!("  {wanted}: {digest}")));
+        }
+        if self.anonymously == Some("Present") {
+            lines.push("  without the credential it is there: the credential is the problem".to_owned());
         }
         if !self.did_you_mean.is_empty() {
             lines.push(format!("  did you mean: {}", self.did_you_mean.join(", ")));

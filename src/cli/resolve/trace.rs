@@ -8,8 +8,9 @@ use crate::cli::asking::outcome;
 use crate::registry::observe::{Event, Observer};
 
 /// Keeps the steps.
-#[derive(Default)]
 pub(super) struct Trace {
+    /// With headers.
+    headers: bool,
     steps: Mutex<Vec<Step>>,
 }
 
@@ -29,6 +30,13 @@ pub(super) enum Step {
         status: Option<u16>,
         failure: Option<&'static str>,
         milliseconds: Option<u64>,
+        /// What is left of the registry's own limit, as it says.
+        remaining: Option<u64>,
+        /// With `--trace`: `name: value`, without secrets.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        sent: Vec<String>,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        received: Vec<String>,
     },
     /// The registry wants to know who asks.
     Challenge { scheme: &'static str, realm: Option<String> },
@@ -51,7 +59,18 @@ impl Trace {
     }
 }
 
+impl Trace {
+    /// Keeps headers too, if these are wanted.
+    pub(super) fn new(headers: bool) -> Self {
+        Self { headers, steps: Mutex::default() }
+    }
+}
+
 impl Observer for Trace {
+    fn wants_headers(&self) -> bool {
+        self.headers
+    }
+
     fn observe(&self, _registry: &str, event: &Event<'_>) {
         let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
         let step = match *event {
@@ -63,10 +82,21 @@ impl Observer for Trace {
                 status: None,
                 failure: None,
                 milliseconds: None,
+                remaining: None,
+                sent: Vec::new(),
+                received: Vec::new(),
             },
-            Event::Answered { status: answered, took, .. } => {
-                if let Some(Step::Request { status, milliseconds, .. }) = steps.last_mut() {
+            Event::Headers { received: back, headers } => {
+                if let Some(Step::Request { sent, received, .. }) = steps.last_mut() {
+                    let lines = headers.iter().map(|(name, value)| format!("{name}: {value}"));
+                    if back { received } else { sent }.extend(lines);
+                }
+                return;
+            }
+            Event::Answered { status: answered, took, remaining: left, .. } => {
+                if let Some(Step::Request { status, milliseconds, remaining, .. }) = steps.last_mut() {
                     *status = Some(answered);
+                    *remaining = left;
                     *milliseconds = u64::try_from(took.as_millis()).ok();
                 }
                 return;
@@ -99,7 +129,18 @@ impl Step {
     /// One line for a person.
     pub(super) fn line(&self) -> String {
         match self {
-            Self::Request { purpose, method, target, credential, status, failure, milliseconds } => {
+            Self::Request {
+                purpose,
+                method,
+                target,
+                credential,
+                status,
+                failure,
+                milliseconds,
+                remaining,
+                sent,
+                received,
+            } => {
                 let what = match *purpose {
                     "token" => format!("{method} a token from {target}"),
                     _ => format!("{method} {target}"),
@@ -112,7 +153,11 @@ impl Step {
                     }
                     (None, None) => "no answer in time".to_owned(),
                 };
-                format!("{what}{who}: {end}")
+                let left = remaining.map_or_else(String::new, |left| format!(", {left} pulls left"));
+                let mut lines = vec![format!("{what}{who}: {end}{left}")];
+                lines.extend(sent.iter().map(|line| format!("    > {line}")));
+                lines.extend(received.iter().map(|line| format!("    < {line}")));
+                lines.join("\n  ")
             }
             Self::Challenge { scheme: "bearer", realm: Some(realm) } => {
                 format!("  it wants a token of {realm}")

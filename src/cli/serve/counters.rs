@@ -18,6 +18,7 @@ impl Observer for Counters {
                 self.0.failed(registry, purpose.word(), failure.word(), *took);
             }
             Event::Asked { .. }
+            | Event::Headers { .. }
             | Event::Challenged { .. }
             | Event::Withheld { .. }
             | Event::RealmRefused

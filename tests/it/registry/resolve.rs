@@ -165,3 +165,152 @@ fn a_reference_with_a_digest_needs_no_registry() {
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(stdout(&output).lines().last(), Some(image.as_str()));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_platform_gets_its_image_and_one_that_is_not_there_is_a_violation() {
+    let registry = Registry::start(&Access::Open);
+    let index = registry.push_index("team/app", "1", OCI_INDEX, &Pusher::Anyone).await;
+    let lone = registry.push_image("team/lone", "1", OCI_MANIFEST, &Pusher::Anyone).await;
+    let home = plain(&registry);
+    let arm = registry.push_image("team/app", "1-arm64", OCI_MANIFEST, &Pusher::Anyone).await;
+    let image = |name: &str| format!("{}/{name}:1", registry.authority());
+    let ask = |name: &str, platform: &str| {
+        let output =
+            resolve(home.path(), &[&image(name), &config(&home), "--output=json", "--platform", platform]);
+        (output.status.code().unwrap(), json(&output))
+    };
+    let (code, answer) = ask("team/app", "linux/aarch64");
+    assert_eq!((code, &answer["digest"]), (0, &Value::from(index.clone())));
+    assert_eq!(answer["platform"]["wanted"], "linux/arm64");
+    assert_eq!(answer["platform"]["digest"], arm);
+    assert_eq!(answer["platform"]["has"], serde_json::json!(["linux/amd64", "linux/arm64"]));
+    // Its platform stands in its configuration.
+    let (code, answer) = ask("team/lone", "linux/amd64");
+    assert_eq!((code, &answer["platform"]["digest"]), (0, &Value::from(lone)));
+    let (code, answer) = ask("team/app", "windows/amd64");
+    assert_eq!((code, &answer["platform"]["digest"]), (1, &Value::Null));
+    assert_eq!(answer["problem"], "there is no image for windows/amd64: it has linux/amd64, linux/arm64");
+
+    let output = resolve(home.path(), &[&image("team/app"), &config(&home), "--platform=linux/arm64"]);
+    assert!(stdout(&output).ends_with(&format!("@{index}\n  linux/arm64: {arm}\n")), "{}", stdout(&output));
+    assert_eq!(resolve(home.path(), &[&image("team/app"), "--platform=linux"]).status.code(), Some(2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trace_shows_headers_and_no_secret() {
+    const PASSWORD: &str = "not-to-be-shown";
+    let registry = Registry::start(&Access::Password(PASSWORD));
+    let digest =
+        registry.push_image("team/app", "1", OCI_MANIFEST, &Pusher::Robot(PASSWORD.to_owned())).await;
+    let authority = registry.authority();
+    let home = home(&format!(
+        "registries:\n- match: '{authority}'\n  allowPrivate: true\n  tls: {{ caFile: ca.pem }}\n"
+    ));
+    let encoded = STANDARD.encode(format!("robot:{PASSWORD}"));
+    std::fs::create_dir(home.path().join(".docker")).unwrap();
+    let auths = format!(r#"{{"auths":{{"{authority}":{{"auth":"{encoded}"}}}}}}"#);
+    std::fs::write(home.path().join(".docker/config.json"), auths).unwrap();
+    let image = format!("{authority}/team/app:1");
+    let text = stdout(&resolve(home.path(), &[&image, &config(&home), "--trace"]));
+    for line in [
+        "> accept-encoding: identity".to_owned(),
+        "> authorization: Basic ***".to_owned(),
+        "< www-authenticate: Basic realm=".to_owned(),
+        format!("< docker-content-digest: {digest}"),
+    ] {
+        assert!(text.contains(&line), "{line}\n{text}");
+    }
+    assert!(!text.contains(PASSWORD) && !text.contains(&encoded), "{text}");
+    let answer = json(&resolve(home.path(), &[&image, &config(&home), "--trace", "--output=json"]));
+    let first = &answer["steps"][0];
+    assert_eq!(first["status"], 401);
+    assert!(first["sent"].as_array().unwrap().contains(&"accept-encoding: identity".into()), "{first}");
+    // Without it there is no such field.
+    let answer = json(&resolve(home.path(), &[&image, &config(&home), "--output=json"]));
+    assert_eq!(answer["steps"][0].get("sent"), None);
+}
+
+/// An API server that gives these objects, by path; what else it is asked for is not there.
+async fn api_server(objects: Vec<(&'static str, Value)>) -> (std::net::SocketAddr, tokio::task::JoinSet<()>) {
+    use axum::http::StatusCode;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let answer = move |uri: axum::http::Uri| async move {
+        let found = objects.iter().find(|(path, _)| *path == uri.path());
+        let missing =
+            serde_json::json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 404 });
+        match found {
+            Some((_, object)) => (StatusCode::OK, object.to_string()),
+            None => (StatusCode::NOT_FOUND, missing.to_string()),
+        }
+    };
+    let mut task = tokio::task::JoinSet::new();
+    task.spawn(async move { axum::serve(listener, axum::Router::new().fallback(answer)).await.unwrap() });
+    (address, task)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_account_asks_with_the_pull_secrets_that_it_names() {
+    const PASSWORD: &str = "not-to-be-shown";
+    let registry = Registry::start(&Access::Password(PASSWORD));
+    let digest =
+        registry.push_image("team/app", "1", OCI_MANIFEST, &Pusher::Robot(PASSWORD.to_owned())).await;
+    let authority = registry.authority();
+    let home = home(&format!(
+        "registries:\n- match: '{authority}'\n  allowPrivate: true\n  tls: {{ caFile: ca.pem }}\n"
+    ));
+    let secret = |password: &str| {
+        let auths =
+            serde_json::json!({ "auths": { &authority: { "username": "robot", "password": password } } });
+        let data = STANDARD.encode(auths.to_string());
+        serde_json::json!({
+            "kind": "Secret", "apiVersion": "v1", "metadata": { "name": "regcred" },
+            "type": "kubernetes.io/dockerconfigjson", "data": { ".dockerconfigjson": data },
+        })
+    };
+    let account = |secrets: &[&str]| {
+        let secrets: Vec<_> = secrets.iter().map(|name| serde_json::json!({ "name": name })).collect();
+        serde_json::json!({
+            "kind": "ServiceAccount", "apiVersion": "v1", "metadata": { "name": "web" },
+            "imagePullSecrets": secrets,
+        })
+    };
+    let (address, _server) = api_server(vec![
+        ("/api/v1/namespaces/shop/serviceaccounts/web", account(&["gone", "regcred"])),
+        ("/api/v1/namespaces/shop/secrets/regcred", secret(PASSWORD)),
+        ("/api/v1/namespaces/shop/serviceaccounts/stale", account(&["old"])),
+        ("/api/v1/namespaces/shop/secrets/old", secret("changed-since")),
+    ])
+    .await;
+    let kubeconfig = home.path().join("kubeconfig");
+    let text = serde_json::json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "clusters": [{ "name": "c", "cluster": { "server": format!("http://{address}") } }],
+        "users": [{ "name": "c", "user": {} }],
+        "contexts": [{ "name": "c", "context": { "cluster": "c", "user": "c" } }],
+    });
+    std::fs::write(&kubeconfig, text.to_string()).unwrap();
+    let image = format!("{authority}/team/app:1");
+    let ask = |account: &str| {
+        let mut tagpin = Command::new(env!("CARGO_BIN_EXE_tagpin"));
+        tagpin.args(["resolve", &image, &config(&home), "--output=json", "--as", account]).env_clear();
+        let output = tagpin.env("HOME", home.path()).env("KUBECONFIG", &kubeconfig).output().unwrap();
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        (output.status.code().unwrap(), answer, String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, answer, notes) = ask("shop/web");
+    assert_eq!((code, &answer["digest"]), (0, &Value::from(digest)), "{answer} {notes}");
+    assert!(notes.contains("a pull secret of the service account is not used: not-found"), "{notes}");
+    assert!(answer["steps"].to_string().contains("pull secret regcred"), "{answer}");
+    assert!(!answer.to_string().contains(PASSWORD));
+
+    let (code, answer, _) = ask("shop/stale");
+    assert_eq!((code, &answer["outcome"]), (3, &Value::from("CredentialsRejected")), "{answer}");
+    assert!(answer["problem"].as_str().unwrap().contains("pull secret \"old\""), "{answer}");
+    assert_eq!(answer["anonymously"], "RepositoryMissingOrPrivate");
+
+    let (code, _, notes) = ask("shop/nobody");
+    assert_eq!(code, 2, "{notes}");
+    assert!(notes.contains("there is no service account shop/nobody"), "{notes}");
+    assert_eq!(ask("shop").0, 2);
+}
