@@ -15,6 +15,7 @@ mod output;
 mod registries;
 mod resolve;
 mod serve;
+mod surroundings;
 mod tags;
 
 /// Parses the command line, runs it and says how it went.

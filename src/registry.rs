@@ -31,6 +31,7 @@ pub mod user_config;
 pub mod cache;
 pub mod challenge;
 pub mod client;
+pub mod cloud;
 pub mod guard;
 pub mod inspect;
 pub mod limit;

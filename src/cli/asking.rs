@@ -13,14 +13,19 @@ use clap::ValueEnum;
 use tokio::runtime;
 use tokio::time::Instant;
 
+use crate::cli::surroundings::Process;
 use crate::cli::{Exit, Failure};
 use crate::domain::asker::Asker;
 use crate::domain::denial::Violation;
 use crate::domain::fact::Fact;
 use crate::domain::image::ImageRef;
+use crate::registry::cloud::Clouds;
 use crate::registry::config::OperatorCredential;
 use crate::registry::credential::{Candidate, Credential, Credentials};
 use crate::registry::current::Current;
+use crate::registry::endpoint::Profiles;
+use crate::registry::guard::SystemNames;
+use crate::registry::transport::Transport;
 use crate::registry::user_config::UserConfig;
 
 /// The options.
@@ -52,7 +57,9 @@ impl Asking {
     pub(crate) fn person(&self) -> Result<Person, Failure> {
         let registries = Current::load(self.registries.as_deref()).map_err(Failure::wrong_use)?;
         let user = user_config().map_err(Failure::wrong_use)?;
-        Ok(Person { user, registries: Arc::new(registries) })
+        let transport = Arc::new(Transport::new(Arc::new(SystemNames)));
+        let clouds = Clouds::new(Arc::clone(&transport), Arc::new(Process), Arc::new(()));
+        Ok(Person { user, registries: Arc::new(registries), transport, clouds })
     }
 
     /// How long the whole may take.
@@ -72,6 +79,8 @@ impl Asking {
 pub(crate) struct Person {
     user: UserConfig,
     pub(crate) registries: Arc<Current>,
+    pub(crate) transport: Arc<Transport>,
+    clouds: Clouds,
 }
 
 #[async_trait]
@@ -79,8 +88,15 @@ impl Credentials for Person {
     async fn candidates(&self, asker: &Asker, image: &ImageRef, deadline: Instant) -> Vec<Candidate> {
         let own = self.user.candidates(asker, image, deadline).await;
         let has_own = own.iter().any(|own| !matches!(own.credential, Credential::Anonymous));
-        match self.registries.get().credential(image.domain()) {
+        let registries = self.registries.get();
+        match registries.credential(image.domain()) {
             Some(OperatorCredential::Given(given)) if !has_own => vec![given.clone()],
+            Some(OperatorCredential::Cloud { access, entry }) if !has_own => {
+                let profile = registries.profile(image.domain());
+                let Some(registry) = profile.upstream.as_ref() else { return own };
+                let given = self.clouds.candidate(access, registry, entry, deadline).await;
+                given.map_or(own, |given| vec![given])
+            }
             // A secret of the cluster is not at hand here.
             _ => own,
         }

@@ -18,9 +18,7 @@ use crate::domain::image::ImageRef;
 use crate::domain::platform::Platform;
 use crate::registry::client::Client;
 use crate::registry::credential::{Candidate, Credential, Credentials};
-use crate::registry::guard::SystemNames;
 use crate::registry::suggest::Suggestions;
-use crate::registry::transport::Transport;
 use crate::registry::{Effort, Lookup, Suggest};
 
 mod account;
@@ -96,7 +94,7 @@ impl Question {
     async fn ask(&self, person: Person, budget: Duration) -> Result<Answer, Failure> {
         let Self { image, platform, account, trace } = self;
         let deadline = Instant::now() + budget;
-        let transport = Transport::new(Arc::new(SystemNames));
+        let transport = Arc::clone(&person.transport);
         let client = Client::new(transport, Arc::clone(&person.registries) as _, Arc::clone(trace) as _);
         let passed = Arc::new(Passed::default());
         let (asker, credentials): (Asker, Arc<dyn Credentials>) = match account {

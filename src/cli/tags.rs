@@ -16,8 +16,6 @@ use crate::domain::image::ImageRef;
 use crate::registry::Lookup;
 use crate::registry::client::Client;
 use crate::registry::credential::Credentials;
-use crate::registry::guard::SystemNames;
-use crate::registry::transport::Transport;
 
 /// Digests that are asked for at once.
 const AT_ONCE: usize = 4;
@@ -122,7 +120,7 @@ async fn list(
     digests: bool,
     deadline: Instant,
 ) -> Answer {
-    let transport = Transport::new(Arc::new(SystemNames));
+    let transport = Arc::clone(&person.transport);
     let client = Client::new(transport, Arc::clone(&person.registries) as _, Arc::new(()));
     let candidates = person.candidates(&Asker::anonymous(), image, deadline).await;
     let (mut tags, whole) = match client.list_tags(image, &candidates, deadline).await {

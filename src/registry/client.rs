@@ -30,7 +30,7 @@ pub struct Client {
 }
 
 struct Parts {
-    transport: Transport,
+    transport: Arc<Transport>,
     profiles: Arc<dyn Profiles>,
     observer: Arc<dyn Observer>,
     tokens: Tokens,
@@ -41,7 +41,12 @@ struct Parts {
 impl Client {
     /// A client without connections yet.
     #[must_use]
-    pub fn new(transport: Transport, profiles: Arc<dyn Profiles>, observer: Arc<dyn Observer>) -> Self {
+    pub fn new(
+        transport: impl Into<Arc<Transport>>,
+        profiles: Arc<dyn Profiles>,
+        observer: Arc<dyn Observer>,
+    ) -> Self {
+        let transport = transport.into();
         let (tokens, pages, confirmations) = (Tokens::new(), Pages::new(), Confirmations::new());
         let parts = Parts { transport, profiles, observer, tokens, pages, confirmations };
         Self { parts: Arc::new(parts) }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use url::Url;
 
+use crate::registry::cloud::Access;
 use crate::registry::config_file::{ConfigError, Files};
 use crate::registry::credential::Candidate;
 use crate::registry::endpoint::{Confirm, Endpoint, Identity, Profiles, RegistryProfile, ResolveFrom};
@@ -54,6 +55,13 @@ pub enum OperatorCredential<'a> {
         /// The `match` of the entry that names it.
         entry: &'a str,
     },
+    /// From a cloud, asked for when it is needed.
+    Cloud {
+        /// Which, and as whom.
+        access: &'a Access,
+        /// The `match` of the entry that names it.
+        entry: &'a str,
+    },
     /// In the registries file.
     Given(&'a Candidate),
 }
@@ -77,9 +85,16 @@ struct Entry {
     confirm: Confirm,
     pull_through: Arc<[String]>,
     offline: bool,
-    credentials: Option<SecretRef>,
+    credentials: Option<EntryCredential>,
     resolve_from: ResolveFrom,
     mirrors: Vec<Mirror>,
+}
+
+/// What an entry gives.
+#[derive(Debug)]
+enum EntryCredential {
+    Secret(SecretRef),
+    Cloud(Access),
 }
 
 /// A mirror of an entry.
@@ -138,8 +153,13 @@ impl Registries {
     pub fn credential(&self, domain: &str) -> Option<OperatorCredential<'_>> {
         let domain = normal(domain);
         let entry = self.entry(&domain);
-        match entry.and_then(|entry| Some((entry, entry.credentials.as_ref()?))) {
-            Some((entry, secret)) => Some(OperatorCredential::Secret { secret, entry: &entry.pattern.typed }),
+        match entry.and_then(|entry| Some((&*entry.pattern.typed, entry.credentials.as_ref()?))) {
+            Some((entry, EntryCredential::Secret(secret))) => {
+                Some(OperatorCredential::Secret { secret, entry })
+            }
+            Some((entry, EntryCredential::Cloud(access))) => {
+                Some(OperatorCredential::Cloud { access, entry })
+            }
             None => self.nodes.candidate(&domain).map(|given| OperatorCredential::Given(given)),
         }
     }

@@ -18,6 +18,7 @@ use tracing::{debug, warn};
 
 use crate::domain::asker::Asker;
 use crate::domain::image::ImageRef;
+use crate::registry::cloud::Clouds;
 use crate::registry::config::{OperatorCredential, SecretRef};
 use crate::registry::credential::{Candidate, Credentials, Source};
 use crate::registry::current::Current;
@@ -67,6 +68,7 @@ pub struct PullSecrets {
     tally: Arc<dyn Tally>,
     memory: moka::sync::Cache<SecretRef, Arc<Reading>>,
     flights: Flights<SecretRef, Arc<Reading>>,
+    clouds: Option<Clouds>,
     /// Secrets that have been warned of.
     warned: Expiring<SecretRef, ()>,
 }
@@ -96,7 +98,14 @@ impl PullSecrets {
         let (per_namespace, all) = READINGS;
         let flights = Flights::new(Slots::new(per_namespace, all));
         let warned = Expiring::new(WARNINGS);
-        Self { client, registries, readable, tally, memory, flights, warned }
+        Self { client, registries, readable, tally, memory, flights, clouds: None, warned }
+    }
+
+    /// With credentials of clouds where an entry says so.
+    #[must_use]
+    pub fn with_clouds(mut self, clouds: Clouds) -> Self {
+        self.clouds = Some(clouds);
+        self
     }
 
     /// Says once an hour that a credential goes further than its author may have meant, as it does on the nodes.
@@ -157,6 +166,13 @@ impl PullSecrets {
         match registries.credential(image.domain()) {
             None => Vec::new(),
             Some(OperatorCredential::Given(candidate)) => vec![candidate.clone()],
+            Some(OperatorCredential::Cloud { access, entry }) => {
+                let profile = registries.profile(image.domain());
+                let Some((clouds, registry)) = self.clouds.as_ref().zip(profile.upstream.as_ref()) else {
+                    return Vec::new();
+                };
+                clouds.candidate(access, registry, entry, deadline).await.into_iter().collect()
+            }
             Some(OperatorCredential::Secret { secret, entry }) => {
                 let Some(reading) = self.read(secret.clone(), deadline).await else { return Vec::new() };
                 let Ok(keyring) = &reading.content else { return Vec::new() };

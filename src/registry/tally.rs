@@ -8,6 +8,8 @@ pub trait Tally: Send + Sync {
     fn breaker_opened(&self);
     /// A pull secret was named and not used.
     fn secret_skipped(&self, why: Skipped);
+    /// A cloud (`aws`, `gcp`, `azure`) was asked for a credential, and gave one or not.
+    fn cloud_asked(&self, cloud: &'static str, gave: bool);
 }
 
 /// Nobody counts.
@@ -15,6 +17,7 @@ impl Tally for () {
     fn answered(&self, _by: AnsweredBy) {}
     fn breaker_opened(&self) {}
     fn secret_skipped(&self, _why: Skipped) {}
+    fn cloud_asked(&self, _cloud: &'static str, _gave: bool) {}
 }
 
 /// What a look-up cost.

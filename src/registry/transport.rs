@@ -128,6 +128,18 @@ pub(super) struct Body {
 }
 
 impl Body {
+    /// JSON of a service that has a media type of its own.
+    #[cfg(feature = "aws")]
+    pub(super) fn json(content_type: &'static str, content: &str) -> Self {
+        Self { content_type, content: content.into() }
+    }
+
+    /// What it is.
+    #[cfg(feature = "aws")]
+    pub(super) const fn content_type(&self) -> &'static str {
+        self.content_type
+    }
+
     /// Pairs of a form, encoded.
     pub(super) const fn form(content: SecretString) -> Self {
         Self { content_type: "application/x-www-form-urlencoded", content }

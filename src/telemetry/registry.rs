@@ -25,6 +25,7 @@ pub struct RegistryMetrics {
     resolutions: Family<Resolution, Counter>,
     breakers: Counter,
     skipped: Family<Secret, Counter>,
+    clouds: Family<Cloud, Counter>,
     invalid: Gauge,
     unverified: Gauge,
     /// By the label `registry`, which is bounded.
@@ -75,6 +76,12 @@ struct Secret {
     reason: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Cloud {
+    cloud: &'static str,
+    result: &'static str,
+}
+
 impl RegistryMetrics {
     /// Registers the metrics.
     pub fn register(metrics: &mut Registry) -> Self {
@@ -85,6 +92,7 @@ impl RegistryMetrics {
             resolutions: Family::default(),
             breakers: Counter::default(),
             skipped: Family::default(),
+            clouds: Family::default(),
             invalid: Gauge::default(),
             unverified: Gauge::default(),
             last: Arc::default(),
@@ -115,6 +123,11 @@ impl RegistryMetrics {
             "pull_secrets_skipped",
             "Pull secrets that a pod or service account names and that were not used",
             this.skipped.clone(),
+        );
+        metrics.register(
+            "cloud_credentials",
+            "Credentials for a registry that a cloud was asked for",
+            this.clouds.clone(),
         );
         metrics.register(
             "registries_invalid",
@@ -157,6 +170,11 @@ impl RegistryMetrics {
     /// A registry is left alone for a while.
     pub fn breaker_opened(&self) {
         self.breakers.inc();
+    }
+
+    /// A cloud was asked for a credential; the result is `given` or `failed`.
+    pub fn cloud_asked(&self, cloud: &'static str, result: &'static str) {
+        self.clouds.get_or_create(&Cloud { cloud, result }).inc();
     }
 
     /// A pull secret was not used.

@@ -234,6 +234,19 @@ fn effects() -> Vec<Effect> {
             json!("s"),
         ),
         container("extraCAs", CA_CONTENT, "/volumeMounts/1/mountPath", json!("/etc/tagpin/ca")),
+        effect(
+            "serviceAccount.annotations",
+            "serviceAccount: {annotations: {eks.amazonaws.com/role-arn: 'arn:aws:iam::123456789012:role/tagpin'}}",
+            "ServiceAccount/tagpin",
+            "/metadata/annotations/eks.amazonaws.com~1role-arn",
+            "arn:aws:iam::123456789012:role/tagpin",
+        ),
+        container(
+            "env",
+            "env: [{name: AWS_ACCESS_KEY_ID, value: x}]",
+            "/env/2/name",
+            json!("AWS_ACCESS_KEY_ID"),
+        ),
         arg("log.filter", "log: {filter: debug}", "--log=debug"),
         arg("log.format", "log: {format: text}", "--log-format=text"),
         arg("webhook.port", "webhook: {port: 9443}", "--webhook-port=9443"),
@@ -613,6 +626,9 @@ registries:
   trustedRealms: [token.example.com]
   credentials: {secretRef: {namespace: infra, name: hub}}
 - {match: docker.io, resolveFrom: mirrors-only}
+- {match: '*.dkr.ecr.*.amazonaws.com', credentials: {aws: {roleArn: 'arn:aws:iam::123456789012:role/pull', regions: [eu-west-1]}}}
+- {match: '*.pkg.dev', credentials: {gcp: {}}}
+- {match: '*.azurecr.io', credentials: {azure: {}}}
 - {match: '*.example.org', resolveFrom: mirrors-then-upstream, mirrors: [{url: https://mirror.example.org, capabilities: [pull, resolve], sendPullSecrets: true, rewrite: {'^a/': b/}}]}
 - {match: airgap.example.com, offline: true}
 registryDefaults: {tagTTL: 5m}";

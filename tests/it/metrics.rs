@@ -66,6 +66,7 @@ fn exposed() -> String {
     registries.breaker_opened();
     registries.secret_skipped("forbidden");
     registries.configured(true, 0);
+    registries.cloud_asked("aws", "given");
     Watches::new(["pods"].into_iter()).register(&mut registry);
     state::register(&mut registry, || State {
         leads: true,

@@ -41,6 +41,8 @@ impl Tally for Cluster {
     fn secret_skipped(&self, why: Skipped) {
         self.skipped.lock().unwrap().push(why.word());
     }
+
+    fn cloud_asked(&self, _cloud: &'static str, _gave: bool) {}
 }
 
 fn path(namespace: &str, name: &str) -> String {

@@ -2,6 +2,7 @@
 //! `docker-registry` over http, with TLS and passwords, and with tokens.
 
 mod cases;
+mod clouds;
 mod debian;
 mod outages;
 mod real;

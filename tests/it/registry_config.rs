@@ -273,6 +273,66 @@ fn a_digest_is_confirmed_where_an_entry_says_so() {
 }
 
 #[test]
+fn a_cloud_gives_credentials_for_its_own_registries() {
+    let registries = load(
+        "registries:
+        - match: '*.dkr.ecr.*.amazonaws.com'
+          credentials: { aws: { roleArn: 'arn:aws:iam::123456789012:role/pull', regions: [eu-west-1] } }
+        - { match: public.ecr.aws, credentials: { aws: {} } }
+        - { match: '*.azurecr.io', credentials: { azure: {} } }
+        - { match: gcr.io, credentials: { gcp: {} } }",
+    );
+    for (domain, cloud) in [
+        ("123456789012.dkr.ecr.eu-west-1.amazonaws.com", "aws"),
+        ("public.ecr.aws", "aws"),
+        ("acme.azurecr.io", "azure"),
+        ("gcr.io", "gcp"),
+    ] {
+        let Some(OperatorCredential::Cloud { access, .. }) = registries.credential(domain) else { panic!() };
+        assert_eq!(access.word(), cloud, "{domain}");
+    }
+    assert!(registries.credential("ghcr.io").is_none());
+    let refused = |entry: &str| refusal(&format!("registries: [{{ {entry} }}]"));
+    for (entry, expected) in [
+        ("match: a.example, credentials: { aws: {} }", "credentials.aws: write the regions"),
+        (
+            "match: a.example, credentials: { aws: { regions: [eu-west-1] } }",
+            "credentials.aws: a.example is no registry",
+        ),
+        (
+            "match: 123456789012.dkr.ecr.us-east-1.amazonaws.com, credentials: { aws: { regions: [eu-west-1] } }",
+            "or of another region",
+        ),
+        (
+            "match: '*.dkr.ecr.*.amazonaws.com', credentials: { aws: {} }",
+            "credentials.aws: write the regions",
+        ),
+        (
+            "match: public.ecr.aws, credentials: { aws: { roleArn: pull } }",
+            "credentials.aws.roleArn: write the ARN",
+        ),
+        ("match: a.example, credentials: { gcp: {} }", "credentials.gcp: a.example is no registry"),
+        (
+            "match: 'acme.azurecr.io:8443', credentials: { azure: {} }",
+            "credentials.azure: acme.azurecr.io:8443 is no",
+        ),
+        (
+            "match: a.example, credentials: { azure: {}, gcp: {} }",
+            "credentials: write one of: secretRef, aws, gcp, azure",
+        ),
+        ("match: a.example, credentials: {}", "credentials: write one of"),
+        (
+            "match: gcr.io, credentials: { gcp: { keyFile: config.yaml } }",
+            "credentials.gcp.keyFile: is no key file",
+        ),
+    ] {
+        let said = refused(entry);
+        assert!(said.contains(&format!("registries[0].{expected}")) || said.contains(expected), "{said}");
+    }
+    load("registries: [{ match: '*.dkr.ecr.eu-west-1.amazonaws.com', credentials: { aws: {} } }]");
+}
+
+#[test]
 fn how_long_a_digest_counts_is_for_every_registry() {
     let ttl = |config: &str| load(config).profile("ghcr.io").tag_ttl.as_secs();
     assert_eq!(ttl(""), 60);
@@ -326,8 +386,8 @@ fn a_mistake_is_named_with_file_line_and_key() {
              sendPullSecrets, rewrite",
         ),
         (
-            "registries:\n- match: a.io\n  credentials: { aws: {} }\n",
-            "config.yaml:3:18: registries[0].credentials.aws: unknown key; allowed here: secretRef",
+            "registries:\n- match: a.io\n  credentials: { vault: {} }\n",
+            "config.yaml:3:18: registries[0].credentials.vault: unknown key; allowed here: secretRef, aws, gcp, azure",
         ),
         (
             "registries:\n- match: a.io\n  credentials: { secretRef: { name: x } }\n",

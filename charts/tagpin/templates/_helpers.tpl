@@ -62,8 +62,8 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- define "tagpin.secretRefs" -}}
 {{- $found := list -}}
 {{- range .Values.registries -}}
-{{- with .credentials -}}
-{{- $found = append $found (dict "namespace" .secretRef.namespace "name" .secretRef.name) -}}
+{{- with (.credentials | default dict).secretRef -}}
+{{- $found = append $found (dict "namespace" .namespace "name" .name) -}}
 {{- end -}}
 {{- end -}}
 {{- $found | uniq | toJson -}}

@@ -41,4 +41,8 @@ impl Tally for Counters {
     fn secret_skipped(&self, why: Skipped) {
         self.0.secret_skipped(why.word());
     }
+
+    fn cloud_asked(&self, cloud: &'static str, gave: bool) {
+        self.0.cloud_asked(cloud, if gave { "given" } else { "failed" });
+    }
 }

@@ -8,10 +8,12 @@ use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 use crate::cli::serve::counters::Counters;
+use crate::cli::surroundings::Process;
 use crate::domain::pin::Seeds;
 use crate::registry;
 use crate::registry::cache::{Around, Cache};
 use crate::registry::client::Client;
+use crate::registry::cloud::Clouds;
 use crate::registry::config::Registries;
 use crate::registry::config_file::ConfigError;
 use crate::registry::credential::Credentials;
@@ -99,9 +101,11 @@ pub(crate) fn assemble(
         settings::PullSecrets::Namespaces(namespaces) => Readable::Of(namespaces),
         settings::PullSecrets::Cluster => Readable::Everybodys,
     };
-    let credentials: Arc<dyn Credentials> =
-        Arc::new(PullSecrets::new(api, Arc::clone(&registries), readable, counters.clone()));
-    let transport = Transport::new(Arc::new(SystemNames));
+    let transport = Arc::new(Transport::new(Arc::new(SystemNames)));
+    let clouds = Clouds::new(Arc::clone(&transport), Arc::new(Process), counters.clone());
+    let credentials: Arc<dyn Credentials> = Arc::new(
+        PullSecrets::new(api, Arc::clone(&registries), readable, counters.clone()).with_clouds(clouds),
+    );
     let client = Client::new(transport, registries.clone(), counters.clone());
     let suggestions = Suggestions::new(client, Arc::clone(&credentials), suggest::BUDGET);
     registry::assemble(suggestions, Around { credentials, profiles: registries, seeds, tally: counters })

@@ -9,10 +9,11 @@ use serde_saphyr::Location;
 use url::Url;
 
 use super::text::{
-    TypedCapability, TypedConfirm, TypedEntry, TypedMirror, TypedPair, TypedResolveFrom, TypedSecretRef,
-    TypedTls, beside,
+    TypedAws, TypedCapability, TypedConfirm, TypedCredentials, TypedEntry, TypedMirror, TypedPair,
+    TypedResolveFrom, TypedSecretRef, TypedTls, beside,
 };
-use super::{Entry, Mirror, Pattern, Registries, SecretRef, normal, split};
+use super::{Entry, EntryCredential, Mirror, Pattern, Registries, SecretRef, normal, split};
+use crate::registry::cloud::{Access, EcrHost, ServiceKey};
 use crate::registry::config_file::{self, ConfigError, Files, Written};
 use crate::registry::endpoint::{Confirm, Endpoint, EndpointError, ResolveFrom, Rewrite};
 use crate::registry::keyring::labels_match;
@@ -94,6 +95,7 @@ impl Reader<'_> {
                 return Err(self.wrong(key, "has no effect: an offline registry is never asked"));
             }
         }
+        let credentials = typed.credentials.map(|typed| self.credential(&pattern, typed)).transpose()?;
         Ok(Entry {
             pattern,
             allow_private: typed.allow_private.unwrap_or_default(),
@@ -106,7 +108,7 @@ impl Reader<'_> {
             pull_through: self.prefixes(&typed.pull_through.unwrap_or_default())?,
             trusted_realms: self.realms(&typed.trusted_realms.unwrap_or_default())?,
             offline: typed.offline,
-            credentials: typed.credentials.map(|c| self.secret(c.secret_ref)).transpose()?,
+            credentials,
             resolve_from: match typed.resolve_from {
                 None | Some(TypedResolveFrom::Upstream) => ResolveFrom::Upstream,
                 Some(TypedResolveFrom::MirrorsThenUpstream) => ResolveFrom::MirrorsThenUpstream,
@@ -176,6 +178,63 @@ impl Reader<'_> {
             Err(self.wrong_text(typed, &format!("trustedRealms[{index}]"), problem))
         };
         typed.iter().enumerate().map(realm).collect()
+    }
+
+    /// Exactly one of what can be said.
+    fn credential(&self, pattern: &Pattern, typed: TypedCredentials) -> Result<EntryCredential, ConfigError> {
+        let access = match (typed.secret_ref, typed.aws, typed.gcp, typed.azure) {
+            (Some(secret), None, None, None) => return self.secret(secret).map(EntryCredential::Secret),
+            (None, Some(aws), None, None) => self.aws(pattern, aws)?,
+            (None, None, Some(gcp), None) => {
+                let key = gcp.key_file.map(|path| self.service_key(&path)).transpose()?;
+                Access::Gcp { key: key.map(Arc::new) }
+            }
+            (None, None, None, Some(_)) => Access::Azure,
+            _ => {
+                let problem = "write one of: secretRef, aws, gcp, azure";
+                return Err(self.wrong("credentials", problem));
+            }
+        };
+        let key = format!("credentials.{}", access.word());
+        access.built_in().map_err(|error| self.wrong(&key, error.to_string()))?;
+        if !pattern.has_star() && !(pattern.port.is_none() && access.answers_for(&pattern.host)) {
+            let problem = format!("{} is no registry of this cloud, or of another region", pattern.typed);
+            return Err(self.wrong(&key, problem));
+        }
+        Ok(EntryCredential::Cloud(access))
+    }
+
+    /// A name of an image must not make us ask in every region.
+    fn aws(&self, pattern: &Pattern, typed: TypedAws) -> Result<Access, ConfigError> {
+        let role = match typed.role_arn {
+            Some(arn) if !(arn.value.starts_with("arn:") && arn.value.contains(":role/")) => {
+                let problem = "write the ARN of a role: arn:aws:iam::123456789012:role/NAME";
+                return Err(self.wrong_text(&arn, "credentials.aws.roleArn", problem));
+            }
+            role => role.map(|arn| arn.value),
+        };
+        let of_any_account = pattern.host.split_once('.').map(|(_, rest)| format!("{:012}.{rest}", 0));
+        let region_is_named = of_any_account.and_then(|host| EcrHost::parse(&host)).is_some()
+            || EcrHost::parse(&pattern.host).is_some();
+        if typed.regions.is_empty() && !region_is_named {
+            let problem =
+                "write the regions that you use, because the match does not say one: regions: [eu-west-1]";
+            return Err(self.wrong("credentials.aws", problem));
+        }
+        Ok(Access::Aws { role, regions: typed.regions.into() })
+    }
+
+    #[cfg(feature = "gcp")]
+    fn service_key(&self, path: &Written) -> Result<ServiceKey, ConfigError> {
+        let key = "credentials.gcp.keyFile";
+        let read = ServiceKey::parse(&self.bytes(path, key)?);
+        read.ok_or_else(|| self.wrong_text(path, key, "is no key file of a service account of Google"))
+    }
+
+    #[cfg(not(feature = "gcp"))]
+    fn service_key(&self, path: &Written) -> Result<ServiceKey, ConfigError> {
+        let error = crate::registry::cloud::CloudError::NotBuiltIn("gcp");
+        Err(self.wrong_text(path, "credentials.gcp", error.to_string()))
     }
 
     fn secret(&self, typed: TypedSecretRef) -> Result<SecretRef, ConfigError> {

@@ -66,8 +66,30 @@ pub(super) struct TypedPair {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct TypedCredentials {
-    pub(super) secret_ref: TypedSecretRef,
+    pub(super) secret_ref: Option<TypedSecretRef>,
+    pub(super) aws: Option<TypedAws>,
+    pub(super) gcp: Option<TypedGcp>,
+    pub(super) azure: Option<TypedAzure>,
 }
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct TypedAws {
+    pub(super) role_arn: Option<Written>,
+    #[serde(default)]
+    pub(super) regions: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct TypedGcp {
+    pub(super) key_file: Option<Written>,
+}
+
+/// Who tagpin is to Azure is said by its surroundings alone.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TypedAzure {}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

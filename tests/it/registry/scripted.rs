@@ -24,9 +24,12 @@ pub(super) struct Step {
     /// Which host is asked.
     #[serde(default = "registry")]
     pub(super) at: String,
-    /// The `Authorization` header; without one, there must be none.
+    /// The `Authorization` header; without one, there must be none. One that ends with * may go on.
     pub(super) authorization: Option<String>,
-    /// The form that a POST carries.
+    /// More headers that the request must have.
+    #[serde(default)]
+    pub(super) carries: Vec<String>,
+    /// The form that a POST carries; one that ends with * may go on.
     #[serde(default)]
     pub(super) form: String,
     #[serde(default = "ok")]
@@ -201,6 +204,14 @@ async fn head(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Option<Stri
     Some(head + &String::from_utf8(body).ok()?)
 }
 
+/// Whether a text is the expected one, or starts like one that ends with `*`.
+fn is_like(expected: Option<&str>, found: Option<&str>) -> bool {
+    match (expected.and_then(|text| text.strip_suffix('*')), found) {
+        (Some(start), Some(found)) => found.starts_with(start),
+        _ => expected == found,
+    }
+}
+
 /// The next step, checked against the request.
 fn next(play: &Mutex<Play>, host: &str, request: &str) -> Step {
     let line = request.lines().next().unwrap_or_default();
@@ -215,6 +226,7 @@ fn next(play: &Mutex<Play>, host: &str, request: &str) -> Step {
             at: registry(),
             authorization: None,
             form: String::new(),
+            carries: Vec::new(),
             status: 599,
             headers: Vec::new(),
             body: String::new(),
@@ -225,11 +237,17 @@ fn next(play: &Mutex<Play>, host: &str, request: &str) -> Step {
         play.wrong.push(format!("asked {asked} at {host}, not {} at {}", step.ask, step.at));
     }
     let authorization = header("authorization");
-    if authorization != step.authorization {
+    if !is_like(step.authorization.as_deref(), authorization.as_deref()) {
         play.wrong.push(format!("{asked} carried {authorization:?}, not {:?}", step.authorization));
     }
-    if form != step.form {
+    if !is_like(Some(&step.form), Some(form)) {
         play.wrong.push(format!("{asked} carried the form {form:?}, not {:?}", step.form));
+    }
+    for line in &step.carries {
+        let (name, value) = line.split_once(": ").unwrap();
+        if header(name).as_deref() != Some(value) {
+            play.wrong.push(format!("{asked} carried {name} {:?}, not {value:?}", header(name)));
+        }
     }
     if header("accept-encoding").as_deref() != Some("identity") {
         play.wrong.push(format!("{asked} accepts an encoding"));

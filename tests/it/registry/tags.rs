@@ -105,6 +105,7 @@ fn page(ask: &str, link: Option<&str>, numbers: std::ops::Range<usize>) -> Step 
         at: "registry".into(),
         authorization: None,
         form: String::new(),
+        carries: Vec::new(),
         status: 200,
         headers: link.map(|link| format!("link: <{link}>; rel=\"next\"")).into_iter().collect(),
         body: json!({ "tags": tags }).to_string(),
