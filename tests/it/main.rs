@@ -21,6 +21,7 @@ mod files;
 mod fuzz;
 mod metrics;
 mod observability;
+mod oracle;
 mod policies;
 mod pull_secrets;
 mod references;
