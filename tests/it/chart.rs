@@ -268,7 +268,7 @@ fn effects() -> Vec<Effect> {
             9090,
         ),
         arg("drainSeconds", "drainSeconds: 20", "--drain-seconds=20"),
-        pod("drainSeconds", "drainSeconds: 20", "/terminationGracePeriodSeconds", json!(40)),
+        pod("drainSeconds", "drainSeconds: 20", "/terminationGracePeriodSeconds", json!(35)),
         arg("certificate.lifetime", "certificate: {lifetime: 720h}", "--certificate-lifetime=720h"),
         arg(
             "certificate.authorityLifetime",
@@ -451,7 +451,12 @@ fn a_rollout_surges_and_a_drain_has_time() {
         json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}})
     );
     let container = objects.at(DEPLOYMENT, CONTAINER).unwrap();
-    assert_eq!(container["lifecycle"]["preStop"]["sleep"]["seconds"], 5);
+    assert_eq!(objects.at(DEPLOYMENT, POD).unwrap()["terminationGracePeriodSeconds"], 30);
+    assert_eq!(
+        container.get("lifecycle"),
+        None,
+        "a replica drains from the first moment, so that connections are told"
+    );
     for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
         assert_eq!(container[probe]["httpGet"]["port"], "admin", "{probe}");
     }

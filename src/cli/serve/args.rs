@@ -58,7 +58,7 @@ pub(crate) struct Args {
     baseline: PathBuf,
 
     /// How long requests are still answered after a SIGTERM, in seconds
-    #[arg(long, default_value_t = 10, value_name = "SECONDS")]
+    #[arg(long, default_value_t = 15, value_name = "SECONDS")]
     drain_seconds: u16,
 
     /// How long the webhook's certificate is valid; it is renewed when a third of that is left
