@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use crate::support::manifests::pod;
-use crate::support::{LIMIT, Namespace, alone, kubectl, undisturbed, wait_for};
+use crate::support::release::{CHART, Release, armed};
+use crate::support::{LIMIT, Namespace, alone, image, kubectl, ready, rig, undisturbed, wait_for};
 
 const MUTATING: &str = "mutatingwebhookconfiguration/zz-tagpin";
 const VALIDATING: &str = "validatingwebhookconfiguration/tagpin";
@@ -49,6 +50,33 @@ fn a_webhook_that_was_edited_or_emptied_by_hand_is_repaired() {
         kubectl(&["patch", VALIDATING, "--type=json", "-p", patch]).succeeded();
         wait_for("the repair", LIMIT, || (configuration(VALIDATING)["webhooks"] == whole).then_some(()));
     }
+}
+
+#[test]
+fn a_webhook_that_was_deleted_by_hand_stays_away_until_an_upgrade_brings_it_back() {
+    if rig::here("upgrades by Helm").is_none() {
+        return;
+    }
+    let _cluster = alone();
+    let release = Release::found();
+    let namespace = Namespace::fail_closed("broken-glass");
+    namespace.apply(&pod("before", "web:latest")).refused();
+    kubectl(&["delete", VALIDATING, MUTATING]).succeeded();
+    namespace.apply(&pod("meanwhile", "web:latest")).succeeded();
+    wait_for("the policies to tell of it", LIMIT, || {
+        let get = ["get", "clusterimagepolicies.tagpin.dev", "baseline", "-o", "json"];
+        let policy: Value = serde_json::from_str(&kubectl(&get).succeeded()).unwrap();
+        (ready(&policy)?["reason"] == "WebhooksNotInstalled").then_some(())
+    });
+    for name in [MUTATING, VALIDATING] {
+        assert!(!kubectl(&["get", name]).ok, "{name} came back by itself");
+    }
+
+    release.install(CHART, &[]);
+    armed();
+    namespace.apply(&pod("after", "web:latest")).refused();
+    namespace.apply(&pod("pinned", "web:1.4.2")).succeeded();
+    assert!(image(&namespace.get("pod", "pinned")).starts_with("web:1.4.2@sha256:"));
 }
 
 #[test]

@@ -1,0 +1,49 @@
+//! The CRDs are deleted: nothing is left to check, so nobody is asked, and nothing of it needs a hand.
+
+use serde_json::Value;
+
+use crate::support::manifests::pod;
+use crate::support::release::{CHART, Release, armed, entries, ours};
+use crate::support::{LIMIT, Namespace, alone, kubectl, rig, wait_for};
+
+/// The names of the replicas that are ready and never restarted.
+fn steady() -> Vec<String> {
+    let pods: Value = serde_json::from_str(&ours(&["get", "pods", "--output=json"])).unwrap();
+    let steady = |pod: &&Value| {
+        let container = &pod["status"]["containerStatuses"][0];
+        container["ready"] == true && container["restartCount"] == 0
+    };
+    let pods = pods["items"].as_array().unwrap().iter().filter(steady);
+    pods.map(|pod| pod["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn without_definitions_replicas_stay_ready_and_allow_and_the_lists_are_emptied() {
+    if rig::here("deletes every policy").is_none() {
+        return;
+    }
+    let _cluster = alone();
+    let release = Release::found();
+    armed();
+    let (ordinary, closed) = (Namespace::new("undefined"), Namespace::fail_closed("undefined-closed"));
+    closed.apply(&pod("before", "web:latest")).refused();
+    let replicas = steady();
+    assert_eq!(replicas.len(), 2, "{replicas:?}");
+    let definitions = ["clusterimagepolicies.tagpin.dev", "imagepolicies.tagpin.dev"];
+    kubectl(&[&["delete", "crd", "--timeout=90s"], &definitions[..]].concat()).succeeded();
+    for namespace in [&ordinary, &closed] {
+        // Each replica hears of it by its own watch.
+        wait_for("nothing refused", LIMIT, || namespace.apply(&pod("after", "web:latest")).ok.then_some(()));
+    }
+    wait_for("empty lists", LIMIT, || {
+        let pinning = ["get", "mutatingwebhookconfiguration/zz-tagpin", "--output=jsonpath={.webhooks}"];
+        (entries().is_empty() && kubectl(&pinning).succeeded().is_empty()).then_some(())
+    });
+    assert_eq!(steady(), replicas);
+
+    release.install(CHART, &[]);
+    armed();
+    assert_eq!(steady(), replicas);
+    closed.apply(&pod("again", "web:latest")).refused();
+    ordinary.apply(&pod("again", "web:latest")).refused_with("TagForbidden");
+}
