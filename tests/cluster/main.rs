@@ -35,4 +35,5 @@ mod reinvocation;
 mod sticky;
 mod unchanged;
 mod uninstall;
+mod values;
 mod zero_replicas;
