@@ -35,5 +35,6 @@ mod reinvocation;
 mod sticky;
 mod unchanged;
 mod uninstall;
+mod upgrade;
 mod values;
 mod zero_replicas;
