@@ -1,4 +1,5 @@
-//! The cluster tests: on a rig of their own, or on the cluster of `KUBECONFIG`.
+//! The cluster tests: on a rig of their own, or on the cluster of `KUBECONFIG`; and last, where there is a plug to pull,
+//! the tests of plugs that are pulled.
 
 use std::env;
 use std::process::{Command, ExitCode};
@@ -13,7 +14,7 @@ use crate::workspace;
 /// Values that the tests need: namespaces can leave the baseline.
 const VALUES: &str = r#"baseline.namespaceSelector={"matchExpressions":[{"key":"tagpin-test/baseline","operator":"NotIn","values":["off"]}]}"#;
 
-/// Runs `tests/cluster` with these arguments of a test binary.
+/// Runs `tests/cluster` and then `tests/machines.rs` with these arguments of a test binary.
 pub(super) fn run(state: &State, keep: bool, arguments: &[String]) -> Result<ExitCode> {
     if env::var_os("TAGPIN_RIG").is_none() && env::var_os("KUBECONFIG").is_some_and(|file| !file.is_empty()) {
         println!("on the cluster of KUBECONFIG; what only the rig allows is skipped");
@@ -32,12 +33,22 @@ pub(super) fn run(state: &State, keep: bool, arguments: &[String]) -> Result<Exi
     let mut command = inside(state, &words)?;
     command.current_dir(workspace::root()).env("TAGPIN_XTASK", env::current_exe()?);
     let done = command.status().context("the cluster tests")?;
-    if done.success() && !keep {
+    let passed = done.success() && machines(state, arguments)?;
+    if passed && !keep {
         down(state, true)?;
     } else {
         println!("the rig stays up: cargo xtask rig --name {} exec", state.name().display());
     }
-    Ok(code(done.success()))
+    Ok(code(passed))
+}
+
+/// Outside, as it ends everything inside.
+fn machines(state: &State, arguments: &[String]) -> Result<bool> {
+    let mut command = Command::new(install::test_binary("machines")?);
+    command.arg("--test-threads=1").args(arguments);
+    command.current_dir(workspace::root()).env("TAGPIN_XTASK", env::current_exe()?);
+    command.env("TAGPIN_RIG", state.name()).env("TAGPIN_RIG_HOME", state.home());
+    Ok(command.status().context("the tests of machines")?.success())
 }
 
 fn code(passed: bool) -> ExitCode {
