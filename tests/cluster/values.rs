@@ -1,14 +1,12 @@
-//! The values files that come with the chart, really installed; and many combinations of values that the API server
-//! takes.
+//! Many combinations of values, and the API server takes what the chart makes of each.
 
 use std::io::Write as _;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::support::manifests::pod;
-use crate::support::release::{CHART, Release, helm, ours};
-use crate::support::{Namespace, alone, image, kubectl_with, rig, undisturbed};
+use crate::support::release::{CHART, helm};
+use crate::support::{kubectl_with, rig, undisturbed};
 
 /// A case of tests/cases/chart.yaml.
 #[derive(Deserialize)]
@@ -41,29 +39,4 @@ fn the_api_server_takes_what_the_chart_makes_of_every_combination_of_values() {
         tried += 1;
     }
     assert!(tried >= 15, "{tried}");
-}
-
-/// Installs the chart with this values file beside what the rig needs; it does its main job.
-fn works_with(file: &str, replicas: &str) {
-    if rig::here("changes the release").is_none() {
-        return;
-    }
-    let _cluster = alone();
-    let release = Release::found();
-    release.install(CHART, &["--values", &format!("{CHART}/{file}")]);
-    assert_eq!(ours(&["get", "deployment", "tagpin", "--output=jsonpath={.status.readyReplicas}"]), replicas);
-    let namespace = Namespace::new("values");
-    namespace.apply(&pod("pinned", "web:1.4.2")).succeeded();
-    assert!(image(&namespace.get("pod", "pinned")).starts_with("web:1.4.2@sha256:"));
-    namespace.apply(&pod("latest", "web:latest")).refused_with("TagForbidden");
-}
-
-#[test]
-fn the_values_for_one_small_node_pin_and_refuse() {
-    works_with("values-edge.yaml", "1");
-}
-
-#[test]
-fn the_values_for_high_availability_pin_and_refuse() {
-    works_with("values-ha.yaml", "3");
 }
