@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde::Deserialize;
+use url::Url;
 
 /// Namespaces whose requests never reach the webhooks, whatever is configured: a cluster must be able to start,
 /// and tagpin itself too.
@@ -39,6 +40,8 @@ pub struct Settings {
     pub certificate_lifetime: Duration,
     /// How long the authority that signs it is valid.
     pub authority_lifetime: Duration,
+    /// The collector that traces are sent to; none sends none.
+    pub traces: Option<Url>,
 }
 
 /// Whose pull secrets the replica has the right to read.
@@ -92,6 +95,9 @@ pub enum SettingsError {
         /// What does not fit.
         problem: &'static str,
     },
+    /// Not where a collector can be.
+    #[error("--otlp-endpoint is the collector's URL without a path of its own signals: http://10.0.0.7:4318")]
+    OtlpEndpoint,
     /// The lifetimes leave no time for renewal.
     #[error(
         "the certificate lives {certificate:?} and its authority {authority:?}: let the one live {} s at least, and the \

@@ -1,4 +1,4 @@
-//! What the process tells about itself: logs, metrics, readiness, and the port where they are read.
+//! What the process tells about itself: logs, metrics, traces, readiness, and the port where they are read.
 //! It decides nothing and knows no policy; components register their metrics here, one struct each.
 
 use prometheus_client::metrics::info::Info;
@@ -12,6 +12,7 @@ pub mod logging;
 pub mod readiness;
 pub mod registry;
 pub mod state;
+pub mod traces;
 pub mod watches;
 
 /// A registry of metrics named `tagpin_…`, with `tagpin_build_info` in it.

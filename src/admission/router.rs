@@ -14,7 +14,7 @@ use axum::routing::post;
 use futures::FutureExt as _;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
-use tracing::{error, warn};
+use tracing::{Instrument as _, error, warn};
 
 use crate::admission::body::{BODY_LIMIT, BodyError, Budget};
 use crate::admission::json::Malformed;
@@ -24,6 +24,7 @@ use crate::domain::subject::Phase;
 use crate::k8s::duration;
 use crate::registry::{Resolve, Suggest};
 use crate::telemetry::admission::Turned;
+use crate::telemetry::traces;
 
 /// Our own deadline of /mutate; the API server's is 5 s.
 const MUTATE_WITHIN: Duration = Duration::from_millis(2500);
@@ -61,7 +62,8 @@ pub fn router<R: Resolve + Suggest + 'static>(admission: Admission<R>) -> Router
     let shared = Arc::new(Shared { admission, bodies: Budget::default(), in_flight });
     let handler = |entrance: Entrance| {
         move |State(shared): State<Arc<Shared<R>>>, request: HttpRequest| async move {
-            shared.answer(entrance, request).await
+            let span = traces::review(entrance.phase, request.headers());
+            shared.answer(entrance, request).instrument(span).await
         }
     };
     let elsewhere = |status: StatusCode| {
@@ -106,6 +108,7 @@ impl<R: Resolve + Suggest> Shared<R> {
         let read = request.read.take();
         let asked = Asked { phase, break_glass, request: &request, read, arrived: Instant::now(), deadline };
         let uid = request.uid.as_str();
+        traces::about(uid, request.namespace());
         let answered = AssertUnwindSafe(self.admission.answer(asked)).catch_unwind();
         match timeout_at(deadline + GRACE, answered).await {
             Ok(Ok(answer)) => answer

@@ -43,6 +43,7 @@ use crate::telemetry::admission::Metrics as AdmissionMetrics;
 use crate::telemetry::canary::Metrics as CanaryMetrics;
 use crate::telemetry::readiness::Readiness;
 use crate::telemetry::registry::RegistryMetrics;
+use crate::telemetry::traces::{Origin, Traces, TracesError};
 use crate::telemetry::{self, Metrics};
 use crate::telemetry::{admin, logging};
 
@@ -63,12 +64,28 @@ const LAST_WORDS: Duration = Duration::from_secs(13);
 
 /// Runs until a signal ends it (0) or a vital part dies (3).
 pub(crate) fn run(args: Typed) -> Done {
-    logging::start(&args.log, args.log_format()).map_err(Failure::wrong_use)?;
+    let (filter, format) = (args.log.clone(), args.log_format());
     let settings = args.settings().map_err(Failure::wrong_use)?;
-    let registries = registry::configuration(&settings).map_err(Failure::wrong_use)?;
     let runtime = workers().map_err(Failure::could_not_find_out)?;
-    runtime.block_on(serve(settings, registries)).map_err(Failure::could_not_find_out)?;
+    let traces = traces(&settings, &runtime).map_err(Failure::could_not_find_out)?;
+    logging::start(&filter, format, traces.as_ref()).map_err(Failure::wrong_use)?;
+    let registries = registry::configuration(&settings).map_err(Failure::wrong_use)?;
+    let served = runtime.block_on(async {
+        let served = serve(settings, registries).await;
+        if let Some(traces) = traces {
+            traces.finish().await;
+        }
+        served
+    });
+    served.map_err(Failure::could_not_find_out)?;
     Ok(Exit::Fine)
+}
+
+/// Where spans go, when they go anywhere.
+fn traces(settings: &Settings, runtime: &Runtime) -> Result<Option<Traces>, TracesError> {
+    let origin = Origin { namespace: &settings.namespace, pod: &settings.pod };
+    let start = |endpoint| Traces::start(endpoint, origin, runtime.handle().clone());
+    settings.traces.as_ref().map(start).transpose()
 }
 
 async fn serve(settings: Settings, registries: Current) -> anyhow::Result<()> {

@@ -73,7 +73,7 @@ where
                         // Nobody may be waiting any more.
                         let _ = send.send(value);
                     };
-                    self.tasks.spawn(task.instrument(debug_span!("call", host)));
+                    self.tasks.spawn(task.instrument(debug_span!("look-up", registry = host)));
                     break receive;
                 }
             }

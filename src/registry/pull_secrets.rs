@@ -239,7 +239,7 @@ impl Credentials for PullSecrets {
         let operators = match registries.credential(image.domain()) {
             None => Vec::new(),
             Some(OperatorCredential::Given(candidate)) => vec![candidate.clone()],
-            Some(OperatorCredential::Secret { .. }) => return None,
+            Some(OperatorCredential::Secret { .. } | OperatorCredential::Cloud { .. }) => return None,
         };
         let secrets = if self.may_read(&asker.namespace) { asker.pull_secrets.as_slice() } else { &[] };
         // What is passed over is counted by who reads them.

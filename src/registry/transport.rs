@@ -16,6 +16,8 @@ use reqwest::header::{
 };
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, timeout_at};
+use tracing::field::Empty;
+use tracing::{Instrument as _, debug_span};
 use url::Url;
 
 use crate::registry::endpoint::Header;
@@ -200,10 +202,22 @@ impl Transport {
         call.reach.check_literal(call.url).map_err(|Forbidden| Failure::AddressForbidden)?;
         let request = self.request(call)?;
         let deadline = deadline.min(Instant::now() + EXCHANGE);
-        match timeout_at(deadline, receive(request, call)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(Failure::Timeout),
-        }
+        let span = debug_span!(
+            "registry request",
+            otel.kind = "client",
+            http.request.method = call.method.word(),
+            server.address = call.url.host_str(),
+            url.path = call.url.path(),
+            http.response.status_code = Empty,
+            error.type = Empty,
+        );
+        let received = timeout_at(deadline, receive(request, call)).instrument(span.clone()).await;
+        let answer = received.unwrap_or(Err(Failure::Timeout));
+        match &answer {
+            Ok(answer) => span.record("http.response.status_code", i64::from(answer.status)),
+            Err(failure) => span.record("error.type", failure.word()),
+        };
+        answer
     }
 
     fn request(&self, call: &Call<'_>) -> Result<reqwest::RequestBuilder, Failure> {

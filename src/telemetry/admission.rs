@@ -13,14 +13,11 @@ use prometheus_client::registry::Registry;
 use crate::domain::slot::Kind;
 use crate::domain::subject::Phase;
 use crate::domain::verdict::{Effect, PinSource, Verdict};
+use crate::telemetry::traces;
 
 /// Upper bounds in seconds: from a warm answer to the API server's own limit.
 const SECONDS: [f64; 13] =
     [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
-
-/// The webhooks.
-const PIN: &str = "pin";
-const VALIDATE: &str = "validate";
 
 /// Where the digest of a pin came from: another pod of the revision, the registry, or memory while it is away.
 const SIBLING: &str = "sibling";
@@ -184,13 +181,13 @@ impl Metrics {
         // increase.
         let duration: Family<WebhookLabels, Histogram, fn() -> Histogram> =
             Family::new_with_constructor(|| Histogram::new(SECONDS));
-        let lasted = |webhook| duration.get_or_create_owned(&WebhookLabels { webhook });
+        let lasted = |phase| duration.get_or_create_owned(&WebhookLabels { webhook: traces::webhook(phase) });
         let pins: Family<PinLabels, Counter> = Family::default();
         let pinned = |source| pins.get_or_create_owned(&PinLabels { source });
         let metrics = Self {
             requests: Family::default(),
-            mutate_duration: lasted(PIN),
-            validate_duration: lasted(VALIDATE),
+            mutate_duration: lasted(Phase::Mutate),
+            validate_duration: lasted(Phase::Validate),
             in_flight: Gauge::default(),
             turned_away: Family::default(),
             deadline_exceeded: Counter::default(),
@@ -253,12 +250,14 @@ impl Metrics {
 
     /// Counts an answered review.
     pub fn decided(&self, decided: &Decided<'_>) {
-        let (webhook, duration) = match decided.phase {
-            Phase::Mutate => (PIN, &self.mutate_duration),
-            Phase::Validate => (VALIDATE, &self.validate_duration),
+        let webhook = traces::webhook(decided.phase);
+        let duration = match decided.phase {
+            Phase::Mutate => &self.mutate_duration,
+            Phase::Validate => &self.validate_duration,
         };
         let decision = decided.decision.word();
         let kind = decided.kind.map_or("other", Kind::name);
+        traces::decided(kind, decided.operation, decision);
         let labels = RequestLabels { webhook, operation: decided.operation, kind, decision };
         self.requests.get_or_create(&labels).inc();
         duration.observe(decided.took.as_secs_f64());

@@ -4,9 +4,12 @@ use std::io::{self, IsTerminal};
 use std::panic;
 
 use tracing::Level;
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::TryInitError;
+use tracing_subscriber::{EnvFilter, Layer as _, fmt};
+
+use crate::telemetry::traces::Traces;
 
 /// How a log line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,30 +33,27 @@ pub enum LoggingError {
     Start(#[source] TryInitError),
 }
 
-/// Starts logging to standard error; panics become events too.
+/// Starts logging to standard error, and collecting spans where that is wanted; panics become events too.
 ///
 /// # Errors
 /// The filter does not parse (`info`, `tagpin::registry=debug`), or the process logs already.
-pub fn start(filter: &str, format: Format) -> Result<(), LoggingError> {
+pub fn start(filter: &str, format: Format, traces: Option<&Traces>) -> Result<(), LoggingError> {
     use tracing_subscriber::util::SubscriberInitExt;
 
     let filter = EnvFilter::builder().parse(filter).map_err(LoggingError::Filter)?;
-    let base = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let lines = fmt::layer().with_writer(io::stderr);
     let text = match format {
         Format::Auto => io::stderr().is_terminal(),
         Format::Text => true,
         Format::Json => false,
     };
-    if text {
-        base.finish().try_init().map_err(LoggingError::Start)?;
+    let lines = if text {
+        lines.with_filter(filter).boxed()
     } else {
-        base.json()
-            .flatten_event(true)
-            .with_span_list(false)
-            .finish()
-            .try_init()
-            .map_err(LoggingError::Start)?;
-    }
+        lines.json().flatten_event(true).with_span_list(false).with_filter(filter).boxed()
+    };
+    let spans = traces.map(Traces::layer);
+    tracing_subscriber::registry().with(spans).with(lines).try_init().map_err(LoggingError::Start)?;
     panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         let cause = panic.payload_as_str().unwrap_or("unknown");

@@ -247,6 +247,13 @@ fn effects() -> Vec<Effect> {
             "/env/2/name",
             json!("AWS_ACCESS_KEY_ID"),
         ),
+        arg("tracing.endpoint", COLLECTOR, "--otlp-endpoint=http://$(NODE_IP):4318"),
+        container(
+            "tracing.endpoint",
+            COLLECTOR,
+            "/env/2/valueFrom/fieldRef/fieldPath",
+            json!("status.hostIP"),
+        ),
         arg("log.filter", "log: {filter: debug}", "--log=debug"),
         arg("log.format", "log: {format: text}", "--log-format=text"),
         arg("webhook.port", "webhook: {port: 9443}", "--webhook-port=9443"),
@@ -354,6 +361,7 @@ fn effects() -> Vec<Effect> {
     ]
 }
 
+const COLLECTOR: &str = "tracing: {endpoint: 'http://$(NODE_IP):4318'}";
 const DIGEST: &str = "\
 image: {repository: r, digest: 'sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa'}";
 const SHOP: &str = "pullSecrets: {mode: namespaces, namespaces: [shop]}";

@@ -32,6 +32,21 @@ fn a_file_that_can_not_be_read_is_wrong_use_and_named() {
 }
 
 #[test]
+fn a_collector_is_named_by_its_url() {
+    let folder = tempfile::tempdir().unwrap();
+    let baseline = folder.path().join("baseline.yaml");
+    fs::write(&baseline, "{enabled: true, mode: Warn, pin: true}").unwrap();
+    let baseline = format!("--baseline={}", baseline.display());
+    for endpoint in ["collector:4318", "ftp://collector", "http://collector:4318/v1/traces", "http://c/?a=b"]
+    {
+        let otlp = format!("--otlp-endpoint={endpoint}");
+        let output = tagpin(&["serve", "--namespace=x", "--pod=y", &baseline, &otlp]);
+        assert_eq!(output.status.code(), Some(2), "{endpoint}");
+        assert!(stderr(&output).contains("http://10.0.0.7:4318"), "{}", stderr(&output));
+    }
+}
+
+#[test]
 fn without_a_cluster_it_can_not_find_out() {
     let folder = tempfile::tempdir().unwrap();
     let baseline = folder.path().join("baseline.yaml");

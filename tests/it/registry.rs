@@ -1,5 +1,5 @@
 //! The registry client against registries: scripted hostile ones (`tests/cases/registry/*.yaml`) and Debian's
-//! `docker-registry` over http, with TLS and passwords, and with tokens.
+//! `docker-registry` over http, with TLS and passwords, and with tokens; and the traces of what it is asked.
 
 mod cases;
 mod clouds;
@@ -13,3 +13,4 @@ mod suggestions;
 mod support;
 mod tags;
 mod tokens;
+mod traces;

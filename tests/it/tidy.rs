@@ -38,7 +38,15 @@ const LAYERS: &[(&str, &[&str])] = &[
 
 /// Words of code that have a home: nowhere else in `src` may they be written.
 const HOMES: &[(&str, &[&str])] = &[
-    (r"\breqwest\b", &["src/registry/transport.rs", "src/registry/transport/"]),
+    (
+        r"\breqwest\b",
+        &[
+            "src/registry/transport.rs",
+            "src/registry/transport/",
+            "src/telemetry/traces.rs",
+            "src/telemetry/traces/",
+        ],
+    ),
     (r"\bclap\b", &["src/cli.rs", "src/cli/"]),
     (r"\banyhow\b", &["src/cli.rs", "src/cli/"]),
     (r"\benv::(var|vars|var_os|args)\b", &["src/cli.rs", "src/cli/"]),
@@ -57,6 +65,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "src/cli/",
         ],
     ),
+    (r"\b(tracing_)?opentelemetry\w*::", &["src/telemetry/traces.rs", "src/telemetry/traces/"]),
     (r"\brcgen\b", &["src/controller.rs", "src/controller/"]),
 ];
 

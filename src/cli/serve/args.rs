@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::ValueEnum;
+use url::Url;
 
 use crate::k8s::duration;
 use crate::settings::{self, Baseline, NEVER_INTERCEPTED, PullSecrets, Settings, SettingsError};
@@ -68,6 +69,10 @@ pub(crate) struct Args {
     /// How long the authority that signs it is valid: four times as long at least
     #[arg(long, default_value = "87600h", value_parser = duration::parse, value_name = "DURATION")]
     authority_lifetime: Duration,
+
+    /// Where traces are sent by OTLP over HTTP, as http://10.0.0.7:4318; without it there are none
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
+    otlp_endpoint: Option<String>,
 
     /// What is logged: error, warn, info, debug, or parts as `info,tagpin::registry=debug`
     #[arg(long, env = "TAGPIN_LOG", default_value = "info", value_name = "FILTER")]
@@ -136,6 +141,7 @@ impl Args {
             drain_seconds,
             certificate_lifetime,
             authority_lifetime,
+            otlp_endpoint,
             log: _,
             log_format: _,
         } = self;
@@ -158,8 +164,15 @@ impl Args {
             drain: Duration::from_secs(drain_seconds.into()),
             certificate_lifetime,
             authority_lifetime,
+            traces: otlp_endpoint.map(|text| collector(&text)).transpose()?,
         })
     }
+}
+
+fn collector(typed: &str) -> Result<Url, SettingsError> {
+    let url = Url::parse(typed).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    url.filter(|url| url.query().is_none() && !url.path().ends_with("/v1/traces"))
+        .ok_or(SettingsError::OtlpEndpoint)
 }
 
 fn whose(mode: PullSecretsMode, namespaces: Vec<String>) -> Result<PullSecrets, SettingsError> {

@@ -192,7 +192,7 @@ impl Webhook {
     pub(crate) fn over(
         cluster: Cluster,
         policies: &[(&str, Value)],
-        registry: Table,
+        registry: impl Resolve + Suggest + 'static,
         in_flight: usize,
         now: fn() -> Timestamp,
     ) -> Self {
