@@ -18,6 +18,7 @@ use tracing::{Instrument, info_span};
 use crate::cluster::{Cluster, Seen};
 use crate::domain::image::ImageRef;
 use crate::telemetry::canary::Metrics;
+use crate::telemetry::reconcile;
 
 pub mod leader;
 
@@ -66,6 +67,8 @@ pub struct Controller {
     pub lifetimes: Lifetimes,
     /// What counts the canaries.
     pub canaries: Metrics,
+    /// What measures the writers.
+    pub passes: reconcile::Metrics,
 }
 
 /// A writer ended, which none does unless its task died.
@@ -94,8 +97,8 @@ impl Controller {
 
         writers.start("certificate", {
             let (client, namespace, certificate) = (client(), namespace(), self.certificate.clone());
-            let lifetimes = self.lifetimes;
-            async move { certificates::keep(client, &namespace, lifetimes, certificate).await }
+            let (lifetimes, reconcile) = (self.lifetimes, self.passes.of("certificate"));
+            async move { certificates::keep(client, &namespace, lifetimes, certificate, reconcile).await }
         });
         writers.start("webhook_config", {
             let keeper = WebhookConfig {
@@ -107,6 +110,7 @@ impl Controller {
                 certificate: self.certificate.clone(),
                 installed: self.installed.clone(),
                 metrics: self.canaries.clone(),
+                reconcile: self.passes.of("webhook_config"),
             };
             async move { keeper.keep().await }
         });
@@ -116,10 +120,14 @@ impl Controller {
                 namespace: namespace(),
                 cluster: Arc::clone(&self.cluster),
                 installed: self.installed.subscribe(),
+                reconcile: self.passes.of("break_glass"),
             };
             async move { audit.keep().await }
         });
-        writers.start("baseline", baseline::keep(client(), Arc::clone(&self.cluster), self.baseline.clone()));
+        writers.start("baseline", {
+            let (cluster, reconcile) = (Arc::clone(&self.cluster), self.passes.of("baseline"));
+            baseline::keep(client(), cluster, self.baseline.clone(), reconcile)
+        });
         writers.start("replicas", {
             let (client, namespace) = (client(), namespace());
             async move { replicas::watch(client, &namespace, ready).await }
@@ -134,6 +142,7 @@ impl Controller {
                 replicas,
                 ask: Arc::new(AskByAddress { port: self.admin_port }),
                 now: Arc::new(Timestamp::now),
+                reconcile: self.passes.of("policy_status"),
             };
             async move { writer.keep().await }
         });

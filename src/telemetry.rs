@@ -10,6 +10,7 @@ pub mod admission;
 pub mod canary;
 pub mod logging;
 pub mod readiness;
+pub mod reconcile;
 pub mod registry;
 pub mod state;
 pub mod traces;

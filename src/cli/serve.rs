@@ -45,7 +45,7 @@ use crate::telemetry::readiness::Readiness;
 use crate::telemetry::registry::RegistryMetrics;
 use crate::telemetry::traces::{Origin, Traces, TracesError};
 use crate::telemetry::{self, Metrics};
-use crate::telemetry::{admin, logging};
+use crate::telemetry::{admin, logging, reconcile};
 
 mod args;
 mod counters;
@@ -242,6 +242,7 @@ impl Replica {
                 authority: settings.authority_lifetime,
             },
             canaries: CanaryMetrics::register(&mut self.metrics),
+            passes: reconcile::Metrics::register(&mut self.metrics),
         };
         let stop = self.drain.leaving.clone();
         self.tasks.spawn_finishing("leader", async move { Ok(controller.run(&election, stop).await?) });

@@ -18,6 +18,7 @@ use crate::controller::call::{CallError, call};
 use crate::domain::policy::PolicyId;
 use crate::k8s::image_policy::{ClusterImagePolicy, Mode};
 use crate::k8s::slim::Unparsed;
+use crate::telemetry::reconcile::Reconcile;
 
 /// Who owns what we write there.
 const MANAGER: &str = "tagpin-baseline";
@@ -64,7 +65,12 @@ impl Baseline {
 }
 
 /// Keeps the baseline as the values say for ever; without a baseline, ours is deleted and only ours.
-pub async fn keep(client: Client, cluster: Arc<Cluster>, wanted: Option<Baseline>) -> Infallible {
+pub async fn keep(
+    client: Client,
+    cluster: Arc<Cluster>,
+    wanted: Option<Baseline>,
+    reconcile: Reconcile,
+) -> Infallible {
     let policies: Api<Unparsed<ClusterImagePolicy>> = Api::all(client);
     let id = PolicyId { namespace: None, name: BASELINE.to_owned() };
     let seen = || cluster.policies.get(&id).map(|held| (held.uid, held.generation));
@@ -72,13 +78,17 @@ pub async fn keep(client: Client, cluster: Arc<Cluster>, wanted: Option<Baseline
     let mut told = Vec::new();
     loop {
         let before = seen();
-        match tend(&policies, &cluster, wanted.as_ref(), &mut told).await {
+        let pass = reconcile.pass();
+        let tended = tend(&policies, &cluster, wanted.as_ref(), &mut told).await;
+        drop(pass);
+        match tended {
             Ok(()) => {
                 while seen() == before {
                     changes.changed().await;
                 }
             }
             Err(error) => {
+                reconcile.failed();
                 warn!(%error, "can not keep the baseline");
                 sleep(RETRY).await;
             }

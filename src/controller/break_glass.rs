@@ -17,6 +17,7 @@ use crate::cluster::Cluster;
 use crate::controller::call::call;
 use crate::controller::webhook_config::documents::{BREAK_GLASS, FAIL_CLOSED, ON};
 use crate::controller::webhook_config::{DEPLOYMENT, Installed};
+use crate::telemetry::reconcile::Reconcile;
 
 /// What happens together is looked at together.
 const DEBOUNCE: Duration = Duration::from_millis(500);
@@ -33,6 +34,8 @@ pub struct Audit {
     pub cluster: Arc<Cluster>,
     /// Whether the webhook configurations are there.
     pub installed: watch::Receiver<Installed>,
+    /// What measures the passes.
+    pub reconcile: Reconcile,
 }
 
 /// Where break glass is on.
@@ -58,7 +61,11 @@ impl Audit {
         let mut told = Told::default();
         loop {
             let at = *installed.borrow_and_update();
-            if self.tell(&recorder, at, &mut told).await.is_err() {
+            let pass = self.reconcile.pass();
+            let outcome = self.tell(&recorder, at, &mut told).await;
+            drop(pass);
+            if outcome.is_err() {
+                self.reconcile.failed();
                 sleep(RETRY).await;
                 continue;
             }

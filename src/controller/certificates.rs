@@ -21,6 +21,7 @@ use crate::cluster::certificate::{Pems, SECRET};
 use crate::controller::call::{CallError, call};
 use crate::controller::certificates::issue::Lifetimes;
 use crate::controller::owner;
+use crate::telemetry::reconcile::Reconcile;
 
 pub mod issue;
 
@@ -36,6 +37,7 @@ pub async fn keep(
     namespace: &str,
     lifetimes: Lifetimes,
     mut seen: watch::Receiver<Seen<Secret>>,
+    reconcile: Reconcile,
 ) -> Infallible {
     let look = LOOK.min(lifetimes.leaf / LOOKS);
     let mut last: Option<Pems> = None;
@@ -47,10 +49,12 @@ pub async fn keep(
         };
         let pause = match secret {
             None => look,
-            Some(secret) => match tend(&client, namespace, lifetimes, secret.as_deref(), &mut last).await {
-                Tended::InOrder => look,
-                Tended::Busy => look.min(PAUSE),
-            },
+            Some(secret) => {
+                match tend(&client, namespace, lifetimes, secret.as_deref(), &mut last, &reconcile).await {
+                    Tended::InOrder => look,
+                    Tended::Busy => look.min(PAUSE),
+                }
+            }
         };
         // Nobody stops watching while we lead; if it were so, there would be nothing left to tend.
         if timeout(pause, seen.changed()).await.is_ok_and(|changed| changed.is_err()) {
@@ -73,7 +77,9 @@ async fn tend(
     lifetimes: Lifetimes,
     secret: Option<&Secret>,
     last: &mut Option<Pems>,
+    reconcile: &Reconcile,
 ) -> Tended {
+    let _pass = reconcile.pass();
     let held = secret.map(Pems::of).or_else(|| last.clone());
     // An earlier version made it.
     let unowned = secret.is_some_and(|secret| secret.metadata.owner_references.is_none());
@@ -82,6 +88,7 @@ async fn tend(
         Ok(None) if secret.is_none() || unowned => held.clone(),
         Ok(wanted) => wanted,
         Err(error) => {
+            reconcile.failed();
             warn!(%error, "can not make the webhook's certificate");
             return Tended::Busy;
         }
@@ -96,7 +103,10 @@ async fn tend(
             *last = Some(wanted);
         }
         Ok(false) => debug!("there is no Deployment any more: no certificate is made"),
-        Err(error) => warn!(%error, secret = SECRET, "can not write the webhook's certificate"),
+        Err(error) => {
+            reconcile.failed();
+            warn!(%error, secret = SECRET, "can not write the webhook's certificate");
+        }
     }
     Tended::Busy
 }

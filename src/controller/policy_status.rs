@@ -28,6 +28,7 @@ use crate::domain::image::ImageRef;
 use crate::domain::policy::PolicyId;
 use crate::k8s::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyObject, PolicyStatus};
 use crate::k8s::slim::Unparsed;
+use crate::telemetry::reconcile::Reconcile;
 
 pub mod standing;
 
@@ -71,6 +72,8 @@ pub struct StatusWriter {
     pub ask: Arc<dyn Ask>,
     /// What the time is: exceptions expire by the wall clock.
     pub now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    /// What measures the passes.
+    pub reconcile: Reconcile,
 }
 
 /// What is remembered between looks.
@@ -93,7 +96,10 @@ impl StatusWriter {
             let at = *installed.borrow_and_update();
             let ready = replicas.borrow_and_update().clone();
             let again = match self.cluster.synced.missing().is_empty() {
-                true => self.look(&mut memory, at, &ready).await,
+                true => {
+                    let _pass = self.reconcile.pass();
+                    self.look(&mut memory, at, &ready).await
+                }
                 false => LONGEST,
             };
             let pause = DEBOUNCE.max(start.elapsed() * SHARE);
@@ -156,6 +162,7 @@ impl StatusWriter {
                 LONGEST
             }
             Err(error) => {
+                self.reconcile.failed();
                 warn!(policy = %policy.id, %error, "can not write the status");
                 RETRY
             }

@@ -28,6 +28,7 @@ use crate::cluster::store::Store;
 use crate::cluster::{Cluster, Seen};
 use crate::controller::call::{CallError, call};
 use crate::telemetry::canary::Metrics;
+use crate::telemetry::reconcile::Reconcile;
 
 pub mod arming;
 pub mod documents;
@@ -85,6 +86,8 @@ pub struct WebhookConfig {
     pub installed: watch::Sender<Installed>,
     /// What counts the canaries.
     pub metrics: Metrics,
+    /// What measures the passes.
+    pub reconcile: Reconcile,
 }
 
 impl Installed {
@@ -152,7 +155,10 @@ impl WebhookConfig {
             });
             let (installed, pause) = match &wanted {
                 None => (Installed::NotYet, None),
-                Some(wanted) => self.look(wanted, canaries.reach(), &live.0, &live.1).await,
+                Some(wanted) => {
+                    let _pass = self.reconcile.pass();
+                    self.look(wanted, canaries.reach(), &live.0, &live.1).await
+                }
             };
             self.installed.send_if_modified(|held| std::mem::replace(held, installed) != installed);
             if let Some(pause) = pause {
@@ -238,7 +244,10 @@ impl WebhookConfig {
             written = and(written, self.write(VALIDATING, &document).await);
         }
         match written {
-            Err(_) => (Installed::Unwritable, Some(RETRY)),
+            Err(_) => {
+                self.reconcile.failed();
+                (Installed::Unwritable, Some(RETRY))
+            }
             Ok(wrote) => {
                 let complete = mutating.is_some() && validating.is_some();
                 let installed = match wanted.ca {

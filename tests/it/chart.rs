@@ -92,6 +92,7 @@ const CONTAINER: &str = "/spec/template/spec/containers/0";
 const ARGS: &str = "/spec/template/spec/containers/0/args";
 const DEPLOYMENT: &str = "Deployment/tagpin";
 const RULES: &str = "PrometheusRule/tagpin";
+const MONITOR: &str = "PodMonitor/tagpin";
 
 /// A value, how it is set, and where the rendered objects show it.
 struct Effect {
@@ -328,6 +329,34 @@ fn effects() -> Vec<Effect> {
             RULES,
             "/spec/groups/0/rules/0/annotations/runbook_url",
             "https://docs.example.com/runbook#tagpindown",
+        ),
+        effect(
+            "podMonitor.enabled",
+            "podMonitor: {enabled: true}",
+            MONITOR,
+            "/spec/podMetricsEndpoints/0/port",
+            "admin",
+        ),
+        effect(
+            "podMonitor.enabled",
+            "podMonitor: {enabled: true}",
+            MONITOR,
+            "/spec/selector/matchLabels",
+            json!({"app.kubernetes.io/name": "tagpin", "app.kubernetes.io/instance": "tagpin"}),
+        ),
+        effect(
+            "podMonitor.labels",
+            "podMonitor: {enabled: true, labels: {release: prometheus}}",
+            MONITOR,
+            "/metadata/labels/release",
+            "prometheus",
+        ),
+        effect(
+            "podMonitor.interval",
+            "podMonitor: {enabled: true, interval: 15s}",
+            MONITOR,
+            "/spec/podMetricsEndpoints/0/interval",
+            "15s",
         ),
         pod("priorityClassName", "priorityClassName: high", "/priorityClassName", json!("high")),
         pod("nodeSelector", "nodeSelector: {disk: ssd}", "/nodeSelector", json!({"disk": "ssd"})),

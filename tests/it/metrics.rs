@@ -11,6 +11,7 @@ use tagpin::domain::subject::Phase;
 use tagpin::domain::verdict::{PinSource, Pinned, Verdict};
 use tagpin::telemetry::admission::{Decided, Decision, Metrics, Turned};
 use tagpin::telemetry::canary;
+use tagpin::telemetry::reconcile;
 use tagpin::telemetry::registry::RegistryMetrics;
 use tagpin::telemetry::state::{self, PolicyCount, State};
 use tagpin::telemetry::watches::Watches;
@@ -60,6 +61,9 @@ fn exposed() -> String {
         });
     }
     canary::Metrics::register(&mut registry).lost();
+    let baseline = reconcile::Metrics::register(&mut registry).of("baseline");
+    drop(baseline.pass());
+    baseline.failed();
     let registries = RegistryMetrics::register(&mut registry);
     registries.answered("docker.io", "manifest", 200, Duration::from_millis(1), Some(9));
     registries.resolved("registry");
@@ -135,12 +139,15 @@ fn what_did_not_happen_yet_is_zero() {
     let watches = Watches::new(["pods"].into_iter());
     watches.register(&mut registry);
     watches.restarted("pods");
+    let _writer = reconcile::Metrics::register(&mut registry).of("baseline");
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
     for line in [
         r#"tagpin_admission_turned_away_total{reason="late"} 0"#,
         r#"tagpin_pins_total{source="last_known"} 0"#,
         r#"tagpin_watch_restarts_total{kind="pods"} 1"#,
+        r#"tagpin_reconcile_errors_total{writer="baseline"} 0"#,
+        r#"tagpin_reconcile_duration_seconds_count{writer="baseline"} 0"#,
     ] {
         assert!(text.contains(line), "{line}\n{text}");
     }

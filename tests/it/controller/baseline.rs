@@ -9,6 +9,7 @@ use tagpin::cluster::Cluster;
 use tagpin::cluster::client::ApiReader;
 use tagpin::controller::baseline::{Baseline, keep};
 use tagpin::k8s::image_policy::{ClusterImagePolicySpec, Mode, Slot};
+use tagpin::telemetry::reconcile::Reconcile;
 use tokio::task::JoinHandle;
 
 use crate::scripted_api::{Api, Call};
@@ -46,6 +47,7 @@ fn live(document: &Value, generation: i64) -> Value {
 struct Keeper {
     api: Api,
     cluster: Arc<Cluster>,
+    reconcile: Reconcile,
     task: JoinHandle<std::convert::Infallible>,
 }
 
@@ -59,8 +61,9 @@ impl Keeper {
     fn start(wanted: Option<Baseline>) -> Self {
         let (client, api) = Api::new();
         let cluster = Arc::new(Cluster::new(ApiReader::new(client.clone())));
-        let task = tokio::spawn(keep(client, Arc::clone(&cluster), wanted));
-        Self { api, cluster, task }
+        let reconcile = Reconcile::default();
+        let task = tokio::spawn(keep(client, Arc::clone(&cluster), wanted, reconcile.clone()));
+        Self { api, cluster, reconcile, task }
     }
 
     async fn get(&mut self) -> Call {
@@ -168,6 +171,7 @@ async fn a_conflict_that_names_no_field_of_ours_is_an_error_and_tried_later() {
     hangs.given_up().await;
     keeper.get().await.ok(live(&document(), 4));
     keeper.apply().await.ok(live(&document(), 4));
+    assert_eq!(keeper.reconcile.failures(), 3);
 }
 
 #[tokio::test(start_paused = true)]

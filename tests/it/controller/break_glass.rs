@@ -9,6 +9,7 @@ use tagpin::cluster::Cluster;
 use tagpin::cluster::client::ApiReader;
 use tagpin::controller::break_glass::{Audit, namespaces};
 use tagpin::controller::webhook_config::Installed;
+use tagpin::telemetry::reconcile::Reconcile;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -18,6 +19,7 @@ struct Auditor {
     api: Api,
     cluster: Arc<Cluster>,
     installed: watch::Sender<Installed>,
+    reconcile: Reconcile,
     task: JoinHandle<Infallible>,
 }
 
@@ -31,15 +33,16 @@ impl Auditor {
     fn start() -> Self {
         let (client, api) = Api::new();
         let cluster = Arc::new(Cluster::new(ApiReader::new(client.clone())));
-        let installed = watch::Sender::new(Installed::Armed);
+        let (installed, reconcile) = (watch::Sender::new(Installed::Armed), Reconcile::default());
         let audit = Audit {
             client,
             namespace: "tagpin-system".to_owned(),
             cluster: Arc::clone(&cluster),
             installed: installed.subscribe(),
+            reconcile: reconcile.clone(),
         };
         let task = tokio::spawn(async move { audit.keep().await });
-        Self { api, cluster, installed, task }
+        Self { api, cluster, installed, reconcile, task }
     }
 
     fn label(&self, namespace: &str, labels: &[&str]) {
@@ -105,6 +108,7 @@ async fn an_event_that_can_not_be_written_keeps_no_other_back_and_is_tried_again
     first.refuse(403, "Forbidden");
     auditor.event("b").await;
     auditor.event("a").await;
+    assert_eq!(auditor.reconcile.failures(), 1);
     // With the namespace the matter is over.
     auditor.cluster.namespaces.delete("a");
     auditor.api.quiet(Duration::from_secs(60)).await;

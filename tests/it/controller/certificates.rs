@@ -19,6 +19,7 @@ use tagpin::cluster::Seen;
 use tagpin::cluster::certificate::Pems;
 use tagpin::controller::certificates::issue::{self, Lifetimes};
 use tagpin::controller::certificates::keep;
+use tagpin::telemetry::reconcile::Reconcile;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -204,6 +205,7 @@ fn an_authority_without_its_key_is_trusted_on_while_its_leaf_serves() {
 struct Keeper {
     api: Api,
     seen: watch::Sender<Seen<Secret>>,
+    reconcile: Reconcile,
     task: JoinHandle<std::convert::Infallible>,
 }
 
@@ -224,8 +226,10 @@ impl Keeper {
     fn start(seen: Seen<Secret>) -> Self {
         let (client, api) = Api::new();
         let (sender, receiver) = watch::channel(seen);
-        let task = tokio::spawn(async move { keep(client, NAMESPACE, USUAL, receiver).await });
-        Self { api, seen: sender, task }
+        let reconcile = Reconcile::default();
+        let passes = reconcile.clone();
+        let task = tokio::spawn(async move { keep(client, NAMESPACE, USUAL, receiver, passes).await });
+        Self { api, seen: sender, reconcile, task }
     }
 
     /// Its next call but for the one that asks whose the Secret is to be.
@@ -339,7 +343,9 @@ async fn a_write_that_fails_is_tried_again() {
     }
     let hangs = keeper.write(&format!("POST {SECRETS}")).await;
     hangs.given_up().await;
-    keeper.write(&format!("POST {SECRETS}")).await.refuse(403, "Forbidden");
+    let last = keeper.write(&format!("POST {SECRETS}")).await;
+    assert_eq!(keeper.reconcile.failures(), 3);
+    last.refuse(403, "Forbidden");
 }
 
 #[test]

@@ -19,6 +19,7 @@ use tagpin::controller::replicas::{Ask, Replica};
 use tagpin::controller::webhook_config::Installed;
 use tagpin::domain::slot::Kind;
 use tagpin::k8s::image_policy::{ClusterImagePolicy, ImagePolicy};
+use tagpin::telemetry::reconcile::Reconcile;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -67,6 +68,7 @@ struct Writer {
     installed: watch::Sender<Installed>,
     replicas: watch::Sender<Vec<Replica>>,
     answers: Answers,
+    reconcile: Reconcile,
     task: JoinHandle<std::convert::Infallible>,
 }
 
@@ -93,6 +95,7 @@ impl Writer {
         let installed = watch::Sender::new(Installed::Yes);
         let replicas = watch::Sender::new(vec![replica("a"), replica("b")]);
         let (answers, start) = (Answers::default(), Instant::now());
+        let reconcile = Reconcile::default();
         let writer = StatusWriter {
             client,
             cluster: Arc::clone(&cluster),
@@ -102,9 +105,10 @@ impl Writer {
             replicas: replicas.subscribe(),
             ask: Arc::new(answers.clone()),
             now: Arc::new(move || clock(start)),
+            reconcile: reconcile.clone(),
         };
         let task = tokio::spawn(async move { writer.keep().await });
-        Self { api, cluster, installed, replicas, answers, task }
+        Self { api, cluster, installed, replicas, answers, reconcile, task }
     }
 
     /// The watch tells of this generation of the policy.
@@ -426,6 +430,7 @@ async fn a_write_that_fails_is_tried_again_and_a_policy_made_anew_is_another() {
     let (call, _) = writer.status().await;
     call.given_up().await;
     let (call, _) = writer.status().await;
+    assert_eq!(writer.reconcile.failures(), 2);
     accept(call, 1, &json!({}));
     writer.api.quiet(Duration::from_mins(5)).await;
 }

@@ -14,6 +14,7 @@ use tagpin::cluster::{Cluster, Seen};
 use tagpin::controller::webhook_config::documents::Wanted;
 use tagpin::controller::webhook_config::{Installed, WebhookConfig};
 use tagpin::telemetry::canary::Metrics;
+use tagpin::telemetry::reconcile::Reconcile;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
@@ -253,6 +254,7 @@ pub(super) struct Keeper {
     certificate: watch::Sender<Seen<Secret>>,
     installed: watch::Receiver<Installed>,
     metrics: Metrics,
+    reconcile: Reconcile,
     task: JoinHandle<std::convert::Infallible>,
 }
 
@@ -312,7 +314,7 @@ impl Keeper {
         let listens = watch::Sender::new(true);
         let certificate = watch::Sender::new(secret("CA"));
         let (tell, metrics) = (watch::Sender::new(Installed::NotYet), Metrics::default());
-        let installed = tell.subscribe();
+        let (installed, reconcile) = (tell.subscribe(), Reconcile::default());
         let keeper = WebhookConfig {
             client,
             namespace: "tagpin-system".to_owned(),
@@ -322,9 +324,11 @@ impl Keeper {
             certificate: certificate.subscribe(),
             installed: tell,
             metrics: metrics.clone(),
+            reconcile: reconcile.clone(),
         };
         let task = tokio::spawn(async move { keeper.keep().await });
-        Self { api, early: VecDeque::new(), cluster, listens, certificate, installed, metrics, task }
+        let early = VecDeque::new();
+        Self { api, early, cluster, listens, certificate, installed, metrics, reconcile, task }
     }
 
     pub(super) fn fill_stores(&self) {
@@ -560,6 +564,7 @@ async fn an_apply_that_is_refused_is_told_and_tried_again() {
     hangs.given_up().await;
     keeper.write(MUTATING, "zz-tagpin").await.ok(live(mutating(), "9"));
     keeper.until(Installed::Yes).await;
+    assert_eq!(keeper.reconcile.failures(), 2);
 }
 
 #[tokio::test(start_paused = true)]
