@@ -1,6 +1,6 @@
 # A table of contents: what there is to do here. The work is done by cargo and `cargo xtask`.
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench fuzz lint deny crds image rig-up rig-down shell clean
+.PHONY: help demo test bench fuzz lint deny sbom crds image rig-up rig-down shell clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -29,6 +29,9 @@ lint: ## Formatting, and the compiler's and clippy's warnings
 
 deny: ## Licences, banned crates and sources of what is built in (with cargo-deny)
 	cargo deny check licenses bans sources
+
+sbom: ## What is in the published binary, as CycloneDX, in target/sbom
+	cargo xtask sbom
 
 crds: ## Write the generated files anew: crds/ and the chart's template of them
 	cargo xtask crds
