@@ -44,7 +44,7 @@ pub(super) fn run(state: &State, keep: bool, arguments: &[String]) -> Result<Exi
 
 /// Outside, as it ends everything inside.
 fn machines(state: &State, arguments: &[String]) -> Result<bool> {
-    let mut command = Command::new(install::test_binary("machines")?);
+    let mut command = Command::new(workspace::binary("test", "machines")?);
     command.arg("--test-threads=1").args(arguments);
     command.current_dir(workspace::root()).env("TAGPIN_XTASK", env::current_exe()?);
     command.env("TAGPIN_RIG", state.name()).env("TAGPIN_RIG_HOME", state.home());
