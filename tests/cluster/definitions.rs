@@ -6,15 +6,15 @@ use crate::support::manifests::pod;
 use crate::support::release::{CHART, Release, armed, entries, ours};
 use crate::support::{LIMIT, Namespace, alone, kubectl, rig, wait_for};
 
-/// The names of the replicas that are ready and never restarted.
-fn steady() -> Vec<String> {
+/// The names of the replicas that are ready, and how often each has been started again so far.
+fn steady() -> Vec<(String, u64)> {
     let pods: Value = serde_json::from_str(&ours(&["get", "pods", "--output=json"])).unwrap();
-    let steady = |pod: &&Value| {
+    let steady = |pod: &Value| {
         let container = &pod["status"]["containerStatuses"][0];
-        container["ready"] == true && container["restartCount"] == 0
+        let name = pod["metadata"]["name"].as_str().unwrap().to_owned();
+        (container["ready"] == true).then_some((name, container["restartCount"].as_u64().unwrap()))
     };
-    let pods = pods["items"].as_array().unwrap().iter().filter(steady);
-    pods.map(|pod| pod["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+    pods["items"].as_array().unwrap().iter().filter_map(steady).collect()
 }
 
 #[test]
