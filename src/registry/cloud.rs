@@ -260,6 +260,10 @@ fn reach(access: &Access, host: &str) -> Option<String> {
     }
 }
 
+#[cfg_attr(
+    not(any(feature = "aws", feature = "gcp", feature = "azure")),
+    allow(unused_variables, clippy::unused_async, reason = "nobody is asked then")
+)]
 async fn credential(
     exchange: &Exchange,
     key: &Key,

@@ -2,6 +2,7 @@
 //! `docker-registry` over http, with TLS and passwords, and with tokens; and the traces of what it is asked.
 
 mod cases;
+#[cfg(all(feature = "aws", feature = "gcp", feature = "azure"))]
 mod clouds;
 mod debian;
 mod outages;

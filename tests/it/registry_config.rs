@@ -272,6 +272,14 @@ fn a_digest_is_confirmed_where_an_entry_says_so() {
     assert!(!cache.pulls_through("team/app"));
 }
 
+#[cfg(not(feature = "aws"))]
+#[test]
+fn a_cloud_that_is_not_built_in_is_refused_by_name() {
+    let refused = refusal("registries: [{ match: public.ecr.aws, credentials: { aws: {} } }]");
+    assert!(refused.contains("credentials.aws: this tagpin is built without the feature `aws`"), "{refused}");
+}
+
+#[cfg(all(feature = "aws", feature = "gcp", feature = "azure"))]
 #[test]
 fn a_cloud_gives_credentials_for_its_own_registries() {
     let registries = load(

@@ -110,7 +110,7 @@ impl AcrHost {
         let (name, zone) = host.split_once('.')?;
         let byte = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
         let ours = matches!(zone, "azurecr.io" | "azurecr.cn" | "azurecr.us" | "azurecr.de");
-        (ours && !name.is_empty() && name.bytes().all(byte)).then(|| Self(host))
+        (ours && !name.is_empty() && name.bytes().all(byte)).then_some(Self(host))
     }
 
     /// The host itself.

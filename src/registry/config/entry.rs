@@ -197,7 +197,8 @@ impl Reader<'_> {
         };
         let key = format!("credentials.{}", access.word());
         access.built_in().map_err(|error| self.wrong(&key, error.to_string()))?;
-        if !pattern.has_star() && !(pattern.port.is_none() && access.answers_for(&pattern.host)) {
+        let is_ours = pattern.port.is_none() && access.answers_for(&pattern.host);
+        if !pattern.has_star() && !is_ours {
             let problem = format!("{} is no registry of this cloud, or of another region", pattern.typed);
             return Err(self.wrong(&key, problem));
         }
