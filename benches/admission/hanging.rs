@@ -33,14 +33,14 @@ const REACH_IT: usize = 16;
 const ROUNDS: usize = 15;
 
 /// A registry, and how many requests have reached it.
-struct Loopback {
+pub(crate) struct Loopback {
     /// Host and port.
-    address: String,
+    pub(crate) address: String,
     reached: watch::Receiver<usize>,
 }
 
 /// Every registry is on this machine, over plain HTTP.
-struct Here;
+pub(crate) struct Here;
 
 impl Profiles for Here {
     fn profile(&self, domain: &str) -> Arc<RegistryProfile> {
@@ -54,7 +54,7 @@ impl Profiles for Here {
 pub(crate) fn measure() {
     let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let ratios = runtime.block_on(async {
-        let (good, bad) = (start(true).await, start(false).await);
+        let (good, bad) = (Loopback::start(true).await, Loopback::start(false).await);
         round(&good, None).await;
         let mut ratios = Vec::new();
         for _ in 0..ROUNDS {
@@ -110,17 +110,20 @@ async fn ask(cache: &Cache<Limit<Client>>, image: &str) -> Fact {
     cache.resolve(&ImageRef::parse(image).unwrap(), &asker, deadline).await
 }
 
-async fn start(answers: bool) -> Loopback {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let (count, reached) = watch::channel(0);
-    let count = Arc::new(count);
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(serve(stream, answers, Arc::clone(&count)));
-        }
-    });
-    Loopback { address, reached }
+impl Loopback {
+    /// One that answers, or none.
+    pub(crate) async fn start(answers: bool) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (count, reached) = watch::channel(0);
+        let count = Arc::new(count);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream, answers, Arc::clone(&count)));
+            }
+        });
+        Self { address, reached }
+    }
 }
 
 async fn serve(mut stream: TcpStream, answers: bool, count: Arc<watch::Sender<usize>>) {

@@ -1,8 +1,8 @@
 //! `make bench`: what the webhook costs, as ratios of what is measured in the same run on the same machine.
 //!
 //! Warm admission over HTTPS against a webhook that answers a constant and one as it is usually written; how often a
-//! registry is asked when many ask for one unknown tag at once; what a registry that hangs costs the others. A goal that
-//! is missed is printed as such.
+//! registry is asked when many ask for one unknown tag at once; what a registry that hangs costs the others; what one
+//! question costs. A goal that is missed is printed as such.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -17,6 +17,7 @@ mod cold;
 mod figures;
 mod hanging;
 mod machine;
+mod resolve;
 mod review;
 mod server;
 mod tagpin_webhook;
@@ -29,4 +30,5 @@ fn main() {
     warm::measure();
     cold::measure();
     hanging::measure();
+    resolve::measure();
 }

@@ -1,0 +1,111 @@
+//! One question by itself: answered from memory, in time and allocations, and asked of a registry on this machine,
+//! beside the same HEAD sent bare by the same HTTP library.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::FutureExt as _;
+use tagpin::domain::asker::Asker;
+use tagpin::domain::fact::Fact;
+use tagpin::domain::image::ImageRef;
+use tagpin::registry::client::Client;
+use tagpin::registry::credential::Candidate;
+use tagpin::registry::guard::SystemNames;
+use tagpin::registry::transport::Transport;
+use tagpin::registry::{self, Lookup as _, Resolve as _};
+use tokio::runtime;
+
+use crate::figures::{goal, median};
+use crate::hanging::{Here, Loopback};
+use crate::review::digest;
+use crate::tagpin_webhook::{Registry, around};
+
+/// Answers from memory in a round; all rounds together stay below the minute that an answer counts.
+const WARM: u32 = 20_000;
+/// Questions of each sort in a round.
+const COLD: u32 = 500;
+const ROUNDS: usize = 15;
+/// What the answer itself takes: its digest.
+const ANSWER: u64 = 1;
+
+pub(crate) fn measure() {
+    warm();
+    cold();
+}
+
+fn warm() {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let _inside = runtime.enter();
+    let cache = registry::assemble(Registry::new(Duration::ZERO), around());
+    let image = ImageRef::parse("ghcr.io/acme/api:1.4.7").unwrap();
+    let asker = Asker { namespace: "shop".to_owned(), pull_secrets: Vec::new() };
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60 * 60);
+    assert_eq!(runtime.block_on(cache.resolve(&image, &asker, deadline)), Fact::Present(digest()));
+    // In memory, so nobody has to wait.
+    let ask = || cache.resolve(&image, &asker, deadline).now_or_never().unwrap();
+    let round = || {
+        let started = Instant::now();
+        for _ in 0..WARM {
+            assert!(matches!(ask(), Fact::Present(_)));
+        }
+        started.elapsed().as_secs_f64() / f64::from(WARM) * 1e6
+    };
+    let each = median((0..ROUNDS).map(|_| round()));
+    let allocations = allocation_counter::measure(|| drop(ask())).count_total;
+    println!("\na question that is answered from memory, {WARM} of them, {ROUNDS} rounds");
+    goal(format_args!("  {each:.2} µs each"), "under 2 µs", each < 2.0);
+    goal(
+        format_args!("  {allocations} allocations, {ANSWER} of them for the answer"),
+        "none beyond the answer",
+        allocations <= ANSWER,
+    );
+}
+
+fn cold() {
+    let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let (ratio, more) = runtime.block_on(async {
+        let registry = Loopback::start(true).await;
+        let transport = Transport::new(Arc::new(SystemNames));
+        let client = Client::new(transport, Arc::new(Here), Arc::new(()));
+        let bare = reqwest::Client::builder().no_proxy().build().unwrap();
+        let mut pairs = Vec::new();
+        for _ in 0..=ROUNDS {
+            pairs.push((by_client(&client, &registry).await, bare_head(&bare, &registry).await));
+        }
+        // The first opened the connections.
+        let pairs = pairs.split_off(1);
+        let ratio = median(pairs.iter().map(|(ours, theirs)| ours / theirs));
+        (ratio, median(pairs.iter().map(|(ours, theirs)| ours - 1.05 * theirs)))
+    });
+    println!(
+        "\na question to a registry on this machine beside a bare HEAD, {COLD} of each, {ROUNDS} rounds"
+    );
+    goal(
+        format_args!("  {ratio:.2} of a HEAD, {more:.0} µs more than 1.05 of it"),
+        "at most 150 µs more",
+        more <= 150.0,
+    );
+}
+
+/// Microseconds for one question.
+async fn by_client(client: &Client, registry: &Loopback) -> f64 {
+    let started = Instant::now();
+    for tag in 0..COLD {
+        let image = ImageRef::parse(&format!("{}/team/app:{tag}", registry.address)).unwrap();
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+        let fact = client.look_up(&image, &[Candidate::anonymous()], deadline).await;
+        assert_eq!(fact, Fact::Present(digest()));
+    }
+    started.elapsed().as_secs_f64() / f64::from(COLD) * 1e6
+}
+
+/// Microseconds for one HEAD whose digest is read.
+async fn bare_head(client: &reqwest::Client, registry: &Loopback) -> f64 {
+    let started = Instant::now();
+    for tag in 0..COLD {
+        let url = format!("http://{}/v2/team/app/manifests/{tag}", registry.address);
+        let answer = client.head(url).send().await.unwrap();
+        assert_eq!(answer.headers()["docker-content-digest"], digest().as_str());
+    }
+    started.elapsed().as_secs_f64() / f64::from(COLD) * 1e6
+}
