@@ -101,12 +101,12 @@ async fn serve(settings: Settings, registries: Current) -> anyhow::Result<()> {
         metrics: telemetry::metrics(),
         tasks: Tasks::default(),
     };
-    replica.watch();
+    let filled = replica.watch();
     let asked = RegistryMetrics::register(&mut replica.metrics);
     let registry = Arc::new(replica.registry(&settings, asked.clone()));
     let configuration = registry::follow(Arc::clone(&replica.registries), asked.clone());
     replica.tasks.spawn("registries file", never(configuration));
-    let certificate = replica.answer(&settings, Arc::clone(&registry)).await?;
+    let certificate = replica.answer(&settings, Arc::clone(&registry), filled).await?;
     let leading = replica.lead(&settings, certificate.clone());
     let Replica { cluster, readiness, drain, mut metrics, mut tasks, .. } = replica;
 
@@ -169,16 +169,18 @@ struct Leading {
 }
 
 impl Replica {
-    /// Fills the stores of the cluster.
-    fn watch(&mut self) {
+    /// Fills the stores of the cluster; tells when all were filled once.
+    fn watch(&mut self) -> watch::Receiver<bool> {
         let stores = Store::all().map(|store| (store, self.readiness.gate(store.name()))).collect();
-        self.tasks.spawn("readiness", never(gates::open_when_filled(Arc::clone(&self.cluster), stores)));
+        let (all, filled) = watch::channel(false);
+        self.tasks.spawn("readiness", never(gates::open_when_filled(Arc::clone(&self.cluster), stores, all)));
         let watches = cluster::watch::run(Arc::clone(&self.cluster), self.client.clone());
         self.tasks.spawn("watches", async { Ok(watches.await.map(|never| match never {})?) });
         let looks = cluster::by_name::watch(Arc::clone(&self.cluster), self.client.clone());
         self.tasks.spawn("baseline by name", never(looks));
         let pinning = cluster::pinning::watch(Arc::clone(&self.cluster), self.client.clone());
         self.tasks.spawn("mutating webhook watch", never(pinning));
+        filled
     }
 
     /// What answers questions about tags.
@@ -193,7 +195,12 @@ impl Replica {
     }
 
     /// Answers the API server, with whatever certificate the Secret holds.
-    async fn answer(&mut self, settings: &Settings, registry: Arc<Registry>) -> anyhow::Result<Certificate> {
+    async fn answer(
+        &mut self,
+        settings: &Settings,
+        registry: Arc<Registry>,
+        mut filled: watch::Receiver<bool>,
+    ) -> anyhow::Result<Certificate> {
         let (secret, seen) = watch::channel(Seen::NotYet);
         let (client, namespace) = (self.client.clone(), settings.namespace.clone());
         let watching = async move { certificate::watch(client, &namespace, secret).await };
@@ -214,7 +221,18 @@ impl Replica {
         let admission = Admission::new(Arc::clone(&self.cluster), registry, typed, counters);
         let listener = listen(settings.webhook_port).await?;
         let (router, drain) = (admission::router(admission), self.drain.clone());
+        let mut certified = shown.clone();
         self.tasks.spawn_finishing("webhook", async move {
+            // A process that took the place of a dead one is asked at once: who is early waits in the listener's queue,
+            // as empty stores would allow everything.
+            tokio::select! {
+                known = filled.wait_for(|filled| *filled) => drop(known?),
+                () = drain.stop.cancelled() => return Ok(()),
+            }
+            tokio::select! {
+                shown = certified.wait_for(|shown| *shown) => drop(shown?),
+                () = drain.stop.cancelled() => return Ok(()),
+            }
             Ok(server::serve(listener, &current, router, drain).await?)
         });
         Ok(Certificate { seen, shown })

@@ -4,10 +4,12 @@ use std::convert::Infallible;
 use std::fmt::{self, Debug};
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
 use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, Config, Event, watcher};
+use kube::runtime::utils::Backoff;
+use kube::runtime::watcher::{self, Config, DefaultBackoff, Event, watcher};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
@@ -37,6 +39,10 @@ pub(crate) trait Sink {
     fn unknown(&self) {}
 }
 
+/// Between attempts at most. kube's own pauses go on to a minute, and for so long a replica would be blind after an API
+/// server came back.
+const LONGEST_PAUSE: Duration = Duration::from_secs(6);
+
 /// What is known of one object.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Seen<K> {
@@ -53,10 +59,28 @@ pub(crate) fn config() -> Config {
     Config::default().page_size(PAGE).timeout(WATCH)
 }
 
+/// kube's pauses, as far as they are short.
+struct Pauses(DefaultBackoff);
+
+impl Iterator for Pauses {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        self.0.next().map(|pause| pause.min(LONGEST_PAUSE))
+    }
+}
+
+impl Backoff for Pauses {
+    fn reset(&mut self) {
+        self.0.reset();
+    }
+}
+
 /// Passes every event on for ever.
 pub(crate) async fn follow<S: Sink>(api: Api<S::Object>, config: Config, sink: S) -> Infallible {
     loop {
-        let mut events = pin!(watcher(api.clone(), config.clone()).default_backoff());
+        let mut events =
+            pin!(watcher(api.clone(), config.clone()).backoff(Pauses(DefaultBackoff::default())));
         let mut listed = Vec::new();
         while let Some(event) = events.next().await {
             match event {

@@ -25,9 +25,6 @@ use crate::telemetry::reconcile::Reconcile;
 
 pub mod issue;
 
-/// Between looks at the calendar, and a short-lived leaf is looked at so often in its life.
-const LOOK: Duration = Duration::from_hours(1);
-const LOOKS: u32 = 12;
 /// After a write, for the watch to tell of it; and after a failure.
 const PAUSE: Duration = Duration::from_secs(10);
 
@@ -39,7 +36,6 @@ pub async fn keep(
     mut seen: watch::Receiver<Seen<Secret>>,
     reconcile: Reconcile,
 ) -> Infallible {
-    let look = LOOK.min(lifetimes.leaf / LOOKS);
     let mut last: Option<Pems> = None;
     loop {
         let secret = match &*seen.borrow_and_update() {
@@ -47,14 +43,16 @@ pub async fn keep(
             Seen::Absent => Some(None),
             Seen::There(secret) => Some(Some(Arc::clone(secret))),
         };
-        let pause = match secret {
-            None => look,
+        let tended = match secret {
+            None => Tended::InOrder,
             Some(secret) => {
-                match tend(&client, namespace, lifetimes, secret.as_deref(), &mut last, &reconcile).await {
-                    Tended::InOrder => look,
-                    Tended::Busy => look.min(PAUSE),
-                }
+                tend(&client, namespace, lifetimes, secret.as_deref(), &mut last, &reconcile).await
             }
+        };
+        let look = issue::next_look(last.as_ref(), lifetimes, Timestamp::now());
+        let pause = match tended {
+            Tended::InOrder => look,
+            Tended::Busy => look.min(PAUSE),
         };
         // Nobody stops watching while we lead; if it were so, there would be nothing left to tend.
         if timeout(pause, seen.changed()).await.is_ok_and(|changed| changed.is_err()) {

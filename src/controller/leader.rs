@@ -31,7 +31,7 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const RENEW: Duration = Duration::from_secs(5);
 /// Between looks at the lease of another, and up to a fifth more: what was given back is to be in other hands, and
 /// written with, within 2 s. A look writes nothing.
-const LOOK: Duration = Duration::from_millis(800);
+const LOOK: Duration = Duration::from_millis(500);
 /// After a call that failed, and up to a fifth more.
 const RETRY: Duration = Duration::from_secs(2);
 /// Of one call.

@@ -15,8 +15,12 @@ use crate::cluster::store::Store;
 use crate::cluster::{Cluster, Seen};
 use crate::telemetry::readiness::Gate;
 
-/// Opens the gate of each store once it has been filled; then there is nothing left to do.
-pub(crate) async fn open_when_filled(cluster: Arc<Cluster>, mut shut: Vec<(Store, Gate)>) -> Infallible {
+/// Opens the gate of each store once it has been filled, and tells when all are; then there is nothing left to do.
+pub(crate) async fn open_when_filled(
+    cluster: Arc<Cluster>,
+    mut shut: Vec<(Store, Gate)>,
+    all: watch::Sender<bool>,
+) -> Infallible {
     let mut changes = cluster.changes();
     while !shut.is_empty() {
         let missing = cluster.synced.missing();
@@ -29,6 +33,7 @@ pub(crate) async fn open_when_filled(cluster: Arc<Cluster>, mut shut: Vec<(Store
         });
         changes.changed().await;
     }
+    all.send_replace(true);
     future::pending().await
 }
 

@@ -32,6 +32,12 @@ const BACKDATE: Duration = Duration::from_hours(1);
 /// So long after it was made an authority signs, when there is a leaf of an older one; but no longer than half a leaf's
 /// life.
 const TRUSTED: Duration = Duration::from_hours(1);
+/// A leaf with less than this left is renewed by whichever authority there is.
+const LAST_MOMENT: Duration = Duration::from_secs(2);
+/// Between looks at the calendar: at the most, at the least, and so often in the life of a leaf.
+const LOOK: Duration = Duration::from_hours(1);
+const SHORTEST_LOOK: Duration = Duration::from_millis(500);
+const LOOKS: u32 = 12;
 
 /// How long certificates are valid from when they are made. What has less than a third of that left, or more than all
 /// of it, is made anew.
@@ -71,23 +77,32 @@ pub fn next(
     let mut bundle = authorities(&held.ca);
     bundle.retain(|authority| authority.ends > now);
     let certificate = |at| serves(&held.certificate, held.key.expose_secret(), &bundle, namespace, at);
-    let serves_now = certificate(now);
+    let serves_on = certificate(now + LAST_MOMENT);
     let newest = bundle.first().filter(|newest| newest.starts <= now && lifetimes.suits(newest, now));
     let Some((newest, key)) = newest.and_then(|newest| Some((newest, newest.key(&held.ca_key)?))) else {
         let lasts = certificate(now + lifetimes.leaf / 3 + lifetimes.trusted());
         let last = if lasts { None } else { maker.last_leaf(&bundle, held)? };
-        return maker.authority(&bundle, last.as_ref().or(serves_now.then_some(held))).map(Some);
+        return maker.authority(&bundle, last.as_ref().or(serves_on.then_some(held))).map(Some);
     };
     let ca = pem(bundle.iter().map(|authority| &authority.der));
     // A young authority waits for everybody to trust it, unless nothing serves without it.
     let outlasts = ends(&held.certificate).is_some_and(|ends| ends > now + lifetimes.leaf);
     let in_order = certificate(now + lifetimes.leaf / 3) && !outlasts;
     let young = now < newest.starts + BACKDATE + lifetimes.trusted();
-    if in_order || (serves_now && young) {
+    if in_order || (serves_on && young) {
         return Ok((ca != held.ca).then(|| Pems { ca, ..held.clone() }));
     }
     let (certificate, key) = maker.leaf(&Issuer::from_ca_cert_der(&newest.der, key)?)?;
     Ok(Some(Pems { ca, certificate, key: key.into(), ca_key: held.ca_key.clone() }))
+}
+
+/// How long nothing can become due: a leaf may be a short-lived one of other settings.
+#[must_use]
+pub fn next_look(held: Option<&Pems>, lifetimes: Lifetimes, now: Timestamp) -> Duration {
+    let left =
+        held.and_then(|held| ends(&held.certificate)).map(|ends| ends.saturating_sub(since_epoch(now)));
+    let life = left.unwrap_or(lifetimes.leaf).min(lifetimes.leaf);
+    (life / LOOKS).clamp(SHORTEST_LOOK, LOOK)
 }
 
 impl Lifetimes {

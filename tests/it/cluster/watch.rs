@@ -225,3 +225,16 @@ async fn an_owner_that_no_watch_reported_is_asked_for_by_name() {
     assert_eq!(asking.await.unwrap(), TopOwner::Unknown);
     assert!(start.elapsed() < Duration::from_millis(1300), "{:?}", start.elapsed());
 }
+
+#[tokio::test(start_paused = true)]
+async fn after_a_long_outage_a_replica_is_blind_for_seconds_only_and_during_it_asks_calmly() {
+    let mut replica = Replica::start();
+    drop(replica.fill(NAMESPACES, json!([])).await);
+    let start = Instant::now();
+    for _ in 0..60 {
+        let asked = Instant::now();
+        replica.call(NAMESPACES).await.refuse(503, "ServiceUnavailable");
+        assert!(asked.elapsed() <= Duration::from_secs(10), "{:?}", asked.elapsed());
+    }
+    assert!(start.elapsed() >= Duration::from_secs(60 * 4), "{:?}", start.elapsed());
+}

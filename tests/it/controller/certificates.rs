@@ -143,6 +143,26 @@ fn what_would_last_longer_than_is_wanted_now_is_made_anew() {
 }
 
 #[test]
+fn a_leaf_of_seconds_is_not_forgotten_when_leaves_are_to_live_for_months_again() {
+    let seconds = lifetimes(8, 90);
+    let short = issue::next(None, NAMESPACE, seconds, after(0)).unwrap().unwrap();
+    let look = |held, lifetimes| issue::next_look(Some(held), lifetimes, after(2));
+    assert_eq!(look(&short, USUAL), look(&short, seconds));
+    assert!(look(&short, USUAL) < Duration::from_secs(1), "{:?}", look(&short, USUAL));
+    assert_eq!(look(&first(), USUAL), Duration::from_hours(1));
+
+    let (mut pems, mut known) = (short.clone(), short.ca.clone());
+    for at in 2..20 {
+        while let Some(wanted) = next(&pems, at) {
+            pems = wanted;
+        }
+        assert!(trusts(&known, &pems.certificate, "tagpin.tagpin-system.svc", at), "second {at}");
+        known = pems.ca.clone();
+    }
+    assert!(trusts(&pems.ca, &pems.certificate, "tagpin.tagpin-system.svc", 60 * DAY));
+}
+
+#[test]
 fn a_young_authority_does_not_sign_yet() {
     // The leaf is renewed shortly before the authority is due, so that it is not due itself then.
     let pems = next(&first(), 2400 * DAY).unwrap();
