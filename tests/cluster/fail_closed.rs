@@ -1,12 +1,11 @@
 //! Namespaces that ask for more: armed by a canary, disarmed when the API server is cut off, opened by break glass.
 
-use std::process::{Command, Stdio};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::support::manifests::pod;
+use crate::support::network::Cut;
 use crate::support::{LIMIT, Namespace, alone, kubectl, ready, rig, undisturbed, wait_for};
 
 const VALIDATING: &str = "validatingwebhookconfiguration/tagpin";
@@ -33,37 +32,6 @@ fn labelled(test: &str, labels: &[&str]) -> Namespace {
 
 fn label(namespace: &Namespace, labels: &[&str]) {
     kubectl(&[&["label", "namespace", &namespace.name, "--overwrite"], labels].concat()).succeeded();
-}
-
-/// `nft` with this on its standard input, in the network of the API server.
-fn nft(rules: &str) {
-    let mut nft = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn().unwrap();
-    std::io::Write::write_all(&mut nft.stdin.take().unwrap(), rules.as_bytes()).unwrap();
-    assert!(nft.wait().unwrap().success(), "{rules}");
-}
-
-/// The API server does not reach the webhook's port on any pod; pods still reach each other.
-struct Cut;
-
-impl Cut {
-    fn new() -> Self {
-        nft("table inet tagpin_cut {
-               chain output {
-                 type filter hook output priority 0;
-                 ip daddr 10.42.0.0/16 tcp dport 10250 drop
-               }
-             }");
-        Self
-    }
-}
-
-impl Drop for Cut {
-    fn drop(&mut self) {
-        let gone = Command::new("nft").args(["delete", "table", "inet", "tagpin_cut"]).status();
-        if !thread::panicking() {
-            assert!(gone.unwrap().success());
-        }
-    }
 }
 
 fn reason() -> String {
@@ -109,7 +77,7 @@ fn an_api_server_that_is_cut_off_blocks_only_who_asked_for_it_and_only_for_a_whi
     let closed = labelled("cut-closed", &["tagpin.dev/fail-closed=true"]);
     closed.apply(&pod("before", "web:1.4.2")).succeeded();
 
-    let cut = Cut::new();
+    let cut = Cut::between_api_server_and_webhooks();
     let began = Instant::now();
     let refused = closed.apply(&pod("during", "web:1.4.2")).refused();
     assert!(refused.contains(STRICT), "{refused}");

@@ -14,6 +14,7 @@
 
 mod support;
 
+mod api_server;
 mod arrival;
 mod asked_about;
 mod change_under_load;

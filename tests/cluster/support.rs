@@ -5,8 +5,10 @@ pub(crate) mod creator;
 pub(crate) mod load;
 pub(crate) mod manifests;
 pub(crate) mod release;
+pub(crate) mod network;
 pub(crate) mod replicas;
 pub(crate) mod rig;
+pub(crate) mod webhook;
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};

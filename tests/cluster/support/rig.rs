@@ -63,6 +63,15 @@ impl Rig {
         }
     }
 
+    /// Whether there is a node to drain; prints that there is none.
+    pub(crate) fn has_two_nodes(&self) -> bool {
+        let two = kubectl(&["get", "node", "rig-2"]).ok;
+        if !two {
+            skip("it needs a second node (`cargo xtask rig up --nodes 2`)");
+        }
+        two
+    }
+
     /// The folder with its logs and certificates.
     pub(crate) fn folder(&self) -> PathBuf {
         let status = self.rig(&["status", "--output", "json"]).succeeded();

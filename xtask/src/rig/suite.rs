@@ -22,10 +22,11 @@ pub(super) fn run(state: &State, keep: bool, arguments: &[String]) -> Result<Exi
         let done = Command::new(tests).args(arguments).status().context("the cluster tests")?;
         return Ok(code(done.success()));
     }
-    up(state, None)?;
+    // A drain needs a second node; a rig that is there already stays as it is.
+    up(state, if state.exists() { None } else { Some(2) })?;
     let mut more = vec!["--set-json".to_owned(), VALUES.to_owned()];
     // What is on its way in when a test deletes a replica must not wait for the whole drain.
-    more.extend(["--set".to_owned(), "drainSeconds=2".to_owned()]);
+    more.extend(["--set".to_owned(), "drainSeconds=7".to_owned()]);
     install::run(|words| inside(state, words), &install::commands(state, Profile::Dev, &more)?)?;
     let tests = workspace::binary("test", "cluster")?;
     let mut words = vec![tests.display().to_string(), "--test-threads=4".to_owned()];

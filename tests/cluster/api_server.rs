@@ -1,0 +1,96 @@
+//! An API server that restarts and one that stays away: replicas answer from memory, and find their way back quietly.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde_json::Value;
+
+use crate::support::audit::Audit;
+use crate::support::load::{Load, LostKind};
+use crate::support::replicas::{self, Replica};
+use crate::support::webhook::{Broken, Door, creation, published_authorities};
+use crate::support::{Namespace, alone, rig};
+
+/// How long the API server is away.
+const AWAY: Duration = Duration::from_secs(30);
+/// A replica lists a kind once when the API server has forgotten what it saw last; the leader has watches of its own.
+const LISTS: usize = 2;
+
+/// Asks every replica about a known tag and a forbidden one, until the time is over; how often.
+fn ask_until(
+    end: Instant,
+    namespace: &str,
+    replicas: &[Replica],
+    authorities: &[u8],
+) -> Result<usize, Broken> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut callers = Vec::new();
+        for replica in replicas {
+            callers.push(Door::of(replica, authorities).open().await?);
+        }
+        let (good, bad) = (creation(namespace, "web:1.4.1", 0), creation(namespace, "web:latest", 0));
+        let mut pace = tokio::time::interval(Duration::from_millis(50));
+        let mut asked = 0;
+        while Instant::now() < end {
+            for caller in &mut callers {
+                pace.tick().await;
+                let answer = caller.review("/mutate?timeout=5s", &good).await?;
+                assert!(pinned(&answer), "{answer}");
+                let answer = caller.review("/validate?timeout=10s", &bad).await?;
+                assert_eq!(answer["allowed"], false, "{answer}");
+                assert!(answer["status"]["message"].as_str().unwrap().contains("[TagForbidden]"), "{answer}");
+                asked += 2;
+            }
+        }
+        Ok(asked)
+    })
+}
+
+fn pinned(answer: &Value) -> bool {
+    let patch = BASE64_STANDARD.decode(answer["patch"].as_str().unwrap_or_default()).unwrap();
+    answer["allowed"] == true && String::from_utf8_lossy(&patch).contains("web:1.4.1@sha256:")
+}
+
+#[test]
+fn while_the_api_server_is_away_replicas_answer_and_afterwards_they_watch_on_without_a_storm_of_lists() {
+    let Some(rig) = rig::here("stops the API server") else { return };
+    let _cluster = alone();
+    let namespace = Namespace::new("away");
+    let load = Load::start(&namespace);
+    load.goes_on(100);
+    let (replicas, authorities) = (replicas::when_ready(2), published_authorities());
+
+    // A restart, and as soon as that is over an outage.
+    let audit = Audit::start(&rig);
+    let left = Instant::now();
+    drop(rig.stopped("kube-apiserver"));
+    load.goes_on(50);
+    let gone = rig.stopped("kube-apiserver");
+    let asked = ask_until(Instant::now() + AWAY, &namespace.name, &replicas, &authorities).unwrap();
+    assert!(asked > 200, "{asked}");
+    drop(gone);
+    let back = Instant::now();
+    load.goes_on(100);
+
+    // The watches go on: every replica gets to know a new policy.
+    namespace.policy("later", "{ mode: Enforce, pin: { targets: [ Pods ] } }");
+    assert_eq!(replicas::when_ready(2), replicas, "nobody was restarted");
+    let result = load.end();
+    for lost in &result.counts.lost {
+        let away = lost.answered >= left && lost.sent <= back;
+        assert!(away && !matches!(lost.kind, LostKind::Unpinned | LostKind::Admitted), "{lost:?}: {result}");
+    }
+    assert_eq!(result.counts.children(false), 0, "{result}");
+    assert_eq!(result.api_server.failed_open, 0, "{result}");
+
+    let mut lists = BTreeMap::new();
+    for request in audit.requests().into_iter().filter(|request| request.verb == "list") {
+        *lists.entry((request.pod, request.resource)).or_insert(0) += 1;
+    }
+    println!("{asked} reviews without an API server, then lists: {lists:?}");
+    // Twice it came back.
+    assert!(lists.values().all(|count| *count <= 2 * LISTS), "{lists:?}");
+}
