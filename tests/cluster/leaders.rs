@@ -63,7 +63,7 @@ fn after_a_leader_that_is_told_to_stop_another_writes_within_two_seconds() {
     load.end().nothing_lost();
 
     let requests = audit.requests();
-    one_writer_at_a_time(&requests);
+    one_writer_at_a_time(&requests, &leader.name);
     let mut own = requests.iter().filter(|request| request.pod == leader.name && request.is_lease());
     let release = own.next_back().unwrap_or_else(|| panic!("the leader wrote no lease: {requests:?}"));
     let next = first_of_another(&requests, release.done);
@@ -90,7 +90,7 @@ fn after_a_leader_that_is_killed_another_writes_within_twenty_seconds() {
     drop(load);
 
     let requests = audit.requests();
-    one_writer_at_a_time(&requests);
+    one_writer_at_a_time(&requests, &leader.name);
     let took = Duration::try_from(first_of_another(&requests, killed).done - killed).unwrap();
     println!("another wrote {took:?} after the leader was killed");
     assert!(took < AFTER_A_DEATH, "{took:?}");

@@ -19,7 +19,7 @@ impl Cut {
     }
 
     fn new(hook: &str, rule: &str) -> Self {
-        nft(&format!("table inet tagpin_cut {{ chain cut {{ type filter {hook} priority 0; {rule}; }} }}"));
+        nft(&format!("table inet tagpin_cut {{ chain cut {{ type filter {hook} priority 0; {rule}; }}; }}"));
         Self(())
     }
 }
