@@ -27,6 +27,7 @@ mod modes;
 mod observability;
 mod operations;
 mod outage;
+mod overload;
 mod owners;
 mod pins;
 mod policies;

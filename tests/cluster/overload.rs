@@ -1,0 +1,115 @@
+//! Ten times as many reviews at once as a replica takes: the rest are turned away and counted, and memory stays.
+
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use hyper::StatusCode;
+
+use crate::support::network::Cut;
+use crate::support::replicas::{self, Replica};
+use crate::support::webhook::{Broken, Caller, Door, creation, published_authorities};
+use crate::support::{Namespace, alone, kubectl, rig};
+
+/// What a replica reviews at the same time.
+const IN_FLIGHT: usize = 256;
+/// Connections, each with a question at any time.
+const CALLERS: usize = 640;
+/// Of a review, beside what it is about.
+const NOTES: usize = 16 * 1024;
+/// What a replica may use of the 256 MiB that the chart gives it.
+const MEMORY: usize = 160 * 1024;
+/// Until it answers as usual.
+const RECOVERY: Duration = Duration::from_secs(2);
+
+/// How many questions were answered, and how many turned away.
+#[derive(Debug, Default, Clone, Copy)]
+struct Answers {
+    reviewed: usize,
+    turned_away: usize,
+}
+
+async fn callers(door: &Door) -> Result<Vec<Caller>, Broken> {
+    let mut callers = Vec::new();
+    for _ in 0..CALLERS {
+        callers.push(door.open().await?);
+    }
+    Ok(callers)
+}
+
+/// Every caller asks about tags that nobody knows, until there were so many questions.
+async fn storm(callers: Vec<Caller>, namespace: &str, questions: usize) -> Answers {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let mut tasks = tokio::task::JoinSet::new();
+    for mut caller in callers {
+        let (asked, namespace) = (Arc::clone(&asked), namespace.to_owned());
+        tasks.spawn(async move {
+            let mut answers = Answers::default();
+            loop {
+                let number = asked.fetch_add(1, Ordering::Relaxed);
+                if number >= questions {
+                    return answers;
+                }
+                let review = creation(&namespace, &format!("web:0.0.{number}"), NOTES);
+                match caller.ask("/mutate?timeout=5s", &review).await.unwrap() {
+                    (StatusCode::OK, _) => answers.reviewed += 1,
+                    (StatusCode::SERVICE_UNAVAILABLE, _) => answers.turned_away += 1,
+                    (status, body) => panic!("{status} {}", String::from_utf8_lossy(&body)),
+                }
+            }
+        });
+    }
+    let add = |all: Answers, some: Answers| Answers {
+        reviewed: all.reviewed + some.reviewed,
+        turned_away: all.turned_away + some.turned_away,
+    };
+    tasks.join_all().await.into_iter().fold(Answers::default(), add)
+}
+
+/// What the replica counted as turned away because there was too much.
+fn counted(replica: &Replica) -> usize {
+    let path = format!("/api/v1/namespaces/tagpin-system/pods/{}:8080/proxy/metrics", replica.name);
+    let text = kubectl(&["get", "--raw", &path]).succeeded();
+    let shed = "tagpin_admission_turned_away_total{reason=\"shed\"} ";
+    text.lines().find_map(|line| line.strip_prefix(shed)).unwrap().parse().unwrap()
+}
+
+/// The most that its process ever had in memory, in KiB.
+fn peak(replica: &Replica) -> usize {
+    let status = fs::read_to_string(format!("/proc/{}/status", replica.process())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[test]
+fn ten_times_what_a_replica_takes_is_turned_away_and_over_soon() {
+    let Some(rig) = rig::here("cuts pods off from the registries") else { return };
+    let _cluster = alone();
+    let namespace = Namespace::new("overload");
+    let replica = replicas::when_ready(2).remove(0);
+    let door = Door::of(&replica, &published_authorities());
+    let before = counted(&replica);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (answers, recovery) = runtime.block_on(async {
+        let callers = callers(&door).await.unwrap();
+        let mut afterwards = door.open().await.unwrap();
+        // A registry that takes no connection and refuses none: every look-up lasts until its deadline.
+        let _silence = Cut::between_pods_and_registries();
+        let answers = storm(callers, &namespace.name, 10 * IN_FLIGHT).await;
+        let over = Instant::now();
+        let usual =
+            afterwards.review("/validate?timeout=10s", &creation(&namespace.name, "web:latest", 0)).await;
+        assert_eq!(usual.unwrap()["allowed"], false);
+        (answers, over.elapsed())
+    });
+    println!("{answers:?}, {} KiB at most, as usual again after {recovery:?}", peak(&replica));
+    assert_eq!(answers.reviewed + answers.turned_away, 10 * IN_FLIGHT);
+    assert!(answers.turned_away >= 2 * IN_FLIGHT, "{answers:?}");
+    assert_eq!(counted(&replica) - before, answers.turned_away);
+    assert!(peak(&replica) < MEMORY, "{} KiB", peak(&replica));
+    assert!(recovery < RECOVERY, "{recovery:?}");
+    assert_eq!(replicas::when_ready(2).into_iter().filter(|now| *now == replica).count(), 1, "it runs on");
+    // Its breakers are open.
+    rig.registries_are_believed_again();
+}
