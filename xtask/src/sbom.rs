@@ -108,19 +108,18 @@ fn describe(built: &BTreeMap<String, Built>, checksums: &BTreeMap<String, String
     for (package, Built { licences, .. }) in built {
         let (name, version) = package.split_once(' ').context("a crate without a version")?;
         ensure!(!licences.is_empty(), "{package} says nothing of its licence");
-        let mut component = json!({
-            "bom-ref": purl(package), "name": name, "version": version, "purl": purl(package),
-            "licenses": [ { "expression": licences } ],
-        });
+        let component = |kind: &str, hashes: Value| {
+            json!({
+                "type": kind, "bom-ref": purl(package), "name": name, "version": version, "purl": purl(package),
+                "licenses": [ { "expression": licences } ], "hashes": hashes,
+            })
+        };
         if name == "tagpin" {
-            component["type"] = json!("application");
-            itself = Some(component);
+            itself = Some(component("application", json!([])));
             continue;
         }
         let checksum = checksums.get(package).with_context(|| format!("{package} is not in Cargo.lock"))?;
-        component["type"] = json!("library");
-        component["hashes"] = json!([ { "alg": "SHA-256", "content": checksum } ]);
-        components.push(component);
+        components.push(component("library", json!([ { "alg": "SHA-256", "content": checksum } ])));
     }
     let dependencies: Vec<Value> = built
         .iter()
