@@ -23,20 +23,22 @@ pub(crate) async fn measure(client: &Client) {
         let namespace = serde_json::from_value(json!({ "metadata": { "name": name } })).unwrap();
         namespaces.create(&PostParams::default(), &namespace).await.unwrap();
     }
-    null_webhook::install(client, NAMESPACES[1]).await;
-    let mut rates = [const { Vec::new() }; 3];
+    let [_, null, _] = NAMESPACES;
+    null_webhook::install(client, null).await;
+    let mut rates = NAMESPACES.map(|namespace| (namespace, Vec::new()));
     for round in 0..=ROUNDS {
-        for turn in 0..NAMESPACES.len() {
-            // Who comes after whom is not always the same.
-            let which = (round + turn) % NAMESPACES.len();
-            let rate = round_in(client, NAMESPACES[which]).await;
+        // Who comes after whom is not always the same.
+        rates.rotate_left(1);
+        for (namespace, rates) in &mut rates {
+            let rate = round_in(client, namespace).await;
             // The first is for warming up.
             if round > 0 {
-                rates[which].push(rate);
+                rates.push(rate);
             }
         }
     }
-    let [none, null, tagpin] = rates.map(median);
+    rates.sort_by_key(|(namespace, _)| NAMESPACES.iter().position(|name| name == namespace));
+    let [none, null, tagpin] = rates.map(|(_, rates)| median(rates));
     println!(
         "\npods created through the API server, {ROUNDS} rounds of {} with {} at once, pods/s (median)\n  without a \
          webhook {none:.0}, with a null webhook twice {null:.0}, with tagpin {tagpin:.0}\n  ratios: tagpin / without \
@@ -59,7 +61,8 @@ async fn round_in(client: &Client, namespace: &str) -> f64 {
             async move {
                 let made = pods.create(&PostParams::default(), &pod(&format!("pod-{number}"))).await.unwrap();
                 let image = made.spec.unwrap().containers.remove(0).image.unwrap();
-                assert_eq!(image.contains("@sha256:"), namespace == NAMESPACES[2], "{image}");
+                let [_, _, tagpin] = NAMESPACES;
+                assert_eq!(image.contains("@sha256:"), namespace == tagpin, "{image}");
             }
         })
         .await;
@@ -83,5 +86,5 @@ pub(crate) fn pod(name: &str) -> Pod {
 
 fn median(mut rates: Vec<f64>) -> f64 {
     rates.sort_by(f64::total_cmp);
-    rates[rates.len() / 2]
+    rates.swap_remove(rates.len() / 2)
 }

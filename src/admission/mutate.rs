@@ -20,7 +20,7 @@ pub(crate) fn answer(judged: &Judged<'_>) -> Answer {
         // The API server drops annotations here.
         patch.annotation = Annotation::Keep;
     }
-    let patch = json_patch(&patch, object.has_annotations());
+    let patch = json_patch(&patch, object.annotated());
     let mut answer = Answer::new(if patch.is_some() { Decision::Pin } else { Decision::Allow });
     answer.patch = patch;
     if judged.ephemeral {

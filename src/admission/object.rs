@@ -28,6 +28,17 @@ pub(crate) struct Object<'a> {
     template: Template<'a>,
 }
 
+/// What an object has of the way to its annotations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Annotated {
+    /// Not even metadata.
+    Nothing,
+    /// Metadata without annotations.
+    Metadata,
+    /// Annotations.
+    Annotations,
+}
+
 /// A pod template. Of a pod, which is its own, only the spec is here.
 #[derive(Debug, Default)]
 struct Template<'a> {
@@ -90,8 +101,13 @@ impl<'a> Object<'a> {
         self.metadata.annotations().is_some_and(|annotations| annotations.mirror)
     }
 
-    pub(crate) fn has_annotations(&self) -> bool {
-        self.metadata.annotations().is_some()
+    /// Where an annotation can be added. The API server sends no object without metadata.
+    pub(crate) const fn annotated(&self) -> Annotated {
+        match (self.metadata.annotations(), self.metadata.is_there) {
+            (Some(_), _) => Annotated::Annotations,
+            (None, true) => Annotated::Metadata,
+            (None, false) => Annotated::Nothing,
+        }
     }
 
     /// Our annotation as it stands there; only pods carry it.

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
 use crate::admission::json::{map, write_text};
+use crate::admission::object::Annotated;
 use crate::admission::review::API_VERSION;
 use crate::domain::message::Cause;
 use crate::domain::original::ANNOTATION;
@@ -139,6 +140,8 @@ pub(crate) struct JsonPatch {
     pub(crate) operations: usize,
 }
 
+/// All metadata of an object.
+const METADATA_POINTER: &str = "/metadata";
 /// All annotations of an object.
 const ANNOTATIONS_POINTER: &str = "/metadata/annotations";
 /// Where our annotation stands: `~` and `/` are escaped in a JSON pointer (RFC 6901).
@@ -162,25 +165,31 @@ impl JsonPatch {
 }
 
 /// The JSON patch that writes this; none when nothing changes, because the API server refuses an empty one.
-pub(crate) fn json_patch(patch: &Patch, has_annotations: bool) -> Option<JsonPatch> {
+pub(crate) fn json_patch(patch: &Patch, annotated: Annotated) -> Option<JsonPatch> {
     let mut written = JsonPatch { json: String::with_capacity(1024), operations: 0 };
     for Replacement { pointer, value } in &patch.replacements {
         written.operation("replace", pointer);
         written.value(value);
     }
-    match &patch.annotation {
-        Annotation::Keep => {}
-        Annotation::Set(value) if has_annotations => {
+    match (&patch.annotation, annotated) {
+        (Annotation::Keep, _) => {}
+        (Annotation::Set(value), Annotated::Annotations) => {
             written.operation("add", ANNOTATION_POINTER);
             written.value(value);
         }
-        Annotation::Set(value) => {
+        (Annotation::Set(value), Annotated::Metadata) => {
             written.operation("add", ANNOTATIONS_POINTER);
             written.json.push_str(r#","value":"#);
             written.json.push_str(&map([(ANNOTATION, value)].into_iter()));
             written.json.push('}');
         }
-        Annotation::Remove => {
+        (Annotation::Set(value), Annotated::Nothing) => {
+            written.operation("add", METADATA_POINTER);
+            written.json.push_str(r#","value":{"annotations":"#);
+            written.json.push_str(&map([(ANNOTATION, value)].into_iter()));
+            written.json.push_str("}}");
+        }
+        (Annotation::Remove, _) => {
             written.operation("remove", ANNOTATION_POINTER);
             written.json.push('}');
         }
@@ -195,13 +204,13 @@ mod tests {
 
     use super::*;
 
-    fn written(patch: &Patch, has_annotations: bool) -> String {
-        json_patch(patch, has_annotations).unwrap().json
+    fn written(patch: &Patch, annotated: Annotated) -> String {
+        json_patch(patch, annotated).unwrap().json
     }
 
     #[test]
     fn nothing_to_write_is_no_patch() {
-        assert!(json_patch(&Patch::default(), true).is_none());
+        assert!(json_patch(&Patch::default(), Annotated::Annotations).is_none());
         let body = Answer::new(Decision::Skip).to_json("a\"b");
         assert_eq!(
             body,
@@ -221,16 +230,20 @@ mod tests {
             vec![Replacement { pointer: "/spec/containers/0/image".into(), value: "a@b".into() }];
         let patch = Patch { replacements, annotation: Annotation::Set("{}".into()) };
         assert_eq!(
-            written(&patch, true),
+            written(&patch, Annotated::Annotations),
             r#"[{"op":"replace","path":"/spec/containers/0/image","value":"a@b"},{"op":"add","path":"/metadata/annotations/tagpin.dev~1original","value":"{}"}]"#
         );
         assert_eq!(
-            written(&patch, false),
+            written(&patch, Annotated::Nothing),
+            r#"[{"op":"replace","path":"/spec/containers/0/image","value":"a@b"},{"op":"add","path":"/metadata","value":{"annotations":{"tagpin.dev/original":"{}"}}}]"#
+        );
+        assert_eq!(
+            written(&patch, Annotated::Metadata),
             r#"[{"op":"replace","path":"/spec/containers/0/image","value":"a@b"},{"op":"add","path":"/metadata/annotations","value":{"tagpin.dev/original":"{}"}}]"#
         );
         let patch = Patch { replacements: Vec::new(), annotation: Annotation::Remove };
         assert_eq!(
-            written(&patch, true),
+            written(&patch, Annotated::Annotations),
             r#"[{"op":"remove","path":"/metadata/annotations/tagpin.dev~1original"}]"#
         );
     }

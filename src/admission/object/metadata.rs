@@ -13,6 +13,8 @@ const LABEL_LIMIT: usize = 1024;
 
 #[derive(Debug, Default)]
 pub(crate) struct Metadata<'a> {
+    /// The object has metadata.
+    pub(crate) is_there: bool,
     name: Option<Text<'a>>,
     generate_name: Option<Text<'a>>,
     uid: Option<Text<'a>>,
@@ -37,6 +39,7 @@ impl<'a> Metadata<'a> {
             _ => reader.pass(),
         })?;
         Ok(Self {
+            is_there: true,
             name: name.flatten(),
             generate_name: generate_name.flatten(),
             uid: uid.flatten(),
