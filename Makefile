@@ -26,6 +26,7 @@ fuzz: ## Each fuzz target for a minute (with cargo-fuzz); what it finds stays in
 lint: ## Formatting, and the compiler's and clippy's warnings
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --package tagpin --test cluster --test machines -- -D warnings
 
 deny: ## Licences, banned crates and sources of what is built in (with cargo-deny)
 	cargo deny check licenses bans sources

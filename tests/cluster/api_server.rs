@@ -90,7 +90,7 @@ fn while_the_api_server_is_away_replicas_answer_and_afterwards_they_watch_on_wit
     for request in audit.requests().into_iter().filter(|request| request.verb == "list") {
         *lists.entry((request.pod, request.resource)).or_insert(0) += 1;
     }
-    println!("{asked} reviews without an API server, then lists: {lists:?}");
+    eprintln!("{asked} reviews without an API server, then lists: {lists:?}");
     // Twice it came back.
     assert!(lists.values().all(|count| *count <= 2 * LISTS), "{lists:?}");
 }

@@ -120,7 +120,7 @@ fn leaves_of_seconds_and_authorities_of_a_minute_lose_nothing() {
     });
     assert!(together >= 2, "the next authority is published beside the one before");
     load.end().nothing_lost();
-    println!("{} leaves, {} authorities, {together} published together", leaves.len(), authorities.len());
+    eprintln!("{} leaves, {} authorities, {together} published together", leaves.len(), authorities.len());
 }
 
 /// A node that takes pods again when this goes.

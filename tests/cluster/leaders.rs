@@ -69,7 +69,7 @@ fn after_a_leader_that_is_told_to_stop_another_writes_within_two_seconds() {
     let next = first_of_another(&requests, release.done);
     assert_ne!(next.pod, leader.name);
     let took = Duration::try_from(next.done - release.done).unwrap();
-    println!("another wrote {took:?} after the lease was given back");
+    eprintln!("another wrote {took:?} after the lease was given back");
     assert!(took < AFTER_A_STOP, "{took:?}");
 }
 
@@ -92,6 +92,6 @@ fn after_a_leader_that_is_killed_another_writes_within_twenty_seconds() {
     let requests = audit.requests();
     one_writer_at_a_time(&requests, &leader.name);
     let took = Duration::try_from(first_of_another(&requests, killed).done - killed).unwrap();
-    println!("another wrote {took:?} after the leader was killed");
+    eprintln!("another wrote {took:?} after the leader was killed");
     assert!(took < AFTER_A_DEATH, "{took:?}");
 }

@@ -103,7 +103,7 @@ fn ten_times_what_a_replica_takes_is_turned_away_and_over_soon() {
         assert_eq!(usual.unwrap()["allowed"], false);
         (answers, over.elapsed())
     });
-    println!("{answers:?}, {} KiB at most, as usual again after {recovery:?}", peak(&replica));
+    eprintln!("{answers:?}, {} KiB at most, as usual again after {recovery:?}", peak(&replica));
     assert_eq!(answers.reviewed + answers.turned_away, 10 * IN_FLIGHT);
     assert!(answers.turned_away >= 2 * IN_FLIGHT, "{answers:?}");
     assert_eq!(counted(&replica) - before, answers.turned_away);

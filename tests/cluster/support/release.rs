@@ -71,8 +71,10 @@ impl Release {
 #[track_caller]
 pub(crate) fn in_force() {
     wait_for("the list of webhooks", LIMIT, || (!entries().is_empty()).then_some(()));
-    kubectl(&["wait", "clusterimagepolicies.tagpin.dev/baseline", "--for=condition=Ready", "--timeout=90s"])
-        .succeeded();
+    let baseline = "clusterimagepolicies.tagpin.dev/baseline";
+    // The leader makes it anew where the definitions are new.
+    wait_for("the baseline", LIMIT, || kubectl(&["get", baseline]).ok.then_some(()));
+    kubectl(&["wait", baseline, "--for=condition=Ready", "--timeout=90s"]).succeeded();
 }
 
 impl Drop for Release {

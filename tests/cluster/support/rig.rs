@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::replicas::ours;
-use super::{Answer, run};
+use super::{Answer, kubectl, run};
 
 static SKIPPED: AtomicU32 = AtomicU32::new(0);
 

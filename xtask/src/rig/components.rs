@@ -107,6 +107,8 @@ fn control_plane(state: &State) -> Vec<Component> {
         flag("root-ca-file", pki("ca.crt")),
         flag("leader-elect", "false"),
         flag("bind-address", "127.0.0.1"),
+        // An API server that was away for a minute is no reason to take every replica out of its Service.
+        flag("node-monitor-grace-period", "90s"),
         // Its own limits are for large clusters; here they would make every start 3 s longer.
         flag("kube-api-qps", "500"),
         flag("kube-api-burst", "500"),
