@@ -78,13 +78,15 @@ fn a_dry_run_answers_as_the_real_thing_and_writes_nothing() {
 fn a_server_side_diff_of_what_is_applied_shows_nothing() {
     let _cluster = undisturbed();
     let namespace = Namespace::new("diff");
-    for document in [pod("web", "web:1.4.2"), deployment("shop", "web:1.4.2", 1)] {
+    let documents = [
+        (pod("web", "web:1.4.2"), "pod/web", "condition=Ready"),
+        (deployment("shop", "web:1.4.2", 1), "deployment/shop", "condition=Available"),
+    ];
+    for (document, object, settled) in documents {
         let apply = &["apply", "--server-side", "-f", "-"];
         namespace.kubectl_with(apply, &document).succeeded();
-        if namespace.find("deployment", "shop").is_some() {
-            // Its controller has written what it writes.
-            namespace.wait("deployment/shop", "condition=Available");
-        }
+        // Kubelet and controller have written what they write.
+        namespace.wait(object, settled);
         let diff = namespace
             .kubectl_with(&["diff", "--server-side", "--field-manager=kubectl", "-f", "-"], &document);
         assert!(diff.ok && diff.out.is_empty(), "{diff:?}");
