@@ -150,8 +150,9 @@ fn spread() -> BTreeMap<String, String> {
     wait_for("a replica on each node", || {
         let pods = ready_since("tagpin-system", Timestamp::UNIX_EPOCH);
         let text = |pod: &Value, field: &str| pod.pointer(field).unwrap().as_str().unwrap().to_owned();
+        let stay = pods.iter().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
         let replicas: BTreeMap<_, _> =
-            pods.iter().map(|pod| (text(pod, "/spec/nodeName"), text(pod, "/metadata/name"))).collect();
+            stay.map(|pod| (text(pod, "/spec/nodeName"), text(pod, "/metadata/name"))).collect();
         (replicas.len() == 2).then_some(replicas)
     })
 }
@@ -169,12 +170,13 @@ fn a_second_node_that_is_lost_with_the_leader_leaves_tagpin_to_the_first() {
     // New replicas are spread over the nodes.
     ok(kubectl(&["-n", "tagpin-system", "rollout", "restart", "deployment/tagpin"], ""));
     ok(kubectl(&["-n", "tagpin-system", "rollout", "status", "deployment/tagpin", "--timeout=120s"], ""));
-    let replicas = spread();
-    if replicas["rig"] == leader() {
-        ok(kubectl(&["-n", "tagpin-system", "delete", "pod", &replicas["rig"]], ""));
-        spread();
-    }
-    wait_for("the leader on the second node", || (leader() == replicas["rig-2"]).then_some(()));
+    let replicas = wait_for("the leader on the second node", || {
+        let (replicas, leads) = (spread(), leader());
+        if replicas["rig"] == leads {
+            ok(kubectl(&["-n", "tagpin-system", "delete", "pod", &leads], ""));
+        }
+        (replicas["rig-2"] == leads).then_some(replicas)
+    });
     let namespaces = namespaces("lost");
 
     ok(rig(&["stop", "rig-2"], ""));
