@@ -22,6 +22,7 @@ pub mod policies;
 pub mod workloads;
 
 pub mod owners;
+pub mod reader;
 pub mod store;
 
 pub mod by_name;
@@ -42,10 +43,10 @@ pub use follow::Seen;
 use accounts::Accounts;
 use namespaces::Namespaces;
 use object::ControllerRef;
-use owners::ReadOwner;
 use pinning::Pinning;
 use pods::Pods;
 use policies::Policies;
+use reader::Reader;
 use store::{Store, Synced};
 use workloads::Workloads;
 
@@ -67,14 +68,14 @@ pub struct Cluster {
     pub synced: Synced,
     /// How often the watches failed.
     pub watches: Watches,
-    reader: Box<dyn ReadOwner>,
+    reader: Box<dyn Reader>,
     changes: Changes,
 }
 
 impl Cluster {
-    /// An empty memory. The reader is asked for owners that no watch has reported.
+    /// An empty memory. The reader is asked for what no watch has reported.
     #[must_use]
-    pub fn new(reader: impl ReadOwner + 'static) -> Self {
+    pub fn new(reader: impl Reader + 'static) -> Self {
         let changes = Changes::default();
         Self {
             policies: Policies::new(changes.clone()),
@@ -102,8 +103,8 @@ impl Cluster {
         self.namespaces.labels(namespace)
     }
 
-    /// The labels of a namespace, waited for a moment when no watch has reported it yet: what is created in a new
-    /// namespace at once must not be judged as if the namespace had no labels.
+    /// The labels of a namespace, waited for a moment when no watch has reported it yet and then read once, all before
+    /// the deadline: what is created in a new namespace at once must not be judged as if the namespace had no labels.
     pub async fn awaited_namespace_labels(&self, namespace: &str, deadline: Instant) -> Option<Arc<Labels>> {
         let mut changes = self.changes.watch();
         let reported = async {
@@ -114,7 +115,11 @@ impl Cluster {
                 changes.changed().await;
             }
         };
-        timeout_at(deadline.min(Instant::now() + owners::GRACE), reported).await.ok()
+        match timeout_at(deadline.min(Instant::now() + owners::GRACE), reported).await {
+            Ok(labels) => Some(labels),
+            Err(_) if Instant::now() >= deadline => None,
+            Err(_) => self.reader.namespace_labels(namespace, deadline).await.map(Arc::new),
+        }
     }
 
     /// The names of the service account's pull secrets, in its order. An omitted service account is `default`.

@@ -12,12 +12,13 @@ use serde_json::{Value, json};
 use tagpin::admission::{self, Admission, Settings};
 use tagpin::cluster::Cluster;
 use tagpin::cluster::object::Object;
-use tagpin::cluster::owners::ReadOwner;
 use tagpin::cluster::policies::Reported;
+use tagpin::cluster::reader::Reader;
 use tagpin::controller::baseline::Baseline;
 use tagpin::domain::asker::Asker;
 use tagpin::domain::fact::Fact;
 use tagpin::domain::image::ImageRef;
+use tagpin::domain::policy::Labels;
 use tagpin::domain::slot::Kind;
 use tagpin::k8s::image_policy::{ClusterImagePolicy, Mode};
 use tagpin::registry::cache::Around;
@@ -72,8 +73,12 @@ impl Suggest for Registry {
 struct NoOwner;
 
 #[async_trait]
-impl ReadOwner for NoOwner {
-    async fn read(&self, _: Kind, _: &str, _: &str, _: Instant) -> Option<Object> {
+impl Reader for NoOwner {
+    async fn object(&self, _: Kind, _: &str, _: &str, _: Instant) -> Option<Object> {
+        None
+    }
+
+    async fn namespace_labels(&self, _: &str, _: Instant) -> Option<Labels> {
         None
     }
 }

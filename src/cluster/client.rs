@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, Config};
 use tokio::time::{Instant, timeout_at};
 
 use crate::cluster::object::Object;
-use crate::cluster::owners::ReadOwner;
+use crate::cluster::reader::Reader;
+use crate::domain::policy::Labels;
 use crate::domain::slot::Kind;
 use crate::k8s::slim::{Slim, SlimKind};
 
@@ -49,7 +51,7 @@ fn limited(mut config: Config) -> Config {
     config
 }
 
-/// Reads owners from the API server.
+/// Reads from the API server by name.
 #[derive(Clone)]
 pub struct ApiReader(Client);
 
@@ -62,11 +64,17 @@ impl ApiReader {
 }
 
 #[async_trait]
-impl ReadOwner for ApiReader {
-    async fn read(&self, kind: Kind, namespace: &str, name: &str, deadline: Instant) -> Option<Object> {
+impl Reader for ApiReader {
+    async fn object(&self, kind: Kind, namespace: &str, name: &str, deadline: Instant) -> Option<Object> {
         let slim = SlimKind::Object(kind);
         let api = Api::<Slim>::namespaced_with(self.0.clone(), namespace, &slim);
         let found = timeout_at(deadline.min(Instant::now() + READ), api.get_opt(name)).await;
         Object::new(kind, &found.ok()?.ok()??)
+    }
+
+    async fn namespace_labels(&self, name: &str, deadline: Instant) -> Option<Labels> {
+        let api = Api::<Namespace>::all(self.0.clone());
+        let found = timeout_at(deadline.min(Instant::now() + READ), api.get_metadata_opt(name)).await;
+        Some(found.ok()?.ok()??.metadata.labels.unwrap_or_default())
     }
 }

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use tokio::time::{Instant, timeout_at};
 
 use crate::cluster::changes::Watcher;
 use crate::cluster::object::{ControllerRef, Object};
 use crate::cluster::pods::Pods;
+use crate::cluster::reader::Reader;
 use crate::cluster::workloads::Workloads;
 use crate::domain::slot::Kind;
 use crate::domain::subject::TopOwner;
@@ -17,13 +17,6 @@ use crate::domain::subject::TopOwner;
 pub(crate) const GRACE: Duration = Duration::from_millis(250);
 /// Controllers are two deep in a cluster (a Job of a CronJob); a longer chain is somebody's game.
 const DEPTH: usize = 8;
-
-/// Reads one object that no watch has reported.
-#[async_trait]
-pub trait ReadOwner: Send + Sync {
-    /// The object of this kind and name, or nothing when it is not there or can not be read before the deadline.
-    async fn read(&self, kind: Kind, namespace: &str, name: &str, deadline: Instant) -> Option<Object>;
-}
 
 /// Where owners are held.
 #[derive(Clone, Copy)]
@@ -44,7 +37,7 @@ impl Stores<'_> {
 /// The last validated object on the way up.
 pub(crate) async fn top(
     stores: Stores<'_>,
-    reader: &dyn ReadOwner,
+    reader: &dyn Reader,
     mut changes: Watcher,
     namespace: &str,
     kind: Kind,
@@ -69,7 +62,7 @@ pub(crate) async fn top(
 /// The controller of one owner; nothing when the owner can not be found in time.
 async fn find(
     stores: Stores<'_>,
-    reader: &dyn ReadOwner,
+    reader: &dyn Reader,
     changes: &mut Watcher,
     namespace: &str,
     kind: Kind,
@@ -95,7 +88,7 @@ async fn find(
         Ok(controller) => Some(controller),
         Err(_) if Instant::now() >= deadline => None,
         Err(_) => {
-            let object = reader.read(kind, namespace, &owner.name, deadline).await?;
+            let object = reader.object(kind, namespace, &owner.name, deadline).await?;
             is_it(&object).then_some(object.controller)
         }
     }

@@ -32,7 +32,7 @@ pub const RIGHTS: &[Right] = &[
     cluster("tagpin.dev", "clusterimagepolicies/status", &["patch"]),
     cluster("tagpin.dev", "imagepolicies/status", &["patch"]),
     cluster("tagpin.dev", "clusterimagepolicies", &["get", "create", "patch", "delete"]).of("baseline"),
-    cluster("", "namespaces", &["list", "watch"]),
+    cluster("", "namespaces", &["get", "list", "watch"]),
     cluster("", "pods", &["list", "watch"]),
     cluster("", "serviceaccounts", &["list", "watch"]),
     cluster("", "replicationcontrollers", &["get", "list", "watch"]),

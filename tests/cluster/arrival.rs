@@ -1,29 +1,35 @@
 //! A policy that arrives after the workloads loses nothing of what runs.
 
+use serde_json::Value;
+
 use crate::support::manifests::{cron_job, pod_with, workload};
-use crate::support::{LIMIT, Namespace, image, undisturbed, wait_for};
+use crate::support::{LIMIT, Namespace, image, nodes, undisturbed, wait_for};
 
 const STRICT: &str = "{ mode: Enforce, pin: { targets: [ Pods ] } }";
 
-/// Applies a workload that violates, then the policy, then everything that makes new pods of it.
-fn survives(kind: &str, fields: &str) {
+fn is_what_latest_names(pod: &Value) -> bool {
+    image(pod).starts_with("web:latest@sha256:")
+}
+
+/// Applies a workload that violates, then the policy, then everything that makes its pods (so many) anew.
+fn survives(kind: &str, fields: &str, pods: usize) {
     let lower = kind.to_lowercase();
     let namespace = Namespace::without_policy(&format!("late-{lower}"));
     namespace.apply(&workload(kind, "web", "web:latest", fields)).succeeded();
     let name = format!("{lower}/web");
-    namespace.pods_when("app=web", 1);
+    namespace.pods_when("app=web", pods);
     namespace.policy("strict", STRICT);
 
     // A deleted pod comes back, pinned to what latest names now.
     namespace.kubectl(&["delete", "pods", "-l", "app=web", "--grace-period=1"]).succeeded();
-    let pods = namespace.pods_when("app=web", 1);
-    assert!(image(&pods[0]).starts_with("web:latest@sha256:"), "{}", image(&pods[0]));
+    let found = namespace.pods_when("app=web", pods);
+    assert!(found.iter().all(is_what_latest_names), "{found:?}");
 
     namespace.kubectl(&["rollout", "restart", &name]).succeeded();
     namespace.kubectl(&["rollout", "status", &name, "--timeout=90s"]).succeeded();
     namespace.kubectl(&["set", "env", &name, "COLOUR=blue"]).succeeded();
     namespace.kubectl(&["rollout", "status", &name, "--timeout=90s"]).succeeded();
-    namespace.pods_when("app=web", 1);
+    namespace.pods_when("app=web", pods);
 
     // To a good tag and back to the old revision, which carries the forbidden one.
     namespace.kubectl(&["set", "image", &name, "app=web:1.4.2"]).succeeded();
@@ -35,8 +41,8 @@ fn survives(kind: &str, fields: &str) {
     );
     undone.succeeded();
     namespace.kubectl(&["rollout", "status", &name, "--timeout=90s"]).succeeded();
-    let pods = namespace.pods_when("app=web", 1);
-    assert!(image(&pods[0]).starts_with("web:latest@sha256:"), "{}", image(&pods[0]));
+    let found = namespace.pods_when("app=web", pods);
+    assert!(found.iter().all(is_what_latest_names), "{found:?}");
 
     // What no revision carried is refused.
     namespace.kubectl(&["set", "image", &name, "app=web"]).refused_with("TagForbidden");
@@ -45,19 +51,19 @@ fn survives(kind: &str, fields: &str) {
 #[test]
 fn a_deployment_with_recreate_survives() {
     let _cluster = undisturbed();
-    survives("Deployment", "replicas: 1, strategy: { type: Recreate },");
+    survives("Deployment", "replicas: 1, strategy: { type: Recreate },", 1);
 }
 
 #[test]
 fn a_stateful_set_survives() {
     let _cluster = undisturbed();
-    survives("StatefulSet", "replicas: 1, serviceName: web,");
+    survives("StatefulSet", "replicas: 1, serviceName: web,", 1);
 }
 
 #[test]
 fn a_daemon_set_survives() {
     let _cluster = undisturbed();
-    survives("DaemonSet", "");
+    survives("DaemonSet", "", nodes());
 }
 
 #[test]
@@ -70,7 +76,7 @@ fn the_next_run_of_a_cron_job_runs() {
         let pods = namespace.pods("app=tick");
         (!pods.is_empty()).then_some(pods)
     });
-    assert!(image(&pods[0]).starts_with("web:latest@sha256:"), "{}", image(&pods[0]));
+    assert!(pods.iter().all(is_what_latest_names), "{pods:?}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::support::manifests::{
     container, cron_job, daemon_set, deployment, job, pod, pod_with, stateful_set,
 };
 use crate::support::rig::{self, digest};
-use crate::support::{LIMIT, Namespace, image, images, originals, undisturbed, wait_for};
+use crate::support::{LIMIT, Namespace, image, images, nodes, originals, undisturbed, wait_for};
 
 fn pinned() -> String {
     format!("web:1.4.2@{}", digest("library/web", "1.4.2"))
@@ -51,7 +51,7 @@ fn pods_of_a_daemon_set_are_pinned() {
     let _cluster = undisturbed();
     let namespace = Namespace::new("daemonset");
     namespace.apply(&daemon_set("web", "web:1.4.2")).succeeded();
-    namespace.pods_when("app=web", 1).iter().for_each(assert_pinned);
+    namespace.pods_when("app=web", nodes()).iter().for_each(assert_pinned);
 }
 
 #[test]

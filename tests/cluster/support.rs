@@ -108,6 +108,11 @@ pub(crate) fn wait_for<T>(what: &str, limit: Duration, mut seen: impl FnMut() ->
     }
 }
 
+/// How many nodes the cluster has.
+pub(crate) fn nodes() -> usize {
+    kubectl(&["get", "nodes", "-o", "name"]).succeeded().lines().count()
+}
+
 /// A namespace that goes with its test.
 pub(crate) struct Namespace {
     pub(crate) name: String,

@@ -16,11 +16,12 @@ use serde_json::{Value, json};
 use tagpin::admission::{Admission, Settings, router};
 use tagpin::cluster::Cluster;
 use tagpin::cluster::object::{Object, OldRevision};
-use tagpin::cluster::owners::ReadOwner;
 use tagpin::cluster::policies::Reported;
+use tagpin::cluster::reader::Reader;
 use tagpin::domain::asker::Asker;
 use tagpin::domain::fact::{Broken, Fact, LastKnown, Unavailable};
 use tagpin::domain::image::ImageRef;
+use tagpin::domain::policy::Labels;
 use tagpin::domain::slot::Kind;
 use tagpin::k8s::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyObject};
 use tagpin::k8s::slim::Slim;
@@ -155,8 +156,12 @@ pub(crate) fn kind(name: &str) -> Kind {
 struct NothingElse;
 
 #[async_trait]
-impl ReadOwner for NothingElse {
-    async fn read(&self, _: Kind, _: &str, _: &str, _: Instant) -> Option<Object> {
+impl Reader for NothingElse {
+    async fn object(&self, _: Kind, _: &str, _: &str, _: Instant) -> Option<Object> {
+        None
+    }
+
+    async fn namespace_labels(&self, _: &str, _: Instant) -> Option<Labels> {
         None
     }
 }

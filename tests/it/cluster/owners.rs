@@ -1,5 +1,6 @@
 //! Who owns whom, and what another revision carries.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -7,7 +8,8 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use tagpin::cluster::Cluster;
 use tagpin::cluster::object::{ControllerRef, Object, OldRevision};
-use tagpin::cluster::owners::ReadOwner;
+use tagpin::cluster::reader::Reader;
+use tagpin::domain::policy::Labels;
 use tagpin::domain::slot::{Kind, SlotKey};
 use tagpin::domain::subject::TopOwner;
 use tokio::time::Instant;
@@ -18,15 +20,21 @@ use super::{object, owned_by};
 #[derive(Clone, Default)]
 struct Api {
     objects: Arc<Mutex<Vec<Object>>>,
+    namespaces: Arc<Mutex<BTreeMap<String, Labels>>>,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
 #[async_trait]
-impl ReadOwner for Api {
-    async fn read(&self, kind: Kind, namespace: &str, name: &str, _: Instant) -> Option<Object> {
+impl Reader for Api {
+    async fn object(&self, kind: Kind, namespace: &str, name: &str, _: Instant) -> Option<Object> {
         self.asked.lock().unwrap().push(format!("{kind} {namespace}/{name}"));
         let objects = self.objects.lock().unwrap();
         objects.iter().find(|o| o.kind == kind && o.namespace == namespace && o.name == name).cloned()
+    }
+
+    async fn namespace_labels(&self, name: &str, _: Instant) -> Option<Labels> {
+        self.asked.lock().unwrap().push(format!("Namespace {name}"));
+        self.namespaces.lock().unwrap().get(name).cloned()
     }
 }
 
@@ -128,6 +136,30 @@ async fn an_owner_that_can_not_be_found_in_time_is_unknown() {
     let found = cluster.top_owner("shop", Kind::Pod, Some(&missing), near).await;
     assert_eq!((found, start.elapsed()), (TopOwner::Unknown, Duration::from_millis(50)));
     assert_eq!(api.asked.lock().unwrap().len(), 1, "there was no time left to ask");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_namespace_that_no_watch_reports_is_waited_for_and_then_read_once() {
+    let api = Api::default();
+    let labels = |env: &str| Labels::from([("env".to_owned(), env.to_owned())]);
+    api.namespaces.lock().unwrap().insert("new".to_owned(), labels("read"));
+    let cluster = Arc::new(Cluster::new(api.clone()));
+    let found = cluster.awaited_namespace_labels("new", soon()).await;
+    assert_eq!(found.as_deref(), Some(&labels("read")));
+    assert_eq!(*api.asked.lock().unwrap(), ["Namespace new"]);
+    assert_eq!(cluster.awaited_namespace_labels("missing", soon()).await, None);
+
+    let asking = tokio::spawn({
+        let cluster = Arc::clone(&cluster);
+        async move { cluster.awaited_namespace_labels("late", soon()).await }
+    });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    cluster.namespaces.apply("late".to_owned(), labels("reported"));
+    assert_eq!(asking.await.unwrap().as_deref(), Some(&labels("reported")));
+    let passed = Instant::now();
+    assert!(cluster.awaited_namespace_labels("late", passed).await.is_some(), "memory needs no time");
+    assert_eq!(cluster.awaited_namespace_labels("new", passed).await, None);
+    assert_eq!(api.asked.lock().unwrap().len(), 2, "nor is there time left to ask");
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,10 +8,10 @@ use kube::core::ObjectMeta;
 use serde_json::{Value, json};
 use tagpin::cluster::Cluster;
 use tagpin::cluster::object::Object;
-use tagpin::cluster::owners::ReadOwner;
 use tagpin::cluster::policies::Reported;
+use tagpin::cluster::reader::Reader;
 use tagpin::controller::policy_status::standing::{Standing, next_expiry, standings};
-use tagpin::domain::policy::PolicyId;
+use tagpin::domain::policy::{Labels, PolicyId};
 use tagpin::domain::slot::Kind;
 use tagpin::k8s::image_policy::{ClusterImagePolicy, ImagePolicy};
 use tagpin::k8s::slim::Slim;
@@ -22,8 +22,12 @@ const DIGEST: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef012
 struct Nobody;
 
 #[async_trait]
-impl ReadOwner for Nobody {
-    async fn read(&self, _: Kind, _: &str, _: &str, _: tokio::time::Instant) -> Option<Object> {
+impl Reader for Nobody {
+    async fn object(&self, _: Kind, _: &str, _: &str, _: tokio::time::Instant) -> Option<Object> {
+        panic!("a status is made from memory alone")
+    }
+
+    async fn namespace_labels(&self, _: &str, _: tokio::time::Instant) -> Option<Labels> {
         panic!("a status is made from memory alone")
     }
 }

@@ -15,11 +15,12 @@ use serde_json::{Value, json};
 use tagpin::admission::{Admission, Settings, router};
 use tagpin::cluster::Cluster;
 use tagpin::cluster::object::Object;
-use tagpin::cluster::owners::ReadOwner;
 use tagpin::cluster::policies::Reported;
+use tagpin::cluster::reader::Reader;
 use tagpin::domain::asker::Asker;
 use tagpin::domain::fact::Fact;
 use tagpin::domain::image::ImageRef;
+use tagpin::domain::policy::Labels;
 use tagpin::domain::slot::Kind;
 use tagpin::k8s::image_policy::{ClusterImagePolicy, ImagePolicy};
 use tagpin::registry::{Effort, Resolve, Suggest, Version};
@@ -102,8 +103,12 @@ impl Suggest for Table {
 pub(crate) struct NoOwner;
 
 #[async_trait]
-impl ReadOwner for NoOwner {
-    async fn read(&self, _: Kind, _: &str, _: &str, _: Instant) -> Option<Object> {
+impl Reader for NoOwner {
+    async fn object(&self, _: Kind, _: &str, _: &str, _: Instant) -> Option<Object> {
+        None
+    }
+
+    async fn namespace_labels(&self, _: &str, _: Instant) -> Option<Labels> {
         None
     }
 }
@@ -112,8 +117,12 @@ impl ReadOwner for NoOwner {
 pub(crate) struct NoAnswer;
 
 #[async_trait]
-impl ReadOwner for NoAnswer {
-    async fn read(&self, _: Kind, _: &str, _: &str, _: Instant) -> Option<Object> {
+impl Reader for NoAnswer {
+    async fn object(&self, _: Kind, _: &str, _: &str, _: Instant) -> Option<Object> {
+        std::future::pending().await
+    }
+
+    async fn namespace_labels(&self, _: &str, _: Instant) -> Option<Labels> {
         std::future::pending().await
     }
 }
