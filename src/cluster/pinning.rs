@@ -33,6 +33,12 @@ impl Pinning {
         self.0.send_replace(seen);
     }
 
+    /// What was last heard of it, and what will be.
+    #[must_use]
+    pub fn seen(&self) -> watch::Receiver<Seen<MutatingWebhookConfiguration>> {
+        self.0.subscribe()
+    }
+
     /// Whether no pod is sent to be pinned, now or as will be heard within half a second, before the deadline.
     pub async fn is_off(&self, deadline: Instant) -> bool {
         let off = |seen: &Seen<MutatingWebhookConfiguration>| match seen {
@@ -41,7 +47,7 @@ impl Pinning {
             Seen::There(configuration) => configuration.webhooks.iter().flatten().next().is_none(),
         };
         let until = deadline.min(Instant::now() + BEHIND);
-        let mut seen = self.0.subscribe();
+        let mut seen = self.seen();
         timeout_at(until, seen.wait_for(off)).await.is_ok_and(|off| off.is_ok())
     }
 }

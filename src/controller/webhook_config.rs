@@ -98,11 +98,10 @@ impl Installed {
     }
 }
 
-/// What the watches have told.
+/// What the watches have told, but of the mutating configuration, which every replica watches.
 struct Views {
     namespace: watch::Sender<Seen<PartialObjectMeta<Namespace>>>,
     deployment: watch::Sender<Seen<Deployment>>,
-    mutating: watch::Sender<Seen<MutatingWebhookConfiguration>>,
     validating: watch::Sender<Seen<ValidatingWebhookConfiguration>>,
 }
 
@@ -112,7 +111,6 @@ impl WebhookConfig {
         let views = Views {
             namespace: watch::Sender::new(Seen::NotYet),
             deployment: watch::Sender::new(Seen::NotYet),
-            mutating: watch::Sender::new(Seen::NotYet),
             validating: watch::Sender::new(Seen::NotYet),
         };
         let client = || self.client.clone();
@@ -124,7 +122,6 @@ impl WebhookConfig {
                 DEPLOYMENT,
                 views.deployment.clone(),
             ) => never,
-            never = follow_one(Api::all(client()), MUTATING, views.mutating.clone()) => never,
             never = follow_one(Api::all(client()), VALIDATING, views.validating.clone()) => never,
         }
     }
@@ -132,7 +129,7 @@ impl WebhookConfig {
     async fn tend(&self, views: &Views) -> Infallible {
         let mut namespace = views.namespace.subscribe();
         let mut deployment = views.deployment.subscribe();
-        let mut mutating = views.mutating.subscribe();
+        let mut mutating = self.cluster.pinning.seen();
         let mut validating = views.validating.subscribe();
         let (mut listens, mut certificate) = (self.listens.clone(), self.certificate.clone());
         let mut stores = self.cluster.changes();

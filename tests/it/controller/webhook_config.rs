@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
 use tagpin::cluster::client::ApiReader;
+use tagpin::cluster::pinning;
 use tagpin::cluster::store::Store;
 use tagpin::cluster::{Cluster, Seen};
 use tagpin::controller::webhook_config::documents::Wanted;
@@ -326,7 +327,14 @@ impl Keeper {
             metrics: metrics.clone(),
             reconcile: reconcile.clone(),
         };
-        let task = tokio::spawn(async move { keeper.keep().await });
+        // What every replica watches.
+        let pinning = pinning::watch(Arc::clone(&cluster), keeper.client.clone());
+        let task = tokio::spawn(async move {
+            tokio::select! {
+                never = keeper.keep() => never,
+                never = pinning => never,
+            }
+        });
         let early = VecDeque::new();
         Self { api, early, cluster, listens, certificate, installed, metrics, reconcile, task }
     }
