@@ -66,9 +66,9 @@ fn while_the_api_server_is_away_replicas_answer_and_afterwards_they_watch_on_wit
     // A restart, and as soon as that is over an outage.
     let audit = Audit::start(&rig);
     let left = Instant::now();
-    drop(rig.stopped("kube-apiserver"));
+    drop(rig.without_api_server());
     load.goes_on(50);
-    let gone = rig.stopped("kube-apiserver");
+    let gone = rig.without_api_server();
     let asked = ask_until(Instant::now() + AWAY, &namespace.name, &replicas, &authorities).unwrap();
     assert!(asked > 200, "{asked}");
     drop(gone);

@@ -1,8 +1,6 @@
 //! What admins and machines do to a cluster while it is asked all the time: nothing is lost.
 
 use std::collections::BTreeSet;
-use std::process::Command;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -11,6 +9,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
 use crate::support::load::{Load, LostKind};
+use crate::support::release::OtherValues;
 use crate::support::replicas::{self, ours};
 use crate::support::webhook::{Door, creation, published_authorities};
 use crate::support::{LIMIT, Namespace, alone, kubectl, rig, wait_for};
@@ -56,33 +55,6 @@ fn a_replica_that_is_killed_loses_what_was_in_flight_there() {
     assert!(lost <= result.api_server.failed_open, "{result}");
 }
 
-/// The values of the chart as they were, when this goes.
-struct OtherValues;
-
-impl OtherValues {
-    /// Upgrades the release with these values beside those that it has.
-    fn set(values: &str) -> Self {
-        helm(&["upgrade", "tagpin", "charts/tagpin", "--reuse-values", "--set", values]);
-        Self
-    }
-}
-
-impl Drop for OtherValues {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            eprintln!("the release keeps the values of the test that failed");
-        } else {
-            helm(&["rollback", "tagpin"]);
-        }
-    }
-}
-
-fn helm(args: &[&str]) {
-    let more = ["--namespace", "tagpin-system", "--wait", "--timeout", "120s"];
-    let done = Command::new("helm").args(args).args(more).output().unwrap();
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-}
-
 /// One part of the Secret with the certificate.
 fn secret(part: &str) -> Vec<u8> {
     let path = format!("jsonpath={{.data.{part}}}");
@@ -95,8 +67,8 @@ fn leaves_of_seconds_and_authorities_of_a_minute_lose_nothing() {
     let _cluster = alone();
     let namespace = Namespace::new("rotation");
     let load = Load::start(&namespace);
-    // A leaf is renewed when a third of its life is left, and so is an authority.
-    let _values = OtherValues::set("certificate.lifetime=8s,certificate.authorityLifetime=90s");
+    // A leaf is renewed when a third of its life is left (here every 5 s), and so is an authority.
+    let _values = OtherValues::set("certificate.lifetime=7s,certificate.authorityLifetime=90s");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let review = creation(&namespace.name, "web:latest", 0);
     let (mut leaves, mut authorities) = (BTreeSet::new(), BTreeSet::new());

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::support::doctor;
 use crate::support::manifests::pod;
 use crate::support::network::Cut;
 use crate::support::{LIMIT, Namespace, alone, kubectl, ready, rig, undisturbed, wait_for};
@@ -93,6 +94,8 @@ fn an_api_server_that_is_cut_off_blocks_only_who_asked_for_it_and_only_for_a_whi
     assert!(last_refusal < PROMISE, "{last_refusal:?}");
     assert!(!armed());
     wait_for("WebhookUnreachable", LIMIT, || (reason() == "WebhookUnreachable").then_some(()));
+    let remedy = doctor::red("reached", "the API server does not reach the webhook");
+    assert!(remedy.contains("get endpointslices"), "{remedy}");
 
     drop(cut);
     wait_for("the entries that refuse", LIMIT, || armed().then_some(()));

@@ -35,6 +35,7 @@ mod private;
 mod refusals;
 mod reinvocation;
 mod sticky;
+mod traces;
 mod unchanged;
 mod uninstall;
 mod upgrade;

@@ -1,4 +1,5 @@
-//! Ten times as many reviews at once as a replica takes: the rest are turned away and counted, and memory stays.
+//! Ten times as many reviews at once as a replica takes: the rest are turned away and counted, memory stays, and what the
+//! API server asks is asked again.
 
 use std::fs;
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use hyper::StatusCode;
 
+use crate::support::load::Load;
 use crate::support::network::Cut;
 use crate::support::replicas::{self, Replica};
 use crate::support::webhook::{Broken, Caller, Door, creation, published_authorities};
@@ -111,5 +113,34 @@ fn ten_times_what_a_replica_takes_is_turned_away_and_over_soon() {
     assert!(recovery < RECOVERY, "{recovery:?}");
     assert_eq!(replicas::when_ready(2).into_iter().filter(|now| *now == replica).count(), 1, "it runs on");
     // Its breakers are open.
+    rig.registries_are_believed_again();
+}
+
+#[test]
+fn what_a_replica_turns_away_the_api_server_asks_again_and_nothing_is_lost() {
+    let Some(rig) = rig::here("cuts pods off from the registries") else { return };
+    let _cluster = alone();
+    let (namespace, elsewhere) = (Namespace::new("asked-again"), Namespace::new("storm"));
+    let load = Load::start(&namespace);
+    load.goes_on(100);
+    let authorities = published_authorities();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (mut turned_away, mut ours) = (0, 0);
+    // The API server asks whichever it has a connection to.
+    for replica in replicas::when_ready(2) {
+        let before = counted(&replica);
+        let answers = runtime.block_on(async {
+            let callers = callers(&Door::of(&replica, &authorities)).await.unwrap();
+            let _silence = Cut::between_pods_and_registries();
+            storm(callers, &elsewhere.name, 10 * IN_FLIGHT).await
+        });
+        ours += answers.turned_away;
+        turned_away += counted(&replica) - before;
+        load.goes_on(50);
+    }
+    load.end().nothing_lost();
+    eprintln!("{ours} turned away of the storm, {} of the API server", turned_away - ours);
+    assert!(turned_away > ours, "the API server met a replica that had too much to do");
+    // Breakers are open.
     rig.registries_are_believed_again();
 }

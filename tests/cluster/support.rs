@@ -2,6 +2,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod creator;
+pub(crate) mod doctor;
 pub(crate) mod load;
 pub(crate) mod manifests;
 pub(crate) mod network;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
@@ -21,6 +21,9 @@ pub(crate) struct Image {
     /// How it is built: dev shares everything with the tests, release is what is published
     #[arg(long, value_enum, default_value_t = Profile::Dev)]
     profile: Profile,
+    /// Make it once more, from a copy of this tree in another folder, and fail unless both are the same
+    #[arg(long)]
+    twice: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -47,21 +50,58 @@ impl Image {
         println!("  binary      {}", mebibytes(made.binary));
         println!("  compressed  {}", mebibytes(made.compressed));
         println!("  OCI layout  {}", made.layout.display());
+        if self.twice {
+            println!("once more, from a copy in another folder");
+            let again = elsewhere(self.profile)?;
+            ensure!(again == made.digest, "made again it is {again}: the image can not be reproduced");
+            println!("{again}: the same");
+        }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// The digest of the image that a copy of this tree gives in another folder, with nothing built before.
+fn elsewhere(profile: Profile) -> Result<String> {
+    let root = workspace::root();
+    let folder = std::env::temp_dir().join(format!("tagpin-again-{}", std::process::id()));
+    fs::create_dir_all(&folder)?;
+    let copied = || -> Result<String> {
+        let files = command::output_of(Command::new("git").current_dir(&root).args([
+            "ls-files",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+        ]))?;
+        for file in files.lines().filter(|file| root.join(file).is_file()) {
+            let to = folder.join(file);
+            fs::create_dir_all(to.parent().unwrap_or(&folder))?;
+            fs::copy(root.join(file), &to).with_context(|| file.to_owned())?;
+        }
+        Ok(make_of(&folder, profile)?.digest)
+    };
+    let digest = copied();
+    fs::remove_dir_all(&folder)?;
+    digest
 }
 
 /// Builds the binary and makes the image. `target/image/rootfs` is what is in it, and the
 /// context for the Dockerfile.
 pub(crate) fn make(profile: Profile) -> Result<Made> {
-    let folder = workspace::root().join("target/image");
+    make_of(&workspace::root(), profile)
+}
+
+fn make_of(root: &Path, profile: Profile) -> Result<Made> {
+    let folder = root.join("target/image");
     let rootfs = folder.join("rootfs");
     let binary = rootfs.join("tagpin");
     if rootfs.exists() {
         fs::remove_dir_all(&rootfs)?;
     }
     fs::create_dir_all(rootfs.join(AUTHORITIES).parent().unwrap_or(&rootfs))?;
-    strip(&build(profile)?, &binary)?;
+    strip(&build(root, profile)?, &binary)?;
+    if profile == Profile::Release {
+        names_no_folder_of(&fs::read(&binary)?, root)?;
+    }
     fs::copy(Path::new("/").join(AUTHORITIES), rootfs.join(AUTHORITIES))
         .with_context(|| format!("/{AUTHORITIES}; Debian has it in the package ca-certificates"))?;
     let effort = match profile {
@@ -84,10 +124,33 @@ pub(crate) fn make(profile: Profile) -> Result<Made> {
     })
 }
 
+/// The folders of the machine that builds, and what stands for them in what is published.
+fn folders(root: &Path) -> Result<[(PathBuf, &'static str); 2]> {
+    let home = match std::env::var_os("CARGO_HOME") {
+        Some(home) => PathBuf::from(home),
+        None => PathBuf::from(std::env::var_os("HOME").context("neither CARGO_HOME nor HOME is set")?)
+            .join(".cargo"),
+    };
+    Ok([(home, "/cargo"), (root.to_path_buf(), "/tagpin")])
+}
+
+/// A binary that names a folder of the machine that built it is another one on the next machine.
+fn names_no_folder_of(binary: &[u8], root: &Path) -> Result<()> {
+    for (folder, _) in folders(root)? {
+        let name = folder.as_os_str().as_encoded_bytes();
+        ensure!(
+            !binary.windows(name.len()).any(|window| window == name),
+            "the binary names {}: it can not be reproduced elsewhere",
+            folder.display()
+        );
+    }
+    Ok(())
+}
+
 /// Runs cargo and returns where it put the binary.
-fn build(profile: Profile) -> Result<PathBuf> {
+fn build(root: &Path, profile: Profile) -> Result<PathBuf> {
     let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    build.current_dir(workspace::root());
+    build.current_dir(root);
     build.args([
         "build",
         "--package",
@@ -98,6 +161,14 @@ fn build(profile: Profile) -> Result<PathBuf> {
     ]);
     if profile == Profile::Release {
         build.arg("--release");
+        let flags: Vec<String> = folders(root)?
+            .iter()
+            .map(|(folder, name)| format!("--remap-path-prefix={}={name}", folder.display()))
+            .collect();
+        // Joined to the flags of .cargo/config.toml.
+        build
+            .arg("--config")
+            .arg(format!("target.'cfg(all())'.rustflags={}", serde_json::to_string(&flags)?));
     }
     let output = command::as_from_a_shell(&mut build)
         .stdin(Stdio::null())

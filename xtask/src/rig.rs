@@ -108,7 +108,12 @@ enum Action {
     ///
     /// `rig status` lists them. A second machine is a component, too: to stop rig-2 is to pull
     /// its plug. Its own components are called rig-2/kubelet and so on.
-    Stop { component: String },
+    Stop {
+        component: String,
+        /// End it as a crash does: it takes leave of nobody
+        #[arg(long)]
+        kill: bool,
+    },
     /// Start a component that was stopped, and wait until it serves
     Start { component: String },
     /// Make the image of tagpin and push it as docker.io/tagpin/tagpin:VERSION
@@ -182,7 +187,10 @@ impl Rig {
             Action::Down { purge } => down(&state, purge)?,
             Action::Status { output } => status(&state, output)?,
             Action::Exec { command } => return Err(exec(&state, &command)?),
-            Action::Stop { component } => drop(ask(&state, &Request::Component(Order::Stop, component))?),
+            Action::Stop { component, kill } => {
+                let order = if kill { Order::Kill } else { Order::Stop };
+                drop(ask(&state, &Request::Component(order, component))?);
+            }
             Action::Start { component } => drop(ask(&state, &Request::Component(Order::Start, component))?),
             Action::Load { profile } => {
                 pid(&state)?;

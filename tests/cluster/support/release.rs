@@ -90,6 +90,25 @@ impl Drop for Release {
     }
 }
 
+/// The values of the chart as they were, when this goes.
+pub(crate) struct OtherValues;
+
+impl OtherValues {
+    /// Upgrades the release with these values beside those that it has.
+    pub(crate) fn set(values: &str) -> Self {
+        let wait = ["--reuse-values", "--set", values, "--wait", "--timeout", "120s"];
+        helm(&[&["upgrade", "tagpin", CHART], &wait[..]].concat()).succeeded();
+        Self
+    }
+}
+
+impl Drop for OtherValues {
+    fn drop(&mut self) {
+        let back = helm(&["rollback", "tagpin", "--wait", "--timeout", "120s"]);
+        assert!(back.ok || thread::panicking(), "{}{}", back.out, back.err);
+    }
+}
+
 /// No replica runs, until this goes.
 pub(crate) struct Away;
 

@@ -43,6 +43,14 @@ impl Rig {
         Stopped { rig: self, component }
     }
 
+    /// The API server is gone as after a crash, until the guard goes. One that takes leave takes its address out of its
+    /// Service, and pods reach it again only when kube-proxy has come back, which takes it a minute and more.
+    pub(crate) fn without_api_server(&self) -> Stopped<'_> {
+        let component = "kube-apiserver";
+        self.rig(&["stop", component, "--kill"]).succeeded();
+        Stopped { rig: self, component }
+    }
+
     /// Pushes an image whose content is this word to a tag, and gives its digest.
     pub(crate) fn push(&self, reference: &str, content: &str) -> String {
         self.rig(&["push-tag", reference, "--content", content]).succeeded().trim().to_owned()

@@ -99,6 +99,7 @@ fn control_plane(state: &State) -> Vec<Component> {
         flag("service-account-signing-key-file", pki("service-account.key")),
         flag("audit-policy-file", state.etc("audit-policy.yaml").display()),
         flag("audit-log-path", state.log("audit").display()),
+        flag("tracing-config-file", state.etc("tracing.yaml").display()),
     ];
     let manager = vec![
         flag("kubeconfig", kubeconfig("kube-controller-manager")),

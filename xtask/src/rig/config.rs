@@ -15,6 +15,7 @@ pub(crate) fn write_all(state: &State, nodes: u8) -> Result<()> {
     resolver(state)?;
     kubeconfigs(state, nodes)?;
     write(&state.etc("audit-policy.yaml"), AUDIT_POLICY.as_bytes())?;
+    write(&state.etc("tracing.yaml"), TRACING.as_bytes())?;
     registries::write_config(state)?;
     for node in Node::all(nodes) {
         fs::create_dir_all(state.manifests(&node.name()))?;
@@ -164,6 +165,13 @@ fn kubelet(state: &State, node: Node) -> serde_json::Value {
 
 /// What webhooks said about pods and workloads, and which replica of tagpin wrote or listed what: tests read both from
 /// the audit log.
+/// No request is traced, until a test writes another rate.
+const TRACING: &str = "\
+apiVersion: apiserver.config.k8s.io/v1
+kind: TracingConfiguration
+samplingRatePerMillion: 0
+";
+
 const AUDIT_POLICY: &str = "\
 apiVersion: audit.k8s.io/v1
 kind: Policy

@@ -30,6 +30,7 @@ pub(crate) enum Order {
     /// Answered once it is seen to serve
     Wait,
     Stop,
+    Kill,
     /// Answered once it serves
     Start,
 }
@@ -113,6 +114,7 @@ fn decide(supervisor: &Arc<Supervisor>, request: Request) -> Result<Response> {
             match order {
                 Order::Wait => supervisor.wait(&name),
                 Order::Stop => supervisor.stop(&name),
+                Order::Kill => supervisor.kill(&name),
                 Order::Start => supervisor.start(&name),
             }
             .map(|()| Response::Done)

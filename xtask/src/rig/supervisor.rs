@@ -119,17 +119,22 @@ impl Supervisor {
 
     /// Ends a component and keeps it ended.
     pub(crate) fn stop(&self, name: &str) -> Result<()> {
-        let machine = self.component(name)?.machine;
-        self.entry(name, |entry| entry.wanted = false);
-        let gone = || self.process(name).is_none();
-        if !machine {
+        if !self.component(name)?.machine {
+            self.entry(name, |entry| entry.wanted = false);
             self.signal(name, Signal::TERM);
-            if until(POLITE, gone) {
+            if until(POLITE, || self.process(name).is_none()) {
                 return Ok(());
             }
         }
+        self.kill(name)
+    }
+
+    /// Ends a component as a crash does.
+    pub(crate) fn kill(&self, name: &str) -> Result<()> {
+        self.component(name)?;
+        self.entry(name, |entry| entry.wanted = false);
         self.signal(name, Signal::KILL);
-        if !until(POLITE, gone) {
+        if !until(POLITE, || self.process(name).is_none()) {
             bail!("{name} does not end");
         }
         Ok(())

@@ -1,0 +1,42 @@
+//! What `tagpin doctor` says of the cluster.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::{LIMIT, wait_for};
+
+/// What it answers, and its exit code.
+fn doctor() -> (Value, i32) {
+    let output = Command::new(env!("CARGO_BIN_EXE_tagpin")).args(["doctor", "--output", "json"]).output();
+    let output = output.unwrap();
+    let report = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
+    (report, output.status.code().unwrap())
+}
+
+/// Waits for a red row of this check whose text holds these words; its remedy.
+#[track_caller]
+pub(crate) fn red(check: &str, words: &str) -> String {
+    let mut last = Value::Null;
+    let row = wait_for(&format!("a red row {check} with {words:?}"), LIMIT, || {
+        let (report, exit) = doctor();
+        let rows = report["rows"].as_array().unwrap().clone();
+        last = report;
+        let mut red = rows.into_iter().filter(|row| row["check"] == check && row["status"] == "red");
+        let found = red.find(|row| row["detail"].as_str().unwrap().contains(words));
+        assert!(found.is_none() || exit == 1, "{exit}: {last}");
+        found
+    });
+    row["remedy"].as_str().unwrap().to_owned()
+}
+
+/// Waits until nothing is red or unknown any more.
+#[track_caller]
+pub(crate) fn well() {
+    wait_for("nothing red", LIMIT, || {
+        let (report, exit) = doctor();
+        eprintln!("{report}");
+        (exit == 0).then_some(())
+    });
+}
