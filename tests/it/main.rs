@@ -22,6 +22,7 @@ mod fuzz;
 mod metrics;
 mod observability;
 mod oracle;
+mod parts;
 mod policies;
 mod pull_secrets;
 mod references;

@@ -4,7 +4,7 @@
 mod cases;
 #[cfg(all(feature = "aws", feature = "gcp", feature = "azure"))]
 mod clouds;
-mod debian;
+mod distribution;
 mod outages;
 mod real;
 mod resolve;

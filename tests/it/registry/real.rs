@@ -1,4 +1,4 @@
-//! The client against Debian's `docker-registry`, with skopeo as a second opinion.
+//! The client against the registry of the distribution project, both releases of it, with skopeo as a second opinion.
 
 use std::slice::from_ref;
 use std::sync::Arc;
@@ -6,15 +6,46 @@ use std::sync::Arc;
 use tagpin::registry::endpoint::Endpoint;
 use url::Url;
 
-use super::debian::{
-    Access, DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Pusher, Registry, digest_of,
+use super::distribution::{
+    Access, DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Pusher, Registry, Release, digest_of,
 };
 use super::support::{TestNames, TestProfiles, ask, client, client_of, profile, secret};
 use super::tokens::{Gives, PASSWORD, TokenService};
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_kind_of_manifest_has_the_digest_that_skopeo_sees() {
-    let registry = Registry::start(&Access::Open);
+/// Each of these against each release.
+macro_rules! on_each_release {
+    ($($test:ident),+ $(,)?) => {
+        on_each_release!(debian Debian: $($test),+);
+        on_each_release!(current Current: $($test),+);
+    };
+    ($module:ident $release:ident: $($test:ident),+) => {
+        mod $module {
+            use super::Release;
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $test() {
+                    super::$test(Release::$release).await;
+                }
+            )+
+        }
+    };
+}
+
+on_each_release!(
+    each_kind_of_manifest_has_the_digest_that_skopeo_sees,
+    a_missing_tag_and_a_missing_repository_are_told_apart,
+    a_moved_tag_is_seen_and_a_stopped_registry_is_unavailable,
+    a_manifest_that_was_damaged_in_the_store_is_no_answer,
+    a_password_opens_a_registry_with_tls_and_only_the_right_one,
+    a_certificate_of_an_unknown_authority_is_not_trusted,
+    a_token_is_fetched_once_for_a_repository_and_an_asker,
+    without_the_right_a_private_repository_looks_like_a_missing_one,
+    a_token_that_the_registry_does_not_take_is_a_rejected_credential,
+    a_token_service_that_refuses_is_told_apart_by_who_asked,
+);
+
+async fn each_kind_of_manifest_has_the_digest_that_skopeo_sees(release: Release) {
+    let registry = Registry::start(release, &Access::Open);
     let (client, domain) = client_of(&registry.url());
     let anyone = Pusher::Anyone;
     for (tag, pushed) in [
@@ -29,9 +60,8 @@ async fn each_kind_of_manifest_has_the_digest_that_skopeo_sees() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_missing_tag_and_a_missing_repository_are_told_apart() {
-    let registry = Registry::start(&Access::Open);
+async fn a_missing_tag_and_a_missing_repository_are_told_apart(release: Release) {
+    let registry = Registry::start(release, &Access::Open);
     let (client, domain) = client_of(&registry.url());
     registry.push_image("team/app", "1", OCI_MANIFEST, &Pusher::Anyone).await;
     assert_eq!(ask(&client, &format!("{domain}/team/app:2"), &[]).await, "TagMissing");
@@ -39,9 +69,8 @@ async fn a_missing_tag_and_a_missing_repository_are_told_apart() {
     assert_eq!(ask(&client, &format!("{domain}/team/none:1"), &[]).await, "RepositoryMissing");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_moved_tag_is_seen_and_a_stopped_registry_is_unavailable() {
-    let registry = Registry::start(&Access::Open);
+async fn a_moved_tag_is_seen_and_a_stopped_registry_is_unavailable(release: Release) {
+    let registry = Registry::start(release, &Access::Open);
     let (client, domain) = client_of(&registry.url());
     let image = format!("{domain}/team/app:1");
     let first = registry.push_image("team/app", "1", OCI_MANIFEST, &Pusher::Anyone).await;
@@ -52,9 +81,8 @@ async fn a_moved_tag_is_seen_and_a_stopped_registry_is_unavailable() {
     assert_eq!(ask(&client, &image, &[]).await, "Unavailable Connect");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_manifest_that_was_damaged_in_the_store_is_no_answer() {
-    let registry = Registry::start(&Access::Open);
+async fn a_manifest_that_was_damaged_in_the_store_is_no_answer(release: Release) {
+    let registry = Registry::start(release, &Access::Open);
     let (client, domain) = client_of(&registry.url());
     let digest = registry.push_image("team/app", "1", OCI_MANIFEST, &Pusher::Anyone).await;
     let hex = digest.strip_prefix("sha256:").unwrap();
@@ -65,9 +93,8 @@ async fn a_manifest_that_was_damaged_in_the_store_is_no_answer() {
     assert!(fact.starts_with("Unavailable"), "{fact}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_password_opens_a_registry_with_tls_and_only_the_right_one() {
-    let registry = Registry::start(&Access::Password("right"));
+async fn a_password_opens_a_registry_with_tls_and_only_the_right_one(release: Release) {
+    let registry = Registry::start(release, &Access::Password("right"));
     let (client, domain) = client_of(&registry.url());
     let robot = Pusher::Robot("right".to_owned());
     let pushed = registry.push_index("team/app", "1", OCI_INDEX, &robot).await;
@@ -87,9 +114,8 @@ async fn a_password_opens_a_registry_with_tls_and_only_the_right_one() {
     assert_eq!(ask(&client, &nowhere, &[right]).await, "RepositoryMissing");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_certificate_of_an_unknown_authority_is_not_trusted() {
-    let registry = Registry::start(&Access::Password("right"));
+async fn a_certificate_of_an_unknown_authority_is_not_trusted(release: Release) {
+    let registry = Registry::start(release, &Access::Password("right"));
     let mut endpoint = Endpoint::new(Url::parse(&registry.url()).unwrap()).unwrap();
     endpoint.allow_private = true;
     let profiles = TestProfiles::one(profile(endpoint), &registry.authority());
@@ -99,10 +125,10 @@ async fn a_certificate_of_an_unknown_authority_is_not_trusted() {
 }
 
 /// A registry with a token service, an image in `public/app` and one in `team/app`, both tagged 1.
-async fn with_tokens() -> (Registry, TokenService, String) {
+async fn with_tokens(release: Release) -> (Registry, TokenService, String) {
     let service = TokenService::start().await;
     let access = Access::Token { realm: &service.realm, bundle: &service.signer.bundle };
-    let registry = Registry::start(&access);
+    let registry = Registry::start(release, &access);
     let signer = Arc::clone(&service.signer);
     let pusher = Pusher::Token(Box::new(move |name| signer.token("tests", 300, name, &["pull", "push"])));
     let public = registry.push_image("public/app", "1", OCI_MANIFEST, &pusher).await;
@@ -111,9 +137,8 @@ async fn with_tokens() -> (Registry, TokenService, String) {
     (registry, service, private)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_token_is_fetched_once_for_a_repository_and_an_asker() {
-    let (registry, service, private) = with_tokens().await;
+async fn a_token_is_fetched_once_for_a_repository_and_an_asker(release: Release) {
+    let (registry, service, private) = with_tokens(release).await;
     let (client, domain) = client_of(&registry.url());
     let robot = secret("regcred", "robot", PASSWORD);
     let image = format!("{domain}/team/app:1");
@@ -126,9 +151,8 @@ async fn a_token_is_fetched_once_for_a_repository_and_an_asker() {
     assert_eq!(registry.skopeo_digest(&image, Some(&format!("robot:{PASSWORD}"))), private);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_the_right_a_private_repository_looks_like_a_missing_one() {
-    let (registry, _service, _) = with_tokens().await;
+async fn without_the_right_a_private_repository_looks_like_a_missing_one(release: Release) {
+    let (registry, _service, _) = with_tokens(release).await;
     let (client, domain) = client_of(&registry.url());
     for image in ["team/app:1", "team/none:1"] {
         assert_eq!(ask(&client, &format!("{domain}/{image}"), &[]).await, "MissingOrPrivate", "{image}");
@@ -139,9 +163,8 @@ async fn without_the_right_a_private_repository_looks_like_a_missing_one() {
     assert_eq!(ask(&client, &format!("{domain}/team/app:2"), &[robot]).await, "TagMissing");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_token_that_the_registry_does_not_take_is_a_rejected_credential() {
-    let (registry, service, private) = with_tokens().await;
+async fn a_token_that_the_registry_does_not_take_is_a_rejected_credential(release: Release) {
+    let (registry, service, private) = with_tokens(release).await;
     let robot = secret("regcred", "robot", PASSWORD);
     for gives in [Gives::Expired, Gives::ForOthers] {
         let (client, domain) = client_of(&registry.url());
@@ -155,9 +178,8 @@ async fn a_token_that_the_registry_does_not_take_is_a_rejected_credential() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_token_service_that_refuses_is_told_apart_by_who_asked() {
-    let (registry, service, _) = with_tokens().await;
+async fn a_token_service_that_refuses_is_told_apart_by_who_asked(release: Release) {
+    let (registry, service, _) = with_tokens(release).await;
     let (client, domain) = client_of(&registry.url());
     let image = format!("{domain}/team/app:1");
     let wrong = secret("stale", "robot", "wrong");

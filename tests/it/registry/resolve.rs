@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::debian::{Access, OCI_INDEX, OCI_MANIFEST, Pusher, Registry};
+use super::distribution::{Access, OCI_INDEX, OCI_MANIFEST, Pusher, Registry, Release};
 use super::support::AUTHORITY;
 
 /// Runs it with a home and nothing else in its environment.
@@ -48,7 +48,7 @@ fn config(home: &TempDir) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_shows_what_was_asked_answered_and_chosen() {
-    let registry = Registry::start(&Access::Open);
+    let registry = Registry::start(Release::Debian, &Access::Open);
     let digest = registry.push_index("team/app", "1.4.6", OCI_INDEX, &Pusher::Anyone).await;
     let home = plain(&registry);
     let image = format!("{}/team/app:1.4.6", registry.authority());
@@ -77,7 +77,7 @@ async fn it_shows_what_was_asked_answered_and_chosen() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_missing_tag_is_a_violation_with_what_to_type_instead() {
-    let registry = Registry::start(&Access::Open);
+    let registry = Registry::start(Release::Debian, &Access::Open);
     registry.push_image("team/app", "1.4.6", OCI_MANIFEST, &Pusher::Anyone).await;
     let home = plain(&registry);
     let image = format!("{}/team/app:1.4.7", registry.authority());
@@ -101,7 +101,7 @@ async fn a_missing_tag_is_a_violation_with_what_to_type_instead() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_persons_own_credentials_are_used_and_never_shown() {
     const PASSWORD: &str = "not-to-be-shown";
-    let registry = Registry::start(&Access::Password(PASSWORD));
+    let registry = Registry::start(Release::Debian, &Access::Password(PASSWORD));
     let robot = Pusher::Robot(PASSWORD.to_owned());
     let digest = registry.push_image("team/app", "1", OCI_MANIFEST, &robot).await;
     let authority = registry.authority();
@@ -168,7 +168,7 @@ fn a_reference_with_a_digest_needs_no_registry() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_platform_gets_its_image_and_one_that_is_not_there_is_a_violation() {
-    let registry = Registry::start(&Access::Open);
+    let registry = Registry::start(Release::Debian, &Access::Open);
     let index = registry.push_index("team/app", "1", OCI_INDEX, &Pusher::Anyone).await;
     let lone = registry.push_image("team/lone", "1", OCI_MANIFEST, &Pusher::Anyone).await;
     let home = plain(&registry);
@@ -199,7 +199,7 @@ async fn a_platform_gets_its_image_and_one_that_is_not_there_is_a_violation() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_trace_shows_headers_and_no_secret() {
     const PASSWORD: &str = "not-to-be-shown";
-    let registry = Registry::start(&Access::Password(PASSWORD));
+    let registry = Registry::start(Release::Debian, &Access::Password(PASSWORD));
     let digest =
         registry.push_image("team/app", "1", OCI_MANIFEST, &Pusher::Robot(PASSWORD.to_owned())).await;
     let authority = registry.authority();
@@ -252,7 +252,7 @@ async fn api_server(objects: Vec<(&'static str, Value)>) -> (std::net::SocketAdd
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_service_account_asks_with_the_pull_secrets_that_it_names() {
     const PASSWORD: &str = "not-to-be-shown";
-    let registry = Registry::start(&Access::Password(PASSWORD));
+    let registry = Registry::start(Release::Debian, &Access::Password(PASSWORD));
     let digest =
         registry.push_image("team/app", "1", OCI_MANIFEST, &Pusher::Robot(PASSWORD.to_owned())).await;
     let authority = registry.authority();

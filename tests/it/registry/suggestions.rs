@@ -12,7 +12,7 @@ use tagpin::registry::suggest::Suggestions;
 use tagpin::registry::{Effort, Lookup, Suggest};
 use tokio::time::Instant;
 
-use super::debian::{Access, OCI_MANIFEST, Pusher, Registry};
+use super::distribution::{Access, OCI_MANIFEST, Pusher, Registry, Release};
 use super::scripted::{Scripted, Step};
 use super::support::{Heard, PATIENCE, TestNames, TestProfiles, client, endpoint, in_words, profile, secret};
 
@@ -81,7 +81,7 @@ const ANYONE: Pusher = Pusher::Anyone;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_most_specific_version_with_the_same_digest_is_suggested_and_remembered() {
-    let registry = Registry::start(&Access::Open);
+    let registry = Registry::start(Release::Debian, &Access::Open);
     let digest = push_all(&registry, "web", &["latest", "1.29", "1.29.3", "stable"], &ANYONE).await;
     push_all(&registry, "web", &["1.30.0", "1.28.0", "1.28"], &ANYONE).await;
     let bench = Bench::at(&registry.url(), Held::default());
@@ -98,7 +98,7 @@ async fn the_most_specific_version_with_the_same_digest_is_suggested_and_remembe
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_version_is_remembered_too_and_costs_at_most_eight_requests() {
-    let registry = Registry::start(&Access::Open);
+    let registry = Registry::start(Release::Debian, &Access::Open);
     registry.push_image("web", "latest", OCI_MANIFEST, &ANYONE).await;
     let others: Vec<String> = (0..12).map(|patch| format!("1.0.{patch}")).collect();
     push_all(&registry, "web", &others.iter().map(String::as_str).collect::<Vec<_>>(), &ANYONE).await;
@@ -115,7 +115,7 @@ async fn no_version_is_remembered_too_and_costs_at_most_eight_requests() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_who_ask_at_once_share_one_search() {
-    let registry = Registry::start(&Access::Open);
+    let registry = Registry::start(Release::Debian, &Access::Open);
     let digest = push_all(&registry, "web", &["latest", "1.0.0"], &ANYONE).await;
     let bench = Bench::at(&registry.url(), Held::default());
     let nobody = Asker::anonymous();
@@ -128,7 +128,7 @@ async fn all_who_ask_at_once_share_one_search() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_list_that_showed_the_tag_missing_is_not_fetched_again() {
-    let registry = Registry::start(&Access::Open);
+    let registry = Registry::start(Release::Debian, &Access::Open);
     push_all(&registry, "web", &["1.4.6", "1.4.8", "v1.4.7", "2.0.0"], &ANYONE).await;
     let bench = Bench::at(&registry.url(), Held::default());
     let nobody = Asker::anonymous();
@@ -145,7 +145,7 @@ async fn the_list_that_showed_the_tag_missing_is_not_fetched_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_one_asker_may_see_is_not_suggested_to_another() {
-    let registry = Registry::start(&Access::Password("right"));
+    let registry = Registry::start(Release::Debian, &Access::Password("right"));
     let robot = Pusher::Robot("right".to_owned());
     let digest = push_all(&registry, "web", &["latest", "1.0.0"], &robot).await;
     let held = Held(HashMap::from([("shop".to_owned(), secret("regcred", "robot", "right"))]));

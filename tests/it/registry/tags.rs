@@ -11,7 +11,7 @@ use tagpin::registry::credential::Candidate;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-use super::debian::{Access, OCI_MANIFEST, Pusher, Registry};
+use super::distribution::{Access, OCI_MANIFEST, Pusher, Registry, Release};
 use super::scripted::{Scripted, Step};
 use super::support::{PATIENCE, TestNames, TestProfiles, client, endpoint, profile};
 
@@ -40,7 +40,7 @@ fn home(registry: &Registry) -> (TempDir, String) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_lists_versions_newest_first_with_digests_on_demand() {
-    let registry = Registry::start(&Access::Open);
+    let registry = Registry::start(Release::Debian, &Access::Open);
     let old = registry.push_image("team/app", "1.9.0", OCI_MANIFEST, &Pusher::Anyone).await;
     let new = registry.push_image("team/app", "1.10.0", OCI_MANIFEST, &Pusher::Anyone).await;
     registry.push_image("team/app", "latest", OCI_MANIFEST, &Pusher::Anyone).await;
@@ -69,7 +69,7 @@ async fn it_lists_versions_newest_first_with_digests_on_demand() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_list_it_says_why() {
-    let registry = Registry::start(&Access::Open);
+    let registry = Registry::start(Release::Debian, &Access::Open);
     let (home, file) = home(&registry);
     let missing = format!("{}/team/none", registry.authority());
     let output = tags(home.path(), &[&missing, &file]);

@@ -93,6 +93,16 @@ const PARTS: &[Part] = &[
         runs: false,
         cold: "60 seconds",
     },
+    Part {
+        module: "distribution",
+        cgo: false,
+        tags: "",
+        version: None,
+        target: ".",
+        names: &[],
+        runs: false,
+        cold: "60 seconds",
+    },
 ];
 
 /// Builds what is not in the cache and links every program into the rig's `bin`.

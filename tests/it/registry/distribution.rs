@@ -1,19 +1,41 @@
-//! Debian's `docker-registry` (distribution 2.8.2) as a process of the test, on a port that the system chose.
+//! The registry of the distribution project as a process of the test, on a port that the system chose: as Debian has it
+//! and as it is today.
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
 
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use super::support::{AUTHORITY, provider};
+use crate::parts::part;
 
 pub(super) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub(super) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub(super) const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 pub(super) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+
+/// Which release of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Release {
+    /// 2.8, Debian's `docker-registry`.
+    Debian,
+    /// 3, built from its Go module (`tests/rig/distribution`).
+    Current,
+}
+
+impl Release {
+    fn program(self) -> PathBuf {
+        static BUILT: LazyLock<PathBuf> = LazyLock::new(|| part("distribution").join("distribution"));
+        match self {
+            Self::Debian => PathBuf::from("docker-registry"),
+            Self::Current => BUILT.clone(),
+        }
+    }
+}
 
 /// A running registry; it is killed when it is dropped.
 pub(super) struct Registry {
@@ -37,7 +59,7 @@ pub(super) enum Access<'a> {
 }
 
 impl Registry {
-    pub(super) fn start(access: &Access<'_>) -> Self {
+    pub(super) fn start(release: Release, access: &Access<'_>) -> Self {
         let folder = TempDir::new().unwrap();
         let file = |name: &str, text: &str| {
             let path = folder.path().join(name);
@@ -67,7 +89,7 @@ impl Registry {
         }
         config.push_str(&format!("http: {{ addr: '127.0.0.1:0'{tls} }}\n"));
         let config = file("config.yml", &config);
-        let mut child = Command::new("docker-registry")
+        let mut child = Command::new(release.program())
             .args(["serve", &config])
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
