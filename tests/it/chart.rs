@@ -15,6 +15,8 @@ use tagpin::registry::config::Registries;
 use tagpin::registry::endpoint::Profiles;
 use tagpin::settings::Baseline;
 
+use crate::parts::part;
+
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/tagpin");
 
 /// Helm: `TAGPIN_HELM`, or the one that the rig is built with.
@@ -22,11 +24,7 @@ static HELM: LazyLock<PathBuf> = LazyLock::new(|| {
     if let Some(helm) = env::var_os("TAGPIN_HELM") {
         return helm.into();
     }
-    let mut xtask = Command::new(env!("CARGO"));
-    let built = xtask.args(["run", "--quiet", "--package", "xtask", "--", "part", "helm"]).output().unwrap();
-    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-    let said = String::from_utf8(built.stdout).unwrap();
-    PathBuf::from(said.lines().last().unwrap()).join("helm")
+    part("helm").join("helm")
 });
 
 fn template(namespace: &str, values: &str) -> Output {
