@@ -1,5 +1,6 @@
-//! The registry client against registries: scripted hostile ones (`tests/cases/registry/*.yaml`) and Debian's
-//! `docker-registry` over http, with TLS and passwords, and with tokens; and the traces of what it is asked.
+//! The registry client against registries: scripted hostile ones (`tests/cases/registry/*.yaml`) and the registry of the
+//! distribution project, Debian's release and the last, over http, with TLS and passwords, and with tokens; and the traces
+//! of what it is asked.
 
 mod cases;
 #[cfg(all(feature = "aws", feature = "gcp", feature = "azure"))]
@@ -10,6 +11,7 @@ mod real;
 mod resolve;
 mod scripted;
 mod secured;
+mod skopeo;
 mod suggestions;
 mod support;
 mod tags;

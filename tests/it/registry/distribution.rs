@@ -183,18 +183,6 @@ impl Registry {
         self.push_manifest(name, to, media_type, &body, as_whom).await;
     }
 
-    /// What an independent client says the tag is.
-    pub(super) fn skopeo_digest(&self, image: &str, credentials: Option<&str>) -> String {
-        let mut skopeo = Command::new("skopeo");
-        skopeo.args(["inspect", "--raw", "--tls-verify=false"]);
-        if let Some(credentials) = credentials {
-            skopeo.args(["--creds", credentials]);
-        }
-        let output = skopeo.arg(format!("docker://{image}")).output().expect("skopeo is installed");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        digest_of(&output.stdout)
-    }
-
     /// Where its files are.
     pub(super) fn folder(&self) -> &Path {
         self.folder.path()

@@ -2,14 +2,19 @@
 
 use std::slice::from_ref;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tagpin::registry::endpoint::Endpoint;
+use tokio::time::{advance, pause, resume};
 use url::Url;
 
 use super::distribution::{
     Access, DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Pusher, Registry, Release, digest_of,
 };
-use super::support::{TestNames, TestProfiles, ask, client, client_of, profile, secret};
+use super::skopeo::{self, Layout};
+use super::support::{
+    PATIENCE, TestNames, TestProfiles, ask, client, client_of, list_within, profile, secret,
+};
 use super::tokens::{Gives, PASSWORD, TokenService};
 
 /// Each of these against each release.
@@ -32,7 +37,7 @@ macro_rules! on_each_release {
 }
 
 on_each_release!(
-    each_kind_of_manifest_has_the_digest_that_skopeo_sees,
+    each_kind_of_manifest_has_the_digest_that_skopeo_pushed_or_sees,
     a_missing_tag_and_a_missing_repository_are_told_apart,
     a_moved_tag_is_seen_and_a_stopped_registry_is_unavailable,
     a_manifest_that_was_damaged_in_the_store_is_no_answer,
@@ -42,12 +47,21 @@ on_each_release!(
     without_the_right_a_private_repository_looks_like_a_missing_one,
     a_token_that_the_registry_does_not_take_is_a_rejected_credential,
     a_token_service_that_refuses_is_told_apart_by_who_asked,
+    a_token_that_expired_is_fetched_anew_within_the_look_up,
+    a_token_of_another_scope_is_no_proof_that_an_image_is_missing,
+    tags_are_listed,
 );
 
-async fn each_kind_of_manifest_has_the_digest_that_skopeo_sees(release: Release) {
+async fn each_kind_of_manifest_has_the_digest_that_skopeo_pushed_or_sees(release: Release) {
     let registry = Registry::start(release, &Access::Open);
     let (client, domain) = client_of(&registry.url());
     let anyone = Pusher::Anyone;
+    let layout = Layout::new();
+    for (format, tag) in [("oci", "pushed-oci"), ("v2s2", "pushed-docker")] {
+        let image = format!("{domain}/team/app:{tag}");
+        let pushed = layout.push(&image, format, None);
+        assert_eq!(ask(&client, &image, &[]).await, format!("Present {pushed}"), "{tag}");
+    }
     for (tag, pushed) in [
         ("oci", registry.push_image("team/app", "oci", OCI_MANIFEST, &anyone).await),
         ("docker", registry.push_image("team/app", "docker", DOCKER_MANIFEST, &anyone).await),
@@ -56,7 +70,7 @@ async fn each_kind_of_manifest_has_the_digest_that_skopeo_sees(release: Release)
     ] {
         let image = format!("{domain}/team/app:{tag}");
         assert_eq!(ask(&client, &image, &[]).await, format!("Present {pushed}"), "{tag}");
-        assert_eq!(registry.skopeo_digest(&image, None), pushed, "{tag}");
+        assert_eq!(skopeo::digest(&image, None), pushed, "{tag}");
     }
 }
 
@@ -67,6 +81,17 @@ async fn a_missing_tag_and_a_missing_repository_are_told_apart(release: Release)
     assert_eq!(ask(&client, &format!("{domain}/team/app:2"), &[]).await, "TagMissing");
     assert_eq!(ask(&client, &format!("{domain}/team/app"), &[]).await, "TagMissing");
     assert_eq!(ask(&client, &format!("{domain}/team/none:1"), &[]).await, "RepositoryMissing");
+}
+
+async fn tags_are_listed(release: Release) {
+    let registry = Registry::start(release, &Access::Open);
+    let (client, domain) = client_of(&registry.url());
+    for tag in ["1.0", "1.1", "latest"] {
+        registry.push_image("team/app", tag, OCI_MANIFEST, &Pusher::Anyone).await;
+    }
+    let list = async |name| list_within(&client, &format!("{domain}/{name}"), &[], PATIENCE).await;
+    assert_eq!(list("team/app").await, "Listed 1.1 1.0 latest");
+    assert_eq!(list("team/none").await, "RepositoryMissing");
 }
 
 async fn a_moved_tag_is_seen_and_a_stopped_registry_is_unavailable(release: Release) {
@@ -96,14 +121,13 @@ async fn a_manifest_that_was_damaged_in_the_store_is_no_answer(release: Release)
 async fn a_password_opens_a_registry_with_tls_and_only_the_right_one(release: Release) {
     let registry = Registry::start(release, &Access::Password("right"));
     let (client, domain) = client_of(&registry.url());
-    let robot = Pusher::Robot("right".to_owned());
-    let pushed = registry.push_index("team/app", "1", OCI_INDEX, &robot).await;
     let image = format!("{domain}/team/app:1");
+    let pushed = Layout::new().push(&image, "oci", Some("robot:right"));
     let present = format!("Present {pushed}");
     let right = secret("right", "robot", "right");
     let wrong = secret("wrong", "robot", "wrong");
 
-    assert_eq!(registry.skopeo_digest(&image, Some("robot:right")), pushed);
+    assert_eq!(skopeo::digest(&image, Some("robot:right")), pushed);
     assert_eq!(ask(&client, &image, from_ref(&right)).await, present);
     assert_eq!(ask(&client, &image, from_ref(&wrong)).await, "CredentialsRejected wrong");
     assert_eq!(ask(&client, &image, &[]).await, "MissingOrPrivate");
@@ -148,7 +172,7 @@ async fn a_token_is_fetched_once_for_a_repository_and_an_asker(release: Release)
     assert_eq!(service.asked(), 1);
     assert!(ask(&client, &format!("{domain}/public/app:1"), &[]).await.starts_with("Present "));
     assert_eq!(service.asked(), 2);
-    assert_eq!(registry.skopeo_digest(&image, Some(&format!("robot:{PASSWORD}"))), private);
+    assert_eq!(skopeo::digest(&image, Some(&format!("robot:{PASSWORD}"))), private);
 }
 
 async fn without_the_right_a_private_repository_looks_like_a_missing_one(release: Release) {
@@ -169,10 +193,10 @@ async fn a_token_that_the_registry_does_not_take_is_a_rejected_credential(releas
     for gives in [Gives::Expired, Gives::ForOthers] {
         let (client, domain) = client_of(&registry.url());
         let image = format!("{domain}/team/app:1");
-        service.give(gives);
+        service.give(&[gives]);
         let fact = ask(&client, &image, from_ref(&robot)).await;
         assert_eq!(fact, "CredentialsRejected regcred", "{gives:?}");
-        service.give(Gives::Due);
+        service.give(&[Gives::Due]);
         let fact = ask(&client, &image, from_ref(&robot)).await;
         assert_eq!(fact, format!("Present {private}"), "{gives:?}");
     }
@@ -184,9 +208,50 @@ async fn a_token_service_that_refuses_is_told_apart_by_who_asked(release: Releas
     let image = format!("{domain}/team/app:1");
     let wrong = secret("stale", "robot", "wrong");
     assert_eq!(ask(&client, &image, &[wrong]).await, "CredentialsRejected stale");
-    service.give(Gives::Nothing);
+    service.give(&[Gives::Nothing]);
     assert_eq!(ask(&client, &image, &[secret("regcred", "robot", PASSWORD)]).await, "AccessDenied");
     assert_eq!(ask(&client, &image, &[]).await, "MissingOrPrivate");
+}
+
+async fn a_token_that_expired_is_fetched_anew_within_the_look_up(release: Release) {
+    let (registry, service, private) = with_tokens(release).await;
+    let (client, domain) = client_of(&registry.url());
+    let robot = secret("regcred", "robot", PASSWORD);
+    service.give(&[Gives::Expired, Gives::Due]);
+    let fact = ask(&client, &format!("{domain}/team/app:1"), from_ref(&robot)).await;
+    assert_eq!((fact, service.asked()), (format!("Present {private}"), 2));
+}
+
+async fn a_token_of_another_scope_is_no_proof_that_an_image_is_missing(release: Release) {
+    let (registry, service, private) = with_tokens(release).await;
+    let (client, domain) = client_of(&registry.url());
+    let robot = secret("regcred", "robot", PASSWORD);
+    service.give(&[Gives::Elsewhere]);
+    for image in ["team/app:1", "team/app:2", "team/none:1"] {
+        let fact = ask(&client, &format!("{domain}/{image}"), from_ref(&robot)).await;
+        assert_eq!(fact, "MissingOrPrivate", "{image}");
+    }
+    service.give(&[Gives::Due]);
+    let fact = ask(&client, &format!("{domain}/team/app:1"), from_ref(&robot)).await;
+    assert_eq!(fact, format!("Present {private}"));
+}
+
+#[tokio::test]
+async fn a_token_is_kept_for_nine_tenths_of_its_life() {
+    for release in [Release::Debian, Release::Current] {
+        let (registry, service, private) = with_tokens(release).await;
+        let (client, domain) = client_of(&registry.url());
+        let robot = secret("regcred", "robot", PASSWORD);
+        let image = format!("{domain}/team/app:1");
+        for (after, asked) in [(0, 1), (269, 1), (2, 2)] {
+            // Only for the step: with a clock that stands still, waiting for a connection would move it.
+            pause();
+            advance(Duration::from_secs(after)).await;
+            resume();
+            let fact = ask(&client, &image, from_ref(&robot)).await;
+            assert_eq!((fact, service.asked()), (format!("Present {private}"), asked), "{release:?}");
+        }
+    }
 }
 
 #[test]

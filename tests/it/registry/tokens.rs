@@ -22,6 +22,8 @@ pub(super) enum Gives {
     Expired,
     /// Tokens for somebody else.
     ForOthers,
+    /// Tokens for another repository.
+    Elsewhere,
     /// No tokens: 403.
     Nothing,
 }
@@ -91,7 +93,7 @@ fn integer(der: &[u8]) -> (Vec<u8>, &[u8]) {
 pub(super) struct TokenService {
     pub(super) realm: String,
     pub(super) signer: Arc<Signer>,
-    gives: Arc<Mutex<Gives>>,
+    gives: Arc<Mutex<Vec<Gives>>>,
     given: Arc<AtomicUsize>,
     _task: JoinSet<()>,
 }
@@ -101,15 +103,16 @@ impl TokenService {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let realm = format!("http://127.0.0.1:{}/token", listener.local_addr().unwrap().port());
         let signer = Arc::new(Signer::new());
-        let gives = Arc::new(Mutex::new(Gives::Due));
+        let gives = Arc::new(Mutex::new(vec![Gives::Due]));
         let given = Arc::new(AtomicUsize::new(0));
         let mut task = JoinSet::new();
         task.spawn(serve(listener, Arc::clone(&signer), Arc::clone(&gives), Arc::clone(&given)));
         Self { realm, signer, gives, given, _task: task }
     }
 
-    pub(super) fn give(&self, gives: Gives) {
-        *self.gives.lock().unwrap() = gives;
+    /// One of these to each who asks, the last of them from then on.
+    pub(super) fn give(&self, gives: &[Gives]) {
+        *self.gives.lock().unwrap() = gives.iter().rev().copied().collect();
     }
 
     /// How many tokens were asked for.
@@ -121,19 +124,24 @@ impl TokenService {
 async fn serve(
     listener: TcpListener,
     signer: Arc<Signer>,
-    gives: Arc<Mutex<Gives>>,
+    gives: Arc<Mutex<Vec<Gives>>>,
     given: Arc<AtomicUsize>,
 ) {
     loop {
         let (mut stream, _) = listener.accept().await.unwrap();
         let Some(request) = read_head(&mut stream).await else { continue };
         given.fetch_add(1, Ordering::SeqCst);
-        let gives = *gives.lock().unwrap();
+        let gives = next(&mut gives.lock().unwrap());
         let (status, body) = answer(&signer, gives, &request);
         let head =
             format!("HTTP/1.1 {status} x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
         let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
     }
+}
+
+/// What is to be given, last first.
+fn next(gives: &mut Vec<Gives>) -> Gives {
+    if gives.len() > 1 { gives.pop().unwrap() } else { gives[0] }
 }
 
 fn answer(signer: &Signer, gives: Gives, request: &str) -> (u16, String) {
@@ -153,6 +161,7 @@ fn answer(signer: &Signer, gives: Gives, request: &str) -> (u16, String) {
         Gives::Nothing => return (403, "{}".to_owned()),
         Gives::Due => signer.token("tests", 300, &repository, actions),
         Gives::Expired => signer.token("tests", -300, &repository, actions),
+        Gives::Elsewhere => signer.token("tests", 300, "team/other", actions),
         Gives::ForOthers => signer.token("others", 300, &repository, actions),
     };
     (200, json!({ "token": token.expose_secret(), "expires_in": 300 }).to_string())
