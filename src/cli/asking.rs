@@ -4,7 +4,7 @@
 use std::env;
 use std::future::Future;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -14,7 +14,7 @@ use tokio::runtime;
 use tokio::time::Instant;
 
 use crate::cli::surroundings::Process;
-use crate::cli::{Exit, Failure};
+use crate::cli::{Exit, Failure, output};
 use crate::domain::asker::Asker;
 use crate::domain::denial::Violation;
 use crate::domain::fact::Fact;
@@ -59,7 +59,7 @@ impl Asking {
         let user = user_config().map_err(Failure::wrong_use)?;
         let transport = Arc::new(Transport::new(Arc::new(SystemNames)));
         let clouds = Clouds::new(Arc::clone(&transport), Arc::new(Process), Arc::new(()));
-        Ok(Person { user, registries: Arc::new(registries), transport, clouds })
+        Ok(Person { user, registries: Arc::new(registries), transport, clouds, noted: Once::new() })
     }
 
     /// How long the whole may take.
@@ -81,6 +81,8 @@ pub(crate) struct Person {
     pub(crate) registries: Arc<Current>,
     pub(crate) transport: Arc<Transport>,
     clouds: Clouds,
+    /// What is to be said of a credential has been said.
+    noted: Once,
 }
 
 #[async_trait]
@@ -95,7 +97,15 @@ impl Credentials for Person {
                 let profile = registries.profile(image.domain());
                 let Some(registry) = profile.upstream.as_ref() else { return own };
                 let given = self.clouds.candidate(access, registry, entry, deadline).await;
-                given.map_or(own, |given| vec![given])
+                match given {
+                    Ok(given) => vec![given],
+                    Err(error) => {
+                        let (cloud, registry) = (access.word(), image.domain());
+                        let text = format!("no credential of {cloud} for {registry}: {error}");
+                        self.noted.call_once(|| output::note(&text));
+                        own
+                    }
+                }
             }
             // A secret of the cluster is not at hand here.
             _ => own,

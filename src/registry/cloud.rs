@@ -123,8 +123,8 @@ pub struct Clouds {
     exchange: Arc<Exchange>,
     given: Arc<Expiring<Key, Given>>,
     /// Failures of a moment ago.
-    failed: Arc<Expiring<Key, ()>>,
-    flights: Flights<Key, Option<Given>>,
+    failed: Arc<Expiring<Key, CloudError>>,
+    flights: Flights<Key, Result<Given, CloudError>>,
     tally: Arc<dyn Tally>,
 }
 
@@ -152,33 +152,38 @@ impl Clouds {
         }
     }
 
-    /// The credential for a registry, of the entry with this `match`; none when the cloud gives none in time, which is
-    /// logged.
+    /// The credential for a registry, of the entry with this `match`.
+    ///
+    /// # Errors
+    /// When the cloud gives none in time, and why, which is logged too; once one came, it is used for as long as it works.
     pub async fn candidate(
         &self,
         access: &Access,
         registry: &Endpoint,
         entry: &str,
         deadline: Instant,
-    ) -> Option<Candidate> {
+    ) -> Result<Candidate, CloudError> {
         let host = registry.root().host_str().unwrap_or_default();
-        let key = Key { access: access.clone(), reach: reach(access, host)? };
+        let reach = reach(access, host).ok_or(CloudError::NotOurs(
+            "the host is no registry of the cloud, or of no region that is listed",
+        ))?;
+        let key = Key { access: access.clone(), reach };
         let now = Instant::now();
         let known = self.given.get(&key, now);
         if let Some(given) = known.as_ref().filter(|given| given.renew > now) {
-            return Some(given.candidate(entry));
+            return Ok(given.candidate(entry));
         }
         let fresh = match self.failed.get(&key, now) {
-            Some(()) => None,
-            None => timeout_at(deadline, self.ask(&key, registry)).await.ok().flatten(),
+            Some(error) => Err(error),
+            None => timeout_at(deadline, self.ask(&key, registry)).await.unwrap_or_else(|_| Err(late())),
         };
         // One that still works is better than none.
-        fresh.or(known).map(|given| given.candidate(entry))
+        fresh.or_else(|error| known.ok_or(error)).map(|given| given.candidate(entry))
     }
 
-    async fn ask(&self, key: &Key, registry: &Endpoint) -> Option<Given> {
+    async fn ask(&self, key: &Key, registry: &Endpoint) -> Result<Given, CloudError> {
         let known =
-            || self.given.get(key, Instant::now()).filter(|given| given.renew > Instant::now()).map(Some);
+            || self.given.get(key, Instant::now()).filter(|given| given.renew > Instant::now()).map(Ok);
         let start = || {
             let (exchange, given, failed) =
                 (Arc::clone(&self.exchange), Arc::clone(&self.given), Arc::clone(&self.failed));
@@ -187,26 +192,28 @@ impl Clouds {
                 let now = Instant::now();
                 let asked =
                     timeout_at(now + BUDGET, credential(&exchange, &key, &registry, now + BUDGET)).await;
-                let late =
-                    || CloudError::Service { service: "the cloud", problem: "was too slow".to_owned() };
-                match asked.unwrap_or_else(|_| Err(late())) {
+                let asked = asked.unwrap_or_else(|_| Err(late()));
+                tally.cloud_asked(key.access.word(), asked.is_ok());
+                match &asked {
                     Ok(new) => {
                         debug!(cloud = key.access.word(), reach = key.reach, "a credential of the cloud");
-                        tally.cloud_asked(key.access.word(), true);
                         given.put(key, new.clone(), now, new.ends);
-                        Some(new)
                     }
                     Err(error) => {
-                        tally.cloud_asked(key.access.word(), false);
                         warn!(cloud = key.access.word(), reach = key.reach, %error, "no credential of the cloud");
-                        failed.put(key, (), now, now + FAILED);
-                        None
+                        failed.put(key, error.clone(), now, now + FAILED);
                     }
                 }
+                asked
             }
         };
-        self.flights.join(key.access.word(), key.clone(), known, start).await.flatten()
+        self.flights.join(key.access.word(), key.clone(), known, start).await.unwrap_or_else(|| Err(late()))
     }
+}
+
+/// The deadline was there first.
+fn late() -> CloudError {
+    CloudError::Service { service: "the cloud", problem: "was too slow".to_owned() }
 }
 
 impl Access {

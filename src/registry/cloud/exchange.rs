@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 use url::Url;
@@ -101,7 +102,10 @@ impl Exchange {
         let answer = answer.map_err(|failure| wrong(format!("gave no answer ({})", failure.word())))?;
         match answer.status {
             200 => Ok(answer),
-            status => Err(wrong(format!("answered with status {status}"))),
+            status => Err(wrong(match refusal(&answer.body) {
+                Some(refusal) => format!("{refusal} (status {status})"),
+                None => format!("answered with status {status}"),
+            })),
         }
     }
 
@@ -115,6 +119,32 @@ impl Exchange {
         let answer = self.send(ask, deadline).await?;
         read(service, &answer)
     }
+}
+
+/// What the code of an error means, in our words; of none that are not listed. Amazon's services say it in JSON
+/// (`"__type":"com.amazon#Code"`), those that are asked by a form in XML (`<Code>Code</Code>`).
+fn refusal(body: &[u8]) -> Option<&'static str> {
+    #[derive(Deserialize)]
+    struct Typed {
+        #[serde(rename = "__type")]
+        kind: String,
+    }
+    let typed = serde_json::from_slice::<Typed>(body).ok().map(|typed| typed.kind);
+    let text = String::from_utf8_lossy(body);
+    let tagged = || Some(text.split_once("<Code>")?.1.split_once("</Code>")?.0.to_owned());
+    let code = typed.or_else(tagged)?;
+    let code = code.rsplit('#').next().unwrap_or_default();
+    Some(match code.strip_suffix("Exception").unwrap_or(code) {
+        "SignatureDoesNotMatch" | "InvalidSignature" => {
+            "does not take the signature: the secret key is wrong, or the clock of this machine"
+        }
+        "InvalidClientTokenId" | "UnrecognizedClient" => "does not know the access key, or not this session",
+        "ExpiredToken" | "RequestExpired" => "says that the keys or the token have expired",
+        "AccessDenied" => "does not allow it to this user or role",
+        "InvalidIdentityToken" | "IDPRejectedClaim" => "does not take the token of the service account",
+        "Throttling" | "TooManyRequests" => "is asked too often",
+        _ => return None,
+    })
 }
 
 /// The JSON of an answer.

@@ -56,10 +56,11 @@ fn regions() -> Vec<String> {
     vec!["eu-west-1".to_owned()]
 }
 
-/// What a case says of where the process runs.
-struct Here {
-    env: HashMap<String, String>,
-    files: HashMap<String, String>,
+/// What a test says of where the process runs.
+pub(super) struct Here {
+    pub(super) env: HashMap<String, String>,
+    pub(super) files: HashMap<String, String>,
+    pub(super) now: SystemTime,
 }
 
 impl Surroundings for Here {
@@ -72,7 +73,7 @@ impl Surroundings for Here {
     }
 
     fn now(&self) -> SystemTime {
-        UNIX_EPOCH + Duration::from_secs(1_440_938_160)
+        self.now
     }
 }
 
@@ -82,7 +83,8 @@ fn clouds(scripted: &Scripted, env: &HashMap<String, String>, files: &HashMap<St
     let names = TestNames(HashMap::from([("acme.azurecr.io".to_owned(), vec![here])]));
     let env = env.iter().map(|(name, value)| (name.clone(), scripted.fill(value))).collect();
     let transport = Arc::new(Transport::new(Arc::new(names)));
-    Clouds::new(transport, Arc::new(Here { env, files: files.clone() }), Arc::new(()))
+    let now = UNIX_EPOCH + Duration::from_secs(1_440_938_160);
+    Clouds::new(transport, Arc::new(Here { env, files: files.clone(), now }), Arc::new(()))
 }
 
 /// A registry at its own name; Azure's is the scripted one.
@@ -101,8 +103,8 @@ fn registry(case: &Case, scripted: &Scripted, host: &str) -> Endpoint {
 
 async fn ask(clouds: &Clouds, access: &Access, registry: &Endpoint) -> String {
     match clouds.candidate(access, registry, "the entry", Instant::now() + PATIENCE).await {
-        None => "nothing".to_owned(),
-        Some(candidate) => {
+        Err(error) => format!("nothing: {error}"),
+        Ok(candidate) => {
             assert_eq!(candidate.source.to_string(), "configuration of the entry");
             match candidate.credential {
                 Credential::Basic { username, password } => {

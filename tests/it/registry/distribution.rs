@@ -49,13 +49,23 @@ pub(super) struct Registry {
 /// How the registry wants to know who asks.
 pub(super) enum Access<'a> {
     Open,
-    /// With TLS and this password of `robot`.
-    Password(&'a str),
+    /// With TLS and basic authentication.
+    Password {
+        user: &'a str,
+        password: &'a str,
+    },
     /// With the token service at this URL.
     Token {
         realm: &'a str,
         bundle: &'a str,
     },
+}
+
+impl<'a> Access<'a> {
+    /// With TLS and this password of `robot`.
+    pub(super) const fn robot(password: &'a str) -> Self {
+        Self::Password { user: "robot", password }
+    }
 }
 
 impl Registry {
@@ -73,8 +83,8 @@ impl Registry {
         let mut tls = String::new();
         match access {
             Access::Open => {}
-            Access::Password(password) => {
-                let users = file("htpasswd", &htpasswd(password));
+            Access::Password { user, password } => {
+                let users = file("htpasswd", &htpasswd(user, password));
                 config.push_str(&format!("auth: {{ htpasswd: {{ realm: tests, path: {users} }} }}\n"));
                 let certificate = file("tls.crt", &AUTHORITY.certificate);
                 let key = file("tls.key", &AUTHORITY.key);
@@ -244,9 +254,9 @@ fn http() -> reqwest::Client {
 }
 
 /// bcrypt is the only hash that the registry takes.
-fn htpasswd(password: &str) -> String {
+fn htpasswd(user: &str, password: &str) -> String {
     let mut child = Command::new("htpasswd")
-        .args(["-niBC", "4", "robot"])
+        .args(["-niBC", "4", user])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

@@ -56,7 +56,7 @@ async fn each_kind_of_manifest_has_the_digest_that_skopeo_pushed_or_sees(release
     let registry = Registry::start(release, &Access::Open);
     let (client, domain) = client_of(&registry.url());
     let anyone = Pusher::Anyone;
-    let layout = Layout::new();
+    let layout = Layout::of("app");
     for (format, tag) in [("oci", "pushed-oci"), ("v2s2", "pushed-docker")] {
         let image = format!("{domain}/team/app:{tag}");
         let pushed = layout.push(&image, format, None);
@@ -119,10 +119,10 @@ async fn a_manifest_that_was_damaged_in_the_store_is_no_answer(release: Release)
 }
 
 async fn a_password_opens_a_registry_with_tls_and_only_the_right_one(release: Release) {
-    let registry = Registry::start(release, &Access::Password("right"));
+    let registry = Registry::start(release, &Access::robot("right"));
     let (client, domain) = client_of(&registry.url());
     let image = format!("{domain}/team/app:1");
-    let pushed = Layout::new().push(&image, "oci", Some("robot:right"));
+    let pushed = Layout::of("app").push(&image, "oci", Some("robot:right"));
     let present = format!("Present {pushed}");
     let right = secret("right", "robot", "right");
     let wrong = secret("wrong", "robot", "wrong");
@@ -139,7 +139,7 @@ async fn a_password_opens_a_registry_with_tls_and_only_the_right_one(release: Re
 }
 
 async fn a_certificate_of_an_unknown_authority_is_not_trusted(release: Release) {
-    let registry = Registry::start(release, &Access::Password("right"));
+    let registry = Registry::start(release, &Access::robot("right"));
     let mut endpoint = Endpoint::new(Url::parse(&registry.url()).unwrap()).unwrap();
     endpoint.allow_private = true;
     let profiles = TestProfiles::one(profile(endpoint), &registry.authority());

@@ -46,6 +46,31 @@ fn config(home: &TempDir) -> String {
     format!("--registries={}", home.path().join("registries.yaml").display())
 }
 
+#[cfg(feature = "aws")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_says_why_a_cloud_gives_no_credential() {
+    let registry = Registry::start(Release::Debian, &Access::Open);
+    let digest = registry.push_image("app", "1", OCI_MANIFEST, &Pusher::Anyone).await;
+    let ecr = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+    let home = home(&format!(
+        "registries:\n- match: {ecr}\n  allowPrivate: true\n  resolveFrom: mirrors-only\n  mirrors: [{{ url: '{}' }}]\n  credentials: {{ aws: {{}} }}\n",
+        registry.url()
+    ));
+    let mut tagpin = Command::new(env!("CARGO_BIN_EXE_tagpin"));
+    tagpin.args(["resolve", &format!("{ecr}/app:1"), &config(&home)]);
+    let tagpin = tagpin.env_clear().env("HOME", home.path()).env("AWS_EC2_METADATA_DISABLED", "true");
+    let output = tagpin.output().unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        format!(
+            "note: no credential of aws for {ecr}: nothing says who tagpin is: give its service account a role (IRSA or \
+             EKS Pod Identity)\n"
+        )
+    );
+    assert_eq!(output.status.code(), Some(0));
+    assert!(String::from_utf8_lossy(&output.stdout).contains(&digest));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_shows_what_was_asked_answered_and_chosen() {
     let registry = Registry::start(Release::Debian, &Access::Open);
@@ -101,7 +126,7 @@ async fn a_missing_tag_is_a_violation_with_what_to_type_instead() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_persons_own_credentials_are_used_and_never_shown() {
     const PASSWORD: &str = "not-to-be-shown";
-    let registry = Registry::start(Release::Debian, &Access::Password(PASSWORD));
+    let registry = Registry::start(Release::Debian, &Access::robot(PASSWORD));
     let robot = Pusher::Robot(PASSWORD.to_owned());
     let digest = registry.push_image("team/app", "1", OCI_MANIFEST, &robot).await;
     let authority = registry.authority();
@@ -199,7 +224,7 @@ async fn a_platform_gets_its_image_and_one_that_is_not_there_is_a_violation() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_trace_shows_headers_and_no_secret() {
     const PASSWORD: &str = "not-to-be-shown";
-    let registry = Registry::start(Release::Debian, &Access::Password(PASSWORD));
+    let registry = Registry::start(Release::Debian, &Access::robot(PASSWORD));
     let digest =
         registry.push_image("team/app", "1", OCI_MANIFEST, &Pusher::Robot(PASSWORD.to_owned())).await;
     let authority = registry.authority();
@@ -252,7 +277,7 @@ async fn api_server(objects: Vec<(&'static str, Value)>) -> (std::net::SocketAdd
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_service_account_asks_with_the_pull_secrets_that_it_names() {
     const PASSWORD: &str = "not-to-be-shown";
-    let registry = Registry::start(Release::Debian, &Access::Password(PASSWORD));
+    let registry = Registry::start(Release::Debian, &Access::robot(PASSWORD));
     let digest =
         registry.push_image("team/app", "1", OCI_MANIFEST, &Pusher::Robot(PASSWORD.to_owned())).await;
     let authority = registry.authority();

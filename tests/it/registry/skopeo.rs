@@ -8,11 +8,11 @@ use tempfile::TempDir;
 
 use super::distribution::{OCI_INDEX, OCI_MANIFEST, digest_of};
 
-/// An image for two platforms in a folder, to be pushed from.
+/// An image for two platforms in a folder, to be pushed from; another one for each name.
 pub(super) struct Layout(TempDir);
 
 impl Layout {
-    pub(super) fn new() -> Self {
+    pub(super) fn of(name: &str) -> Self {
         let folder = TempDir::new().unwrap();
         fs::create_dir_all(folder.path().join("blobs/sha256")).unwrap();
         let blob = |value: &Value| {
@@ -24,7 +24,7 @@ impl Layout {
         };
         let manifests = ["amd64", "arm64"].map(|architecture| {
             let (digest, size) = blob(&json!({
-                "architecture": architecture, "os": "linux", "rootfs": { "type": "layers", "diff_ids": [] },
+                "architecture": architecture, "os": "linux", "author": name, "rootfs": { "type": "layers", "diff_ids": [] },
             }));
             let config = json!({
                 "mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest, "size": size,

@@ -44,7 +44,15 @@ pub(super) static AUTHORITY: LazyLock<Authority> = LazyLock::new(|| {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-    let names = ["registry.test", "auth.test", "other.test", "localhost", "127.0.0.1"].map(str::to_owned);
+    let names = [
+        "registry.test",
+        "auth.test",
+        "other.test",
+        "*.dkr.ecr.eu-central-1.amazonaws.com",
+        "localhost",
+        "127.0.0.1",
+    ]
+    .map(str::to_owned);
     let key = KeyPair::generate().unwrap();
     let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &ca).unwrap();
     Authority { ca: ca.pem(), certificate: certificate.pem(), key: key.serialize_pem() }
