@@ -6,6 +6,8 @@ mod cases;
 #[cfg(all(feature = "aws", feature = "gcp", feature = "azure"))]
 mod clouds;
 mod distribution;
+#[cfg(all(feature = "aws", feature = "gcp", feature = "azure"))]
+mod ecr;
 mod outages;
 mod real;
 mod resolve;

@@ -39,7 +39,7 @@ enum Job {
     /// The figures of what is published: sizes, and the memory of a replica on a rig of its own
     Bench,
     /// Build one of the programs of tests/rig if it is not in the cache; the last line printed is its folder
-    Part { module: String },
+    Part { name: String },
     /// Install the Debian packages that rig and tests need, if any is missing
     Packages,
     /// The image of tagpin
@@ -58,7 +58,7 @@ fn main() -> ExitCode {
         Job::Rig(rig) => rig.run(),
         Job::Demo => demo::run(),
         Job::Bench => bench::run(),
-        Job::Part { module } => rig::part(&module).map(|folder| {
+        Job::Part { name } => rig::part(&name).map(|folder| {
             println!("{}", folder.display());
             ExitCode::SUCCESS
         }),

@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::command;
+use crate::rig::python;
 
 /// A program (a name to be found on the path, or a file) and the Debian package that brings it.
 const NEEDED: &[(&str, &str)] = &[
@@ -55,7 +56,8 @@ pub(crate) fn program(name: &str) -> Result<PathBuf> {
 }
 
 fn missing() -> Vec<&'static str> {
-    NEEDED.iter().filter(|(program, _)| find(program).is_none()).map(|(_, package)| *package).collect()
+    let programs = NEEDED.iter().filter(|(program, _)| find(program).is_none()).map(|(_, package)| *package);
+    programs.chain(python::interpreter().is_none().then_some("python3-venv")).collect()
 }
 
 fn find(program: &str) -> Option<PathBuf> {

@@ -12,6 +12,7 @@ mod node;
 mod parts;
 mod probe;
 mod process;
+pub(crate) mod python;
 mod registries;
 mod state;
 mod suite;
@@ -173,9 +174,9 @@ pub(crate) fn supervise(root: &Path, machine: u8) -> Result<()> {
     supervisor::run(State::at(root), machine)
 }
 
-/// The folder with the programs of one Go module below `tests/rig`, built if need be.
-pub(crate) fn part(module: &str) -> Result<PathBuf> {
-    parts::folder(module)
+/// The folder with the programs of one folder below `tests/rig`, built if need be.
+pub(crate) fn part(name: &str) -> Result<PathBuf> {
+    if python::is_one(name) { python::folder(name) } else { parts::folder(name) }
 }
 
 impl Rig {
