@@ -9,6 +9,7 @@ use std::slice::from_ref;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use serde_json::json;
 use tagpin::registry::client::Client;
 use tagpin::registry::cloud::{Access, CloudError, Clouds};
 use tagpin::registry::credential::Candidate;
@@ -98,11 +99,15 @@ impl Moto {
         Key { id: value("AccessKeyId"), secret: value("SecretAccessKey") }
     }
 
-    async fn role(&self, account: &str, name: &str, may: &str) -> String {
-        let trust = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"*"},"Action":"sts:AssumeRole"}]}"#;
-        let create = [("Action", "CreateRole"), ("RoleName", name), ("AssumeRolePolicyDocument", trust)];
+    /// A role that may do something, and that this principal may take on.
+    async fn role(&self, account: &str, name: &str, may: &str, principal: &str) -> String {
+        let trust = json!({
+            "Version": "2012-10-17",
+            "Statement": [{ "Effect": "Allow", "Principal": { "AWS": principal }, "Action": "sts:AssumeRole" }],
+        });
+        let (trust, policy) = (trust.to_string(), policy(may));
+        let create = [("Action", "CreateRole"), ("RoleName", name), ("AssumeRolePolicyDocument", &trust)];
         self.iam(account, &create).await;
-        let policy = policy(may);
         let put = [
             ("Action", "PutRolePolicy"),
             ("RoleName", name),
@@ -132,7 +137,7 @@ impl Drop for Moto {
 }
 
 fn policy(may: &str) -> String {
-    serde_json::json!({
+    json!({
         "Version": "2012-10-17",
         "Statement": [{ "Effect": "Allow", "Action": may.split(' ').collect::<Vec<_>>(), "Resource": "*" }],
     })
@@ -211,9 +216,10 @@ async fn what_amazon_checks_opens_its_registries_and_only_that() {
     let token = "ecr:GetAuthorizationToken";
     let puller = moto.user("puller", &format!("{token} sts:AssumeRole")).await;
     let stranger = moto.user("stranger", "s3:GetObject").await;
-    let web = moto.role(ACCOUNTS[0], "web", token).await;
-    let poor = moto.role(ACCOUNTS[0], "poor", "s3:GetObject").await;
-    let across = moto.role(ACCOUNTS[1], "pull", token).await;
+    let web = moto.role(ACCOUNTS[0], "web", token, "*").await;
+    let poor = moto.role(ACCOUNTS[0], "poor", "s3:GetObject", "*").await;
+    let closed = moto.role(ACCOUNTS[0], "closed", token, "arn:aws:iam::123456789012:user/nobody").await;
+    let across = moto.role(ACCOUNTS[1], "pull", token, "*").await;
     moto.check_after(0).await;
 
     let static_keys = moto.clouds(&keys(&puller.id, &puller.secret));
@@ -240,6 +246,15 @@ async fn what_amazon_checks_opens_its_registries_and_only_that() {
     assert_eq!(said, "ECR does not allow it to this user or role (status 403)");
     let said = registries.refusal(&static_keys, Some(&poor)).await;
     assert_eq!(said, "ECR does not allow it to this user or role (status 403)");
+    let said = registries.refusal(&static_keys, Some(&closed)).await;
+    assert_eq!(said, "STS does not allow it to this user or role (status 403)");
+
+    // The machine that moto plays has keys that its own IAM does not know.
+    let machine = [("AWS_EC2_METADATA_SERVICE_ENDPOINT", moto.url.as_str())];
+    let said = registries.refusal(&moto.clouds(&machine), None).await;
+    assert_eq!(said, "ECR does not know the access key, or not this session (status 403)");
+    moto.check_after(1).await;
+    registries.opens(0, &moto.clouds(&machine), None).await;
 
     // moto can check no web identity, so that one request goes unchecked; what is signed with its answer does not.
     for (role, opens) in [(&web, true), (&poor, false)] {
