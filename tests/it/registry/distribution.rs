@@ -37,6 +37,27 @@ impl Release {
     }
 }
 
+/// Makes tests of functions that take a release: each against each.
+macro_rules! on_each_release {
+    ($($test:ident),+ $(,)?) => {
+        on_each_release!(debian Debian: $($test),+);
+        on_each_release!(current Current: $($test),+);
+    };
+    ($module:ident $release:ident: $($test:ident),+) => {
+        mod $module {
+            use super::Release;
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $test() {
+                    super::$test(Release::$release).await;
+                }
+            )+
+        }
+    };
+}
+
+pub(super) use on_each_release;
+
 /// A running registry; it is killed when it is dropped.
 pub(super) struct Registry {
     child: Child,

@@ -10,31 +10,13 @@ use url::Url;
 
 use super::distribution::{
     Access, DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Pusher, Registry, Release, digest_of,
+    on_each_release,
 };
 use super::skopeo::{self, Layout};
 use super::support::{
     PATIENCE, TestNames, TestProfiles, ask, client, client_of, list_within, profile, secret,
 };
 use super::tokens::{Gives, PASSWORD, TokenService};
-
-/// Each of these against each release.
-macro_rules! on_each_release {
-    ($($test:ident),+ $(,)?) => {
-        on_each_release!(debian Debian: $($test),+);
-        on_each_release!(current Current: $($test),+);
-    };
-    ($module:ident $release:ident: $($test:ident),+) => {
-        mod $module {
-            use super::Release;
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $test() {
-                    super::$test(Release::$release).await;
-                }
-            )+
-        }
-    };
-}
 
 on_each_release!(
     each_kind_of_manifest_has_the_digest_that_skopeo_pushed_or_sees,

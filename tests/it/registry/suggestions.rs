@@ -1,4 +1,4 @@
-//! What to type instead, found in Debian's `docker-registry`.
+//! What to type instead, found in the registry of the distribution project.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tagpin::registry::suggest::Suggestions;
 use tagpin::registry::{Effort, Lookup, Suggest};
 use tokio::time::Instant;
 
-use super::distribution::{Access, OCI_MANIFEST, Pusher, Registry, Release};
+use super::distribution::{Access, OCI_MANIFEST, Pusher, Registry, Release, on_each_release};
 use super::scripted::{Scripted, Step};
 use super::support::{Heard, PATIENCE, TestNames, TestProfiles, client, endpoint, in_words, profile, secret};
 
@@ -79,9 +79,16 @@ async fn push_all(registry: &Registry, name: &str, tags: &[&str], as_whom: &Push
 
 const ANYONE: Pusher = Pusher::Anyone;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_most_specific_version_with_the_same_digest_is_suggested_and_remembered() {
-    let registry = Registry::start(Release::Debian, &Access::Open);
+on_each_release!(
+    the_most_specific_version_with_the_same_digest_is_suggested_and_remembered,
+    no_version_is_remembered_too_and_costs_at_most_eight_requests,
+    all_who_ask_at_once_share_one_search,
+    the_list_that_showed_the_tag_missing_is_not_fetched_again,
+    what_one_asker_may_see_is_not_suggested_to_another,
+);
+
+async fn the_most_specific_version_with_the_same_digest_is_suggested_and_remembered(release: Release) {
+    let registry = Registry::start(release, &Access::Open);
     let digest = push_all(&registry, "web", &["latest", "1.29", "1.29.3", "stable"], &ANYONE).await;
     push_all(&registry, "web", &["1.30.0", "1.28.0", "1.28"], &ANYONE).await;
     let bench = Bench::at(&registry.url(), Held::default());
@@ -96,9 +103,8 @@ async fn the_most_specific_version_with_the_same_digest_is_suggested_and_remembe
     assert_eq!(bench.version("web", &nobody, Effort::Cached).await, found);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_version_is_remembered_too_and_costs_at_most_eight_requests() {
-    let registry = Registry::start(Release::Debian, &Access::Open);
+async fn no_version_is_remembered_too_and_costs_at_most_eight_requests(release: Release) {
+    let registry = Registry::start(release, &Access::Open);
     registry.push_image("web", "latest", OCI_MANIFEST, &ANYONE).await;
     let others: Vec<String> = (0..12).map(|patch| format!("1.0.{patch}")).collect();
     push_all(&registry, "web", &others.iter().map(String::as_str).collect::<Vec<_>>(), &ANYONE).await;
@@ -113,9 +119,8 @@ async fn no_version_is_remembered_too_and_costs_at_most_eight_requests() {
     assert_eq!(bench.asked(""), before);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn all_who_ask_at_once_share_one_search() {
-    let registry = Registry::start(Release::Debian, &Access::Open);
+async fn all_who_ask_at_once_share_one_search(release: Release) {
+    let registry = Registry::start(release, &Access::Open);
     let digest = push_all(&registry, "web", &["latest", "1.0.0"], &ANYONE).await;
     let bench = Bench::at(&registry.url(), Held::default());
     let nobody = Asker::anonymous();
@@ -126,9 +131,8 @@ async fn all_who_ask_at_once_share_one_search() {
     assert_eq!((bench.asked("method: Head"), bench.asked("purpose: Tags")), (2, 1));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_list_that_showed_the_tag_missing_is_not_fetched_again() {
-    let registry = Registry::start(Release::Debian, &Access::Open);
+async fn the_list_that_showed_the_tag_missing_is_not_fetched_again(release: Release) {
+    let registry = Registry::start(release, &Access::Open);
     push_all(&registry, "web", &["1.4.6", "1.4.8", "v1.4.7", "2.0.0"], &ANYONE).await;
     let bench = Bench::at(&registry.url(), Held::default());
     let nobody = Asker::anonymous();
@@ -143,9 +147,8 @@ async fn the_list_that_showed_the_tag_missing_is_not_fetched_again() {
     assert_eq!(bench.similar("none:1", &nobody, plenty()).await, "");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_one_asker_may_see_is_not_suggested_to_another() {
-    let registry = Registry::start(Release::Debian, &Access::robot("right"));
+async fn what_one_asker_may_see_is_not_suggested_to_another(release: Release) {
+    let registry = Registry::start(release, &Access::robot("right"));
     let robot = Pusher::Robot("right".to_owned());
     let digest = push_all(&registry, "web", &["latest", "1.0.0"], &robot).await;
     let held = Held(HashMap::from([("shop".to_owned(), secret("regcred", "robot", "right"))]));

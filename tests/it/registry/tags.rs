@@ -1,4 +1,4 @@
-//! `tagpin tags` as a process, against Debian's `docker-registry`; and lists longer than a table of cases should be.
+//! `tagpin tags` as a process, against the registry of the distribution project; and lists longer than a table of cases should be.
 //! What registries answer page by page is in `tests/cases/registry/tags.yaml`.
 
 use std::path::Path;
@@ -11,7 +11,7 @@ use tagpin::registry::credential::Candidate;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-use super::distribution::{Access, OCI_MANIFEST, Pusher, Registry, Release};
+use super::distribution::{Access, OCI_MANIFEST, Pusher, Registry, Release, on_each_release};
 use super::scripted::{Scripted, Step};
 use super::support::{PATIENCE, TestNames, TestProfiles, client, endpoint, profile};
 
@@ -38,9 +38,10 @@ fn home(registry: &Registry) -> (TempDir, String) {
     (home, option)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_lists_versions_newest_first_with_digests_on_demand() {
-    let registry = Registry::start(Release::Debian, &Access::Open);
+on_each_release!(it_lists_versions_newest_first_with_digests_on_demand, without_a_list_it_says_why,);
+
+async fn it_lists_versions_newest_first_with_digests_on_demand(release: Release) {
+    let registry = Registry::start(release, &Access::Open);
     let old = registry.push_image("team/app", "1.9.0", OCI_MANIFEST, &Pusher::Anyone).await;
     let new = registry.push_image("team/app", "1.10.0", OCI_MANIFEST, &Pusher::Anyone).await;
     registry.push_image("team/app", "latest", OCI_MANIFEST, &Pusher::Anyone).await;
@@ -67,9 +68,8 @@ async fn it_lists_versions_newest_first_with_digests_on_demand() {
     assert_eq!(text(&output.stderr), "note: no tags\n");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_a_list_it_says_why() {
-    let registry = Registry::start(Release::Debian, &Access::Open);
+async fn without_a_list_it_says_why(release: Release) {
+    let registry = Registry::start(release, &Access::Open);
     let (home, file) = home(&registry);
     let missing = format!("{}/team/none", registry.authority());
     let output = tags(home.path(), &[&missing, &file]);
