@@ -98,7 +98,7 @@ pub async fn review(
     let facts = resolve(slots, subject, registry, asking).await;
     for (draft, sibling) in drafts.iter_mut().zip(siblings) {
         let fact = || {
-            let (_, fact) = facts.iter().find(|(reference, _)| *reference == draft.slot.slot.reference)?;
+            let (_, fact) = facts.iter().find(|(reference, _)| *reference == &*draft.slot.slot.reference)?;
             Some(Answer::Registry(fact.clone()))
         };
         if !draft.asks(phase) {
@@ -141,7 +141,7 @@ async fn resolve<'a>(
     // At most [`REFERENCE_LIMIT`](crate::domain::requirement::REFERENCE_LIMIT) different ones.
     let mut images: Vec<(&'a str, &'a ImageRef)> = Vec::new();
     for slot in slots {
-        let reference = slot.reference.as_str();
+        let reference = &*slot.reference;
         if let Some(image) = slot.askable()
             && !images.iter().any(|(asked, _)| *asked == reference)
         {
@@ -186,7 +186,7 @@ async fn suggest(drafts: &mut [Draft<'_>], subject: &Subject, registry: &impl Su
     });
     let found: HashMap<_, _> = join_all(asked).await.into_iter().collect();
     for draft in drafts {
-        let Some(Ok((version, similar))) = found.get(draft.slot.slot.reference.as_str()) else { continue };
+        let Some(Ok((version, similar))) = found.get(&*draft.slot.slot.reference) else { continue };
         let Ok(image) = &draft.slot.slot.image else { continue };
         let written = |tag: &str| {
             let reference = format!("{}:{tag}", image.written_name());

@@ -125,7 +125,7 @@ pub fn reference(bytes: &[u8]) {
     assert!(text.starts_with(image.written_name()));
     let parts = |image: &ImageRef| {
         let tag = image.tag().map(str::to_owned);
-        (image.repository(), tag, image.digest().cloned(), image.policy_name())
+        (image.repository().to_owned(), tag, image.digest().cloned(), image.policy_name())
     };
     for printed in [image.canonical(), image.familiar()] {
         let again = ImageRef::parse(&printed).unwrap_or_else(|error| panic!("{printed}: {error}"));

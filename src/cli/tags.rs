@@ -143,7 +143,7 @@ async fn list(
     let tags: Vec<Tag> = stream::iter(tags.into_iter().map(digest_of)).buffered(AT_ONCE).collect().await;
     let told = !digests || tags.iter().all(|tag| tag.digest.is_some());
     Answer {
-        repository: image.repository(),
+        repository: image.repository().to_owned(),
         outcome: "Present",
         tags,
         whole,
@@ -159,7 +159,7 @@ impl Answer {
     fn without(image: &ImageRef, fact: &Fact) -> Self {
         let (problem, remedy) = asking::problem(image, fact).unzip();
         Self {
-            repository: image.repository(),
+            repository: image.repository().to_owned(),
             outcome: asking::outcome(fact),
             tags: Vec::new(),
             whole: false,

@@ -162,7 +162,7 @@ impl OldRevision {
 
 fn slots(slim: &Slim, kind: SlimKind) -> Vec<Slot> {
     let slots = slim.slots(kind).into_iter().map(|slot| Slot {
-        key: SlotKey { role: slot.role, name: slot.name.to_owned() },
+        key: SlotKey { role: slot.role, name: slot.name.into() },
         index: slot.index,
         reference: slot.reference.to_owned(),
         never_pulled: slot.never_pulled,

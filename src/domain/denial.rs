@@ -381,7 +381,7 @@ impl Named {
                 name: shown(image.written_name(), HOST_LIMIT),
                 tag: image.effective_tag().unwrap_or_default().to_owned(),
                 tag_is_omitted: image.tag().is_none(),
-                repository: shown(&image.repository(), HOST_LIMIT),
+                repository: shown(image.repository(), HOST_LIMIT),
                 host: shown(image.domain(), HOST_LIMIT),
             },
             Err(_) => Self {

@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use crate::domain::digest::{Digest, DigestError};
 
@@ -11,7 +12,7 @@ mod host;
 
 /// The host of Docker Hub in normalised names.
 pub const DOCKER_HUB: &str = "docker.io";
-const HUB_LIBRARY: &str = "library";
+const HUB_LIBRARY: &str = "library/";
 /// Bytes of a repository path; longer ones are refused by registries and runtimes.
 const PATH_LIMIT: usize = 255;
 /// Characters of a tag.
@@ -20,12 +21,15 @@ const TAG_LIMIT: usize = 128;
 /// A reference that a node could pull, with its original spelling.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ImageRef {
-    original: Box<str>,
+    original: Arc<str>,
     /// Bytes of `original` before the tag and the digest.
     name_length: usize,
-    domain: Box<str>,
-    path: Box<str>,
-    tag: Option<Box<str>>,
+    /// Where the tag ends in `original`, which begins behind the name and a colon.
+    tag_end: Option<usize>,
+    /// The normalised name.
+    repository: Box<str>,
+    /// Bytes of `repository` before the slash and the path.
+    domain_length: usize,
     digest: Option<Digest>,
 }
 
@@ -86,7 +90,17 @@ impl ImageRef {
     /// # Errors
     /// When the kubelet or containerd would refuse it, and for node-local image IDs.
     pub fn parse(text: &str) -> Result<Self, ReferenceError> {
+        Self::of(&text.into())
+    }
+
+    /// Parses a text that somebody else holds too.
+    ///
+    /// # Errors
+    /// As [`ImageRef::parse`].
+    pub fn of(text: &Arc<str>) -> Result<Self, ReferenceError> {
         use ReferenceErrorKind as Kind;
+        let original = Arc::clone(text);
+        let text: &str = text;
         if text.is_empty() {
             return Err(err(Kind::Empty, 0));
         }
@@ -122,58 +136,58 @@ impl ImageRef {
             None | Some("index.docker.io") => DOCKER_HUB,
             Some(domain) => domain,
         };
-        let path = if domain == DOCKER_HUB && !path.contains('/') {
-            format!("{HUB_LIBRARY}/{path}").into_boxed_str()
-        } else {
-            path.into()
-        };
-        if path.len() > PATH_LIMIT {
+        let library = if domain == DOCKER_HUB && !path.contains('/') { HUB_LIBRARY } else { "" };
+        let repository = [domain, "/", library, path].concat().into_boxed_str();
+        if library.len() + path.len() > PATH_LIMIT {
             return Err(err(Kind::TooLong, rest_offset));
         }
         if domain == DOCKER_HUB
-            && matches!(&*path, "library/sha256" | "library/sha384" | "library/sha512")
+            && matches!(
+                path,
+                "sha256" | "sha384" | "sha512" | "library/sha256" | "library/sha384" | "library/sha512"
+            )
             && tag.is_some_and(|tag| tag.bytes().all(|b| b.is_ascii_hexdigit()))
         {
             return Err(err(Kind::NodeLocalId, 0));
         }
         Ok(Self {
-            original: text.into(),
+            original,
             name_length,
-            domain: domain.into(),
-            path,
-            tag: tag.map(Into::into),
+            tag_end: tag.map(|tag| name_length + 1 + tag.len()),
+            repository,
+            domain_length: domain.len(),
             digest,
         })
     }
 
     /// Exactly what was written.
     #[must_use]
-    pub const fn original(&self) -> &str {
+    pub fn original(&self) -> &str {
         &self.original
     }
 
     /// The registry's host, with a port when one was written: `docker.io`, `ghcr.io`, `localhost:5000`.
     #[must_use]
-    pub const fn domain(&self) -> &str {
-        &self.domain
+    pub fn domain(&self) -> &str {
+        self.repository.get(..self.domain_length).unwrap_or_default()
     }
 
     /// The repository's path in its registry: `library/nginx`.
     #[must_use]
-    pub const fn path(&self) -> &str {
-        &self.path
+    pub fn path(&self) -> &str {
+        self.repository.get(self.domain_length + 1..).unwrap_or_default()
     }
 
     /// The tag as written; none when none was written.
     #[must_use]
     pub fn tag(&self) -> Option<&str> {
-        self.tag.as_deref()
+        self.original.get(self.name_length + 1..self.tag_end?)
     }
 
     /// The tag a node asks for: an omitted tag is `latest`, unless a digest is written.
     #[must_use]
     pub fn effective_tag(&self) -> Option<&str> {
-        match (&self.tag, &self.digest) {
+        match (self.tag(), &self.digest) {
             (Some(tag), _) => Some(tag),
             (None, Some(_)) => None,
             (None, None) => Some("latest"),
@@ -188,8 +202,8 @@ impl ImageRef {
 
     /// The normalised name: `docker.io/library/nginx`.
     #[must_use]
-    pub fn repository(&self) -> String {
-        [&self.domain, "/", &self.path].concat()
+    pub const fn repository(&self) -> &str {
+        &self.repository
     }
 
     /// The author's own spelling of the name, without tag and digest: `nginx`.
@@ -212,19 +226,19 @@ impl ImageRef {
 
     /// The short name: `nginx`, `acme/api`, `ghcr.io/acme/api`.
     #[must_use]
-    pub fn familiar_name(&self) -> String {
-        if &*self.domain != DOCKER_HUB {
+    pub fn familiar_name(&self) -> &str {
+        if self.domain() != DOCKER_HUB {
             return self.repository();
         }
-        let short = match self.path.strip_prefix("library/") {
+        let short = match self.path().strip_prefix(HUB_LIBRARY) {
             Some(short) if !short.contains('/') => short,
-            _ => &self.path,
+            _ => self.path(),
         };
         // What would be read as a host or as an image ID must keep what is before it.
         if split_domain(short).0.is_some() || is_image_id(short) {
             return self.repository();
         }
-        short.to_owned()
+        short
     }
 
     /// What policies match on: one name for all spellings that reach the same repository. Hosts are lower case,
@@ -232,17 +246,15 @@ impl ImageRef {
     /// ECR are one.
     #[must_use]
     pub fn policy_name(&self) -> String {
-        let host = host::policy_name(&self.domain);
+        let host = host::policy_name(self.domain());
+        let path = self.path();
         match &*host {
             "index.docker.io" | "registry-1.docker.io" | "registry.hub.docker.com" | DOCKER_HUB => {
-                if self.path.contains('/') {
-                    format!("{DOCKER_HUB}/{}", self.path)
-                } else {
-                    format!("{DOCKER_HUB}/{HUB_LIBRARY}/{}", self.path)
-                }
+                let library = if path.contains('/') { "" } else { HUB_LIBRARY };
+                [DOCKER_HUB, "/", library, path].concat()
             }
-            "ecr-public.aws.com" => format!("public.ecr.aws/{}", self.path),
-            host => format!("{host}/{}", self.path),
+            "ecr-public.aws.com" => ["public.ecr.aws/", path].concat(),
+            host => [host, "/", path].concat(),
         }
     }
 
@@ -252,20 +264,14 @@ impl ImageRef {
     pub fn pinned(&self, digest: &Digest) -> String {
         match self.digest {
             Some(_) => self.original.to_string(),
-            None => [&self.original, "@", digest.as_str()].concat(),
+            None => [&*self.original, "@", digest.as_str()].concat(),
         }
     }
 
-    fn with_suffix(&self, mut name: String) -> String {
-        if let Some(tag) = &self.tag {
-            name.push(':');
-            name.push_str(tag);
-        }
-        if let Some(digest) = &self.digest {
-            name.push('@');
-            name.push_str(digest.as_str());
-        }
-        name
+    fn with_suffix(&self, name: &str) -> String {
+        let (colon, tag) = self.tag().map_or(("", ""), |tag| (":", tag));
+        let (at, digest) = self.digest.as_ref().map_or(("", ""), |digest| ("@", digest.as_str()));
+        [name, colon, tag, at, digest].concat()
     }
 }
 

@@ -55,7 +55,7 @@ pub fn patch(subject: &Subject, verdicts: &[Verdict], annotation: Option<&str>) 
             let digest = &verdict?.pinned.as_ref()?.digest;
             Some(slot.slot.image.as_ref().ok()?.pinned(digest))
         };
-        if let Some(value) = slot.reapplied.clone().or_else(pinned) {
+        if let Some(value) = slot.reapplied.as_deref().map(str::to_owned).or_else(pinned) {
             replacements
                 .push(Replacement { pointer: key.role.pointer(subject.kind, slot.slot.index), value });
             originals.insert(key, &slot.slot.reference);

@@ -87,7 +87,7 @@ pub fn beyond_limit(slots: &[SlotUnderReview]) -> Vec<bool> {
         .iter()
         .enumerate()
         .map(|(position, slot)| {
-            let reference = slot.slot.reference.as_str();
+            let reference = &*slot.slot.reference;
             if position >= SLOT_LIMIT {
                 return true;
             }

@@ -4,7 +4,9 @@
 //! admission, the watches, the webhook rules and the match conditions.
 
 use std::fmt;
+use std::fmt::Write as _;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use crate::domain::image::{ImageRef, ReferenceError};
 
@@ -70,7 +72,8 @@ impl SlotRole {
         pointer.push('/');
         pointer.push_str(self.list());
         pointer.push('/');
-        pointer.push_str(&index.to_string());
+        // Writing to memory can not fail.
+        let _ = write!(pointer, "{index}");
         for part in self.path() {
             pointer.push('/');
             pointer.push_str(part);
@@ -91,7 +94,7 @@ pub struct SlotKey {
     /// Which list.
     pub role: SlotRole,
     /// The container's or volume's name.
-    pub name: String,
+    pub name: Arc<str>,
 }
 
 impl SlotKey {
@@ -124,7 +127,7 @@ impl FromStr for SlotKey {
         if name.is_empty() {
             return Err(SlotKeyError);
         }
-        Ok(Self { role, name: name.to_owned() })
+        Ok(Self { role, name: name.into() })
     }
 }
 
@@ -136,7 +139,7 @@ pub struct ImageSlot {
     /// Position in its list; with the kind it gives the JSON pointer and the field path.
     pub index: usize,
     /// The reference exactly as written.
-    pub reference: String,
+    pub reference: Arc<str>,
     /// What it means to a node, or why no node could pull it.
     pub image: Result<ImageRef, ReferenceError>,
     /// `imagePullPolicy: Never` (image volume: `pullPolicy: Never`): the node takes what it has.
@@ -147,13 +150,9 @@ impl ImageSlot {
     /// A slot holding this reference.
     #[must_use]
     pub fn new(role: SlotRole, name: &str, index: usize, reference: &str, never_pulled: bool) -> Self {
-        Self {
-            key: SlotKey { role, name: name.to_owned() },
-            index,
-            reference: reference.to_owned(),
-            image: ImageRef::parse(reference),
-            never_pulled,
-        }
+        let reference = Arc::from(reference);
+        let image = ImageRef::of(&reference);
+        Self { key: SlotKey { role, name: name.into() }, index, reference, image, never_pulled }
     }
 
     /// What a registry may be asked about: a tag that a node would pull. Not a digest, which needs no registry,

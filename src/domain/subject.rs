@@ -1,5 +1,7 @@
 //! What is reviewed: one object as far as policies look at it, slot by slot. It judges nothing.
 
+use std::sync::Arc;
+
 use crate::domain::asker::Asker;
 use crate::domain::original::Originals;
 use crate::domain::pin::Revision;
@@ -56,12 +58,12 @@ pub struct SlotUnderReview {
     /// Another revision of the same workload carries this reference in this slot.
     pub carried: bool,
     /// The reference that our valid annotation entry gives for this slot: the slot is that plus `@` and a digest.
-    pub original: Option<String>,
+    pub original: Option<Arc<str>>,
     /// The annotation names the slot, but the slot carries no digest: a later webhook undid the pin.
     pub undone: bool,
     /// The old object's string, when it is this slot's reference pinned by us: the author applied the same
     /// reference again, and /mutate puts the pin back.
-    pub reapplied: Option<String>,
+    pub reapplied: Option<Arc<str>>,
 }
 
 impl SlotUnderReview {
@@ -76,9 +78,9 @@ impl SlotUnderReview {
     ) -> Self {
         let changed = old.is_none_or(|(old, _)| old.reference != slot.reference);
         let reapplied = old
-            .filter(|(old, originals)| originals.of(old) == Some(&slot.reference))
-            .map(|(old, _)| old.reference.clone());
-        let original = originals.of(&slot).map(str::to_owned);
+            .filter(|(old, originals)| originals.of(old) == Some(&*slot.reference))
+            .map(|(old, _)| Arc::clone(&old.reference));
+        let original = originals.of(&slot).map(Arc::from);
         let pinless = slot.image.as_ref().is_ok_and(|image| image.digest().is_none());
         let undone = pinless && originals.names(&slot.key);
         Self { slot, changed, carried, original, undone, reapplied }
@@ -86,8 +88,8 @@ impl SlotUnderReview {
 
     /// What the author wrote: the original of a pinned slot, else the slot's own string.
     #[must_use]
-    pub fn written(&self) -> &str {
-        self.original.as_deref().unwrap_or(&self.slot.reference)
+    pub fn written(&self) -> &Arc<str> {
+        self.original.as_ref().unwrap_or(&self.slot.reference)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Requirement and fact (and pin, and child or not) become a verdict; the policy's mode is the last step.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::denial::{Code, Violation};
@@ -91,7 +92,7 @@ pub struct Verdict {
     /// Position of the slot in its list.
     pub index: usize,
     /// What the author wrote there.
-    pub reference: String,
+    pub reference: Arc<str>,
     /// What is wrong, the strictest effect first.
     pub findings: Vec<Finding>,
     /// The pin to write, when a policy wants one and the digest is known (only in [`Phase::Mutate`]).
@@ -143,7 +144,7 @@ pub fn on_reference(subject: &Subject, slot: &SlotUnderReview, requirement: &Req
     let mut verdict = Verdict {
         slot: slot.slot.key.clone(),
         index: slot.slot.index,
-        reference: slot.written().to_owned(),
+        reference: Arc::clone(slot.written()),
         findings: Vec::new(),
         pinned: None,
         matched: !requirement.demands.is_empty(),
@@ -152,7 +153,7 @@ pub fn on_reference(subject: &Subject, slot: &SlotUnderReview, requirement: &Req
         instead: None,
         similar: Vec::new(),
     };
-    let written = slot.original.as_deref().map(ImageRef::parse);
+    let written = slot.original.as_ref().map(ImageRef::of);
     for demand in &requirement.demands {
         let mut add = |violation| {
             let effect = Softening::of(demand, subject, slot).apply(Effect::Deny);

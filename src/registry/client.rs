@@ -54,7 +54,7 @@ impl Client {
 
     /// The page of tags that one of these credentials has seen a moment ago, if that is known.
     pub(super) fn known_tags(&self, image: &ImageRef, candidates: &[Candidate]) -> Option<Option<Tags>> {
-        self.parts.pages.get(&image.repository(), candidates)
+        self.parts.pages.get(image.repository(), candidates)
     }
 
     /// What is known of the image's registry before it is asked.
@@ -139,7 +139,7 @@ impl Client {
                     Identity::Asker => std::slice::from_ref(candidate),
                     Identity::Anonymous | Identity::Own(_) => candidates,
                 };
-                let seen = seen_by.iter().map(|by| self.parts.pages.put(&repository, by, &listing));
+                let seen = seen_by.iter().map(|by| self.parts.pages.put(repository, by, &listing));
                 if let Some(tags) = seen.fold(None, Option::or) {
                     return Some(tags);
                 }
@@ -288,7 +288,7 @@ impl<'a> Target<'a> {
         }
         let definite = get.answer.status == 404;
         let listing = tags::list(session).await;
-        self.parts.pages.put(&self.image.repository(), candidate, &listing);
+        self.parts.pages.put(self.image.repository(), candidate, &listing);
         match listing {
             Listing::NoRepository => Fact::RepositoryMissing,
             // Pushed a moment ago, or not given to us: no proof that it is missing.

@@ -74,7 +74,7 @@ pub fn look_up(keyrings: &[&Keyring], image: &ImageRef) -> Vec<Candidate> {
     if keyrings.is_empty() {
         return Vec::new();
     }
-    let Some(target) = Location::parse(&image.repository()) else { return Vec::new() };
+    let Some(target) = Location::parse(image.repository()) else { return Vec::new() };
     let mut slots: Vec<_> = keyrings.iter().flat_map(|keyring| keyring.matching(&target)).collect();
     // Longer and later first: paths of a host come before the host, and `*` last.
     slots.sort_by(|(one, _), (other, _)| other.cmp(one));

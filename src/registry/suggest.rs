@@ -123,7 +123,7 @@ impl Suggest for Suggestions {
                         (self.client.clone(), image.clone(), candidates.clone());
                     async move { client.tags(&image, &candidates, Instant::now() + BUDGET).await }
                 };
-                let key = Key::new(image.repository(), &candidates);
+                let key = Key::new(image.repository().to_owned(), &candidates);
                 let flight = self.tag_flights.join(image.domain(), key, known, start);
                 timeout_at(deadline, flight).await.ok().flatten().flatten()
             }

@@ -118,7 +118,7 @@ impl<'a> Look<'a> {
                     namespace: object.namespace.clone(),
                     kind: top.kind.name().to_owned(),
                     name: top.name.clone(),
-                    slot: slot.slot.key.name.clone(),
+                    slot: slot.slot.key.name.to_string(),
                     code: finding.code().as_str().to_owned(),
                 };
                 let Some((_, tally)) = self.tallies.iter_mut().find(|(id, _)| ***id == finding.policy) else {

@@ -43,9 +43,9 @@ fn violations(text: &str) -> Vec<Violation> {
 fn verdict(reference: &str, name: &str, violation: Violation, effect: Effect) -> Verdict {
     let policy = PolicyId { namespace: Some("shop".into()), name: "p".into() };
     Verdict {
-        slot: SlotKey { role: SlotRole::EphemeralContainer, name: name.to_owned() },
+        slot: SlotKey { role: SlotRole::EphemeralContainer, name: name.into() },
         index: 3,
-        reference: reference.to_owned(),
+        reference: reference.into(),
         findings: vec![Finding { policy, violation, effect, retry_after: Some(Duration::from_millis(1500)) }],
         pinned: None,
         matched: true,
