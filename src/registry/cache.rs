@@ -8,9 +8,11 @@
 //!   registry has said anything definite in this process, what our own pins on pods remember. A definite "there is no
 //!   such tag" (or: it is nothing that can run) ends it: an outage does not bring a deleted tag back.
 
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
+use equivalent::Equivalent;
 use moka::Expiry;
 use tokio::time::{Instant, timeout_at};
 
@@ -62,8 +64,23 @@ pub struct Around {
 }
 
 /// One tag, as seen with certain credentials.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Key(Arc<(Box<str>, Box<[CredentialId]>)>);
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Key(Arc<Tag>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Tag {
+    repository: Box<str>,
+    tag: Box<str>,
+    seen_by: Box<[CredentialId]>,
+}
+
+/// The same, as somebody asks for it: most questions are answered from memory, and leave no key.
+#[derive(Debug, Clone, Copy)]
+struct Question<'a> {
+    image: &'a ImageRef,
+    asker: &'a Asker,
+    candidates: &'a [Candidate],
+}
 
 /// What a registry said, and what is known since.
 #[derive(Debug)]
@@ -125,17 +142,26 @@ impl<L: Lookup + 'static> Cache<L> {
         (self.memory.entry_count(), self.memory.weighted_size())
     }
 
-    async fn ask(
-        &self,
-        key: &Key,
-        image: &ImageRef,
-        candidates: &[Candidate],
-        ttl: Duration,
-    ) -> Option<Arc<Answer>> {
-        let known = || self.memory.get(key).filter(|answer| answer.until > Instant::now());
+    /// What is in memory and still counts.
+    fn recall(&self, question: Question<'_>) -> Option<Fact> {
+        let now = Instant::now();
+        let answer = self.memory.get(&question).filter(|answer| answer.until > now)?;
+        self.around.tally.answered(AnsweredBy::Memory);
+        Some(answer.tell(question.candidates, || self.seed(question), now))
+    }
+
+    /// What our own pins say that the tag named.
+    fn seed(&self, question: Question<'_>) -> Option<LastKnown> {
+        let known = self.around.seeds.last_known(question.image, question.asker);
+        known.filter(|known| known.age <= LAST_KNOWN)
+    }
+
+    async fn ask(&self, question: Question<'_>, ttl: Duration) -> Option<Arc<Answer>> {
+        let known = || self.memory.get(&question).filter(|answer| answer.until > Instant::now());
+        let key = question.key();
         let start = || {
             let (inner, memory, key) = (Arc::clone(&self.inner), self.memory.clone(), key.clone());
-            let (image, candidates) = (image.clone(), candidates.to_vec());
+            let (image, candidates) = (question.image.clone(), question.candidates.to_vec());
             async move {
                 let deadline = Instant::now() + BUDGET;
                 let fact = timeout_at(deadline, inner.look_up(&image, &candidates, deadline)).await;
@@ -148,54 +174,46 @@ impl<L: Lookup + 'static> Cache<L> {
                 answer
             }
         };
-        self.flights.join(image.domain(), key.clone(), known, start).await
+        self.flights.join(question.image.domain(), key.clone(), known, start).await
     }
 }
 
 impl<L: Lookup + 'static> Resolve for Cache<L> {
     fn remembered(&self, image: &ImageRef, asker: &Asker) -> Option<Fact> {
-        let Around { credentials, profiles, seeds, tally } = &self.around;
+        let Around { credentials, profiles, .. } = &self.around;
         if profiles.profile(image.domain()).offline {
             return None;
         }
         let candidates = credentials.at_hand(asker, image)?;
-        let answer = self.memory.get(&Key::new(image, &candidates))?;
-        let now = Instant::now();
-        if answer.until <= now {
-            return None;
-        }
-        tally.answered(AnsweredBy::Memory);
-        let seed = || seeds.last_known(image, asker).filter(|known| known.age <= LAST_KNOWN);
-        Some(answer.tell(&candidates, seed, now))
+        self.recall(Question { image, asker, candidates: &candidates })
     }
 
     async fn resolve(&self, image: &ImageRef, asker: &Asker, deadline: Instant) -> Fact {
-        let Around { credentials, profiles, seeds, tally } = &self.around;
+        let Around { credentials, profiles, tally, .. } = &self.around;
         let profile = profiles.profile(image.domain());
         if profile.offline {
             tally.answered(AnsweredBy::Offline);
             return Fact::Offline;
         }
-        let candidates = credentials.candidates(asker, image, deadline).await;
-        let key = Key::new(image, &candidates);
-        let now = Instant::now();
-        let before = self.memory.get(&key);
-        let seed = || seeds.last_known(image, asker).filter(|known| known.age <= LAST_KNOWN);
-        if let Some(answer) = before.as_ref().filter(|answer| answer.until > now) {
-            tally.answered(AnsweredBy::Memory);
-            return answer.tell(&candidates, seed, now);
+        let candidates = match credentials.at_hand(asker, image) {
+            Some(candidates) => candidates,
+            None => credentials.candidates(asker, image, deadline).await.into(),
+        };
+        let question = Question { image, asker, candidates: &candidates };
+        if let Some(fact) = self.recall(question) {
+            return fact;
         }
-        match timeout_at(deadline, self.ask(&key, image, &candidates, profile.tag_ttl)).await {
+        match timeout_at(deadline, self.ask(question, profile.tag_ttl)).await {
             Ok(Some(answer)) => {
                 tally.answered(AnsweredBy::Registry);
-                answer.tell(&candidates, seed, Instant::now())
+                answer.tell(&candidates, || self.seed(question), Instant::now())
             }
             // The question panicked: the same for us as an answer that nobody can read.
             Ok(None) => unavailable(Unavailable::Unreadable, None),
             Err(_) => {
                 tally.answered(AnsweredBy::Deadline);
-                let known = before.map_or(Known::Nothing, |answer| answer.known.clone());
-                let last_known = known.last(seed, Instant::now());
+                let known = self.memory.get(&question).map_or(Known::Nothing, |answer| answer.known.clone());
+                let last_known = known.last(|| self.seed(question), Instant::now());
                 Fact::Unavailable { cause: Unavailable::Timeout, retry_after: None, last_known }
             }
         }
@@ -213,11 +231,50 @@ impl<L: Suggest> Suggest for Cache<L> {
     }
 }
 
-impl Key {
-    fn new(image: &ImageRef, candidates: &[Candidate]) -> Self {
-        let tag = image.effective_tag().unwrap_or_default();
-        let name = [image.domain(), "/", image.path(), ":", tag].concat();
-        Self(Arc::new((name.into(), candidates.iter().map(|candidate| candidate.id).collect())))
+impl Question<'_> {
+    fn tag(&self) -> &str {
+        self.image.effective_tag().unwrap_or_default()
+    }
+
+    fn seen_by(&self) -> impl ExactSizeIterator<Item = CredentialId> {
+        self.candidates.iter().map(|candidate| candidate.id)
+    }
+
+    fn key(&self) -> Key {
+        Key(Arc::new(Tag {
+            repository: self.image.repository().into(),
+            tag: self.tag().into(),
+            seen_by: self.seen_by().collect(),
+        }))
+    }
+}
+
+impl Hash for Question<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        hash(self.image.repository(), self.tag(), self.seen_by(), state);
+    }
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let Tag { repository, tag, seen_by } = &*self.0;
+        hash(repository, tag, seen_by.iter().copied(), state);
+    }
+}
+
+/// A question finds its key only where both hash alike.
+fn hash(repository: &str, tag: &str, seen_by: impl Iterator<Item = CredentialId>, state: &mut impl Hasher) {
+    repository.hash(state);
+    tag.hash(state);
+    seen_by.for_each(|by| by.hash(state));
+}
+
+impl Equivalent<Key> for Question<'_> {
+    fn equivalent(&self, key: &Key) -> bool {
+        let Tag { repository, tag, seen_by } = &*key.0;
+        self.image.repository() == &**repository
+            && self.tag() == &**tag
+            && self.seen_by().eq(seen_by.iter().copied())
     }
 }
 
@@ -305,12 +362,12 @@ const fn unavailable(cause: Unavailable, retry_after: Option<Duration>) -> Fact 
 /// Bytes of an entry: what it holds, and what holds it (measured: about 850 for a name of 60 bytes).
 fn weight(key: &Key, answer: &Arc<Answer>) -> u32 {
     const HELD: usize = 800;
-    let (name, scope) = &*key.0;
+    let Tag { repository, tag, seen_by } = &*key.0;
     let fact = match &answer.fact {
         Fact::AddressForbidden { host } => host.len(),
         _ => 0,
     };
-    let bytes = HELD + name.len() + size_of_val(&**scope) + fact;
+    let bytes = HELD + repository.len() + tag.len() + size_of_val(&**seen_by) + fact;
     u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 

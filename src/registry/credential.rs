@@ -1,5 +1,6 @@
 //! What proves who asks: credentials that redact themselves, and where they come from. It finds none.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::sync::LazyLock;
@@ -68,7 +69,7 @@ pub trait Credentials: Send + Sync {
     async fn candidates(&self, asker: &Asker, image: &ImageRef, deadline: Instant) -> Vec<Candidate>;
 
     /// The same, when no secret has to be read for it.
-    fn at_hand(&self, _asker: &Asker, _image: &ImageRef) -> Option<Vec<Candidate>> {
+    fn at_hand(&self, _asker: &Asker, _image: &ImageRef) -> Option<Cow<'static, [Candidate]>> {
         None
     }
 }
@@ -121,6 +122,13 @@ impl Candidate {
     #[must_use]
     pub fn anonymous() -> Self {
         Self::new(Credential::Anonymous, Source::Anonymous)
+    }
+
+    /// What whoever has no credential tries: most images are asked for so.
+    #[must_use]
+    pub fn only_anonymous() -> &'static [Self] {
+        static ONLY: LazyLock<[Candidate; 1]> = LazyLock::new(|| [Candidate::anonymous()]);
+        ONLY.as_slice()
     }
 }
 

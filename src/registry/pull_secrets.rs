@@ -5,6 +5,7 @@
 //! node's own would, and who has any credential for an image is never asked for anonymously. A secret that can not be
 //! read is skipped and counted; the kubelet skips a missing one too, but fails on a malformed one.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -164,8 +165,6 @@ impl PullSecrets {
     async fn operators(&self, image: &ImageRef, deadline: Instant) -> Vec<Candidate> {
         let registries = self.registries.get();
         match registries.credential(image.domain()) {
-            None => Vec::new(),
-            Some(OperatorCredential::Given(candidate)) => vec![candidate.clone()],
             Some(OperatorCredential::Cloud { access, entry }) => {
                 let profile = registries.profile(image.domain());
                 let Some((clouds, registry)) = self.clouds.as_ref().zip(profile.upstream.as_ref()) else {
@@ -180,12 +179,18 @@ impl PullSecrets {
                 let given = |candidate| Candidate { source: source.clone(), ..candidate };
                 keyring.look_up(image).into_iter().map(given).collect()
             }
+            given => given_at_once(given).unwrap_or_default(),
         }
+    }
+
+    /// What was read of a secret, while it counts.
+    fn known(&self, secret: &SecretRef) -> Option<Arc<Reading>> {
+        self.memory.get(secret).filter(|reading| reading.until > Instant::now())
     }
 
     /// A secret as it was at most 30 seconds ago; none when it does not come in time.
     async fn read(&self, secret: SecretRef, deadline: Instant) -> Option<Arc<Reading>> {
-        let known = || self.memory.get(&secret).filter(|reading| reading.until > Instant::now());
+        let known = || self.known(&secret);
         if let Some(reading) = known() {
             return Some(reading);
         }
@@ -231,28 +236,32 @@ impl Credentials for PullSecrets {
         candidates
     }
 
-    fn at_hand(&self, asker: &Asker, image: &ImageRef) -> Option<Vec<Candidate>> {
-        if !self.registries.profile(image.domain()).shows_credentials() {
-            return Some(vec![Candidate::anonymous()]);
-        }
+    fn at_hand(&self, asker: &Asker, image: &ImageRef) -> Option<Cow<'static, [Candidate]>> {
         let registries = self.registries.get();
-        let operators = match registries.credential(image.domain()) {
-            None => Vec::new(),
-            Some(OperatorCredential::Given(candidate)) => vec![candidate.clone()],
-            Some(OperatorCredential::Secret { .. } | OperatorCredential::Cloud { .. }) => return None,
-        };
+        if !registries.profile(image.domain()).shows_credentials() {
+            return Some(Candidate::only_anonymous().into());
+        }
+        let operators = given_at_once(registries.credential(image.domain()))?;
         let secrets = if self.may_read(&asker.namespace) { asker.pull_secrets.as_slice() } else { &[] };
         // What is passed over is counted by who reads them.
         if secrets.len() > PER_ASKER || !secrets.iter().all(|name| is_name(name)) {
             return None;
         }
-        let now = Instant::now();
-        let known = |name: &String| {
-            let secret = SecretRef { namespace: asker.namespace.clone(), name: name.clone() };
-            self.memory.get(&secret).filter(|reading| reading.until > now)
-        };
-        let own = secrets.iter().map(known).collect::<Option<Vec<_>>>()?;
-        Some(in_order(&own, operators, image))
+        if secrets.is_empty() && operators.is_empty() {
+            return Some(Candidate::only_anonymous().into());
+        }
+        let named = |name: &String| SecretRef { namespace: asker.namespace.clone(), name: name.clone() };
+        let own = secrets.iter().map(|name| self.known(&named(name))).collect::<Option<Vec<_>>>()?;
+        Some(in_order(&own, operators, image).into())
+    }
+}
+
+/// What the operator gives for a registry; nothing when somebody has to be asked for it.
+fn given_at_once(credential: Option<OperatorCredential<'_>>) -> Option<Vec<Candidate>> {
+    match credential {
+        None => Some(Vec::new()),
+        Some(OperatorCredential::Given(candidate)) => Some(vec![candidate.clone()]),
+        Some(OperatorCredential::Secret { .. } | OperatorCredential::Cloud { .. }) => None,
     }
 }
 

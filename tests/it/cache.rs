@@ -1,6 +1,7 @@
 //! What stands between the webhooks and the registries: who shares an answer, for how long, and what an outage,
 //! a slow registry or a flood of names costs. A scripted registry, and a clock that waits for nobody.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -114,8 +115,8 @@ impl Credentials for Holders {
         Self::of(asker)
     }
 
-    fn at_hand(&self, asker: &Asker, _image: &ImageRef) -> Option<Vec<Candidate>> {
-        Some(Self::of(asker))
+    fn at_hand(&self, asker: &Asker, _image: &ImageRef) -> Option<Cow<'static, [Candidate]>> {
+        Some(Self::of(asker).into())
     }
 }
 
