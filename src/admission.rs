@@ -135,7 +135,7 @@ impl<R: Resolve + Suggest> Admission<R> {
                 kind = judged.subject.kind.name(),
                 namespace = shown(&judged.subject.namespace, NAME_SHOWN),
                 name = shown(&judged.object.name(), NAME_SHOWN),
-                codes = answer.audit.get("codes"),
+                codes = answer.noted("codes"),
                 "refused"
             );
         }
@@ -188,7 +188,7 @@ impl<R: Resolve + Suggest> Admission<R> {
                 && !self.settings.excluded_namespaces.contains(request.namespace())
         });
         let Some(raw) = raw else { return Ok(None) };
-        let mut object = match read {
+        let object = match read {
             Some(object) => object,
             None => Object::parse(kind, raw)?,
         };
@@ -205,7 +205,7 @@ impl<R: Resolve + Suggest> Admission<R> {
             &self.settings,
             &policies,
             request,
-            &mut object,
+            &object,
             old.as_ref(),
             deadline,
         )

@@ -1,8 +1,12 @@
 //! Reading JSON (RFC 8259) in one pass and without copying it: fields are borrowed, and what nobody asks for is passed
-//! over at once. And writing its strings. It knows no field.
+//! over at once. It knows no field.
+
+mod pass;
+mod write;
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
+
+pub(crate) use write::{map, write_text};
 
 /// Why a text is not JSON, or not of the shape that is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +75,6 @@ impl<'a> Reader<'a> {
     }
 
     /// An object: `field` is given each key, and reads the value of it.
-    #[inline]
     pub(crate) fn object(&mut self, mut field: impl FnMut(&mut Self, &str) -> Read<()>) -> Read<()> {
         self.expect(b'{')?;
         if self.is_next(b'}') {
@@ -82,12 +85,29 @@ impl<'a> Reader<'a> {
             let key = match self.plain_text() {
                 Some(key) => key,
                 None => {
-                    decoded = self.text()?;
+                    decoded = self.escaped_text()?;
                     decoded.as_str()
                 }
             };
             self.expect(b':')?;
             field(self, key)?;
+            if !self.another(b'}')? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// An object of strings: `field` is given each key and its value.
+    pub(crate) fn texts(&mut self, mut field: impl FnMut(Text<'a>, Text<'a>) -> Read<()>) -> Read<()> {
+        self.expect(b'{')?;
+        if self.is_next(b'}') {
+            return Ok(());
+        }
+        loop {
+            let key = self.text()?;
+            self.expect(b':')?;
+            let value = self.text()?;
+            field(key, value)?;
             if !self.another(b'}')? {
                 return Ok(());
             }
@@ -120,7 +140,6 @@ impl<'a> Reader<'a> {
     }
 
     /// A string.
-    #[inline]
     pub(crate) fn text(&mut self) -> Read<Text<'a>> {
         match self.plain_text() {
             Some(text) => Ok(Text(Cow::Borrowed(text))),
@@ -129,24 +148,24 @@ impl<'a> Reader<'a> {
     }
 
     /// A string without escapes, if that is what comes next.
-    #[inline]
     fn plain_text(&mut self) -> Option<&'a str> {
         if self.peek() != Some(b'"') {
             return None;
         }
         let start = self.at + 1;
-        let end = start + plain(self.text.as_bytes().get(start..)?);
-        let text = self.text.get(start..end)?;
-        let ends = self.text.as_bytes().get(end) == Some(&b'"');
-        self.at = if ends { end + 1 } else { self.at };
-        ends.then_some(text)
+        let end = pass::plain(self.text.as_bytes(), start);
+        if self.text.as_bytes().get(end) != Some(&b'"') {
+            return None;
+        }
+        self.at = end + 1;
+        self.text.get(start..end)
     }
 
     #[cold]
     fn escaped_text(&mut self) -> Read<Text<'a>> {
-        let start = self.at;
         self.expect(b'"')?;
-        self.pass_escapes()?;
+        let start = self.at - 1;
+        self.passes(pass::string(self.text.as_bytes(), self.at))?;
         let written = self.text.get(start..self.at).unwrap_or_default();
         let text = serde_json::from_str(written).map_err(|_| Stopped)?;
         Ok(Text(Cow::Owned(text)))
@@ -176,76 +195,20 @@ impl<'a> Reader<'a> {
 
     /// Passes over any value.
     pub(crate) fn pass(&mut self) -> Read<()> {
-        // What is open here, the innermost in the lowest bit: an object, or else a list.
-        let (mut objects, mut open) = (0_u64, 0_usize);
-        // The same, of what is around those: what nobody reads may be deep.
-        let mut around = Vec::new();
-        loop {
-            let opens = match self.peek() {
-                Some(b'"') => {
-                    self.at += 1;
-                    self.pass_rest_of_string()?;
-                    None
-                }
-                Some(b'{') => {
-                    self.at += 1;
-                    (!self.is_next(b'}')).then_some(true)
-                }
-                Some(b'[') => {
-                    self.at += 1;
-                    (!self.is_next(b']')).then_some(false)
-                }
-                Some(b't') => self.word("true").map(|()| None)?,
-                Some(b'f') => self.word("false").map(|()| None)?,
-                Some(b'n') => self.word("null").map(|()| None)?,
-                _ => self.number().map(|()| None)?,
-            };
-            if let Some(object) = opens {
-                if open > 0 && open.is_multiple_of(64) {
-                    around.push(objects);
-                }
-                open += 1;
-                objects = objects << 1 | u64::from(object);
-                if object {
-                    self.pass_key()?;
-                }
-                continue;
-            }
-            loop {
-                if open == 0 {
-                    return Ok(());
-                }
-                let object = objects & 1 == 1;
-                match self.peek() {
-                    Some(b',') => {
-                        self.at += 1;
-                        if object {
-                            self.pass_key()?;
-                        }
-                        break;
-                    }
-                    Some(bracket) if bracket == if object { b'}' } else { b']' } => {
-                        self.at += 1;
-                        open -= 1;
-                        objects =
-                            if open.is_multiple_of(64) { around.pop().unwrap_or(0) } else { objects >> 1 };
-                    }
-                    _ => return Err(Stopped),
-                }
-            }
-        }
+        self.passes(pass::value(self.text.as_bytes(), self.at))
     }
 
+    /// Goes where something ends, or stops where it is not what it should be.
     #[inline]
-    fn left(&self) -> &'a [u8] {
-        self.text.as_bytes().get(self.at..).unwrap_or_default()
+    fn passes(&mut self, passed: Result<usize, usize>) -> Read<()> {
+        let (Ok(at) | Err(at)) = passed;
+        self.at = at;
+        passed.map(drop).map_err(|_| Stopped)
     }
 
-    #[cold]
-    fn pass_white_space(&mut self) {
-        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.text.as_bytes().get(self.at) {
-            self.at += 1;
-        }
+    fn word(&mut self, word: &str) -> Read<()> {
+        self.peek();
+        self.passes(pass::word(self.text.as_bytes(), self.at, word))
     }
 
     /// The first byte of what comes next.
@@ -254,7 +217,7 @@ impl<'a> Reader<'a> {
         match self.text.as_bytes().get(self.at) {
             // The API server writes no white space.
             Some(0..=b' ') => {
-                self.pass_white_space();
+                self.at = pass::white_space(self.text.as_bytes(), self.at);
                 self.text.as_bytes().get(self.at).copied()
             }
             byte => byte.copied(),
@@ -269,88 +232,24 @@ impl<'a> Reader<'a> {
         is_next
     }
 
+    #[inline]
     fn expect(&mut self, byte: u8) -> Read<()> {
         if self.is_next(byte) { Ok(()) } else { Err(Stopped) }
     }
 
     /// Whether one more comes, or the bracket that closes.
+    #[inline]
     fn another(&mut self, bracket: u8) -> Read<bool> {
-        if self.is_next(b',') {
-            return Ok(true);
-        }
-        if self.is_next(bracket) { Ok(false) } else { Err(Stopped) }
-    }
-
-    #[inline]
-    fn pass_key(&mut self) -> Read<()> {
-        self.expect(b'"')?;
-        self.pass_rest_of_string()?;
-        self.expect(b':')
-    }
-
-    /// To behind the quote that ends a string.
-    #[inline]
-    fn pass_rest_of_string(&mut self) -> Read<()> {
-        self.at += plain(self.left());
-        if self.left().first() == Some(&b'"') {
-            self.at += 1;
-            return Ok(());
-        }
-        self.pass_escapes()
-    }
-
-    #[cold]
-    fn pass_escapes(&mut self) -> Read<()> {
-        loop {
-            self.at += plain(self.left());
-            match self.left() {
-                [b'"', ..] => {
-                    self.at += 1;
-                    return Ok(());
-                }
-                [b'\\', b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => self.at += 2,
-                [b'\\', b'u', a, b, c, d, ..] if [a, b, c, d].iter().all(|byte| byte.is_ascii_hexdigit()) => {
-                    self.at += 6;
-                }
-                _ => return Err(Stopped),
+        let next = self.peek();
+        self.at += 1;
+        match next {
+            Some(b',') => Ok(true),
+            Some(byte) if byte == bracket => Ok(false),
+            _ => {
+                self.at -= 1;
+                Err(Stopped)
             }
         }
-    }
-
-    fn word(&mut self, word: &str) -> Read<()> {
-        self.pass_white_space();
-        if self.left().starts_with(word.as_bytes()) {
-            self.at += word.len();
-            return Ok(());
-        }
-        Err(Stopped)
-    }
-
-    fn number(&mut self) -> Read<()> {
-        self.passes(|byte| byte == b'-');
-        if !self.passes(|byte| byte == b'0') {
-            self.digits()?;
-        }
-        if self.passes(|byte| byte == b'.') {
-            self.digits()?;
-        }
-        if self.passes(|byte| matches!(byte, b'e' | b'E')) {
-            self.passes(|byte| matches!(byte, b'+' | b'-'));
-            self.digits()?;
-        }
-        Ok(())
-    }
-
-    fn passes(&mut self, is: impl Fn(u8) -> bool) -> bool {
-        let passes = self.left().first().is_some_and(|byte| is(*byte));
-        self.at += usize::from(passes);
-        passes
-    }
-
-    fn digits(&mut self) -> Read<()> {
-        let digits = self.left().iter().take_while(|byte| byte.is_ascii_digit()).count();
-        self.at += digits;
-        if digits == 0 { Err(Stopped) } else { Ok(()) }
     }
 }
 
@@ -376,68 +275,6 @@ pub(crate) fn once_or_null<'a, T>(
 pub(crate) fn once_text<'a>(reader: &mut Reader<'a>, field: &mut Option<Text<'a>>) -> Read<()> {
     let value = reader.text()?;
     once(field, value)
-}
-
-/// How many bytes a string goes on without a quote, an escape or a control character: eight at a time.
-#[inline]
-fn plain(bytes: &[u8]) -> usize {
-    let mut left = bytes;
-    while let Some((word, rest)) = left.split_first_chunk() {
-        let special = special(u64::from_le_bytes(*word));
-        if special != 0 {
-            return bytes.len() - left.len() + special.trailing_zeros() as usize / 8;
-        }
-        left = rest;
-    }
-    let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..=0x1f);
-    bytes.len() - left.len() + left.iter().position(is_special).unwrap_or(left.len())
-}
-
-/// The high bit of each byte that is special; bits above the lowest one that is set say nothing. A byte that is zero, or
-/// below 32, borrows from its high bit when one, or 32, is taken off; no special byte has that bit itself.
-const fn special(word: u64) -> u64 {
-    const fn each(byte: u8) -> u64 {
-        u64::from_le_bytes([byte; 8])
-    }
-    let quote = (word ^ each(b'"')).wrapping_sub(each(1));
-    let escape = (word ^ each(b'\\')).wrapping_sub(each(1));
-    let control = word.wrapping_sub(each(0x20));
-    (quote | escape | control) & !word & each(0x80)
-}
-
-/// An object whose fields are strings.
-pub(crate) fn map<K: AsRef<str>, V: AsRef<str>>(fields: impl Iterator<Item = (K, V)>) -> String {
-    let mut json = String::with_capacity(512);
-    for (key, value) in fields {
-        json.push(if json.is_empty() { '{' } else { ',' });
-        write_text(&mut json, key.as_ref());
-        json.push(':');
-        write_text(&mut json, value.as_ref());
-    }
-    json.push_str(if json.is_empty() { "{}" } else { "}" });
-    json
-}
-
-/// Writes a string as JSON has it.
-pub(crate) fn write_text(json: &mut String, text: &str) {
-    json.push('"');
-    let mut left = text;
-    while let Some((as_it_is, rest)) = left.split_at_checked(plain(left.as_bytes())) {
-        json.push_str(as_it_is);
-        let Some(special) = rest.chars().next() else { break };
-        match special {
-            '"' => json.push_str("\\\""),
-            '\\' => json.push_str("\\\\"),
-            '\n' => json.push_str("\\n"),
-            '\r' => json.push_str("\\r"),
-            '\t' => json.push_str("\\t"),
-            control => {
-                let _ = write!(json, "\\u{:04x}", u32::from(control));
-            }
-        }
-        left = rest.get(special.len_utf8()..).unwrap_or_default();
-    }
-    json.push('"');
 }
 
 #[cfg(test)]

@@ -30,14 +30,14 @@ pub(crate) fn answer(judged: &Judged<'_>) -> Answer {
     if pins().next().is_some() {
         let pinned = pins().take(AUDITED);
         let words = pinned.map(|(verdict, pinned)| (verdict.slot.text(), pinned.digest.as_str()));
-        answer.audit.insert("pinned", json::map(words));
+        answer.audit.push(("pinned", json::map(words).into()));
     }
     let stale = pins().filter_map(|(_, pinned)| match pinned.source {
         PinSource::LastKnown(age) => Some(age.as_secs()),
         PinSource::Sibling | PinSource::Registry => None,
     });
     if let Some(oldest) = stale.max() {
-        answer.audit.insert("stale-seconds", oldest.to_string());
+        answer.audit.push(("stale-seconds", oldest.to_string().into()));
     }
     answer
 }

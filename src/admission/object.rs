@@ -14,7 +14,7 @@ use crate::domain::original::Originals;
 use crate::domain::policy::Labels;
 use crate::domain::slot::{ImageSlot, Kind};
 
-use metadata::Metadata;
+use metadata::{Metadata, WrittenLabels};
 use path::Found;
 use pod_spec::PodSpec;
 
@@ -42,7 +42,7 @@ pub(crate) enum Annotated {
 /// A pod template. Of a pod, which is its own, only the spec is here.
 #[derive(Debug, Default)]
 struct Template<'a> {
-    labels: Option<Labels>,
+    labels: Option<WrittenLabels<'a>>,
     spec: PodSpec<'a>,
 }
 
@@ -138,13 +138,21 @@ impl<'a> Object<'a> {
         self.metadata.controller()
     }
 
-    /// Labels of the pod template, or of the pod. They are given away: asked again there are none.
-    pub(crate) fn take_labels(&mut self) -> Labels {
-        let labels = match self.kind {
-            Kind::Pod => self.metadata.labels_mut(),
-            _ => &mut self.template.labels,
-        };
-        labels.take().unwrap_or_default()
+    /// Labels of the pod template, or of the pod.
+    pub(crate) fn labels(&self) -> Labels {
+        self.written_labels().map(WrittenLabels::to_labels).unwrap_or_default()
+    }
+
+    /// The value of one of these labels.
+    pub(crate) fn label(&self, key: &str) -> Option<&str> {
+        self.written_labels()?.get(key)
+    }
+
+    fn written_labels(&self) -> Option<&WrittenLabels<'a>> {
+        match self.kind {
+            Kind::Pod => self.metadata.labels(),
+            _ => self.template.labels.as_ref(),
+        }
     }
 
     /// The pull secrets that the pod or template names, in its order.

@@ -1,9 +1,12 @@
 //! The answer to a review, and the JSON patch in it: the only file that writes either. It decides nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::Simd;
+use base64::engine::general_purpose::PAD;
 use serde::Serialize;
 
 use crate::admission::json::{map, write_text};
@@ -13,6 +16,9 @@ use crate::domain::message::Cause;
 use crate::domain::original::ANNOTATION;
 use crate::domain::patch::{Annotation, Patch, Replacement};
 use crate::telemetry::admission::Decision;
+
+/// The standard alphabet, by what this processor does best: most of an answer is its patch.
+static BASE64: LazyLock<Simd> = LazyLock::new(|| Simd::standard(PAD));
 
 /// Words of one audit annotation.
 const AUDIT_WORDS: usize = 32;
@@ -29,7 +35,7 @@ pub(crate) struct Answer {
     /// One line each, in ASCII: they travel as headers.
     pub(crate) warnings: Vec<String>,
     /// For the audit log; the API server puts the webhook's name before each key.
-    pub(crate) audit: BTreeMap<&'static str, String>,
+    pub(crate) audit: Vec<(&'static str, Cow<'static, str>)>,
 }
 
 /// Why a request is refused.
@@ -42,7 +48,7 @@ pub(crate) struct Refusal {
 impl Answer {
     /// An answer that allows, and says no more than what was decided.
     pub(crate) fn new(decision: Decision) -> Self {
-        let audit = BTreeMap::from([("decision", decision.word().to_owned())]);
+        let audit = vec![("decision", decision.word().into())];
         Self { decision, refusal: None, patch: None, warnings: Vec::new(), audit }
     }
 
@@ -56,8 +62,13 @@ impl Answer {
             if more > 0 {
                 kept.push(format!("and {more} more"));
             }
-            self.audit.insert(key, kept.join(","));
+            self.audit.push((key, kept.join(",").into()));
         }
+    }
+
+    /// What the audit log gets under this key.
+    pub(crate) fn noted(&self, key: &str) -> Option<&str> {
+        self.audit.iter().find(|(held, _)| *held == key).map(|(_, words)| &**words)
     }
 
     /// The body of the HTTP answer (`admission.k8s.io/v1`, `AdmissionResponse`).
@@ -75,7 +86,7 @@ impl Answer {
         }
         if !patch.is_empty() {
             json.push_str(r#","patchType":"JSONPatch","patch":""#);
-            STANDARD.encode_string(patch, &mut json);
+            BASE64.encode_string(patch, &mut json);
             json.push('"');
         }
         if !self.warnings.is_empty() {
@@ -83,7 +94,7 @@ impl Answer {
             json.push_str(&serde_json::to_string(&self.warnings).unwrap_or_default());
         }
         json.push_str(r#","auditAnnotations":"#);
-        json.push_str(&map(self.audit.iter()));
+        json.push_str(&map(self.audit.iter().map(|(key, value)| (*key, value))));
         json.push_str("}}");
         json
     }

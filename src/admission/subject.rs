@@ -8,7 +8,6 @@ use crate::admission::Settings;
 use crate::admission::object::Object;
 use crate::admission::review::Request;
 use crate::cluster::Cluster;
-use crate::cluster::object::ControllerRef;
 use crate::domain::asker::Asker;
 use crate::domain::pin::Revision;
 use crate::domain::policy::{Labels, PolicySet};
@@ -21,13 +20,11 @@ pub(crate) async fn subject(
     settings: &Settings,
     policies: &PolicySet,
     request: &Request<'_>,
-    object: &mut Object<'_>,
+    object: &Object<'_>,
     old: Option<&Object<'_>>,
     deadline: Instant,
 ) -> Subject {
     let kind = object.kind;
-    let labels = object.take_labels();
-    let object = &*object;
     let namespace = request.namespace();
     let controller = object.controller();
     let validated_owner = controller.is_some_and(|owner| owner.kind.is_some());
@@ -58,7 +55,7 @@ pub(crate) async fn subject(
             _ => Controller::None,
         },
         child,
-        revision: revision(kind, namespace, controller, &labels),
+        revision: revision(namespace, object),
         asker: Asker { namespace: namespace.to_owned(), pull_secrets },
         suggestions: match (child, request.dry_run()) {
             (true, _) => Suggestions::Off,
@@ -67,18 +64,17 @@ pub(crate) async fn subject(
         },
         pinning: true,
         slots: slots(cluster, namespace, object, old),
-        labels,
+        labels: if policies.of_namespace(namespace).any(|policy| !policy.scope.objects.0.is_empty()) {
+            object.labels()
+        } else {
+            Labels::new()
+        },
     }
 }
 
-fn revision(
-    kind: Kind,
-    namespace: &str,
-    controller: Option<&ControllerRef>,
-    labels: &Labels,
-) -> Option<Revision> {
-    let controller = controller.filter(|_| kind == Kind::Pod)?;
-    Some(Revision::of(namespace, &controller.uid, |label| labels.get(label).map(String::as_str)))
+fn revision(namespace: &str, object: &Object<'_>) -> Option<Revision> {
+    let controller = object.controller().filter(|_| object.kind == Kind::Pod)?;
+    Some(Revision::of(namespace, &controller.uid, |label| object.label(label)))
 }
 
 /// Every slot beside the slot of the same name in the old object: names decide, never positions.
@@ -90,8 +86,8 @@ fn slots(
 ) -> Vec<SlotUnderReview> {
     let originals = object.originals();
     let old_originals = old.map(Object::originals).unwrap_or_default();
-    let old_slots: HashMap<SlotKey, ImageSlot> =
-        old.map(Object::slots).unwrap_or_default().into_iter().map(|slot| (slot.key.clone(), slot)).collect();
+    let old_slots = old.map(Object::slots).unwrap_or_default();
+    let old_slots: HashMap<&SlotKey, &ImageSlot> = old_slots.iter().map(|slot| (&slot.key, slot)).collect();
     // The old object's UID, which nobody can choose.
     let carried = |slot: &ImageSlot| {
         old.is_some_and(|old| cluster.carries(object.kind, namespace, old.uid(), &slot.key, &slot.reference))
@@ -100,7 +96,7 @@ fn slots(
         .slots()
         .into_iter()
         .map(|slot| {
-            let before = old_slots.get(&slot.key);
+            let before = old_slots.get(&slot.key).copied();
             let changed = before.is_none_or(|before| before.reference != slot.reference);
             let carried = changed && carried(&slot);
             SlotUnderReview::new(slot, &originals, before.map(|before| (before, &old_originals)), carried)

@@ -25,7 +25,7 @@ pub(crate) fn answer(judged: &Judged<'_>) -> Answer {
     answer.note("codes", findings().map(|finding| finding.code().to_string()));
     answer.note("policies", findings().map(|finding| finding.policy.to_string()));
     if let Some(oldest) = review.verdicts.iter().filter_map(|verdict| verdict.stale).max() {
-        answer.audit.insert("stale-seconds", oldest.as_secs().to_string());
+        answer.audit.push(("stale-seconds", oldest.as_secs().to_string().into()));
     }
     answer
 }

@@ -18,7 +18,7 @@ pub(crate) struct Metadata<'a> {
     name: Option<Text<'a>>,
     generate_name: Option<Text<'a>>,
     uid: Option<Text<'a>>,
-    labels: Option<Labels>,
+    labels: Option<WrittenLabels<'a>>,
     annotations: Option<Annotations<'a>>,
     being_deleted: bool,
     controller: Option<ControllerRef>,
@@ -32,7 +32,7 @@ impl<'a> Metadata<'a> {
             "name" => once_or_null(reader, &mut name, Reader::text),
             "generateName" => once_or_null(reader, &mut generate_name, Reader::text),
             "uid" => once_or_null(reader, &mut uid, Reader::text),
-            "labels" => once_or_null(reader, &mut labels, read_labels),
+            "labels" => once_or_null(reader, &mut labels, WrittenLabels::read),
             "annotations" => once_or_null(reader, &mut annotations, Annotations::read),
             "deletionTimestamp" => once_or_null(reader, &mut deleted, Reader::text),
             "ownerReferences" => once_or_null(reader, &mut owners, read_controller),
@@ -67,8 +67,8 @@ impl<'a> Metadata<'a> {
         self.being_deleted
     }
 
-    pub(crate) const fn labels_mut(&mut self) -> &mut Option<Labels> {
-        &mut self.labels
+    pub(crate) const fn labels(&self) -> Option<&WrittenLabels<'a>> {
+        self.labels.as_ref()
     }
 
     pub(crate) const fn annotations(&self) -> Option<&Annotations<'a>> {
@@ -81,25 +81,46 @@ impl<'a> Metadata<'a> {
 }
 
 /// The labels of a template's metadata: nothing else counts there.
-pub(crate) fn only_labels(reader: &mut Reader<'_>) -> Read<Option<Labels>> {
+pub(crate) fn only_labels<'a>(reader: &mut Reader<'a>) -> Read<Option<WrittenLabels<'a>>> {
     let mut labels = None;
     reader.object(|reader, key| match key {
-        "labels" => once_or_null(reader, &mut labels, read_labels),
+        "labels" => once_or_null(reader, &mut labels, WrittenLabels::read),
         _ => reader.pass(),
     })?;
     Ok(labels.flatten())
 }
 
-fn read_labels(reader: &mut Reader<'_>) -> Read<Labels> {
-    let mut labels = Labels::new();
-    reader.object(|reader, key| {
-        let value = reader.text()?.as_str().to_owned();
-        if labels.len() >= LABEL_LIMIT || labels.insert(key.to_owned(), value).is_some() {
-            return Err(Stopped);
-        }
-        Ok(())
-    })?;
-    Ok(labels)
+/// Labels as they are written, sorted: the API server sends them so, and most policies do not ask for them.
+#[derive(Debug, Default)]
+pub(crate) struct WrittenLabels<'a>(Vec<(Text<'a>, Text<'a>)>);
+
+impl<'a> WrittenLabels<'a> {
+    fn read(reader: &mut Reader<'a>) -> Read<Self> {
+        let mut read = Self::default();
+        reader.texts(|key, value| match read.find(key.as_str()) {
+            Err(at) if read.0.len() < LABEL_LIMIT => {
+                read.0.insert(at, (key, value));
+                Ok(())
+            }
+            _ => Err(Stopped),
+        })?;
+        Ok(read)
+    }
+
+    fn find(&self, key: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(held, _)| held.as_str().cmp(key))
+    }
+
+    /// The value of a label.
+    pub(crate) fn get(&self, key: &str) -> Option<&str> {
+        let (_, value) = self.0.get(self.find(key).ok()?)?;
+        Some(value.as_str())
+    }
+
+    /// As policies look at them.
+    pub(crate) fn to_labels(&self) -> Labels {
+        self.0.iter().map(|(key, value)| (key.as_str().to_owned(), value.as_str().to_owned())).collect()
+    }
 }
 
 /// The annotations that mean something to us.

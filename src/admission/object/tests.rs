@@ -30,7 +30,7 @@ fn every_kind_of_the_table_is_read_where_the_table_says() {
     });
     for kind in Kind::ALL {
         let raw = object(kind, template.clone()).to_string();
-        let mut read = parse(kind, &raw).unwrap();
+        let read = parse(kind, &raw).unwrap();
         let slots: Vec<_> = read
             .slots()
             .into_iter()
@@ -44,7 +44,7 @@ fn every_kind_of_the_table_is_read_where_the_table_says() {
         ]
         .map(|(role, name, index, reference, never)| (role, name.into(), index, reference.into(), never));
         assert_eq!(slots, expected, "{kind}");
-        assert_eq!(read.take_labels(), [("app".to_owned(), "we\"b".to_owned())].into(), "{kind}");
+        assert_eq!(read.labels(), [("app".to_owned(), "we\"b".to_owned())].into(), "{kind}");
         assert_eq!(read.service_account(), "robot");
         assert_eq!(read.pull_secrets(), ["one", "two"]);
     }
@@ -62,10 +62,10 @@ fn what_is_left_out_or_null_is_empty() {
         for value in nothing {
             let value = if value.is_object() { value } else { json!({}) };
             let raw = value.to_string();
-            let mut read = parse(kind, &raw).unwrap();
+            let read = parse(kind, &raw).unwrap();
             assert!(
                 read.slots().is_empty()
-                    && read.take_labels().is_empty()
+                    && read.labels().is_empty()
                     && read.annotated() != Annotated::Annotations
             );
         }
@@ -112,7 +112,7 @@ fn labels_have_a_limit() {
 fn depth_that_nobody_reads_does_no_harm() {
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     let text = format!(r#"{{"spec":{{"x":{deep},"containers":[{{"env":{deep},"image":"x:1"}}]}}}}"#);
-    assert_eq!(parse(Kind::Pod, &text).unwrap().slots()[0].reference, "x:1");
+    assert_eq!(parse(Kind::Pod, &text).unwrap().slots()[0].reference.as_ref(), "x:1");
     let text = format!(r#"{{"spec":{{"containers":{deep}}}}}"#);
     assert!(parse(Kind::Pod, &text).is_err());
 }
