@@ -9,6 +9,7 @@ use crate::cli::doctor::report::Report;
 use crate::cli::{Done, Failure, output};
 use crate::cluster::client;
 
+mod configuration;
 mod findings;
 mod gather;
 mod judge;
@@ -27,7 +28,8 @@ mod report;
 ///   get       customresourcedefinitions, mutatingwebhookconfigurations, validatingwebhookconfigurations
 ///   list      namespaces, pods, clusterimagepolicies.tagpin.dev, imagepolicies.tagpin.dev
 ///   create    subjectaccessreviews.authorization.k8s.io
-///   in tagpin's namespace: get deployments, leases, secrets/tagpin-webhook-tls; create pods/portforward
+///   in tagpin's namespace: get deployments, leases, secrets/tagpin-webhook-tls; create pods/portforward;
+///   get the configmaps and secrets that the Deployment mounts: configmaps/tagpin, and those of your values
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 #[command(after_help = "\

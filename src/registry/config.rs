@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use url::Url;
 
 use crate::registry::cloud::Access;
-use crate::registry::config_file::{ConfigError, Files};
+use crate::registry::config_file::{ConfigError, Elsewhere, Files};
 use crate::registry::credential::Candidate;
 use crate::registry::endpoint::{Confirm, Endpoint, Identity, Profiles, RegistryProfile, ResolveFrom};
 use crate::registry::expiring::Expiring;
@@ -133,8 +133,19 @@ impl Registries {
     /// # Errors
     /// A file that can not be read, a key that is unknown or has no effect, a value that can not be meant.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
-        let files = Files::default();
-        let mut registries = text::read(file, &files)?;
+        Self::read(file, &Files::default())
+    }
+
+    /// The same of files that are on another machine: what it does not find among them is not there.
+    ///
+    /// # Errors
+    /// As [`Registries::load`].
+    pub fn load_elsewhere(file: &Path, files: Elsewhere) -> Result<Self, ConfigError> {
+        Self::read(file, &Files::elsewhere(files))
+    }
+
+    fn read(file: &Path, files: &Files) -> Result<Self, ConfigError> {
+        let mut registries = text::read(file, files)?;
         registries.fingerprint = files.fingerprint();
         registries.warnings.extend(registries.nodes.warnings().iter().cloned());
         let unused = registries.unused_credentials();

@@ -2,6 +2,7 @@
 //! It knows no key of any file.
 
 use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
@@ -57,16 +58,29 @@ impl Display for Mistake {
     }
 }
 
+/// Files of another machine, by their absolute paths.
+pub type Elsewhere = BTreeMap<PathBuf, Vec<u8>>;
+
 /// Reads files and remembers, as one number, which ones and what was in them.
 #[derive(Debug, Default)]
 pub(super) struct Files {
     seen: RefCell<DefaultHasher>,
+    /// All that there are, when they are not on this machine.
+    elsewhere: Option<Elsewhere>,
 }
 
 impl Files {
+    /// These, and none of this machine.
+    pub(super) fn elsewhere(files: Elsewhere) -> Self {
+        Self { elsewhere: Some(files), ..Self::default() }
+    }
+
     /// The content of a file.
     pub(super) fn read(&self, file: &Path) -> io::Result<Vec<u8>> {
-        let read = std::fs::read(file);
+        let read = match &self.elsewhere {
+            None => std::fs::read(file),
+            Some(files) => files.get(file).cloned().ok_or_else(|| io::ErrorKind::NotFound.into()),
+        };
         let mut seen = self.seen.borrow_mut();
         file.hash(&mut *seen);
         read.as_ref().map_err(io::Error::kind).hash(&mut *seen);
@@ -80,12 +94,32 @@ impl Files {
 
     /// What is in a folder, sorted by name.
     pub(super) fn folder(&self, folder: &Path) -> Result<Vec<PathBuf>, ConfigError> {
-        let list =
-            || std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>();
+        let list = || match &self.elsewhere {
+            None => std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>(),
+            Some(files) => {
+                let inside = files.keys().filter_map(|file| file.strip_prefix(folder).ok()?.iter().next());
+                let names: BTreeSet<_> = inside.collect();
+                if names.is_empty() {
+                    return Err(io::ErrorKind::NotFound.into());
+                }
+                Ok(names.into_iter().map(|name| folder.join(name)).collect())
+            }
+        };
         let mut found = list().map_err(|cause| ConfigError::Read { file: folder.to_owned(), cause })?;
         found.sort();
         found.hash(&mut *self.seen.borrow_mut());
         Ok(found)
+    }
+
+    pub(super) fn is_folder(&self, path: &Path) -> bool {
+        match &self.elsewhere {
+            None => path.is_dir(),
+            Some(files) => files.keys().any(|file| file != path && file.starts_with(path)),
+        }
+    }
+
+    pub(super) fn has(&self, file: &Path) -> bool {
+        self.elsewhere.as_ref().map_or_else(|| file.exists(), |files| files.contains_key(file))
     }
 
     /// Equal for equal files with equal content.

@@ -37,6 +37,12 @@ impl Drop for Whole {
     }
 }
 
+/// The kubelet looks at the files of a pod that changes at once, and at others within a minute or two.
+fn bring(what: &str) {
+    let changed = format!("tagpin-test/brought={what}");
+    ours(&["annotate", "pods", "-l", "app.kubernetes.io/name=tagpin", "--overwrite", &changed]);
+}
+
 #[test]
 fn without_replicas_it_names_the_leader_the_lists_and_the_certificate() {
     let _cluster = alone();
@@ -85,6 +91,23 @@ fn it_names_a_definition_that_is_missing() {
     kubectl(&["delete", whole.what, "--timeout=90s"]).succeeded();
     assert!(red("crds", "imagepolicies.tagpin.dev").contains("tagpin crds"));
     drop(whole);
+    well();
+}
+
+#[test]
+fn it_names_a_configuration_of_registries_that_can_not_be_used() {
+    let _cluster = alone();
+    let whole = Whole::of("configmap/tagpin");
+    let wrong = "registries:\n- match: docker.io\n  mirror: []\n";
+    let patch = json!({ "data": { "registries.yaml": wrong } }).to_string();
+    ours(&["patch", whole.what, "-p", &patch]);
+    let place = "/etc/tagpin/configuration/registries.yaml:3:3: registries[0].mirror";
+    assert!(red("configuration", place).contains("helm upgrade tagpin"));
+    // Once the kubelet has brought it to them, they say that they do not use it.
+    bring("wrong");
+    red("configuration", "could be used is in force on tagpin-");
+    drop(whole);
+    bring("whole");
     well();
 }
 

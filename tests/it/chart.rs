@@ -40,7 +40,7 @@ fn template(namespace: &str, values: &str) -> Output {
 }
 
 /// The objects of a release with these values, beside the one that has no default.
-fn render(values: &str) -> Objects {
+pub(crate) fn render(values: &str) -> Objects {
     let output =
         template("tagpin-system", &format!("image: {{repository: registry.example.com/tagpin}}\n{values}"));
     assert!(output.status.success(), "{values}\n{}", String::from_utf8_lossy(&output.stderr));
@@ -55,7 +55,7 @@ fn refusal(namespace: &str, values: &str) -> String {
     String::from_utf8(output.stderr).unwrap()
 }
 
-struct Objects(Vec<Value>);
+pub(crate) struct Objects(pub(crate) Vec<Value>);
 
 impl Objects {
     /// What is at `pointer` of the object `Kind/name`, or of `Kind/namespace/name`.

@@ -17,6 +17,7 @@ mod cluster;
 mod controller;
 mod crds;
 mod denials;
+mod doctor;
 mod files;
 mod fuzz;
 mod metrics;

@@ -32,6 +32,8 @@ pub(crate) struct Findings {
     pub(crate) deployment: Asked<Option<Deployment>>,
     /// The pods of the Deployment.
     pub(crate) replicas: Asked<Vec<Replica>>,
+    /// The configuration of registries as the cluster has it now; none when the Deployment names none.
+    pub(crate) configuration: Asked<Option<Configuration>>,
     /// Every policy.
     pub(crate) policies: Asked<Vec<Policy>>,
     /// The namespaces with our labels.
@@ -90,6 +92,15 @@ pub(crate) struct Deployment {
     pub(crate) pull_secrets_off: bool,
 }
 
+/// What the check of the configuration of registries says.
+#[derive(Debug)]
+pub(crate) struct Configuration {
+    /// What its author may not expect, or the mistake with its place.
+    pub(crate) checked: Result<Vec<String>, String>,
+    /// Folders of the pod whose files nobody can see from outside.
+    pub(crate) unseen: Vec<String>,
+}
+
 /// One pod of ours.
 #[derive(Debug)]
 pub(crate) struct Replica {
@@ -114,6 +125,8 @@ pub(crate) struct Counters {
     pub(crate) reviews: u64,
     /// Slots left unpinned because a custom resource controls the pod.
     pub(crate) foreign_owner: u64,
+    /// The newest configuration of registries can not be used; an earlier one is in force.
+    pub(crate) earlier_configuration: bool,
     /// Findings of slots by code.
     pub(crate) codes: Vec<(String, u64)>,
 }

@@ -22,10 +22,10 @@ use rustls_pki_types::pem::PemObject;
 use tokio::time::timeout;
 
 use crate::cli::doctor::findings::{
-    self, Asked, BehindSecrets, Certificate, Crd, Entry, Findings, Holder, Labelled, Policy, Ready, Replica,
-    Validity,
+    self, Asked, BehindSecrets, Certificate, Configuration, Crd, Entry, Findings, Holder, Labelled, Policy,
+    Ready, Replica, Validity,
 };
-use crate::cli::doctor::replica;
+use crate::cli::doctor::{configuration, replica};
 use crate::cluster::certificate::{Pems, SECRET};
 use crate::controller::leader;
 use crate::controller::webhook_config::documents::{MUTATING, VALIDATING};
@@ -56,12 +56,12 @@ const SYSTEM: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
 /// Asks everything, all at once.
 pub(crate) async fn gather(client: Client, namespace: String) -> Findings {
     let here = Here { client: &client, namespace: &namespace };
-    let ours = futures::future::join4(here.certificate(), here.lease(), here.deployment(), here.replicas());
+    let ours = futures::future::join4(here.certificate(), here.lease(), here.installed(), here.replicas());
     let everybodys =
         futures::future::join4(here.policies(), here.labelled(), here.behind_secrets(), here.denied());
     let written = futures::future::join3(here.crds(), here.mutating(), here.validating());
     let (ours, everybodys, written) = futures::join!(ours, everybodys, written);
-    let (certificate, lease, deployment, replicas) = ours;
+    let (certificate, lease, (deployment, configuration), replicas) = ours;
     let (policies, labelled, behind_secrets, denied) = everybodys;
     let (crds, mutating, validating) = written;
     Findings {
@@ -74,6 +74,7 @@ pub(crate) async fn gather(client: Client, namespace: String) -> Findings {
         denied,
         deployment,
         replicas,
+        configuration,
         policies,
         labelled,
         behind_secrets,
@@ -151,17 +152,15 @@ impl Here<'_> {
         }))
     }
 
-    async fn deployment(&self) -> Asked<Option<findings::Deployment>> {
-        let deployment = asked("get the Deployment", self.ours::<Deployment>().get_opt(NAME)).await?;
-        Ok(deployment.and_then(|deployment| deployment.spec).map(|spec| {
-            let containers = spec.template.spec.map(|spec| spec.containers).unwrap_or_default();
-            let mut args = containers.iter().flat_map(|container| container.args.iter().flatten());
-            findings::Deployment {
-                wanted: spec.replicas.unwrap_or(1),
-                pull_secrets_off: !args
-                    .any(|arg| arg == "--pull-secrets=namespaces" || arg == "--pull-secrets=cluster"),
-            }
-        }))
+    /// The Deployment, and the configuration of registries that it names.
+    async fn installed(&self) -> (Asked<Option<findings::Deployment>>, Asked<Option<Configuration>>) {
+        let found = asked("get the Deployment", self.ours::<Deployment>().get_opt(NAME)).await;
+        let configuration = match &found {
+            Ok(Some(deployment)) => configuration::check(self.client, self.namespace, deployment).await,
+            Ok(None) => Ok(None),
+            Err(cause) => Err(cause.clone()),
+        };
+        (found.map(|found| found.and_then(deployment)), configuration)
     }
 
     async fn replicas(&self) -> Asked<Vec<Replica>> {
@@ -273,7 +272,7 @@ impl Here<'_> {
     }
 }
 
-async fn asked<T>(what: &str, question: impl Future<Output = kube::Result<T>>) -> Asked<T> {
+pub(crate) async fn asked<T>(what: &str, question: impl Future<Output = kube::Result<T>>) -> Asked<T> {
     match timeout(LIMIT, question).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(kube::Error::Api(status))) => Err(format!("{what}: {}", status.message)),
@@ -300,6 +299,17 @@ fn validity(pem: &[u8]) -> Option<Validity> {
     Some(Validity {
         from: Timestamp::from_second(validity.not_before.timestamp()).ok()?,
         until: Timestamp::from_second(validity.not_after.timestamp()).ok()?,
+    })
+}
+
+fn deployment(found: Deployment) -> Option<findings::Deployment> {
+    let spec = found.spec?;
+    let containers = spec.template.spec.map(|spec| spec.containers).unwrap_or_default();
+    let mut args = containers.iter().flat_map(|container| container.args.iter().flatten());
+    Some(findings::Deployment {
+        wanted: spec.replicas.unwrap_or(1),
+        pull_secrets_off: !args
+            .any(|arg| arg == "--pull-secrets=namespaces" || arg == "--pull-secrets=cluster"),
     })
 }
 

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::cli::doctor::findings::{Asked, Findings};
 
+mod configuration;
 mod parts;
 mod policies;
 mod replicas;
@@ -82,6 +83,7 @@ pub(crate) fn judge(found: &Findings) -> Vec<Row> {
         webhooks::reached(found),
         webhooks::namespaces(found),
         policies::policies(found),
+        configuration::configuration(found),
         replicas::registries(found),
         policies::unpinned(found),
         policies::pull_secrets(found),

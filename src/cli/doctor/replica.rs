@@ -81,6 +81,7 @@ fn counters(metrics: &str) -> Counters {
         let (name, labels) = name.split_once('{').unwrap_or((name, ""));
         match name {
             "tagpin_admission_requests_total" => counters.reviews += value,
+            "tagpin_registries_invalid" => counters.earlier_configuration = value > 0,
             "tagpin_foreign_owner_images_total" => counters.foreign_owner += value,
             "tagpin_images_evaluated_total" if !labels.contains("result=\"deny\"") => {
                 let code = WHY.into_iter().find(|code| labels.contains(&format!("code=\"{code}\"")));
@@ -108,10 +109,12 @@ tagpin_images_evaluated_total{result=\"deny\",code=\"TagNotFound\"} 6
 tagpin_images_evaluated_total{result=\"warn\",code=\"TagForbidden\"} 7
 tagpin_images_evaluated_total{result=\"allow\",code=\"none\"} 8
 tagpin_foreign_owner_images_total 9
+tagpin_registries_invalid 1
 tagpin_admission_duration_seconds_sum{webhook=\"pin\"} 0.25
 ";
         let counters = counters(text);
         assert_eq!((counters.reviews, counters.foreign_owner), (7, 9));
+        assert!(counters.earlier_configuration);
         assert_eq!(counters.codes, [("RegistryUnavailable".to_owned(), 5)]);
     }
 

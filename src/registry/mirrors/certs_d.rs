@@ -30,7 +30,7 @@ impl CertsD {
             // `..data` and the like are how Kubernetes swaps the content of a volume.
             let name =
                 folder.file_name().and_then(|name| name.to_str()).filter(|name| !name.starts_with(".."));
-            let Some(name) = name.filter(|_| folder.is_dir()) else { continue };
+            let Some(name) = name.filter(|_| files.is_folder(&folder)) else { continue };
             let hosts = this.folder(files, &folder)?;
             this.folders.insert(name.to_ascii_lowercase(), hosts);
         }
@@ -122,7 +122,7 @@ fn beside(files: &Files, folder: &Path) -> Result<Tls, ConfigError> {
 fn client(files: &Files, certificate: &Path) -> Result<Arc<ClientCertificate>, ConfigError> {
     let chain = files.read_named(certificate)?;
     let key: PathBuf = certificate.with_extension("key");
-    let key = if key.exists() { files.read_named(&key)? } else { chain.clone() };
+    let key = if files.has(&key) { files.read_named(&key)? } else { chain.clone() };
     let own = ClientCertificate::parse(&chain, &key);
     own.map(Arc::new).map_err(|error| mistake(certificate, None, "", error.to_string()))
 }

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use super::distribution::{Access, OCI_INDEX, OCI_MANIFEST, Pusher, Registry, Release};
 use super::support::AUTHORITY;
+use crate::support::api_server::ApiServer;
 
 /// Runs it with a home and nothing else in its environment.
 fn resolve(home: &Path, args: &[&str]) -> Output {
@@ -255,25 +256,6 @@ async fn a_trace_shows_headers_and_no_secret() {
     assert_eq!(answer["steps"][0].get("sent"), None);
 }
 
-/// An API server that gives these objects, by path; what else it is asked for is not there.
-async fn api_server(objects: Vec<(&'static str, Value)>) -> (std::net::SocketAddr, tokio::task::JoinSet<()>) {
-    use axum::http::StatusCode;
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let answer = move |uri: axum::http::Uri| async move {
-        let found = objects.iter().find(|(path, _)| *path == uri.path());
-        let missing =
-            serde_json::json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 404 });
-        match found {
-            Some((_, object)) => (StatusCode::OK, object.to_string()),
-            None => (StatusCode::NOT_FOUND, missing.to_string()),
-        }
-    };
-    let mut task = tokio::task::JoinSet::new();
-    task.spawn(async move { axum::serve(listener, axum::Router::new().fallback(answer)).await.unwrap() });
-    (address, task)
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_service_account_asks_with_the_pull_secrets_that_it_names() {
     const PASSWORD: &str = "not-to-be-shown";
@@ -300,21 +282,14 @@ async fn a_service_account_asks_with_the_pull_secrets_that_it_names() {
             "imagePullSecrets": secrets,
         })
     };
-    let (address, _server) = api_server(vec![
-        ("/api/v1/namespaces/shop/serviceaccounts/web", account(&["gone", "regcred"])),
-        ("/api/v1/namespaces/shop/secrets/regcred", secret(PASSWORD)),
-        ("/api/v1/namespaces/shop/serviceaccounts/stale", account(&["old"])),
-        ("/api/v1/namespaces/shop/secrets/old", secret("changed-since")),
+    let server = ApiServer::start(vec![
+        ("/api/v1/namespaces/shop/serviceaccounts/web".to_owned(), account(&["gone", "regcred"])),
+        ("/api/v1/namespaces/shop/secrets/regcred".to_owned(), secret(PASSWORD)),
+        ("/api/v1/namespaces/shop/serviceaccounts/stale".to_owned(), account(&["old"])),
+        ("/api/v1/namespaces/shop/secrets/old".to_owned(), secret("changed-since")),
     ])
     .await;
-    let kubeconfig = home.path().join("kubeconfig");
-    let text = serde_json::json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "c",
-        "clusters": [{ "name": "c", "cluster": { "server": format!("http://{address}") } }],
-        "users": [{ "name": "c", "user": {} }],
-        "contexts": [{ "name": "c", "context": { "cluster": "c", "user": "c" } }],
-    });
-    std::fs::write(&kubeconfig, text.to_string()).unwrap();
+    let kubeconfig = server.kubeconfig(home.path());
     let image = format!("{authority}/team/app:1");
     let ask = |account: &str| {
         let mut tagpin = Command::new(env!("CARGO_BIN_EXE_tagpin"));

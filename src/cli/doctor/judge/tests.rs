@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::cli::doctor::findings::{
-    Answers, BehindSecrets, Certificate, Counters, Crd, Deployment, Entry, Findings, Holder, Labelled,
-    Policy, Ready, Replica, Validity,
+    Answers, BehindSecrets, Certificate, Configuration, Counters, Crd, Deployment, Entry, Findings, Holder,
+    Labelled, Policy, Ready, Replica, Validity,
 };
 use crate::cli::doctor::judge::{Row, Status, judge};
 use crate::cluster::policies::InForce;
@@ -64,6 +64,7 @@ fn well() -> Findings {
         denied: Ok(vec![]),
         deployment: Ok(Some(Deployment { wanted: 2, pull_secrets_off: false })),
         replicas: Ok(vec![replica("tagpin-a"), replica("tagpin-b")]),
+        configuration: Ok(Some(Configuration { checked: Ok(vec![]), unseen: vec![] })),
         policies: Ok(vec![Policy {
             id: PolicyId { namespace: None, name: "baseline".into() },
             uid: "u".into(),
@@ -133,6 +134,7 @@ fn a_sound_installation_has_every_check_and_nothing_but_ok() {
         "reached",
         "namespaces",
         "policies",
+        "configuration",
         "registries",
         "unpinned",
         "pull-secrets",
@@ -152,6 +154,7 @@ fn what_was_not_found_out_is_unknown_with_its_cause() {
         denied: Err(nothing()),
         deployment: Err(nothing()),
         replicas: Err(nothing()),
+        configuration: Err(nothing()),
         policies: Err(nothing()),
         labelled: Err(nothing()),
         behind_secrets: Err(nothing()),
@@ -392,6 +395,50 @@ fn an_old_failure_and_a_mistyped_host_are_not_red() {
         replica_mut(found).registries = vec![asked("other", "dns", 5)];
     });
     assert!(typo.detail.contains("dns"), "{typo:?}");
+}
+
+#[test]
+fn a_configuration_that_can_not_be_used() {
+    let wrong = "/etc/tagpin/configuration/registries.yaml:3:3: registries[0].mirror: unknown key";
+    let change = |found: &mut Findings| {
+        found.configuration =
+            Ok(Some(Configuration { checked: Err(wrong.into()), unseen: vec!["/run".into()] }));
+        replica_mut(found).counters.earlier_configuration = true;
+    };
+    let (detail, remedy) = red("configuration", change);
+    assert!(detail.starts_with(wrong), "{detail}");
+    says((detail, remedy), "that could be used is in force on tagpin-a", "helm upgrade tagpin");
+}
+
+#[test]
+fn a_configuration_that_a_replica_alone_can_not_use() {
+    let change = |found: &mut Findings| replica_mut(found).counters.earlier_configuration = true;
+    says(red("configuration", change), "in force on tagpin-a", "logs");
+    // What nobody may read here is one thing, what a replica says another.
+    let unread = |found: &mut Findings| {
+        change(found);
+        found.configuration = Err("get the ConfigMap tagpin: forbidden".into());
+    };
+    says(red("configuration", unread), "in force on tagpin-a", "logs");
+    one("configuration", Status::Unknown, unread);
+}
+
+#[test]
+fn a_file_that_is_seen_by_the_pod_alone_is_no_mistake() {
+    let row = one("configuration", Status::Unknown, |found| {
+        let checked = Err("c.yaml:2:1: registries[0].tls.caFile: read /var/ca/a.pem: not found".into());
+        found.configuration = Ok(Some(Configuration { checked, unseen: vec!["/var/ca".into()] }));
+    });
+    assert!(row.detail.contains("what is in /var/ca is not seen from outside"), "{row:?}");
+}
+
+#[test]
+fn what_is_allowed_and_not_expected_is_a_note() {
+    let row = one("configuration", Status::Note, |found| {
+        let checked = Ok(vec!["registries[0]: the certificate of a.test is not verified".into()]);
+        found.configuration = Ok(Some(Configuration { checked, unseen: vec![] }));
+    });
+    assert!(row.detail.contains("is not verified"), "{row:?}");
 }
 
 #[test]
