@@ -1,7 +1,7 @@
 //! What each fuzz target does with its bytes: the code that ships, and what must hold of whatever it makes of them.
 //! `fuzz/fuzz_targets/` hands on what libFuzzer makes up, `tests/it/fuzz.rs` the corpus.
 
-use std::fs;
+use std::path::Path;
 
 use axum::http::StatusCode;
 use jiff::Timestamp;
@@ -16,10 +16,9 @@ use tagpin::registry::challenge::{Challenge, Challenges};
 use tagpin::registry::config::Registries;
 use tagpin::registry::credential::Source;
 use tagpin::registry::docker_config::DockerConfig;
-use tagpin::registry::endpoint::Profiles;
+use tagpin::registry::endpoint::{Identity, Profiles};
 use tagpin::registry::keyring::Keyring;
 use tagpin::registry::{manifest, tag_list};
-use tempfile::TempDir;
 use tokio::runtime::{self, Runtime};
 use url::Url;
 
@@ -29,7 +28,7 @@ use crate::support::webhook::{Table, Tables, Webhook, create, pod};
 pub type Target = fn(&[u8]);
 
 /// Every target, by name.
-pub const ALL: [(&str, Target); 8] = [
+pub const ALL: [(&str, Target); 9] = [
     ("envelope", envelope),
     ("reference", reference),
     ("policy", policy),
@@ -37,6 +36,7 @@ pub const ALL: [(&str, Target); 8] = [
     ("dockerconfigjson", dockerconfigjson),
     ("link", link),
     ("registries", registries),
+    ("hosts", hosts),
     ("manifest", manifest),
 ];
 
@@ -238,9 +238,6 @@ pub fn link(bytes: &[u8]) {
 /// # Panics
 /// When what must hold does not.
 pub fn registries(bytes: &[u8]) {
-    thread_local! {
-        static FOLDER: TempDir = TempDir::new().unwrap();
-    }
     const OURS: &str = r#"{
         "registriesFile": { "format": "k3s", "path": "nodes.yaml" },
         "registries": [
@@ -248,28 +245,59 @@ pub fn registries(bytes: &[u8]) {
             { "match": "docker.io", "allowPrivate": true }
         ]
     }"#;
-    // The operator may name any file for a certificate; reading a device may never end.
-    if bytes.windows(4).any(|part| part == b"/dev") {
-        return;
-    }
-    FOLDER.with(|folder| {
-        let ours = folder.path().join("config.yaml");
-        fs::write(&ours, OURS).unwrap();
-        fs::write(folder.path().join("nodes.yaml"), bytes).unwrap();
-        match Registries::load(&ours) {
-            Err(error) => assert!(error.to_string().contains("nodes.yaml"), "{error}"),
-            Ok(registries) => {
-                for domain in ["docker.io", "ghcr.io", "a.example.com", "[::1]:5000"] {
-                    let profile = registries.profile(domain);
-                    for endpoint in profile.authorities() {
-                        assert!(endpoint.host().is_some());
-                        drop(endpoint.repository("library/nginx"));
-                    }
-                    let _ = registries.credential(domain);
+    match configuration(OURS, [("nodes.yaml", bytes)]) {
+        Err(error) => assert!(error.contains("nodes.yaml"), "{error}"),
+        Ok(registries) => {
+            for domain in ["docker.io", "ghcr.io", "a.example.com", "[::1]:5000"] {
+                let profile = registries.profile(domain);
+                for endpoint in profile.authorities() {
+                    assert!(endpoint.host().is_some());
+                    drop(endpoint.repository("library/nginx"));
                 }
+                let _ = registries.credential(domain);
             }
         }
-    });
+    }
+}
+
+/// A `hosts.toml` of containerd: it is refused with its place, or every host in it can be asked, and none but the
+/// registry itself gets the asker's credentials.
+///
+/// # Panics
+/// When what must hold does not.
+pub fn hosts(bytes: &[u8]) {
+    const OURS: &str = r#"{
+        "registriesFile": { "format": "certs.d", "path": "certs.d" },
+        "registries": [{ "match": "docker.i*", "resolveFrom": "mirrors-then-upstream" }]
+    }"#;
+    let files = [
+        ("certs.d/docker.io/hosts.toml", bytes),
+        ("certs.d/docker.io/ca.pem", b"no authority"),
+        ("certs.d/_default/hosts.toml", b"[host.'https://m.example']"),
+    ];
+    match configuration(OURS, files) {
+        Err(error) => assert!(error.contains("/certs.d/docker.io/hosts.toml"), "{error}"),
+        Ok(registries) => {
+            let profile = registries.profile("docker.io");
+            for endpoint in profile.mirrors.iter().chain(&profile.upstream) {
+                let host = endpoint.host().unwrap().to_string();
+                assert!(matches!(endpoint.root().scheme(), "http" | "https"), "{}", endpoint.root());
+                assert!(host == "registry-1.docker.io" || !matches!(endpoint.identity, Identity::Asker));
+                drop(endpoint.repository("library/nginx"));
+            }
+        }
+    }
+}
+
+/// Reads a configuration that names these files, and no file of this machine.
+fn configuration<'a>(
+    ours: &'a str,
+    files: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+) -> Result<Registries, String> {
+    let folder = Path::new("/fuzzed");
+    let given = files.into_iter().chain([("config.yaml", ours.as_bytes())]);
+    let files = given.map(|(name, bytes)| (folder.join(name), bytes.to_vec())).collect();
+    Registries::load_elsewhere(&folder.join("config.yaml"), files).map_err(|error| error.to_string())
 }
 
 /// A manifest after two lines with its media type and the digest that its registry names: what is an image has the
