@@ -58,7 +58,7 @@ impl Asking {
         let registries = Current::load(self.registries.as_deref()).map_err(Failure::wrong_use)?;
         let user = user_config().map_err(Failure::wrong_use)?;
         let transport = Arc::new(Transport::new(Arc::new(SystemNames)));
-        let clouds = Clouds::new(Arc::clone(&transport), Arc::new(Process), Arc::new(()));
+        let clouds = Arc::new(Clouds::new(Arc::clone(&transport), Arc::new(Process), Arc::new(())));
         Ok(Person { user, registries: Arc::new(registries), transport, clouds, noted: Once::new() })
     }
 
@@ -80,7 +80,7 @@ pub(crate) struct Person {
     user: UserConfig,
     pub(crate) registries: Arc<Current>,
     pub(crate) transport: Arc<Transport>,
-    clouds: Clouds,
+    clouds: Arc<Clouds>,
     /// What is to be said of a credential has been said.
     noted: Once,
 }

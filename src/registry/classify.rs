@@ -71,6 +71,16 @@ pub(super) fn credential_unknown(answer: &Answer) -> bool {
     answer.status == 403 && codes(&answer.body).credential_unknown
 }
 
+/// Whether the token of this request has expired, as ECR says it: it answers 403, and 400 where it is public
+/// (aws/containers-roadmap#2835), and never with a challenge.
+pub(super) fn token_expired(answer: &Answer, host: &str) -> bool {
+    match answer.status {
+        400 => host == "public.ecr.aws",
+        403 => codes(&answer.body).credential_expired,
+        _ => false,
+    }
+}
+
 /// The final answer, when it is neither 200 nor 404.
 pub(super) fn reply(reply: &Reply, candidate: &Candidate) -> Fact {
     use crate::registry::challenge::TokenError::Invalid;

@@ -209,14 +209,12 @@ impl<'a> Target<'a> {
         let candidates = endpoint_candidates(endpoint, candidates);
         let mut best: Option<Fact> = None;
         for candidate in candidates.iter() {
-            let mut session = self.session(endpoint, candidate, deadline);
-            let fact = match self.ask_with(&mut session, candidate).await {
-                Fact::Present(digest) => {
-                    let confirmations = &self.parts.confirmations;
-                    confirmations.confirm(self.profile, &mut session, self.tag, digest).await
-                }
-                other => other,
-            };
+            let mut fact = self.ask_as(endpoint, candidate, deadline).await;
+            if let (Fact::CredentialsRejected { .. }, Some(renew)) = (&fact, &candidate.renew)
+                && let Some(fresh) = renew.renewed(candidate.id, deadline).await
+            {
+                fact = self.ask_as(endpoint, &fresh, deadline).await;
+            }
             let Some(weight) = weight(&fact) else {
                 return fact;
             };
@@ -226,6 +224,17 @@ impl<'a> Target<'a> {
             }
         }
         best.unwrap_or(Fact::MissingOrPrivate)
+    }
+
+    async fn ask_as(&self, endpoint: &Endpoint, candidate: &Candidate, deadline: Instant) -> Fact {
+        let mut session = self.session(endpoint, candidate, deadline);
+        match self.ask_with(&mut session, candidate).await {
+            Fact::Present(digest) => {
+                let confirmations = &self.parts.confirmations;
+                confirmations.confirm(self.profile, &mut session, self.tag, digest).await
+            }
+            other => other,
+        }
     }
 
     fn session<'b>(&self, endpoint: &'b Endpoint, candidate: &'b Candidate, deadline: Instant) -> Session<'b>

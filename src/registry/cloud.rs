@@ -1,14 +1,16 @@
 //! Credentials that clouds give for their registries: ECR, Artifact Registry, ACR. Each cloud is a cargo feature; this
 //! file says what they have in common and what a binary without one answers.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use async_trait::async_trait;
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, warn};
 
 use crate::registry::cloud::exchange::Exchange;
-use crate::registry::credential::{Candidate, Credential, Source};
+use crate::registry::credential::{Candidate, Credential, CredentialId, Renew, Source};
 use crate::registry::endpoint::Endpoint;
 use crate::registry::expiring::Expiring;
 use crate::registry::flight::Flights;
@@ -62,8 +64,8 @@ pub struct ServiceKey {
 #[derive(PartialEq, Eq, Hash)]
 struct Secret(Vec<u8>);
 
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
     }
 }
@@ -124,6 +126,8 @@ pub struct Clouds {
     given: Arc<Expiring<Key, Given>>,
     /// Failures of a moment ago.
     failed: Arc<Expiring<Key, CloudError>>,
+    /// Credentials that a registry took no more, of a moment ago.
+    renewed: Expiring<Key, ()>,
     flights: Flights<Key, Result<Given, CloudError>>,
     tally: Arc<dyn Tally>,
 }
@@ -132,6 +136,8 @@ pub struct Clouds {
 const GIVEN: usize = 256;
 /// How long a failure counts.
 const FAILED: Duration = Duration::from_secs(10);
+/// How long nobody asks again for another credential: one that is new and not taken either is not what is wrong.
+const RENEWED: Duration = Duration::from_secs(60);
 /// What one asking may take, whoever waits for it.
 const BUDGET: Duration = Duration::from_secs(8);
 
@@ -147,6 +153,7 @@ impl Clouds {
             exchange: Arc::new(Exchange::new(transport, surroundings)),
             given: Arc::new(Expiring::new(GIVEN)),
             failed: Arc::new(Expiring::new(GIVEN)),
+            renewed: Expiring::new(GIVEN),
             flights: Flights::new(Slots::new(4, 16)),
             tally,
         }
@@ -157,7 +164,7 @@ impl Clouds {
     /// # Errors
     /// When the cloud gives none in time, and why, which is logged too; once one came, it is used for as long as it works.
     pub async fn candidate(
-        &self,
+        self: &Arc<Self>,
         access: &Access,
         registry: &Endpoint,
         entry: &str,
@@ -169,16 +176,28 @@ impl Clouds {
         ))?;
         let key = Key { access: access.clone(), reach };
         let now = Instant::now();
+        let candidate = |given: Given| {
+            let renew = Renewal {
+                clouds: Arc::clone(self),
+                key: key.clone(),
+                registry: registry.clone(),
+                entry: entry.to_owned(),
+            };
+            Candidate {
+                renew: Some(Arc::new(renew)),
+                ..Candidate::new(given.credential, Source::Configuration(entry.to_owned()))
+            }
+        };
         let known = self.given.get(&key, now);
         if let Some(given) = known.as_ref().filter(|given| given.renew > now) {
-            return Ok(given.candidate(entry));
+            return Ok(candidate(given.clone()));
         }
         let fresh = match self.failed.get(&key, now) {
             Some(error) => Err(error),
             None => timeout_at(deadline, self.ask(&key, registry)).await.unwrap_or_else(|_| Err(late())),
         };
         // One that still works is better than none.
-        fresh.or_else(|error| known.ok_or(error)).map(|given| given.candidate(entry))
+        fresh.or_else(|error| known.ok_or(error)).map(candidate)
     }
 
     async fn ask(&self, key: &Key, registry: &Endpoint) -> Result<Given, CloudError> {
@@ -247,9 +266,35 @@ impl Access {
     }
 }
 
-impl Given {
-    fn candidate(&self, entry: &str) -> Candidate {
-        Candidate::new(self.credential.clone(), Source::Configuration(entry.to_owned()))
+/// Whom a credential came from, to ask for the next one.
+struct Renewal {
+    clouds: Arc<Clouds>,
+    key: Key,
+    registry: Endpoint,
+    entry: String,
+}
+
+impl fmt::Debug for Renewal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Renewal").field("key", &self.key).field("entry", &self.entry).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Renew for Renewal {
+    async fn renewed(&self, rejected: CredentialId, deadline: Instant) -> Option<Candidate> {
+        let Self { clouds, key, registry, entry } = self;
+        let now = Instant::now();
+        let is_rejected = |given: &Given| CredentialId::of(&given.credential) == rejected;
+        if clouds.given.get(key, now).as_ref().is_some_and(is_rejected) {
+            if clouds.renewed.get(key, now).is_some() {
+                return None;
+            }
+            clouds.renewed.put(key.clone(), (), now, now + RENEWED);
+            clouds.given.remove(key);
+        }
+        let fresh = clouds.candidate(&key.access, registry, entry, deadline).await;
+        fresh.ok().filter(|fresh| fresh.id != rejected)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use async_trait::async_trait;
 use secrecy::{ExposeSecret, SecretString};
@@ -59,6 +59,15 @@ pub struct Candidate {
     pub source: Source,
     /// It was written for another repository, of whose name this one's is a continuation: `team` for `team-b/app`.
     pub stretched: bool,
+    /// Who gives another one, once the registry takes this one no more.
+    pub renew: Option<Arc<dyn Renew>>,
+}
+
+/// Gives another credential in place of one that its registry takes no more.
+#[async_trait]
+pub trait Renew: fmt::Debug + Send + Sync {
+    /// Another credential than this one; none when there is none in time.
+    async fn renewed(&self, rejected: CredentialId, deadline: Instant) -> Option<Candidate>;
 }
 
 /// Finds the credentials that an asker holds for an image.
@@ -115,7 +124,7 @@ impl Candidate {
     /// A credential with its identity.
     #[must_use]
     pub fn new(credential: Credential, source: Source) -> Self {
-        Self { id: CredentialId::of(&credential), credential, source, stretched: false }
+        Self { id: CredentialId::of(&credential), credential, source, stretched: false, renew: None }
     }
 
     /// No credential.

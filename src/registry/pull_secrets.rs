@@ -69,7 +69,7 @@ pub struct PullSecrets {
     tally: Arc<dyn Tally>,
     memory: moka::sync::Cache<SecretRef, Arc<Reading>>,
     flights: Flights<SecretRef, Arc<Reading>>,
-    clouds: Option<Clouds>,
+    clouds: Option<Arc<Clouds>>,
     /// Secrets that have been warned of.
     warned: Expiring<SecretRef, ()>,
 }
@@ -105,7 +105,7 @@ impl PullSecrets {
     /// With credentials of clouds where an entry says so.
     #[must_use]
     pub fn with_clouds(mut self, clouds: Clouds) -> Self {
-        self.clouds = Some(clouds);
+        self.clouds = Some(Arc::new(clouds));
         self
     }
 

@@ -25,8 +25,6 @@ use crate::registry::transport::{Answer, Body};
 
 /// Of a token service's answer.
 const TOKEN_BODY: usize = 64 * 1024;
-/// Answers 400 instead of 401 to an expired token (aws/containers-roadmap#2835).
-const ECR_PUBLIC: &str = "public.ecr.aws";
 /// With less left until the deadline there is no use in a retry.
 const WORTH: Duration = Duration::from_millis(200);
 /// What took longer to fail is not a stumble: a retry would take as long.
@@ -213,7 +211,7 @@ impl<'a> Session<'a> {
             let followed = self.send(question).await?;
             let answer = &followed.answer;
             self.pull_limit = PullLimit::of(answer).or(self.pull_limit);
-            if answer.status == 400 && host_of(&followed.url) == ECR_PUBLIC && self.drop_token() {
+            if classify::token_expired(answer, host_of(&followed.url)) && self.drop_token() {
                 self.proof = self.remembered_proof().await?;
                 continue;
             }

@@ -7,15 +7,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use secrecy::ExposeSecret;
 use serde::Deserialize;
-use tagpin::registry::cloud::{Access, Clouds, ServiceKey, Surroundings};
-use tagpin::registry::credential::Credential;
+use tagpin::registry::cloud::{Access, CloudError, Clouds, ServiceKey, Surroundings};
+use tagpin::registry::credential::{Candidate, Credential};
 use tagpin::registry::endpoint::Endpoint;
 use tagpin::registry::transport::Transport;
 use tokio::time::{Instant, advance, pause, resume};
 use url::Url;
 
 use super::scripted::{Scripted, Step};
-use super::support::{PATIENCE, TestNames, provider};
+use super::support::{PATIENCE, TestNames, ask as look_up, client_of, provider};
 use crate::files::case_file;
 
 #[derive(Debug, Deserialize)]
@@ -48,6 +48,8 @@ struct Then {
     #[serde(default)]
     after: u64,
     host: Option<String>,
+    /// Before it is asked for again, the scripted registry is asked for a tag with what was given; the fact that this is.
+    fact: Option<String>,
     script: Vec<Step>,
     gives: String,
 }
@@ -77,14 +79,18 @@ impl Surroundings for Here {
     }
 }
 
-fn clouds(scripted: &Scripted, env: &HashMap<String, String>, files: &HashMap<String, String>) -> Clouds {
+fn clouds(
+    scripted: &Scripted,
+    env: &HashMap<String, String>,
+    files: &HashMap<String, String>,
+) -> Arc<Clouds> {
     provider();
     let here: IpAddr = [127, 0, 0, 1].into();
     let names = TestNames(HashMap::from([("acme.azurecr.io".to_owned(), vec![here])]));
     let env = env.iter().map(|(name, value)| (name.clone(), scripted.fill(value))).collect();
     let transport = Arc::new(Transport::new(Arc::new(names)));
     let now = UNIX_EPOCH + Duration::from_secs(1_440_938_160);
-    Clouds::new(transport, Arc::new(Here { env, files: files.clone(), now }), Arc::new(()))
+    Arc::new(Clouds::new(transport, Arc::new(Here { env, files: files.clone(), now }), Arc::new(())))
 }
 
 /// A registry at its own name; Azure's is the scripted one.
@@ -101,8 +107,12 @@ fn registry(case: &Case, scripted: &Scripted, host: &str) -> Endpoint {
     endpoint
 }
 
-async fn ask(clouds: &Clouds, access: &Access, registry: &Endpoint) -> String {
-    match clouds.candidate(access, registry, "the entry", Instant::now() + PATIENCE).await {
+async fn given(clouds: &Arc<Clouds>, access: &Access, registry: &Endpoint) -> Result<Candidate, CloudError> {
+    clouds.candidate(access, registry, "the entry", Instant::now() + PATIENCE).await
+}
+
+async fn ask(clouds: &Arc<Clouds>, access: &Access, registry: &Endpoint) -> String {
+    match given(clouds, access, registry).await {
         Err(error) => format!("nothing: {error}"),
         Ok(candidate) => {
             assert_eq!(candidate.source.to_string(), "configuration of the entry");
@@ -127,19 +137,31 @@ async fn play(case: &Case) -> Vec<String> {
         other => panic!("no cloud: {other}"),
     };
     let mut wrong = Vec::new();
-    let first = (0, &case.host, &case.script, &case.gives);
-    let rounds = case
-        .then
-        .iter()
-        .map(|then| (then.after, then.host.as_ref().unwrap_or(&case.host), &then.script, &then.gives));
-    for (after, host, script, gives) in std::iter::once(first).chain(rounds) {
+    let (client, domain) = client_of(&format!("http://{}", scripted.authority("registry")));
+    let first = (0, &case.host, &None, &case.script, &case.gives);
+    let rounds = case.then.iter().map(|then| {
+        (then.after, then.host.as_ref().unwrap_or(&case.host), &then.fact, &then.script, &then.gives)
+    });
+    for (after, host, fact, script, gives) in std::iter::once(first).chain(rounds) {
         if after > 0 {
             // Only for the step: with a clock that stands still, waiting for a connection would move it.
             pause();
             advance(Duration::from_secs(after)).await;
             resume();
         }
+        let known = match fact {
+            None => None,
+            Some(fact) => {
+                given(&clouds, &access, &registry(case, &scripted, host)).await.ok().zip(Some(fact))
+            }
+        };
         scripted.expect(script);
+        if let Some((known, fact)) = known {
+            let came = look_up(&client, &format!("{domain}/team/app:1"), &[known]).await;
+            if came != *fact {
+                wrong.push(format!("{}: {came}, not {fact}", case.name));
+            }
+        }
         let gave = ask(&clouds, &access, &registry(case, &scripted, host)).await;
         let complaints = scripted.complaints();
         if gave != *gives || !complaints.is_empty() {

@@ -119,13 +119,13 @@ impl Moto {
     }
 
     /// Clouds in a process with these variables, which is told of nothing but moto.
-    fn clouds(&self, env: &[(&str, &str)]) -> Clouds {
+    fn clouds(&self, env: &[(&str, &str)]) -> Arc<Clouds> {
         let own = [("AWS_ENDPOINT_URL_ECR", self.url.as_str()), ("AWS_ENDPOINT_URL_STS", self.url.as_str())];
         let env =
             own.iter().chain(env).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let files = HashMap::from([("/token".to_owned(), "the-token-of-a-service-account".to_owned())]);
         let transport = Arc::new(Transport::new(Arc::new(TestNames::default())));
-        Clouds::new(transport, Arc::new(Here { env, files, now: SystemTime::now() }), Arc::new(()))
+        Arc::new(Clouds::new(transport, Arc::new(Here { env, files, now: SystemTime::now() }), Arc::new(())))
     }
 }
 
@@ -188,7 +188,7 @@ impl Registries {
     async fn credential(
         &self,
         account: usize,
-        clouds: &Clouds,
+        clouds: &Arc<Clouds>,
         role: Option<&str>,
     ) -> Result<Candidate, CloudError> {
         let access =
@@ -196,12 +196,12 @@ impl Registries {
         clouds.candidate(&access, &self.endpoints[account], "ecr", Instant::now() + PATIENCE).await
     }
 
-    async fn opens(&self, account: usize, clouds: &Clouds, role: Option<&str>) {
+    async fn opens(&self, account: usize, clouds: &Arc<Clouds>, role: Option<&str>) {
         let credential = self.credential(account, clouds, role).await.unwrap();
         assert_eq!(self.ask(account, &credential).await, format!("Present {}", self.digests[account]));
     }
 
-    async fn refusal(&self, clouds: &Clouds, role: Option<&str>) -> String {
+    async fn refusal(&self, clouds: &Arc<Clouds>, role: Option<&str>) -> String {
         self.credential(0, clouds, role).await.unwrap_err().to_string()
     }
 }
