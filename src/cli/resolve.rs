@@ -47,13 +47,16 @@ pub(crate) struct Args {
 
     /// Also say which image of it a node of this platform gets: linux/arm64, linux/arm/v7
     ///
-    /// It costs a pull: the manifest, and of an image for a single platform its configuration.
+    /// It costs a pull: the manifest, those of indexes inside of it (four deep), and the configuration of an image of
+    /// which no index says what it is for.
     #[arg(long, value_name = "OS/ARCHITECTURE")]
     platform: Option<Platform>,
 
     /// Ask with the pull secrets of a service account, read from the cluster of your kubeconfig
     ///
-    /// Your user needs to get that service account and its secrets. Your docker configuration is not used then.
+    /// Your user needs to get that service account and its secrets. Your docker configuration is not used then. Where
+    /// --registries gives credentials of a cloud they count after the pull secrets, as in the cluster; the cloud is asked
+    /// as you, because nobody but tagpin's own pod has its identity.
     #[arg(long = "as", value_name = "NAMESPACE/NAME")]
     account: Option<Account>,
 
@@ -95,13 +98,14 @@ impl Question {
         let Self { image, platform, account, trace } = self;
         let deadline = Instant::now() + budget;
         let transport = Arc::clone(&person.transport);
-        let client = Client::new(transport, Arc::clone(&person.registries) as _, Arc::clone(trace) as _);
+        let client =
+            Client::new(Arc::clone(&transport), Arc::clone(&person.registries) as _, Arc::clone(trace) as _);
         let passed = Arc::new(Passed::default());
         let (asker, credentials): (Asker, Arc<dyn Credentials>) = match account {
             None => (Asker::anonymous(), Arc::new(person)),
             Some(account) => {
-                let (asker, secrets) =
-                    account.find(Arc::clone(&person.registries), Arc::clone(&passed)).await?;
+                let registries = Arc::clone(&person.registries);
+                let (asker, secrets) = account.find(registries, transport, Arc::clone(&passed)).await?;
                 (asker, Arc::new(secrets))
             }
         };
@@ -115,7 +119,8 @@ impl Question {
         };
         let mut answer = Answer::new(image, &fact, similar);
         if let (Fact::Present(digest), Some(wanted)) = (&fact, platform) {
-            answer.tell_platform(wanted, client.platforms(image, digest, &candidates, deadline).await);
+            let found = client.for_platform(image, digest, wanted, &candidates, deadline).await;
+            answer.tell_platform(wanted, found);
         }
         if refused(&fact) && candidates.iter().any(|own| !matches!(own.credential, Credential::Anonymous)) {
             let anonymous = [Candidate::anonymous()];
@@ -134,9 +139,7 @@ fn note(candidates: &[Candidate], passed: &Passed) {
             own.source
         ));
     }
-    for why in passed.reasons() {
-        output::note(&format!("a pull secret of the service account is not used: {}", why.word()));
-    }
+    passed.notes().iter().for_each(|note| output::note(note));
 }
 
 /// The credential may be what is wrong, as the registry was not asked without it.

@@ -77,8 +77,11 @@ impl Confirmations {
         }
         match by_digest(session, tag, &digest).await {
             Ok(content) => {
-                let platforms: Vec<String> =
-                    content.children.iter().map(|(_, platform)| platform.to_string()).collect();
+                let platforms: Vec<String> = content
+                    .children
+                    .iter()
+                    .filter_map(|child| Some(child.platform.as_ref()?.to_string()))
+                    .collect();
                 session.observe(&Event::Confirmed { digest: &digest, platforms: &platforms });
                 if through {
                     fetch_children(session, &content).await;
@@ -128,8 +131,8 @@ async fn by_digest(session: &mut Session<'_>, tag: &str, digest: &Digest) -> Res
 
 /// Makes the cache fetch what the nodes pull next; what it answers is its own business.
 async fn fetch_children(session: &mut Session<'_>, content: &Content) {
-    for (child, _) in content.children.iter().take(CHILDREN) {
-        let _ = session.ask(&question(session, child.as_str())).await;
+    for child in content.children.iter().take(CHILDREN) {
+        let _ = session.ask(&question(session, child.digest.as_str())).await;
     }
 }
 

@@ -85,10 +85,19 @@ pub fn read(content_type: Option<&str>, named: Option<&str>, body: &[u8]) -> Fac
 
 /// What stands behind a digest.
 pub(super) struct Content {
-    /// The images of an index that a node may choose, each with what it is for.
-    pub(super) children: Vec<(Digest, Platform)>,
+    /// What a node may choose of an index.
+    pub(super) children: Vec<Child>,
     /// Of a lone manifest: its configuration, which says what it is for.
     pub(super) configuration: Option<Digest>,
+}
+
+/// One entry of an index.
+pub(super) struct Child {
+    pub(super) digest: Digest,
+    /// What it is for, where the index says it.
+    pub(super) platform: Option<Platform>,
+    /// It is an index itself.
+    pub(super) is_index: bool,
 }
 
 /// What a 200 to GET by digest says: unlike a tag, a digest has one content.
@@ -102,7 +111,14 @@ pub(super) fn of_digest(answer: &Answer, digest: &Digest) -> Result<Content, Fac
     }
     let document: Document = serde_json::from_slice(&answer.body).map_err(|_| unreadable())?;
     let runnable = document.manifests.iter().flatten().filter(|child| child.may_run());
-    let child = |child: &Descriptor| Some((child.digest()?, child.platform.as_ref()?.named()?));
+    let child = |child: &Descriptor| {
+        let platform = match &child.platform {
+            None => None,
+            // What can not be read is for no node.
+            Some(typed) => Some(typed.named()?),
+        };
+        Some(Child { digest: child.digest()?, platform, is_index: child.kind() == Some(Kind::Index) })
+    };
     let children = runnable.filter_map(child).collect();
     Ok(Content { children, configuration: document.config.as_ref().and_then(Descriptor::digest) })
 }
@@ -197,6 +213,10 @@ impl Descriptor {
         Digest::parse(self.digest.as_deref()?).ok()
     }
 
+    fn kind(&self) -> Option<Kind> {
+        self.media_type.as_deref().and_then(Kind::of)
+    }
+
     /// A child of an index that a node may choose. Attestations are of platform unknown/unknown.
     fn may_run(&self) -> bool {
         let unknown = |text: &Option<String>| text.as_deref() == Some("unknown");
@@ -204,8 +224,7 @@ impl Descriptor {
             .platform
             .as_ref()
             .is_some_and(|platform| unknown(&platform.os) && unknown(&platform.architecture));
-        let kind = self.media_type.as_deref().and_then(Kind::of);
-        matches!(kind, Some(Kind::Manifest | Kind::Index)) && !attestation
+        matches!(self.kind(), Some(Kind::Manifest | Kind::Index)) && !attestation
     }
 
     fn is_image_config(&self) -> bool {

@@ -8,11 +8,14 @@ use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::Api;
 
 use crate::cli::Failure;
+use crate::cli::surroundings::Process;
 use crate::cluster::client;
 use crate::domain::asker::Asker;
+use crate::registry::cloud::Clouds;
 use crate::registry::current::Current;
 use crate::registry::pull_secrets::{PullSecrets, Readable};
 use crate::registry::tally::{AnsweredBy, Skipped, Tally};
+use crate::registry::transport::Transport;
 
 /// A service account, by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,15 +29,21 @@ pub(super) struct Account {
 #[error("write the namespace and the name of a service account, as shop/default")]
 pub(super) struct NoAccount;
 
-/// Why pull secrets were not used.
+/// What a person may not expect of the credentials: pull secrets that were not used, and clouds that were asked.
 #[derive(Default)]
-pub(super) struct Passed(Mutex<Vec<Skipped>>);
+pub(super) struct Passed {
+    secrets: Mutex<Vec<Skipped>>,
+    /// Each with whether it gave a credential.
+    clouds: Mutex<Vec<(&'static str, bool)>>,
+}
 
 impl Account {
-    /// Who asks, and whose secrets count: what a pod of this account that names no secret itself would have.
+    /// Who asks, and whose credentials count: what a pod of this account that names no secret itself would have. A cloud
+    /// is asked as the process here, since tagpin's own identity in the cluster is nobody else's to take on.
     pub(super) async fn find(
         &self,
         registries: Arc<Current>,
+        transport: Arc<Transport>,
         passed: Arc<Passed>,
     ) -> Result<(Asker, PullSecrets), Failure> {
         let Self { namespace, name } = self;
@@ -49,7 +58,9 @@ impl Account {
         let secrets = account.map_err(Failure::could_not_find_out)?.image_pull_secrets.unwrap_or_default();
         let pull_secrets = secrets.into_iter().map(|secret| secret.name).collect();
         let asker = Asker { namespace: namespace.clone(), pull_secrets };
-        Ok((asker, PullSecrets::new(client, registries, Readable::Everybodys, passed)))
+        let clouds = Clouds::new(transport, Arc::new(Process), Arc::clone(&passed) as _);
+        let secrets = PullSecrets::new(client, registries, Readable::Everybodys, passed);
+        Ok((asker, secrets.with_clouds(clouds)))
     }
 }
 
@@ -71,9 +82,21 @@ impl FromStr for Account {
 }
 
 impl Passed {
-    /// The reasons, each once for each secret.
-    pub(super) fn reasons(&self) -> Vec<Skipped> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// A sentence for each.
+    pub(super) fn notes(&self) -> Vec<String> {
+        let secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
+        let clouds = self.clouds.lock().unwrap_or_else(PoisonError::into_inner);
+        let secret =
+            |why: &Skipped| format!("a pull secret of the service account is not used: {}", why.word());
+        let cloud = |(cloud, gave): &(&str, bool)| match gave {
+            true => {
+                format!("{cloud} gave a credential to you; in the cluster it is asked as tagpin's own pod")
+            }
+            false => {
+                format!("{cloud} gives no credential to you; in the cluster it is asked as tagpin's own pod")
+            }
+        };
+        secrets.iter().map(secret).chain(clouds.iter().map(cloud)).collect()
     }
 }
 
@@ -83,8 +106,10 @@ impl Tally for Passed {
     fn breaker_opened(&self) {}
 
     fn secret_skipped(&self, why: Skipped) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(why);
+        self.secrets.lock().unwrap_or_else(PoisonError::into_inner).push(why);
     }
 
-    fn cloud_asked(&self, _cloud: &'static str, _gave: bool) {}
+    fn cloud_asked(&self, cloud: &'static str, gave: bool) {
+        self.clouds.lock().unwrap_or_else(PoisonError::into_inner).push((cloud, gave));
+    }
 }

@@ -8,7 +8,7 @@ use crate::cli::resolve::trace::Step;
 use crate::domain::fact::{Fact, Unavailable};
 use crate::domain::image::ImageRef;
 use crate::domain::platform::Platform;
-use crate::registry::inspect::ForPlatform as Image;
+use crate::registry::inspect::{DEPTH, ForPlatform as Found, NotInspected};
 
 /// The answer about one reference.
 #[derive(Debug, Serialize)]
@@ -85,28 +85,31 @@ impl Answer {
     }
 
     /// Adds what a node of this platform gets.
-    pub(super) fn tell_platform(&mut self, wanted: &Platform, images: Result<Vec<Image>, Fact>) {
-        let images = match images {
-            Ok(images) => images,
-            Err(fact) => {
-                self.problem = Some("which platforms it is for could not be found out".to_owned());
-                self.cause = match &fact {
-                    Fact::Unavailable { cause, .. } => Some(word(*cause)),
+    pub(super) fn tell_platform(&mut self, wanted: &Platform, found: Result<Found, NotInspected>) {
+        const UNKNOWN: &str = "which platforms it is for could not be found out";
+        let Found { digest, has } = match found {
+            Ok(found) => found,
+            Err(why) => {
+                self.problem = Some(match &why {
+                    NotInspected::Instead(_) => UNKNOWN.to_owned(),
+                    NotInspected::TooDeep => {
+                        format!("{UNKNOWN}: it has more than {DEPTH} indexes inside of one another")
+                    }
+                });
+                self.cause = match &why {
+                    NotInspected::Instead(Fact::Unavailable { cause, .. }) => Some(word(*cause)),
                     _ => None,
                 };
                 self.exit = Exit::CouldNotFindOut;
                 return;
             }
         };
-        let mut fitting = images.iter().filter(|image| wanted.runs(&image.platform));
-        // Nodes prefer what is for exactly their own platform.
-        let exact = images.iter().find(|image| image.platform == *wanted);
-        let digest = exact.or_else(|| fitting.next()).map(|image| image.digest.to_string());
-        let has: Vec<String> = images.iter().map(|image| image.platform.to_string()).collect();
+        let has: Vec<String> = has.iter().map(ToString::to_string).collect();
         if digest.is_none() {
             self.problem = Some(format!("there is no image for {wanted}: it has {}", has.join(", ")));
             self.exit = Exit::Violations;
         }
+        let digest = digest.map(|digest| digest.to_string());
         self.platform = Some(ForPlatform { wanted: wanted.to_string(), digest, has });
     }
 

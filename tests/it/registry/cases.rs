@@ -13,7 +13,8 @@ use tagpin::registry::endpoint::{Confirm, Identity, RegistryProfile, ResolveFrom
 
 use super::scripted::{HOSTS, Scripted, Step};
 use super::support::{
-    Heard, PATIENCE, TestNames, TestProfiles, ask_within, client, endpoint, list_within, profile, secret,
+    Heard, PATIENCE, TestNames, TestProfiles, ask_within, client, endpoint, list_within, platform_within,
+    profile, secret,
 };
 use crate::files::case_file;
 
@@ -51,6 +52,8 @@ struct Case {
     /// The tags are listed; the fact is them, or what is said instead.
     #[serde(default)]
     list: bool,
+    /// The digest of the image is looked into for this platform; the fact is what such a node gets.
+    platform: Option<String>,
     script: Vec<Step>,
     fact: String,
     /// Asked again by the same client.
@@ -197,9 +200,10 @@ async fn play(case: Case) -> Result<(), String> {
         scripted.expect(&round.script);
         let image = format!("{}/{}", scripted.authority("registry"), round.image);
         let candidates: Vec<Candidate> = round.credentials.iter().map(Secret::candidate).collect();
-        let fact = match case.list {
-            true => list_within(&client, &image, &candidates, budget).await,
-            false => ask_within(&client, &image, &candidates, budget).await,
+        let fact = match &case.platform {
+            Some(platform) => platform_within(&client, &image, platform, budget).await,
+            None if case.list => list_within(&client, &image, &candidates, budget).await,
+            None => ask_within(&client, &image, &candidates, budget).await,
         };
         let expected = expected(&round.fact, &round.script, &scripted);
         let complaints = scripted.complaints();
@@ -278,6 +282,11 @@ async fn challenges_and_tokens_are_met_and_credentials_stay_where_they_belong() 
 #[tokio::test]
 async fn redirects_are_followed_only_as_far_as_is_safe() {
     play_all("registry/redirects.yaml", 10).await;
+}
+
+#[tokio::test]
+async fn a_platform_gets_what_containerd_would_choose_of_indexes_inside_of_indexes() {
+    play_all("registry/platforms.yaml", 8).await;
 }
 
 #[tokio::test]

@@ -283,7 +283,9 @@ fn htpasswd(user: &str, password: &str) -> String {
         .spawn()
         .expect("htpasswd is installed");
     child.stdin.take().unwrap().write_all(password.as_bytes()).unwrap();
-    String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()
+    let robot = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
+    let robot = robot.trim();
+    format!("{robot}\n{}\n", robot.replacen("robot:", "AWS:", 1))
 }
 
 /// Waits until the registry says where it listens, and keeps its log from filling the pipe.

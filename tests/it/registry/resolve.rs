@@ -154,6 +154,27 @@ async fn the_persons_own_credentials_are_used_and_never_shown() {
 }
 
 #[test]
+fn authorities_that_count_alone_take_the_place_of_those_of_the_system() {
+    let registry = Registry::start(Release::Debian, &Access::Password { user: "robot", password: "unknown" });
+    let (authority, home) = (registry.authority(), home(""));
+    let other = rcgen::generate_simple_self_signed(vec!["other.test".to_owned()]).unwrap().cert.pem();
+    std::fs::write(home.path().join("other.pem"), other).unwrap();
+    // The system trusts who signed the registry's certificate.
+    let ask = |tls: &str| {
+        let text = format!("registries: [{{ match: '{authority}', allowPrivate: true, tls: {tls} }}]\n");
+        std::fs::write(home.path().join("registries.yaml"), text).unwrap();
+        let mut tagpin = Command::new(env!("CARGO_BIN_EXE_tagpin"));
+        tagpin.args(["resolve", &format!("{authority}/team/app:1"), &config(&home), "--output=json"]);
+        tagpin.env_clear().env("HOME", home.path()).env("SSL_CERT_FILE", home.path().join("ca.pem"));
+        json(&tagpin.output().unwrap())["cause"].clone()
+    };
+    assert_eq!(ask("{}"), Value::Null);
+    assert_eq!(ask("{ caFile: other.pem }"), Value::Null);
+    assert_eq!(ask("{ caFile: other.pem, caOnly: true }"), "Tls");
+    assert_eq!(ask("{ caFile: ca.pem, caOnly: true }"), Value::Null);
+}
+
+#[test]
 fn what_is_not_asked_says_so_and_how_to_ask_it() {
     let home = home("registries: []\n");
     for (image, outcome, remedy) in [
@@ -313,4 +334,55 @@ async fn a_service_account_asks_with_the_pull_secrets_that_it_names() {
     assert_eq!(code, 2, "{notes}");
     assert!(notes.contains("there is no service account shop/nobody"), "{notes}");
     assert_eq!(ask("shop").0, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_account_without_a_pull_secret_asks_with_what_the_cloud_gives_to_the_person() {
+    const PASSWORD: &str = "not-to-be-shown";
+    const ECR: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+    let registry = Registry::start(Release::Debian, &Access::Password { user: "robot", password: PASSWORD });
+    let digest =
+        registry.push_image("team/app", "1", OCI_MANIFEST, &Pusher::Robot(PASSWORD.to_owned())).await;
+    let authority = registry.authority();
+    let home = home(&format!(
+        "registries:
+        - match: {ECR}
+          allowPrivate: true
+          credentials: {{ aws: {{}} }}
+          resolveFrom: mirrors-only
+          mirrors: [{{ url: 'https://{authority}', sendPullSecrets: true }}]
+          tls: {{ caFile: ca.pem }}
+        "
+    ));
+    let account = serde_json::json!({
+        "kind": "ServiceAccount", "apiVersion": "v1", "metadata": { "name": "web" },
+    });
+    let token = STANDARD.encode(format!("robot:{PASSWORD}"));
+    let given =
+        serde_json::json!({ "authorizationData": [{ "authorizationToken": token, "expiresAt": 4e9 }] });
+    let server = ApiServer::start(vec![
+        ("/api/v1/namespaces/shop/serviceaccounts/web".to_owned(), account),
+        ("/".to_owned(), given),
+    ])
+    .await;
+    let ask = |key: &str| {
+        let mut tagpin = Command::new(env!("CARGO_BIN_EXE_tagpin"));
+        let image = format!("{ECR}/team/app:1");
+        tagpin.args(["resolve", &image, &config(&home), "--output=json", "--as=shop/web"]).env_clear();
+        tagpin.env("HOME", home.path()).env("KUBECONFIG", server.kubeconfig(home.path()));
+        tagpin.env("AWS_ACCESS_KEY_ID", key).env("AWS_SECRET_ACCESS_KEY", "aws-secret");
+        let output = tagpin.env("AWS_ENDPOINT_URL_ECR", server.url()).output().unwrap();
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        (output.status.code().unwrap(), answer, String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, answer, notes) = ask("AKIDEXAMPLE");
+    assert_eq!((code, &answer["digest"]), (0, &Value::from(digest)), "{answer} {notes}");
+    assert!(answer["steps"].to_string().contains(&format!("configuration of {ECR}")), "{answer}");
+    assert!(notes.contains("aws gave a credential to you; in the cluster it is asked as"), "{notes}");
+    assert!(!answer.to_string().contains(PASSWORD));
+
+    // Who is nobody to the cloud is told so: in the cluster it may be otherwise.
+    let (code, answer, notes) = ask("");
+    assert_eq!((code, &answer["outcome"]), (3, &Value::from("RepositoryMissingOrPrivate")), "{answer}");
+    assert!(notes.contains("aws gives no credential to you"), "{notes}");
 }

@@ -18,6 +18,7 @@ use tagpin::registry::client::Client;
 use tagpin::registry::credential::{Candidate, Credential, Source};
 use tagpin::registry::endpoint::{Endpoint, Profiles, RegistryProfile};
 use tagpin::registry::guard::Names;
+use tagpin::registry::inspect::{ForPlatform, NotInspected};
 use tagpin::registry::observe::{Event, Observer};
 use tagpin::registry::tls::CaBundle;
 use tagpin::registry::transport::Transport;
@@ -161,6 +162,26 @@ pub(super) async fn ask_within(
     let anonymous = [Candidate::anonymous()];
     let candidates = if candidates.is_empty() { &anonymous } else { candidates };
     in_words(&client.look_up(&image, candidates, Instant::now() + budget).await)
+}
+
+/// `linux/arm64 gets sha256:…`, or `linux/arm64 gets nothing of linux/amd64, …`; or the fact that is told instead.
+pub(super) async fn platform_within(
+    client: &Client,
+    image: &str,
+    platform: &str,
+    budget: Duration,
+) -> String {
+    let (image, wanted) = (ImageRef::parse(image).unwrap(), platform.parse().unwrap());
+    let (digest, anonymous) = (image.digest().unwrap(), [Candidate::anonymous()]);
+    match client.for_platform(&image, digest, &wanted, &anonymous, Instant::now() + budget).await {
+        Ok(ForPlatform { digest: Some(digest), .. }) => format!("{wanted} gets {digest}"),
+        Ok(ForPlatform { digest: None, has }) => {
+            let has: Vec<String> = has.iter().map(ToString::to_string).collect();
+            format!("{wanted} gets nothing of {}", has.join(", "))
+        }
+        Err(NotInspected::TooDeep) => "TooDeep".to_owned(),
+        Err(NotInspected::Instead(fact)) => in_words(&fact),
+    }
 }
 
 /// `Listed 2.0 1.0`, with `and more` when these are not all; or the fact that is told instead.

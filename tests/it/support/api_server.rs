@@ -39,6 +39,11 @@ impl ApiServer {
         Self { address, objects, _task: task }
     }
 
+    /// Where it is.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
     /// Gives these from now on.
     pub(crate) fn replace(&self, objects: Vec<(String, Value)>) {
         *self.objects.lock().unwrap() = objects;
@@ -49,7 +54,7 @@ impl ApiServer {
         let file = folder.join("kubeconfig");
         let text = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "c",
-            "clusters": [{ "name": "c", "cluster": { "server": format!("http://{}", self.address) } }],
+            "clusters": [{ "name": "c", "cluster": { "server": self.url() } }],
             "users": [{ "name": "c", "user": {} }],
             "contexts": [{ "name": "c", "context": { "cluster": "c", "user": "c" } }],
         });
