@@ -70,23 +70,13 @@ pub(super) struct Registry {
 /// How the registry wants to know who asks.
 pub(super) enum Access<'a> {
     Open,
-    /// With TLS and basic authentication.
-    Password {
-        user: &'a str,
-        password: &'a str,
-    },
+    /// With TLS and this password of `robot`, and of `AWS`, as whom everybody comes to ECR.
+    Password(&'a str),
     /// With the token service at this URL.
     Token {
         realm: &'a str,
         bundle: &'a str,
     },
-}
-
-impl<'a> Access<'a> {
-    /// With TLS and this password of `robot`.
-    pub(super) const fn robot(password: &'a str) -> Self {
-        Self::Password { user: "robot", password }
-    }
 }
 
 impl Registry {
@@ -104,8 +94,8 @@ impl Registry {
         let mut tls = String::new();
         match access {
             Access::Open => {}
-            Access::Password { user, password } => {
-                let users = file("htpasswd", &htpasswd(user, password));
+            Access::Password(password) => {
+                let users = file("htpasswd", &htpasswd(password));
                 config.push_str(&format!("auth: {{ htpasswd: {{ realm: tests, path: {users} }} }}\n"));
                 let certificate = file("tls.crt", &AUTHORITY.certificate);
                 let key = file("tls.key", &AUTHORITY.key);
@@ -275,9 +265,9 @@ fn http() -> reqwest::Client {
 }
 
 /// bcrypt is the only hash that the registry takes.
-fn htpasswd(user: &str, password: &str) -> String {
+fn htpasswd(password: &str) -> String {
     let mut child = Command::new("htpasswd")
-        .args(["-niBC", "4", user])
+        .args(["-niBC", "4", "robot"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

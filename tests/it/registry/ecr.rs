@@ -164,7 +164,7 @@ impl Registries {
         for account in ACCOUNTS {
             // What moto gives to everybody of the account.
             let password = format!("{account}-auth-token");
-            let access = distribution::Access::Password { user: "AWS", password: &password };
+            let access = distribution::Access::Password(&password);
             let registry = Registry::start(Release::Debian, &access);
             let image = format!("{}/app:1", registry.authority());
             digests.push(Layout::of(account).push(&image, "oci", Some(&format!("AWS:{password}"))));

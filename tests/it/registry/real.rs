@@ -101,7 +101,7 @@ async fn a_manifest_that_was_damaged_in_the_store_is_no_answer(release: Release)
 }
 
 async fn a_password_opens_a_registry_with_tls_and_only_the_right_one(release: Release) {
-    let registry = Registry::start(release, &Access::robot("right"));
+    let registry = Registry::start(release, &Access::Password("right"));
     let (client, domain) = client_of(&registry.url());
     let image = format!("{domain}/team/app:1");
     let pushed = Layout::of("app").push(&image, "oci", Some("robot:right"));
@@ -121,7 +121,7 @@ async fn a_password_opens_a_registry_with_tls_and_only_the_right_one(release: Re
 }
 
 async fn a_certificate_of_an_unknown_authority_is_not_trusted(release: Release) {
-    let registry = Registry::start(release, &Access::robot("right"));
+    let registry = Registry::start(release, &Access::Password("right"));
     let mut endpoint = Endpoint::new(Url::parse(&registry.url()).unwrap()).unwrap();
     endpoint.allow_private = true;
     let profiles = TestProfiles::one(profile(endpoint), &registry.authority());

@@ -127,7 +127,7 @@ async fn a_missing_tag_is_a_violation_with_what_to_type_instead() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_persons_own_credentials_are_used_and_never_shown() {
     const PASSWORD: &str = "not-to-be-shown";
-    let registry = Registry::start(Release::Debian, &Access::robot(PASSWORD));
+    let registry = Registry::start(Release::Debian, &Access::Password(PASSWORD));
     let robot = Pusher::Robot(PASSWORD.to_owned());
     let digest = registry.push_image("team/app", "1", OCI_MANIFEST, &robot).await;
     let authority = registry.authority();
@@ -155,7 +155,7 @@ async fn the_persons_own_credentials_are_used_and_never_shown() {
 
 #[test]
 fn authorities_that_count_alone_take_the_place_of_those_of_the_system() {
-    let registry = Registry::start(Release::Debian, &Access::Password { user: "robot", password: "unknown" });
+    let registry = Registry::start(Release::Debian, &Access::Password("unknown"));
     let (authority, home) = (registry.authority(), home(""));
     let other = rcgen::generate_simple_self_signed(vec!["other.test".to_owned()]).unwrap().cert.pem();
     std::fs::write(home.path().join("other.pem"), other).unwrap();
@@ -246,7 +246,7 @@ async fn a_platform_gets_its_image_and_one_that_is_not_there_is_a_violation() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_trace_shows_headers_and_no_secret() {
     const PASSWORD: &str = "not-to-be-shown";
-    let registry = Registry::start(Release::Debian, &Access::robot(PASSWORD));
+    let registry = Registry::start(Release::Debian, &Access::Password(PASSWORD));
     let digest =
         registry.push_image("team/app", "1", OCI_MANIFEST, &Pusher::Robot(PASSWORD.to_owned())).await;
     let authority = registry.authority();
@@ -280,7 +280,7 @@ async fn a_trace_shows_headers_and_no_secret() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_service_account_asks_with_the_pull_secrets_that_it_names() {
     const PASSWORD: &str = "not-to-be-shown";
-    let registry = Registry::start(Release::Debian, &Access::robot(PASSWORD));
+    let registry = Registry::start(Release::Debian, &Access::Password(PASSWORD));
     let digest =
         registry.push_image("team/app", "1", OCI_MANIFEST, &Pusher::Robot(PASSWORD.to_owned())).await;
     let authority = registry.authority();
@@ -340,7 +340,7 @@ async fn a_service_account_asks_with_the_pull_secrets_that_it_names() {
 async fn a_service_account_without_a_pull_secret_asks_with_what_the_cloud_gives_to_the_person() {
     const PASSWORD: &str = "not-to-be-shown";
     const ECR: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
-    let registry = Registry::start(Release::Debian, &Access::Password { user: "robot", password: PASSWORD });
+    let registry = Registry::start(Release::Debian, &Access::Password(PASSWORD));
     let digest =
         registry.push_image("team/app", "1", OCI_MANIFEST, &Pusher::Robot(PASSWORD.to_owned())).await;
     let authority = registry.authority();
@@ -357,7 +357,7 @@ async fn a_service_account_without_a_pull_secret_asks_with_what_the_cloud_gives_
     let account = serde_json::json!({
         "kind": "ServiceAccount", "apiVersion": "v1", "metadata": { "name": "web" },
     });
-    let token = STANDARD.encode(format!("robot:{PASSWORD}"));
+    let token = STANDARD.encode(format!("AWS:{PASSWORD}"));
     let given =
         serde_json::json!({ "authorizationData": [{ "authorizationToken": token, "expiresAt": 4e9 }] });
     let server = ApiServer::start(vec![

@@ -148,7 +148,7 @@ async fn the_list_that_showed_the_tag_missing_is_not_fetched_again(release: Rele
 }
 
 async fn what_one_asker_may_see_is_not_suggested_to_another(release: Release) {
-    let registry = Registry::start(release, &Access::robot("right"));
+    let registry = Registry::start(release, &Access::Password("right"));
     let robot = Pusher::Robot("right".to_owned());
     let digest = push_all(&registry, "web", &["latest", "1.0.0"], &robot).await;
     let held = Held(HashMap::from([("shop".to_owned(), secret("regcred", "robot", "right"))]));
