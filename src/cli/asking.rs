@@ -103,7 +103,7 @@ impl Credentials for Person {
                         let (cloud, registry) = (access.word(), image.domain());
                         let text = format!("no credential of {cloud} for {registry}: {error}");
                         self.noted.call_once(|| output::note(&text));
-                        own
+                        vec![Candidate::not_given(entry)]
                     }
                 }
             }

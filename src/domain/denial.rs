@@ -348,6 +348,7 @@ fn unavailable(cause: Unavailable, named: &Named) -> (String, String) {
         Unavailable::Unreadable => "its answer is none that a registry gives".into(),
         Unavailable::BreakerOpen => "it failed a moment ago and is not asked again yet".into(),
         Unavailable::NotByDigest => "it has the tag and does not give by digest what that names".into(),
+        Unavailable::NoCredential => "the cloud that gives tagpin's credential for it gave none".into(),
     };
     let remedy = match cause {
         Unavailable::Dns => format!("check how {host} is written, and that its name resolves on the nodes"),
@@ -358,6 +359,9 @@ fn unavailable(cause: Unavailable, named: &Named) -> (String, String) {
         Unavailable::Unreadable => format!("check that {host} is a registry"),
         Unavailable::NotByDigest => {
             format!("pull it once by tag if {host} is a cache of another registry, then try again")
+        }
+        Unavailable::NoCredential => {
+            "ask the cluster admin why: the log of tagpin says it (no credential of the cloud)".into()
         }
         _ => format!("check that {host} runs and that the nodes reach it"),
     };

@@ -79,6 +79,8 @@ pub enum Unavailable {
     BreakerOpen,
     /// The tag is there, and what it names is not given by digest, which is how nodes would pull it.
     NotByDigest,
+    /// The cloud that gives the credential for it gave none, and without one it shows nothing.
+    NoCredential,
 }
 
 /// Why what a registry holds can not be run.

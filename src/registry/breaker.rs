@@ -161,7 +161,7 @@ fn health(fact: &Fact, whole: bool) -> Health {
             Unavailable::Status(_) => Health::Doubtful,
             Unavailable::Timeout if whole => Health::Doubtful,
             Unavailable::Timeout | Unavailable::BreakerOpen => Health::Silent,
-            Unavailable::Unreadable | Unavailable::NotByDigest => Health::Well,
+            Unavailable::Unreadable | Unavailable::NotByDigest | Unavailable::NoCredential => Health::Well,
         },
         Fact::AddressForbidden { .. } | Fact::Offline => Health::Silent,
         _ => Health::Well,

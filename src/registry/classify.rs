@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::domain::fact::{Fact, Unavailable};
-use crate::registry::credential::{Candidate, Source};
+use crate::registry::credential::{Candidate, Credential, Source};
 use crate::registry::observe::Failure;
 use crate::registry::redirect::Unanswered;
 use crate::registry::retry::retry_after;
@@ -61,7 +61,7 @@ pub(super) fn refusal(refusal: &Refusal, candidate: &Candidate) -> Fact {
         Refusal::Token { status: 401, with_credential: true, .. }
         | Refusal::Token { status: 403, with_credential: true, unknown: true, .. } => rejected(candidate),
         Refusal::Token { status: 403, with_credential: true, .. } => Fact::AccessDenied,
-        Refusal::Token { status: 401 | 403, with_credential: false, .. } => Fact::MissingOrPrivate,
+        Refusal::Token { status: 401 | 403, with_credential: false, .. } => hidden(candidate),
         Refusal::Token { status, retry_after, .. } => other_status(*status, *retry_after),
     }
 }
@@ -89,8 +89,7 @@ pub(super) fn reply(reply: &Reply, candidate: &Candidate) -> Fact {
     match (answer.status, reply.proof) {
         (401, Proved::Password) => rejected(candidate),
         (401, Proved::Token) if reply.token_error == Some(Invalid) => rejected(candidate),
-        (401, _) => Fact::MissingOrPrivate,
-        (403, Proved::Nothing | Proved::AnonymousToken) => Fact::MissingOrPrivate,
+        (401, _) | (403, Proved::Nothing | Proved::AnonymousToken) => hidden(candidate),
         (403, Proved::Password | Proved::Token) if said.credential_expired => rejected(candidate),
         (403, _) if said.may_not_exist => Fact::MissingOrPrivate,
         (403, _) => Fact::AccessDenied,
@@ -118,6 +117,14 @@ pub(super) fn may_mean_missing(answer: &Answer) -> bool {
         |value: &str| value.get(..11).is_some_and(|start| start.eq_ignore_ascii_case("artifactory"));
     answer.status == 403
         && (answer.header("x-artifactory-id").is_some() || answer.header("server").is_some_and(artifactory))
+}
+
+/// Not shown to who asks so.
+const fn hidden(candidate: &Candidate) -> Fact {
+    match candidate.credential {
+        Credential::NotGiven => unavailable(Unavailable::NoCredential, None),
+        _ => Fact::MissingOrPrivate,
+    }
 }
 
 fn rejected(candidate: &Candidate) -> Fact {

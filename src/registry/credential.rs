@@ -17,6 +17,9 @@ use crate::domain::image::ImageRef;
 pub enum Credential {
     /// No credential.
     Anonymous,
+    /// The cloud that should give one gave none: the registry is asked anonymously, and what it does not show so says
+    /// nothing.
+    NotGiven,
     /// User and password, as in `auth`, `username` and `password` of a docker config.
     Basic {
         /// The user's name.
@@ -113,6 +116,7 @@ impl CredentialId {
                     3_u8.hash(&mut hasher);
                     token.expose_secret().hash(&mut hasher);
                 }
+                Credential::NotGiven => 4_u8.hash(&mut hasher),
             }
             u128::from(hasher.finish())
         });
@@ -138,6 +142,12 @@ impl Candidate {
     pub fn only_anonymous() -> &'static [Self] {
         static ONLY: LazyLock<[Candidate; 1]> = LazyLock::new(|| [Candidate::anonymous()]);
         ONLY.as_slice()
+    }
+
+    /// In place of the credential of an entry, by its `match`, that its cloud did not give.
+    #[must_use]
+    pub fn not_given(entry: &str) -> Self {
+        Self::new(Credential::NotGiven, Source::Configuration(entry.to_owned()))
     }
 }
 

@@ -21,7 +21,7 @@ use crate::domain::asker::Asker;
 use crate::domain::image::ImageRef;
 use crate::registry::cloud::Clouds;
 use crate::registry::config::{OperatorCredential, SecretRef};
-use crate::registry::credential::{Candidate, Credentials, Source};
+use crate::registry::credential::{Candidate, Credential, Credentials, Source};
 use crate::registry::current::Current;
 use crate::registry::docker_config::DockerConfig;
 use crate::registry::endpoint::Profiles;
@@ -170,7 +170,8 @@ impl PullSecrets {
                 let Some((clouds, registry)) = self.clouds.as_ref().zip(profile.upstream.as_ref()) else {
                     return Vec::new();
                 };
-                clouds.candidate(access, registry, entry, deadline).await.into_iter().collect()
+                let given = clouds.candidate(access, registry, entry, deadline).await;
+                vec![given.unwrap_or_else(|_| Candidate::not_given(entry))]
             }
             Some(OperatorCredential::Secret { secret, entry }) => {
                 let Some(reading) = self.read(secret.clone(), deadline).await else { return Vec::new() };
@@ -270,7 +271,9 @@ fn in_order(own: &[Arc<Reading>], operators: Vec<Candidate>, image: &ImageRef) -
     let keyrings: Vec<&Keyring> = own.iter().filter_map(|reading| reading.content.as_ref().ok()).collect();
     let mut candidates = keyring::look_up(&keyrings, image);
     for candidate in operators {
-        if !candidates.iter().any(|earlier| earlier.id == candidate.id) {
+        // Who has a credential is never asked for without one.
+        let in_vain = matches!(candidate.credential, Credential::NotGiven) && !candidates.is_empty();
+        if !in_vain && !candidates.iter().any(|earlier| earlier.id == candidate.id) {
             candidates.push(candidate);
         }
     }

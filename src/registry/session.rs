@@ -444,7 +444,7 @@ impl<'a> Session<'a> {
     /// What the candidate can prove itself with.
     fn own(&self) -> Option<Own> {
         match &self.candidate.credential {
-            Credential::Anonymous => None,
+            Credential::Anonymous | Credential::NotGiven => None,
             Credential::Basic { username, password } => Some(Own::Password(basic_header(username, password))),
             Credential::Identity(token) => Some(Own::Identity(token.clone())),
             Credential::Registry(token) => Some(Own::Registry(token.clone())),

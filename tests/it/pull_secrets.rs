@@ -7,6 +7,8 @@ use std::fs;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+#[cfg(feature = "aws")]
+use std::time::SystemTime;
 
 use axum::http::{Request, Response};
 use futures::future::join_all;
@@ -14,10 +16,16 @@ use kube::client::Body;
 use serde_json::{Value, json};
 use tagpin::domain::asker::Asker;
 use tagpin::domain::image::ImageRef;
+#[cfg(feature = "aws")]
+use tagpin::registry::cloud::{Clouds, Surroundings};
 use tagpin::registry::config::Registries;
 use tagpin::registry::credential::{Credential, Credentials};
+#[cfg(feature = "aws")]
+use tagpin::registry::guard::SystemNames;
 use tagpin::registry::pull_secrets::{PullSecrets, Readable};
 use tagpin::registry::tally::{AnsweredBy, Skipped, Tally};
+#[cfg(feature = "aws")]
+use tagpin::registry::transport::Transport;
 use tagpin::registry::user_config::UserConfig;
 use tempfile::TempDir;
 use tokio::time::{Instant, advance};
@@ -138,6 +146,7 @@ async fn candidates(credentials: &impl Credentials, asker: &Asker, image: &str) 
     let candidates = credentials.candidates(asker, &image, deadline).await;
     let describe = |credential: &Credential| match credential {
         Credential::Anonymous => "nothing".to_owned(),
+        Credential::NotGiven => "none given".to_owned(),
         Credential::Identity(_) | Credential::Registry(_) => panic!("nodes use no tokens"),
         Credential::Basic { password, .. } => password.expose_secret().to_owned(),
     };
@@ -375,6 +384,46 @@ async fn the_operators_secret_is_read_also_where_nobodys_pull_secrets_are() {
     let found = candidates(&credentials, &asker("shop", &["regcred"]), "a.io/x").await;
     assert_eq!(found, ["operators from configuration of a.io"]);
     assert_eq!(cluster.asked(), [format!("GET {}", path("ops", "pull"))]);
+}
+
+/// A process that is nobody to any cloud.
+#[cfg(feature = "aws")]
+struct Nowhere;
+
+#[cfg(feature = "aws")]
+impl Surroundings for Nowhere {
+    fn variable(&self, name: &str) -> Option<String> {
+        (name == "AWS_EC2_METADATA_DISABLED").then(|| "true".to_owned())
+    }
+
+    fn file(&self, _path: &str) -> Option<String> {
+        None
+    }
+
+    fn now(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH
+    }
+}
+
+#[cfg(feature = "aws")]
+#[tokio::test(start_paused = true)]
+async fn what_a_cloud_does_not_give_is_missed_by_who_has_nothing_else() {
+    let ecr = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+    let cluster = Cluster::default().with_secret("shop", "regcred", &[(&format!("{ecr}/team"), "shops")]);
+    let config = registries(&format!("registries: [{{ match: {ecr}, credentials: {{ aws: {{}} }} }}]"));
+    let transport = Arc::new(Transport::new(Arc::new(SystemNames)));
+    let clouds = Clouds::new(transport, Arc::new(Nowhere), Arc::new(()));
+    let credentials = cluster.credentials(Readable::Everybodys, config).with_clouds(clouds);
+    let shop = asker("shop", &["regcred"]);
+    let image = |name: &str| format!("{ecr}/{name}");
+    assert_eq!(
+        candidates(&credentials, &shop, &image("app:1")).await,
+        [format!("none given from configuration of {ecr}")]
+    );
+    assert_eq!(
+        candidates(&credentials, &shop, &image("team/app:1")).await,
+        ["shops from pull secret regcred"]
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -171,5 +171,6 @@ const fn word(cause: Unavailable) -> &'static str {
         Unavailable::Unreadable => "Unreadable",
         Unavailable::BreakerOpen => "BreakerOpen",
         Unavailable::NotByDigest => "NotByDigest",
+        Unavailable::NoCredential => "NoCredential",
     }
 }

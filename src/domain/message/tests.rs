@@ -31,6 +31,7 @@ fn violations(text: &str) -> Vec<Violation> {
         Violation::RegistryUnavailable(Unavailable::Status(503)),
         Violation::RegistryUnavailable(Unavailable::Unreadable),
         Violation::RegistryUnavailable(Unavailable::BreakerOpen),
+        Violation::RegistryUnavailable(Unavailable::NoCredential),
         Violation::RegistryForbidden { host: text.to_owned() },
         Violation::RegistryAnswerInvalid,
         Violation::Schema1,

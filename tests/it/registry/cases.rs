@@ -87,10 +87,16 @@ struct Secret {
     identity: Option<String>,
     /// Instead of user and password.
     registry: Option<String>,
+    /// A cloud should have given one.
+    #[serde(default)]
+    not_given: bool,
 }
 
 impl Secret {
     fn candidate(&self) -> Candidate {
+        if self.not_given {
+            return Candidate::not_given(&self.name);
+        }
         let token = match (&self.identity, &self.registry) {
             (None, None) => return secret(&self.name, &self.user, &self.password),
             (Some(token), _) => Credential::Identity(token.as_str().into()),

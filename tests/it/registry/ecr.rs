@@ -229,6 +229,7 @@ async fn what_amazon_checks_opens_its_registries_and_only_that() {
     assert_eq!(registries.ask(1, &ours).await, "CredentialsRejected");
     registries.opens(1, &static_keys, Some(&across)).await;
     assert_eq!(registries.ask(0, &Candidate::anonymous()).await, "MissingOrPrivate");
+    assert_eq!(registries.ask(0, &Candidate::not_given("ecr")).await, "Unavailable NoCredential");
 
     let said = registries.refusal(&moto.clouds(&keys(&puller.id, &stranger.secret)), None).await;
     assert_eq!(
