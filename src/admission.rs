@@ -8,6 +8,7 @@ mod patience;
 mod router;
 
 mod body;
+mod in_time;
 mod json;
 mod object;
 mod review;
@@ -211,16 +212,15 @@ impl<R: Resolve + Suggest> Admission<R> {
         )
         .await;
         let now = (self.settings.now)();
-        let review = async |subject: &Subject| {
+        let decide = async |subject: &Subject| {
             pipeline::review(phase, subject, &policies, &self.registry, &*self.cluster.pods, now, deadline)
                 .await
         };
-        let mut decided = review(&subject).await;
-        if decided.denies_for(Code::NotPinned) && self.cluster.pinning.is_off(deadline).await {
+        let mut review = decide(&subject).await;
+        if review.denies_for(Code::NotPinned) && self.cluster.pinning.is_off(deadline).await {
             subject.pinning = false;
-            decided = review(&subject).await;
+            review = decide(&subject).await;
         }
-        let review = decided;
         Ok(Some(Judged { object, ephemeral, subject, review }))
     }
 }

@@ -3,7 +3,9 @@
 use axum::body::{Body, Bytes};
 use http_body_util::BodyExt as _;
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
+
+use crate::admission::in_time::in_time;
 
 /// An update carries the object twice, and the API server takes objects of up to 3 MiB.
 pub const BODY_LIMIT: usize = 7 * 1024 * 1024;
@@ -48,7 +50,7 @@ impl Budget {
         let mut all: Vec<u8> = Vec::new();
         let mut length = 0;
         loop {
-            let Ok(frame) = timeout_at(deadline, body.frame()).await else { return Err(BodyError::Broken) };
+            let frame = in_time(deadline, body.frame()).await.ok_or(BodyError::Broken)?;
             let Some(frame) = frame else { break };
             let Ok(data) = frame.map_err(|_| BodyError::Broken)?.into_data() else { continue };
             length += data.len();
@@ -57,12 +59,12 @@ impl Budget {
             }
             let held = part.as_ref().map_or(0, SemaphorePermit::num_permits);
             let more = u32::try_from(length.div_ceil(KIB) - held).map_err(|_| BodyError::TooLarge)?;
-            match timeout_at(deadline, self.0.acquire_many(more)).await {
-                Ok(Ok(more)) => match &mut part {
+            match in_time(deadline, self.0.acquire_many(more)).await {
+                Some(Ok(more)) => match &mut part {
                     Some(part) => part.merge(more),
                     None => part = Some(more),
                 },
-                Ok(Err(_)) | Err(_) => return Err(BodyError::NoRoom),
+                Some(Err(_)) | None => return Err(BodyError::NoRoom),
             }
             // Most bodies come in one piece, which need not be copied.
             if first.is_empty() && all.is_empty() {

@@ -6,7 +6,7 @@ mod write;
 
 use std::borrow::Cow;
 
-pub(crate) use write::{map, write_text};
+pub(crate) use write::{map, write_map, write_text};
 
 /// Why a text is not JSON, or not of the shape that is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,10 +13,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use futures::FutureExt as _;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use tracing::{Instrument as _, error, warn};
 
 use crate::admission::body::{BODY_LIMIT, BodyError, Budget};
+use crate::admission::in_time::in_time;
 use crate::admission::json::Malformed;
 use crate::admission::review::{Request, ReviewError};
 use crate::admission::{Admission, Asked};
@@ -110,15 +111,15 @@ impl<R: Resolve + Suggest> Shared<R> {
         let uid = request.uid.as_str();
         traces::about(uid, request.namespace());
         let answered = AssertUnwindSafe(self.admission.answer(asked)).catch_unwind();
-        match timeout_at(deadline + GRACE, answered).await {
-            Ok(Ok(answer)) => answer
+        match in_time(deadline + GRACE, answered).await {
+            Some(Ok(answer)) => answer
                 .map_err(|Malformed { line, column }| unreadable(ReviewError::NotObject { line, column })),
-            Ok(Err(_)) => {
+            Some(Err(_)) => {
                 error!(uid, "a review panicked");
                 let text = "tagpin failed on this review; its log has more".to_owned();
                 Err((StatusCode::INTERNAL_SERVER_ERROR, text, Turned::Panicked))
             }
-            Err(_) => {
+            None => {
                 warn!(uid, "a review took too long");
                 let text = "tagpin had no answer in time; its log has more".to_owned();
                 Err((StatusCode::SERVICE_UNAVAILABLE, text, Turned::Late))

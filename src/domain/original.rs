@@ -2,6 +2,9 @@
 //! It decides nothing; an entry that does not fit its slot counts for nothing.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
 
 use crate::domain::digest::Digest;
 use crate::domain::slot::{ImageSlot, SlotKey};
@@ -9,15 +12,16 @@ use crate::domain::slot::{ImageSlot, SlotKey};
 /// The annotation's key.
 pub const ANNOTATION: &str = "tagpin.dev/original";
 
-/// The entries of the annotation: slot to reference as the author wrote it.
+/// The entries of the annotation: slot to reference as the author wrote it, sorted by the slot's text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Originals(BTreeMap<String, String>);
+pub struct Originals(Vec<(String, Arc<str>)>);
 
 impl Originals {
     /// Reads the annotation's value. Anybody can write it: what is not a JSON object of strings has no entries.
     #[must_use]
     pub fn parse(text: &str) -> Self {
-        Self(serde_json::from_str(text).unwrap_or_default())
+        let entries: BTreeMap<String, Arc<str>> = serde_json::from_str(text).unwrap_or_default();
+        Self(entries.into_iter().collect())
     }
 
     /// What the author wrote in this slot, when the slot carries a pin of ours: it is the entry plus `@` and a digest.
@@ -32,8 +36,8 @@ impl Originals {
         if self.is_empty() {
             return None;
         }
-        let original = self.0.get(&slot.key.text())?;
-        let digest = slot.reference.strip_prefix(original.as_str())?.strip_prefix('@')?;
+        let (_, original) = self.0.get(self.find(&slot.key.text()).ok()?)?;
+        let digest = slot.reference.strip_prefix(&**original)?.strip_prefix('@')?;
         // The entry itself has no digest: the slot would have two, and would not parse.
         slot.image.as_ref().ok()?;
         Some((original, Digest::parse(digest).ok()?))
@@ -42,7 +46,7 @@ impl Originals {
     /// Whether there is an entry for this slot, whatever it says.
     #[must_use]
     pub fn names(&self, slot: &SlotKey) -> bool {
-        !self.is_empty() && self.0.contains_key(&slot.text())
+        !self.is_empty() && self.find(&slot.text()).is_ok()
     }
 
     /// Whether there is no entry.
@@ -52,15 +56,29 @@ impl Originals {
     }
 
     /// Sets the entry of a slot.
-    pub fn insert(&mut self, slot: &SlotKey, original: &str) {
-        self.0.insert(slot.text(), original.to_owned());
+    pub fn insert(&mut self, slot: &SlotKey, original: impl Into<Arc<str>>) {
+        let (slot, original) = (slot.text(), original.into());
+        match self.find(&slot) {
+            Ok(at) => self.0.splice(at..=at, [(slot, original)]).for_each(drop),
+            Err(at) => self.0.insert(at, (slot, original)),
+        }
+    }
+
+    fn find(&self, slot: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(held, _)| held.as_str().cmp(slot))
     }
 
     /// The annotation's value: a JSON object with sorted keys, without white space.
     #[must_use]
     pub fn to_json(&self) -> String {
         // Strings only: writing them to memory can not fail.
-        serde_json::to_string(&self.0).unwrap_or_default()
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+impl Serialize for Originals {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(slot, original)| (slot, original)))
     }
 }
 
@@ -95,7 +113,7 @@ mod tests {
     #[test]
     fn an_entry_that_carries_a_digest_itself_counts_for_nothing() {
         let mut originals = Originals::default();
-        originals.insert(&slot("x").key, &format!("nginx@sha256:{HEX}"));
+        originals.insert(&slot("x").key, format!("nginx@sha256:{HEX}"));
         assert_eq!(originals.of(&slot(&format!("nginx@sha256:{HEX}@sha256:{HEX}"))), None);
     }
 

@@ -1,6 +1,8 @@
 //! Verdicts become replacements: which strings of a pod to write, and what its annotation then says. It knows no
 //! JSON patch; `admission` does.
 
+use std::sync::Arc;
+
 use crate::domain::original::Originals;
 use crate::domain::slot::Kind;
 use crate::domain::subject::Subject;
@@ -58,9 +60,9 @@ pub fn patch(subject: &Subject, verdicts: &[Verdict], annotation: Option<&str>) 
         if let Some(value) = slot.reapplied.as_deref().map(str::to_owned).or_else(pinned) {
             replacements
                 .push(Replacement { pointer: key.role.pointer(subject.kind, slot.slot.index), value });
-            originals.insert(key, &slot.slot.reference);
+            originals.insert(key, Arc::clone(&slot.slot.reference));
         } else if let Some(original) = &slot.original {
-            originals.insert(key, original);
+            originals.insert(key, Arc::clone(original));
         }
     }
     let wanted = (!originals.is_empty()).then(|| originals.to_json());

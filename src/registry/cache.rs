@@ -181,10 +181,11 @@ impl<L: Lookup + 'static> Cache<L> {
 impl<L: Lookup + 'static> Resolve for Cache<L> {
     fn remembered(&self, image: &ImageRef, asker: &Asker) -> Option<Fact> {
         let Around { credentials, profiles, .. } = &self.around;
-        if profiles.profile(image.domain()).offline {
+        let profile = profiles.profile(image.domain());
+        if profile.offline {
             return None;
         }
-        let candidates = credentials.at_hand(asker, image)?;
+        let candidates = credentials.at_hand(asker, image, &profile)?;
         self.recall(Question { image, asker, candidates: &candidates })
     }
 
@@ -195,7 +196,7 @@ impl<L: Lookup + 'static> Resolve for Cache<L> {
             tally.answered(AnsweredBy::Offline);
             return Fact::Offline;
         }
-        let candidates = match credentials.at_hand(asker, image) {
+        let candidates = match credentials.at_hand(asker, image, &profile) {
             Some(candidates) => candidates,
             None => credentials.candidates(asker, image, deadline).await.into(),
         };

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::domain::asker::Asker;
 use crate::domain::image::ImageRef;
+use crate::registry::endpoint::RegistryProfile;
 
 /// One credential for one registry.
 #[derive(Debug, Clone)]
@@ -80,8 +81,13 @@ pub trait Credentials: Send + Sync {
     /// left until the deadline; one that can not be read is skipped, as the kubelet does.
     async fn candidates(&self, asker: &Asker, image: &ImageRef, deadline: Instant) -> Vec<Candidate>;
 
-    /// The same, when no secret has to be read for it.
-    fn at_hand(&self, _asker: &Asker, _image: &ImageRef) -> Option<Cow<'static, [Candidate]>> {
+    /// The same, when no secret has to be read for it. The profile is that of the image's registry.
+    fn at_hand(
+        &self,
+        _asker: &Asker,
+        _image: &ImageRef,
+        _profile: &RegistryProfile,
+    ) -> Option<Cow<'static, [Candidate]>> {
         None
     }
 }

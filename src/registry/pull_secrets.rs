@@ -24,7 +24,7 @@ use crate::registry::config::{OperatorCredential, SecretRef};
 use crate::registry::credential::{Candidate, Credential, Credentials, Source};
 use crate::registry::current::Current;
 use crate::registry::docker_config::DockerConfig;
-use crate::registry::endpoint::Profiles;
+use crate::registry::endpoint::{Profiles, RegistryProfile};
 use crate::registry::expiring::Expiring;
 use crate::registry::flight::Flights;
 use crate::registry::keyring::{self, Keyring};
@@ -237,12 +237,16 @@ impl Credentials for PullSecrets {
         candidates
     }
 
-    fn at_hand(&self, asker: &Asker, image: &ImageRef) -> Option<Cow<'static, [Candidate]>> {
-        let registries = self.registries.get();
-        if !registries.profile(image.domain()).shows_credentials() {
+    fn at_hand(
+        &self,
+        asker: &Asker,
+        image: &ImageRef,
+        profile: &RegistryProfile,
+    ) -> Option<Cow<'static, [Candidate]>> {
+        if !profile.shows_credentials() {
             return Some(Candidate::only_anonymous().into());
         }
-        let operators = given_at_once(registries.credential(image.domain()))?;
+        let operators = given_at_once(self.registries.get().credential(image.domain()))?;
         let secrets = if self.may_read(&asker.namespace) { asker.pull_secrets.as_slice() } else { &[] };
         // What is passed over is counted by who reads them.
         if secrets.len() > PER_ASKER || !secrets.iter().all(|name| is_name(name)) {
