@@ -13,8 +13,9 @@ test: ## Every test; those that need a cluster bring up their own
 	cargo test --workspace
 	cargo xtask rig --name test test
 
-bench: ## What a review, a replica and the image cost, each beside its goal
+bench: ## What a review, a question, a replica and the image cost, each beside its goal
 	cargo bench --bench admission
+	cargo bench --bench commands
 	cargo xtask bench
 
 fuzz: ## Each fuzz target for a minute (with cargo-fuzz); what it finds stays in fuzz/artifacts

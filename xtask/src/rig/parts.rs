@@ -84,6 +84,16 @@ const PARTS: &[Part] = &[
         cold: "90 seconds",
     },
     Part {
+        module: "crane",
+        cgo: false,
+        tags: "",
+        version: None,
+        target: "tool",
+        names: &[],
+        runs: false,
+        cold: "30 seconds",
+    },
+    Part {
         module: "oracle",
         cgo: false,
         tags: "",

@@ -1,0 +1,96 @@
+//! `tagpin resolve` beside `crane digest` and `skopeo inspect`: one process for each image, each image by all of them in
+//! turn, so that what else the machine does meanwhile meets all of them.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use tempfile::TempDir;
+
+use crate::figures::{goal, median};
+use crate::registry::Registry;
+
+const IMAGES: usize = 100;
+
+/// Each gives the digest of an image of a registry that speaks plain HTTP.
+struct Commands {
+    home: TempDir,
+    crane: PathBuf,
+}
+
+pub(crate) fn measure() {
+    let registry = Registry::start();
+    let images = registry.fill(IMAGES);
+    let commands = Commands::new(&registry.authority);
+    let mut times = [Vec::new(), Vec::new(), Vec::new()];
+    for image in &images {
+        let (took, digests): (Vec<f64>, Vec<String>) = commands.all(image).into_iter().map(timed).unzip();
+        assert!(digests.iter().all(|digest| *digest == digests[0]), "{image}: {digests:?}");
+        for (times, took) in times.iter_mut().zip(took) {
+            times.push(took);
+        }
+    }
+    let [tagpin, crane, skopeo] = times;
+    let against = |other: &[f64]| median(tagpin.iter().zip(other).map(|(ours, theirs)| ours / theirs));
+    let (of_crane, of_skopeo) = (against(&crane), against(&skopeo));
+    println!("\nthe digest of {IMAGES} images of a registry on this machine, a process for each");
+    println!(
+        "  tagpin resolve {:.1} ms, crane digest {:.1} ms, skopeo inspect {:.1} ms",
+        median(tagpin.iter().copied()),
+        median(crane.iter().copied()),
+        median(skopeo.iter().copied())
+    );
+    goal(
+        format_args!("  {of_crane:.2} of crane, {of_skopeo:.2} of skopeo"),
+        "at most 1.00 of crane",
+        of_crane <= 1.0,
+    );
+}
+
+impl Commands {
+    fn new(authority: &str) -> Self {
+        let home = TempDir::new().unwrap();
+        let registries = format!(
+            "registries:\n- match: '{authority}'\n  allowPrivate: true\n  resolveFrom: mirrors-only\n  mirrors: [{{ \
+             url: 'http://{authority}' }}]\n"
+        );
+        fs::write(home.path().join("registries.yaml"), registries).unwrap();
+        let mut xtask = Command::new(env!("CARGO"));
+        let built =
+            xtask.args(["run", "--quiet", "--package", "xtask", "--", "part", "crane"]).output().unwrap();
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        let said = String::from_utf8(built.stdout).unwrap();
+        let crane = Path::new(said.lines().last().unwrap()).join("crane");
+        Self { home, crane }
+    }
+
+    fn all(&self, image: &str) -> [Command; 3] {
+        let registries = self.home.path().join("registries.yaml");
+        let mut tagpin = Command::new(env!("CARGO_BIN_EXE_tagpin"));
+        tagpin.args(["resolve", image, "--registries"]).arg(registries);
+        let mut crane = Command::new(&self.crane);
+        crane.args(["digest", "--insecure", image]);
+        let mut skopeo = Command::new("skopeo");
+        skopeo.args(["inspect", "--no-tags", "--tls-verify=false", "--format={{.Digest}}"]);
+        skopeo.arg(format!("docker://{image}"));
+        [tagpin, crane, skopeo].map(|mut command| {
+            command.env_clear().env("HOME", self.home.path());
+            command.env("PATH", env::var_os("PATH").unwrap_or_default());
+            command
+        })
+    }
+}
+
+/// Milliseconds until the process has ended, and the digest that it printed last.
+fn timed(mut command: Command) -> (f64, String) {
+    let started = Instant::now();
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let took = started.elapsed().as_secs_f64() * 1e3;
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{command:?}: {said} {}", String::from_utf8_lossy(&output.stderr));
+    let last = said.lines().last().unwrap_or_default();
+    let digest = last.rfind("sha256:").and_then(|start| last.get(start..));
+    (took, digest.unwrap_or_else(|| panic!("{command:?} printed no digest: {said}")).to_owned())
+}
