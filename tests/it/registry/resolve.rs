@@ -383,6 +383,7 @@ async fn a_service_account_without_a_pull_secret_asks_with_what_the_cloud_gives_
 
     // Who is nobody to the cloud is told so: in the cluster it may be otherwise.
     let (code, answer, notes) = ask("");
-    assert_eq!((code, &answer["outcome"]), (3, &Value::from("RepositoryMissingOrPrivate")), "{answer}");
+    assert_eq!((code, &answer["outcome"]), (3, &Value::from("RegistryUnavailable")), "{answer}");
+    assert_eq!(answer["cause"], "NoCredential");
     assert!(notes.contains("aws gives no credential to you"), "{notes}");
 }
