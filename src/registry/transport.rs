@@ -52,7 +52,8 @@ pub struct Transport {
 /// What connections have in common.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Profile {
-    tls: Tls,
+    /// None is plain http: the authorities of the system are read only where they count.
+    tls: Option<Tls>,
     reach: Reach,
 }
 
@@ -236,7 +237,8 @@ impl Transport {
     }
 
     fn client(&self, call: &Call<'_>) -> Result<reqwest::Client, Failure> {
-        let profile = Profile { tls: call.tls.clone(), reach: call.reach };
+        let tls = (call.url.scheme() != "http").then(|| call.tls.clone());
+        let profile = Profile { tls, reach: call.reach };
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = clients.get(&profile) {
             return Ok(client.clone());
@@ -255,21 +257,12 @@ impl Transport {
 }
 
 fn build(profile: &Profile, names: Arc<dyn Names>) -> reqwest::Result<reqwest::Client> {
-    let mut roots = Vec::new();
-    for certificate in profile.tls.ca.iter().flat_map(CaBundle::certificates) {
-        roots.push(reqwest::Certificate::from_der(certificate)?);
-    }
     let builder = reqwest::Client::builder();
-    let builder = match profile.tls.ca_only {
-        true => builder.tls_certs_only(roots),
-        false => builder.tls_certs_merge(roots),
-    };
-    let builder = match &profile.tls.client {
-        Some(own) => builder.identity(reqwest::Identity::from_pem(own.pem().expose_secret().as_bytes())?),
-        None => builder,
+    let builder = match &profile.tls {
+        Some(tls) => secured(builder, tls)?,
+        None => builder.tls_certs_only([]),
     };
     builder
-        .tls_danger_accept_invalid_certs(profile.tls.unverified)
         .user_agent(concat!("tagpin/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
@@ -281,6 +274,22 @@ fn build(profile: &Profile, names: Arc<dyn Names>) -> reqwest::Result<reqwest::C
         .http1_max_headers(HEADER_COUNT)
         .http2_max_header_list_size(u32::try_from(HEADER_BYTES).unwrap_or(u32::MAX))
         .build()
+}
+
+fn secured(builder: reqwest::ClientBuilder, tls: &Tls) -> reqwest::Result<reqwest::ClientBuilder> {
+    let mut roots = Vec::new();
+    for certificate in tls.ca.iter().flat_map(CaBundle::certificates) {
+        roots.push(reqwest::Certificate::from_der(certificate)?);
+    }
+    let builder = match tls.ca_only {
+        true => builder.tls_certs_only(roots),
+        false => builder.tls_certs_merge(roots),
+    };
+    let builder = match &tls.client {
+        Some(own) => builder.identity(reqwest::Identity::from_pem(own.pem().expose_secret().as_bytes())?),
+        None => builder,
+    };
+    Ok(builder.tls_danger_accept_invalid_certs(tls.unverified))
 }
 
 async fn receive(request: reqwest::RequestBuilder, call: &Call<'_>) -> Result<Answer, Failure> {

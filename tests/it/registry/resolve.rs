@@ -153,6 +153,22 @@ async fn the_persons_own_credentials_are_used_and_never_shown() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn plain_http_needs_no_authorities() {
+    let registry = Registry::start(&Access::Open);
+    registry.push_image("team/app", "1", OCI_MANIFEST, &Pusher::Anyone).await;
+    let home = plain(&registry);
+    let mut tagpin = Command::new(env!("CARGO_BIN_EXE_tagpin"));
+    tagpin.args([
+        "resolve",
+        &format!("{}/team/app:1", registry.authority()),
+        &config(&home),
+        "--output=json",
+    ]);
+    tagpin.env_clear().env("HOME", home.path()).env("SSL_CERT_FILE", home.path().join("none.pem"));
+    assert_eq!(json(&tagpin.output().unwrap())["outcome"], "Present");
+}
+
 #[test]
 fn authorities_that_count_alone_take_the_place_of_those_of_the_system() {
     let registry = Registry::start(Release::Debian, &Access::Password("unknown"));
