@@ -339,6 +339,13 @@ fn effects() -> Vec<Effect> {
             "podMonitor.enabled",
             "podMonitor: {enabled: true}",
             MONITOR,
+            "/spec/podMetricsEndpoints/0/path",
+            "/metrics",
+        ),
+        effect(
+            "podMonitor.enabled",
+            "podMonitor: {enabled: true}",
+            MONITOR,
             "/spec/selector/matchLabels",
             json!({"app.kubernetes.io/name": "tagpin", "app.kubernetes.io/instance": "tagpin"}),
         ),

@@ -225,6 +225,11 @@ fn what_secures_a_connection_is_for_the_one_host() {
     );
     let refused = files("{ caFile: ca.pem, insecureSkipVerify: true }").refusal();
     assert!(refused.contains("tls.caFile: has no effect"), "{refused}");
+    // Whoever takes any certificate of the registry does not take any of its mirror.
+    let registries = files("{ insecureSkipVerify: true }").load();
+    let profile = registries.profile("reg.example");
+    let unverified: Vec<_> = profile.authorities().map(|at| at.tls.unverified).collect();
+    assert_eq!(unverified, [false, true, true]);
 }
 
 #[test]
@@ -260,11 +265,14 @@ fn a_digest_is_confirmed_where_an_entry_says_so() {
     let registries = load(
         "registries:
         - { match: a.example, confirmDigest: auto }
+        - { match: b.example, confirmDigest: always }
+        - { match: c.example, confirmDigest: never }
         - { match: docker.io }
         - { match: '*.dkr.ecr.*.amazonaws.com', pullThrough: [docker-hub/, quay/] }",
     );
     assert_eq!(registries.profile("a.example").confirm, Confirm::Auto);
-    for never in ["docker.io", "ghcr.io"] {
+    assert_eq!(registries.profile("b.example").confirm, Confirm::Always);
+    for never in ["docker.io", "ghcr.io", "c.example"] {
         assert_eq!(registries.profile(never).confirm, Confirm::Never, "{never}");
     }
     let cache = registries.profile("123456789012.dkr.ecr.eu-west-1.amazonaws.com");
