@@ -1,5 +1,5 @@
-//! A registry that takes questions and never answers, beside one that works: what it costs those who ask the other.
-//! The client is the real one; both registries are on this machine.
+//! Registries that hang or limit us, beside ones that work: what it costs those who ask the others.
+//! The client is the real one; all registries are on this machine.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,6 +19,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime;
 use tokio::sync::watch;
+use tokio::time::sleep;
 
 use crate::figures::{goal, median};
 use crate::review::digest;
@@ -31,6 +32,21 @@ const OPEN: usize = 256;
 /// So many of them reach it; the others wait for a place.
 const REACH_IT: usize = 16;
 const ROUNDS: usize = 15;
+/// How long a registry on the network takes.
+const AFAR: Duration = Duration::from_millis(4);
+
+/// How a registry takes requests.
+#[derive(Clone, Copy)]
+pub(crate) enum Manner {
+    /// Every tag is there.
+    Answers,
+    /// The same, after as long as a near registry on the network takes.
+    AnswersFromAfar,
+    /// Nothing ever comes back.
+    Hangs,
+    /// Each is one too many.
+    Limits,
+}
 
 /// A registry, and how many requests have reached it.
 pub(crate) struct Loopback {
@@ -54,7 +70,7 @@ impl Profiles for Here {
 pub(crate) fn measure() {
     let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let ratios = runtime.block_on(async {
-        let (good, bad) = (Loopback::start(true).await, Loopback::start(false).await);
+        let (good, bad) = (Loopback::start(Manner::Answers).await, Loopback::start(Manner::Hangs).await);
         round(&good, None).await;
         let mut ratios = Vec::new();
         for _ in 0..ROUNDS {
@@ -75,9 +91,7 @@ pub(crate) fn measure() {
 
 /// How long all look-ups at the good registry take. What was left open by the round before is not remembered.
 async fn round(good: &Loopback, bad: Option<&Loopback>) -> Duration {
-    let client = Client::new(Transport::new(Arc::new(SystemNames)), Arc::new(Here), Arc::new(()));
-    let cache = registry::assemble(client, Around { profiles: Arc::new(Here), ..around() });
-    let cache = Arc::new(cache);
+    let cache = assembled();
     let mut open = Vec::new();
     if let Some(bad) = bad {
         let before = *bad.reached.borrow();
@@ -104,34 +118,44 @@ async fn round(good: &Loopback, bad: Option<&Loopback>) -> Duration {
     took
 }
 
-async fn ask(cache: &Cache<Limit<Client>>, image: &str) -> Fact {
+/// The real client behind limits and an empty memory.
+pub(crate) fn assembled() -> Arc<Cache<Limit<Client>>> {
+    let client = Client::new(Transport::new(Arc::new(SystemNames)), Arc::new(Here), Arc::new(()));
+    Arc::new(registry::assemble(client, Around { profiles: Arc::new(Here), ..around() }))
+}
+
+pub(crate) async fn ask(cache: &Cache<Limit<Client>>, image: &str) -> Fact {
     let asker = Asker { namespace: "shop".to_owned(), pull_secrets: Vec::new() };
     let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
     cache.resolve(&ImageRef::parse(image).unwrap(), &asker, deadline).await
 }
 
 impl Loopback {
-    /// One that answers, or none.
-    pub(crate) async fn start(answers: bool) -> Self {
+    pub(crate) async fn start(manner: Manner) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (count, reached) = watch::channel(0);
         let count = Arc::new(count);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, answers, Arc::clone(&count)));
+                tokio::spawn(serve(stream, manner, Arc::clone(&count)));
             }
         });
         Self { address, reached }
     }
 }
 
-async fn serve(mut stream: TcpStream, answers: bool, count: Arc<watch::Sender<usize>>) {
-    let answer = format!(
+async fn serve(mut stream: TcpStream, manner: Manner, count: Arc<watch::Sender<usize>>) {
+    let present = format!(
         "HTTP/1.1 200 OK\r\nContent-Type: application/vnd.oci.image.index.v1+json\r\nContent-Length: 856\r\n\
          Docker-Content-Digest: {}\r\n\r\n",
         digest()
     );
+    let answer = match manner {
+        Manner::Answers | Manner::AnswersFromAfar => present.as_str(),
+        Manner::Limits => "HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\nRetry-After: 30\r\n\r\n",
+        Manner::Hangs => "",
+    };
     let mut head = Vec::new();
     while stream.read_buf(&mut head).await.is_ok_and(|read| read > 0) {
         if !head.ends_with(b"\r\n\r\n") {
@@ -139,7 +163,10 @@ async fn serve(mut stream: TcpStream, answers: bool, count: Arc<watch::Sender<us
         }
         head.clear();
         count.send_modify(|count| *count += 1);
-        if answers && stream.write_all(answer.as_bytes()).await.is_err() {
+        if matches!(manner, Manner::AnswersFromAfar) {
+            sleep(AFAR).await;
+        }
+        if stream.write_all(answer.as_bytes()).await.is_err() {
             return;
         }
     }

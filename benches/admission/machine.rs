@@ -18,6 +18,12 @@ pub(crate) fn print() {
     );
 }
 
+/// Bytes of this process in memory.
+pub(crate) fn resident() -> u64 {
+    let status = fs::read_to_string("/proc/self/statm").unwrap();
+    status.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 4096
+}
+
 /// What one thread has used of a processor so far.
 #[derive(Debug, Clone)]
 pub(crate) struct ThreadClock(PathBuf);

@@ -15,6 +15,8 @@
 mod client;
 mod cold;
 mod figures;
+mod flood;
+mod four;
 mod hanging;
 mod machine;
 mod resolve;
@@ -24,11 +26,23 @@ mod tagpin_webhook;
 mod usual_webhook;
 mod warm;
 
+/// By name: `cargo bench --bench admission -- four flood` measures these alone.
+const ALL: [(&str, fn()); 6] = [
+    ("warm", warm::measure),
+    ("cold", cold::measure),
+    ("hanging", hanging::measure),
+    ("four", four::measure),
+    ("flood", flood::measure),
+    ("resolve", resolve::measure),
+];
+
 fn main() {
     rustls::crypto::ring::default_provider().install_default().unwrap();
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
     machine::print();
-    warm::measure();
-    cold::measure();
-    hanging::measure();
-    resolve::measure();
+    for (name, measure) in ALL {
+        if words.is_empty() || words.iter().any(|word| word == name) {
+            measure();
+        }
+    }
 }

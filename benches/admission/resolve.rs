@@ -16,7 +16,7 @@ use tagpin::registry::{self, Lookup as _, Resolve as _};
 use tokio::runtime;
 
 use crate::figures::{goal, median};
-use crate::hanging::{Here, Loopback};
+use crate::hanging::{Here, Loopback, Manner};
 use crate::review::digest;
 use crate::tagpin_webhook::{Registry, around};
 
@@ -56,7 +56,7 @@ fn warm() {
 fn cold() {
     let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let (ratio, more) = runtime.block_on(async {
-        let registry = Loopback::start(true).await;
+        let registry = Loopback::start(Manner::Answers).await;
         let transport = Transport::new(Arc::new(SystemNames));
         let client = Client::new(transport, Arc::new(Here), Arc::new(()));
         let bare = reqwest::Client::builder().no_proxy().build().unwrap();
