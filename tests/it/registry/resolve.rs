@@ -155,7 +155,7 @@ async fn the_persons_own_credentials_are_used_and_never_shown() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn plain_http_needs_no_authorities() {
-    let registry = Registry::start(&Access::Open);
+    let registry = Registry::start(Release::Debian, &Access::Open);
     registry.push_image("team/app", "1", OCI_MANIFEST, &Pusher::Anyone).await;
     let home = plain(&registry);
     let mut tagpin = Command::new(env!("CARGO_BIN_EXE_tagpin"));
