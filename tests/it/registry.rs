@@ -10,6 +10,7 @@ mod distribution;
 mod ecr;
 mod outages;
 mod real;
+mod rebinding;
 mod resolve;
 mod scripted;
 mod secured;
