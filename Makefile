@@ -32,8 +32,11 @@ lint: ## Formatting, and the compiler's and clippy's warnings
 deny: ## Licences, banned crates and sources of what is built in (with cargo-deny)
 	cargo deny check licenses bans sources
 
-sbom: ## What is in the published binary, as CycloneDX, in target/sbom
-	cargo xtask sbom
+sbom: ## What the published binary is built from, as CycloneDX, in target/sbom (with cargo-cyclonedx)
+	SOURCE_DATE_EPOCH=0 cargo cyclonedx --quiet --format json --spec-version 1.5 --describe binaries --no-build-deps
+	mkdir -p target/sbom
+	mv tagpin_bin.cdx.json target/sbom/tagpin.cdx.json
+	rm xtask/xtask_bin.cdx.json
 
 crds: ## Write the generated files anew: crds/ and the chart's template of them
 	cargo xtask crds

@@ -10,7 +10,6 @@ mod image;
 mod oci;
 mod packages;
 mod rig;
-mod sbom;
 mod workspace;
 
 use std::path::PathBuf;
@@ -44,8 +43,6 @@ enum Job {
     Packages,
     /// The image of tagpin
     Image(image::Image),
-    /// The software bill of materials of the published binary (CycloneDX), in target/sbom
-    Sbom,
     /// Writes the generated files: crds/ and the chart's template of them
     Crds,
     /// PID 1 of one machine of a rig (started by `rig up`)
@@ -64,7 +61,6 @@ fn main() -> ExitCode {
         }),
         Job::Packages => packages::ensure().map(|()| ExitCode::SUCCESS),
         Job::Image(image) => image.run(),
-        Job::Sbom => sbom::write(),
         Job::Crds => crds::write().map(|()| ExitCode::SUCCESS),
         Job::Supervise { state, machine } => rig::supervise(&state, machine).map(|()| ExitCode::SUCCESS),
     };
