@@ -57,18 +57,19 @@ impl Layer {
         pack.arg("--file").arg(&tar).arg("--directory").arg(folder).args(paths);
         command::output_of(&mut pack)?;
         let unpacked_digest = digest(&fs::read(&tar)?);
-        let gzip = Command::new("gzip")
-            .args(["--no-name", "--stdout"])
-            .arg(match effort {
-                Effort::Fast => "--fast",
-                Effort::Best => "--best",
-            })
+        let (program, level) = match effort {
+            Effort::Fast => ("gzip", "--fast"),
+            // A minute for 3 % less: zopfli's search, in gzip's format.
+            Effort::Best => ("pigz", "-11"),
+        };
+        let gzip = Command::new(program)
+            .args(["--no-name", "--stdout", level])
             .stdin(File::open(&tar)?)
             .stderr(Stdio::inherit())
             .output()
-            .context("gzip")?;
+            .context(program)?;
         if !gzip.status.success() {
-            bail!("gzip failed ({})", gzip.status);
+            bail!("{program} failed ({})", gzip.status);
         }
         fs::remove_file(&tar)?;
         Ok(Self { packed: gzip.stdout, unpacked_digest })

@@ -22,6 +22,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("buildah", "buildah"),
     ("htpasswd", "apache2-utils"),
     ("strip", "binutils"),
+    ("pigz", "pigz"),
     ("cc", "gcc"),
     ("/usr/include/stdio.h", "libc6-dev"),
     ("/etc/ssl/certs/ca-certificates.crt", "ca-certificates"),
