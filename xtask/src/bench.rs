@@ -96,8 +96,8 @@ fn ready() -> Result<Vec<Duration>> {
         let ready = log
             .lines()
             .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-            .find(|line| line.pointer("/fields/message").is_some_and(|message| message == "ready"));
-        let milliseconds = ready.and_then(|line| line.pointer("/fields/milliseconds")?.as_u64());
+            .find(|line| line.get("message").is_some_and(|message| message == "ready"));
+        let milliseconds = ready.and_then(|line| line.get("milliseconds")?.as_u64());
         Ok(Duration::from_millis(
             milliseconds.with_context(|| format!("{pod} does not say when it was ready"))?,
         ))
