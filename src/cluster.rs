@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use crate::domain::policy::{Labels, PolicySet};
 use crate::domain::slot::{Kind, SlotKey};
@@ -46,7 +46,7 @@ use object::ControllerRef;
 use pinning::Pinning;
 use pods::Pods;
 use policies::Policies;
-use reader::Reader;
+use reader::{Reader, held_or_read};
 use store::{Store, Synced};
 use workloads::Workloads;
 
@@ -106,20 +106,9 @@ impl Cluster {
     /// The labels of a namespace, waited for a moment when no watch has reported it yet and then read once, all before
     /// the deadline: what is created in a new namespace at once must not be judged as if the namespace had no labels.
     pub async fn awaited_namespace_labels(&self, namespace: &str, deadline: Instant) -> Option<Arc<Labels>> {
-        let mut changes = self.changes.watch();
-        let reported = async {
-            loop {
-                if let Some(labels) = self.namespaces.labels(namespace) {
-                    return labels;
-                }
-                changes.changed().await;
-            }
-        };
-        match timeout_at(deadline.min(Instant::now() + owners::GRACE), reported).await {
-            Ok(labels) => Some(labels),
-            Err(_) if Instant::now() >= deadline => None,
-            Err(_) => self.reader.namespace_labels(namespace, deadline).await.map(Arc::new),
-        }
+        let held = || self.namespaces.labels(namespace);
+        let read = async { self.reader.namespace_labels(namespace, deadline).await.map(Arc::new) };
+        held_or_read(&mut self.changes.watch(), deadline, held, read).await
     }
 
     /// The names of the service account's pull secrets, in its order. An omitted service account is `default`.

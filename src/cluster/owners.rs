@@ -1,20 +1,17 @@
 //! Following controller references upwards, to the object that `match.kinds` is about.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use crate::cluster::changes::Watcher;
 use crate::cluster::object::{ControllerRef, Object};
 use crate::cluster::pods::Pods;
-use crate::cluster::reader::Reader;
+use crate::cluster::reader::{Reader, held_or_read};
 use crate::cluster::workloads::Workloads;
 use crate::domain::slot::Kind;
 use crate::domain::subject::TopOwner;
 
-/// How long a watch may lag behind an admission.
-pub(crate) const GRACE: Duration = Duration::from_millis(250);
 /// Controllers are two deep in a cluster (a Job of a CronJob); a longer chain is somebody's game.
 const DEPTH: usize = 8;
 
@@ -75,21 +72,9 @@ async fn find(
         let object = stores.get(kind, &owner.uid).filter(|object| is_it(object))?;
         Some(object.controller.clone())
     };
-    let waited = async {
-        loop {
-            if let Some(controller) = held() {
-                return controller;
-            }
-            changes.changed().await;
-        }
+    let read = async {
+        let object = reader.object(kind, namespace, &owner.name, deadline).await?;
+        is_it(&object).then_some(object.controller)
     };
-    // An owner that is in the store is answered even when the deadline has passed: the loop asks it first.
-    match timeout_at(deadline.min(Instant::now() + GRACE), waited).await {
-        Ok(controller) => Some(controller),
-        Err(_) if Instant::now() >= deadline => None,
-        Err(_) => {
-            let object = reader.object(kind, namespace, &owner.name, deadline).await?;
-            is_it(&object).then_some(object.controller)
-        }
-    }
+    held_or_read(changes, deadline, held, read).await
 }
