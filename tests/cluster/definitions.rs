@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use crate::support::manifests::pod;
-use crate::support::release::{CHART, Release, armed, entries, ours};
+use crate::support::release::{CHART, Release, armed, entries};
+use crate::support::replicas::ours;
 use crate::support::{LIMIT, Namespace, alone, kubectl, rig, wait_for};
 
 /// The names of the replicas that are ready and stay, and how often each has been started again so far.

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use crate::support::doctor::{red, well};
 use crate::support::manifests::pod;
-use crate::support::release::{Away, ours};
+use crate::support::release::Away;
+use crate::support::replicas::ours;
 use crate::support::{Namespace, alone, kubectl, kubectl_with, rig};
 
 /// An object as it was before a test broke it.

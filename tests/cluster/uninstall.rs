@@ -2,7 +2,8 @@
 
 use crate::support::creator::{Created, Creator};
 use crate::support::manifests::pod;
-use crate::support::release::{CHART, Release, armed, helm, in_force, ours};
+use crate::support::release::{CHART, Release, armed, helm, in_force};
+use crate::support::replicas::ours;
 use crate::support::{LIMIT, Namespace, alone, kubectl, kubectl_with, rig, wait_for};
 
 /// Pods of a second.

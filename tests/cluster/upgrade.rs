@@ -2,7 +2,8 @@
 //! values, and back.
 
 use crate::support::manifests::pod;
-use crate::support::release::{CHART, Release, armed, helm, in_force, ours};
+use crate::support::release::{CHART, Release, armed, helm, in_force};
+use crate::support::replicas::ours;
 use crate::support::{Answer, Namespace, alone, image, kubectl, rig};
 
 /// The chart before it knew of topologies, dashboards, alerts and failing closed, as `helm package` packed it then.

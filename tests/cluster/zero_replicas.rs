@@ -4,7 +4,8 @@
 use std::time::{Duration, Instant};
 
 use crate::support::manifests::{deployment, pod};
-use crate::support::release::{Away, armed, in_force, ours};
+use crate::support::release::{Away, armed, in_force};
+use crate::support::replicas::ours;
 use crate::support::{Namespace, alone, image, kubectl};
 
 /// What no dead webhook may hold up.

@@ -7,6 +7,7 @@ use std::thread;
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
+use super::replicas::{none_is_leaving, ours};
 use super::{Answer, LIMIT, kubectl, run, wait_for};
 
 /// The chart of this tree; the tests run in its root.
@@ -20,11 +21,6 @@ pub(crate) struct Release {
 /// `helm ARGS` in the namespace of the release.
 pub(crate) fn helm(args: &[&str]) -> Answer {
     run(Command::new("helm").args(["--namespace", "tagpin-system"]).args(args), "")
-}
-
-/// `kubectl -n tagpin-system ARGS`, which must succeed.
-pub(crate) fn ours(args: &[&str]) -> String {
-    kubectl(&[&["-n", "tagpin-system"], args].concat()).succeeded()
 }
 
 /// The names of the validating entries; none when there is no configuration.
@@ -94,10 +90,12 @@ impl Drop for Release {
 pub(crate) struct OtherValues;
 
 impl OtherValues {
-    /// Upgrades the release with these values beside those that it has.
+    /// Upgrades the release with these values beside those that it has; only replicas that have them answer.
+    #[track_caller]
     pub(crate) fn set(values: &str) -> Self {
         let wait = ["--reuse-values", "--set", values, "--wait", "--timeout", "120s"];
         helm(&[&["upgrade", "tagpin", CHART], &wait[..]].concat()).succeeded();
+        none_is_leaving();
         Self
     }
 }

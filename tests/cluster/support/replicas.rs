@@ -40,6 +40,15 @@ pub(crate) fn ready() -> Vec<Replica> {
     .collect()
 }
 
+/// Waits until none is on its way out: until it is gone, it answers the API server on the connections that it has.
+#[track_caller]
+pub(crate) fn none_is_leaving() {
+    let leaving = "jsonpath={.items[*].metadata.deletionTimestamp}";
+    wait_for("the old replicas to be gone", LIMIT, || {
+        ours(&["get", "pods", "-o", leaving]).is_empty().then_some(())
+    });
+}
+
 /// Waits until so many are ready.
 #[track_caller]
 pub(crate) fn when_ready(count: usize) -> Vec<Replica> {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::replicas::ours;
+use super::replicas::{self, ours};
 use super::{Answer, kubectl, run};
 
 static SKIPPED: AtomicU32 = AtomicU32::new(0);
@@ -63,12 +63,9 @@ impl Rig {
 
     /// New replicas: each spares a registry that failed for a while, and nobody outside can see when that is over.
     pub(crate) fn registries_are_believed_again(&self) {
-        let old = ours(&["get", "pods", "-o", "name"]);
         ours(&["rollout", "restart", "deployment/tagpin"]);
         ours(&["rollout", "status", "deployment/tagpin", "--timeout=90s"]);
-        for pod in old.lines() {
-            ours(&["wait", "--for=delete", pod, "--timeout=90s"]);
-        }
+        replicas::none_is_leaving();
     }
 
     /// Whether there is a node to drain; prints that there is none.
