@@ -212,7 +212,7 @@ impl Clouds {
                 let asked =
                     timeout_at(now + BUDGET, credential(&exchange, &key, &registry, now + BUDGET)).await;
                 let asked = asked.unwrap_or_else(|_| Err(late()));
-                tally.cloud_asked(key.access.word(), asked.is_ok());
+                tally.cloud_asked(key.access.word(), asked.as_ref().map(|_| ()));
                 match &asked {
                     Ok(new) => {
                         debug!(cloud = key.access.word(), reach = key.reach, "a credential of the cloud");

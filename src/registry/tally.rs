@@ -1,4 +1,6 @@
-//! What the parts around the client count: closed words, for metrics. It names no image, host or secret.
+//! What the parts around the client count: closed words, for metrics. It names no image or secret.
+
+use crate::registry::cloud::CloudError;
 
 /// Counts.
 pub trait Tally: Send + Sync {
@@ -8,8 +10,8 @@ pub trait Tally: Send + Sync {
     fn breaker_opened(&self);
     /// A pull secret was named and not used.
     fn secret_skipped(&self, why: Skipped);
-    /// A cloud (`aws`, `gcp`, `azure`) was asked for a credential, and gave one or not.
-    fn cloud_asked(&self, cloud: &'static str, gave: bool);
+    /// A cloud (`aws`, `gcp`, `azure`) was asked for a credential, and gave one, or why not.
+    fn cloud_asked(&self, cloud: &'static str, gave: Result<(), &CloudError>);
 }
 
 /// Nobody counts.
@@ -17,7 +19,7 @@ impl Tally for () {
     fn answered(&self, _by: AnsweredBy) {}
     fn breaker_opened(&self) {}
     fn secret_skipped(&self, _why: Skipped) {}
-    fn cloud_asked(&self, _cloud: &'static str, _gave: bool) {}
+    fn cloud_asked(&self, _cloud: &'static str, _gave: Result<(), &CloudError>) {}
 }
 
 /// What a look-up cost.

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tagpin::domain::asker::Asker;
 use tagpin::domain::image::ImageRef;
 #[cfg(feature = "aws")]
-use tagpin::registry::cloud::{Clouds, Surroundings};
+use tagpin::registry::cloud::{CloudError, Clouds, Surroundings};
 use tagpin::registry::config::Registries;
 use tagpin::registry::credential::{Credential, Credentials};
 #[cfg(feature = "aws")]
@@ -50,7 +50,7 @@ impl Tally for Cluster {
         self.skipped.lock().unwrap().push(why.word());
     }
 
-    fn cloud_asked(&self, _cloud: &'static str, _gave: bool) {}
+    fn cloud_asked(&self, _cloud: &'static str, _gave: Result<(), &CloudError>) {}
 }
 
 fn path(namespace: &str, name: &str) -> String {

@@ -11,7 +11,7 @@ use crate::cli::Failure;
 use crate::cli::surroundings::Process;
 use crate::cluster::client;
 use crate::domain::asker::Asker;
-use crate::registry::cloud::Clouds;
+use crate::registry::cloud::{CloudError, Clouds};
 use crate::registry::current::Current;
 use crate::registry::pull_secrets::{PullSecrets, Readable};
 use crate::registry::tally::{AnsweredBy, Skipped, Tally};
@@ -33,8 +33,8 @@ pub(super) struct NoAccount;
 #[derive(Default)]
 pub(super) struct Passed {
     secrets: Mutex<Vec<Skipped>>,
-    /// Each with whether it gave a credential.
-    clouds: Mutex<Vec<(&'static str, bool)>>,
+    /// Each with why it gave no credential, if it gave none.
+    clouds: Mutex<Vec<(&'static str, Option<String>)>>,
 }
 
 impl Account {
@@ -88,13 +88,12 @@ impl Passed {
         let clouds = self.clouds.lock().unwrap_or_else(PoisonError::into_inner);
         let secret =
             |why: &Skipped| format!("a pull secret of the service account is not used: {}", why.word());
-        let cloud = |(cloud, gave): &(&str, bool)| match gave {
-            true => {
-                format!("{cloud} gave a credential to you; in the cluster it is asked as tagpin's own pod")
-            }
-            false => {
-                format!("{cloud} gives no credential to you; in the cluster it is asked as tagpin's own pod")
-            }
+        let cloud = |(cloud, failed): &(&str, Option<String>)| {
+            let answer = match failed {
+                None => format!("{cloud} gave a credential to you"),
+                Some(why) => format!("{cloud} gives no credential to you: {why}"),
+            };
+            format!("{answer}; in the cluster it is asked as tagpin's own pod")
         };
         secrets.iter().map(secret).chain(clouds.iter().map(cloud)).collect()
     }
@@ -109,7 +108,8 @@ impl Tally for Passed {
         self.secrets.lock().unwrap_or_else(PoisonError::into_inner).push(why);
     }
 
-    fn cloud_asked(&self, cloud: &'static str, gave: bool) {
-        self.clouds.lock().unwrap_or_else(PoisonError::into_inner).push((cloud, gave));
+    fn cloud_asked(&self, cloud: &'static str, gave: Result<(), &CloudError>) {
+        let failed = gave.err().map(ToString::to_string);
+        self.clouds.lock().unwrap_or_else(PoisonError::into_inner).push((cloud, failed));
     }
 }

@@ -1,5 +1,6 @@
 //! What the registry layer tells, counted by telemetry: neither knows the other.
 
+use crate::registry::cloud::CloudError;
 use crate::registry::observe::{Event, Observer};
 use crate::registry::tally::{AnsweredBy, Skipped, Tally};
 use crate::telemetry::registry::RegistryMetrics;
@@ -42,7 +43,7 @@ impl Tally for Counters {
         self.0.secret_skipped(why.word());
     }
 
-    fn cloud_asked(&self, cloud: &'static str, gave: bool) {
-        self.0.cloud_asked(cloud, if gave { "given" } else { "failed" });
+    fn cloud_asked(&self, cloud: &'static str, gave: Result<(), &CloudError>) {
+        self.0.cloud_asked(cloud, if gave.is_ok() { "given" } else { "failed" });
     }
 }

@@ -387,6 +387,7 @@ async fn a_service_account_without_a_pull_secret_asks_with_what_the_cloud_gives_
         tagpin.args(["resolve", &image, &config(&home), "--output=json", "--as=shop/web"]).env_clear();
         tagpin.env("HOME", home.path()).env("KUBECONFIG", server.kubeconfig(home.path()));
         tagpin.env("AWS_ACCESS_KEY_ID", key).env("AWS_SECRET_ACCESS_KEY", "aws-secret");
+        tagpin.env("AWS_EC2_METADATA_DISABLED", "true");
         let output = tagpin.env("AWS_ENDPOINT_URL_ECR", server.url()).output().unwrap();
         let answer: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
         (output.status.code().unwrap(), answer, String::from_utf8(output.stderr).unwrap())
@@ -397,9 +398,9 @@ async fn a_service_account_without_a_pull_secret_asks_with_what_the_cloud_gives_
     assert!(notes.contains("aws gave a credential to you; in the cluster it is asked as"), "{notes}");
     assert!(!answer.to_string().contains(PASSWORD));
 
-    // Who is nobody to the cloud is told so: in the cluster it may be otherwise.
+    // Who is nobody to the cloud is told so, and why: in the cluster it may be otherwise.
     let (code, answer, notes) = ask("");
     assert_eq!((code, &answer["outcome"]), (3, &Value::from("RegistryUnavailable")), "{answer}");
     assert_eq!(answer["cause"], "NoCredential");
-    assert!(notes.contains("aws gives no credential to you"), "{notes}");
+    assert!(notes.contains("aws gives no credential to you: nothing says who"), "{notes}");
 }
