@@ -23,6 +23,7 @@ mod doctor;
 mod ephemeral;
 mod fail_closed;
 mod leaders;
+mod mirrors;
 mod modes;
 mod observability;
 mod operations;
