@@ -24,7 +24,7 @@ use crate::domain::pin::Seeds;
 use crate::registry::credential::{Candidate, CredentialId, Credentials, Source};
 use crate::registry::endpoint::Profiles;
 use crate::registry::flight::Flights;
-use crate::registry::limit::{LONGEST, Limit};
+use crate::registry::limit::{LONGEST, Limit, PER_HOST};
 use crate::registry::slots::Slots;
 use crate::registry::tally::{AnsweredBy, Tally};
 use crate::registry::{Effort, Lookup, Resolve, Suggest, Version};
@@ -39,6 +39,8 @@ pub const LAST_KNOWN: Duration = Duration::from_secs(168 * 60 * 60);
 const BUDGET: Duration = Duration::from_secs(10);
 /// Bytes of all answers together.
 const CAPACITY: u64 = 16 * 1024 * 1024;
+/// Questions under way of one namespace to one registry, where others find places too.
+const PER_NAMESPACE: usize = PER_HOST / 2;
 /// Questions under way or waiting for a place at one registry, and in all.
 const FLIGHTS: (usize, usize) = (256, 1024);
 
@@ -46,7 +48,7 @@ const FLIGHTS: (usize, usize) = (256, 1024);
 pub struct Cache<L> {
     inner: Arc<L>,
     memory: Memory,
-    flights: Flights<Key, Arc<Answer>>,
+    flights: Flights<Key, Arc<Answer>, 2>,
     around: Around,
 }
 
@@ -127,7 +129,8 @@ impl<L: Lookup + 'static> Cache<L> {
     pub fn with_capacity(inner: L, around: Around, bytes: u64) -> Self {
         let memory = Memory::builder().max_capacity(bytes).weigher(weight).expire_after(Keep).build();
         let (per_host, all) = FLIGHTS;
-        Self { inner: Arc::new(inner), memory, flights: Flights::new(Slots::new(per_host, all)), around }
+        let flights = Flights::new(Slots::new([PER_NAMESPACE, per_host], all));
+        Self { inner: Arc::new(inner), memory, flights, around }
     }
 
     /// Waits for the questions that are under way; nobody asks new ones any more.
@@ -174,7 +177,9 @@ impl<L: Lookup + 'static> Cache<L> {
                 answer
             }
         };
-        self.flights.join(question.image.domain(), key.clone(), known, start).await
+        let host = question.image.domain();
+        let who = format!("{} {host}", question.asker.namespace);
+        self.flights.join([&who, host], key.clone(), known, start).await
     }
 }
 

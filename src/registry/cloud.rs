@@ -154,7 +154,7 @@ impl Clouds {
             given: Arc::new(Expiring::new(GIVEN)),
             failed: Arc::new(Expiring::new(GIVEN)),
             renewed: Expiring::new(GIVEN),
-            flights: Flights::new(Slots::new(4, 16)),
+            flights: Flights::new(Slots::new([4], 16)),
             tally,
         }
     }
@@ -226,7 +226,7 @@ impl Clouds {
                 asked
             }
         };
-        self.flights.join(key.access.word(), key.clone(), known, start).await.unwrap_or_else(|| Err(late()))
+        self.flights.join([key.access.word()], key.clone(), known, start).await.unwrap_or_else(|| Err(late()))
     }
 }
 

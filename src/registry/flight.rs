@@ -15,9 +15,9 @@ use tracing::{Instrument, debug_span};
 use crate::registry::slots::Slots;
 
 /// The calls that are under way, by what they ask.
-pub(super) struct Flights<K, V> {
+pub(super) struct Flights<K, V, const KINDS: usize = 1> {
     open: Arc<Mutex<Open<K, V>>>,
-    slots: Slots,
+    slots: Slots<KINDS>,
     tasks: TaskTracker,
 }
 
@@ -29,21 +29,22 @@ struct Landing<K: Eq + Hash, V> {
     key: K,
 }
 
-impl<K, V> Flights<K, V>
+impl<K, V, const KINDS: usize> Flights<K, V, KINDS>
 where
     K: Eq + Hash + Clone + Send + 'static,
     V: Clone + Send + Sync + 'static,
 {
     /// No calls, and at most so many at once.
-    pub(super) fn new(slots: Slots) -> Self {
+    pub(super) fn new(slots: Slots<KINDS>) -> Self {
         Self { open: Arc::default(), slots, tasks: TaskTracker::new() }
     }
 
-    /// What the call under way says, or else what is known by now, or else what a call that starts now says.
+    /// What the call under way says, or else what is known by now, or else what a call that starts now, under these
+    /// names, says.
     /// `known` is asked while no call can end. Nothing comes back when the call panicked.
     pub(super) async fn join<F>(
         &self,
-        host: &str,
+        names: [&str; KINDS],
         key: K,
         known: impl Fn() -> Option<V>,
         start: impl FnOnce() -> F,
@@ -61,7 +62,7 @@ where
                 if let Some(value) = known() {
                     return Some(value);
                 }
-                if let Some(slot) = slot.or_else(|| self.slots.try_acquire(host)) {
+                if let Some(slot) = slot.or_else(|| self.slots.try_acquire(names)) {
                     let (send, receive) = oneshot::channel();
                     let receive = receive.shared();
                     open.insert(key.clone(), receive.clone());
@@ -73,11 +74,11 @@ where
                         // Nobody may be waiting any more.
                         let _ = send.send(value);
                     };
-                    self.tasks.spawn(task.instrument(debug_span!("look-up", registry = host)));
+                    self.tasks.spawn(task.instrument(debug_span!("look-up", registry = names.last())));
                     break receive;
                 }
             }
-            slot = Some(self.slots.acquire(host).await);
+            slot = Some(self.slots.acquire(names).await);
         };
         landing.await.ok()
     }

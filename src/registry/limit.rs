@@ -17,7 +17,7 @@ use crate::registry::tally::Tally;
 use crate::registry::{Effort, Lookup, Suggest, Version};
 
 /// Questions at once for one registry.
-const PER_HOST: usize = 16;
+pub(super) const PER_HOST: usize = 16;
 /// Questions at once in all.
 const IN_ALL: usize = 64;
 /// A registry that limits us without saying for how long.
@@ -45,7 +45,7 @@ impl<L> Limit<L> {
     pub fn new(inner: L, tally: Arc<dyn Tally>) -> Self {
         Self {
             inner,
-            slots: Slots::new(PER_HOST, IN_ALL),
+            slots: Slots::new([PER_HOST], IN_ALL),
             breakers: Breakers::default(),
             limited: Expiring::new(LIMITED),
             tally,
@@ -66,7 +66,7 @@ impl<L> Limit<L> {
         if self.breakers.rests(image.domain(), Instant::now()) {
             return None;
         }
-        timeout_at(deadline, self.slots.acquire(image.domain())).await.ok().map(Some)
+        timeout_at(deadline, self.slots.acquire([image.domain()])).await.ok().map(Some)
     }
 }
 
@@ -78,7 +78,7 @@ impl<L: Lookup> Lookup for Limit<L> {
             let retry_after = Some(until.saturating_duration_since(Instant::now()));
             return Fact::RateLimited { retry_after, last_known: None };
         }
-        let Ok(_slot) = timeout_at(deadline, self.slots.acquire(host)).await else {
+        let Ok(_slot) = timeout_at(deadline, self.slots.acquire([host])).await else {
             return unavailable(Unavailable::Timeout, None);
         };
         // Asked only now: the registry may have failed while this waited for its place.

@@ -97,7 +97,7 @@ impl PullSecrets {
             .time_to_live(LIFETIME)
             .build();
         let (per_namespace, all) = READINGS;
-        let flights = Flights::new(Slots::new(per_namespace, all));
+        let flights = Flights::new(Slots::new([per_namespace], all));
         let warned = Expiring::new(WARNINGS);
         Self { client, registries, readable, tally, memory, flights, clouds: None, warned }
     }
@@ -213,7 +213,7 @@ impl PullSecrets {
                 reading
             }
         };
-        let reading = self.flights.join(&secret.namespace, secret.clone(), known, start);
+        let reading = self.flights.join([&secret.namespace], secret.clone(), known, start);
         let reading = timeout_at(deadline, reading).await.ok().flatten();
         if reading.is_none() {
             self.tally.secret_skipped(Skipped::Unavailable);

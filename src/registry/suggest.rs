@@ -59,7 +59,7 @@ impl Suggestions {
     /// and however long ([`BUDGET`] in reviews).
     #[must_use]
     pub fn new(client: Client, credentials: Arc<dyn Credentials>, budget: Duration) -> Self {
-        let flights = || Slots::new(FLIGHTS.0, FLIGHTS.1);
+        let flights = || Slots::new([FLIGHTS.0], FLIGHTS.1);
         Self {
             client,
             credentials,
@@ -107,7 +107,7 @@ impl Suggest for Suggestions {
                 found
             }
         };
-        let flight = self.version_flights.join(image.domain(), key.clone(), known, start);
+        let flight = self.version_flights.join([image.domain()], key.clone(), known, start);
         timeout_at(deadline, flight).await.ok()??
     }
 
@@ -124,7 +124,7 @@ impl Suggest for Suggestions {
                     async move { client.tags(&image, &candidates, Instant::now() + BUDGET).await }
                 };
                 let key = Key::new(image.repository().to_owned(), &candidates);
-                let flight = self.tag_flights.join(image.domain(), key, known, start);
+                let flight = self.tag_flights.join([image.domain()], key, known, start);
                 timeout_at(deadline, flight).await.ok().flatten().flatten()
             }
         };

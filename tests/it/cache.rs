@@ -485,7 +485,30 @@ async fn one_slow_registry_never_delays_another() {
     };
     let (facts, ()) = tokio::join!(flood, quick);
     assert!(facts.iter().all(|fact| matches!(fact, Fact::Unavailable { .. })));
-    assert_eq!(registry.most("slow.example"), 16);
+    // Half of the places at it: the flood is one namespace's.
+    assert_eq!(registry.most("slow.example"), 8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_namespace_never_takes_all_places_at_a_registry() {
+    let registry = Registry::new(|_, image, _| {
+        let after = if image.path() == "library/flood" { 3600 } else { 1 };
+        (seconds(after), present('a'))
+    });
+    let cache = limited(&registry);
+    let flood = join_all((0..300).map(|number| {
+        let (cache, name) = (&cache, image(&format!("flood:{number}")));
+        async move { cache.resolve(&name, &of("loud"), Instant::now() + seconds(5)).await }
+    }));
+    let quiet = async {
+        sleep(seconds(1)).await;
+        let start = Instant::now();
+        assert_eq!(ask(&cache, "quiet").await, present('a'));
+        assert_eq!(start.elapsed(), seconds(1));
+    };
+    let (facts, ()) = tokio::join!(flood, quiet);
+    assert!(facts.iter().all(|fact| matches!(fact, Fact::Unavailable { .. })));
+    assert_eq!(registry.most("docker.io"), 9);
 }
 
 #[tokio::test(start_paused = true)]
