@@ -198,13 +198,10 @@ impl Registry {
             let (stream, _) = listener.accept().await.unwrap();
             let (registry, acceptor) = (self.clone(), acceptor.clone());
             tokio::spawn(async move {
-                match acceptor {
-                    None => registry.converse(stream).await,
-                    // Who does not trust it leaves.
-                    Some(acceptor) => match acceptor.accept(stream).await {
-                        Ok(stream) => registry.converse(stream).await,
-                        Err(_) => {}
-                    },
+                let Some(acceptor) = acceptor else { return registry.converse(stream).await };
+                // Who does not trust it leaves.
+                if let Ok(stream) = acceptor.accept(stream).await {
+                    registry.converse(stream).await;
                 }
             });
         }
