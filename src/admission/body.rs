@@ -1,5 +1,7 @@
 //! Taking in the body of a request: as much as one may have, and no more at the same time than all may have.
 
+use std::pin::pin;
+
 use axum::body::{Body, Bytes};
 use http_body_util::BodyExt as _;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -50,7 +52,7 @@ impl Budget {
         let mut all: Vec<u8> = Vec::new();
         let mut length = 0;
         loop {
-            let frame = in_time(deadline, body.frame()).await.ok_or(BodyError::Broken)?;
+            let frame = in_time(deadline, pin!(body.frame())).await.ok_or(BodyError::Broken)?;
             let Some(frame) = frame else { break };
             let Ok(data) = frame.map_err(|_| BodyError::Broken)?.into_data() else { continue };
             length += data.len();
@@ -59,7 +61,7 @@ impl Budget {
             }
             let held = part.as_ref().map_or(0, SemaphorePermit::num_permits);
             let more = u32::try_from(length.div_ceil(KIB) - held).map_err(|_| BodyError::TooLarge)?;
-            match in_time(deadline, self.0.acquire_many(more)).await {
+            match in_time(deadline, pin!(self.0.acquire_many(more))).await {
                 Some(Ok(more)) => match &mut part {
                     Some(part) => part.merge(more),
                     None => part = Some(more),

@@ -1,6 +1,7 @@
 //! The paths of the webhook: limits, deadlines, and an answer whatever happens. It reads no object.
 
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -110,7 +111,7 @@ impl<R: Resolve + Suggest> Shared<R> {
         let asked = Asked { phase, break_glass, request: &request, read, arrived: Instant::now(), deadline };
         let uid = request.uid.as_str();
         traces::about(uid, request.namespace());
-        let answered = AssertUnwindSafe(self.admission.answer(asked)).catch_unwind();
+        let answered = pin!(AssertUnwindSafe(self.admission.answer(asked)).catch_unwind());
         match in_time(deadline + GRACE, answered).await {
             Some(Ok(answer)) => answer
                 .map_err(|Malformed { line, column }| unreadable(ReviewError::NotObject { line, column })),
