@@ -76,14 +76,14 @@ struct Asked<'a> {
     break_glass: bool,
     request: &'a Request<'a>,
     /// The object, if it was read with the request.
-    read: Option<Object<'a>>,
+    read: Option<Box<Object<'a>>>,
     arrived: Instant,
     deadline: Instant,
 }
 
 /// What a review is about, when it is ours to judge.
 struct Judged<'a> {
-    object: Object<'a>,
+    object: Box<Object<'a>>,
     /// Only ephemeral containers are added, by their sub-resource.
     ephemeral: bool,
     subject: Subject,
@@ -113,7 +113,7 @@ impl<R: Resolve + Suggest> Admission<R> {
             (Some(judged), Phase::Mutate) => mutate::answer(judged),
             (Some(judged), Phase::Validate) => validate::answer(judged),
         };
-        let bytes = answer.to_json(request.uid.as_str());
+        let bytes = answer.to_json(request.uid());
         self.metrics.decided(&Decided {
             phase,
             operation: match request.operation() {
@@ -132,7 +132,7 @@ impl<R: Resolve + Suggest> Admission<R> {
         }
         if let (Decision::Deny, Some(judged)) = (answer.decision, judged) {
             info!(
-                uid = shown(request.uid.as_str(), NAME_SHOWN),
+                uid = shown(request.uid(), NAME_SHOWN),
                 kind = judged.subject.kind.name(),
                 namespace = shown(&judged.subject.namespace, NAME_SHOWN),
                 name = shown(&judged.object.name(), NAME_SHOWN),
@@ -149,7 +149,7 @@ impl<R: Resolve + Suggest> Admission<R> {
             && request.kind() == Some(Kind::PodTemplate)
             && request.operation() == Operation::Create
             && self.settings.excluded_namespaces.contains(request.namespace());
-        let Some(raw) = request.object.filter(|_| is_asked) else { return Ok(None) };
+        let Some(raw) = request.object().filter(|_| is_asked) else { return Ok(None) };
         let object = Object::parse(Kind::PodTemplate, raw)?;
         let warning = object.canary().filter(|_| object.name() == canary::NAME).and_then(canary::warning);
         Ok(warning.map(|warning| {
@@ -162,7 +162,7 @@ impl<R: Resolve + Suggest> Admission<R> {
     /// The answer to what a namespace with break glass sends: it is not looked at, and the audit log says so.
     fn break_glass(&self, request: &Request<'_>) -> Answer {
         info!(
-            uid = shown(request.uid.as_str(), NAME_SHOWN),
+            uid = shown(request.uid(), NAME_SHOWN),
             namespace = shown(request.namespace(), NAME_SHOWN),
             "allowed by break glass"
         );
@@ -175,7 +175,7 @@ impl<R: Resolve + Suggest> Admission<R> {
         phase: Phase,
         kind: Kind,
         request: &'a Request<'a>,
-        read: Option<Object<'a>>,
+        read: Option<Box<Object<'a>>>,
         deadline: Instant,
     ) -> Result<Option<Judged<'a>>, Malformed> {
         let ephemeral = match (kind, request.sub_resource()) {
@@ -184,7 +184,7 @@ impl<R: Resolve + Suggest> Admission<R> {
             (_, None) if phase == Phase::Validate => false,
             _ => return Ok(None),
         };
-        let raw = request.object.filter(|_| {
+        let raw = request.object().filter(|_| {
             request.operation() != Operation::Other
                 && !self.settings.excluded_namespaces.contains(request.namespace())
         });
@@ -194,10 +194,10 @@ impl<R: Resolve + Suggest> Admission<R> {
             None => Object::parse(kind, raw)?,
         };
         let old = match request.operation() {
-            Operation::Update => request.old_object.map(|raw| Object::parse(kind, raw)).transpose()?,
+            Operation::Update => request.old_object().map(|raw| Object::parse(kind, raw)).transpose()?,
             Operation::Create | Operation::Other => None,
         };
-        if is_left_alone(request, &object, old.as_ref()) {
+        if is_left_alone(request, &object, old.as_deref()) {
             return Ok(None);
         }
         let policies = self.cluster.policies();
@@ -207,7 +207,7 @@ impl<R: Resolve + Suggest> Admission<R> {
             &policies,
             request,
             &object,
-            old.as_ref(),
+            old.as_deref(),
             deadline,
         )
         .await;

@@ -28,20 +28,39 @@ pub(crate) struct Stopped;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Text<'a>(Cow<'a, str>);
 
-impl Text<'_> {
+impl<'a> Text<'a> {
+    fn read(&mut self, reader: &mut Reader<'a>) -> Read<()> {
+        *self = reader.text()?;
+        Ok(())
+    }
+
     pub(crate) fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// A field's text; one that is not there is empty.
+    pub(crate) fn of(field: &Option<Self>) -> &str {
+        field.as_ref().map_or("", Self::as_str)
     }
 }
 
 /// A value that was passed over, to be read later.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Raw<'a>(&'a str);
 
 impl<'a> Raw<'a> {
+    pub(crate) fn read(&mut self, reader: &mut Reader<'a>) -> Read<()> {
+        *self = reader.raw()?;
+        Ok(())
+    }
+
     /// As it is written.
     pub(crate) const fn get(self) -> &'a str {
         self.0
+    }
+
+    pub(crate) fn is_null(self) -> bool {
+        self.0 == "null"
     }
 }
 
@@ -49,13 +68,16 @@ impl<'a> Raw<'a> {
 #[derive(Debug, Clone)]
 pub(crate) struct Reader<'a> {
     text: &'a str,
-    at: usize,
+    left: &'a [u8],
 }
+
+/// Reads the value of a key. It is no type parameter, so that the loop around it is there once.
+type Field<'f, 'a> = &'f mut dyn FnMut(&mut Reader<'a>, &str) -> Read<()>;
 
 impl<'a> Reader<'a> {
     /// Reads this text from its beginning.
     pub(crate) const fn new(text: &'a str) -> Self {
-        Self { text, at: 0 }
+        Self { text, left: text.as_bytes() }
     }
 
     /// The whole text is one value, which this reads.
@@ -69,28 +91,26 @@ impl<'a> Reader<'a> {
 
     #[cold]
     fn malformed(&self) -> Malformed {
-        let before = self.text.as_bytes().get(..self.at).unwrap_or_default();
+        let before = self.text.as_bytes().get(..self.at()).unwrap_or_default();
         let column = before.iter().rev().position(|byte| *byte == b'\n').unwrap_or(before.len());
         Malformed { line: 1 + before.iter().filter(|byte| **byte == b'\n').count(), column }
     }
 
+    /// Bytes of the text that were read.
+    const fn at(&self) -> usize {
+        self.text.len() - self.left.len()
+    }
+
     /// An object: `field` is given each key, and reads the value of it.
-    pub(crate) fn object(&mut self, mut field: impl FnMut(&mut Self, &str) -> Read<()>) -> Read<()> {
+    pub(crate) fn object(&mut self, field: Field<'_, 'a>) -> Read<()> {
         self.expect(b'{')?;
         if self.is_next(b'}') {
             return Ok(());
         }
         loop {
-            let decoded;
-            let key = match self.plain_text() {
-                Some(key) => key,
-                None => {
-                    decoded = self.escaped_text()?;
-                    decoded.as_str()
-                }
-            };
+            let key = self.text()?;
             self.expect(b':')?;
-            field(self, key)?;
+            field(self, key.as_str())?;
             if !self.another(b'}')? {
                 return Ok(());
             }
@@ -98,7 +118,7 @@ impl<'a> Reader<'a> {
     }
 
     /// An object of strings: `field` is given each key and its value.
-    pub(crate) fn texts(&mut self, mut field: impl FnMut(Text<'a>, Text<'a>) -> Read<()>) -> Read<()> {
+    pub(crate) fn texts(&mut self, field: &mut dyn FnMut(Text<'a>, Text<'a>) -> Read<()>) -> Read<()> {
         self.expect(b'{')?;
         if self.is_next(b'}') {
             return Ok(());
@@ -115,7 +135,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A list: `element` is given each position, and reads the value there.
-    pub(crate) fn list(&mut self, mut element: impl FnMut(&mut Self, usize) -> Read<()>) -> Read<()> {
+    pub(crate) fn list(&mut self, element: &mut dyn FnMut(&mut Self, usize) -> Read<()>) -> Read<()> {
         self.expect(b'[')?;
         if self.is_next(b']') {
             return Ok(());
@@ -130,151 +150,129 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A value that may be null.
-    pub(crate) fn optional<T>(&mut self, read: impl FnOnce(&mut Self) -> Read<T>) -> Read<Option<T>> {
-        if self.peek() == Some(b'n') {
-            self.word("null")?;
-            return Ok(None);
+    /// Whether null comes next, which is then read.
+    pub(crate) fn null(&mut self) -> Read<bool> {
+        let is_null = self.peek() == Some(b'n');
+        if is_null {
+            self.passes(pass::word(self.left, "null"))?;
         }
-        read(self).map(Some)
+        Ok(is_null)
     }
 
     /// A string.
     pub(crate) fn text(&mut self) -> Read<Text<'a>> {
-        match self.plain_text() {
-            Some(text) => Ok(Text(Cow::Borrowed(text))),
-            None => self.escaped_text(),
-        }
+        self.expect(b'"')?;
+        let start = self.at();
+        let end = pass::plain(self.left);
+        let [b'"', left @ ..] = end else { return self.escaped_text() };
+        let text = self.text.get(start..self.text.len() - end.len()).unwrap_or_default();
+        self.left = left;
+        Ok(Text(Cow::Borrowed(text)))
     }
 
-    /// A string without escapes, if that is what comes next.
-    fn plain_text(&mut self) -> Option<&'a str> {
-        if self.peek() != Some(b'"') {
-            return None;
-        }
-        let start = self.at + 1;
-        let end = pass::plain(self.text.as_bytes(), start);
-        if self.text.as_bytes().get(end) != Some(&b'"') {
-            return None;
-        }
-        self.at = end + 1;
-        self.text.get(start..end)
-    }
-
+    /// A string from behind its first quote.
     #[cold]
     fn escaped_text(&mut self) -> Read<Text<'a>> {
-        self.expect(b'"')?;
-        let start = self.at - 1;
-        self.passes(pass::string(self.text.as_bytes(), self.at))?;
-        let written = self.text.get(start..self.at).unwrap_or_default();
+        let start = self.at() - 1;
+        self.passes(pass::string(self.left))?;
+        let written = self.text.get(start..self.at()).unwrap_or_default();
         let text = serde_json::from_str(written).map_err(|_| Stopped)?;
         Ok(Text(Cow::Owned(text)))
     }
 
     /// True or false.
     pub(crate) fn boolean(&mut self) -> Read<bool> {
-        if self.peek() == Some(b't') {
-            self.word("true").map(|()| true)
-        } else {
-            self.word("false").map(|()| false)
-        }
+        let is_true = self.peek() == Some(b't');
+        self.passes(pass::word(self.left, if is_true { "true" } else { "false" }))?;
+        Ok(is_true)
     }
 
     /// Any value, as it is written.
     pub(crate) fn raw(&mut self) -> Read<Raw<'a>> {
-        self.kept(Self::pass).map(|(raw, ())| raw)
+        self.kept(Self::pass)
     }
 
-    /// A value that is read, and as it is written.
-    pub(crate) fn kept<T>(&mut self, read: impl FnOnce(&mut Self) -> Read<T>) -> Read<(Raw<'a>, T)> {
+    /// A value as it is written, which this reads.
+    pub(crate) fn kept(&mut self, read: impl FnOnce(&mut Self) -> Read<()>) -> Read<Raw<'a>> {
         self.peek();
-        let start = self.at;
-        let value = read(self)?;
-        Ok((Raw(self.text.get(start..self.at).unwrap_or_default()), value))
+        let start = self.at();
+        read(self)?;
+        Ok(Raw(self.text.get(start..self.at()).unwrap_or_default()))
     }
 
     /// Passes over any value.
     pub(crate) fn pass(&mut self) -> Read<()> {
-        self.passes(pass::value(self.text.as_bytes(), self.at))
+        self.passes(pass::value(self.left))
     }
 
     /// Goes where something ends, or stops where it is not what it should be.
     #[inline]
-    fn passes(&mut self, passed: Result<usize, usize>) -> Read<()> {
-        let (Ok(at) | Err(at)) = passed;
-        self.at = at;
+    fn passes(&mut self, passed: pass::Left<'a>) -> Read<()> {
+        let (Ok(left) | Err(left)) = passed;
+        self.left = left;
         passed.map(drop).map_err(|_| Stopped)
-    }
-
-    fn word(&mut self, word: &str) -> Read<()> {
-        self.peek();
-        self.passes(pass::word(self.text.as_bytes(), self.at, word))
     }
 
     /// The first byte of what comes next.
     #[inline]
     fn peek(&mut self) -> Option<u8> {
-        match self.text.as_bytes().get(self.at) {
-            // The API server writes no white space.
-            Some(0..=b' ') => {
-                self.at = pass::white_space(self.text.as_bytes(), self.at);
-                self.text.as_bytes().get(self.at).copied()
-            }
-            byte => byte.copied(),
+        if let [0..=b' ', ..] = self.left {
+            self.left = pass::white_space(self.left);
         }
+        self.left.first().copied()
     }
 
     /// Passes over this byte, if it comes next.
     #[inline]
     fn is_next(&mut self, byte: u8) -> bool {
-        let is_next = self.peek() == Some(byte);
-        self.at += usize::from(is_next);
-        is_next
+        self.expect(byte).is_ok()
     }
 
     #[inline]
     fn expect(&mut self, byte: u8) -> Read<()> {
-        if self.is_next(byte) { Ok(()) } else { Err(Stopped) }
+        self.passes(pass::byte(self.left, byte))
     }
 
     /// Whether one more comes, or the bracket that closes.
     #[inline]
     fn another(&mut self, bracket: u8) -> Read<bool> {
-        let next = self.peek();
-        self.at += 1;
-        match next {
-            Some(b',') => Ok(true),
-            Some(byte) if byte == bracket => Ok(false),
-            _ => {
-                self.at -= 1;
-                Err(Stopped)
-            }
+        if self.is_next(b',') {
+            return Ok(true);
         }
+        self.expect(bracket)?;
+        Ok(false)
     }
 }
 
-/// A field that is there twice means two things.
-pub(crate) fn once<T>(field: &mut Option<T>, value: T) -> Read<()> {
-    match field.replace(value) {
-        None => Ok(()),
-        Some(_) => Err(Stopped),
-    }
-}
-
-/// A field that is there at most once, and may be null.
-pub(crate) fn once_or_null<'a, T>(
+/// A field that is there at most once, and is read where it stays: one that is there twice means two things.
+pub(crate) fn once<'a, T: Default>(
     reader: &mut Reader<'a>,
-    field: &mut Option<Option<T>>,
-    read: impl FnOnce(&mut Reader<'a>) -> Read<T>,
+    field: &mut Option<T>,
+    read: impl FnOnce(&mut T, &mut Reader<'a>) -> Read<()>,
 ) -> Read<()> {
-    let value = reader.optional(read)?;
-    once(field, value)
+    if field.is_some() {
+        return Err(Stopped);
+    }
+    read(field.insert(T::default()), reader)
+}
+
+/// The same of a field that may be null, which leaves it as it is by default.
+pub(crate) fn once_or_null<'a, T: Default>(
+    reader: &mut Reader<'a>,
+    field: &mut Option<T>,
+    read: impl FnOnce(&mut T, &mut Reader<'a>) -> Read<()>,
+) -> Read<()> {
+    once(reader, field, |value, reader| if reader.null()? { Ok(()) } else { read(value, reader) })
 }
 
 /// A string that is there at most once.
 pub(crate) fn once_text<'a>(reader: &mut Reader<'a>, field: &mut Option<Text<'a>>) -> Read<()> {
-    let value = reader.text()?;
-    once(field, value)
+    once(reader, field, Text::read)
+}
+
+/// A string that is there at most once; null is an empty one.
+pub(crate) fn once_text_or_null<'a>(reader: &mut Reader<'a>, field: &mut Option<Text<'a>>) -> Read<()> {
+    once_or_null(reader, field, Text::read)
 }
 
 #[cfg(test)]

@@ -8,23 +8,20 @@ mod metadata;
 mod path;
 mod pod_spec;
 
-use crate::admission::json::{Malformed, Raw, Read, Reader, once_or_null};
+use crate::admission::json::{Malformed, Raw, Read, Reader, Text, once_or_null};
 use crate::cluster::object::ControllerRef;
 use crate::domain::original::Originals;
 use crate::domain::policy::Labels;
 use crate::domain::slot::{ImageSlot, Kind};
 
-use metadata::{Metadata, WrittenLabels};
-use path::Found;
+use metadata::{Annotations, Metadata, OnlyLabels, WrittenLabels};
 use pod_spec::PodSpec;
 
 /// What is read of an object.
 #[derive(Debug)]
 pub(crate) struct Object<'a> {
     pub(crate) kind: Kind,
-    metadata: Metadata<'a>,
-    /// The template's slice; none for pods, which are their own.
-    raw_template: Option<Raw<'a>>,
+    metadata: Option<Metadata<'a>>,
     template: Template<'a>,
 }
 
@@ -42,68 +39,79 @@ pub(crate) enum Annotated {
 /// A pod template. Of a pod, which is its own, only the spec is here.
 #[derive(Debug, Default)]
 struct Template<'a> {
-    labels: Option<WrittenLabels<'a>>,
-    spec: PodSpec<'a>,
+    /// As it is written.
+    raw: Option<Raw<'a>>,
+    metadata: Option<OnlyLabels<'a>>,
+    spec: Option<PodSpec<'a>>,
 }
 
 impl<'a> Template<'a> {
-    fn read(reader: &mut Reader<'a>) -> Read<Self> {
-        let (mut labels, mut spec) = (None, None);
-        reader.object(|reader, key| match key {
-            "metadata" => once_or_null(reader, &mut labels, metadata::only_labels),
-            "spec" => once_or_null(reader, &mut spec, PodSpec::read),
-            _ => reader.pass(),
+    fn read(&mut self, reader: &mut Reader<'a>) -> Read<()> {
+        let raw = reader.kept(|reader| {
+            reader.object(&mut |reader, key| match key {
+                "metadata" => once_or_null(reader, &mut self.metadata, OnlyLabels::read),
+                "spec" => once_or_null(reader, &mut self.spec, PodSpec::read),
+                _ => reader.pass(),
+            })
         })?;
-        Ok(Self { labels: labels.flatten().flatten(), spec: spec.flatten().unwrap_or_default() })
+        self.raw = Some(raw);
+        Ok(())
     }
 }
 
 impl<'a> Object<'a> {
-    /// Reads an object of a kind of the slot table.
-    pub(crate) fn parse(kind: Kind, raw: Raw<'a>) -> Result<Self, Malformed> {
-        Reader::whole(raw.get(), |reader| Self::read(kind, reader))
+    /// An object of a kind of the slot table, of which nothing is read yet.
+    pub(crate) fn new(kind: Kind) -> Self {
+        Self { kind, metadata: None, template: Template::default() }
     }
 
-    /// Reads an object where it stands.
-    pub(crate) fn read(kind: Kind, reader: &mut Reader<'a>) -> Read<Self> {
-        let Some((first, rest)) = kind.template_path().split_first() else {
-            let (mut metadata, mut spec) = (None, None);
-            reader.object(|reader, key| match key {
-                "metadata" => once_or_null(reader, &mut metadata, Metadata::read),
-                "spec" => once_or_null(reader, &mut spec, PodSpec::read),
-                _ => reader.pass(),
-            })?;
-            let metadata = metadata.flatten().unwrap_or_default();
-            let template = Template { labels: None, spec: spec.flatten().unwrap_or_default() };
-            return Ok(Self { kind, metadata, raw_template: None, template });
-        };
-        let Found { metadata, template } = path::find(reader, first, rest)?;
-        let (raw_template, template) =
-            template.map(|(raw, template)| (Some(raw), template)).unwrap_or_default();
-        Ok(Self { kind, metadata, raw_template, template })
+    /// Reads an object of a kind of the slot table.
+    pub(crate) fn parse(kind: Kind, raw: Raw<'a>) -> Result<Box<Self>, Malformed> {
+        let mut object = Box::new(Self::new(kind));
+        Reader::whole(raw.get(), |reader| object.read(reader))?;
+        Ok(object)
+    }
+
+    /// Reads it where it stands.
+    pub(crate) fn read(&mut self, reader: &mut Reader<'a>) -> Read<()> {
+        let Self { kind, metadata, template } = self;
+        let mut first = None;
+        reader.object(&mut |reader, key| match (key, kind.template_path()) {
+            ("metadata", _) => once_or_null(reader, metadata, Metadata::read),
+            ("spec", []) => once_or_null(reader, &mut template.spec, PodSpec::read),
+            (key, [wanted, rest @ ..]) if key == *wanted => {
+                once_or_null(reader, &mut first, |(), reader| path::read(template, rest, reader))
+            }
+            _ => reader.pass(),
+        })
     }
 
     /// For logs: a name that the API server has still to make ends in a star.
     pub(crate) fn name(&self) -> String {
-        self.metadata.name()
+        self.metadata.as_ref().map(Metadata::name).unwrap_or_default()
     }
 
     pub(crate) fn uid(&self) -> &str {
-        self.metadata.uid()
+        self.metadata.as_ref().map_or("", |metadata| Text::of(&metadata.uid))
     }
 
     pub(crate) fn being_deleted(&self) -> bool {
-        self.metadata.being_deleted()
+        self.metadata.as_ref().is_some_and(|metadata| !Text::of(&metadata.deleted).is_empty())
+    }
+
+    fn annotations(&self) -> Option<&Annotations<'a>> {
+        self.metadata.as_ref()?.annotations.as_ref().filter(|annotations| annotations.are_there)
     }
 
     /// The kubelet's mark of a static pod's mirror; anybody can write it.
     pub(crate) fn is_marked_mirror(&self) -> bool {
-        self.metadata.annotations().is_some_and(|annotations| annotations.mirror)
+        self.annotations().is_some_and(|annotations| annotations.mirror)
     }
 
     /// Where an annotation can be added. The API server sends no object without metadata.
-    pub(crate) const fn annotated(&self) -> Annotated {
-        match (self.metadata.annotations(), self.metadata.is_there) {
+    pub(crate) fn annotated(&self) -> Annotated {
+        let metadata = self.metadata.as_ref().is_some_and(|metadata| metadata.is_there);
+        match (self.annotations(), metadata) {
             (Some(_), _) => Annotated::Annotations,
             (None, true) => Annotated::Metadata,
             (None, false) => Annotated::Nothing,
@@ -112,12 +120,13 @@ impl<'a> Object<'a> {
 
     /// Our annotation as it stands there; only pods carry it.
     pub(crate) fn original(&self) -> Option<&str> {
-        self.metadata.annotations().filter(|_| self.kind == Kind::Pod)?.original()
+        let annotations = self.annotations().filter(|_| self.kind == Kind::Pod)?;
+        annotations.original.as_ref().map(Text::as_str)
     }
 
     /// The nonce of a canary.
     pub(crate) fn canary(&self) -> Option<&str> {
-        self.metadata.annotations()?.canary()
+        self.annotations()?.canary.as_ref().map(Text::as_str)
     }
 
     /// What our annotation says.
@@ -127,7 +136,7 @@ impl<'a> Object<'a> {
 
     /// Whether both have the same template, byte by byte: the API server encodes both in the same way.
     pub(crate) fn has_template_of(&self, other: &Self) -> bool {
-        match (self.raw_template, other.raw_template) {
+        match (self.template.raw, other.template.raw) {
             (Some(mine), Some(theirs)) => mine.get() == theirs.get(),
             _ => false,
         }
@@ -135,7 +144,7 @@ impl<'a> Object<'a> {
 
     /// The owner with `controller: true`.
     pub(crate) fn controller(&self) -> Option<&ControllerRef> {
-        self.metadata.controller()
+        self.metadata.as_ref()?.owners.as_ref()?.controller.as_ref()
     }
 
     /// Labels of the pod template, or of the pod.
@@ -150,24 +159,24 @@ impl<'a> Object<'a> {
 
     fn written_labels(&self) -> Option<&WrittenLabels<'a>> {
         match self.kind {
-            Kind::Pod => self.metadata.labels(),
-            _ => self.template.labels.as_ref(),
+            Kind::Pod => self.metadata.as_ref()?.labels.as_ref(),
+            _ => self.template.metadata.as_ref()?.labels.as_ref(),
         }
     }
 
     /// The pull secrets that the pod or template names, in its order.
     pub(crate) fn pull_secrets(&self) -> &[String] {
-        self.template.spec.pull_secrets()
+        self.template.spec.as_ref().map_or(&[], PodSpec::pull_secrets)
     }
 
     /// The service account of the pods; empty means `default`.
     pub(crate) fn service_account(&self) -> &str {
-        self.template.spec.service_account()
+        self.template.spec.as_ref().map_or("", PodSpec::service_account)
     }
 
     /// Every slot that names an image, in the order of the slot table, up to one more than the limit of the domain.
     pub(crate) fn slots(&self) -> Vec<ImageSlot> {
-        self.template.spec.slots()
+        self.template.spec.as_ref().map(PodSpec::slots).unwrap_or_default()
     }
 }
 

@@ -2,7 +2,9 @@
 //!
 //! `admission.k8s.io/v1 AdmissionReview`; the objects stay raw slices and are read only as far as the slot table goes.
 
-use crate::admission::json::{Malformed, Raw, Read, Reader, Stopped, Text, once, once_or_null, once_text};
+use crate::admission::json::{
+    Malformed, Raw, Read, Reader, Stopped, Text, once, once_or_null, once_text, once_text_or_null,
+};
 use crate::admission::object::Object;
 use crate::domain::slot::Kind;
 
@@ -12,71 +14,71 @@ pub(crate) const API_VERSION: &str = "admission.k8s.io/v1";
 const NODES: &str = "system:nodes";
 
 /// What the API server asks.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Request<'a> {
-    pub(crate) uid: Text<'a>,
-    kind: VersionKind<'a>,
+    uid: Option<Text<'a>>,
+    kind: Option<VersionKind<'a>>,
     sub_resource: Option<Text<'a>>,
     namespace: Option<Text<'a>>,
-    operation: Text<'a>,
-    user: User<'a>,
-    pub(crate) object: Option<Raw<'a>>,
+    operation: Option<Text<'a>>,
+    user: Option<User<'a>>,
+    object: Option<Raw<'a>>,
     /// The same, read already: the API server says before it what kind it is.
-    pub(crate) read: Option<Object<'a>>,
-    pub(crate) old_object: Option<Raw<'a>>,
-    dry_run: bool,
+    pub(crate) read: Option<Box<Object<'a>>>,
+    old_object: Option<Raw<'a>>,
+    dry_run: Option<bool>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct VersionKind<'a> {
-    group: Text<'a>,
-    version: Text<'a>,
-    kind: Text<'a>,
+    group: Option<Text<'a>>,
+    version: Option<Text<'a>>,
+    kind: Option<Text<'a>>,
 }
 
 #[derive(Debug, Default)]
 struct User<'a> {
     name: Option<Text<'a>>,
-    is_node: bool,
+    is_node: Option<bool>,
 }
 
 impl<'a> VersionKind<'a> {
     /// The kind, when the slot table has it: in this version, for others may have their images elsewhere.
     fn of_slot_table(&self) -> Option<Kind> {
         let Self { group, version, kind } = self;
-        Kind::find(group.as_str(), kind.as_str()).filter(|_| version.as_str() == "v1")
+        Kind::find(Text::of(group), Text::of(kind)).filter(|_| Text::of(version) == "v1")
     }
 
-    fn read(reader: &mut Reader<'a>) -> Read<Self> {
-        let (mut group, mut version, mut kind) = (None, None, None);
-        reader.object(|reader, key| match key {
-            "group" => once_text(reader, &mut group),
-            "version" => once_text(reader, &mut version),
-            "kind" => once_text(reader, &mut kind),
+    fn read(&mut self, reader: &mut Reader<'a>) -> Read<()> {
+        reader.object(&mut |reader, key| match key {
+            "group" => once_text(reader, &mut self.group),
+            "version" => once_text(reader, &mut self.version),
+            "kind" => once_text(reader, &mut self.kind),
             _ => reader.pass(),
         })?;
-        let there = |text: Option<Text<'a>>| text.ok_or(Stopped);
-        Ok(Self { group: group.unwrap_or_default(), version: there(version)?, kind: there(kind)? })
+        there(&self.version)?;
+        there(&self.kind)
     }
 }
 
 impl<'a> User<'a> {
-    fn read(reader: &mut Reader<'a>) -> Read<Self> {
-        let (mut name, mut is_node) = (None, None);
-        reader.object(|reader, key| match key {
-            "username" => once_or_null(reader, &mut name, Reader::text),
-            "groups" => once_or_null(reader, &mut is_node, |reader| {
-                let mut is_node = false;
-                reader.list(|reader, _| {
-                    is_node |= reader.text()?.as_str() == NODES;
+    fn read(&mut self, reader: &mut Reader<'a>) -> Read<()> {
+        reader.object(&mut |reader, key| match key {
+            "username" => once_text_or_null(reader, &mut self.name),
+            "groups" => once_or_null(reader, &mut self.is_node, |is_node, reader| {
+                reader.list(&mut |reader, _| {
+                    *is_node |= reader.text()?.as_str() == NODES;
                     Ok(())
-                })?;
-                Ok(is_node)
+                })
             }),
             _ => reader.pass(),
-        })?;
-        Ok(Self { name: name.flatten(), is_node: is_node.flatten() == Some(true) })
+        })
     }
+}
+
+/// A field without which it is no review.
+fn there<T>(field: &Option<T>) -> Read<()> {
+    if field.is_some() { Ok(()) } else { Err(Stopped) }
 }
 
 /// What is done to the object.
@@ -112,79 +114,76 @@ impl<'a> Request<'a> {
         let text = std::str::from_utf8(body).map_err(|_| ReviewError::NotText)?;
         let (mut api_version, mut kind, mut request) = (None, None, None);
         let review = Reader::whole(text, |reader| {
-            reader.object(|reader, key| match key {
+            reader.object(&mut |reader, key| match key {
                 "apiVersion" => once_text(reader, &mut api_version),
                 "kind" => once_text(reader, &mut kind),
                 "request" => once_or_null(reader, &mut request, Self::read),
                 _ => reader.pass(),
             })?;
-            let there = |text: Option<Text<'a>>| text.ok_or(Stopped);
-            Ok((there(api_version)?, there(kind)?))
+            there(&api_version)?;
+            there(&kind)
         });
-        let (api_version, kind) =
-            review.map_err(|Malformed { line, column }| ReviewError::NotReview { line, column })?;
-        if kind.as_str() != "AdmissionReview" || api_version.as_str() != API_VERSION {
+        review.map_err(|Malformed { line, column }| ReviewError::NotReview { line, column })?;
+        if Text::of(&kind) != "AdmissionReview" || Text::of(&api_version) != API_VERSION {
             return Err(ReviewError::OtherKind);
         }
-        request.flatten().ok_or(ReviewError::NoRequest)
+        // Where null stands no field was read.
+        request.filter(|request| request.uid.is_some()).ok_or(ReviewError::NoRequest)
     }
 
-    fn read(reader: &mut Reader<'a>) -> Read<Self> {
-        let (mut uid, mut kind, mut sub_resource, mut namespace) = (None, None, None, None);
-        let (mut operation, mut user, mut object, mut old_object) = (None, None, None, None);
-        let (mut dry_run, mut read) = (None, None);
-        reader.object(|reader, key| match key {
-            "uid" => once_text(reader, &mut uid),
-            "kind" => {
-                let value = VersionKind::read(reader)?;
-                once(&mut kind, value)
-            }
-            "subResource" => once_or_null(reader, &mut sub_resource, Reader::text),
-            "namespace" => once_or_null(reader, &mut namespace, Reader::text),
-            "operation" => once_text(reader, &mut operation),
-            "userInfo" => {
-                let value = User::read(reader)?;
-                once(&mut user, value)
-            }
-            "object" => {
-                let table = kind.as_ref().and_then(VersionKind::of_slot_table);
-                // What can not be read is passed over here, and told by who asks for the object.
-                let mut ahead = reader.clone();
-                let value = match table.map(|kind| ahead.kept(|reader| Object::read(kind, reader))) {
-                    Some(Ok((raw, value))) => {
-                        *reader = ahead;
-                        read = Some(value);
-                        Some(raw)
-                    }
-                    _ => reader.optional(Reader::raw)?,
+    fn read(&mut self, reader: &mut Reader<'a>) -> Read<()> {
+        reader.object(&mut |reader, key| match key {
+            "uid" => once_text(reader, &mut self.uid),
+            "kind" => once(reader, &mut self.kind, VersionKind::read),
+            "subResource" => once_text_or_null(reader, &mut self.sub_resource),
+            "namespace" => once_text_or_null(reader, &mut self.namespace),
+            "operation" => once_text(reader, &mut self.operation),
+            "userInfo" => once(reader, &mut self.user, User::read),
+            "object" => once(reader, &mut self.object, |raw, reader| {
+                let Some(kind) = self.kind.as_ref().and_then(VersionKind::of_slot_table) else {
+                    return raw.read(reader);
                 };
-                once(&mut object, value)
-            }
-            "oldObject" => once_or_null(reader, &mut old_object, Reader::raw),
-            "dryRun" => once_or_null(reader, &mut dry_run, Reader::boolean),
+                // What can not be read is passed over here, and told by who asks for the object.
+                let (mut ahead, mut object) = (reader.clone(), Box::new(Object::new(kind)));
+                match ahead.kept(|reader| object.read(reader)) {
+                    Ok(kept) => {
+                        (*raw, *reader, self.read) = (kept, ahead, Some(object));
+                        Ok(())
+                    }
+                    Err(Stopped) => raw.read(reader),
+                }
+            }),
+            "oldObject" => once(reader, &mut self.old_object, Raw::read),
+            "dryRun" => once_or_null(reader, &mut self.dry_run, |dry_run, reader| {
+                *dry_run = reader.boolean()?;
+                Ok(())
+            }),
             _ => reader.pass(),
         })?;
-        Ok(Self {
-            uid: uid.ok_or(Stopped)?,
-            kind: kind.ok_or(Stopped)?,
-            sub_resource: sub_resource.flatten(),
-            namespace: namespace.flatten(),
-            operation: operation.ok_or(Stopped)?,
-            user: user.unwrap_or_default(),
-            object: object.flatten(),
-            read,
-            old_object: old_object.flatten(),
-            dry_run: dry_run.flatten() == Some(true),
-        })
+        there(&self.uid)?;
+        there(&self.kind)?;
+        there(&self.operation)
+    }
+
+    pub(crate) fn uid(&self) -> &str {
+        Text::of(&self.uid)
     }
 
     /// The object's kind, when the slot table has it.
     pub(crate) fn kind(&self) -> Option<Kind> {
-        self.kind.of_slot_table()
+        self.kind.as_ref().and_then(VersionKind::of_slot_table)
+    }
+
+    pub(crate) fn object(&self) -> Option<Raw<'a>> {
+        self.object.filter(|raw| !raw.is_null())
+    }
+
+    pub(crate) fn old_object(&self) -> Option<Raw<'a>> {
+        self.old_object.filter(|raw| !raw.is_null())
     }
 
     pub(crate) fn operation(&self) -> Operation {
-        match self.operation.as_str() {
+        match Text::of(&self.operation) {
             "CREATE" => Operation::Create,
             "UPDATE" => Operation::Update,
             _ => Operation::Other,
@@ -193,24 +192,24 @@ impl<'a> Request<'a> {
 
     /// None for the object itself, else `ephemeralcontainers` and the like.
     pub(crate) fn sub_resource(&self) -> Option<&str> {
-        self.sub_resource.as_ref().map(Text::as_str).filter(|name| !name.is_empty())
+        Some(Text::of(&self.sub_resource)).filter(|name| !name.is_empty())
     }
 
     pub(crate) fn namespace(&self) -> &str {
-        self.namespace.as_ref().map_or("", Text::as_str)
+        Text::of(&self.namespace)
     }
 
     pub(crate) fn user(&self) -> &str {
-        self.user.name.as_ref().map_or("", Text::as_str)
+        self.user.as_ref().map_or("", |user| Text::of(&user.name))
     }
 
     /// Whether a node speaks: its own static pods are mirrored by it.
-    pub(crate) const fn is_node(&self) -> bool {
-        self.user.is_node
+    pub(crate) fn is_node(&self) -> bool {
+        self.user.as_ref().is_some_and(|user| user.is_node == Some(true))
     }
 
-    pub(crate) const fn dry_run(&self) -> bool {
-        self.dry_run
+    pub(crate) fn dry_run(&self) -> bool {
+        self.dry_run == Some(true)
     }
 }
 
@@ -232,12 +231,12 @@ mod tests {
             "oldObject":null,"dryRun":false,"options":{"more":[]}}"#,
         );
         let request = Request::parse(body.as_bytes()).unwrap();
-        assert_eq!(request.uid.as_str(), "1");
+        assert_eq!(request.uid(), "1");
         assert_eq!(request.user(), "a<b");
         assert_eq!(request.kind(), Some(Kind::Deployment));
         assert_eq!(request.operation(), Operation::Create);
-        assert_eq!(request.object.unwrap().get(), r#"{"a":1}"#);
-        assert!(request.old_object.is_none() && request.is_node() && !request.dry_run());
+        assert_eq!(request.object().unwrap().get(), r#"{"a":1}"#);
+        assert!(request.old_object().is_none() && request.is_node() && !request.dry_run());
     }
 
     #[test]

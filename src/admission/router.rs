@@ -109,7 +109,7 @@ impl<R: Resolve + Suggest> Shared<R> {
         let Entrance { phase, break_glass } = entrance;
         let read = request.read.take();
         let asked = Asked { phase, break_glass, request: &request, read, arrived: Instant::now(), deadline };
-        let uid = request.uid.as_str();
+        let uid = request.uid();
         traces::about(uid, request.namespace());
         let answered = pin!(AssertUnwindSafe(self.admission.answer(asked)).catch_unwind());
         match in_time(deadline + GRACE, answered).await {

@@ -1,51 +1,55 @@
-//! Passing over what nobody reads: where a value ends, and whether it is one. Each function is given a text and where
-//! it is there, and says where it ends, or where it stops being what it should be. Most of a review is passed over.
+//! Passing over what nobody reads. Each function is given what is left of a text, and says what is left behind its part
+//! of it, or from where on it is not what it should be. Most of a review is passed over.
 
-/// Of any value that begins here, behind white space or not.
-pub(super) fn value(text: &[u8], mut at: usize) -> Result<usize, usize> {
+/// What is left behind what was passed over, or from where on it is wrong.
+pub(super) type Left<'a> = Result<&'a [u8], &'a [u8]>;
+
+/// Passes over any value that begins here, behind white space or not.
+pub(super) fn value(mut left: &[u8]) -> Left<'_> {
     let mut open = Open::default();
     loop {
-        match text.get(at) {
-            Some(b'"') => at = string(text, at + 1)?,
-            Some(bracket @ (b'{' | b'[')) => {
+        left = match left {
+            [b'"', left @ ..] => string(left)?,
+            [bracket @ (b'{' | b'['), inner @ ..] => {
                 let is_object = *bracket == b'{';
-                at = white_space(text, at + 1);
-                if text.get(at) == Some(if is_object { &b'}' } else { &b']' }) {
-                    at += 1;
-                } else {
-                    open.push(is_object);
-                    if is_object {
-                        at = key(text, at)?;
+                match white_space(inner) {
+                    [b'}', left @ ..] if is_object => left,
+                    [b']', left @ ..] if !is_object => left,
+                    inner => {
+                        open.push(is_object);
+                        left = if is_object { key(inner)? } else { inner };
+                        continue;
                     }
-                    continue;
                 }
             }
-            Some(b't') => at = word(text, at, "true")?,
-            Some(b'f') => at = word(text, at, "false")?,
-            Some(b'n') => at = word(text, at, "null")?,
-            Some(b' ' | b'\n' | b'\r' | b'\t') => {
-                at += 1;
+            [b't', ..] => word(left, "true")?,
+            [b'f', ..] => word(left, "false")?,
+            [b'n', ..] => word(left, "null")?,
+            [b' ' | b'\n' | b'\r' | b'\t', after @ ..] => {
+                left = after;
                 continue;
             }
-            _ => at = number(text, at)?,
-        }
+            _ => number(left)?,
+        };
         // A value has ended, and maybe what it is in.
         loop {
-            let Some(in_object) = open.innermost() else { return Ok(at) };
-            match text.get(at) {
-                Some(b',') => {
-                    at += 1;
-                    if in_object {
-                        at = key(text, at)?;
-                    }
+            let Some(in_object) = open.innermost() else { return Ok(left) };
+            left = match left {
+                [b',', after @ ..] => {
+                    left = if in_object { key(after)? } else { after };
                     break;
                 }
-                Some(b'}') if in_object => open.pop(),
-                Some(b']') if !in_object => open.pop(),
-                Some(b' ' | b'\n' | b'\r' | b'\t') => {}
-                _ => return Err(at),
-            }
-            at += 1;
+                [b'}', after @ ..] if in_object => {
+                    open.pop();
+                    after
+                }
+                [b']', after @ ..] if !in_object => {
+                    open.pop();
+                    after
+                }
+                [b' ' | b'\n' | b'\r' | b'\t', after @ ..] => after,
+                _ => return Err(left),
+            };
         }
     }
 }
@@ -86,103 +90,99 @@ impl Open {
     }
 }
 
-/// Of a key and its colon.
-fn key(text: &[u8], at: usize) -> Result<usize, usize> {
-    let at = byte(text, at, b'"')?;
-    let at = string(text, at)?;
-    byte(text, at, b':')
-}
-
-/// Of this one byte, behind white space or not.
+/// Passes over a key and its colon.
 #[inline]
-fn byte(text: &[u8], at: usize, wanted: u8) -> Result<usize, usize> {
-    if text.get(at) == Some(&wanted) {
-        return Ok(at + 1);
-    }
-    let at = white_space(text, at);
-    if text.get(at) == Some(&wanted) { Ok(at + 1) } else { Err(at) }
+fn key(left: &[u8]) -> Left<'_> {
+    byte(string(byte(left, b'"')?)?, b':')
 }
 
+/// Passes over this one byte, behind white space or not.
 #[inline]
-pub(super) fn white_space(text: &[u8], mut at: usize) -> usize {
-    while let Some(b' ' | b'\n' | b'\r' | b'\t') = text.get(at) {
-        at += 1;
+pub(super) fn byte(left: &[u8], wanted: u8) -> Left<'_> {
+    match left {
+        [byte, left @ ..] if *byte == wanted => Ok(left),
+        _ => match white_space(left) {
+            [byte, left @ ..] if *byte == wanted => Ok(left),
+            left => Err(left),
+        },
     }
-    at
 }
 
-/// Of a string, from behind its first quote.
-pub(super) fn string(text: &[u8], at: usize) -> Result<usize, usize> {
-    let end = plain(text, at);
-    if text.get(end) == Some(&b'"') { Ok(end + 1) } else { escapes(text, end) }
+/// The API server writes none.
+#[inline]
+pub(super) fn white_space(mut left: &[u8]) -> &[u8] {
+    while let [b' ' | b'\n' | b'\r' | b'\t', after @ ..] = left {
+        left = after;
+    }
+    left
+}
+
+/// Passes over a string, from behind its first quote.
+#[inline]
+pub(super) fn string(left: &[u8]) -> Left<'_> {
+    match plain(left) {
+        [b'"', left @ ..] => Ok(left),
+        left => escapes(left),
+    }
 }
 
 #[cold]
-fn escapes(text: &[u8], mut at: usize) -> Result<usize, usize> {
+#[inline(never)]
+fn escapes(mut left: &[u8]) -> Left<'_> {
     loop {
-        let left = text.get(at..).unwrap_or_default();
-        at += match left {
-            [b'"', ..] => return Ok(at + 1),
-            [b'\\', b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => 2,
-            [b'\\', b'u', a, b, c, d, ..] if [a, b, c, d].iter().all(|byte| byte.is_ascii_hexdigit()) => 6,
-            _ => match plain(text, at) - at {
-                0 => return Err(at),
-                plain => plain,
-            },
+        left = match left {
+            [b'"', left @ ..] => return Ok(left),
+            [b'\\', b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', left @ ..] => left,
+            [b'\\', b'u', a, b, c, d, left @ ..]
+                if [a, b, c, d].iter().all(|byte| byte.is_ascii_hexdigit()) =>
+            {
+                left
+            }
+            [] | [b'\\' | 0..=0x1f, ..] => return Err(left),
+            _ => plain(left),
         };
     }
 }
 
-pub(super) fn word(text: &[u8], at: usize, word: &str) -> Result<usize, usize> {
-    let is_there = text.get(at..).is_some_and(|left| left.starts_with(word.as_bytes()));
-    if is_there { Ok(at + word.len()) } else { Err(at) }
+pub(super) fn word<'a>(left: &'a [u8], word: &str) -> Left<'a> {
+    left.strip_prefix(word.as_bytes()).ok_or(left)
 }
 
-fn number(text: &[u8], mut at: usize) -> Result<usize, usize> {
-    let next = |at: &mut usize, is: fn(u8) -> bool| {
-        let is_it = text.get(*at).is_some_and(|byte| is(*byte));
-        *at += usize::from(is_it);
-        is_it
-    };
-    next(&mut at, |byte| byte == b'-');
-    if !next(&mut at, |byte| byte == b'0') {
-        at = digits(text, at)?;
+fn number(left: &[u8]) -> Left<'_> {
+    let whole = left.strip_prefix(b"-").unwrap_or(left);
+    let left = if let [b'0', left @ ..] = whole { left } else { digits(whole)? };
+    let left = if let [b'.', left @ ..] = left { digits(left)? } else { left };
+    match left {
+        [b'e' | b'E', b'+' | b'-', left @ ..] | [b'e' | b'E', left @ ..] => digits(left),
+        _ => Ok(left),
     }
-    if next(&mut at, |byte| byte == b'.') {
-        at = digits(text, at)?;
-    }
-    if next(&mut at, |byte| matches!(byte, b'e' | b'E')) {
-        next(&mut at, |byte| matches!(byte, b'+' | b'-'));
-        at = digits(text, at)?;
-    }
-    Ok(at)
 }
 
-fn digits(text: &[u8], at: usize) -> Result<usize, usize> {
-    let digits = text.get(at..).unwrap_or_default().iter().take_while(|byte| byte.is_ascii_digit()).count();
-    if digits == 0 { Err(at) } else { Ok(at + digits) }
+fn digits(left: &[u8]) -> Left<'_> {
+    let digits = left.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    if digits == 0 { Err(left) } else { Ok(left.get(digits..).unwrap_or_default()) }
 }
 
-/// Where the first quote, escape or control character is from here on: eight bytes are looked at at once.
+/// What begins with the first quote, escape or control character: eight bytes are looked at at once.
 #[inline]
-pub(super) fn plain(text: &[u8], mut at: usize) -> usize {
-    while let Some(word) = text.get(at..).and_then(<[u8]>::first_chunk) {
+pub(super) fn plain(mut left: &[u8]) -> &[u8] {
+    while let Some((word, after)) = left.split_first_chunk() {
         let special = special(u64::from_le_bytes(*word));
         if special != 0 {
-            return at + special.trailing_zeros() as usize / 8;
+            return left.get(special.trailing_zeros() as usize / 8..).unwrap_or_default();
         }
-        at += 8;
+        left = after;
     }
-    plain_to_end(text, at)
+    plain_to_end(left)
 }
 
 /// The same among the last few bytes, where no string of a review ends.
 #[cold]
 #[inline(never)]
-fn plain_to_end(text: &[u8], at: usize) -> usize {
-    let left = text.get(at..).unwrap_or_default();
+fn plain_to_end(left: &[u8]) -> &[u8] {
     let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..=0x1f);
-    at + left.iter().position(is_special).unwrap_or(left.len())
+    let plain = left.iter().position(is_special).unwrap_or(left.len());
+    left.get(plain..).unwrap_or_default()
 }
 
 /// The high bit of each byte that is special; bits above the lowest one that is set say nothing. A byte that is smaller

@@ -12,10 +12,10 @@ fn reads(text: &str) -> bool {
     fn value(reader: &mut Reader<'_>) -> Read<()> {
         match reader.peek() {
             Some(b'"') => reader.text().map(drop),
-            Some(b'{') => reader.object(|reader, _| value(reader)),
-            Some(b'[') => reader.list(|reader, _| value(reader)),
+            Some(b'{') => reader.object(&mut |reader, _| value(reader)),
+            Some(b'[') => reader.list(&mut |reader, _| value(reader)),
             Some(b't' | b'f') => reader.boolean().map(drop),
-            _ => reader.optional(Reader::pass).map(drop),
+            _ => reader.pass(),
         }
     }
     Reader::whole(text, value).is_ok()
@@ -108,7 +108,7 @@ fn what_is_passed_over_is_kept_as_it_is_written() {
     let mut kept = Vec::new();
     let text = r#"{"a": {"b" : [1]} ,"c":"d"}"#;
     Reader::whole(text, |reader| {
-        reader.object(|reader, key| {
+        reader.object(&mut |reader, key| {
             kept.push((key.to_owned(), reader.raw()?.get()));
             Ok(())
         })
@@ -159,6 +159,6 @@ proptest! {
     #[test]
     fn special_characters_are_found_wherever_they_are(before in "[ -!#-\\[\\]-~é]{0,40}", special in "[\"\\\\\\x00-\\x1f]", after in ".{0,20}") {
         let text = format!("{before}{special}{after}");
-        prop_assert_eq!(pass::plain(text.as_bytes(), 0), before.len());
+        prop_assert_eq!(pass::plain(text.as_bytes()).len(), text.len() - before.len());
     }
 }

@@ -31,24 +31,23 @@ pub(crate) fn write_map<K: AsRef<str>, V: AsRef<str>>(
 pub(crate) fn write_text(json: &mut String, text: &str) {
     json.reserve(text.len() + 2);
     json.push('"');
-    let mut written = 0;
+    let mut left = text.as_bytes();
     loop {
-        let special = plain(text.as_bytes(), written);
-        json.push_str(text.get(written..special).unwrap_or_default());
-        let escaped = match text.as_bytes().get(special) {
-            None => break,
-            Some(b'"') => "\\\"",
-            Some(b'\\') => "\\\\",
-            Some(b'\n') => "\\n",
-            Some(b'\r') => "\\r",
-            Some(b'\t') => "\\t",
-            Some(control) => {
+        let special = plain(left);
+        let written = text.len() - left.len()..text.len() - special.len();
+        json.push_str(text.get(written).unwrap_or_default());
+        let Some((byte, after)) = special.split_first() else { break };
+        left = after;
+        match byte {
+            b'"' => json.push_str("\\\""),
+            b'\\' => json.push_str("\\\\"),
+            b'\n' => json.push_str("\\n"),
+            b'\r' => json.push_str("\\r"),
+            b'\t' => json.push_str("\\t"),
+            control => {
                 let _ = write!(json, "\\u{control:04x}");
-                ""
             }
-        };
-        json.push_str(escaped);
-        written = special + 1;
+        }
     }
     json.push('"');
 }

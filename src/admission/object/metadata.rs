@@ -1,6 +1,6 @@
 //! What is read of an object's metadata.
 
-use crate::admission::json::{Read, Reader, Stopped, Text, once, once_or_null, once_text};
+use crate::admission::json::{Read, Reader, Stopped, Text, once_or_null, once_text, once_text_or_null};
 use crate::cluster::object::ControllerRef;
 use crate::domain::original::ANNOTATION;
 use crate::domain::policy::Labels;
@@ -13,81 +13,55 @@ const LABEL_LIMIT: usize = 1024;
 
 #[derive(Debug, Default)]
 pub(crate) struct Metadata<'a> {
-    /// The object has metadata.
+    /// The object has metadata, and not null.
     pub(crate) is_there: bool,
     name: Option<Text<'a>>,
     generate_name: Option<Text<'a>>,
-    uid: Option<Text<'a>>,
-    labels: Option<WrittenLabels<'a>>,
-    annotations: Option<Annotations<'a>>,
-    being_deleted: bool,
-    controller: Option<ControllerRef>,
+    pub(crate) uid: Option<Text<'a>>,
+    pub(crate) labels: Option<WrittenLabels<'a>>,
+    pub(crate) annotations: Option<Annotations<'a>>,
+    /// Since when it is being deleted.
+    pub(crate) deleted: Option<Text<'a>>,
+    pub(crate) owners: Option<Owners>,
 }
 
 impl<'a> Metadata<'a> {
-    pub(crate) fn read(reader: &mut Reader<'a>) -> Read<Self> {
-        let (mut name, mut generate_name, mut uid, mut labels) = (None, None, None, None);
-        let (mut annotations, mut deleted, mut owners) = (None, None, None);
-        reader.object(|reader, key| match key {
-            "name" => once_or_null(reader, &mut name, Reader::text),
-            "generateName" => once_or_null(reader, &mut generate_name, Reader::text),
-            "uid" => once_or_null(reader, &mut uid, Reader::text),
-            "labels" => once_or_null(reader, &mut labels, WrittenLabels::read),
-            "annotations" => once_or_null(reader, &mut annotations, Annotations::read),
-            "deletionTimestamp" => once_or_null(reader, &mut deleted, Reader::text),
-            "ownerReferences" => once_or_null(reader, &mut owners, read_controller),
+    pub(crate) fn read(&mut self, reader: &mut Reader<'a>) -> Read<()> {
+        self.is_there = true;
+        reader.object(&mut |reader, key| match key {
+            "name" => once_text_or_null(reader, &mut self.name),
+            "generateName" => once_text_or_null(reader, &mut self.generate_name),
+            "uid" => once_text_or_null(reader, &mut self.uid),
+            "labels" => once_or_null(reader, &mut self.labels, WrittenLabels::read),
+            "annotations" => once_or_null(reader, &mut self.annotations, Annotations::read),
+            "deletionTimestamp" => once_text_or_null(reader, &mut self.deleted),
+            "ownerReferences" => once_or_null(reader, &mut self.owners, Owners::read),
             _ => reader.pass(),
-        })?;
-        Ok(Self {
-            is_there: true,
-            name: name.flatten(),
-            generate_name: generate_name.flatten(),
-            uid: uid.flatten(),
-            labels: labels.flatten(),
-            annotations: annotations.flatten(),
-            being_deleted: deleted.flatten().is_some(),
-            controller: owners.flatten().flatten(),
         })
     }
 
     pub(crate) fn name(&self) -> String {
-        let written = |name: &Option<Text<'_>>| {
-            name.as_ref().map(Text::as_str).filter(|name| !name.is_empty()).map(str::to_owned)
-        };
-        written(&self.name)
-            .or_else(|| Some(format!("{}*", written(&self.generate_name)?)))
-            .unwrap_or_default()
-    }
-
-    pub(crate) fn uid(&self) -> &str {
-        self.uid.as_ref().map_or("", Text::as_str)
-    }
-
-    pub(crate) const fn being_deleted(&self) -> bool {
-        self.being_deleted
-    }
-
-    pub(crate) const fn labels(&self) -> Option<&WrittenLabels<'a>> {
-        self.labels.as_ref()
-    }
-
-    pub(crate) const fn annotations(&self) -> Option<&Annotations<'a>> {
-        self.annotations.as_ref()
-    }
-
-    pub(crate) const fn controller(&self) -> Option<&ControllerRef> {
-        self.controller.as_ref()
+        match (Text::of(&self.name), Text::of(&self.generate_name)) {
+            ("", "") => String::new(),
+            ("", prefix) => format!("{prefix}*"),
+            (name, _) => name.to_owned(),
+        }
     }
 }
 
-/// The labels of a template's metadata: nothing else counts there.
-pub(crate) fn only_labels<'a>(reader: &mut Reader<'a>) -> Read<Option<WrittenLabels<'a>>> {
-    let mut labels = None;
-    reader.object(|reader, key| match key {
-        "labels" => once_or_null(reader, &mut labels, WrittenLabels::read),
-        _ => reader.pass(),
-    })?;
-    Ok(labels.flatten())
+/// The metadata of a template: nothing but labels counts there.
+#[derive(Debug, Default)]
+pub(crate) struct OnlyLabels<'a> {
+    pub(crate) labels: Option<WrittenLabels<'a>>,
+}
+
+impl<'a> OnlyLabels<'a> {
+    pub(crate) fn read(&mut self, reader: &mut Reader<'a>) -> Read<()> {
+        reader.object(&mut |reader, key| match key {
+            "labels" => once_or_null(reader, &mut self.labels, WrittenLabels::read),
+            _ => reader.pass(),
+        })
+    }
 }
 
 /// Labels as they are written, sorted: the API server sends them so, and most policies do not ask for them.
@@ -95,16 +69,14 @@ pub(crate) fn only_labels<'a>(reader: &mut Reader<'a>) -> Read<Option<WrittenLab
 pub(crate) struct WrittenLabels<'a>(Vec<(Text<'a>, Text<'a>)>);
 
 impl<'a> WrittenLabels<'a> {
-    fn read(reader: &mut Reader<'a>) -> Read<Self> {
-        let mut read = Self::default();
-        reader.texts(|key, value| match read.find(key.as_str()) {
-            Err(at) if read.0.len() < LABEL_LIMIT => {
-                read.0.insert(at, (key, value));
+    fn read(&mut self, reader: &mut Reader<'a>) -> Read<()> {
+        reader.texts(&mut |key, value| match self.find(key.as_str()) {
+            Err(at) if self.0.len() < LABEL_LIMIT => {
+                self.0.insert(at, (key, value));
                 Ok(())
             }
             _ => Err(Stopped),
-        })?;
-        Ok(read)
+        })
     }
 
     fn find(&self, key: &str) -> Result<usize, usize> {
@@ -126,57 +98,57 @@ impl<'a> WrittenLabels<'a> {
 /// The annotations that mean something to us.
 #[derive(Debug, Default)]
 pub(crate) struct Annotations<'a> {
-    original: Option<Text<'a>>,
-    canary: Option<Text<'a>>,
+    /// The object has annotations, and not null.
+    pub(crate) are_there: bool,
+    pub(crate) original: Option<Text<'a>>,
+    pub(crate) canary: Option<Text<'a>>,
     /// The kubelet's mark of a static pod's mirror.
     pub(crate) mirror: bool,
 }
 
 impl<'a> Annotations<'a> {
-    fn read(reader: &mut Reader<'a>) -> Read<Self> {
-        let mut read = Self::default();
-        reader.object(|reader, key| {
-            let value = reader.text()?;
-            match key {
-                ANNOTATION => return once(&mut read.original, value),
-                canary::ANNOTATION => read.canary = Some(value),
-                MIRROR => read.mirror = true,
-                _ => {}
+    fn read(&mut self, reader: &mut Reader<'a>) -> Read<()> {
+        self.are_there = true;
+        reader.object(&mut |reader, key| match key {
+            ANNOTATION => once_text(reader, &mut self.original),
+            canary::ANNOTATION => once_text(reader, &mut self.canary),
+            _ => {
+                reader.text()?;
+                self.mirror |= key == MIRROR;
+                Ok(())
             }
-            Ok(())
-        })?;
-        Ok(read)
-    }
-
-    pub(crate) fn original(&self) -> Option<&str> {
-        self.original.as_ref().map(Text::as_str)
-    }
-
-    pub(crate) fn canary(&self) -> Option<&str> {
-        self.canary.as_ref().map(Text::as_str)
+        })
     }
 }
 
-/// The owner with `controller: true`.
-fn read_controller(reader: &mut Reader<'_>) -> Read<Option<ControllerRef>> {
-    let mut found = None;
-    reader.list(|reader, _| {
-        let (mut api_version, mut kind, mut name, mut uid, mut controller) = (None, None, None, None, None);
-        reader.object(|reader, key| match key {
-            "apiVersion" => once_text(reader, &mut api_version),
-            "kind" => once_text(reader, &mut kind),
-            "name" => once_text(reader, &mut name),
-            "uid" => once_text(reader, &mut uid),
-            "controller" => once_or_null(reader, &mut controller, Reader::boolean),
-            _ => reader.pass(),
-        })?;
-        if controller.flatten() == Some(true) && found.is_none() {
-            let [api_version, kind, name, uid] =
-                [api_version, kind, name, uid].map(Option::unwrap_or_default);
-            let owner = ControllerRef::new(api_version.as_str(), kind.as_str(), name.as_str(), uid.as_str());
-            found = Some(owner);
-        }
-        Ok(())
-    })?;
-    Ok(found)
+/// The owner references.
+#[derive(Debug, Default)]
+pub(crate) struct Owners {
+    /// The first with `controller: true`.
+    pub(crate) controller: Option<ControllerRef>,
+}
+
+impl Owners {
+    fn read(&mut self, reader: &mut Reader<'_>) -> Read<()> {
+        reader.list(&mut |reader, _| {
+            let (mut api_version, mut kind, mut name, mut uid, mut controller) =
+                (None, None, None, None, None);
+            reader.object(&mut |reader, key| match key {
+                "apiVersion" => once_text(reader, &mut api_version),
+                "kind" => once_text(reader, &mut kind),
+                "name" => once_text(reader, &mut name),
+                "uid" => once_text(reader, &mut uid),
+                "controller" => once_or_null(reader, &mut controller, |controller, reader| {
+                    *controller = reader.boolean()?;
+                    Ok(())
+                }),
+                _ => reader.pass(),
+            })?;
+            if controller == Some(true) && self.controller.is_none() {
+                let [api_version, kind, name, uid] = [&api_version, &kind, &name, &uid].map(Text::of);
+                self.controller = Some(ControllerRef::new(api_version, kind, name, uid));
+            }
+            Ok(())
+        })
+    }
 }

@@ -1,6 +1,6 @@
 //! What is read of a pod's spec: the lists of the slot table, and who pulls.
 
-use crate::admission::json::{Read, Reader, Text, once_or_null, once_text};
+use crate::admission::json::{Read, Reader, Text, once_or_null, once_text, once_text_or_null};
 use crate::domain::requirement::SLOT_LIMIT;
 use crate::domain::slot::{ImageSlot, SlotRole};
 
@@ -10,9 +10,9 @@ const SECRET_LIMIT: usize = 64;
 #[derive(Debug, Default)]
 pub(crate) struct PodSpec<'a> {
     /// In the order of the slot table.
-    lists: [Vec<Slot<'a>>; SlotRole::ALL.len()],
-    service_account: Text<'a>,
-    pull_secrets: Vec<String>,
+    lists: [Option<Vec<Slot<'a>>>; SlotRole::ALL.len()],
+    service_account: Option<Text<'a>>,
+    pull_secrets: Option<Vec<String>>,
 }
 
 /// One element of a list that names an image.
@@ -25,37 +25,29 @@ struct Slot<'a> {
 }
 
 impl<'a> PodSpec<'a> {
-    pub(crate) fn read(reader: &mut Reader<'a>) -> Read<Self> {
-        let mut lists = SlotRole::ALL.map(|_| None);
-        let (mut service_account, mut pull_secrets) = (None, None);
-        reader.object(|reader, key| {
-            let list = SlotRole::ALL.into_iter().zip(&mut lists).find(|(role, _)| role.list() == key);
-            match (list, key) {
-                (Some((role, list)), _) => once_or_null(reader, list, |reader| slots(reader, role)),
-                (None, "serviceAccountName") => once_or_null(reader, &mut service_account, Reader::text),
-                (None, "imagePullSecrets") => once_or_null(reader, &mut pull_secrets, secrets),
-                _ => reader.pass(),
-            }
-        })?;
-        Ok(Self {
-            lists: lists.map(|list| list.flatten().unwrap_or_default()),
-            service_account: service_account.flatten().unwrap_or_default(),
-            pull_secrets: pull_secrets.flatten().unwrap_or_default(),
+    pub(crate) fn read(&mut self, reader: &mut Reader<'a>) -> Read<()> {
+        reader.object(&mut |reader, key| match key {
+            "serviceAccountName" => once_text_or_null(reader, &mut self.service_account),
+            "imagePullSecrets" => once_or_null(reader, &mut self.pull_secrets, secrets),
+            _ => match SlotRole::ALL.into_iter().zip(&mut self.lists).find(|(role, _)| role.list() == key) {
+                Some((role, list)) => once_or_null(reader, list, |list, reader| slots(list, role, reader)),
+                None => reader.pass(),
+            },
         })
     }
 
     pub(crate) fn pull_secrets(&self) -> &[String] {
-        &self.pull_secrets
+        self.pull_secrets.as_deref().unwrap_or_default()
     }
 
     pub(crate) fn service_account(&self) -> &str {
-        self.service_account.as_str()
+        Text::of(&self.service_account)
     }
 
     pub(crate) fn slots(&self) -> Vec<ImageSlot> {
         let all = SlotRole::ALL.into_iter().zip(&self.lists);
         let slots = all.flat_map(|(role, slots)| {
-            slots.iter().map(move |slot| {
+            slots.iter().flatten().map(move |slot| {
                 let Slot { index, name, reference, never_pulled } = slot;
                 ImageSlot::new(role, name.as_str(), *index, reference.as_str(), *never_pulled)
             })
@@ -65,80 +57,85 @@ impl<'a> PodSpec<'a> {
 }
 
 /// The elements of one list that name an image.
-fn slots<'a>(reader: &mut Reader<'a>, role: SlotRole) -> Read<Vec<Slot<'a>>> {
-    let mut slots = Vec::new();
-    reader.list(|reader, index| {
+fn slots<'a>(slots: &mut Vec<Slot<'a>>, role: SlotRole, reader: &mut Reader<'a>) -> Read<()> {
+    reader.list(&mut |reader, index| {
         // One more than the limit is kept, so that somebody notices.
         if slots.len() > SLOT_LIMIT {
             return reader.pass();
         }
-        let image = match role {
-            SlotRole::ImageVolume => volume(reader)?,
-            _ => container(reader)?,
-        };
+        let mut element = Element::default();
+        match role {
+            SlotRole::ImageVolume => element.read_volume(reader)?,
+            _ => element.read_container(reader)?,
+        }
+        let Image { reference, policy } = element.image;
+        let (name, reference) = (element.name.unwrap_or_default(), reference.unwrap_or_default());
         // An image may be left out of a template, for something else to fill in: there is nothing to judge.
-        slots.extend(image.filter(|image| !image.reference.as_str().is_empty()).map(|image| {
-            let Image { name, reference, policy } = image;
-            let never_pulled = policy.is_some_and(|policy| policy.as_str() == "Never");
-            Slot { index, name, reference, never_pulled }
-        }));
+        if !reference.as_str().is_empty() {
+            slots.push(Slot { index, name, reference, never_pulled: Text::of(&policy) == "Never" });
+        }
         Ok(())
-    })?;
-    Ok(slots)
+    })
 }
 
-/// What names the image of an element.
+/// What is read of a container or volume.
+#[derive(Default)]
+struct Element<'a> {
+    name: Option<Text<'a>>,
+    image: Image<'a>,
+}
+
+/// Its image.
+#[derive(Default)]
 struct Image<'a> {
-    name: Text<'a>,
-    reference: Text<'a>,
+    reference: Option<Text<'a>>,
     policy: Option<Text<'a>>,
 }
 
-fn container<'a>(reader: &mut Reader<'a>) -> Read<Option<Image<'a>>> {
-    let (mut name, mut image, mut policy) = (None, None, None);
-    reader.object(|reader, key| match key {
-        "name" => once_text(reader, &mut name),
-        "image" => once_or_null(reader, &mut image, Reader::text),
-        "imagePullPolicy" => once_or_null(reader, &mut policy, Reader::text),
-        _ => reader.pass(),
-    })?;
-    let name = name.unwrap_or_default();
-    Ok(image.flatten().map(|reference| Image { name, reference, policy: policy.flatten() }))
+impl<'a> Element<'a> {
+    fn read_container(&mut self, reader: &mut Reader<'a>) -> Read<()> {
+        reader.object(&mut |reader, key| match key {
+            "name" => once_text(reader, &mut self.name),
+            "image" => once_text_or_null(reader, &mut self.image.reference),
+            "imagePullPolicy" => once_text_or_null(reader, &mut self.image.policy),
+            _ => reader.pass(),
+        })
+    }
+
+    fn read_volume(&mut self, reader: &mut Reader<'a>) -> Read<()> {
+        let mut image = None;
+        reader.object(&mut |reader, key| match key {
+            "name" => once_text(reader, &mut self.name),
+            "image" => once_or_null(reader, &mut image, Image::read),
+            _ => reader.pass(),
+        })?;
+        self.image = image.unwrap_or_default();
+        Ok(())
+    }
 }
 
-fn volume<'a>(reader: &mut Reader<'a>) -> Read<Option<Image<'a>>> {
-    let (mut name, mut image) = (None, None);
-    reader.object(|reader, key| match key {
-        "name" => once_text(reader, &mut name),
-        "image" => once_or_null(reader, &mut image, |reader| {
-            let (mut reference, mut policy) = (None, None);
-            reader.object(|reader, key| match key {
-                "reference" => once_or_null(reader, &mut reference, Reader::text),
-                "pullPolicy" => once_or_null(reader, &mut policy, Reader::text),
-                _ => reader.pass(),
-            })?;
-            Ok((reference.flatten(), policy.flatten()))
-        }),
-        _ => reader.pass(),
-    })?;
-    let Some((Some(reference), policy)) = image.flatten() else { return Ok(None) };
-    Ok(Some(Image { name: name.unwrap_or_default(), reference, policy }))
+impl<'a> Image<'a> {
+    fn read(&mut self, reader: &mut Reader<'a>) -> Read<()> {
+        reader.object(&mut |reader, key| match key {
+            "reference" => once_text_or_null(reader, &mut self.reference),
+            "pullPolicy" => once_text_or_null(reader, &mut self.policy),
+            _ => reader.pass(),
+        })
+    }
 }
 
 /// Names of pull secrets.
-fn secrets(reader: &mut Reader<'_>) -> Read<Vec<String>> {
-    let mut secrets = Vec::new();
-    reader.list(|reader, _| {
+fn secrets(secrets: &mut Vec<String>, reader: &mut Reader<'_>) -> Read<()> {
+    reader.list(&mut |reader, _| {
         if secrets.len() >= SECRET_LIMIT {
             return reader.pass();
         }
         let mut name = None;
-        reader.object(|reader, key| match key {
+        reader.object(&mut |reader, key| match key {
             "name" => once_text(reader, &mut name),
             _ => reader.pass(),
         })?;
         secrets.extend(name.filter(|name| !name.as_str().is_empty()).map(|name| name.as_str().to_owned()));
         Ok(())
-    })?;
-    Ok(secrets)
+    })
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::domain::requirement::SLOT_LIMIT;
 use crate::domain::slot::SlotRole;
 
-fn parse(kind: Kind, text: &str) -> Result<Object<'_>, Malformed> {
+fn parse(kind: Kind, text: &str) -> Result<Box<Object<'_>>, Malformed> {
     Object::parse(kind, Reader::whole(text, Reader::raw).unwrap())
 }
 
