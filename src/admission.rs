@@ -9,7 +9,6 @@ mod router;
 
 mod body;
 mod in_time;
-mod json;
 mod object;
 mod review;
 
@@ -24,10 +23,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use tagpin_json::Malformed;
 use tokio::time::Instant;
 use tracing::info;
 
-use crate::admission::json::Malformed;
 use crate::admission::object::Object;
 use crate::admission::response::Answer;
 use crate::admission::review::{Operation, Request};
@@ -114,6 +113,7 @@ impl<R: Resolve + Suggest> Admission<R> {
             (Some(judged), Phase::Validate) => validate::answer(judged),
         };
         let bytes = answer.to_json(request.uid());
+        let now = Instant::now();
         self.metrics.decided(&Decided {
             phase,
             operation: match request.operation() {
@@ -125,9 +125,9 @@ impl<R: Resolve + Suggest> Admission<R> {
             decision: answer.decision,
             verdicts: judged.as_ref().map_or(&[], |judged| &judged.review.verdicts),
             patched: answer.patch.as_ref().map_or(0, |patch| patch.operations),
-            took: arrived.elapsed(),
+            took: now.duration_since(arrived),
         });
-        if Instant::now() > deadline {
+        if now > deadline {
             self.metrics.deadline_exceeded();
         }
         if let (Decision::Deny, Some(judged)) = (answer.decision, judged) {

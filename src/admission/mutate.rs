@@ -1,7 +1,8 @@
 //! `/mutate`: pods get the digests of their tags. It refuses nothing: a slot that will be refused stays as written.
 
+use tagpin_json as json;
+
 use crate::admission::Judged;
-use crate::admission::json;
 use crate::admission::response::{Answer, json_patch};
 use crate::domain::image::ImageRef;
 use crate::domain::message;

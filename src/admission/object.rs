@@ -8,7 +8,8 @@ mod metadata;
 mod path;
 mod pod_spec;
 
-use crate::admission::json::{Malformed, Raw, Read, Reader, Text, once_or_null};
+use tagpin_json::{Malformed, Raw, Read, Reader, Text, once_or_null};
+
 use crate::cluster::object::ControllerRef;
 use crate::domain::original::Originals;
 use crate::domain::policy::Labels;

@@ -8,8 +8,8 @@ use base64::Engine as _;
 use base64::engine::Simd;
 use base64::engine::general_purpose::PAD;
 use serde::Serialize;
+use tagpin_json::{write_map, write_text};
 
-use crate::admission::json::{write_map, write_text};
 use crate::admission::object::Annotated;
 use crate::admission::review::API_VERSION;
 use crate::domain::message::Cause;
@@ -20,6 +20,8 @@ use crate::telemetry::admission::Decision;
 /// The standard alphabet, by what this processor does best: most of an answer is its patch.
 static BASE64: LazyLock<Simd> = LazyLock::new(|| Simd::standard(PAD));
 
+/// Audit annotations of one answer.
+const AUDIT_ANNOTATIONS: usize = 4;
 /// Words of one audit annotation.
 const AUDIT_WORDS: usize = 32;
 
@@ -48,7 +50,8 @@ pub(crate) struct Refusal {
 impl Answer {
     /// An answer that allows, and says no more than what was decided.
     pub(crate) fn new(decision: Decision) -> Self {
-        let audit = vec![("decision", decision.word().into())];
+        let mut audit = Vec::with_capacity(AUDIT_ANNOTATIONS);
+        audit.push(("decision", decision.word().into()));
         Self { decision, refusal: None, patch: None, warnings: Vec::new(), audit }
     }
 

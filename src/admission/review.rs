@@ -2,9 +2,10 @@
 //!
 //! `admission.k8s.io/v1 AdmissionReview`; the objects stay raw slices and are read only as far as the slot table goes.
 
-use crate::admission::json::{
+use tagpin_json::{
     Malformed, Raw, Read, Reader, Stopped, Text, once, once_or_null, once_text, once_text_or_null,
 };
+
 use crate::admission::object::Object;
 use crate::domain::slot::Kind;
 

@@ -13,13 +13,13 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use futures::FutureExt as _;
+use tagpin_json::Malformed;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::{Instrument as _, error, warn};
 
 use crate::admission::body::{BODY_LIMIT, BodyError, Budget};
 use crate::admission::in_time::in_time;
-use crate::admission::json::Malformed;
 use crate::admission::review::{Request, ReviewError};
 use crate::admission::{Admission, Asked};
 use crate::domain::subject::Phase;

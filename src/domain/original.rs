@@ -4,8 +4,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::{Serialize, Serializer};
-
 use crate::domain::digest::Digest;
 use crate::domain::slot::{ImageSlot, SlotKey};
 
@@ -71,14 +69,7 @@ impl Originals {
     /// The annotation's value: a JSON object with sorted keys, without white space.
     #[must_use]
     pub fn to_json(&self) -> String {
-        // Strings only: writing them to memory can not fail.
-        serde_json::to_string(self).unwrap_or_default()
-    }
-}
-
-impl Serialize for Originals {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(slot, original)| (slot, original)))
+        tagpin_json::map(self.0.iter().map(|(slot, original)| (slot, original)))
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is read of an object's metadata.
 
-use crate::admission::json::{Read, Reader, Stopped, Text, once_or_null, once_text, once_text_or_null};
+use tagpin_json::{Read, Reader, Stopped, Text, once_or_null, once_text, once_text_or_null};
+
 use crate::cluster::object::ControllerRef;
 use crate::domain::original::ANNOTATION;
 use crate::domain::policy::Labels;
@@ -80,7 +81,12 @@ impl<'a> WrittenLabels<'a> {
     }
 
     fn find(&self, key: &str) -> Result<usize, usize> {
-        self.0.binary_search_by(|(held, _)| held.as_str().cmp(key))
+        match self.0.last() {
+            Some((last, _)) if last.as_str() >= key => {
+                self.0.binary_search_by(|(held, _)| held.as_str().cmp(key))
+            }
+            _ => Err(self.0.len()),
+        }
     }
 
     /// The value of a label.

@@ -1,6 +1,7 @@
 //! Finding the pod template in an object of any kind of the slot table, in one pass and without reading the rest.
 
-use crate::admission::json::{Read, Reader, once_or_null};
+use tagpin_json::{Read, Reader, once_or_null};
+
 use crate::admission::object::Template;
 
 /// Reads the template at a path, if it is there.

@@ -1,6 +1,7 @@
 //! What is read of a pod's spec: the lists of the slot table, and who pulls.
 
-use crate::admission::json::{Read, Reader, Text, once_or_null, once_text, once_text_or_null};
+use tagpin_json::{Read, Reader, Text, once_or_null, once_text, once_text_or_null};
+
 use crate::domain::requirement::SLOT_LIMIT;
 use crate::domain::slot::{ImageSlot, SlotRole};
 

@@ -6,27 +6,29 @@ mod write;
 
 use std::borrow::Cow;
 
-pub(crate) use write::{map, write_map, write_text};
+use pass::{Bytes, End};
+
+pub use write::{map, write_map, write_text};
 
 /// Why a text is not JSON, or not of the shape that is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Malformed {
+pub struct Malformed {
     /// From 1.
-    pub(crate) line: usize,
+    pub line: usize,
     /// Bytes of the line up to where reading stopped.
-    pub(crate) column: usize,
+    pub column: usize,
 }
 
 /// What reading gives: the value, or that the reader stopped.
-pub(crate) type Read<T> = Result<T, Stopped>;
+pub type Read<T> = Result<T, Stopped>;
 
 /// The text is not what is read; the reader knows where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Stopped;
+pub struct Stopped;
 
 /// A string of the request: borrowed where JSON has it as it is, owned where it is escaped (Go writes `<` as `\u003c`).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Text<'a>(Cow<'a, str>);
+pub struct Text<'a>(Cow<'a, str>);
 
 impl<'a> Text<'a> {
     fn read(&mut self, reader: &mut Reader<'a>) -> Read<()> {
@@ -34,41 +36,48 @@ impl<'a> Text<'a> {
         Ok(())
     }
 
-    pub(crate) fn as_str(&self) -> &str {
+    /// What it says.
+    pub fn as_str(&self) -> &str {
         &self.0
     }
 
     /// A field's text; one that is not there is empty.
-    pub(crate) fn of(field: &Option<Self>) -> &str {
+    pub fn of(field: &Option<Self>) -> &str {
         field.as_ref().map_or("", Self::as_str)
     }
 }
 
 /// A value that was passed over, to be read later.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Raw<'a>(&'a str);
+pub struct Raw<'a>(&'a str);
 
 impl<'a> Raw<'a> {
-    pub(crate) fn read(&mut self, reader: &mut Reader<'a>) -> Read<()> {
+    /// Reads it in place, for [`once`].
+    ///
+    /// # Errors
+    /// It is no value.
+    pub fn read(&mut self, reader: &mut Reader<'a>) -> Read<()> {
         *self = reader.raw()?;
         Ok(())
     }
 
     /// As it is written.
-    pub(crate) const fn get(self) -> &'a str {
+    pub const fn get(self) -> &'a str {
         self.0
     }
 
-    pub(crate) fn is_null(self) -> bool {
+    /// Whether null stands there.
+    pub fn is_null(self) -> bool {
         self.0 == "null"
     }
 }
 
 /// Reads one value after the other.
 #[derive(Debug, Clone)]
-pub(crate) struct Reader<'a> {
+pub struct Reader<'a> {
     text: &'a str,
-    left: &'a [u8],
+    bytes: Bytes<'a>,
+    at: usize,
 }
 
 /// Reads the value of a key. It is no type parameter, so that the loop around it is there once.
@@ -76,12 +85,12 @@ type Field<'f, 'a> = &'f mut dyn FnMut(&mut Reader<'a>, &str) -> Read<()>;
 
 impl<'a> Reader<'a> {
     /// Reads this text from its beginning.
-    pub(crate) const fn new(text: &'a str) -> Self {
-        Self { text, left: text.as_bytes() }
+    pub const fn new(text: &'a str) -> Self {
+        Self { text, bytes: Bytes::of(text), at: 0 }
     }
 
     /// The whole text is one value, which this reads.
-    pub(crate) fn whole<T>(text: &'a str, read: impl FnOnce(&mut Self) -> Read<T>) -> Result<T, Malformed> {
+    pub fn whole<T>(text: &'a str, read: impl FnOnce(&mut Self) -> Read<T>) -> Result<T, Malformed> {
         let mut reader = Self::new(text);
         match read(&mut reader) {
             Ok(value) if reader.peek().is_none() => Ok(value),
@@ -91,26 +100,28 @@ impl<'a> Reader<'a> {
 
     #[cold]
     fn malformed(&self) -> Malformed {
-        let before = self.text.as_bytes().get(..self.at()).unwrap_or_default();
+        let before = self.text.as_bytes().get(..self.at).unwrap_or(self.text.as_bytes());
         let column = before.iter().rev().position(|byte| *byte == b'\n').unwrap_or(before.len());
         Malformed { line: 1 + before.iter().filter(|byte| **byte == b'\n').count(), column }
     }
 
-    /// Bytes of the text that were read.
-    const fn at(&self) -> usize {
-        self.text.len() - self.left.len()
-    }
-
     /// An object: `field` is given each key, and reads the value of it.
-    pub(crate) fn object(&mut self, field: Field<'_, 'a>) -> Read<()> {
+    pub fn object(&mut self, field: Field<'_, 'a>) -> Read<()> {
         self.expect(b'{')?;
         if self.is_next(b'}') {
             return Ok(());
         }
         loop {
-            let key = self.text()?;
+            let escaped;
+            let key = match self.plain_text() {
+                Some(key) => key,
+                None => {
+                    escaped = self.escaped_text()?;
+                    escaped.as_str()
+                }
+            };
             self.expect(b':')?;
-            field(self, key.as_str())?;
+            field(self, key)?;
             if !self.another(b'}')? {
                 return Ok(());
             }
@@ -118,7 +129,7 @@ impl<'a> Reader<'a> {
     }
 
     /// An object of strings: `field` is given each key and its value.
-    pub(crate) fn texts(&mut self, field: &mut dyn FnMut(Text<'a>, Text<'a>) -> Read<()>) -> Read<()> {
+    pub fn texts(&mut self, field: &mut dyn FnMut(Text<'a>, Text<'a>) -> Read<()>) -> Read<()> {
         self.expect(b'{')?;
         if self.is_next(b'}') {
             return Ok(());
@@ -135,7 +146,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A list: `element` is given each position, and reads the value there.
-    pub(crate) fn list(&mut self, element: &mut dyn FnMut(&mut Self, usize) -> Read<()>) -> Read<()> {
+    pub fn list(&mut self, element: &mut dyn FnMut(&mut Self, usize) -> Read<()>) -> Read<()> {
         self.expect(b'[')?;
         if self.is_next(b']') {
             return Ok(());
@@ -151,86 +162,105 @@ impl<'a> Reader<'a> {
     }
 
     /// Whether null comes next, which is then read.
-    pub(crate) fn null(&mut self) -> Read<bool> {
+    pub fn null(&mut self) -> Read<bool> {
         let is_null = self.peek() == Some(b'n');
         if is_null {
-            self.passes(pass::word(self.left, "null"))?;
+            self.passes(|bytes, at| bytes.word(at, "null"))?;
         }
         Ok(is_null)
     }
 
     /// A string.
-    pub(crate) fn text(&mut self) -> Read<Text<'a>> {
-        self.expect(b'"')?;
-        let start = self.at();
-        let end = pass::plain(self.left);
-        let [b'"', left @ ..] = end else { return self.escaped_text() };
-        let text = self.text.get(start..self.text.len() - end.len()).unwrap_or_default();
-        self.left = left;
-        Ok(Text(Cow::Borrowed(text)))
+    #[inline]
+    pub fn text(&mut self) -> Read<Text<'a>> {
+        match self.plain_text() {
+            Some(text) => Ok(Text(Cow::Borrowed(text))),
+            None => self.escaped_text(),
+        }
     }
 
-    /// A string from behind its first quote.
+    /// A string without escapes, if that is what comes next.
+    #[inline]
+    fn plain_text(&mut self) -> Option<&'a str> {
+        if self.peek() != Some(b'"') {
+            return None;
+        }
+        let start = self.at + 1;
+        let end = self.bytes.special(start);
+        if self.bytes.get(end) != Some(b'"') {
+            return None;
+        }
+        self.at = end + 1;
+        self.text.get(start..end)
+    }
+
     #[cold]
+    #[inline(never)]
     fn escaped_text(&mut self) -> Read<Text<'a>> {
-        let start = self.at() - 1;
-        self.passes(pass::string(self.left))?;
-        let written = self.text.get(start..self.at()).unwrap_or_default();
+        self.expect(b'"')?;
+        let start = self.at - 1;
+        self.passes(Bytes::string)?;
+        let written = self.text.get(start..self.at).unwrap_or_default();
         let text = serde_json::from_str(written).map_err(|_| Stopped)?;
         Ok(Text(Cow::Owned(text)))
     }
 
     /// True or false.
-    pub(crate) fn boolean(&mut self) -> Read<bool> {
+    pub fn boolean(&mut self) -> Read<bool> {
         let is_true = self.peek() == Some(b't');
-        self.passes(pass::word(self.left, if is_true { "true" } else { "false" }))?;
+        self.passes(|bytes, at| bytes.word(at, if is_true { "true" } else { "false" }))?;
         Ok(is_true)
     }
 
     /// Any value, as it is written.
-    pub(crate) fn raw(&mut self) -> Read<Raw<'a>> {
+    pub fn raw(&mut self) -> Read<Raw<'a>> {
         self.kept(Self::pass)
     }
 
     /// A value as it is written, which this reads.
-    pub(crate) fn kept(&mut self, read: impl FnOnce(&mut Self) -> Read<()>) -> Read<Raw<'a>> {
+    pub fn kept(&mut self, read: impl FnOnce(&mut Self) -> Read<()>) -> Read<Raw<'a>> {
         self.peek();
-        let start = self.at();
+        let start = self.at;
         read(self)?;
-        Ok(Raw(self.text.get(start..self.at()).unwrap_or_default()))
+        Ok(Raw(self.text.get(start..self.at).unwrap_or_default()))
     }
 
     /// Passes over any value.
-    pub(crate) fn pass(&mut self) -> Read<()> {
-        self.passes(pass::value(self.left))
+    pub fn pass(&mut self) -> Read<()> {
+        self.passes(Bytes::value)
     }
 
     /// Goes where something ends, or stops where it is not what it should be.
     #[inline]
-    fn passes(&mut self, passed: pass::Left<'a>) -> Read<()> {
-        let (Ok(left) | Err(left)) = passed;
-        self.left = left;
-        passed.map(drop).map_err(|_| Stopped)
+    fn passes(&mut self, end: impl FnOnce(&mut Bytes<'a>, usize) -> End) -> Read<()> {
+        let end = end(&mut self.bytes, self.at);
+        let (Ok(at) | Err(at)) = end;
+        self.at = at;
+        end.map(drop).map_err(|_| Stopped)
     }
 
     /// The first byte of what comes next.
     #[inline]
     fn peek(&mut self) -> Option<u8> {
-        if let [0..=b' ', ..] = self.left {
-            self.left = pass::white_space(self.left);
+        if let Some(0..=b' ') = self.bytes.get(self.at) {
+            self.at = self.bytes.white_space(self.at);
         }
-        self.left.first().copied()
+        self.bytes.get(self.at)
     }
 
     /// Passes over this byte, if it comes next.
     #[inline]
     fn is_next(&mut self, byte: u8) -> bool {
-        self.expect(byte).is_ok()
+        let is_next = self.peek() == Some(byte);
+        if is_next {
+            self.at += 1;
+        }
+        is_next
     }
 
     #[inline]
     fn expect(&mut self, byte: u8) -> Read<()> {
-        self.passes(pass::byte(self.left, byte))
+        self.passes(|bytes, at| bytes.byte(at, byte))
     }
 
     /// Whether one more comes, or the bracket that closes.
@@ -239,13 +269,12 @@ impl<'a> Reader<'a> {
         if self.is_next(b',') {
             return Ok(true);
         }
-        self.expect(bracket)?;
-        Ok(false)
+        if self.is_next(bracket) { Ok(false) } else { Err(Stopped) }
     }
 }
 
 /// A field that is there at most once, and is read where it stays: one that is there twice means two things.
-pub(crate) fn once<'a, T: Default>(
+pub fn once<'a, T: Default>(
     reader: &mut Reader<'a>,
     field: &mut Option<T>,
     read: impl FnOnce(&mut T, &mut Reader<'a>) -> Read<()>,
@@ -257,7 +286,7 @@ pub(crate) fn once<'a, T: Default>(
 }
 
 /// The same of a field that may be null, which leaves it as it is by default.
-pub(crate) fn once_or_null<'a, T: Default>(
+pub fn once_or_null<'a, T: Default>(
     reader: &mut Reader<'a>,
     field: &mut Option<T>,
     read: impl FnOnce(&mut T, &mut Reader<'a>) -> Read<()>,
@@ -266,12 +295,12 @@ pub(crate) fn once_or_null<'a, T: Default>(
 }
 
 /// A string that is there at most once.
-pub(crate) fn once_text<'a>(reader: &mut Reader<'a>, field: &mut Option<Text<'a>>) -> Read<()> {
+pub fn once_text<'a>(reader: &mut Reader<'a>, field: &mut Option<Text<'a>>) -> Read<()> {
     once(reader, field, Text::read)
 }
 
 /// A string that is there at most once; null is an empty one.
-pub(crate) fn once_text_or_null<'a>(reader: &mut Reader<'a>, field: &mut Option<Text<'a>>) -> Read<()> {
+pub fn once_text_or_null<'a>(reader: &mut Reader<'a>, field: &mut Option<Text<'a>>) -> Read<()> {
     once_or_null(reader, field, Text::read)
 }
 

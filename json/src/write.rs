@@ -2,20 +2,17 @@
 
 use std::fmt::Write as _;
 
-use crate::admission::json::pass::plain;
+use crate::pass::Bytes;
 
 /// An object whose fields are strings.
-pub(crate) fn map<K: AsRef<str>, V: AsRef<str>>(fields: impl Iterator<Item = (K, V)>) -> String {
+pub fn map<K: AsRef<str>, V: AsRef<str>>(fields: impl Iterator<Item = (K, V)>) -> String {
     let mut json = String::with_capacity(512);
     write_map(&mut json, fields);
     json
 }
 
 /// Writes an object whose fields are strings.
-pub(crate) fn write_map<K: AsRef<str>, V: AsRef<str>>(
-    json: &mut String,
-    fields: impl Iterator<Item = (K, V)>,
-) {
+pub fn write_map<K: AsRef<str>, V: AsRef<str>>(json: &mut String, fields: impl Iterator<Item = (K, V)>) {
     let mut before = '{';
     for (key, value) in fields {
         json.push(before);
@@ -28,16 +25,15 @@ pub(crate) fn write_map<K: AsRef<str>, V: AsRef<str>>(
 }
 
 /// Writes a string as JSON has it.
-pub(crate) fn write_text(json: &mut String, text: &str) {
+pub fn write_text(json: &mut String, text: &str) {
     json.reserve(text.len() + 2);
     json.push('"');
-    let mut left = text.as_bytes();
+    let (mut bytes, mut written) = (Bytes::of(text), 0);
     loop {
-        let special = plain(left);
-        let written = text.len() - left.len()..text.len() - special.len();
-        json.push_str(text.get(written).unwrap_or_default());
-        let Some((byte, after)) = special.split_first() else { break };
-        left = after;
+        let special = bytes.special(written);
+        let Some(byte) = bytes.get(special) else { break };
+        json.push_str(text.get(written..special).unwrap_or_default());
+        written = special + 1;
         match byte {
             b'"' => json.push_str("\\\""),
             b'\\' => json.push_str("\\\\"),
@@ -49,5 +45,6 @@ pub(crate) fn write_text(json: &mut String, text: &str) {
             }
         }
     }
+    json.push_str(text.get(written..).unwrap_or_default());
     json.push('"');
 }
