@@ -149,8 +149,9 @@ async fn resolve<'a>(
         }
     }
     let mut facts: Vec<(&'a str, Fact)> = Vec::with_capacity(images.len());
+    let now = Instant::now();
     images.retain(|(reference, image)| {
-        let fact = registry.remembered(image, &subject.asker);
+        let fact = registry.remembered(image, &subject.asker, now);
         let known = fact.is_some();
         facts.extend(fact.map(|fact| (*reference, fact)));
         !known

@@ -67,7 +67,7 @@ pub trait Resolve: Send + Sync {
     ) -> impl Future<Output = Fact> + Send;
 
     /// The same, when nothing has to be waited for; most references of an admission are known already.
-    fn remembered(&self, _image: &ImageRef, _asker: &Asker) -> Option<Fact> {
+    fn remembered(&self, _image: &ImageRef, _asker: &Asker, _now: Instant) -> Option<Fact> {
         None
     }
 }

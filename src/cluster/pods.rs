@@ -116,13 +116,12 @@ impl Pods {
 
     /// The memory, without what is too old to count.
     fn read(&self) -> RwLockReadGuard<'_, Memory> {
-        let now = Instant::now();
         let memory = self.memory.read();
-        if !memory.has_old(now) {
+        if !memory.has_old() {
             return memory;
         }
         drop(memory);
-        self.memory.write().forget_old(now);
+        self.memory.write().forget_old();
         self.memory.read()
     }
 
@@ -141,7 +140,7 @@ impl Pods {
 
 impl Memory {
     fn apply(&mut self, pod: Arc<Object>) -> bool {
-        self.forget_old(Instant::now());
+        self.forget_old();
         let old = self.live.get(&pod.uid).map(Arc::clone);
         if !self.live.put(Arc::clone(&pod)) {
             return false;
@@ -159,7 +158,7 @@ impl Memory {
     }
 
     fn depart(&mut self, uid: &str, now: Instant) -> bool {
-        self.forget_old(now);
+        self.forget_old();
         let Some(pod) = self.live.take(uid) else { return false };
         if pod.slots.iter().any(|slot| pod.originals.pin_of(&slot.image_slot()).is_some()) {
             self.departed.push_back(Departed { at: now, pod });
@@ -167,12 +166,12 @@ impl Memory {
         true
     }
 
-    fn has_old(&self, now: Instant) -> bool {
-        self.departed.front().is_some_and(|gone| now.duration_since(gone.at) >= MEMORY)
+    fn has_old(&self) -> bool {
+        self.departed.front().is_some_and(|gone| gone.at.elapsed() >= MEMORY)
     }
 
-    fn forget_old(&mut self, now: Instant) {
-        while self.has_old(now) {
+    fn forget_old(&mut self) {
+        while self.has_old() {
             if let Some(gone) = self.departed.pop_front() {
                 self.forget(&gone.pod);
             }

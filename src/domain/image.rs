@@ -298,8 +298,8 @@ fn split_domain(name: &str) -> (Option<&str>, &str, usize) {
     match name.split_once('/') {
         Some((first, rest))
             if first == "localhost"
-                || first.contains(['.', ':'])
-                || first.chars().any(|c| c.is_uppercase()) =>
+                || first.bytes().any(|byte| matches!(byte, b'.' | b':'))
+                || first.chars().any(char::is_uppercase) =>
         {
             (Some(first), rest, first.len() + 1)
         }
@@ -307,36 +307,29 @@ fn split_domain(name: &str) -> (Option<&str>, &str, usize) {
     }
 }
 
-/// Checks `component *("/" component)`; the error is the offset of the first component that does not match.
+/// Checks `component *("/" component)`, where a component is `1*[a-z0-9] *(separator 1*[a-z0-9])` with the separators
+/// `.`, `_`, `__` and one or more `-`; the error is the offset of the first component that does not match.
 fn check_path(path: &str) -> Result<(), usize> {
-    let mut offset = 0;
-    for component in path.split('/') {
-        if !is_component(component.as_bytes()) {
-            return Err(offset);
-        }
-        offset += component.len() + 1;
-    }
-    Ok(())
-}
-
-/// `1*[a-z0-9] *(separator 1*[a-z0-9])` with the separators `.`, `_`, `__` and one or more `-`.
-fn is_component(component: &[u8]) -> bool {
-    let alphanumeric = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-    let mut rest = component;
+    let alphanumeric = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let (mut component, mut rest) = (0, path.as_bytes());
     loop {
-        let word = rest.iter().take_while(|b| alphanumeric(b)).count();
+        let word = rest.iter().take_while(|byte| alphanumeric(byte)).count();
+        let (_, after) = rest.split_at(word);
         if word == 0 {
-            return false;
+            return Err(component);
         }
-        rest = rest.get(word..).unwrap_or_default();
-        let separator = rest.iter().take_while(|b| !alphanumeric(b)).count();
-        if separator == 0 {
-            return rest.is_empty();
+        if after.is_empty() {
+            return Ok(());
         }
-        let (between, after) = rest.split_at(separator);
-        let known = matches!(between, b"." | b"_" | b"__") || between.iter().all(|b| *b == b'-');
+        if let [b'/', after @ ..] = after {
+            (component, rest) = (path.len() - after.len(), after);
+            continue;
+        }
+        let separator = after.iter().take_while(|byte| !alphanumeric(byte)).count();
+        let (between, after) = after.split_at(separator);
+        let known = matches!(between, b"." | b"_" | b"__") || between.iter().all(|byte| *byte == b'-');
         if !known {
-            return false;
+            return Err(component);
         }
         rest = after;
     }

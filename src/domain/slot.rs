@@ -278,7 +278,7 @@ impl Kind {
     /// The kind of this group and name, when the table has it.
     #[must_use]
     pub fn find(group: &str, name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.group() == group && kind.name() == name)
+        Self::ALL.into_iter().find(|kind| kind.name() == name && kind.group() == group)
     }
 }
 

@@ -146,8 +146,7 @@ impl<L: Lookup + 'static> Cache<L> {
     }
 
     /// What is in memory and still counts.
-    fn recall(&self, question: Question<'_>) -> Option<Fact> {
-        let now = Instant::now();
+    fn recall(&self, question: Question<'_>, now: Instant) -> Option<Fact> {
         let answer = self.memory.get(&question).filter(|answer| answer.until > now)?;
         self.around.tally.answered(AnsweredBy::Memory);
         Some(answer.tell(question.candidates, || self.seed(question), now))
@@ -184,14 +183,14 @@ impl<L: Lookup + 'static> Cache<L> {
 }
 
 impl<L: Lookup + 'static> Resolve for Cache<L> {
-    fn remembered(&self, image: &ImageRef, asker: &Asker) -> Option<Fact> {
+    fn remembered(&self, image: &ImageRef, asker: &Asker, now: Instant) -> Option<Fact> {
         let Around { credentials, profiles, .. } = &self.around;
         let profile = profiles.profile(image.domain());
         if profile.offline {
             return None;
         }
         let candidates = credentials.at_hand(asker, image, &profile)?;
-        self.recall(Question { image, asker, candidates: &candidates })
+        self.recall(Question { image, asker, candidates: &candidates }, now)
     }
 
     async fn resolve(&self, image: &ImageRef, asker: &Asker, deadline: Instant) -> Fact {
@@ -206,7 +205,7 @@ impl<L: Lookup + 'static> Resolve for Cache<L> {
             None => credentials.candidates(asker, image, deadline).await.into(),
         };
         let question = Question { image, asker, candidates: &candidates };
-        if let Some(fact) = self.recall(question) {
+        if let Some(fact) = self.recall(question, Instant::now()) {
             return fact;
         }
         match timeout_at(deadline, self.ask(question, profile.tag_ttl)).await {

@@ -183,7 +183,7 @@ fn seconds(seconds: u64) -> Duration {
 /// Asks for `nginx:1` within the time of a validation. What was known before without waiting is the same.
 async fn ask(cache: &impl Resolve, namespace: &str) -> Fact {
     let (image, asker) = (image("nginx:1"), of(namespace));
-    let known = cache.remembered(&image, &asker);
+    let known = cache.remembered(&image, &asker, Instant::now());
     let fact = cache.resolve(&image, &asker, Instant::now() + seconds(5)).await;
     assert!(known.is_none_or(|known| known == fact));
     fact
@@ -211,7 +211,7 @@ async fn a_thousand_look_ups_of_one_cold_tag_are_one_question() {
 async fn what_is_known_needs_no_waiting_until_its_time_is_over_and_for_nobody_else() {
     let registry = Registry::saying(vec![present('a')]);
     let cache = cache(&registry);
-    let known = |namespace| cache.remembered(&image("nginx:1"), &of(namespace));
+    let known = |namespace| cache.remembered(&image("nginx:1"), &of(namespace), Instant::now());
     assert_eq!(known("shop-a"), None);
     ask(&cache, "shop-a").await;
     assert_eq!((known("shop-a"), known("mall-a")), (Some(present('a')), Some(present('a'))));
