@@ -1,6 +1,8 @@
 //! Passing over what nobody reads: where a value ends, and whether it is one. Each function is told where it is, and says
 //! where its part of the text ends, or where it stops being what it should be. Most of a review is passed over.
 
+use std::slice;
+
 use wide::u8x16;
 
 /// Bytes of which is found out at once where the special ones are.
@@ -187,9 +189,14 @@ fn specials(text: &[u8], block: usize) -> u64 {
         return specials_of(block.as_chunks().0);
     }
     let (parts, last) = left.as_chunks();
-    let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..=0x1f);
-    let last = last.iter().rev().fold(u64::MAX, |specials, byte| specials << 1 | u64::from(is_special(byte)));
-    specials_of(parts) | last << (PART * parts.len())
+    let of_last = match text.last_chunk() {
+        Some(part) => specials_of(slice::from_ref(part)) >> (PART - last.len()),
+        None => last
+            .iter()
+            .rev()
+            .fold(0, |specials, byte| specials << 1 | u64::from(matches!(byte, b'"' | b'\\' | 0..=0x1f))),
+    };
+    specials_of(parts) | (u64::MAX << last.len() | of_last) << (PART * parts.len())
 }
 
 /// A bit for each byte of these parts.
