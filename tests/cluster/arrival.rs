@@ -17,7 +17,7 @@ fn survives(kind: &str, fields: &str, pods: usize) {
     let namespace = Namespace::without_policy(&format!("late-{lower}"));
     namespace.apply(&workload(kind, "web", "web:latest", fields)).succeeded();
     let name = format!("{lower}/web");
-    namespace.pods_when("app=web", pods);
+    namespace.rolled_out(&name);
     namespace.policy("strict", STRICT);
 
     // A deleted pod comes back, pinned to what latest names now.
@@ -26,21 +26,21 @@ fn survives(kind: &str, fields: &str, pods: usize) {
     assert!(found.iter().all(is_what_latest_names), "{found:?}");
 
     namespace.kubectl(&["rollout", "restart", &name]).succeeded();
-    namespace.kubectl(&["rollout", "status", &name, "--timeout=90s"]).succeeded();
+    namespace.rolled_out(&name);
     namespace.kubectl(&["set", "env", &name, "COLOUR=blue"]).succeeded();
-    namespace.kubectl(&["rollout", "status", &name, "--timeout=90s"]).succeeded();
+    namespace.rolled_out(&name);
     namespace.pods_when("app=web", pods);
 
     // To a good tag and back to the old revision, which carries the forbidden one.
     namespace.kubectl(&["set", "image", &name, "app=web:1.4.2"]).succeeded();
-    namespace.kubectl(&["rollout", "status", &name, "--timeout=90s"]).succeeded();
+    namespace.rolled_out(&name);
     let undone = namespace.kubectl(&["rollout", "undo", &name]);
     assert!(
         undone.err.contains("TagForbidden"),
         "a warning names what an enforcing policy finds: {undone:?}"
     );
     undone.succeeded();
-    namespace.kubectl(&["rollout", "status", &name, "--timeout=90s"]).succeeded();
+    namespace.rolled_out(&name);
     let found = namespace.pods_when("app=web", pods);
     assert!(found.iter().all(is_what_latest_names), "{found:?}");
 

@@ -64,6 +64,7 @@ fn a_pod_comes_back_with_its_old_pin_when_the_tag_is_deleted() {
     let first = rig.push(&full, "one");
     let namespace = Namespace::new("deleted");
     namespace.apply(&deployment("web", &short, 2)).succeeded();
+    namespace.rolled_out("deployment/web");
     let pods = namespace.pods_when("app=web", 2);
     rig.delete(&full);
     let name = pods[0]["metadata"]["name"].as_str().unwrap();
@@ -71,6 +72,7 @@ fn a_pod_comes_back_with_its_old_pin_when_the_tag_is_deleted() {
     for pod in namespace.pods_when("app=web", 2) {
         assert_eq!(image(&pod), format!("{short}@{first}"));
     }
+    namespace.rolled_out("deployment/web");
     // Every pod at once, and no registry.
     let _gone = rig.stopped("registry-mirror");
     namespace.kubectl(&["delete", "pods", "-l", "app=web", "--grace-period=1"]).succeeded();

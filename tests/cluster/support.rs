@@ -204,6 +204,13 @@ impl Namespace {
         })
     }
 
+    /// Waits until a workload has all its pods and its controller has seen them. A controller that never saw a pod which
+    /// it made, as one whose watch comes back late, makes no other for minutes.
+    #[track_caller]
+    pub(crate) fn rolled_out(&self, name: &str) {
+        self.kubectl(&["rollout", "status", name, "--timeout=90s"]).succeeded();
+    }
+
     /// Waits until this condition holds, as `kubectl wait` does.
     #[track_caller]
     pub(crate) fn wait(&self, what: &str, condition: &str) {
