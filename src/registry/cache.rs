@@ -8,12 +8,13 @@
 //!   registry has said anything definite in this process, what our own pins on pods remember. A definite "there is no
 //!   such tag" (or: it is nothing that can run) ends it: an outage does not bring a deleted tag back.
 
-use std::hash::{Hash, Hasher};
+use std::hash::{Hash, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
 use equivalent::Equivalent;
-use moka::Expiry;
+use quick_cache::Weighter;
+use quick_cache::sync::DefaultLifecycle;
 use tokio::time::{Instant, timeout_at};
 
 use crate::domain::asker::Asker;
@@ -47,7 +48,7 @@ const FLIGHTS: (usize, usize) = (256, 1024);
 /// Remembers what it decorates.
 pub struct Cache<L> {
     inner: Arc<L>,
-    memory: Memory,
+    memory: Arc<Memory>,
     flights: Flights<Key, Arc<Answer>, 2>,
     around: Around,
 }
@@ -106,7 +107,8 @@ enum Known {
     Gone,
 }
 
-type Memory = moka::sync::Cache<Key, Arc<Answer>>;
+/// By a hash that who chooses the names can not foresee.
+type Memory = quick_cache::sync::Cache<Key, Arc<Answer>, Weight, RandomState>;
 
 impl<L> Cache<Limit<L>> {
     /// The labels of the hosts that are left alone now because they failed, one for each host.
@@ -127,10 +129,11 @@ impl<L: Lookup + 'static> Cache<L> {
     /// An empty cache of so many bytes.
     #[must_use]
     pub fn with_capacity(inner: L, around: Around, bytes: u64) -> Self {
-        let memory = Memory::builder().max_capacity(bytes).weigher(weight).expire_after(Keep).build();
+        let answers = usize::try_from(bytes).unwrap_or(usize::MAX) / HELD;
+        let memory = Memory::with(answers, bytes, Weight, RandomState::new(), DefaultLifecycle::default());
         let (per_host, all) = FLIGHTS;
         let flights = Flights::new(Slots::new([PER_NAMESPACE, per_host], all));
-        Self { inner: Arc::new(inner), memory, flights, around }
+        Self { inner: Arc::new(inner), memory: Arc::new(memory), flights, around }
     }
 
     /// Waits for the questions that are under way; nobody asks new ones any more.
@@ -141,8 +144,7 @@ impl<L: Lookup + 'static> Cache<L> {
     /// How many answers are held, and their bytes.
     #[must_use]
     pub fn held(&self) -> (u64, u64) {
-        self.memory.run_pending_tasks();
-        (self.memory.entry_count(), self.memory.weighted_size())
+        (self.memory.len() as u64, self.memory.weight())
     }
 
     /// What is in memory and still counts.
@@ -162,7 +164,7 @@ impl<L: Lookup + 'static> Cache<L> {
         let known = || self.memory.get(&question).filter(|answer| answer.until > Instant::now());
         let key = question.key();
         let start = || {
-            let (inner, memory, key) = (Arc::clone(&self.inner), self.memory.clone(), key.clone());
+            let (inner, memory, key) = (Arc::clone(&self.inner), Arc::clone(&self.memory), key.clone());
             let (image, candidates) = (question.image.clone(), question.candidates.to_vec());
             async move {
                 let deadline = Instant::now() + BUDGET;
@@ -364,48 +366,20 @@ const fn unavailable(cause: Unavailable, retry_after: Option<Duration>) -> Fact 
     Fact::Unavailable { cause, retry_after, last_known: None }
 }
 
-/// Bytes of an entry: what it holds, and what holds it (measured: about 850 for a name of 60 bytes).
-fn weight(key: &Key, answer: &Arc<Answer>) -> u32 {
-    const HELD: usize = 800;
-    let Tag { repository, tag, seen_by } = &*key.0;
-    let fact = match &answer.fact {
-        Fact::AddressForbidden { host } => host.len(),
-        _ => 0,
-    };
-    let bytes = HELD + repository.len() + tag.len() + size_of_val(&**seen_by) + fact;
-    u32::try_from(bytes).unwrap_or(u32::MAX)
-}
+/// Bytes of what holds an entry (measured: about 850 with a name of 60 bytes).
+const HELD: usize = 800;
 
-/// When an entry is of no use to anybody. By the system's clock; `until` is what decides.
-struct Keep;
+/// Bytes of an entry: what it holds, and what holds it.
+#[derive(Debug, Clone)]
+struct Weight;
 
-impl Keep {
-    fn time(answer: &Answer) -> Option<Duration> {
-        Some(match answer.known {
-            // Nothing is known where no digest came.
-            Known::Nothing => lifetime(&answer.fact, Duration::ZERO),
-            Known::Digest(..) | Known::Gone => LAST_KNOWN,
-        })
-    }
-}
-
-impl Expiry<Key, Arc<Answer>> for Keep {
-    fn expire_after_create(
-        &self,
-        _key: &Key,
-        answer: &Arc<Answer>,
-        _created: std::time::Instant,
-    ) -> Option<Duration> {
-        Self::time(answer)
-    }
-
-    fn expire_after_update(
-        &self,
-        _key: &Key,
-        answer: &Arc<Answer>,
-        _updated: std::time::Instant,
-        _left: Option<Duration>,
-    ) -> Option<Duration> {
-        Self::time(answer)
+impl Weighter<Key, Arc<Answer>> for Weight {
+    fn weight(&self, key: &Key, answer: &Arc<Answer>) -> u64 {
+        let Tag { repository, tag, seen_by } = &*key.0;
+        let fact = match &answer.fact {
+            Fact::AddressForbidden { host } => host.len(),
+            _ => 0,
+        };
+        (HELD + repository.len() + tag.len() + size_of_val(&**seen_by) + fact) as u64
     }
 }
