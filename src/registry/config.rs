@@ -234,6 +234,7 @@ impl Registries {
             upstream.allow_private = entry.is_some_and(|entry| entry.allow_private);
         }
         profile.tag_ttl = self.tag_ttl.unwrap_or(profile.tag_ttl);
+        profile.operators_credential = self.credential(domain).is_some();
         let Some(entry) = entry else { return profile };
         profile.label = entry.pattern.typed.clone();
         profile.offline = entry.offline;

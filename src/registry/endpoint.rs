@@ -41,6 +41,8 @@ pub struct RegistryProfile {
     pub pull_through: Arc<[String]>,
     /// How long the digest of a tag counts; none at all asks each time.
     pub tag_ttl: Duration,
+    /// The operator gives a credential for it.
+    pub operators_credential: bool,
 }
 
 /// Who may say what a tag names.
@@ -164,6 +166,7 @@ impl RegistryProfile {
             confirm: Confirm::Never,
             pull_through: Arc::default(),
             tag_ttl: TAG_TTL,
+            operators_credential: false,
         }
     }
 
