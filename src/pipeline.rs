@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::domain::asker::Asker;
 use crate::domain::denial::Code;
+use crate::domain::digest::Digest;
 use crate::domain::fact::{Fact, Unavailable};
 use crate::domain::image::ImageRef;
 use crate::domain::pin::Pins;
@@ -99,13 +100,13 @@ pub async fn review(
     for (draft, sibling) in drafts.iter_mut().zip(siblings) {
         let fact = || {
             let (_, fact) = facts.iter().find(|(reference, _)| *reference == &*draft.slot.slot.reference)?;
-            Some(Answer::Registry(fact.clone()))
+            Some(Answer::Registry(fact))
         };
         if !draft.asks(phase) {
             continue;
         }
-        if let Some(answer) = sibling.or_else(fact) {
-            on_answer(phase, subject, draft.slot, &draft.requirement, &answer, &mut draft.verdict);
+        if let Some(answer) = sibling.as_ref().map(Answer::Sibling).or_else(fact) {
+            on_answer(phase, subject, draft.slot, &draft.requirement, answer, &mut draft.verdict);
         }
     }
 
@@ -122,12 +123,12 @@ impl Draft<'_> {
     }
 
     /// The digest that a sibling of the same revision carries by a pin of ours.
-    fn sibling(&self, phase: Phase, subject: &Subject, pins: &dyn Pins) -> Option<Answer> {
+    fn sibling(&self, phase: Phase, subject: &Subject, pins: &dyn Pins) -> Option<Digest> {
         if !self.asks(phase) {
             return None;
         }
         let slot = &self.slot.slot;
-        pins.sibling(subject.revision.as_ref()?, &slot.key, &slot.reference).map(Answer::Sibling)
+        pins.sibling(subject.revision.as_ref()?, &slot.key, &slot.reference)
     }
 }
 

@@ -130,12 +130,12 @@ impl Verdict {
 }
 
 /// What was learned of a slot's tag.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer<'a> {
     /// A sibling of the same revision carries this digest: no registry was asked.
-    Sibling(Digest),
+    Sibling(&'a Digest),
     /// What the registry said.
-    Registry(Fact),
+    Registry(&'a Fact),
 }
 
 /// Judges what can be told from the reference alone.
@@ -201,7 +201,7 @@ pub fn on_answer(
     subject: &Subject,
     slot: &SlotUnderReview,
     requirement: &Requirement<'_>,
-    answer: &Answer,
+    answer: Answer<'_>,
     verdict: &mut Verdict,
 ) {
     for demand in &requirement.demands {
@@ -331,7 +331,7 @@ fn last_known<'a>(fact: &'a Fact, demand: &Demand<'_>) -> Option<&'a LastKnown> 
     }
 }
 
-fn digest(answer: &Answer, demand: &Demand<'_>) -> Option<Pinned> {
+fn digest(answer: Answer<'_>, demand: &Demand<'_>) -> Option<Pinned> {
     match answer {
         Answer::Sibling(digest) => Some(Pinned { digest: digest.clone(), source: PinSource::Sibling }),
         Answer::Registry(Fact::Present(digest)) => {
