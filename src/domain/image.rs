@@ -26,9 +26,9 @@ pub struct ImageRef {
     name_length: usize,
     /// Where the tag ends in `original`, which begins behind the name and a colon.
     tag_end: Option<usize>,
-    /// The normalised name.
-    repository: Box<str>,
-    /// Bytes of `repository` before the slash and the path.
+    /// The normalised name, where it is not written so.
+    normalised: Option<Box<str>>,
+    /// Bytes of the normalised name before the slash and the path.
     domain_length: usize,
     digest: Option<Digest>,
 }
@@ -119,13 +119,16 @@ impl ImageRef {
             None => (rest, None),
             Some((path, tag)) => (path, Some(tag)),
         };
-        if let Some(at) = path.bytes().position(|b| b.is_ascii_uppercase()) {
+        let checked = check_path(path);
+        if checked.is_err()
+            && let Some(at) = path.bytes().position(|b| b.is_ascii_uppercase())
+        {
             return Err(err(Kind::UpperCase, rest_offset + at));
         }
         if let Some(domain) = written_domain {
             host::check(domain)?;
         }
-        check_path(path).map_err(|at| err(Kind::Path, rest_offset + at))?;
+        checked.map_err(|at| err(Kind::Path, rest_offset + at))?;
         let name_length = rest_offset + path.len();
         if let Some(tag) = tag
             && !is_tag(tag)
@@ -137,7 +140,6 @@ impl ImageRef {
             Some(domain) => domain,
         };
         let library = if domain == DOCKER_HUB && !path.contains('/') { HUB_LIBRARY } else { "" };
-        let repository = [domain, "/", library, path].concat().into_boxed_str();
         if library.len() + path.len() > PATH_LIMIT {
             return Err(err(Kind::TooLong, rest_offset));
         }
@@ -154,7 +156,8 @@ impl ImageRef {
             original,
             name_length,
             tag_end: tag.map(|tag| name_length + 1 + tag.len()),
-            repository,
+            normalised: (written_domain != Some(domain) || !library.is_empty())
+                .then(|| [domain, "/", library, path].concat().into_boxed_str()),
             domain_length: domain.len(),
             digest,
         })
@@ -169,13 +172,13 @@ impl ImageRef {
     /// The registry's host, with a port when one was written: `docker.io`, `ghcr.io`, `localhost:5000`.
     #[must_use]
     pub fn domain(&self) -> &str {
-        self.repository.get(..self.domain_length).unwrap_or_default()
+        self.repository().get(..self.domain_length).unwrap_or_default()
     }
 
     /// The repository's path in its registry: `library/nginx`.
     #[must_use]
     pub fn path(&self) -> &str {
-        self.repository.get(self.domain_length + 1..).unwrap_or_default()
+        self.repository().get(self.domain_length + 1..).unwrap_or_default()
     }
 
     /// The tag as written; none when none was written.
@@ -202,8 +205,8 @@ impl ImageRef {
 
     /// The normalised name: `docker.io/library/nginx`.
     #[must_use]
-    pub const fn repository(&self) -> &str {
-        &self.repository
+    pub fn repository(&self) -> &str {
+        self.normalised.as_deref().unwrap_or_else(|| self.written_name())
     }
 
     /// The author's own spelling of the name, without tag and digest: `nginx`.
