@@ -6,7 +6,7 @@ mod write;
 
 use std::borrow::Cow;
 
-use pass::{Bytes, End};
+use pass::{Bytes, End, word};
 
 pub use write::{map, write_map, write_text};
 
@@ -75,7 +75,6 @@ impl<'a> Raw<'a> {
 /// Reads one value after the other.
 #[derive(Debug, Clone)]
 pub struct Reader<'a> {
-    text: &'a str,
     bytes: Bytes<'a>,
     at: usize,
 }
@@ -86,7 +85,7 @@ type Field<'f, 'a> = &'f mut dyn FnMut(&mut Reader<'a>, &str) -> Read<()>;
 impl<'a> Reader<'a> {
     /// Reads this text from its beginning.
     pub const fn new(text: &'a str) -> Self {
-        Self { text, bytes: Bytes::of(text), at: 0 }
+        Self { bytes: Bytes::of(text), at: 0 }
     }
 
     /// The whole text is one value, which this reads.
@@ -100,7 +99,8 @@ impl<'a> Reader<'a> {
 
     #[cold]
     fn malformed(&self) -> Malformed {
-        let before = self.text.as_bytes().get(..self.at).unwrap_or(self.text.as_bytes());
+        let text = self.bytes.text().as_bytes();
+        let before = text.get(..self.at).unwrap_or(text);
         let column = before.iter().rev().position(|byte| *byte == b'\n').unwrap_or(before.len());
         Malformed { line: 1 + before.iter().filter(|byte| **byte == b'\n').count(), column }
     }
@@ -112,20 +112,25 @@ impl<'a> Reader<'a> {
             return Ok(());
         }
         loop {
-            let escaped;
-            let key = match self.plain_text() {
-                Some(key) => key,
-                None => {
-                    escaped = self.escaped_text()?;
-                    escaped.as_str()
+            match self.plain_text() {
+                Some(key) => {
+                    self.expect(b':')?;
+                    field(self, key)?;
                 }
-            };
-            self.expect(b':')?;
-            field(self, key)?;
+                None => self.escaped_field(field)?,
+            }
             if !self.another(b'}')? {
                 return Ok(());
             }
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn escaped_field(&mut self, field: Field<'_, 'a>) -> Read<()> {
+        let key = self.escaped_text()?;
+        self.expect(b':')?;
+        field(self, key.as_str())
     }
 
     /// An object of strings: `field` is given each key and its value.
@@ -165,13 +170,12 @@ impl<'a> Reader<'a> {
     pub fn null(&mut self) -> Read<bool> {
         let is_null = self.peek() == Some(b'n');
         if is_null {
-            self.passes(|bytes, at| bytes.word(at, "null"))?;
+            self.passes(|bytes, at| word(bytes.text().as_bytes(), at, "null"))?;
         }
         Ok(is_null)
     }
 
     /// A string.
-    #[inline]
     pub fn text(&mut self) -> Read<Text<'a>> {
         match self.plain_text() {
             Some(text) => Ok(Text(Cow::Borrowed(text))),
@@ -180,7 +184,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A string without escapes, if that is what comes next.
-    #[inline]
+    #[inline(always)]
     fn plain_text(&mut self) -> Option<&'a str> {
         if self.peek() != Some(b'"') {
             return None;
@@ -191,7 +195,7 @@ impl<'a> Reader<'a> {
             return None;
         }
         self.at = end + 1;
-        self.text.get(start..end)
+        self.bytes.text().get(start..end)
     }
 
     #[cold]
@@ -200,7 +204,7 @@ impl<'a> Reader<'a> {
         self.expect(b'"')?;
         let start = self.at - 1;
         self.passes(Bytes::string)?;
-        let written = self.text.get(start..self.at).unwrap_or_default();
+        let written = self.bytes.text().get(start..self.at).unwrap_or_default();
         let text = serde_json::from_str(written).map_err(|_| Stopped)?;
         Ok(Text(Cow::Owned(text)))
     }
@@ -208,7 +212,7 @@ impl<'a> Reader<'a> {
     /// True or false.
     pub fn boolean(&mut self) -> Read<bool> {
         let is_true = self.peek() == Some(b't');
-        self.passes(|bytes, at| bytes.word(at, if is_true { "true" } else { "false" }))?;
+        self.passes(|bytes, at| word(bytes.text().as_bytes(), at, if is_true { "true" } else { "false" }))?;
         Ok(is_true)
     }
 
@@ -222,16 +226,17 @@ impl<'a> Reader<'a> {
         self.peek();
         let start = self.at;
         read(self)?;
-        Ok(Raw(self.text.get(start..self.at).unwrap_or_default()))
+        Ok(Raw(self.bytes.text().get(start..self.at).unwrap_or_default()))
     }
 
     /// Passes over any value.
+    #[inline(never)]
     pub fn pass(&mut self) -> Read<()> {
         self.passes(Bytes::value)
     }
 
     /// Goes where something ends, or stops where it is not what it should be.
-    #[inline]
+    #[inline(always)]
     fn passes(&mut self, end: impl FnOnce(&mut Bytes<'a>, usize) -> End) -> Read<()> {
         let end = end(&mut self.bytes, self.at);
         let (Ok(at) | Err(at)) = end;
@@ -240,16 +245,14 @@ impl<'a> Reader<'a> {
     }
 
     /// The first byte of what comes next.
-    #[inline]
+    #[inline(always)]
     fn peek(&mut self) -> Option<u8> {
-        if let Some(0..=b' ') = self.bytes.get(self.at) {
-            self.at = self.bytes.white_space(self.at);
-        }
+        self.at = self.bytes.white_space(self.at);
         self.bytes.get(self.at)
     }
 
     /// Passes over this byte, if it comes next.
-    #[inline]
+    #[inline(always)]
     fn is_next(&mut self, byte: u8) -> bool {
         let is_next = self.peek() == Some(byte);
         if is_next {
@@ -258,13 +261,13 @@ impl<'a> Reader<'a> {
         is_next
     }
 
-    #[inline]
+    #[inline(always)]
     fn expect(&mut self, byte: u8) -> Read<()> {
         self.passes(|bytes, at| bytes.byte(at, byte))
     }
 
     /// Whether one more comes, or the bracket that closes.
-    #[inline]
+    #[inline(always)]
     fn another(&mut self, bracket: u8) -> Read<bool> {
         if self.is_next(b',') {
             return Ok(true);

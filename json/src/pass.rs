@@ -11,9 +11,9 @@ const BLOCK: usize = 64;
 const PART: usize = 16;
 
 /// A text that is passed over, and what was found out about the block of it that is looked at.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Bytes<'a> {
-    text: &'a [u8],
+    text: &'a str,
     block: usize,
     /// A bit for each quote, escape and control character, the first in the lowest.
     specials: u64,
@@ -24,61 +24,74 @@ pub(crate) type End = Result<usize, usize>;
 
 impl<'a> Bytes<'a> {
     pub(crate) const fn of(text: &'a str) -> Self {
-        Self { text: text.as_bytes(), block: usize::MAX, specials: 0 }
+        Self { text, block: usize::MAX, specials: 0 }
     }
 
-    #[inline]
-    pub(crate) fn get(&self, at: usize) -> Option<u8> {
-        self.text.get(at).copied()
+    pub(crate) const fn text(self) -> &'a str {
+        self.text
     }
 
-    fn left(&self, at: usize) -> &'a [u8] {
-        self.text.get(at..).unwrap_or_default()
+    const fn bytes(self) -> &'a [u8] {
+        self.text.as_bytes()
+    }
+
+    #[inline(always)]
+    pub(crate) fn get(self, at: usize) -> Option<u8> {
+        self.bytes().get(at).copied()
     }
 
     /// Of any value that begins here, behind white space or not.
-    pub(crate) fn value(&mut self, mut at: usize) -> End {
+    pub(crate) fn value(&mut self, at: usize) -> End {
+        // In registers, not behind a reference.
+        let mut bytes = *self;
+        let end = bytes.any(at);
+        *self = bytes;
+        end
+    }
+
+    #[inline(always)]
+    fn any(&mut self, mut at: usize) -> End {
         let mut open = Open::default();
         loop {
-            match self.get(at) {
-                Some(b'"') => at = self.string(at + 1)?,
-                Some(bracket @ (b'{' | b'[')) => {
-                    let is_object = bracket == b'{';
-                    at = self.white_space(at + 1);
-                    if self.get(at) == Some(if is_object { b'}' } else { b']' }) {
-                        at += 1;
-                    } else {
-                        open.push(is_object);
-                        if is_object {
-                            at = self.key(at)?;
-                        }
-                        continue;
-                    }
-                }
-                Some(b't') => at = self.word(at, "true")?,
-                Some(b'f') => at = self.word(at, "false")?,
-                Some(b'n') => at = self.word(at, "null")?,
-                Some(b' ' | b'\n' | b'\r' | b'\t') => {
-                    at += 1;
+            let byte = self.get(at);
+            if byte == Some(b'"') {
+                at = self.string(at + 1)?;
+            } else if byte == Some(b'{') {
+                at = self.white_space(at + 1);
+                if self.get(at) != Some(b'}') {
+                    open.push(true);
+                    at = self.key(at)?;
                     continue;
                 }
-                _ => at = self.number(at)?,
+                at += 1;
+            } else if byte == Some(b'[') {
+                at = self.white_space(at + 1);
+                if self.get(at) != Some(b']') {
+                    open.push(false);
+                    continue;
+                }
+                at += 1;
+            } else if let Some(b' ' | b'\n' | b'\r' | b'\t') = byte {
+                at += 1;
+                continue;
+            } else {
+                at = plain(self.bytes(), at)?;
             }
             // A value has ended, and maybe what it is in.
             loop {
                 let Some(in_object) = open.innermost() else { return Ok(at) };
-                match self.get(at) {
-                    Some(b',') => {
-                        at += 1;
-                        if in_object {
-                            at = self.key(at)?;
-                        }
-                        break;
+                let byte = self.get(at);
+                if byte == Some(b',') {
+                    at += 1;
+                    if in_object {
+                        at = self.key(at)?;
                     }
-                    Some(b'}') if in_object => open.pop(),
-                    Some(b']') if !in_object => open.pop(),
-                    Some(b' ' | b'\n' | b'\r' | b'\t') => {}
-                    _ => return Err(at),
+                    break;
+                }
+                if byte == Some(if in_object { b'}' } else { b']' }) {
+                    open.pop();
+                } else if !matches!(byte, Some(b' ' | b'\n' | b'\r' | b'\t')) {
+                    return Err(at);
                 }
                 at += 1;
             }
@@ -94,83 +107,32 @@ impl<'a> Bytes<'a> {
     }
 
     /// Of this one byte, behind white space or not.
-    #[inline]
-    pub(crate) fn byte(&self, at: usize, wanted: u8) -> End {
-        if self.get(at) == Some(wanted) { Ok(at + 1) } else { self.far_byte(at, wanted) }
+    #[inline(always)]
+    pub(crate) fn byte(self, at: usize, wanted: u8) -> End {
+        if self.get(at) == Some(wanted) { Ok(at + 1) } else { far_byte(self.bytes(), at, wanted) }
     }
 
-    /// The API server writes no white space.
-    #[cold]
-    #[inline(never)]
-    fn far_byte(&self, at: usize, wanted: u8) -> End {
-        let at = self.white_space(at);
-        if self.get(at) == Some(wanted) { Ok(at + 1) } else { Err(at) }
-    }
-
-    #[inline]
-    pub(crate) fn white_space(&self, mut at: usize) -> usize {
-        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.get(at) {
-            at += 1;
-        }
-        at
+    #[inline(always)]
+    pub(crate) fn white_space(self, at: usize) -> usize {
+        // The API server writes none.
+        if let Some(0..=b' ') = self.get(at) { white_space(self.bytes(), at) } else { at }
     }
 
     /// Of a string, from behind its first quote.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn string(&mut self, at: usize) -> End {
         let end = self.special(at);
-        if self.get(end) == Some(b'"') { Ok(end + 1) } else { self.escapes(end) }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn escapes(&mut self, mut at: usize) -> End {
-        loop {
-            at = match self.left(at) {
-                [b'"', ..] => return Ok(at + 1),
-                [b'\\', b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => at + 2,
-                [b'\\', b'u', a, b, c, d, ..] if [a, b, c, d].iter().all(|byte| byte.is_ascii_hexdigit()) => {
-                    at + 6
-                }
-                [] | [b'\\' | 0..=0x1f, ..] => return Err(at),
-                _ => self.special(at),
-            };
-        }
-    }
-
-    #[inline]
-    pub(crate) fn word(&self, at: usize, word: &str) -> End {
-        if self.left(at).starts_with(word.as_bytes()) { Ok(at + word.len()) } else { Err(at) }
-    }
-
-    fn number(&self, mut at: usize) -> End {
-        if self.get(at) == Some(b'-') {
-            at += 1;
-        }
-        at = if self.get(at) == Some(b'0') { at + 1 } else { self.digits(at)? };
-        if self.get(at) == Some(b'.') {
-            at = self.digits(at + 1)?;
-        }
-        match self.left(at) {
-            [b'e' | b'E', b'+' | b'-', ..] => self.digits(at + 2),
-            [b'e' | b'E', ..] => self.digits(at + 1),
-            _ => Ok(at),
-        }
-    }
-
-    fn digits(&self, at: usize) -> End {
-        let digits = self.left(at).iter().take_while(|byte| byte.is_ascii_digit()).count();
-        if digits == 0 { Err(at) } else { Ok(at + digits) }
+        if self.get(end) == Some(b'"') { Ok(end + 1) } else { escapes(self.text, end) }
     }
 
     /// The next quote, escape or control character, or somewhere behind the end. Where a string ends is known by a shift
     /// of what is known of its block: the next one does not wait for a comparison of its own.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn special(&mut self, mut at: usize) -> usize {
         loop {
             let block = at / BLOCK;
             if block != self.block {
-                (self.block, self.specials) = (block, specials(self.text, block));
+                (self.block, self.specials) = (block, specials(self.bytes(), block));
             }
             let ahead = self.specials >> (at % BLOCK);
             if ahead != 0 {
@@ -179,6 +141,79 @@ impl<'a> Bytes<'a> {
             at = (block + 1) * BLOCK;
         }
     }
+}
+
+fn left(text: &[u8], at: usize) -> &[u8] {
+    text.get(at..).unwrap_or_default()
+}
+
+#[cold]
+#[inline(never)]
+fn white_space(text: &[u8], mut at: usize) -> usize {
+    while let Some(b' ' | b'\n' | b'\r' | b'\t') = text.get(at) {
+        at += 1;
+    }
+    at
+}
+
+#[cold]
+#[inline(never)]
+fn far_byte(text: &[u8], at: usize, wanted: u8) -> End {
+    let at = white_space(text, at);
+    if text.get(at) == Some(&wanted) { Ok(at + 1) } else { Err(at) }
+}
+
+#[cold]
+#[inline(never)]
+fn escapes(text: &str, mut at: usize) -> End {
+    let mut bytes = Bytes::of(text);
+    loop {
+        at = match left(text.as_bytes(), at) {
+            [b'"', ..] => return Ok(at + 1),
+            [b'\\', b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => at + 2,
+            [b'\\', b'u', a, b, c, d, ..] if [a, b, c, d].iter().all(|byte| byte.is_ascii_hexdigit()) => {
+                at + 6
+            }
+            [] | [b'\\' | 0..=0x1f, ..] => return Err(at),
+            _ => bytes.special(at),
+        };
+    }
+}
+
+/// Of a number or a word.
+#[inline(never)]
+fn plain(text: &[u8], at: usize) -> End {
+    match text.get(at) {
+        Some(b't') => word(text, at, "true"),
+        Some(b'f') => word(text, at, "false"),
+        Some(b'n') => word(text, at, "null"),
+        _ => number(text, at),
+    }
+}
+
+#[inline]
+pub(crate) fn word(text: &[u8], at: usize, word: &str) -> End {
+    if left(text, at).starts_with(word.as_bytes()) { Ok(at + word.len()) } else { Err(at) }
+}
+
+fn number(text: &[u8], mut at: usize) -> End {
+    if text.get(at) == Some(&b'-') {
+        at += 1;
+    }
+    at = if text.get(at) == Some(&b'0') { at + 1 } else { digits(text, at)? };
+    if text.get(at) == Some(&b'.') {
+        at = digits(text, at + 1)?;
+    }
+    match left(text, at) {
+        [b'e' | b'E', b'+' | b'-', ..] => digits(text, at + 2),
+        [b'e' | b'E', ..] => digits(text, at + 1),
+        _ => Ok(at),
+    }
+}
+
+fn digits(text: &[u8], at: usize) -> End {
+    let digits = left(text, at).iter().take_while(|byte| byte.is_ascii_digit()).count();
+    if digits == 0 { Err(at) } else { Ok(at + digits) }
 }
 
 /// Where the special bytes of a block are; behind the end of the text everything is special.
@@ -191,12 +226,14 @@ fn specials(text: &[u8], block: usize) -> u64 {
     let (parts, last) = left.as_chunks();
     let of_last = match text.last_chunk() {
         Some(part) => specials_of(slice::from_ref(part)) >> (PART - last.len()),
-        None => last
-            .iter()
-            .rev()
-            .fold(0, |specials, byte| specials << 1 | u64::from(matches!(byte, b'"' | b'\\' | 0..=0x1f))),
+        None => last.iter().rev().fold(0, |specials, byte| specials << 1 | u64::from(is_special(*byte))),
     };
     specials_of(parts) | (u64::MAX << last.len() | of_last) << (PART * parts.len())
+}
+
+/// Whether this byte ends a string, escapes what follows, or must be escaped itself.
+pub(crate) const fn is_special(byte: u8) -> bool {
+    matches!(byte, b'"' | b'\\' | 0..=0x1f)
 }
 
 /// A bit for each byte of these parts.
@@ -211,37 +248,40 @@ fn specials_of(parts: &[[u8; PART]]) -> u64 {
 }
 
 /// What is open: objects and lists, to any depth.
-#[derive(Default)]
 struct Open {
-    depth: usize,
-    /// Whether each is an object, the innermost in the lowest bit.
-    objects: u64,
+    /// A bit for each, set for an object, the innermost in the lowest; above them one that says where they end.
+    innermost: u64,
     /// The same, of what is around those.
     around: Vec<u64>,
 }
 
+impl Default for Open {
+    fn default() -> Self {
+        Self { innermost: 1, around: Vec::new() }
+    }
+}
+
 impl Open {
     /// Whether the innermost is an object.
-    #[inline]
-    const fn innermost(&self) -> Option<bool> {
-        if self.depth == 0 { None } else { Some(self.objects & 1 == 1) }
+    #[inline(always)]
+    fn innermost(&mut self) -> Option<bool> {
+        if self.innermost == 1 {
+            self.innermost = self.around.pop()?;
+        }
+        Some(self.innermost & 1 == 1)
     }
 
-    #[inline]
+    #[inline(always)]
     fn push(&mut self, is_object: bool) {
-        if self.depth > 0 && self.depth.is_multiple_of(64) {
-            self.around.push(self.objects);
+        if self.innermost >> 63 == 1 {
+            self.around.push(self.innermost);
+            self.innermost = 1;
         }
-        self.depth += 1;
-        self.objects = self.objects << 1 | u64::from(is_object);
+        self.innermost = self.innermost << 1 | u64::from(is_object);
     }
 
-    #[inline]
-    fn pop(&mut self) {
-        self.depth -= 1;
-        self.objects >>= 1;
-        if self.depth.is_multiple_of(64) {
-            self.objects = self.around.pop().unwrap_or(0);
-        }
+    #[inline(always)]
+    const fn pop(&mut self) {
+        self.innermost >>= 1;
     }
 }

@@ -2,22 +2,33 @@
 
 use std::fmt::Write as _;
 
-use crate::pass::Bytes;
+use crate::pass::{Bytes, is_special};
 
-/// An object whose fields are strings.
-pub fn map<K: AsRef<str>, V: AsRef<str>>(fields: impl Iterator<Item = (K, V)>) -> String {
+/// Bytes of a text whose special ones are looked for one by one.
+const SHORT: usize = 24;
+
+/// An object whose fields are strings, each key in the parts that make it.
+pub fn map<'a, V: AsRef<str>, const PARTS: usize>(
+    fields: impl Iterator<Item = ([&'a str; PARTS], V)>,
+) -> String {
     let mut json = String::with_capacity(512);
     write_map(&mut json, fields);
     json
 }
 
-/// Writes an object whose fields are strings.
-pub fn write_map<K: AsRef<str>, V: AsRef<str>>(json: &mut String, fields: impl Iterator<Item = (K, V)>) {
+/// Writes an object whose fields are strings, each key in the parts that make it.
+pub fn write_map<'a, V: AsRef<str>, const PARTS: usize>(
+    json: &mut String,
+    fields: impl Iterator<Item = ([&'a str; PARTS], V)>,
+) {
     let mut before = '{';
     for (key, value) in fields {
         json.push(before);
-        write_text(json, key.as_ref());
-        json.push(':');
+        json.push('"');
+        for part in key {
+            write_escaped(json, part);
+        }
+        json.push_str("\":");
         write_text(json, value.as_ref());
         before = ',';
     }
@@ -26,8 +37,17 @@ pub fn write_map<K: AsRef<str>, V: AsRef<str>>(json: &mut String, fields: impl I
 
 /// Writes a string as JSON has it.
 pub fn write_text(json: &mut String, text: &str) {
-    json.reserve(text.len() + 2);
     json.push('"');
+    write_escaped(json, text);
+    json.push('"');
+}
+
+fn write_escaped(json: &mut String, text: &str) {
+    // Most keys and names are too short for masks.
+    if text.len() < SHORT && !text.bytes().any(is_special) {
+        json.push_str(text);
+        return;
+    }
     let (mut bytes, mut written) = (Bytes::of(text), 0);
     loop {
         let special = bytes.special(written);
@@ -46,5 +66,4 @@ pub fn write_text(json: &mut String, text: &str) {
         }
     }
     json.push_str(text.get(written..).unwrap_or_default());
-    json.push('"');
 }

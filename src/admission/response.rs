@@ -15,6 +15,7 @@ use crate::admission::review::API_VERSION;
 use crate::domain::message::Cause;
 use crate::domain::original::ANNOTATION;
 use crate::domain::patch::{Annotation, Patch, Replacement};
+use crate::domain::slot::Kind;
 use crate::telemetry::admission::Decision;
 
 /// The standard alphabet, by what this processor does best: most of an answer is its patch.
@@ -97,7 +98,7 @@ impl Answer {
             json.push_str(&serde_json::to_string(&self.warnings).unwrap_or_default());
         }
         json.push_str(r#","auditAnnotations":"#);
-        write_map(&mut json, self.audit.iter().map(|(key, value)| (*key, value)));
+        write_map(&mut json, self.audit.iter().map(|(key, value)| ([*key], value)));
         json.push_str("}}");
         json
     }
@@ -154,6 +155,8 @@ pub(crate) struct JsonPatch {
     pub(crate) operations: usize,
 }
 
+/// Bytes of the patch of a few slots. From a kibibyte on, malloc first tidies up what was freed.
+const USUAL: usize = 960;
 /// All metadata of an object.
 const METADATA_POINTER: &str = "/metadata";
 /// All annotations of an object.
@@ -163,12 +166,12 @@ const ANNOTATION_POINTER: &str = "/metadata/annotations/tagpin.dev~1original";
 
 impl JsonPatch {
     /// Begins another operation, up to its value. Neither word is anybody's but ours: nothing in them is escaped.
-    fn operation(&mut self, op: &str, path: &str) {
+    fn operation(&mut self, op: &str, path: impl FnOnce(&mut String)) {
         self.json.push_str(if self.operations == 0 { r#"[{"op":""# } else { r#",{"op":""# });
         self.operations += 1;
         self.json.push_str(op);
         self.json.push_str(r#"","path":""#);
-        self.json.push_str(path);
+        path(&mut self.json);
         self.json.push('"');
     }
 
@@ -181,31 +184,31 @@ impl JsonPatch {
 
 /// The JSON patch that writes this; none when nothing changes, because the API server refuses an empty one.
 pub(crate) fn json_patch(patch: &Patch, annotated: Annotated) -> Option<JsonPatch> {
-    let mut written = JsonPatch { json: String::with_capacity(1024), operations: 0 };
-    for Replacement { pointer, value } in &patch.replacements {
-        written.operation("replace", pointer);
+    let mut written = JsonPatch { json: String::with_capacity(USUAL), operations: 0 };
+    for Replacement { role, index, value } in &patch.replacements {
+        written.operation("replace", |json| role.write_pointer(Kind::Pod, *index, json));
         written.value(value);
     }
     match (&patch.annotation, annotated) {
         (Annotation::Keep, _) => {}
         (Annotation::Set(value), Annotated::Annotations) => {
-            written.operation("add", ANNOTATION_POINTER);
+            written.operation("add", |json| json.push_str(ANNOTATION_POINTER));
             written.value(value);
         }
         (Annotation::Set(value), Annotated::Metadata) => {
-            written.operation("add", ANNOTATIONS_POINTER);
+            written.operation("add", |json| json.push_str(ANNOTATIONS_POINTER));
             written.json.push_str(r#","value":"#);
-            write_map(&mut written.json, [(ANNOTATION, value)].into_iter());
+            write_map(&mut written.json, [([ANNOTATION], value)].into_iter());
             written.json.push('}');
         }
         (Annotation::Set(value), Annotated::Nothing) => {
-            written.operation("add", METADATA_POINTER);
+            written.operation("add", |json| json.push_str(METADATA_POINTER));
             written.json.push_str(r#","value":{"annotations":"#);
-            write_map(&mut written.json, [(ANNOTATION, value)].into_iter());
+            write_map(&mut written.json, [([ANNOTATION], value)].into_iter());
             written.json.push_str("}}");
         }
         (Annotation::Remove, _) => {
-            written.operation("remove", ANNOTATION_POINTER);
+            written.operation("remove", |json| json.push_str(ANNOTATION_POINTER));
             written.json.push('}');
         }
     }
@@ -218,6 +221,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
     use super::*;
+    use crate::domain::slot::SlotRole;
 
     fn written(patch: &Patch, annotated: Annotated) -> String {
         json_patch(patch, annotated).unwrap().json
@@ -241,8 +245,7 @@ mod tests {
 
     #[test]
     fn the_annotation_is_added_beside_others_or_with_the_whole_map() {
-        let replacements =
-            vec![Replacement { pointer: "/spec/containers/0/image".into(), value: "a@b".into() }];
+        let replacements = vec![Replacement { role: SlotRole::Container, index: 0, value: "a@b".into() }];
         let patch = Patch { replacements, annotation: Annotation::Set("{}".into()) };
         assert_eq!(
             written(&patch, Annotated::Annotations),

@@ -14,6 +14,17 @@ pub const ANNOTATION: &str = "tagpin.dev/original";
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Originals(Vec<(String, Arc<str>)>);
 
+/// The annotation's value: a JSON object with sorted keys, without white space. Where two entries are of one slot, the
+/// later one counts; nothing where there is none.
+#[must_use]
+pub fn annotation(mut entries: Vec<(&SlotKey, &str)>) -> Option<String> {
+    entries.reverse();
+    entries.sort_by_key(|(slot, _)| slot.parts());
+    entries.dedup_by_key(|(slot, _)| *slot);
+    let fields = entries.iter().map(|(slot, original)| (slot.parts(), original));
+    (!entries.is_empty()).then(|| tagpin_json::map(fields))
+}
+
 impl Originals {
     /// Reads the annotation's value. Anybody can write it: what is not a JSON object of strings has no entries.
     #[must_use]
@@ -53,23 +64,8 @@ impl Originals {
         self.0.is_empty()
     }
 
-    /// Sets the entry of a slot.
-    pub fn insert(&mut self, slot: &SlotKey, original: impl Into<Arc<str>>) {
-        let (slot, original) = (slot.text(), original.into());
-        match self.find(&slot) {
-            Ok(at) => self.0.splice(at..=at, [(slot, original)]).for_each(drop),
-            Err(at) => self.0.insert(at, (slot, original)),
-        }
-    }
-
     fn find(&self, slot: &str) -> Result<usize, usize> {
         self.0.binary_search_by(|(held, _)| held.as_str().cmp(slot))
-    }
-
-    /// The annotation's value: a JSON object with sorted keys, without white space.
-    #[must_use]
-    pub fn to_json(&self) -> String {
-        tagpin_json::map(self.0.iter().map(|(slot, original)| (slot, original)))
     }
 }
 
@@ -103,8 +99,8 @@ mod tests {
 
     #[test]
     fn an_entry_that_carries_a_digest_itself_counts_for_nothing() {
-        let mut originals = Originals::default();
-        originals.insert(&slot("x").key, format!("nginx@sha256:{HEX}"));
+        let originals = Originals::parse(&format!(r#"{{"containers/web":"nginx@sha256:{HEX}"}}"#));
+        assert!(originals.names(&slot("x").key));
         assert_eq!(originals.of(&slot(&format!("nginx@sha256:{HEX}@sha256:{HEX}"))), None);
     }
 
@@ -117,21 +113,22 @@ mod tests {
 
     #[test]
     fn entries_are_written_sorted_by_their_text_and_read_back() {
-        let mut originals = Originals::default();
-        for (role, name) in [
+        let slots = [
             (SlotRole::ImageVolume, "data"),
             (SlotRole::InitContainer, "b"),
             (SlotRole::EphemeralContainer, "e"),
             (SlotRole::Container, "web"),
             (SlotRole::Container, "app"),
-        ] {
-            originals.insert(&SlotKey { role, name: name.into() }, "x\"y");
-        }
-        let text = originals.to_json();
+        ]
+        .map(|(role, name)| SlotKey { role, name: name.into() });
+        let twice = slots.iter().map(|slot| (slot, "earlier")).chain(slots.iter().map(|slot| (slot, "x\"y")));
+        let text = annotation(twice.collect()).unwrap();
         assert_eq!(
             text,
             r#"{"containers/app":"x\"y","containers/web":"x\"y","ephemeralContainers/e":"x\"y","initContainers/b":"x\"y","volumes/data":"x\"y"}"#
         );
-        assert_eq!(Originals::parse(&text), originals);
+        let read = Originals::parse(&text);
+        assert!(slots.iter().all(|slot| read.names(slot)), "{read:?}");
+        assert_eq!(annotation(Vec::new()), None);
     }
 }

@@ -1,18 +1,18 @@
 //! Verdicts become replacements: which strings of a pod to write, and what its annotation then says. It knows no
 //! JSON patch; `admission` does.
 
-use std::sync::Arc;
-
-use crate::domain::original::Originals;
-use crate::domain::slot::Kind;
+use crate::domain::original;
+use crate::domain::slot::{Kind, SlotRole};
 use crate::domain::subject::Subject;
 use crate::domain::verdict::Verdict;
 
 /// One reference to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replacement {
-    /// Where it stands (RFC 6901): `/spec/containers/0/image`.
-    pub pointer: String,
+    /// In which list of the pod it stands.
+    pub role: SlotRole,
+    /// At which place there.
+    pub index: usize,
     /// The new reference.
     pub value: String,
 }
@@ -47,7 +47,7 @@ pub fn patch(subject: &Subject, verdicts: &[Verdict], annotation: Option<&str>) 
         return Patch::default();
     }
     let mut replacements = Vec::new();
-    let mut originals = Originals::default();
+    let mut originals = Vec::with_capacity(subject.slots.len());
     let mut verdicts = verdicts.iter().peekable();
     for slot in &subject.slots {
         let key = &slot.slot.key;
@@ -58,15 +58,13 @@ pub fn patch(subject: &Subject, verdicts: &[Verdict], annotation: Option<&str>) 
             Some(slot.slot.image.as_ref().ok()?.pinned(digest))
         };
         if let Some(value) = slot.reapplied.as_deref().map(str::to_owned).or_else(pinned) {
-            replacements
-                .push(Replacement { pointer: key.role.pointer(subject.kind, slot.slot.index), value });
-            originals.insert(key, Arc::clone(&slot.slot.reference));
+            replacements.push(Replacement { role: key.role, index: slot.slot.index, value });
+            originals.push((key, &*slot.slot.reference));
         } else if let Some(original) = &slot.original {
-            originals.insert(key, Arc::clone(original));
+            originals.push((key, &**original));
         }
     }
-    let wanted = (!originals.is_empty()).then(|| originals.to_json());
-    let annotation = match (wanted, annotation) {
+    let annotation = match (original::annotation(originals), annotation) {
         (Some(wanted), Some(present)) if wanted == present => Annotation::Keep,
         (Some(wanted), _) => Annotation::Set(wanted),
         (None, Some(_)) => Annotation::Remove,
@@ -82,9 +80,10 @@ mod tests {
     use super::*;
     use crate::domain::asker::Asker;
     use crate::domain::digest::Digest;
+    use crate::domain::original::Originals;
     use crate::domain::policy::Labels;
     use crate::domain::requirement::Requirement;
-    use crate::domain::slot::{ImageSlot, SlotRole};
+    use crate::domain::slot::ImageSlot;
     use crate::domain::subject::{Controller, SlotUnderReview, Suggestions, TopOwner};
     use crate::domain::verdict::{PinSource, Pinned, on_reference};
 
@@ -125,12 +124,9 @@ mod tests {
         let subject = subject(Kind::Pod, &[("web", 0, "a:1"), ("web", 1, "b:1"), ("web", 2, "c:1")]);
         let patch = patch(&subject, &[verdict(&subject, 0, "a"), verdict(&subject, 2, "c")], None);
         let written: Vec<_> =
-            patch.replacements.iter().map(|new| (new.pointer.as_str(), new.value.as_str())).collect();
+            patch.replacements.iter().map(|new| (new.role, new.index, new.value.as_str())).collect();
         let (a, c) = (format!("a:1@{}", digest("a")), format!("c:1@{}", digest("c")));
-        assert_eq!(
-            written,
-            [("/spec/containers/0/image", a.as_str()), ("/spec/containers/2/image", c.as_str())]
-        );
+        assert_eq!(written, [(SlotRole::Container, 0, a.as_str()), (SlotRole::Container, 2, c.as_str())]);
     }
 
     #[test]

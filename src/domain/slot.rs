@@ -61,10 +61,8 @@ impl SlotRole {
 }
 
 impl SlotRole {
-    /// The JSON pointer of a reference in an object of this kind (RFC 6901): `/spec/containers/0/image`.
-    #[must_use]
-    pub fn pointer(self, kind: Kind, index: usize) -> String {
-        let mut pointer = String::with_capacity(64);
+    /// Writes the JSON pointer of a reference in an object of this kind (RFC 6901): `/spec/containers/0/image`.
+    pub fn write_pointer(self, kind: Kind, index: usize, pointer: &mut String) {
         for part in kind.pod_spec_path() {
             pointer.push('/');
             pointer.push_str(part);
@@ -78,7 +76,6 @@ impl SlotRole {
             pointer.push('/');
             pointer.push_str(part);
         }
-        pointer
     }
 
     /// The field path as Kubernetes writes it in causes: `spec.containers[0].image`.
@@ -101,7 +98,13 @@ impl SlotKey {
     /// As it is displayed: `containers/web`.
     #[must_use]
     pub fn text(&self) -> String {
-        [self.role.list(), "/", &self.name].concat()
+        self.parts().concat()
+    }
+
+    /// The parts of the text. They sort as the text does: no list's name is the beginning of another's.
+    #[must_use]
+    pub fn parts(&self) -> [&str; 3] {
+        [self.role.list(), "/", &self.name]
     }
 }
 
@@ -294,7 +297,11 @@ mod tests {
 
     #[test]
     fn a_slot_is_found_in_each_kind() {
-        let at = |role: SlotRole, kind| (role.pointer(kind, 2), role.field(kind, 2));
+        let at = |role: SlotRole, kind| {
+            let mut pointer = String::new();
+            role.write_pointer(kind, 2, &mut pointer);
+            (pointer, role.field(kind, 2))
+        };
         for (role, kind, pointer, field) in [
             (SlotRole::Container, Kind::Pod, "/spec/containers/2/image", "spec.containers[2].image"),
             (
