@@ -1,6 +1,7 @@
 //! Whose credentials answer whose questions: pull secrets read by name from a scripted API server, then the
 //! operator's, then none.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::fs;
@@ -10,6 +11,7 @@ use std::time::Duration;
 #[cfg(feature = "aws")]
 use std::time::SystemTime;
 
+use async_trait::async_trait;
 use axum::http::{Request, Response};
 use futures::future::join_all;
 use kube::client::Body;
@@ -19,7 +21,9 @@ use tagpin::domain::image::ImageRef;
 #[cfg(feature = "aws")]
 use tagpin::registry::cloud::{CloudError, Clouds, Surroundings};
 use tagpin::registry::config::Registries;
-use tagpin::registry::credential::{Credential, Credentials};
+use tagpin::registry::credential::{Candidate, Credential, Credentials};
+use tagpin::registry::current::Current;
+use tagpin::registry::endpoint::Profiles as _;
 #[cfg(feature = "aws")]
 use tagpin::registry::guard::SystemNames;
 use tagpin::registry::pull_secrets::{PullSecrets, Readable};
@@ -101,11 +105,14 @@ impl Cluster {
         kube::Client::new(service, "default")
     }
 
-    fn credentials(&self, readable: Readable, registries: Registries) -> PullSecrets {
-        PullSecrets::new(self.client(), Arc::new(registries.into()), readable, Arc::new(self.clone()))
+    fn credentials(&self, readable: Readable, registries: Registries) -> Checked {
+        let registries = Arc::new(Current::from(registries));
+        let tally = Arc::new(self.clone());
+        let secrets = PullSecrets::new(self.client(), Arc::clone(&registries), readable, tally);
+        Checked { secrets, registries }
     }
 
-    fn everybodys(&self) -> PullSecrets {
+    fn everybodys(&self) -> Checked {
         self.credentials(Readable::Everybodys, Registries::default())
     }
 
@@ -115,6 +122,32 @@ impl Cluster {
 
     fn skipped(&self) -> Vec<&'static str> {
         self.skipped.lock().unwrap().clone()
+    }
+}
+
+/// Pull secrets whose short way is checked at each question: what is at hand is what is found by reading.
+struct Checked {
+    secrets: PullSecrets,
+    registries: Arc<Current>,
+}
+
+impl Checked {
+    fn at_hand(&self, asker: &Asker, image: &ImageRef) -> Option<Vec<Candidate>> {
+        let profile = self.registries.profile(image.domain());
+        self.secrets.at_hand(asker, image, &profile).map(Cow::into_owned)
+    }
+}
+
+#[async_trait]
+impl Credentials for Checked {
+    async fn candidates(&self, asker: &Asker, image: &ImageRef, deadline: Instant) -> Vec<Candidate> {
+        let before = self.at_hand(asker, image);
+        let found = self.secrets.candidates(asker, image, deadline).await;
+        for at_hand in [before, self.at_hand(asker, image)].into_iter().flatten() {
+            let ids = |candidates: &[Candidate]| candidates.iter().map(|one| one.id).collect::<Vec<_>>();
+            assert_eq!(ids(&at_hand), ids(&found), "{image}");
+        }
+        found
     }
 }
 
@@ -386,6 +419,37 @@ async fn the_operators_secret_is_read_also_where_nobodys_pull_secrets_are() {
     assert_eq!(cluster.asked(), [format!("GET {}", path("ops", "pull"))]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_needs_no_reading_is_at_hand() {
+    let folder = TempDir::new().unwrap();
+    let [config, nodes] = ["config.yaml", "registries.yaml"].map(|name| folder.path().join(name));
+    let entries = "[{ match: b.io, credentials: { secretRef: { namespace: ops, name: pull } } }]";
+    fs::write(
+        &config,
+        format!("registries: {entries}\nregistriesFile: {{ format: k3s, path: registries.yaml }}\n"),
+    )
+    .unwrap();
+    fs::write(&nodes, "configs: { a.io: { auth: { username: robot, password: nodes } } }\n").unwrap();
+    let cluster = Cluster::default().with_secret("ops", "pull", &[("b.io", "operators")]).with_secret(
+        "shop",
+        "regcred",
+        &[("a.io", "shops")],
+    );
+    let credentials = cluster.credentials(Readable::Everybodys, Registries::load(&config).unwrap());
+    let at_hand = |asker: &Asker, image: &str| {
+        let found = credentials.at_hand(asker, &ImageRef::parse(image).unwrap());
+        found.map(|found| found.iter().map(|one| one.source.to_string()).collect::<Vec<_>>())
+    };
+    let (nobody, shop) = (asker("shop", &[]), asker("shop", &["regcred"]));
+    let nodes = "configuration of a.io".to_owned();
+    assert_eq!(at_hand(&nobody, "c.io/x"), Some(vec!["anonymous".to_owned()]));
+    assert_eq!(at_hand(&nobody, "a.io/x"), Some(vec![nodes.clone()]));
+    assert_eq!(at_hand(&nobody, "b.io/x"), None, "the operator's secret is to be read");
+    assert_eq!(at_hand(&shop, "a.io/x"), None, "the asker's secret is to be read");
+    candidates(&credentials, &shop, "a.io/x").await;
+    assert_eq!(at_hand(&shop, "a.io/x"), Some(vec!["pull secret regcred".to_owned(), nodes]));
+}
+
 /// A process that is nobody to any cloud.
 #[cfg(feature = "aws")]
 struct Nowhere;
@@ -413,7 +477,8 @@ async fn what_a_cloud_does_not_give_is_missed_by_who_has_nothing_else() {
     let config = registries(&format!("registries: [{{ match: {ecr}, credentials: {{ aws: {{}} }} }}]"));
     let transport = Arc::new(Transport::new(Arc::new(SystemNames)));
     let clouds = Clouds::new(transport, Arc::new(Nowhere), Arc::new(()));
-    let credentials = cluster.credentials(Readable::Everybodys, config).with_clouds(clouds);
+    let mut credentials = cluster.credentials(Readable::Everybodys, config);
+    credentials.secrets = credentials.secrets.with_clouds(clouds);
     let shop = asker("shop", &["regcred"]);
     let image = |name: &str| format!("{ecr}/{name}");
     assert_eq!(
