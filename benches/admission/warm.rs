@@ -57,6 +57,7 @@ pub(crate) fn measure() {
     let review = review::review();
     let registry = Registry::new(Duration::ZERO);
     let tagpin = bench.runtime.block_on(async { tagpin_webhook::router(registry.clone(), IN_FLIGHT) });
+    let started = Instant::now();
     let (mut pin, answer) = bench.contender("tagpin /mutate", tagpin.clone(), "/mutate?timeout=5s", &review);
     let pinned = patched(&review, &answer);
     let text = pinned.to_string();
@@ -96,7 +97,8 @@ pub(crate) fn measure() {
             }
         }
     }
-    assert_eq!(registry.asked(), 3, "each tag is asked for once");
+    let minutes = usize::try_from(started.elapsed().as_secs() / 60).unwrap();
+    assert!(registry.asked() <= 3 * (1 + minutes), "each tag is asked for once a minute");
 
     println!("{:<18}{:>12}{:>12}{:>16}{:>16}", "", "requests/s", "best", "server CPU", "client CPU");
     for contender in [&bytes, &constant, &pin, &usual, &validate] {

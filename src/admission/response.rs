@@ -155,7 +155,7 @@ pub(crate) struct JsonPatch {
     pub(crate) operations: usize,
 }
 
-/// Bytes of the patch of a few slots. From a kibibyte on, malloc first tidies up what was freed.
+/// Bytes of the patch of a few slots.
 const USUAL: usize = 960;
 /// All metadata of an object.
 const METADATA_POINTER: &str = "/metadata";
