@@ -24,6 +24,7 @@ const SLACK: u64 = 8 * 1024 * 1024;
 
 pub(crate) fn measure() {
     let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let before = resident();
     let (at_full, at_end, held, took) = runtime.block_on(async {
         let cache = registry::assemble(Registry::new(Duration::ZERO), around());
         let asker = Asker { namespace: "shop".to_owned(), pull_secrets: Vec::new() };
@@ -44,7 +45,11 @@ pub(crate) fn measure() {
     });
     let (entries, bytes) = held;
     println!("\n{NAMES} different names of {REGISTRIES} registries in {:.1} s", took.as_secs_f64());
-    println!("  {entries} answers are held, {:.1} MiB by count", mebibytes(bytes));
+    println!(
+        "  {entries} answers are held, {:.1} MiB by count; the process had {:.1} MiB before",
+        mebibytes(bytes),
+        mebibytes(before)
+    );
     goal(
         format_args!(
             "  the process has {:.1} MiB, and had {:.1} after {FULL} names",

@@ -99,7 +99,7 @@ impl<'a> Reader<'a> {
 
     #[cold]
     fn malformed(&self) -> Malformed {
-        let text = self.bytes.text().as_bytes();
+        let text = self.bytes.bytes();
         let before = text.get(..self.at).unwrap_or(text);
         let column = before.iter().rev().position(|byte| *byte == b'\n').unwrap_or(before.len());
         Malformed { line: 1 + before.iter().filter(|byte| **byte == b'\n').count(), column }
@@ -170,7 +170,7 @@ impl<'a> Reader<'a> {
     pub fn null(&mut self) -> Read<bool> {
         let is_null = self.peek() == Some(b'n');
         if is_null {
-            self.passes(|bytes, at| word(bytes.text().as_bytes(), at, "null"))?;
+            self.passes(|bytes, at| word(bytes.bytes(), at, "null"))?;
         }
         Ok(is_null)
     }
@@ -212,7 +212,7 @@ impl<'a> Reader<'a> {
     /// True or false.
     pub fn boolean(&mut self) -> Read<bool> {
         let is_true = self.peek() == Some(b't');
-        self.passes(|bytes, at| word(bytes.text().as_bytes(), at, if is_true { "true" } else { "false" }))?;
+        self.passes(|bytes, at| word(bytes.bytes(), at, if is_true { "true" } else { "false" }))?;
         Ok(is_true)
     }
 

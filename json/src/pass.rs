@@ -31,7 +31,7 @@ impl<'a> Bytes<'a> {
         self.text
     }
 
-    const fn bytes(self) -> &'a [u8] {
+    pub(crate) const fn bytes(self) -> &'a [u8] {
         self.text.as_bytes()
     }
 

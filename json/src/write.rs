@@ -44,7 +44,7 @@ pub fn write_text(json: &mut String, text: &str) {
 
 fn write_escaped(json: &mut String, text: &str) {
     // Most keys and names are too short for masks.
-    if text.len() < SHORT && !text.bytes().any(is_special) {
+    if text.len() <= SHORT && !text.bytes().any(is_special) {
         json.push_str(text);
         return;
     }

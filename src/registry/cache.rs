@@ -4,9 +4,9 @@
 //! * An answer is kept under the credentials that got it: who holds others, or none, asks for himself.
 //! * Who waits longer than he can gets "no answer in time" and what was last known; the question goes on and its
 //!   answer is there for the next.
-//! * Last known is what a registry itself said to these credentials, at most [`LAST_KNOWN`] ago; else, until a
-//!   registry has said anything definite in this process, what our own pins on pods remember. A definite "there is no
-//!   such tag" (or: it is nothing that can run) ends it: an outage does not bring a deleted tag back.
+//! * Last known is what a registry itself said to these credentials, at most [`LAST_KNOWN`] ago; else, where a registry
+//!   has said nothing definite in that time, what our own pins on pods remember. A definite "there is no such tag" (or:
+//!   it is nothing that can run) ends it: an outage does not bring a deleted tag back.
 
 use std::hash::{Hash, Hasher, RandomState};
 use std::sync::Arc;
@@ -40,6 +40,10 @@ pub const LAST_KNOWN: Duration = Duration::from_secs(168 * 60 * 60);
 const BUDGET: Duration = Duration::from_secs(10);
 /// Bytes of all answers together.
 const CAPACITY: u64 = 16 * 1024 * 1024;
+/// Bytes of what holds one answer, its names not counted (measured: 530 for one with names of 45 bytes).
+const HELD: usize = 600;
+/// Credentials of a question whose answer is kept: they are in its key, and whoever writes pull secrets chooses how many.
+const CREDENTIALS: usize = 64;
 /// Questions under way of one namespace to one registry, where others find places too.
 const PER_NAMESPACE: usize = PER_HOST / 2;
 /// Questions under way or waiting for a place at one registry, and in all.
@@ -103,8 +107,8 @@ enum Known {
     Nothing,
     /// It named this digest then.
     Digest(Digest, Instant),
-    /// It was not there, or nothing that can run.
-    Gone,
+    /// It was not there then, or nothing that can run.
+    Gone(Instant),
 }
 
 /// By a hash that who chooses the names can not foresee.
@@ -141,9 +145,11 @@ impl<L: Lookup + 'static> Cache<L> {
         self.flights.drain().await;
     }
 
-    /// How many answers are held, and their bytes.
+    /// How many answers are held, and their bytes. Those that are of no use to anybody any more are dropped first.
     #[must_use]
     pub fn held(&self) -> (u64, u64) {
+        let now = Instant::now();
+        self.memory.retain(|_, answer| answer.is_of_use(now));
         (self.memory.len() as u64, self.memory.weight())
     }
 
@@ -172,7 +178,7 @@ impl<L: Lookup + 'static> Cache<L> {
                 let fact = fact.unwrap_or(unavailable(Unavailable::Timeout, None));
                 let earlier = memory.get(&key).map_or(Known::Nothing, |answer| answer.known.clone());
                 let answer = Arc::new(Answer::new(fact, &candidates, earlier, Instant::now(), ttl));
-                if !answer.is_worthless() {
+                if !answer.is_worthless() && candidates.len() <= CREDENTIALS {
                     memory.insert(key, Arc::clone(&answer));
                 }
                 answer
@@ -296,8 +302,10 @@ impl Answer {
         let known = match &fact {
             Fact::Present(digest) => Known::Digest(digest.clone(), now),
             // The digest from before is not what the tag names now.
-            Fact::Unavailable { cause: Unavailable::NotByDigest, .. } => Known::Gone,
-            Fact::TagMissing | Fact::TagExpired | Fact::RepositoryMissing | Fact::Broken(_) => Known::Gone,
+            Fact::Unavailable { cause: Unavailable::NotByDigest, .. } => Known::Gone(now),
+            Fact::TagMissing | Fact::TagExpired | Fact::RepositoryMissing | Fact::Broken(_) => {
+                Known::Gone(now)
+            }
             _ => earlier,
         };
         Self { until: now + lifetime(&fact, ttl), known, rejected, fact }
@@ -307,6 +315,11 @@ impl Answer {
     fn is_worthless(&self) -> bool {
         let repeated = !lifetime(&self.fact, Duration::ZERO).is_zero();
         !repeated && matches!(self.known, Known::Nothing)
+    }
+
+    /// Worth repeating or remembering still.
+    fn is_of_use(&self, now: Instant) -> bool {
+        self.until > now || self.known.counts(now)
     }
 
     /// The fact as it is for this asker now.
@@ -333,12 +346,19 @@ impl Answer {
 impl Known {
     fn last(&self, seed: impl FnOnce() -> Option<LastKnown>, now: Instant) -> Option<LastKnown> {
         match self {
-            Self::Nothing => seed(),
-            Self::Digest(digest, at) => {
-                let age = now.saturating_duration_since(*at);
-                (age <= LAST_KNOWN).then(|| LastKnown { digest: digest.clone(), age })
+            Self::Digest(digest, at) if self.counts(now) => {
+                Some(LastKnown { digest: digest.clone(), age: now.saturating_duration_since(*at) })
             }
-            Self::Gone => None,
+            Self::Gone(_) if self.counts(now) => None,
+            // What was said longer ago is as if nobody had said anything.
+            Self::Digest(..) | Self::Gone(_) | Self::Nothing => seed(),
+        }
+    }
+
+    fn counts(&self, now: Instant) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Digest(_, at) | Self::Gone(at) => now.saturating_duration_since(*at) <= LAST_KNOWN,
         }
     }
 }
@@ -365,9 +385,6 @@ const fn secret_name(candidate: &Candidate) -> Option<&String> {
 const fn unavailable(cause: Unavailable, retry_after: Option<Duration>) -> Fact {
     Fact::Unavailable { cause, retry_after, last_known: None }
 }
-
-/// Bytes of what holds an entry (measured: about 850 with a name of 60 bytes).
-const HELD: usize = 800;
 
 /// Bytes of an entry: what it holds, and what holds it.
 #[derive(Debug, Clone)]

@@ -81,7 +81,8 @@ pub trait Credentials: Send + Sync {
     /// left until the deadline; one that can not be read is skipped, as the kubelet does.
     async fn candidates(&self, asker: &Asker, image: &ImageRef, deadline: Instant) -> Vec<Candidate>;
 
-    /// The same, when no secret has to be read for it. The profile is that of the image's registry.
+    /// The same, when no secret has to be read for it. The profile is that of the image's
+    /// registry, by the configuration that the credentials come from.
     fn at_hand(
         &self,
         _asker: &Asker,

@@ -411,6 +411,49 @@ async fn an_outage_does_not_bring_back_what_was_gone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_registry_said_too_long_ago_gives_way_to_pins_on_pods() {
+    for said in [present('a'), Fact::TagMissing] {
+        let registry = Registry::saying(vec![said, failed(Unavailable::Connect)]);
+        let pin = LastKnown { digest: digest('b'), age: seconds(5) };
+        let cache = Cache::new(registry.clone(), around(Pods(Some(pin.clone()))));
+        ask(&cache, "anonymous").await;
+        advance(LAST_KNOWN).await;
+        assert_ne!(last_known(&ask(&cache, "anonymous").await), Some(&pin));
+        advance(seconds(11)).await;
+        assert_eq!(last_known(&ask(&cache, "anonymous").await), Some(&pin));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_of_no_use_any_more_is_not_held() {
+    let held = async |fact: Fact, after: Duration| {
+        let cache = cache(&Registry::saying(vec![fact]));
+        ask(&cache, "anonymous").await;
+        advance(after).await;
+        cache.held().0
+    };
+    assert_eq!(held(Fact::AccessDenied, seconds(9)).await, 1);
+    assert_eq!(held(Fact::AccessDenied, seconds(11)).await, 0);
+    for known in [present('a'), Fact::TagMissing] {
+        assert_eq!(held(known.clone(), LAST_KNOWN).await, 1);
+        assert_eq!(held(known, LAST_KNOWN + seconds(1)).await, 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_to_very_many_credentials_is_not_kept() {
+    for (credentials, asked) in [(64, 1), (65, 2)] {
+        let registry = Registry::saying(vec![present('a')]);
+        let cache = cache(&registry);
+        let asker = format!("shop-{}", "a".repeat(credentials));
+        for _ in 0..2 {
+            assert_eq!(ask(&cache, &asker).await, present('a'));
+        }
+        assert_eq!(registry.asked(), asked);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refusal_of_the_asker_says_nothing_of_the_tag() {
     let registry = Registry::saying(vec![present('a'), Fact::AccessDenied, failed(Unavailable::Status(503))]);
     let cache = cache(&registry);
