@@ -112,7 +112,7 @@ pub(crate) enum ReviewError {
 impl<'a> Request<'a> {
     /// Reads the envelope.
     pub(crate) fn parse(body: &'a [u8]) -> Result<Self, ReviewError> {
-        let text = std::str::from_utf8(body).map_err(|_| ReviewError::NotText)?;
+        let text = simdutf8::basic::from_utf8(body).map_err(|_| ReviewError::NotText)?;
         let (mut api_version, mut kind, mut request) = (None, None, None);
         let review = Reader::whole(text, |reader| {
             reader.object(&mut |reader, key| match key {

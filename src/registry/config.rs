@@ -5,18 +5,19 @@
 //! taken from the k3s file. The k3s file alone changes nothing about who is asked: `resolveFrom` decides that.
 
 use std::borrow::Cow;
+use std::hash::RandomState;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use quick_cache::UnitWeighter;
+use quick_cache::sync::DefaultLifecycle;
 use url::Url;
 
 use crate::registry::cloud::Access;
 use crate::registry::config_file::{ConfigError, Elsewhere, Files};
 use crate::registry::credential::Candidate;
 use crate::registry::endpoint::{Confirm, Endpoint, Identity, Profiles, RegistryProfile, ResolveFrom};
-use crate::registry::expiring::Expiring;
 use crate::registry::keyring::labels_match;
 use crate::registry::mirrors::NodeMirrors;
 use crate::registry::tls::Tls;
@@ -26,8 +27,6 @@ mod text;
 
 /// Hosts whose profiles are kept.
 const BUILT: usize = 512;
-/// How long: what is configured does not change, so this only tells the hosts that nobody asks for any more.
-const KEPT: Duration = Duration::from_secs(60 * 60);
 
 /// A tag that moved is seen after this at the latest.
 const LONGEST_TTL: Duration = Duration::from_secs(60 * 60);
@@ -38,12 +37,15 @@ pub struct Registries {
     entries: Vec<Entry>,
     nodes: NodeMirrors,
     /// Profiles that were asked for: most look-ups end here.
-    built: Expiring<String, Arc<RegistryProfile>>,
+    built: Profiled,
     warnings: Vec<String>,
     tag_ttl: Option<Duration>,
     /// Of the files that it was read from.
     fingerprint: u64,
 }
+
+/// Profiles by host.
+type Profiled = quick_cache::sync::Cache<Box<str>, Arc<RegistryProfile>, UnitWeighter, RandomState>;
 
 /// A credential that the operator gives for a registry, whoever asks.
 #[derive(Debug, Clone, Copy)]
@@ -119,7 +121,13 @@ impl Default for Registries {
         Self {
             entries: Vec::new(),
             nodes: NodeMirrors::default(),
-            built: Expiring::new(BUILT),
+            built: Profiled::with(
+                BUILT,
+                BUILT as u64,
+                UnitWeighter,
+                RandomState::new(),
+                DefaultLifecycle::default(),
+            ),
             warnings: Vec::new(),
             tag_ttl: None,
             fingerprint: 0,
@@ -293,10 +301,9 @@ impl Registries {
 impl Profiles for Registries {
     fn profile(&self, domain: &str) -> Arc<RegistryProfile> {
         let domain = normal(domain);
-        let now = Instant::now();
-        self.built.get(&*domain, now).unwrap_or_else(|| {
+        self.built.get(&*domain).unwrap_or_else(|| {
             let profile = Arc::new(self.build(&domain));
-            self.built.put(domain.into_owned(), Arc::clone(&profile), now, now + KEPT);
+            self.built.insert(domain.into(), Arc::clone(&profile));
             profile
         })
     }

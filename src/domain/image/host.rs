@@ -27,19 +27,27 @@ pub(super) fn check(domain: &str) -> Result<(), ReferenceError> {
         }
         return inside.parse::<Ipv6Addr>().map(|_| ()).map_err(|_| err(Kind::AmbiguousAddress, 1));
     }
-    let mut offset = 0;
-    for label in host.split('.') {
-        let alphanumeric = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_alphanumeric());
-        let inner = label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-        if !inner || !alphanumeric(label.bytes().next()) || !alphanumeric(label.bytes().last()) {
-            return Err(err(Kind::Domain, offset));
-        }
-        offset += label.len() + 1;
-    }
+    check_labels(host).map_err(|at| err(Kind::Domain, at))?;
     if reads_as_address(host) && host.parse::<Ipv4Addr>().is_err() {
         return Err(err(Kind::AmbiguousAddress, 0));
     }
     Ok(())
+}
+
+/// Checks `label *("." label)`, where a label is letters, digits and, between them, `-`; the error is the offset of the
+/// first label that does not match.
+fn check_labels(host: &str) -> Result<(), usize> {
+    let (mut label, mut before) = (0, b'.');
+    for (at, byte) in host.bytes().enumerate() {
+        match byte {
+            b'.' if before.is_ascii_alphanumeric() => label = at + 1,
+            b'-' if before != b'.' => {}
+            _ if byte.is_ascii_alphanumeric() => {}
+            _ => return Err(label),
+        }
+        before = byte;
+    }
+    if before.is_ascii_alphanumeric() { Ok(()) } else { Err(label) }
 }
 
 /// A domain that was checked, in the spelling that policies see.
