@@ -177,8 +177,9 @@ impl<L: Lookup + 'static> Cache<L> {
                 let fact = timeout_at(deadline, inner.look_up(&image, &candidates, deadline)).await;
                 let fact = fact.unwrap_or(unavailable(Unavailable::Timeout, None));
                 let earlier = memory.get(&key).map_or(Known::Nothing, |answer| answer.known.clone());
-                let answer = Arc::new(Answer::new(fact, &candidates, earlier, Instant::now(), ttl));
-                if !answer.is_worthless() && candidates.len() <= CREDENTIALS {
+                let now = Instant::now();
+                let answer = Arc::new(Answer::new(fact, &candidates, earlier, now, ttl));
+                if answer.is_of_use(now) && candidates.len() <= CREDENTIALS {
                     memory.insert(key, Arc::clone(&answer));
                 }
                 answer
@@ -311,13 +312,7 @@ impl Answer {
         Self { until: now + lifetime(&fact, ttl), known, rejected, fact }
     }
 
-    /// Neither worth repeating nor worth remembering.
-    fn is_worthless(&self) -> bool {
-        let repeated = !lifetime(&self.fact, Duration::ZERO).is_zero();
-        !repeated && matches!(self.known, Known::Nothing)
-    }
-
-    /// Worth repeating or remembering still.
+    /// Worth repeating or remembering.
     fn is_of_use(&self, now: Instant) -> bool {
         self.until > now || self.known.counts(now)
     }

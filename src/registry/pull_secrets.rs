@@ -246,9 +246,10 @@ impl Credentials for PullSecrets {
         if !profile.shows_credentials() {
             return Some(Candidate::only_anonymous().into());
         }
-        let operators = match profile.operators_credential {
-            true => given_at_once(self.registries.get().credential(image.domain()))?,
-            false => Vec::new(),
+        let operators = if profile.operators_credential {
+            given_at_once(self.registries.get().credential(image.domain()))?
+        } else {
+            Vec::new()
         };
         let secrets = if self.may_read(&asker.namespace) { asker.pull_secrets.as_slice() } else { &[] };
         // What is passed over is counted by who reads them.
