@@ -109,7 +109,10 @@ impl<R: Resolve + Suggest> Admission<R> {
         let answer = match (&judged, phase) {
             (None, _) if break_glass => self.break_glass(request),
             (None, _) => canary.unwrap_or_else(|| Answer::new(Decision::Skip)),
-            (Some(judged), Phase::Mutate) => mutate::answer(judged),
+            (Some(judged), Phase::Mutate) => {
+                let keys = self.cluster.pods.keys();
+                mutate::answer(judged, keys.as_ref().and_then(|keys| keys.signer((self.settings.now)())))
+            }
             (Some(judged), Phase::Validate) => validate::answer(judged),
         };
         let bytes = answer.to_json(request.uid());

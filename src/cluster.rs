@@ -28,6 +28,7 @@ pub mod store;
 pub mod by_name;
 pub mod certificate;
 pub mod client;
+pub mod pin_keys;
 pub mod pinning;
 pub mod watch;
 
@@ -57,7 +58,7 @@ pub struct Cluster {
     /// The namespaces' labels.
     pub namespaces: Namespaces,
     /// The objects with pod templates, and the revisions of some.
-    pub workloads: Workloads,
+    pub workloads: Arc<Workloads>,
     /// The pods, their pins, and the pins of those that went a moment ago.
     pub pods: Arc<Pods>,
     /// The service accounts' pull secrets.
@@ -77,11 +78,12 @@ impl Cluster {
     #[must_use]
     pub fn new(reader: impl Reader + 'static) -> Self {
         let changes = Changes::default();
+        let workloads = Arc::new(Workloads::new(changes.clone()));
         Self {
             policies: Policies::new(changes.clone()),
             namespaces: Namespaces::new(changes.clone()),
-            workloads: Workloads::new(changes.clone()),
-            pods: Arc::new(Pods::new(changes.clone())),
+            pods: Arc::new(Pods::new(Arc::clone(&workloads), changes.clone())),
+            workloads,
             accounts: Accounts::new(changes.clone()),
             pinning: Pinning::default(),
             synced: Synced::new(changes.clone()),

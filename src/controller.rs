@@ -25,6 +25,7 @@ pub mod leader;
 pub mod baseline;
 pub mod break_glass;
 pub mod certificates;
+pub mod pin_keys;
 pub mod policy_status;
 pub mod replicas;
 pub mod webhook_config;
@@ -32,6 +33,7 @@ pub mod webhook_config;
 mod call;
 mod owner;
 mod random;
+mod secret;
 
 use baseline::Baseline;
 use break_glass::Audit;
@@ -61,6 +63,8 @@ pub struct Controller {
     pub listens: watch::Receiver<bool>,
     /// The Secret with the certificate, from [`crate::cluster::certificate::watch`].
     pub certificate: watch::Receiver<Seen<Secret>>,
+    /// The Secret with the keys for marks, from [`crate::cluster::pin_keys::watch`].
+    pub pin_keys: watch::Receiver<Seen<Secret>>,
     /// Whether the API server is told to call us, as the leader knows it.
     pub installed: watch::Sender<Installed>,
     /// How long the webhook's certificate and its authority are valid.
@@ -99,6 +103,11 @@ impl Controller {
             let (client, namespace, certificate) = (client(), namespace(), self.certificate.clone());
             let (lifetimes, reconcile) = (self.lifetimes, self.passes.of("certificate"));
             async move { certificates::keep(client, &namespace, lifetimes, certificate, reconcile).await }
+        });
+        writers.start("pin_keys", {
+            let (client, namespace, cluster) = (client(), namespace(), Arc::clone(&self.cluster));
+            let (seen, reconcile) = (self.pin_keys.clone(), self.passes.of("pin_keys"));
+            async move { pin_keys::keep(client, &namespace, cluster, seen, reconcile).await }
         });
         writers.start("webhook_config", {
             let keeper = WebhookConfig {

@@ -17,6 +17,7 @@ pub mod policy;
 pub mod requirement;
 
 pub mod fact;
+pub mod mark;
 pub mod pin;
 
 pub mod denial;

@@ -5,6 +5,7 @@ use tagpin_json as json;
 use crate::admission::Judged;
 use crate::admission::response::{Answer, json_patch};
 use crate::domain::image::ImageRef;
+use crate::domain::mark::Key;
 use crate::domain::message;
 use crate::domain::patch::{Annotation, patch};
 use crate::domain::policy::Rule;
@@ -14,14 +15,14 @@ use crate::telemetry::admission::Decision;
 /// Pins that are named in the audit log.
 const AUDITED: usize = 64;
 
-pub(crate) fn answer(judged: &Judged<'_>) -> Answer {
+pub(crate) fn answer(judged: &Judged<'_>, signer: Option<&Key>) -> Answer {
     let Judged { object, subject, review, .. } = judged;
-    let mut patch = patch(subject, &review.verdicts, object.original());
+    let mut patch = patch(subject, &review.verdicts, object.present(), signer);
     if judged.ephemeral {
         // The API server drops annotations here.
-        patch.annotation = Annotation::Keep;
+        (patch.original, patch.mark) = (Annotation::Keep, Annotation::Keep);
     }
-    let patch = json_patch(&patch, object.annotated());
+    let patch = json_patch(&patch, object.way());
     let mut answer = Answer::new(if patch.is_some() { Decision::Pin } else { Decision::Allow });
     answer.patch = patch;
     if judged.ephemeral {

@@ -11,7 +11,9 @@ mod pod_spec;
 use tagpin_json::{Malformed, Raw, Read, Reader, Text, once_or_null};
 
 use crate::cluster::object::ControllerRef;
+use crate::domain::mark::Marks;
 use crate::domain::original::Originals;
+use crate::domain::patch::Present;
 use crate::domain::policy::Labels;
 use crate::domain::slot::{ImageSlot, Kind};
 
@@ -28,7 +30,7 @@ pub(crate) struct Object<'a> {
 
 /// What an object has of the way to its annotations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Annotated {
+pub(crate) enum Way {
     /// Not even metadata.
     Nothing,
     /// Metadata without annotations.
@@ -110,19 +112,23 @@ impl<'a> Object<'a> {
     }
 
     /// Where an annotation can be added. The API server sends no object without metadata.
-    pub(crate) fn annotated(&self) -> Annotated {
+    pub(crate) fn way(&self) -> Way {
         let metadata = self.metadata.as_ref().is_some_and(|metadata| metadata.is_there);
         match (self.annotations(), metadata) {
-            (Some(_), _) => Annotated::Annotations,
-            (None, true) => Annotated::Metadata,
-            (None, false) => Annotated::Nothing,
+            (Some(_), _) => Way::Annotations,
+            (None, true) => Way::Metadata,
+            (None, false) => Way::Nothing,
         }
     }
 
-    /// Our annotation as it stands there; only pods carry it.
-    pub(crate) fn original(&self) -> Option<&str> {
-        let annotations = self.annotations().filter(|_| self.kind == Kind::Pod)?;
-        annotations.original.as_ref().map(Text::as_str)
+    /// Our annotations as they stand there; only pods carry them.
+    pub(crate) fn present(&self) -> Present<'_> {
+        let Some(annotations) = self.annotations().filter(|_| self.kind == Kind::Pod) else {
+            return Present::default();
+        };
+        let [original, mark] =
+            [&annotations.original, &annotations.mark].map(|value| value.as_ref().map(Text::as_str));
+        Present { original, mark }
     }
 
     /// The nonce of a canary.
@@ -130,9 +136,10 @@ impl<'a> Object<'a> {
         self.annotations()?.canary.as_ref().map(Text::as_str)
     }
 
-    /// What our annotation says.
-    pub(crate) fn originals(&self) -> Originals {
-        self.original().map(Originals::parse).unwrap_or_default()
+    /// What our annotations say: which slots we pinned, and the marks of these pins.
+    pub(crate) fn ours(&self) -> (Originals, Marks) {
+        let Present { original, mark } = self.present();
+        (original.map(Originals::parse).unwrap_or_default(), mark.map(Marks::parse).unwrap_or_default())
     }
 
     /// Whether both have the same template, byte by byte: the API server encodes both in the same way.

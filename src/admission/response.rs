@@ -10,12 +10,12 @@ use base64::engine::general_purpose::PAD;
 use serde::Serialize;
 use tagpin_json::{write_map, write_text};
 
-use crate::admission::object::Annotated;
+use crate::admission::object::Way;
 use crate::admission::review::API_VERSION;
 use crate::domain::message::Cause;
-use crate::domain::original::ANNOTATION;
 use crate::domain::patch::{Annotation, Patch, Replacement};
 use crate::domain::slot::Kind;
+use crate::domain::{mark, original};
 use crate::telemetry::admission::Decision;
 
 /// The standard alphabet, by what this processor does best: most of an answer is its patch.
@@ -161,8 +161,11 @@ const USUAL: usize = 960;
 const METADATA_POINTER: &str = "/metadata";
 /// All annotations of an object.
 const ANNOTATIONS_POINTER: &str = "/metadata/annotations";
-/// Where our annotation stands: `~` and `/` are escaped in a JSON pointer (RFC 6901).
-const ANNOTATION_POINTER: &str = "/metadata/annotations/tagpin.dev~1original";
+/// Where our annotations stand: `~` and `/` are escaped in a JSON pointer (RFC 6901).
+const POINTERS: [(&str, &str); 2] = [
+    (original::ANNOTATION, "/metadata/annotations/tagpin.dev~1original"),
+    (mark::ANNOTATION, "/metadata/annotations/tagpin.dev~1mark"),
+];
 
 impl JsonPatch {
     /// Begins another operation, up to its value. Neither word is anybody's but ours: nothing in them is escaped.
@@ -175,6 +178,22 @@ impl JsonPatch {
         self.json.push('"');
     }
 
+    /// Adds the annotations of an object that has none.
+    fn all_annotations<'a>(&mut self, set: impl Iterator<Item = ([&'a str; 1], &'a String)>, way: Way) {
+        let mut set = set.peekable();
+        if set.peek().is_none() {
+            return;
+        }
+        let (pointer, before, after) = match way {
+            Way::Nothing => (METADATA_POINTER, r#","value":{"annotations":"#, "}}"),
+            Way::Metadata | Way::Annotations => (ANNOTATIONS_POINTER, r#","value":"#, "}"),
+        };
+        self.operation("add", |json| json.push_str(pointer));
+        self.json.push_str(before);
+        write_map(&mut self.json, set);
+        self.json.push_str(after);
+    }
+
     fn value(&mut self, value: &str) {
         self.json.push_str(r#","value":"#);
         write_text(&mut self.json, value);
@@ -183,34 +202,33 @@ impl JsonPatch {
 }
 
 /// The JSON patch that writes this; none when nothing changes, because the API server refuses an empty one.
-pub(crate) fn json_patch(patch: &Patch, annotated: Annotated) -> Option<JsonPatch> {
+pub(crate) fn json_patch(patch: &Patch, way: Way) -> Option<JsonPatch> {
     let mut written = JsonPatch { json: String::with_capacity(USUAL), operations: 0 };
     for Replacement { role, index, value } in &patch.replacements {
         written.operation("replace", |json| role.write_pointer(Kind::Pod, *index, json));
         written.value(value);
     }
-    match (&patch.annotation, annotated) {
-        (Annotation::Keep, _) => {}
-        (Annotation::Set(value), Annotated::Annotations) => {
-            written.operation("add", |json| json.push_str(ANNOTATION_POINTER));
-            written.value(value);
+    let annotations = POINTERS.into_iter().zip([&patch.original, &patch.mark]);
+    if way == Way::Annotations {
+        for ((_, pointer), annotation) in annotations {
+            match annotation {
+                Annotation::Keep => {}
+                Annotation::Set(value) => {
+                    written.operation("add", |json| json.push_str(pointer));
+                    written.value(value);
+                }
+                Annotation::Remove => {
+                    written.operation("remove", |json| json.push_str(pointer));
+                    written.json.push('}');
+                }
+            }
         }
-        (Annotation::Set(value), Annotated::Metadata) => {
-            written.operation("add", |json| json.push_str(ANNOTATIONS_POINTER));
-            written.json.push_str(r#","value":"#);
-            write_map(&mut written.json, [([ANNOTATION], value)].into_iter());
-            written.json.push('}');
-        }
-        (Annotation::Set(value), Annotated::Nothing) => {
-            written.operation("add", |json| json.push_str(METADATA_POINTER));
-            written.json.push_str(r#","value":{"annotations":"#);
-            write_map(&mut written.json, [([ANNOTATION], value)].into_iter());
-            written.json.push_str("}}");
-        }
-        (Annotation::Remove, _) => {
-            written.operation("remove", |json| json.push_str(ANNOTATION_POINTER));
-            written.json.push('}');
-        }
+    } else {
+        let set = annotations.filter_map(|((key, _), annotation)| match annotation {
+            Annotation::Set(value) => Some(([key], value)),
+            Annotation::Keep | Annotation::Remove => None,
+        });
+        written.all_annotations(set, way);
     }
     written.json.push(']');
     (written.operations > 0).then_some(written)
@@ -223,13 +241,13 @@ mod tests {
     use super::*;
     use crate::domain::slot::SlotRole;
 
-    fn written(patch: &Patch, annotated: Annotated) -> String {
-        json_patch(patch, annotated).unwrap().json
+    fn written(patch: &Patch, way: Way) -> String {
+        json_patch(patch, way).unwrap().json
     }
 
     #[test]
     fn nothing_to_write_is_no_patch() {
-        assert!(json_patch(&Patch::default(), Annotated::Annotations).is_none());
+        assert!(json_patch(&Patch::default(), Way::Annotations).is_none());
         let body = Answer::new(Decision::Skip).to_json("a\"b");
         assert_eq!(
             body,
@@ -238,30 +256,41 @@ mod tests {
     }
 
     #[test]
-    fn the_pointer_is_that_of_the_annotation() {
-        let key = ANNOTATION.replace('~', "~0").replace('/', "~1");
-        assert_eq!(ANNOTATION_POINTER, format!("/metadata/annotations/{key}"));
+    fn the_pointers_are_those_of_the_annotations() {
+        for (key, pointer) in POINTERS {
+            let key = key.replace('~', "~0").replace('/', "~1");
+            assert_eq!(pointer, format!("/metadata/annotations/{key}"));
+        }
     }
 
     #[test]
     fn the_annotation_is_added_beside_others_or_with_the_whole_map() {
         let replacements = vec![Replacement { role: SlotRole::Container, index: 0, value: "a@b".into() }];
-        let patch = Patch { replacements, annotation: Annotation::Set("{}".into()) };
+        let patch = Patch { replacements, original: Annotation::Set("{}".into()), mark: Annotation::Keep };
         assert_eq!(
-            written(&patch, Annotated::Annotations),
+            written(&patch, Way::Annotations),
             r#"[{"op":"replace","path":"/spec/containers/0/image","value":"a@b"},{"op":"add","path":"/metadata/annotations/tagpin.dev~1original","value":"{}"}]"#
         );
         assert_eq!(
-            written(&patch, Annotated::Nothing),
+            written(&patch, Way::Nothing),
             r#"[{"op":"replace","path":"/spec/containers/0/image","value":"a@b"},{"op":"add","path":"/metadata","value":{"annotations":{"tagpin.dev/original":"{}"}}}]"#
         );
         assert_eq!(
-            written(&patch, Annotated::Metadata),
+            written(&patch, Way::Metadata),
             r#"[{"op":"replace","path":"/spec/containers/0/image","value":"a@b"},{"op":"add","path":"/metadata/annotations","value":{"tagpin.dev/original":"{}"}}]"#
         );
-        let patch = Patch { replacements: Vec::new(), annotation: Annotation::Remove };
+        let both = Patch { mark: Annotation::Set("m".into()), ..patch };
         assert_eq!(
-            written(&patch, Annotated::Annotations),
+            written(&both, Way::Metadata),
+            r#"[{"op":"replace","path":"/spec/containers/0/image","value":"a@b"},{"op":"add","path":"/metadata/annotations","value":{"tagpin.dev/original":"{}","tagpin.dev/mark":"m"}}]"#
+        );
+        assert_eq!(
+            written(&both, Way::Annotations),
+            r#"[{"op":"replace","path":"/spec/containers/0/image","value":"a@b"},{"op":"add","path":"/metadata/annotations/tagpin.dev~1original","value":"{}"},{"op":"add","path":"/metadata/annotations/tagpin.dev~1mark","value":"m"}]"#
+        );
+        let patch = Patch { original: Annotation::Remove, ..Patch::default() };
+        assert_eq!(
+            written(&patch, Way::Annotations),
             r#"[{"op":"remove","path":"/metadata/annotations/tagpin.dev~1original"}]"#
         );
     }

@@ -9,10 +9,11 @@ use crate::admission::object::Object;
 use crate::admission::review::Request;
 use crate::cluster::Cluster;
 use crate::domain::asker::Asker;
+use crate::domain::mark::Provenance;
 use crate::domain::pin::Revision;
 use crate::domain::policy::{Labels, PolicySet};
 use crate::domain::slot::{ImageSlot, Kind, SlotKey};
-use crate::domain::subject::{Controller, SlotUnderReview, Subject, Suggestions, TopOwner};
+use crate::domain::subject::{Annotated, Controller, SlotUnderReview, Subject, Suggestions, TopOwner};
 
 /// Builds the subject of a review.
 pub(crate) async fn subject(
@@ -34,6 +35,7 @@ pub(crate) async fn subject(
         [] => cluster.pull_secrets(namespace, object.service_account()),
         named => named.to_vec(),
     };
+    let revision = revision(namespace, object);
     Subject {
         kind,
         namespace: namespace.to_owned(),
@@ -55,7 +57,8 @@ pub(crate) async fn subject(
             _ => Controller::None,
         },
         child,
-        revision: revision(namespace, object),
+        slots: slots(cluster, namespace, revision.as_ref(), object, old),
+        revision,
         asker: Asker { namespace: namespace.to_owned(), pull_secrets },
         suggestions: match (child, request.dry_run()) {
             (true, _) => Suggestions::Off,
@@ -63,7 +66,6 @@ pub(crate) async fn subject(
             (false, false) => Suggestions::Ask,
         },
         pinning: true,
-        slots: slots(cluster, namespace, object, old),
         labels: if policies.of_namespace(namespace).any(|policy| !policy.scope.objects.0.is_empty()) {
             object.labels()
         } else {
@@ -81,25 +83,37 @@ fn revision(namespace: &str, object: &Object<'_>) -> Option<Revision> {
 fn slots(
     cluster: &Cluster,
     namespace: &str,
+    revision: Option<&Revision>,
     object: &Object<'_>,
     old: Option<&Object<'_>>,
 ) -> Vec<SlotUnderReview> {
-    let originals = object.originals();
-    let old_originals = old.map(Object::originals).unwrap_or_default();
-    let old_slots = old.map(Object::slots).unwrap_or_default();
-    let old_slots: HashMap<&SlotKey, &ImageSlot> = old_slots.iter().map(|slot| (&slot.key, slot)).collect();
-    // The old object's UID, which nobody can choose.
-    let carried = |slot: &ImageSlot| {
-        old.is_some_and(|old| cluster.carries(object.kind, namespace, old.uid(), &slot.key, &slot.reference))
+    let keys = cluster.pods.keys();
+    let keys = keys.as_deref();
+    let (originals, marks) = &object.ours();
+    let provenance = Provenance { keys, namespace, revision, older: false };
+    let annotated = Annotated { originals, marks, provenance };
+    let Some(old) = old else {
+        return object.slots().into_iter().map(|slot| SlotUnderReview::new(slot, annotated, false)).collect();
     };
-    object
-        .slots()
-        .into_iter()
-        .map(|slot| {
-            let before = old_slots.get(&slot.key).copied();
-            let changed = before.is_none_or(|before| before.reference != slot.reference);
-            let carried = changed && carried(&slot);
-            SlotUnderReview::new(slot, &originals, before.map(|before| (before, &old_originals)), carried)
-        })
-        .collect()
+    // The old object's UID, which nobody can choose.
+    let uid = old.uid();
+    let (originals, marks) = &old.ours();
+    let old_revision = self::revision(namespace, old);
+    let older = cluster.pods.get(uid).is_some_and(|pod| pod.needs_no_mark(keys));
+    let provenance = Provenance { revision: old_revision.as_ref(), older, ..provenance };
+    let old_annotated = Annotated { originals, marks, provenance };
+    let old_slots = old.slots();
+    let old_slots: HashMap<&SlotKey, &ImageSlot> = old_slots.iter().map(|slot| (&slot.key, slot)).collect();
+    let carried = |slot: &ImageSlot| cluster.carries(object.kind, namespace, uid, &slot.key, &slot.reference);
+    let compared = |slot: ImageSlot| {
+        let before = old_slots.get(&slot.key);
+        let changed = before.is_none_or(|before| before.reference != slot.reference);
+        let carried = changed && carried(&slot);
+        let slot = SlotUnderReview::new(slot, annotated, carried);
+        match before {
+            Some(before) => slot.after(before, old_annotated),
+            None => slot,
+        }
+    };
+    object.slots().into_iter().map(compared).collect()
 }

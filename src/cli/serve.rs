@@ -29,7 +29,7 @@ use crate::cli::serve::tasks::Tasks;
 use crate::cli::{Done, Exit, Failure};
 use crate::cluster::client::{self, ApiReader};
 use crate::cluster::store::Store;
-use crate::cluster::{self, Cluster, Seen, certificate};
+use crate::cluster::{self, Cluster, Seen, certificate, pin_keys};
 use crate::controller::Controller;
 use crate::controller::baseline;
 use crate::controller::certificates::issue::Lifetimes;
@@ -101,13 +101,13 @@ async fn serve(settings: Settings, registries: Current) -> anyhow::Result<()> {
         metrics: telemetry::metrics(),
         tasks: Tasks::default(),
     };
-    let filled = replica.watch();
+    let (filled, keys) = (replica.watch(), replica.pin_keys(&settings));
     let asked = RegistryMetrics::register(&mut replica.metrics);
     let registry = Arc::new(replica.registry(&settings, asked.clone()));
     let configuration = registry::follow(Arc::clone(&replica.registries), asked.clone());
     replica.tasks.spawn("registries file", never(configuration));
-    let certificate = replica.answer(&settings, Arc::clone(&registry), filled).await?;
-    let leading = replica.lead(&settings, certificate.clone());
+    let certificate = replica.answer(&settings, Arc::clone(&registry), filled, keys.heard).await?;
+    let leading = replica.lead(&settings, certificate.clone(), keys.seen);
     let Replica { cluster, readiness, drain, mut metrics, mut tasks, .. } = replica;
 
     cluster.watches.register(&mut metrics);
@@ -162,6 +162,14 @@ struct Certificate {
     shown: watch::Receiver<bool>,
 }
 
+/// The keys for marks, as the parts tell each other of them.
+struct PinKeys {
+    /// The Secret.
+    seen: watch::Receiver<Seen<Secret>>,
+    /// The pods have the keys, or are not waited for any longer.
+    heard: watch::Receiver<bool>,
+}
+
 /// What the election and the leader tell.
 struct Leading {
     leads: watch::Receiver<bool>,
@@ -183,6 +191,18 @@ impl Replica {
         filled
     }
 
+    /// Keeps the keys for marks at hand.
+    fn pin_keys(&mut self, settings: &Settings) -> PinKeys {
+        let (secret, seen) = watch::channel(Seen::NotYet);
+        let (client, namespace) = (self.client.clone(), settings.namespace.clone());
+        let watching = async move { pin_keys::watch(client, &namespace, secret).await };
+        self.tasks.spawn("pin keys watch", never(watching));
+        let (hearing, heard) = watch::channel(false);
+        let using = pin_keys::use_newest(Arc::clone(&self.cluster.pods), seen.clone(), hearing);
+        self.tasks.spawn("pin keys", never(using));
+        PinKeys { seen, heard }
+    }
+
     /// What answers questions about tags.
     fn registry(&self, settings: &Settings, metrics: RegistryMetrics) -> Registry {
         registry::assemble(
@@ -200,6 +220,7 @@ impl Replica {
         settings: &Settings,
         registry: Arc<Registry>,
         mut filled: watch::Receiver<bool>,
+        mut keys: watch::Receiver<bool>,
     ) -> anyhow::Result<Certificate> {
         let (secret, seen) = watch::channel(Seen::NotYet);
         let (client, namespace) = (self.client.clone(), settings.namespace.clone());
@@ -229,6 +250,11 @@ impl Replica {
                 known = filled.wait_for(|filled| *filled) => drop(known?),
                 () = drain.stop.cancelled() => return Ok(()),
             }
+            // A pin whose mark cannot be checked yet would count for nobody, and a sibling get another digest.
+            tokio::select! {
+                heard = keys.wait_for(|heard| *heard) => drop(heard?),
+                () = drain.stop.cancelled() => return Ok(()),
+            }
             tokio::select! {
                 shown = certified.wait_for(|shown| *shown) => drop(shown?),
                 () = drain.stop.cancelled() => return Ok(()),
@@ -239,7 +265,12 @@ impl Replica {
     }
 
     /// Takes part in the election; whoever wins writes.
-    fn lead(&mut self, settings: &Settings, certificate: Certificate) -> Leading {
+    fn lead(
+        &mut self,
+        settings: &Settings,
+        certificate: Certificate,
+        pin_keys: watch::Receiver<Seen<Secret>>,
+    ) -> Leading {
         let election = Election::new(self.client.clone(), &settings.namespace, &settings.pod);
         let installed = watch::Sender::new(Installed::NotYet);
         let leading = Leading { leads: election.leads(), installed: installed.subscribe() };
@@ -254,6 +285,7 @@ impl Replica {
             offline: Arc::new(move |image| registries.profile(image.domain()).offline),
             listens: certificate.shown,
             certificate: certificate.seen,
+            pin_keys,
             installed,
             lifetimes: Lifetimes {
                 leaf: settings.certificate_lifetime,

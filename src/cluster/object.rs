@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::cluster::shelf::Shelved;
-use crate::domain::original::{ANNOTATION, Originals};
+use crate::domain::mark::{self, Claim, KeyId, Keys, Marks, Seal};
+use crate::domain::original::{self, Originals};
 use crate::domain::pin::Revision;
 use crate::domain::policy::Labels;
 use crate::domain::slot::{ImageSlot, Kind, SlotKey};
@@ -57,6 +58,26 @@ impl Slot {
     }
 }
 
+/// The mark of one slot's pin, without what the slot itself says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlotMark {
+    /// Position in the object's slots.
+    slot: usize,
+    key: KeyId,
+    seal: Seal,
+    /// The owner that the mark names, when that is not the controller.
+    other_owner: Option<Box<str>>,
+}
+
+/// Why a pin of a pod is known to be ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// Its mark is about this pod's controller, or no mark is needed.
+    Own,
+    /// Its mark is about another owner: it counts for the controller if that is younger than the pod, and so adopted it.
+    OfAnotherOwner,
+}
+
 /// One object of a kind of the slot table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Object {
@@ -78,6 +99,10 @@ pub struct Object {
     pub slots: Vec<Slot>,
     /// Pods: what our annotation says of them.
     pub originals: Originals,
+    /// Pods: the marks of their pins.
+    pub marks: Vec<SlotMark>,
+    /// How often the spec was written: 1 for one that is as it was created; 0 where the API server does not count.
+    pub generation: i64,
     /// The pull secrets that the pod or template names, in its order.
     pub pull_secrets: Vec<String>,
     /// The pod or Job has ended and will not run again.
@@ -91,7 +116,11 @@ impl Object {
     pub fn new(kind: Kind, slim: &Slim) -> Option<Self> {
         let metadata = &slim.metadata;
         let annotations = metadata.annotations.as_ref();
-        let original = annotations.and_then(|all| all.get(ANNOTATION)).filter(|_| kind == Kind::Pod);
+        let ours = |key| annotations.and_then(|all| all.get(key)).filter(|_| kind == Kind::Pod);
+        let originals = ours(original::ANNOTATION).map(|text| Originals::parse(text)).unwrap_or_default();
+        let marks = ours(mark::ANNOTATION).map(|text| Marks::parse(text)).unwrap_or_default();
+        let controller = ControllerRef::of(metadata);
+        let slots = slots(slim, SlimKind::Object(kind));
         let created = metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |created| created.0);
         Some(Self {
             kind,
@@ -99,10 +128,12 @@ impl Object {
             name: metadata.name.clone()?,
             uid: metadata.uid.clone()?,
             created,
-            controller: ControllerRef::of(metadata),
             labels: slim.labels(SlimKind::Object(kind)),
-            slots: slots(slim, SlimKind::Object(kind)),
-            originals: original.map(|text| Originals::parse(text)).unwrap_or_default(),
+            marks: slot_marks(&slots, &originals, &marks, controller.as_ref()),
+            generation: metadata.generation.unwrap_or_default(),
+            controller,
+            slots,
+            originals,
             pull_secrets: slim.pull_secrets(SlimKind::Object(kind)),
             ended: slim.ended(kind),
         })
@@ -117,11 +148,62 @@ impl Object {
     /// The revision that a pod shares its digests with; none for bare pods.
     #[must_use]
     pub fn revision(&self) -> Option<Revision> {
-        let controller = self.controller.as_ref()?;
-        Some(Revision::of(&self.namespace, &controller.uid, |label| {
-            self.labels.get(label).map(String::as_str)
-        }))
+        Some(self.revision_of(&self.controller.as_ref()?.uid))
     }
+
+    fn revision_of(&self, controller: &str) -> Revision {
+        Revision::of(&self.namespace, controller, |label| self.labels.get(label).map(String::as_str))
+    }
+
+    /// Whether the pins of this pod count without a mark: there is no key, or the pod is older than the first mark and
+    /// nobody has written its spec since. An API server counts writes of the spec, and nobody can choose the count or
+    /// the time of creation.
+    #[must_use]
+    pub fn needs_no_mark(&self, keys: Option<&Keys>) -> bool {
+        keys.is_none_or(|keys| self.created < keys.since() && self.generation <= 1)
+    }
+
+    /// Why the pin in the slot at this position is ours; none when nothing proves it.
+    #[must_use]
+    pub fn proof(&self, slot: usize, keys: Option<&Keys>) -> Option<Proof> {
+        let held = self.slots.get(slot)?.image_slot();
+        let (reference, digest) = self.originals.pin_of(&held)?;
+        let Some(keys) = keys.filter(|_| !self.needs_no_mark(keys)) else { return Some(Proof::Own) };
+        let mark = self.marks.iter().find(|mark| mark.slot == slot)?;
+        let (proof, owner) = match &mark.other_owner {
+            None => (Proof::Own, self.controller.as_ref().map_or("", |controller| &controller.uid)),
+            Some(owner) => (Proof::OfAnotherOwner, &**owner),
+        };
+        let revision = (!owner.is_empty()).then(|| self.revision_of(owner));
+        let claim = Claim::new(&self.namespace, revision.as_ref(), &held.key, reference, &digest);
+        keys.verify(&claim, mark.key, mark.seal).then_some(proof)
+    }
+
+    /// The keys that its marks were made with.
+    pub fn mark_keys(&self) -> impl Iterator<Item = KeyId> {
+        self.marks.iter().map(|mark| mark.key)
+    }
+}
+
+/// The marks of the slots that carry the digest that their mark names.
+fn slot_marks(
+    slots: &[Slot],
+    originals: &Originals,
+    marks: &Marks,
+    controller: Option<&ControllerRef>,
+) -> Vec<SlotMark> {
+    let owner = controller.map_or("", |controller| &controller.uid);
+    let of = |(position, slot): (usize, &Slot)| {
+        let mark = marks.of(&slot.key)?;
+        let (_, digest) = originals.pin_of(&slot.image_slot())?;
+        (digest == mark.digest).then(|| SlotMark {
+            slot: position,
+            key: mark.key,
+            seal: mark.seal,
+            other_owner: Some(mark.owner).filter(|marked| **marked != *owner),
+        })
+    };
+    slots.iter().enumerate().filter_map(of).collect()
 }
 
 impl Shelved for Object {

@@ -1,9 +1,10 @@
 //! The pods: which digests our own pins chose, for their siblings and for when a registry can not be asked.
 //!
-//! A pin counts when the annotation names the slot and the slot is that reference plus `@` and a digest; a digest
-//! that an author wrote never does. The pins of a pod that is gone count for another hour.
+//! A pin counts when the annotation names the slot, the slot is that reference plus `@` and a digest, and the mark
+//! proves that tagpin chose that digest; a digest that an author wrote never does. The pins of a pod that is gone count
+//! for another hour.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::hash::Hash;
 use std::sync::{Arc, RwLockReadGuard};
 use std::time::Duration;
@@ -13,12 +14,14 @@ use tokio::time::Instant;
 
 use crate::cluster::changes::Changes;
 use crate::cluster::lock::Lock;
-use crate::cluster::object::Object;
+use crate::cluster::object::{Object, Proof};
 use crate::cluster::shelf::Shelf;
+use crate::cluster::workloads::Workloads;
 use crate::domain::asker::Asker;
 use crate::domain::digest::Digest;
 use crate::domain::fact::LastKnown;
 use crate::domain::image::ImageRef;
+use crate::domain::mark::{KeyId, Keys};
 use crate::domain::pin::{Pins, Revision, Seeds};
 use crate::domain::slot::SlotKey;
 
@@ -29,11 +32,15 @@ const MEMORY: Duration = Duration::from_hours(1);
 #[derive(Debug, Default)]
 pub struct Pods {
     memory: Lock<Memory>,
+    /// The controllers that may have adopted a pod.
+    workloads: Arc<Workloads>,
     changes: Changes,
 }
 
 #[derive(Debug, Default)]
 struct Memory {
+    /// What proves a pin; none while there is no key.
+    keys: Option<Arc<Keys>>,
     live: Shelf<Object>,
     /// In the order in which they went.
     departed: VecDeque<Departed>,
@@ -53,6 +60,7 @@ struct Carrier {
     pod: Arc<Object>,
     /// Position in the pod's slots.
     slot: usize,
+    proof: Proof,
 }
 
 /// The pods of one revision that carry pins of ours in one slot for one reference.
@@ -73,8 +81,28 @@ struct SeedKey {
 }
 
 impl Pods {
-    pub(crate) fn new(changes: Changes) -> Self {
-        Self { changes, ..Self::default() }
+    pub(crate) fn new(workloads: Arc<Workloads>, changes: Changes) -> Self {
+        Self { memory: Lock::default(), workloads, changes }
+    }
+
+    /// These are the keys from now on: every pin is held against them anew.
+    pub fn use_keys(&self, keys: Option<Keys>) {
+        self.memory.write().use_keys(keys.map(Arc::new));
+        self.changes.announce();
+    }
+
+    /// The keys that new pins are marked with.
+    #[must_use]
+    pub fn keys(&self) -> Option<Arc<Keys>> {
+        self.memory.read().keys.clone()
+    }
+
+    /// The keys that some pod, or one that is gone for less than an hour, was marked with.
+    #[must_use]
+    pub fn marked_with(&self) -> BTreeSet<KeyId> {
+        let memory = self.memory.read();
+        let departed = memory.departed.iter().map(|gone| &gone.pod);
+        memory.live.all().chain(departed).flat_map(|pod| pod.mark_keys()).collect()
     }
 
     /// A pod was reported.
@@ -139,6 +167,17 @@ impl Pods {
 }
 
 impl Memory {
+    fn use_keys(&mut self, keys: Option<Arc<Keys>>) {
+        self.keys = keys;
+        self.siblings.clear();
+        self.seeds.clear();
+        let departed = self.departed.iter().map(|gone| Arc::clone(&gone.pod));
+        let pods = self.live.all().map(Arc::clone).chain(departed).collect::<Vec<_>>();
+        for pod in &pods {
+            self.remember(pod);
+        }
+    }
+
     fn apply(&mut self, pod: Arc<Object>) -> bool {
         self.forget_old();
         let old = self.live.get(&pod.uid).map(Arc::clone);
@@ -180,7 +219,8 @@ impl Memory {
 
     fn remember(&mut self, pod: &Arc<Object>) {
         for pin in pins(pod) {
-            let carrier = || Carrier { pod: Arc::clone(pod), slot: pin.slot };
+            let Some(proof) = pod.proof(pin.slot, self.keys.as_deref()) else { continue };
+            let carrier = || Carrier { pod: Arc::clone(pod), slot: pin.slot, proof };
             if let Some(revision) = pod.revision() {
                 let siblings = self.siblings.entry(revision).or_default();
                 match siblings.iter_mut().find(|siblings| siblings.are(pin.key, &pin.original)) {
@@ -265,6 +305,15 @@ impl Carrier {
         Some(digest)
     }
 
+    /// Whether the pin was made for the pod's controller, or before that adopted the pod.
+    fn counts_for_controller(&self, workloads: &Workloads) -> bool {
+        self.proof == Proof::Own
+            || self.pod.controller.as_ref().is_some_and(|controller| {
+                let adopter = controller.kind.and_then(|kind| workloads.get(kind, &controller.uid));
+                adopter.is_some_and(|adopter| self.pod.created < adopter.created)
+            })
+    }
+
     /// Creation times are whole seconds: the UID makes every replica choose the same of two.
     fn age_order(&self) -> (Timestamp, &str) {
         (self.pod.created, &self.pod.uid)
@@ -276,7 +325,9 @@ impl Pins for Pods {
         let memory = self.read();
         let siblings =
             memory.siblings.get(revision)?.iter().find(|siblings| siblings.are(slot, reference))?;
-        siblings.carriers.iter().min_by_key(|carrier| carrier.age_order())?.digest()
+        let counting =
+            siblings.carriers.iter().filter(|carrier| carrier.counts_for_controller(&self.workloads));
+        counting.min_by_key(|carrier| carrier.age_order())?.digest()
     }
 }
 

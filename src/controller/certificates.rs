@@ -1,6 +1,5 @@
 //! The webhook's certificate: the leader keeps it in one Secret, and makes it anew in time. What is made is `issue`'s.
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::future::pending;
 use std::sync::Arc;
@@ -9,18 +8,15 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::PostParams;
-use kube::{Api, Client};
+use kube::Client;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use crate::cluster::Seen;
 use crate::cluster::certificate::{Pems, SECRET};
-use crate::controller::call::{CallError, call};
 use crate::controller::certificates::issue::Lifetimes;
-use crate::controller::owner;
+use crate::controller::secret::{Document, write};
 use crate::telemetry::reconcile::Reconcile;
 
 pub mod issue;
@@ -95,7 +91,9 @@ async fn tend(
         *last = held;
         return Tended::InOrder;
     };
-    match write(client, namespace, secret, &wanted).await {
+    let data = wanted.data().map(|(name, pem)| (name, ByteString(pem))).collect();
+    let document = Document { name: SECRET, kind: "kubernetes.io/tls", data };
+    match write(client, namespace, secret, document).await {
         Ok(true) => {
             info!(secret = SECRET, "wrote the webhook's certificate");
             *last = Some(wanted);
@@ -107,40 +105,4 @@ async fn tend(
         }
     }
     Tended::Busy
-}
-
-/// Writes the Secret as our Deployment's; `false` when that is gone.
-async fn write(
-    client: &Client,
-    namespace: &str,
-    secret: Option<&Secret>,
-    pems: &Pems,
-) -> Result<bool, CallError> {
-    let Some(owner) = owner::deployment(client, namespace).await? else { return Ok(false) };
-    let owners = Some(vec![owner]);
-    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let data: BTreeMap<String, ByteString> = pems.data().map(|(name, pem)| (name, ByteString(pem))).collect();
-    match secret {
-        // At the version that was seen: whoever was first wins.
-        Some(secret) => {
-            let mut secret = secret.clone();
-            secret.data = Some(data);
-            secret.metadata.owner_references = owners;
-            call(secrets.replace(SECRET, &PostParams::default(), &secret)).await?;
-        }
-        None => {
-            let labels = [("app.kubernetes.io/name", "tagpin"), ("app.kubernetes.io/managed-by", "tagpin")];
-            let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned()));
-            let metadata = ObjectMeta {
-                name: Some(SECRET.to_owned()),
-                labels: Some(labels.into()),
-                owner_references: owners,
-                ..ObjectMeta::default()
-            };
-            let type_ = Some("kubernetes.io/tls".to_owned());
-            let secret = Secret { metadata, type_, data: Some(data), ..Secret::default() };
-            call(secrets.create(&PostParams::default(), &secret)).await?;
-        }
-    }
-    Ok(true)
 }

@@ -42,20 +42,21 @@ impl Originals {
     /// The author's reference and our digest, when the slot carries a pin of ours.
     #[must_use]
     pub fn pin_of(&self, slot: &ImageSlot) -> Option<(&str, Digest)> {
-        if self.is_empty() {
-            return None;
-        }
-        let (_, original) = self.0.get(self.find(&slot.key.text()).ok()?)?;
-        let digest = slot.reference.strip_prefix(&**original)?.strip_prefix('@')?;
+        let original = self.named(&slot.key)?;
+        let digest = slot.reference.strip_prefix(original)?.strip_prefix('@')?;
         // The entry itself has no digest: the slot would have two, and would not parse.
         slot.image.as_ref().ok()?;
         Some((original, Digest::parse(digest).ok()?))
     }
 
-    /// Whether there is an entry for this slot, whatever it says.
+    /// The entry of this slot, whatever it says.
     #[must_use]
-    pub fn names(&self, slot: &SlotKey) -> bool {
-        !self.is_empty() && self.find(&slot.text()).is_ok()
+    pub fn named(&self, slot: &SlotKey) -> Option<&str> {
+        if self.is_empty() {
+            return None;
+        }
+        let (_, original) = self.0.get(self.find(&slot.text()).ok()?)?;
+        Some(original)
     }
 
     /// Whether there is no entry.
@@ -100,7 +101,7 @@ mod tests {
     #[test]
     fn an_entry_that_carries_a_digest_itself_counts_for_nothing() {
         let originals = Originals::parse(&format!(r#"{{"containers/web":"nginx@sha256:{HEX}"}}"#));
-        assert!(originals.names(&slot("x").key));
+        assert!(originals.named(&slot("x").key).is_some());
         assert_eq!(originals.of(&slot(&format!("nginx@sha256:{HEX}@sha256:{HEX}"))), None);
     }
 
@@ -128,7 +129,7 @@ mod tests {
             r#"{"containers/app":"x\"y","containers/web":"x\"y","ephemeralContainers/e":"x\"y","initContainers/b":"x\"y","volumes/data":"x\"y"}"#
         );
         let read = Originals::parse(&text);
-        assert!(slots.iter().all(|slot| read.names(slot)), "{read:?}");
+        assert!(slots.iter().all(|slot| read.named(slot).is_some()), "{read:?}");
         assert_eq!(annotation(Vec::new()), None);
     }
 }

@@ -1,6 +1,7 @@
 //! Verdicts become replacements: which strings of a pod to write, and what its annotation then says. It knows no
 //! JSON patch; `admission` does.
 
+use crate::domain::mark::{self, Claim, Key};
 use crate::domain::original;
 use crate::domain::slot::{Kind, SlotRole};
 use crate::domain::subject::Subject;
@@ -17,7 +18,7 @@ pub struct Replacement {
     pub value: String,
 }
 
-/// What becomes of the annotation [`ANNOTATION`](crate::domain::original::ANNOTATION).
+/// What becomes of an annotation.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Annotation {
     /// It stays as it is, there or not.
@@ -34,57 +35,98 @@ pub enum Annotation {
 pub struct Patch {
     /// In slot order.
     pub replacements: Vec<Replacement>,
-    /// For whole pods; the API server drops it on `pods/ephemeralcontainers`.
-    pub annotation: Annotation,
+    /// [`original::ANNOTATION`], for whole pods; the API server drops it on `pods/ephemeralcontainers`.
+    pub original: Annotation,
+    /// [`mark::ANNOTATION`], likewise.
+    pub mark: Annotation,
 }
 
-/// The patch of a pod: new pins, pins put back under a reference that was applied again, and the annotation with
-/// these and the entries that still hold. `verdicts` are those of [`Phase::Mutate`](crate::domain::subject::Phase),
-/// `annotation` is the pod's present value. Other kinds are never patched.
+/// The values of our annotations on a pod.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Present<'a> {
+    /// Of [`original::ANNOTATION`].
+    pub original: Option<&'a str>,
+    /// Of [`mark::ANNOTATION`].
+    pub mark: Option<&'a str>,
+}
+
+/// The patch of a pod: new pins, pins put back under a reference that was applied again, and the annotations with
+/// these and the entries that still hold. `verdicts` are those of [`Phase::Mutate`](crate::domain::subject::Phase).
+/// Without a signer new pins get no mark. Other kinds are never patched.
 #[must_use]
-pub fn patch(subject: &Subject, verdicts: &[Verdict], annotation: Option<&str>) -> Patch {
+pub fn patch(subject: &Subject, verdicts: &[Verdict], present: Present<'_>, signer: Option<&Key>) -> Patch {
     if subject.kind != Kind::Pod {
         return Patch::default();
     }
     let mut replacements = Vec::new();
     let mut originals = Vec::with_capacity(subject.slots.len());
+    let mut marks = Vec::with_capacity(subject.slots.len());
     let mut verdicts = verdicts.iter().peekable();
     for slot in &subject.slots {
         let key = &slot.slot.key;
         // Both lists are in slot order; positions are unique where names of an object not yet validated may not be.
         let verdict = verdicts.next_if(|next| next.slot.role == key.role && next.index == slot.slot.index);
-        let pinned = || {
-            let digest = &verdict?.pinned.as_ref()?.digest;
-            Some(slot.slot.image.as_ref().ok()?.pinned(digest))
-        };
-        if let Some(value) = slot.reapplied.as_deref().map(str::to_owned).or_else(pinned) {
+        let digest = verdict.and_then(|verdict| Some(&verdict.pinned.as_ref()?.digest));
+        let image = slot.slot.image.as_ref().ok();
+        let written = &*slot.slot.reference;
+        if let Some(value) = &slot.reapplied {
+            replacements.push(Replacement {
+                role: key.role,
+                index: slot.slot.index,
+                value: value.to_string(),
+            });
+            originals.push((key, written));
+            marks.extend(slot.mark.clone().map(|mark| (key, mark)));
+        } else if let (Some(image), Some(digest)) = (image, digest) {
+            let value = image.pinned(digest);
             replacements.push(Replacement { role: key.role, index: slot.slot.index, value });
-            originals.push((key, &*slot.slot.reference));
+            originals.push((key, written));
+            let claim = Claim::new(&subject.namespace, subject.revision.as_ref(), key, written, digest);
+            marks.extend(signer.map(|signer| (key, signer.mark(&claim))));
         } else if let Some(original) = &slot.original {
             originals.push((key, &**original));
+            marks.extend(slot.mark.clone().map(|mark| (key, mark)));
         }
     }
-    let annotation = match (original::annotation(originals), annotation) {
-        (Some(wanted), Some(present)) if wanted == present => Annotation::Keep,
-        (Some(wanted), _) => Annotation::Set(wanted),
-        (None, Some(_)) => Annotation::Remove,
-        (None, None) => Annotation::Keep,
-    };
-    Patch { replacements, annotation }
+    Patch {
+        replacements,
+        original: Annotation::to(original::annotation(originals), present.original),
+        mark: Annotation::to(mark::annotation(marks), present.mark),
+    }
+}
+
+impl Annotation {
+    /// The way from the present value to the wanted one.
+    fn to(wanted: Option<String>, present: Option<&str>) -> Self {
+        match (wanted, present) {
+            (Some(wanted), Some(present)) if wanted == present => Self::Keep,
+            (Some(wanted), _) => Self::Set(wanted),
+            (None, Some(_)) => Self::Remove,
+            (None, None) => Self::Keep,
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
+    #![allow(
+        clippy::unwrap_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        reason = "tests fail by panicking"
+    )]
+
+    use jiff::Timestamp;
 
     use super::*;
     use crate::domain::asker::Asker;
     use crate::domain::digest::Digest;
+    use crate::domain::mark::{Keys, Marks, Provenance};
     use crate::domain::original::Originals;
     use crate::domain::policy::Labels;
     use crate::domain::requirement::Requirement;
     use crate::domain::slot::ImageSlot;
-    use crate::domain::subject::{Controller, SlotUnderReview, Suggestions, TopOwner};
+    use crate::domain::subject::{Annotated, Controller, SlotUnderReview, Suggestions, TopOwner};
     use crate::domain::verdict::{PinSource, Pinned, on_reference};
 
     fn digest(letter: &str) -> Digest {
@@ -94,7 +136,9 @@ mod tests {
     fn subject(kind: Kind, slots: &[(&str, usize, &str)]) -> Subject {
         let slot = |&(name, index, reference): &(&str, usize, &str)| {
             let slot = ImageSlot::new(SlotRole::Container, name, index, reference, false);
-            SlotUnderReview::new(slot, &Originals::default(), None, false)
+            let (originals, marks) = (&Originals::default(), &Marks::default());
+            let annotated = Annotated { originals, marks, provenance: Provenance::default() };
+            SlotUnderReview::new(slot, annotated, false)
         };
         Subject {
             kind,
@@ -122,7 +166,12 @@ mod tests {
     #[test]
     fn slots_of_one_name_are_told_apart_by_their_position() {
         let subject = subject(Kind::Pod, &[("web", 0, "a:1"), ("web", 1, "b:1"), ("web", 2, "c:1")]);
-        let patch = patch(&subject, &[verdict(&subject, 0, "a"), verdict(&subject, 2, "c")], None);
+        let patch = patch(
+            &subject,
+            &[verdict(&subject, 0, "a"), verdict(&subject, 2, "c")],
+            Present::default(),
+            None,
+        );
         let written: Vec<_> =
             patch.replacements.iter().map(|new| (new.role, new.index, new.value.as_str())).collect();
         let (a, c) = (format!("a:1@{}", digest("a")), format!("c:1@{}", digest("c")));
@@ -132,7 +181,8 @@ mod tests {
     #[test]
     fn only_pods_are_patched() {
         let subject = subject(Kind::Deployment, &[("web", 0, "a:1")]);
-        assert_eq!(patch(&subject, &[verdict(&subject, 0, "a")], Some("{}")), Patch::default());
+        let present = Present { original: Some("{}"), mark: Some("{}") };
+        assert_eq!(patch(&subject, &[verdict(&subject, 0, "a")], present, None), Patch::default());
     }
 
     #[test]
@@ -140,9 +190,30 @@ mod tests {
         let pod = subject(Kind::Pod, &[("web", 0, "a:1")]);
         let verdicts = [verdict(&pod, 0, "a")];
         let present = r#"{"containers/web":"a:1"}"#;
-        assert_eq!(patch(&pod, &verdicts, Some(present)).annotation, Annotation::Keep);
-        assert_eq!(patch(&pod, &verdicts, Some("{}")).annotation, Annotation::Set(present.into()));
-        assert_eq!(patch(&pod, &[], Some(present)).annotation, Annotation::Remove);
-        assert_eq!(patch(&pod, &[], None).annotation, Annotation::Keep);
+        let original = |verdicts: &[Verdict], original| {
+            patch(&pod, verdicts, Present { original, mark: None }, None).original
+        };
+        assert_eq!(original(&verdicts, Some(present)), Annotation::Keep);
+        assert_eq!(original(&verdicts, Some("{}")), Annotation::Set(present.into()));
+        assert_eq!(original(&[], Some(present)), Annotation::Remove);
+        assert_eq!(original(&[], None), Annotation::Keep);
+    }
+
+    #[test]
+    fn new_pins_are_marked_and_a_mark_whose_pin_is_gone_goes() {
+        let pod = subject(Kind::Pod, &[("web", 0, "a:1")]);
+        let keys = Keys::new([(7, b"secret".as_slice())], Timestamp::UNIX_EPOCH).unwrap();
+        let signer = keys.signer(Timestamp::UNIX_EPOCH);
+        let mark = |verdicts: &[Verdict], mark, signer| {
+            patch(&pod, verdicts, Present { original: None, mark }, signer).mark
+        };
+        let pinned = [verdict(&pod, 0, "a")];
+        let Annotation::Set(value) = mark(&pinned, None, signer) else { panic!("no mark") };
+        let written = Marks::parse(&value).of(&pod.slots[0].slot.key).unwrap();
+        let provenance = Provenance { keys: Some(&keys), ..Provenance::default() };
+        assert!(provenance.proves(&pod.slots[0].slot.key, "a:1", Some(&written)));
+        assert_eq!(mark(&pinned, Some(&value), signer), Annotation::Keep);
+        assert_eq!(mark(&pinned, None, None), Annotation::Keep, "without a key pins have no mark");
+        assert_eq!(mark(&[], Some(&value), signer), Annotation::Remove);
     }
 }

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use crate::domain::asker::Asker;
+use crate::domain::digest::Digest;
+use crate::domain::mark::{Mark, Marks, Provenance};
 use crate::domain::original::Originals;
 use crate::domain::pin::Revision;
 use crate::domain::policy::Labels;
-use crate::domain::slot::{ImageSlot, Kind};
+use crate::domain::slot::{ImageSlot, Kind, SlotKey};
 
 /// Which question is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,31 +61,61 @@ pub struct SlotUnderReview {
     pub carried: bool,
     /// The reference that our valid annotation entry gives for this slot: the slot is that plus `@` and a digest.
     pub original: Option<Arc<str>>,
-    /// The annotation names the slot, but the slot carries no digest: a later webhook undid the pin.
+    /// We pinned the slot, but it carries no digest any more: a later webhook undid the pin.
     pub undone: bool,
     /// The old object's string, when it is this slot's reference pinned by us: the author applied the same
     /// reference again, and /mutate puts the pin back.
     pub reapplied: Option<Arc<str>>,
+    /// The mark of the pin that the slot carries, or gets back.
+    pub mark: Option<Mark>,
+}
+
+/// What our annotations say of one pod, and what proves it.
+#[derive(Debug, Clone, Copy)]
+pub struct Annotated<'a> {
+    /// Which slots we pinned.
+    pub originals: &'a Originals,
+    /// The marks of these pins.
+    pub marks: &'a Marks,
+    /// What the marks are held against.
+    pub provenance: Provenance<'a>,
+}
+
+impl Annotated<'_> {
+    /// The mark that goes with this digest.
+    fn mark_of(&self, slot: &SlotKey, digest: &Digest) -> Option<Mark> {
+        self.marks.of(slot).filter(|mark| mark.digest == *digest)
+    }
 }
 
 impl SlotUnderReview {
-    /// Compares a slot with the slot of the same name in the old object. The annotations are those of the new and
-    /// of the old pod; workloads have none of ours.
+    /// A slot of an object that is new, or of one that runs already; workloads have no annotations of ours.
     #[must_use]
-    pub fn new(
-        slot: ImageSlot,
-        originals: &Originals,
-        old: Option<(&ImageSlot, &Originals)>,
-        carried: bool,
-    ) -> Self {
-        let changed = old.is_none_or(|(old, _)| old.reference != slot.reference);
-        let reapplied = old
-            .filter(|(old, originals)| originals.of(old) == Some(&*slot.reference))
-            .map(|(old, _)| Arc::clone(&old.reference));
-        let original = originals.of(&slot).map(Arc::from);
+    pub fn new(slot: ImageSlot, annotated: Annotated<'_>, carried: bool) -> Self {
+        let pin = annotated.originals.pin_of(&slot);
+        let mark = pin.as_ref().and_then(|(_, digest)| annotated.mark_of(&slot.key, digest));
+        let original = pin.map(|(original, _)| Arc::from(original));
         let pinless = slot.image.as_ref().is_ok_and(|image| image.digest().is_none());
-        let undone = pinless && originals.names(&slot.key);
-        Self { slot, changed, carried, original, undone, reapplied }
+        let named = annotated.originals.named(&slot.key).filter(|_| pinless);
+        let undone = named.is_some_and(|original| {
+            let mark = annotated.marks.of(&slot.key);
+            annotated.provenance.proves(&slot.key, original, mark.as_ref())
+        });
+        Self { slot, changed: true, carried, original, undone, reapplied: None, mark }
+    }
+
+    /// The same, beside the slot of the same name in the old object.
+    #[must_use]
+    pub fn after(mut self, old: &ImageSlot, annotated: Annotated<'_>) -> Self {
+        self.changed = old.reference != self.slot.reference;
+        let pin = annotated.originals.pin_of(old).filter(|(original, _)| *original == &*self.slot.reference);
+        if let Some((original, digest)) = pin {
+            let mark = annotated.mark_of(&old.key, &digest);
+            if annotated.provenance.proves(&old.key, original, mark.as_ref()) {
+                (self.reapplied, self.mark) = (Some(Arc::clone(&old.reference)), mark);
+            }
+        }
+        self
     }
 
     /// What the author wrote: the original of a pinned slot, else the slot's own string.

@@ -54,6 +54,7 @@ pub const RIGHTS: &[Right] = &[
     release("", "podtemplates", &["create"]),
     release("", "secrets", &["create"]),
     release("", "secrets", &["list", "watch", "update"]).of("tagpin-webhook-tls"),
+    release("", "secrets", &["list", "watch", "update"]).of("tagpin-pin-keys"),
 ];
 
 const fn cluster(group: &'static str, resource: &'static str, verbs: &'static [&'static str]) -> Right {

@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::*;
 use crate::domain::digest::Digest;
 use crate::domain::glob::Globs;
+use crate::domain::mark::{Marks, Provenance};
 use crate::domain::original::Originals;
 use crate::domain::pin::Revision;
 use crate::domain::policy::{
     Children, Existence, Labels, Mode, Outcome, Owners, Pin, Policy, PolicyId, Resolution, Rules, Scope,
 };
 use crate::domain::slot::{Kind, SlotKey, SlotRole};
-use crate::domain::subject::{Controller, TopOwner};
+use crate::domain::subject::{Annotated, Controller, TopOwner};
 
 const HEX: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
@@ -47,7 +48,9 @@ fn pod(references: impl IntoIterator<Item = impl AsRef<str>>) -> Subject {
     let slots = references.into_iter().enumerate().map(|(index, reference)| {
         let slot =
             ImageSlot::new(SlotRole::Container, &format!("c{index}"), index, reference.as_ref(), false);
-        SlotUnderReview::new(slot, &Originals::default(), None, false)
+        let (originals, marks) = (&Originals::default(), &Marks::default());
+        let annotated = Annotated { originals, marks, provenance: Provenance::default() };
+        SlotUnderReview::new(slot, annotated, false)
     });
     Subject {
         kind: Kind::Pod,

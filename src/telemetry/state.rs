@@ -20,6 +20,8 @@ pub struct State {
     pub break_glass: Option<(bool, usize)>,
     /// When the certificate that the webhook shows expires, in seconds since 1970.
     pub certificate_expires: Option<i64>,
+    /// Keys that pins are marked with.
+    pub pin_keys: usize,
     /// Policies in force by kind and mode.
     pub policies: Vec<PolicyCount>,
     /// Policies whose newest generation does not compile.
@@ -79,6 +81,11 @@ impl Collector for Gauges {
             let help = "When the webhook's certificate expires";
             gauge("certificate_expiry_timestamp_seconds", help, expires)?;
         }
+        gauge(
+            "pin_keys",
+            "Keys that pins are marked with; without one no pin is marked",
+            count(state.pin_keys),
+        )?;
         if let Some(violations) = state.violations {
             let help = "Violations in the statuses of all policies, as the leader wrote them";
             gauge("violations", help, violations.into())?;

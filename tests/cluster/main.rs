@@ -22,6 +22,7 @@ mod definitions;
 mod doctor;
 mod ephemeral;
 mod fail_closed;
+mod forged;
 mod leaders;
 mod mirrors;
 mod modes;

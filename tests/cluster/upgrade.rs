@@ -1,10 +1,10 @@
 //! The release changes under those who use the cluster: from an earlier chart, by the files of values and single
 //! values, and back.
 
-use crate::support::manifests::pod;
+use crate::support::manifests::{deployment, pod};
 use crate::support::release::{CHART, Release, armed, helm, in_force};
 use crate::support::replicas::ours;
-use crate::support::{Answer, Namespace, alone, image, kubectl, rig};
+use crate::support::{Answer, LIMIT, Namespace, alone, image, kubectl, rig, wait_for};
 
 /// The chart before it knew of topologies, dashboards, alerts and failing closed, as `helm package` packed it then.
 const EARLIER: &str = "tests/cluster/earlier-chart.tgz";
@@ -28,19 +28,35 @@ fn works(namespace: &Namespace, name: &str, replicas: &str) -> Answer {
 
 #[test]
 fn an_earlier_chart_is_upgraded_given_each_file_of_values_and_rolled_back() {
-    if rig::here("uninstalls tagpin").is_none() {
-        return;
-    }
+    let Some(rig) = rig::here("uninstalls tagpin") else { return };
     let _cluster = alone();
     let release = Release::found();
     helm(&["uninstall", "tagpin", "--wait", "--timeout", "90s"]).succeeded();
     release.install(EARLIER, &[]);
     let namespace = Namespace::new("upgrade");
     works(&namespace, "earlier", "2").refused_with("TagForbidden");
+    // It gives no right to the keys for marks: pods are pinned without.
+    let tag = "docker.io/library/moving-upgrade:1.0.0";
+    let first = rig.push(tag, "one");
+    let web = |replicas| deployment("web", "moving-upgrade:1.0.0", replicas);
+    namespace.apply(&web(1)).succeeded();
+    let [unmarked] = &namespace.pods_when("app=web", 1)[..] else { panic!("not one pod") };
+    assert_eq!(image(unmarked), format!("moving-upgrade:1.0.0@{first}"));
+    assert_eq!(unmarked["metadata"]["annotations"].get("tagpin.dev/mark"), None);
+    rig.push(tag, "two");
 
-    // To this chart.
+    // To this chart. Pods are marked from now on, and those from before count as they are.
     release.install(CHART, &[]);
     armed();
+    wait_for("the keys for marks", LIMIT, || {
+        kubectl(&["-n", "tagpin-system", "get", "secret", "tagpin-pin-keys"]).ok.then_some(())
+    });
+    namespace.apply(&web(3)).succeeded();
+    for pod in namespace.pods_when("app=web", 3) {
+        assert_eq!(image(&pod), format!("moving-upgrade:1.0.0@{first}"));
+        let marked = pod["metadata"]["annotations"].get("tagpin.dev/mark").is_some();
+        assert_eq!(marked, pod["metadata"]["name"] != unmarked["metadata"]["name"]);
+    }
     works(&namespace, "upgraded", "2").refused_with("TagForbidden");
 
     // The values that come with it: for one small node, and for high availability.

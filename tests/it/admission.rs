@@ -1,5 +1,6 @@
 //! The webhook at its edge: what it answers to good reviews, to bad bodies, and when things go wrong.
 
 mod bad_input;
+mod marks;
 mod properties;
 mod reviews;

@@ -523,14 +523,17 @@ fn webhook_configurations_come_empty_and_can_be_neither_made_nor_deleted_by_us()
     }
 }
 
-/// Every rule of every role that would let us read secrets, but for our own certificate.
+/// Every rule of every role that would let us read secrets, but for our own certificate and keys.
 fn readers_of_secrets(objects: &Objects) -> Vec<&Value> {
     let roles = objects.0.iter().filter(|o| o["kind"] == "Role" || o["kind"] == "ClusterRole");
     let rules = roles.flat_map(|role| role["rules"].as_array().unwrap());
     rules
         .filter(|rule| rule["resources"].as_array().unwrap().contains(&"secrets".into()))
         .filter(|rule| rule["verbs"] != json!(["create"]))
-        .filter(|rule| rule["resourceNames"] != json!(["tagpin-webhook-tls"]))
+        .filter(|rule| {
+            let ours = [json!(["tagpin-webhook-tls"]), json!(["tagpin-pin-keys"])];
+            !ours.contains(&rule["resourceNames"])
+        })
         .collect()
 }
 

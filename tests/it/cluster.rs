@@ -1,6 +1,7 @@
 //! What a replica knows, from events as watches report them: complete, doubled, late and out of order.
 
 mod by_name;
+mod marks;
 mod owners;
 mod pods;
 mod policies;

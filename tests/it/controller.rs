@@ -5,6 +5,7 @@ mod baseline;
 mod break_glass;
 mod certificates;
 mod leader;
+mod pin_keys;
 mod policy_status;
 mod replicas;
 mod standings;

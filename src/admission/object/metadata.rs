@@ -3,8 +3,8 @@
 use tagpin_json::{Read, Reader, Stopped, Text, once_or_null, once_text, once_text_or_null};
 
 use crate::cluster::object::ControllerRef;
-use crate::domain::original::ANNOTATION;
 use crate::domain::policy::Labels;
+use crate::domain::{mark, original};
 use crate::k8s::canary;
 
 /// The annotation that the kubelet gives the mirrors of its static pods.
@@ -107,6 +107,7 @@ pub(crate) struct Annotations<'a> {
     /// The object has annotations, and not null.
     pub(crate) are_there: bool,
     pub(crate) original: Option<Text<'a>>,
+    pub(crate) mark: Option<Text<'a>>,
     pub(crate) canary: Option<Text<'a>>,
     /// The kubelet's mark of a static pod's mirror.
     pub(crate) mirror: bool,
@@ -116,7 +117,8 @@ impl<'a> Annotations<'a> {
     fn read(&mut self, reader: &mut Reader<'a>) -> Read<()> {
         self.are_there = true;
         reader.object(&mut |reader, key| match key {
-            ANNOTATION => once_text(reader, &mut self.original),
+            original::ANNOTATION => once_text(reader, &mut self.original),
+            mark::ANNOTATION => once_text(reader, &mut self.mark),
             canary::ANNOTATION => once_text(reader, &mut self.canary),
             _ => {
                 reader.text()?;

@@ -63,11 +63,7 @@ fn what_is_left_out_or_null_is_empty() {
             let value = if value.is_object() { value } else { json!({}) };
             let raw = value.to_string();
             let read = parse(kind, &raw).unwrap();
-            assert!(
-                read.slots().is_empty()
-                    && read.labels().is_empty()
-                    && read.annotated() != Annotated::Annotations
-            );
+            assert!(read.slots().is_empty() && read.labels().is_empty() && read.way() != Way::Annotations);
         }
     }
 }

@@ -44,6 +44,7 @@ impl Shown {
             break_glass: leads
                 .then(|| (installed == Installed::Missing, break_glass::namespaces(&self.cluster).len())),
             certificate_expires: self.certificate_expires(),
+            pin_keys: self.cluster.pods.keys().map_or(0, |keys| keys.count()),
             policies: counted(&policies),
             policies_invalid: policies.iter().filter(|policy| policy.error.is_some()).count(),
             exceptions_expiring: self

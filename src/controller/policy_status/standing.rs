@@ -10,10 +10,11 @@ use crate::cluster::Cluster;
 use crate::cluster::object::Object;
 use crate::domain::asker::Asker;
 use crate::domain::image::ImageRef;
+use crate::domain::mark::{Marks, Provenance};
 use crate::domain::policy::{Policy, PolicyId, PolicySet};
 use crate::domain::requirement::{beyond_limit, policies_of, require};
 use crate::domain::slot::{Kind, SlotRole};
-use crate::domain::subject::{Controller, SlotUnderReview, Subject, Suggestions, TopOwner};
+use crate::domain::subject::{Annotated, Controller, SlotUnderReview, Subject, Suggestions, TopOwner};
 use crate::domain::verdict::on_reference;
 use crate::k8s::image_policy::{Summary, Violation};
 
@@ -151,10 +152,10 @@ impl<'a> Look<'a> {
             _ => Controller::None,
         };
         let labels = self.cluster.namespace_labels(&object.namespace);
-        let slots = object
-            .slots
-            .iter()
-            .map(|slot| SlotUnderReview::new(slot.image_slot(), &object.originals, None, false));
+        // Nothing is said here of a pin that was undone: no mark is looked at.
+        let (originals, marks) = (&object.originals, &Marks::default());
+        let annotated = Annotated { originals, marks, provenance: Provenance::default() };
+        let slots = object.slots.iter().map(|slot| SlotUnderReview::new(slot.image_slot(), annotated, false));
         Subject {
             kind: object.kind,
             namespace: object.namespace.clone(),

@@ -31,7 +31,7 @@ fn webhook() -> Webhook {
 }
 
 /// The object with the patch applied.
-fn patched(mut object: Value, patch: &Value) -> Value {
+pub(super) fn patched(mut object: Value, patch: &Value) -> Value {
     if !patch.is_null() {
         let patch: json_patch::Patch = serde_json::from_value(patch.clone()).unwrap();
         json_patch::patch(&mut object, &patch).unwrap();

@@ -1,0 +1,134 @@
+//! Pins that a person forged: whoever may create or patch a pod decides for that pod, never for its workload.
+
+use serde_json::{Value, json};
+
+use crate::support::manifests::{deployment, pod};
+use crate::support::replicas::{none_is_leaving, ours, when_ready};
+use crate::support::rig::{self, Rig};
+use crate::support::{LIMIT, Namespace, alone, image, undisturbed, wait_for};
+
+/// A tag of a test's own, the digest that it names, and the digest of other content in the same repository.
+struct Tag {
+    full: String,
+    short: String,
+    right: String,
+    other: String,
+}
+
+impl Tag {
+    fn push(rig: &Rig, test: &str) -> Self {
+        let repository = format!("forged-{test}");
+        let full = |tag: &str| format!("docker.io/library/{repository}:{tag}");
+        let (right, other) = (rig.push(&full("1.0.0"), "right"), rig.push(&full("other"), "other"));
+        assert_ne!(right, other);
+        Self { full: full("1.0.0"), short: format!("{repository}:1.0.0"), right, other }
+    }
+
+    fn forged(&self) -> String {
+        format!("{}@{}", self.short, self.other)
+    }
+
+    /// Each pod of `web` runs what the tag named, but for those of these names.
+    #[track_caller]
+    fn is_right_in(&self, namespace: &Namespace, count: usize, but: &[&str]) {
+        for pod in namespace.pods_when("app=web", count) {
+            if !but.contains(&pod["metadata"]["name"].as_str().unwrap()) {
+                assert_eq!(image(&pod), format!("{}@{}", self.short, self.right));
+                let marks = pod["metadata"]["annotations"]["tagpin.dev/mark"].as_str().unwrap();
+                assert!(marks.contains(&self.right), "{marks}");
+            }
+        }
+    }
+}
+
+/// The only ReplicaSet of this namespace.
+fn replica_set(namespace: &Namespace) -> Value {
+    wait_for("the ReplicaSet", LIMIT, || {
+        let sets = namespace.kubectl(&["get", "replicasets", "-o", "json"]).succeeded();
+        let sets: Value = serde_json::from_str(&sets).unwrap();
+        sets["items"].as_array().unwrap().first().cloned()
+    })
+}
+
+#[test]
+fn a_pod_forged_for_a_workload_without_pods_decides_nothing_for_those_that_come() {
+    let Some(rig) = rig::here("pushes tags") else { return };
+    let _cluster = undisturbed();
+    let tag = Tag::push(&rig, "created");
+    let namespace = Namespace::new("forged-created");
+    namespace.apply(&deployment("web", &tag.short, 0)).succeeded();
+    let set = replica_set(&namespace);
+    let metadata = &set["metadata"];
+    let owner = json!([{
+        "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": metadata["name"], "uid": metadata["uid"],
+        "controller": true,
+    }]);
+    let forged = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {
+            "name": "forged", "ownerReferences": owner,
+            "labels": set["spec"]["selector"]["matchLabels"],
+            "annotations": { "tagpin.dev/original": json!({ "containers/app": tag.short }).to_string() },
+        },
+        "spec": { "containers": [{ "name": "app", "image": tag.forged() }] },
+    });
+    namespace.apply(&forged.to_string()).succeeded();
+    // It is one too many, and its controller takes it away at once.
+    wait_for("the forged pod to be gone", LIMIT, || namespace.find("pod", "forged").is_none().then_some(()));
+    namespace.kubectl(&["scale", "deployment/web", "--replicas=3"]).succeeded();
+    tag.is_right_in(&namespace, 3, &[]);
+}
+
+#[test]
+fn a_pod_that_somebody_gives_another_digest_keeps_it_for_itself_and_a_restart_forgets_no_mark() {
+    let Some(rig) = rig::here("moves a tag") else { return };
+    let _cluster = alone();
+    let tag = Tag::push(&rig, "patched");
+    let namespace = Namespace::new("forged-patched");
+    namespace.apply(&deployment("web", &tag.short, 2)).succeeded();
+    namespace.rolled_out("deployment/web");
+    let mut pods = namespace.pods_when("app=web", 2);
+    // The one that tagpin would take for the oldest.
+    let age = |pod: &Value| ["creationTimestamp", "uid"].map(|key| pod["metadata"][key].to_string());
+    pods.sort_by_key(age);
+    let oldest = pods[0]["metadata"]["name"].as_str().unwrap();
+    rig.push(&tag.full, "moved");
+    namespace
+        .kubectl(&["set", "image", &format!("pod/{oldest}"), &format!("app={}", tag.forged())])
+        .succeeded();
+    namespace.kubectl(&["scale", "deployment/web", "--replicas=4"]).succeeded();
+    tag.is_right_in(&namespace, 4, &[oldest]);
+
+    // Replicas that know nothing but what the cluster tells them say the same.
+    ours(&["rollout", "restart", "deployment/tagpin"]);
+    ours(&["rollout", "status", "deployment/tagpin", "--timeout=120s"]);
+    when_ready(2);
+    none_is_leaving();
+    namespace.kubectl(&["scale", "deployment/web", "--replicas=6"]).succeeded();
+    tag.is_right_in(&namespace, 6, &[oldest]);
+}
+
+#[test]
+fn a_forged_pin_is_not_believed_while_the_registry_is_away() {
+    let Some(rig) = rig::here("stops a registry") else { return };
+    let _cluster = alone();
+    let tag = Tag::push(&rig, "seeded");
+    let namespace = Namespace::new("forged-seeded");
+    let mut forged: Value = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {
+            "name": "forged",
+            "annotations": { "tagpin.dev/original": json!({ "containers/app": tag.short }).to_string() },
+        },
+        "spec": { "containers": [{ "name": "app", "command": ["/bin/sh", "-c", "while :; do sleep 1; done"] }] },
+    });
+    forged["spec"]["containers"][0]["image"] = json!(tag.forged());
+    namespace.apply(&forged.to_string()).succeeded();
+    namespace.wait("pod/forged", "condition=Ready");
+    {
+        let _gone = rig.stopped("registry-mirror");
+        namespace.apply(&pod("asked", &tag.short)).succeeded();
+        assert_eq!(image(&namespace.get("pod", "asked")), tag.short, "nobody knows what the tag names");
+    }
+    rig.registries_are_believed_again();
+}
