@@ -1,7 +1,7 @@
 //! `tagpin serve`: the composition root. It builds the parts and joins them; it decides nothing.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{self, Future};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZero;
@@ -15,6 +15,7 @@ use k8s_openapi::api::core::v1::Secret;
 use tokio::net::TcpListener;
 use tokio::runtime::{self, Runtime};
 use tokio::sync::watch;
+use tokio::sync::watch::error::RecvError;
 use tokio::time::sleep;
 use tracing::info;
 
@@ -22,6 +23,7 @@ use crate::admission::server::{self, Drain};
 use crate::admission::tls::CurrentCertificate;
 use crate::admission::{self, Admission};
 use crate::cli::serve::args::Args as Typed;
+use crate::cli::serve::probe::Probe;
 use crate::cli::serve::registry::Registry;
 use crate::cli::serve::signals::Signals;
 use crate::cli::serve::state::Shown;
@@ -50,6 +52,7 @@ use crate::telemetry::{admin, logging, reconcile};
 mod args;
 mod counters;
 mod gates;
+mod probe;
 mod registry;
 mod signals;
 mod state;
@@ -158,8 +161,8 @@ struct Replica {
 struct Certificate {
     /// The Secret.
     seen: watch::Receiver<Seen<Secret>>,
-    /// The server shows a usable one.
-    shown: watch::Receiver<bool>,
+    /// The server showed a usable one and answered.
+    answered: watch::Receiver<bool>,
 }
 
 /// The keys for marks, as the parts tell each other of them.
@@ -219,8 +222,8 @@ impl Replica {
         &mut self,
         settings: &Settings,
         registry: Arc<Registry>,
-        mut filled: watch::Receiver<bool>,
-        mut keys: watch::Receiver<bool>,
+        filled: watch::Receiver<bool>,
+        keys: watch::Receiver<bool>,
     ) -> anyhow::Result<Certificate> {
         let (secret, seen) = watch::channel(Seen::NotYet);
         let (client, namespace) = (self.client.clone(), settings.namespace.clone());
@@ -229,6 +232,7 @@ impl Replica {
         let (showing, shown) = watch::channel(false);
         let current = CurrentCertificate::default();
         let gate = self.readiness.gate("certificate");
+        let answering = self.readiness.gate("webhook");
         let show = gates::open_with_certificate(seen.clone(), current.clone(), gate, showing);
         self.tasks.spawn("certificate", show);
 
@@ -241,27 +245,27 @@ impl Replica {
         let counters = AdmissionMetrics::register(&mut self.metrics);
         let admission = Admission::new(Arc::clone(&self.cluster), registry, typed, counters);
         let listener = listen(settings.webhook_port).await?;
-        let (router, drain) = (admission::router(admission), self.drain.clone());
-        let mut certified = shown.clone();
+        let (router, drain) = (probe::with_page(admission::router(admission)), self.drain.clone());
+        let (answers, answered) = watch::channel(false);
+        let probe = Probe::new(listener.local_addr()?.port(), &current)?;
+        let (ready, leaving) = ([filled, keys, shown], drain.leaving.clone());
+        let served = ready.clone();
+        self.tasks.spawn("webhook probe", async move {
+            all(served).await?;
+            let asks = gates::open_while_answering(|| probe.clone().ask(), answering, answers);
+            leaving.run_until_cancelled(asks).await.map_or_else(future::pending, |never| match never {}).await
+        });
         self.tasks.spawn_finishing("webhook", async move {
             // A process that took the place of a dead one is asked at once: who is early waits in the listener's queue,
             // as empty stores would allow everything.
-            tokio::select! {
-                known = filled.wait_for(|filled| *filled) => drop(known?),
-                () = drain.stop.cancelled() => return Ok(()),
-            }
             // A pin whose mark cannot be checked yet would count for nobody, and a sibling get another digest.
             tokio::select! {
-                heard = keys.wait_for(|heard| *heard) => drop(heard?),
-                () = drain.stop.cancelled() => return Ok(()),
-            }
-            tokio::select! {
-                shown = certified.wait_for(|shown| *shown) => drop(shown?),
+                ready = all(ready) => ready?,
                 () = drain.stop.cancelled() => return Ok(()),
             }
             Ok(server::serve(listener, &current, router, drain).await?)
         });
-        Ok(Certificate { seen, shown })
+        Ok(Certificate { seen, answered })
     }
 
     /// Takes part in the election; whoever wins writes.
@@ -283,7 +287,7 @@ impl Replica {
             excluded_namespaces: settings.excluded_namespaces.clone(),
             baseline: settings.baseline.enabled.then(|| baseline(&settings.baseline)),
             offline: Arc::new(move |image| registries.profile(image.domain()).offline),
-            listens: certificate.shown,
+            listens: certificate.answered,
             certificate: certificate.seen,
             pin_keys,
             installed,
@@ -311,6 +315,14 @@ fn baseline(settings: &Baseline) -> baseline::Baseline {
         pin: settings.pin,
         namespace_selector: settings.namespace_selector.clone(),
     }
+}
+
+/// Waits until each of these has been true.
+async fn all<const N: usize>(conditions: [watch::Receiver<bool>; N]) -> Result<(), RecvError> {
+    for mut condition in conditions {
+        condition.wait_for(|holds| *holds).await?;
+    }
+    Ok(())
 }
 
 /// What never ends, as a task that would have to fail to end.

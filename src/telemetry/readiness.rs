@@ -4,9 +4,10 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use tracing::info;
+use tracing::{info, warn};
 
-/// The readiness of the process. It latches: once every gate has been open, only a drain ends it.
+/// The readiness of the process. It latches: once every gate has been open, only a drain or a gate that is shut again
+/// ends it.
 #[derive(Debug, Clone, Default)]
 pub struct Readiness(Arc<Mutex<State>>);
 
@@ -71,8 +72,8 @@ impl Readiness {
     /// What it waits for, or that it drains.
     pub fn check(&self) -> Result<(), NotReady> {
         self.with(|state| match state.phase {
-            Phase::Ready => Ok(()),
-            Phase::Starting => Err(NotReady::WaitingFor(state.shut.clone())),
+            Phase::Ready if state.shut.is_empty() => Ok(()),
+            Phase::Starting | Phase::Ready => Err(NotReady::WaitingFor(state.shut.clone())),
             Phase::Draining => Err(NotReady::Draining),
         })
     }
@@ -92,11 +93,26 @@ impl Gate {
     /// What it waited for is there.
     pub fn open(&self) {
         self.readiness.with(|state| {
+            let before = state.shut.len();
             state.shut.retain(|name| *name != self.name);
-            if matches!(state.phase, Phase::Starting) && state.shut.is_empty() {
-                state.phase = Phase::Ready;
-                let milliseconds = u64::try_from(state.since.elapsed().as_millis()).unwrap_or(u64::MAX);
-                info!(milliseconds, "ready");
+            match state.phase {
+                Phase::Starting if state.shut.is_empty() => {
+                    state.phase = Phase::Ready;
+                    let milliseconds = u64::try_from(state.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+                    info!(milliseconds, "ready");
+                }
+                Phase::Ready if state.shut.len() < before => info!(gate = self.name, "ready again"),
+                Phase::Starting | Phase::Ready | Phase::Draining => {}
+            }
+        });
+    }
+
+    /// What it waited for is there no more: the replica is not ready until the gate is opened again.
+    pub fn shut(&self) {
+        self.readiness.with(|state| {
+            if !state.shut.contains(&self.name) {
+                state.shut.push(self.name);
+                warn!(gate = self.name, "not ready any more");
             }
         });
     }
@@ -125,6 +141,21 @@ mod tests {
         readiness.drain();
         assert_eq!(readiness.check(), Err(NotReady::Draining));
         gate.open();
+        assert_eq!(readiness.check(), Err(NotReady::Draining));
+    }
+
+    #[test]
+    fn a_gate_that_is_shut_again_ends_readiness_until_it_is_opened() {
+        let readiness = Readiness::default();
+        let webhook = readiness.gate("webhook");
+        webhook.open();
+        webhook.shut();
+        webhook.shut();
+        assert_eq!(readiness.check(), Err(NotReady::WaitingFor(vec!["webhook"])));
+        webhook.open();
+        assert_eq!(readiness.check(), Ok(()));
+        webhook.shut();
+        readiness.drain();
         assert_eq!(readiness.check(), Err(NotReady::Draining));
     }
 

@@ -34,6 +34,7 @@ mod owners;
 mod pins;
 mod policies;
 mod private;
+mod quiet;
 mod refusals;
 mod reinvocation;
 mod sticky;

@@ -30,6 +30,7 @@ mod references;
 mod registry;
 mod registry_config;
 mod scripted_api;
+mod serve;
 mod slot_table;
 mod support;
 mod tidy;

@@ -1,4 +1,5 @@
 //! What the areas share: a webhook in process, with a registry that answers from a table.
 
 pub(crate) mod api_server;
+pub(crate) mod serving;
 pub(crate) mod webhook;

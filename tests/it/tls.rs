@@ -186,6 +186,30 @@ async fn a_broken_certificate_is_refused_and_the_last_good_one_stays() {
 }
 
 #[tokio::test]
+async fn the_process_itself_trusts_the_certificate_that_is_shown_now_and_no_other() {
+    let authority = Authority::new();
+    let server = Server::with(fine(), &authority).await;
+    let trust = |certificate: &CurrentCertificate| Arc::new(certificate.client_config().unwrap());
+    let connect = async |trust: &Arc<ClientConfig>| {
+        let stream = TcpStream::connect(server.address).await.unwrap();
+        let connector = TlsConnector::from(Arc::clone(trust));
+        timeout(SOON, connector.connect(ServerName::try_from("tagpin").unwrap(), stream)).await.unwrap()
+    };
+    let ours = trust(&server.certificate);
+    assert_eq!(Client::over(connect(&ours).await.unwrap()).await.post("/").await.unwrap(), OK);
+    let (chain, key) = authority.leaf();
+    server.certificate.set(chain.as_bytes(), key.as_bytes()).unwrap();
+    assert!(connect(&ours).await.is_ok(), "a new one is trusted once it is shown");
+
+    // Of the same authority, and shown by nobody; and none at all.
+    let (other, none) = (CurrentCertificate::default(), CurrentCertificate::default());
+    let (chain, key) = authority.leaf();
+    other.set(chain.as_bytes(), key.as_bytes()).unwrap();
+    assert!(connect(&trust(&other)).await.is_err());
+    assert!(connect(&trust(&none)).await.is_err());
+}
+
+#[tokio::test]
 async fn one_connection_carries_many_reviews() {
     let authority = Authority::new();
     let server = Server::with(fine(), &authority).await;

@@ -1,12 +1,15 @@
-//! What a replica waits for before it is ready: every store filled once, and a certificate to show.
+//! What a replica waits for before it is ready: every store filled once, a certificate to show, and a webhook server
+//! that answers.
 
 use std::convert::Infallible;
 use std::future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
 use secrecy::ExposeSecret;
 use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use crate::admission::tls::CurrentCertificate;
@@ -15,6 +18,15 @@ use crate::cluster::store::Store;
 use crate::cluster::{Cluster, Seen};
 use crate::telemetry::readiness::Gate;
 
+/// How long the webhook server may take to answer its own process.
+const ANSWER: Duration = Duration::from_secs(5);
+/// Pause between questions until the first answer.
+const UNTIL_FIRST: Duration = Duration::from_millis(250);
+/// Pause between questions after that.
+const BETWEEN: Duration = Duration::from_secs(10);
+/// Number of questions in a row without an answer after which the replica is not ready any more.
+const LOST: u32 = 3;
+
 /// Opens the gate of each store once it has been filled, and tells when all are; then there is nothing left to do.
 pub(crate) async fn open_when_filled(
     cluster: Arc<Cluster>,
@@ -22,7 +34,7 @@ pub(crate) async fn open_when_filled(
     all: watch::Sender<bool>,
 ) -> Infallible {
     let mut changes = cluster.changes();
-    while !shut.is_empty() {
+    loop {
         let missing = cluster.synced.missing();
         shut.retain(|(store, gate)| {
             let filled = !missing.contains(store);
@@ -31,6 +43,10 @@ pub(crate) async fn open_when_filled(
             }
             !filled
         });
+        if shut.is_empty() {
+            break;
+        }
+        // After the look, and only while something is missing: in a quiet cluster the last fill is the last change.
         changes.changed().await;
     }
     all.send_replace(true);
@@ -60,5 +76,115 @@ pub(crate) async fn open_with_certificate(
             }
         }
         seen.changed().await?;
+    }
+}
+
+/// Asks the webhook server for ever. The gate opens with its first answer, shuts when it does not answer several times
+/// in a row, and opens with the next answer. `answered` tells of the first one.
+pub(crate) async fn open_while_answering<Q>(
+    ask: impl Fn() -> Q,
+    gate: Gate,
+    answered: watch::Sender<bool>,
+) -> Infallible
+where
+    Q: Future<Output = anyhow::Result<()>>,
+{
+    let mut lost = 0;
+    loop {
+        let error = match timeout(ANSWER, ask()).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(format!("{error:#}")),
+            Err(_) => Some("no answer in time".to_owned()),
+        };
+        match error {
+            None => {
+                lost = 0;
+                gate.open();
+                answered.send_if_modified(|answered| !std::mem::replace(answered, true));
+            }
+            Some(error) => {
+                lost += 1;
+                warn!(error, "the webhook server does not answer its own process");
+                if lost == LOST {
+                    gate.shut();
+                }
+            }
+        }
+        let first = *answered.borrow();
+        sleep(if first { BETWEEN } else { UNTIL_FIRST }).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use anyhow::anyhow;
+    use async_trait::async_trait;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::cluster::object::Object;
+    use crate::cluster::reader::Reader;
+    use crate::domain::policy::Labels;
+    use crate::domain::slot::Kind;
+    use crate::telemetry::readiness::Readiness;
+
+    struct NobodyToAsk;
+
+    #[async_trait]
+    impl Reader for NobodyToAsk {
+        async fn object(&self, _: Kind, _: &str, _: &str, _: Instant) -> Option<Object> {
+            None
+        }
+
+        async fn namespace_labels(&self, _: &str, _: Instant) -> Option<Labels> {
+            None
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_fill_opens_though_nothing_changes_after_it() {
+        let cluster = Arc::new(Cluster::new(NobodyToAsk));
+        let readiness = Readiness::default();
+        let shut: Vec<_> = Store::all().map(|store| (store, readiness.gate(store.name()))).collect();
+        let (all, mut filled) = watch::channel(false);
+        tokio::spawn(open_when_filled(Arc::clone(&cluster), shut, all));
+        for store in Store::all() {
+            cluster.synced.fill(store);
+            // Each is seen by itself: the clock moves on once the gates wait for the next change.
+            sleep(Duration::from_secs(1)).await;
+        }
+        timeout(Duration::from_secs(60), filled.wait_for(|filled| *filled)).await.unwrap().unwrap();
+        assert_eq!(readiness.check(), Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_webhook_server_that_falls_silent_ends_readiness_until_it_answers() {
+        let readiness = Readiness::default();
+        let gate = readiness.gate("webhook");
+        let answers = Arc::new(AtomicBool::new(false));
+        let (told, answered) = watch::channel(false);
+        let asked = Arc::clone(&answers);
+        let ask = move || {
+            let answers = asked.load(Ordering::Relaxed);
+            async move { if answers { Ok(()) } else { Err(anyhow!("connection refused")) } }
+        };
+        tokio::spawn(open_while_answering(ask, gate, told));
+        sleep(BETWEEN * LOST).await;
+        assert!(readiness.check().is_err() && !*answered.borrow());
+        answers.store(true, Ordering::Relaxed);
+        sleep(UNTIL_FIRST * 2).await;
+        assert!(readiness.check().is_ok() && *answered.borrow(), "the first answer opens");
+        answers.store(false, Ordering::Relaxed);
+        sleep(BETWEEN * (LOST - 1)).await;
+        assert!(readiness.check().is_ok(), "one answer that was lost is nothing yet");
+        sleep(BETWEEN).await;
+        assert!(readiness.check().is_err(), "three are");
+        answers.store(true, Ordering::Relaxed);
+        sleep(BETWEEN).await;
+        assert!(readiness.check().is_ok());
     }
 }

@@ -1,0 +1,57 @@
+//! The webhook server asked by its own process, the way the API server asks it: TCP, TLS and HTTP on its port.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow, ensure};
+use axum::Router;
+use axum::routing::get;
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::admission::tls::CurrentCertificate;
+use crate::controller::replicas::page;
+
+/// The page of the webhook's port that only this process asks for; it is no review, and counts as none.
+const PAGE: &str = "/healthz";
+/// Any name: trusted is the certificate itself.
+const NAME: &str = "tagpin";
+
+/// Adds the page to the paths of the webhook.
+pub(crate) fn with_page(router: Router) -> Router {
+    router.route(PAGE, get(|| async { "ok\n" }))
+}
+
+/// Asks the webhook server of this process.
+#[derive(Clone)]
+pub(crate) struct Probe {
+    port: u16,
+    trust: Arc<ClientConfig>,
+}
+
+impl Probe {
+    /// Asks on this port and trusts what is shown there.
+    ///
+    /// # Errors
+    /// When TLS can not be set up at all.
+    pub(crate) fn new(port: u16, certificate: &CurrentCertificate) -> Result<Self, rustls::Error> {
+        Ok(Self { port, trust: Arc::new(certificate.client_config()?) })
+    }
+
+    /// Asks once, on a connection of its own. Callers limit the time.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub(crate) async fn ask(self) -> anyhow::Result<()> {
+        let loopback: [SocketAddr; 2] =
+            [(Ipv4Addr::LOCALHOST, self.port).into(), (Ipv6Addr::LOCALHOST, self.port).into()];
+        let stream = TcpStream::connect(loopback.as_slice()).await.context("connect")?;
+        let connector = TlsConnector::from(self.trust);
+        let stream = connector.connect(ServerName::try_from(NAME)?, stream).await.context("shake hands")?;
+        let (status, _) = page(stream, PAGE).await.map_err(|error| anyhow!("get {PAGE}: {error}"))?;
+        ensure!(status.is_success(), "{PAGE} answers with status {status}");
+        Ok(())
+    }
+}

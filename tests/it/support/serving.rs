@@ -1,0 +1,231 @@
+//! `tagpin serve` as a process, in a cluster of lists: whatever is listed stays so, and no watch tells anything.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::Request;
+use axum::http::{Response, StatusCode};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use http_body_util::StreamBody;
+use hyper::body::Frame;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::{CertificateDer, ServerName};
+use serde_json::{Value, json};
+use tagpin::cluster::store::Store;
+use tempfile::TempDir;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_rustls::TlsConnector;
+
+/// How long anything may take on a busy machine.
+const LIMIT: Duration = Duration::from_secs(60);
+/// The name that the certificate is for.
+const HOST: &str = "tagpin.tagpin-system.svc";
+const MUTATING: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
+const SECRETS: &str = "/api/v1/namespaces/tagpin-system/secrets";
+
+/// The path that a store is listed by.
+pub(crate) fn path(store: Store) -> String {
+    match store {
+        Store::ClusterImagePolicies | Store::ImagePolicies => {
+            format!("/apis/tagpin.dev/v1alpha1/{}", store.name())
+        }
+        Store::ControllerRevisions => "/apis/apps/v1/controllerrevisions".to_owned(),
+        Store::Namespaces | Store::ServiceAccounts => format!("/api/v1/{}", store.name()),
+        Store::Objects(kind) if kind.group().is_empty() => format!("/api/v1/{}", kind.resource()),
+        Store::Objects(kind) => format!("/apis/{}/v1/{}", kind.group(), kind.resource()),
+    }
+}
+
+/// An API server whose lists are what a test says, and whose watches are silent.
+#[derive(Clone)]
+struct Quiet {
+    /// The text of each list by its path.
+    lists: Arc<Mutex<BTreeMap<String, String>>>,
+    /// The path of the one list that waits.
+    held: watch::Sender<Option<String>>,
+}
+
+impl Quiet {
+    async fn answer(self, request: Request) -> Response<Body> {
+        let path = request.uri().path().to_owned();
+        let mut held = self.held.subscribe();
+        if request.method() != "GET" || !self.lists.lock().unwrap().contains_key(&path) {
+            let missing = json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 404, "reason": "NotFound" });
+            return response(StatusCode::NOT_FOUND, Body::from(missing.to_string()));
+        }
+        if request.uri().query().unwrap_or_default().contains("watch=true") {
+            let silence = futures::stream::pending::<Result<Frame<Bytes>, std::io::Error>>();
+            return response(StatusCode::OK, Body::new(StreamBody::new(silence)));
+        }
+        held.wait_for(|held| held.as_deref() != Some(&path)).await.unwrap();
+        let list = self.lists.lock().unwrap()[&path].clone();
+        response(StatusCode::OK, Body::from(list))
+    }
+}
+
+fn response(status: StatusCode, body: Body) -> Response<Body> {
+    Response::builder().status(status).body(body).unwrap()
+}
+
+/// The text of a list with these items.
+fn list(items: &[Value]) -> String {
+    json!({ "kind": "List", "apiVersion": "v1", "metadata": { "resourceVersion": "10" }, "items": items })
+        .to_string()
+}
+
+/// A replica that runs, and its cluster. It ends when this goes.
+pub(crate) struct Serving {
+    cluster: Quiet,
+    process: Child,
+    folder: TempDir,
+    admin: u16,
+    webhook: u16,
+    trust: Arc<ClientConfig>,
+    _server: JoinSet<()>,
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
+}
+
+impl Serving {
+    /// One that logs by this filter. The list of the path `held` waits until it is released.
+    pub(crate) async fn start(lists: &[(String, Vec<Value>)], held: Option<&str>, log: &str) -> Self {
+        let certificate = rcgen::generate_simple_self_signed(vec![HOST.to_owned()]).unwrap();
+        let pem = |text: String| BASE64_STANDARD.encode(text);
+        let secret = json!({
+            "metadata": { "name": "tagpin-webhook-tls", "namespace": "tagpin-system", "uid": "s", "resourceVersion": "1" },
+            "data": { "tls.crt": pem(certificate.cert.pem()), "tls.key": pem(certificate.signing_key.serialize_pem()) },
+        });
+        let cluster = Quiet { lists: Arc::default(), held: watch::Sender::new(held.map(str::to_owned)) };
+        {
+            let mut all = cluster.lists.lock().unwrap();
+            all.extend(Store::all().map(|store| (path(store), list(&[]))));
+            // The certificate's: the selector of a list is not looked at, and this one holds no key for marks.
+            all.insert(SECRETS.to_owned(), list(&[secret]));
+            all.insert(MUTATING.to_owned(), list(&[]));
+            all.extend(lists.iter().map(|(path, items)| (path.clone(), list(items))));
+        }
+        let mut server = JoinSet::new();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let answering = cluster.clone();
+        let answer = move |request: Request| answering.clone().answer(request);
+        server.spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await.unwrap() });
+
+        let folder = TempDir::new().unwrap();
+        let (admin, webhook) = (free_port().await, free_port().await);
+        let process = spawn(&folder, address, admin, webhook, log);
+        let trust = trust(certificate.cert.der());
+        Self { cluster, process, folder, admin, webhook, trust, _server: server }
+    }
+
+    /// Answers the list that waits.
+    pub(crate) fn release(&self) {
+        self.cluster.held.send_replace(None);
+    }
+
+    /// A page of the admin port: its status line and body.
+    pub(crate) async fn page(&self, path: &str) -> Option<(String, String)> {
+        let stream = TcpStream::connect(("127.0.0.1", self.admin)).await.ok()?;
+        let answer = get(stream, path).await?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        Some((head.lines().next()?.to_owned(), body.to_owned()))
+    }
+
+    /// Waits until the page of readiness says this.
+    pub(crate) async fn readiness_is(&self, wanted: &str) {
+        let mut last = None;
+        let seen = async {
+            let mut pace = interval(Duration::from_millis(20));
+            pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                pace.tick().await;
+                last = self.page("/readyz").await.map(|(_, body)| body.trim().to_owned());
+                if last.as_deref() == Some(wanted) {
+                    break;
+                }
+            }
+        };
+        let seen = timeout(LIMIT, seen).await;
+        assert!(seen.is_ok(), "waited for {wanted:?}, but {last:?}: {}", self.log());
+    }
+
+    /// What it has logged.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+
+    /// Asks the webhook's port for something over TLS, within this time: the answer's status line.
+    pub(crate) async fn asked_over_tls(&self, within: Duration) -> Option<String> {
+        let asked = async {
+            let stream = TcpStream::connect(("127.0.0.1", self.webhook)).await.ok()?;
+            let connector = TlsConnector::from(Arc::clone(&self.trust));
+            let stream = connector.connect(ServerName::try_from(HOST).unwrap(), stream).await.unwrap();
+            Some(get(stream, "/validate").await?.lines().next()?.to_owned())
+        };
+        timeout(within, asked).await.ok()?
+    }
+}
+
+fn spawn(folder: &TempDir, api: SocketAddr, admin: u16, webhook: u16, log: &str) -> Child {
+    let file = |name: &str, text: &str| -> PathBuf {
+        let place = folder.path().join(name);
+        fs::write(&place, text).unwrap();
+        place
+    };
+    let kubeconfig = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "clusters": [{ "name": "c", "cluster": { "server": format!("http://{api}") } }],
+        "users": [{ "name": "c", "user": {} }],
+        "contexts": [{ "name": "c", "context": { "cluster": "c", "user": "c" } }],
+    });
+    let kubeconfig = file("kubeconfig", &kubeconfig.to_string());
+    let baseline = file("baseline.yaml", "{enabled: false, mode: Warn, pin: true}");
+    Command::new(env!("CARGO_BIN_EXE_tagpin"))
+        .args(["serve", "--namespace=tagpin-system", "--pod=tagpin-a", "--log", log, "--baseline"])
+        .arg(baseline)
+        .args([format!("--admin-port={admin}"), format!("--webhook-port={webhook}")])
+        .env_clear()
+        .env("KUBECONFIG", kubeconfig)
+        .stderr(fs::File::create(folder.path().join("log")).unwrap())
+        .spawn()
+        .unwrap()
+}
+
+/// A port that nobody listens on.
+async fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
+}
+
+fn trust(certificate: &CertificateDer<'static>) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate.clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    Arc::new(config.with_root_certificates(roots).with_no_client_auth())
+}
+
+async fn get(mut stream: impl AsyncRead + AsyncWrite + Unpin, path: &str) -> Option<String> {
+    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.ok()?;
+    let mut answer = Vec::new();
+    // A TLS connection that ends without saying so has said everything else.
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8(answer).ok()
+}
