@@ -24,6 +24,7 @@ pub mod workloads;
 pub mod owners;
 pub mod reader;
 pub mod store;
+pub mod unreadable;
 
 pub mod by_name;
 pub mod certificate;
@@ -49,6 +50,7 @@ use pods::Pods;
 use policies::Policies;
 use reader::{Reader, held_or_read};
 use store::{Store, Synced};
+use unreadable::Unreadables;
 use workloads::Workloads;
 
 /// What a replica knows. Cheap to share: every method takes `&self`.
@@ -67,6 +69,8 @@ pub struct Cluster {
     pub pinning: Pinning,
     /// Which stores have been filled.
     pub synced: Synced,
+    /// The objects that cannot be read.
+    pub unreadable: Unreadables,
     /// How often the watches failed.
     pub watches: Watches,
     reader: Box<dyn Reader>,
@@ -87,6 +91,7 @@ impl Cluster {
             accounts: Accounts::new(changes.clone()),
             pinning: Pinning::default(),
             synced: Synced::new(changes.clone()),
+            unreadable: Unreadables::default(),
             watches: Watches::new(Store::all().map(Store::name)),
             reader: Box::new(reader),
             changes,

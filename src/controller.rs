@@ -138,8 +138,8 @@ impl Controller {
             baseline::keep(client(), cluster, self.baseline.clone(), reconcile)
         });
         writers.start("replicas", {
-            let (client, namespace) = (client(), namespace());
-            async move { replicas::watch(client, &namespace, ready).await }
+            let (client, namespace, lost) = (client(), namespace(), self.cluster.unreadable.clone());
+            async move { replicas::watch(client, &namespace, ready, &lost).await }
         });
         writers.start("policy_status", {
             let writer = StatusWriter {

@@ -8,10 +8,12 @@ pub mod image_policy;
 pub mod match_conditions;
 pub mod rights;
 
+pub mod item;
 pub mod slim;
 
 pub mod conditions;
 pub mod duration;
 pub mod label_selector;
 
+mod metadata;
 mod schema;

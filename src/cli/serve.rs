@@ -117,8 +117,10 @@ async fn serve(settings: Settings, registries: Current) -> anyhow::Result<()> {
     let registries = registry::page(asked, Arc::clone(&registry));
     let shown = Shown { cluster: Arc::clone(&cluster), registry, leading, certificate };
     telemetry::state::register(&mut metrics, move || shown.state());
+    let unreadable = cluster.unreadable.clone();
     let pages = admin::router(metrics, readiness.clone(), move || cluster.policies.rows());
     let pages = admin::with_page(pages, "/registries", registries);
+    let pages = admin::with_page(pages, "/unreadable", move || unreadable.rows());
     let listener = listen(settings.admin_port).await?;
     let stopped = drain.stop.clone().cancelled_owned();
     tasks.spawn_finishing("admin", async move {
@@ -198,7 +200,8 @@ impl Replica {
     fn pin_keys(&mut self, settings: &Settings) -> PinKeys {
         let (secret, seen) = watch::channel(Seen::NotYet);
         let (client, namespace) = (self.client.clone(), settings.namespace.clone());
-        let watching = async move { pin_keys::watch(client, &namespace, secret).await };
+        let lost = self.cluster.unreadable.clone();
+        let watching = async move { pin_keys::watch(client, &namespace, secret, &lost).await };
         self.tasks.spawn("pin keys watch", never(watching));
         let (hearing, heard) = watch::channel(false);
         let using = pin_keys::use_newest(Arc::clone(&self.cluster.pods), seen.clone(), hearing);
@@ -227,7 +230,8 @@ impl Replica {
     ) -> anyhow::Result<Certificate> {
         let (secret, seen) = watch::channel(Seen::NotYet);
         let (client, namespace) = (self.client.clone(), settings.namespace.clone());
-        let watching = async move { certificate::watch(client, &namespace, secret).await };
+        let lost = self.cluster.unreadable.clone();
+        let watching = async move { certificate::watch(client, &namespace, secret, &lost).await };
         self.tasks.spawn("certificate watch", never(watching));
         let (showing, shown) = watch::channel(false);
         let current = CurrentCertificate::default();

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tracing::{Instrument, info_span};
 
 use crate::cluster::follow::{Seen, follow_one};
+use crate::cluster::unreadable::{Unreadables, Watched};
 
 /// The Secret's name, in the namespace of the release.
 pub const SECRET: &str = "tagpin-webhook-tls";
@@ -69,8 +70,13 @@ impl fmt::Debug for Pems {
 }
 
 /// Follows the Secret for ever; `seen` always has the newest.
-pub async fn watch(client: Client, namespace: &str, seen: watch::Sender<Seen<Secret>>) -> Infallible {
-    follow_one(Api::namespaced(client, namespace), SECRET, seen)
+pub async fn watch(
+    client: Client,
+    namespace: &str,
+    seen: watch::Sender<Seen<Secret>>,
+    unreadable: &Unreadables,
+) -> Infallible {
+    follow_one(Api::namespaced(client, namespace), SECRET, seen, unreadable, Watched::Certificate)
         .instrument(info_span!("watch", store = "certificate"))
         .await
 }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, Config};
 use tokio::time::{Instant, timeout_at};
 
@@ -11,7 +10,8 @@ use crate::cluster::object::Object;
 use crate::cluster::reader::Reader;
 use crate::domain::policy::Labels;
 use crate::domain::slot::Kind;
-use crate::k8s::slim::{Slim, SlimKind};
+use crate::k8s::item::Item;
+use crate::k8s::slim::{Slim, SlimKind, SlimNamespace};
 
 /// For a connection to the API server, TLS included.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -67,14 +67,14 @@ impl ApiReader {
 impl Reader for ApiReader {
     async fn object(&self, kind: Kind, namespace: &str, name: &str, deadline: Instant) -> Option<Object> {
         let slim = SlimKind::Object(kind);
-        let api = Api::<Slim>::namespaced_with(self.0.clone(), namespace, &slim);
+        let api = Api::<Item<Slim>>::namespaced_with(self.0.clone(), namespace, &slim);
         let found = timeout_at(deadline.min(Instant::now() + READ), api.get_opt(name)).await;
-        Object::new(kind, &found.ok()?.ok()??)
+        Object::new(kind, &found.ok()?.ok()??.read()?)
     }
 
     async fn namespace_labels(&self, name: &str, deadline: Instant) -> Option<Labels> {
-        let api = Api::<Namespace>::all(self.0.clone());
-        let found = timeout_at(deadline.min(Instant::now() + READ), api.get_metadata_opt(name)).await;
-        Some(found.ok()?.ok()??.metadata.labels.unwrap_or_default())
+        let api = Api::<Item<SlimNamespace>>::all(self.0.clone());
+        let found = timeout_at(deadline.min(Instant::now() + READ), api.get_opt(name)).await;
+        Some(found.ok()?.ok()??.read()?.metadata.labels.unwrap_or_default())
     }
 }

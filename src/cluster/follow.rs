@@ -16,6 +16,8 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use crate::cluster::client::WATCH;
+use crate::cluster::unreadable::{Unreadables, Watched};
+use crate::k8s::item::{Identity, Item, Unreadable, Whole};
 
 /// Objects in one page of a list: about 1 MB of JSON at most.
 const PAGE: u32 = 100;
@@ -30,9 +32,14 @@ pub(crate) trait Sink {
     /// What is held of an object; none of one that lacks what every API server sends.
     fn parse(&self, object: Self::Object) -> Option<Self::Item>;
     fn apply(&self, item: Self::Item);
-    fn delete(&self, item: Self::Item);
-    /// These are all.
-    fn replace(&self, items: Vec<Self::Item>);
+    fn delete(&self, gone: &Identity);
+    /// These are all that can be read. Those that cannot are there, too.
+    fn replace(&self, items: Vec<Self::Item>, unreadable: &[Unreadable]);
+    /// The object is there and cannot be read any more. What was known of it may be wrong by now, so that it counts as
+    /// unknown, like an object that no watch has reported.
+    fn lose(&self, object: &Identity) {
+        self.delete(object);
+    }
     /// The watch failed and is opened again.
     fn failed(&self) {}
     /// The API server does not know this kind: there can be no object of it.
@@ -76,20 +83,47 @@ impl Backoff for Pauses {
     }
 }
 
-/// Passes every event on for ever.
-pub(crate) async fn follow<S: Sink>(api: Api<S::Object>, config: Config, sink: S) -> Infallible {
+/// Passes every event on for ever. Objects that cannot be read are told to `unreadable` and keep no other back.
+pub(crate) async fn follow<S: Sink>(
+    api: Api<Item<S::Object>>,
+    config: Config,
+    sink: S,
+    unreadable: &Unreadables,
+    watched: Watched,
+) -> Infallible {
     loop {
         let mut events =
             pin!(watcher(api.clone(), config.clone()).backoff(Pauses(DefaultBackoff::default())));
-        let mut listed = Vec::new();
+        let (mut listed, mut lost) = (Vec::new(), Vec::new());
         while let Some(event) = events.next().await {
             match event {
-                Ok(Event::Init) => listed.clear(),
-                Ok(Event::InitApply(object)) => listed.extend(sink.parse(object)),
-                Ok(Event::InitDone) => sink.replace(std::mem::take(&mut listed)),
-                Ok(Event::Apply(object)) => sink.parse(object).into_iter().for_each(|item| sink.apply(item)),
-                Ok(Event::Delete(object)) => {
-                    sink.parse(object).into_iter().for_each(|item| sink.delete(item))
+                Ok(Event::Init) => {
+                    listed.clear();
+                    lost.clear();
+                }
+                Ok(Event::InitApply(Item::Read(object))) => listed.extend(sink.parse(object)),
+                Ok(Event::InitApply(Item::Unreadable(object))) => lost.push(*object),
+                Ok(Event::InitDone) => {
+                    sink.replace(std::mem::take(&mut listed), &lost);
+                    unreadable.replace(watched, std::mem::take(&mut lost));
+                }
+                Ok(Event::Apply(item)) => {
+                    let identity = item.identity();
+                    match item {
+                        Item::Read(object) => {
+                            sink.parse(object).into_iter().for_each(|item| sink.apply(item));
+                            unreadable.take(watched, &identity);
+                        }
+                        Item::Unreadable(object) => {
+                            sink.lose(&identity);
+                            unreadable.put(watched, *object);
+                        }
+                    }
+                }
+                Ok(Event::Delete(item)) => {
+                    let identity = item.identity();
+                    sink.delete(&identity);
+                    unreadable.take(watched, &identity);
                 }
                 Err(error) => {
                     sink.failed();
@@ -107,11 +141,18 @@ pub(crate) async fn follow<S: Sink>(api: Api<S::Object>, config: Config, sink: S
 }
 
 /// Follows the one object of this name for ever. It is told of no other: rights can be bound to the name.
-pub(crate) async fn follow_one<K>(api: Api<K>, name: &str, seen: watch::Sender<Seen<K>>) -> Infallible
+pub(crate) async fn follow_one<K>(
+    api: Api<Item<Whole<K>>>,
+    name: &str,
+    seen: watch::Sender<Seen<K>>,
+    unreadable: &Unreadables,
+    watched: Watched,
+) -> Infallible
 where
     K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
-    follow(api, config().fields(&format!("metadata.name={name}")), One(seen)).await
+    let config = config().fields(&format!("metadata.name={name}"));
+    follow(api, config, One(seen), unreadable, watched).await
 }
 
 struct One<K>(watch::Sender<Seen<K>>);
@@ -120,10 +161,10 @@ impl<K> Sink for One<K>
 where
     K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
-    type Object = K;
+    type Object = Whole<K>;
     type Item = K;
 
-    fn parse(&self, object: K) -> Option<K> {
+    fn parse(&self, Whole(object): Whole<K>) -> Option<K> {
         Some(object)
     }
 
@@ -131,14 +172,20 @@ where
         self.0.send_replace(Seen::There(Arc::new(item)));
     }
 
-    fn delete(&self, _: K) {
+    fn delete(&self, _: &Identity) {
         self.0.send_replace(Seen::Absent);
     }
 
-    fn replace(&self, items: Vec<K>) {
-        self.0
-            .send_replace(items.into_iter().next().map_or(Seen::Absent, |item| Seen::There(Arc::new(item))));
+    fn replace(&self, items: Vec<K>, unreadable: &[Unreadable]) {
+        match items.into_iter().next() {
+            Some(item) => self.apply(item),
+            None if unreadable.is_empty() => drop(self.0.send_replace(Seen::Absent)),
+            None => {}
+        }
     }
+
+    /// An object of the release is not taken for one that is gone: somebody would make it anew.
+    fn lose(&self, _: &Identity) {}
 }
 
 /// kube's watcher would ask for the same version again and again when the answer to the request is 410 itself; and

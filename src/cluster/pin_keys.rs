@@ -15,6 +15,7 @@ use tracing::{Instrument, info, info_span};
 use crate::cluster::Seen;
 use crate::cluster::follow::follow_one;
 use crate::cluster::pods::Pods;
+use crate::cluster::unreadable::{Unreadables, Watched};
 use crate::domain::mark::{KeyId, Keys};
 
 /// The Secret's name, in the namespace of the release.
@@ -44,8 +45,13 @@ pub fn since(secret: &Secret) -> Timestamp {
 }
 
 /// Follows the Secret for ever; `seen` always has the newest.
-pub async fn watch(client: Client, namespace: &str, seen: watch::Sender<Seen<Secret>>) -> Infallible {
-    follow_one(Api::namespaced(client, namespace), SECRET, seen)
+pub async fn watch(
+    client: Client,
+    namespace: &str,
+    seen: watch::Sender<Seen<Secret>>,
+    unreadable: &Unreadables,
+) -> Infallible {
+    follow_one(Api::namespaced(client, namespace), SECRET, seen, unreadable, Watched::PinKeys)
         .instrument(info_span!("watch", store = "pin keys"))
         .await
 }

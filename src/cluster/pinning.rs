@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::cluster::Cluster;
 use crate::cluster::follow::{Seen, follow_one};
+use crate::cluster::unreadable::Watched;
 
 /// The configuration's name: they run in the order of their names, and injectors come first.
 pub const MUTATING: &str = "zz-tagpin";
@@ -54,5 +55,6 @@ impl Pinning {
 
 /// Watches it for ever.
 pub async fn watch(cluster: Arc<Cluster>, client: Client) -> Infallible {
-    follow_one(Api::all(client), MUTATING, cluster.pinning.0.clone()).await
+    let seen = cluster.pinning.0.clone();
+    follow_one(Api::all(client), MUTATING, seen, &cluster.unreadable, Watched::Mutating).await
 }

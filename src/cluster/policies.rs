@@ -3,7 +3,7 @@
 //! A generation that does not compile keeps the last good one: the one in memory, or after a restart the one that
 //! the leader wrote into the status.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -159,11 +159,22 @@ impl Policies {
 
     /// These are all policies of one of the two kinds (`namespaced` tells which). What only a read by name found stays.
     pub fn replace(&self, namespaced: bool, all: Vec<Reported>) {
+        self.replace_readable(namespaced, all, &BTreeSet::new());
+    }
+
+    /// These are all policies of one of the two kinds that can be read. Those that cannot stay as they are held.
+    pub(crate) fn replace_readable(
+        &self,
+        namespaced: bool,
+        all: Vec<Reported>,
+        unreadable: &BTreeSet<PolicyId>,
+    ) {
         self.change(|held| {
             let before = held.len();
             held.retain(|id, policy| {
                 id.namespace.is_some() != namespaced
                     || policy.by_name
+                    || unreadable.contains(id)
                     || all.iter().any(|reported| reported.id == *id)
             });
             let mut changed = held.len() != before;

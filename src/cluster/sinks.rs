@@ -3,18 +3,16 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Namespace;
-use kube::core::PartialObjectMeta;
-
 use crate::cluster::Cluster;
 use crate::cluster::follow::Sink;
 use crate::cluster::object::{Object, OldRevision};
 use crate::cluster::policies::Reported;
 use crate::cluster::store::Store;
-use crate::domain::policy::Labels;
+use crate::domain::policy::{Labels, PolicyId};
 use crate::domain::slot::Kind;
 use crate::k8s::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyObject};
-use crate::k8s::slim::{Slim, SlimServiceAccount, Unparsed};
+use crate::k8s::item::{Identity, Unreadable};
+use crate::k8s::slim::{Slim, SlimNamespace, SlimServiceAccount, Unparsed};
 
 pub(crate) struct PolicySink<K> {
     cluster: Arc<Cluster>,
@@ -53,14 +51,19 @@ impl<K: PolicyObject> Sink for PolicySink<K> {
         self.cluster.policies.apply(item);
     }
 
-    fn delete(&self, item: Reported) {
-        self.cluster.policies.delete(&item.id, &item.uid);
+    fn delete(&self, gone: &Identity) {
+        self.cluster.policies.delete(&id(gone), &gone.uid);
     }
 
-    fn replace(&self, items: Vec<Reported>) {
-        self.cluster.policies.replace(self.namespaced, items);
+    fn replace(&self, items: Vec<Reported>, unreadable: &[Unreadable]) {
+        let unreadable = unreadable.iter().map(|object| id(&object.identity)).collect();
+        self.cluster.policies.replace_readable(self.namespaced, items, &unreadable);
         self.cluster.synced.fill(self.store());
     }
+
+    /// The last good generation stays in force, as where a newer one does not compile: nobody turns a policy off by
+    /// making it unreadable.
+    fn lose(&self, _: &Identity) {}
 
     fn failed(&self) {
         self.cluster.watches.restarted(self.store().name());
@@ -72,13 +75,17 @@ impl<K: PolicyObject> Sink for PolicySink<K> {
     }
 }
 
+fn id(object: &Identity) -> PolicyId {
+    PolicyId { namespace: object.namespace.clone(), name: object.name.clone() }
+}
+
 pub(crate) struct NamespaceSink(pub(crate) Arc<Cluster>);
 
 impl Sink for NamespaceSink {
-    type Object = PartialObjectMeta<Namespace>;
+    type Object = SlimNamespace;
     type Item = (String, Labels);
 
-    fn parse(&self, object: PartialObjectMeta<Namespace>) -> Option<(String, Labels)> {
+    fn parse(&self, object: SlimNamespace) -> Option<(String, Labels)> {
         Some((object.metadata.name?, object.metadata.labels.unwrap_or_default()))
     }
 
@@ -86,11 +93,11 @@ impl Sink for NamespaceSink {
         self.0.namespaces.apply(name, labels);
     }
 
-    fn delete(&self, (name, _): (String, Labels)) {
-        self.0.namespaces.delete(&name);
+    fn delete(&self, gone: &Identity) {
+        self.0.namespaces.delete(&gone.name);
     }
 
-    fn replace(&self, items: Vec<(String, Labels)>) {
+    fn replace(&self, items: Vec<(String, Labels)>, _: &[Unreadable]) {
         self.0.namespaces.replace(items);
         self.0.synced.fill(Store::Namespaces);
     }
@@ -116,11 +123,11 @@ impl Sink for AccountSink {
         self.0.accounts.apply(namespace, name, secrets);
     }
 
-    fn delete(&self, (namespace, name, _): (String, String, Vec<String>)) {
-        self.0.accounts.delete(&namespace, &name);
+    fn delete(&self, gone: &Identity) {
+        self.0.accounts.delete(gone.namespace.as_deref().unwrap_or_default(), &gone.name);
     }
 
-    fn replace(&self, items: Vec<(String, String, Vec<String>)>) {
+    fn replace(&self, items: Vec<(String, String, Vec<String>)>, _: &[Unreadable]) {
         self.0.accounts.replace(items);
         self.0.synced.fill(Store::ServiceAccounts);
     }
@@ -157,14 +164,14 @@ impl Sink for ObjectSink {
         }
     }
 
-    fn delete(&self, item: Object) {
+    fn delete(&self, gone: &Identity) {
         match self.kind {
-            Kind::Pod => self.cluster.pods.delete(&item.uid),
-            kind => self.cluster.workloads.delete(kind, &item.uid),
+            Kind::Pod => self.cluster.pods.delete(&gone.uid),
+            kind => self.cluster.workloads.delete(kind, &gone.uid),
         }
     }
 
-    fn replace(&self, items: Vec<Object>) {
+    fn replace(&self, items: Vec<Object>, _: &[Unreadable]) {
         match self.kind {
             Kind::Pod => self.cluster.pods.replace(items),
             kind => self.cluster.workloads.replace(kind, items),
@@ -191,11 +198,11 @@ impl Sink for RevisionSink {
         self.0.workloads.apply_revision(item);
     }
 
-    fn delete(&self, item: OldRevision) {
-        self.0.workloads.delete_revision(&item.uid);
+    fn delete(&self, gone: &Identity) {
+        self.0.workloads.delete_revision(&gone.uid);
     }
 
-    fn replace(&self, items: Vec<OldRevision>) {
+    fn replace(&self, items: Vec<OldRevision>, _: &[Unreadable]) {
         self.0.workloads.replace_revisions(items);
         self.0.synced.fill(Store::ControllerRevisions);
     }

@@ -14,6 +14,7 @@ use crate::cluster::Cluster;
 use crate::cluster::follow::{config, follow};
 use crate::cluster::sinks::{AccountSink, NamespaceSink, ObjectSink, PolicySink, RevisionSink};
 use crate::cluster::store::Store;
+use crate::cluster::unreadable::Watched;
 use crate::k8s::slim::SlimKind;
 
 /// A watch ended, which none does unless its task died.
@@ -47,20 +48,27 @@ pub async fn run(cluster: Arc<Cluster>, client: Client) -> Result<Infallible, Wa
 
 /// One store, for ever.
 async fn fill(store: Store, cluster: Arc<Cluster>, client: Client) -> Infallible {
+    let (lost, watched) = (&cluster.unreadable.clone(), Watched::Store(store));
     match store {
         Store::ClusterImagePolicies => {
-            follow(Api::all(client), config(), PolicySink::cluster_wide(cluster)).await
+            let sink = PolicySink::cluster_wide(cluster);
+            follow(Api::all(client), config(), sink, lost, watched).await
         }
-        Store::ImagePolicies => follow(Api::all(client), config(), PolicySink::namespaced(cluster)).await,
-        Store::Namespaces => follow(Api::all(client), config(), NamespaceSink(cluster)).await,
-        Store::ServiceAccounts => follow(Api::all(client), config(), AccountSink(cluster)).await,
+        Store::ImagePolicies => {
+            let sink = PolicySink::namespaced(cluster);
+            follow(Api::all(client), config(), sink, lost, watched).await
+        }
+        Store::Namespaces => follow(Api::all(client), config(), NamespaceSink(cluster), lost, watched).await,
+        Store::ServiceAccounts => {
+            follow(Api::all(client), config(), AccountSink(cluster), lost, watched).await
+        }
         Store::ControllerRevisions => {
             let api = Api::all_with(client, &SlimKind::ControllerRevision);
-            follow(api, config(), RevisionSink(cluster)).await
+            follow(api, config(), RevisionSink(cluster), lost, watched).await
         }
         Store::Objects(kind) => {
             let api = Api::all_with(client, &SlimKind::Object(kind));
-            follow(api, config(), ObjectSink::new(cluster, kind)).await
+            follow(api, config(), ObjectSink::new(cluster, kind), lost, watched).await
         }
     }
 }

@@ -22,6 +22,8 @@ use tracing::debug;
 
 use crate::cluster::follow::{Sink, config, follow};
 use crate::cluster::policies::InForce;
+use crate::cluster::unreadable::{Unreadables, Watched};
+use crate::k8s::item::{Identity, Unreadable};
 use crate::k8s::slim::ReplicaPod;
 
 /// The label of our own pods; there is one tagpin in a cluster.
@@ -56,9 +58,15 @@ pub struct AskByAddress {
 }
 
 /// Follows the replicas in this namespace for ever; `ready` holds those that are ready, by name.
-pub async fn watch(client: Client, namespace: &str, ready: watch::Sender<Vec<Replica>>) -> Infallible {
+pub async fn watch(
+    client: Client,
+    namespace: &str,
+    ready: watch::Sender<Vec<Replica>>,
+    unreadable: &Unreadables,
+) -> Infallible {
     let sink = Replicas { held: Mutex::default(), ready };
-    follow(Api::namespaced(client, namespace), config().labels(LABEL), sink).await
+    let pods = Api::namespaced(client, namespace);
+    follow(pods, config().labels(LABEL), sink, unreadable, Watched::Replicas).await
 }
 
 struct Replicas {
@@ -99,13 +107,13 @@ impl Sink for Replicas {
         });
     }
 
-    fn delete(&self, (uid, _): Self::Item) {
+    fn delete(&self, gone: &Identity) {
         self.change(|held| {
-            held.remove(&uid);
+            held.remove(&gone.uid);
         });
     }
 
-    fn replace(&self, items: Vec<Self::Item>) {
+    fn replace(&self, items: Vec<Self::Item>, _: &[Unreadable]) {
         self.change(|held| *held = items.into_iter().collect());
     }
 }

@@ -25,6 +25,7 @@ use tracing::{info, warn};
 use crate::cluster::certificate::Pems;
 use crate::cluster::follow::follow_one;
 use crate::cluster::store::Store;
+use crate::cluster::unreadable::Watched;
 use crate::cluster::{Cluster, Seen};
 use crate::controller::call::{CallError, call};
 use crate::telemetry::canary::Metrics;
@@ -114,15 +115,30 @@ impl WebhookConfig {
             validating: watch::Sender::new(Seen::NotYet),
         };
         let client = || self.client.clone();
+        let lost = &self.cluster.unreadable;
         tokio::select! {
             never = self.tend(&views) => never,
-            never = follow_one(Api::all(client()), &self.namespace, views.namespace.clone()) => never,
+            never = follow_one(
+                Api::all(client()),
+                &self.namespace,
+                views.namespace.clone(),
+                lost,
+                Watched::Namespace,
+            ) => never,
             never = follow_one(
                 Api::namespaced(client(), &self.namespace),
                 DEPLOYMENT,
                 views.deployment.clone(),
+                lost,
+                Watched::Deployment,
             ) => never,
-            never = follow_one(Api::all(client()), VALIDATING, views.validating.clone()) => never,
+            never = follow_one(
+                Api::all(client()),
+                VALIDATING,
+                views.validating.clone(),
+                lost,
+                Watched::Validating,
+            ) => never,
         }
     }
 

@@ -15,6 +15,8 @@ use serde_json::Value;
 
 use crate::domain::policy::Labels;
 use crate::domain::slot::{Kind, SlotRole};
+use crate::k8s::item::or_nothing;
+use crate::k8s::metadata::without_managed_fields;
 
 /// What kind of object is read as a [`Slim`] one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,14 +49,16 @@ impl SlimKind {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Slim {
-    /// Its metadata, managed fields included as the API server sends them.
+    /// Its metadata, without the managed fields.
+    #[serde(deserialize_with = "without_managed_fields")]
     pub metadata: ObjectMeta,
     #[serde(deserialize_with = "or_default")]
     spec: Level,
     #[serde(deserialize_with = "or_default")]
     template: Level,
-    /// Any JSON at all: the controllers of custom resources keep revisions of their own making.
-    #[serde(deserialize_with = "level_or_default")]
+    /// Any JSON at all: the controllers of custom resources keep revisions of their own making. What has another
+    /// shape has no slots.
+    #[serde(deserialize_with = "or_nothing")]
     data: Level,
     #[serde(deserialize_with = "or_default")]
     status: Status,
@@ -288,12 +292,23 @@ impl Resource for Slim {
     }
 }
 
+/// A namespace: its labels.
+#[derive(Debug, Clone, Default, Deserialize, Resource)]
+#[resource(inherit = k8s_openapi::api::core::v1::Namespace)]
+#[serde(default)]
+pub struct SlimNamespace {
+    /// Its metadata.
+    #[serde(deserialize_with = "without_managed_fields")]
+    pub metadata: ObjectMeta,
+}
+
 /// A service account: which pull secrets its pods get.
 #[derive(Debug, Clone, Default, Deserialize, Resource)]
 #[resource(inherit = k8s_openapi::api::core::v1::ServiceAccount)]
 #[serde(rename_all = "camelCase", default)]
 pub struct SlimServiceAccount {
     /// Its metadata.
+    #[serde(deserialize_with = "without_managed_fields")]
     pub metadata: ObjectMeta,
     /// Its pull secrets, in its order.
     #[serde(deserialize_with = "or_default")]
@@ -306,6 +321,7 @@ pub struct SlimServiceAccount {
 #[serde(default)]
 pub struct ReplicaPod {
     /// Its metadata.
+    #[serde(deserialize_with = "without_managed_fields")]
     pub metadata: ObjectMeta,
     #[serde(deserialize_with = "or_default")]
     status: ReplicaStatus,
@@ -339,13 +355,13 @@ impl ReplicaPod {
 #[serde(bound = "")]
 pub struct Unparsed<K> {
     /// Its metadata.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "without_managed_fields")]
     pub metadata: ObjectMeta,
     /// What was typed.
     #[serde(default)]
     pub spec: Value,
-    /// What was written about it.
-    #[serde(default)]
+    /// What was written about it; null where it cannot be read.
+    #[serde(default, deserialize_with = "or_nothing")]
     pub status: Value,
     #[serde(skip)]
     kind: PhantomData<fn() -> K>,
@@ -383,9 +399,4 @@ impl<K: Resource> Resource for Unparsed<K> {
 /// `null` is what Go writes for an empty list.
 fn or_default<'de, T: Default + Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(from)?.unwrap_or_default())
-}
-
-/// What has another shape has no slots.
-fn level_or_default<'de, D: Deserializer<'de>>(from: D) -> Result<Level, D::Error> {
-    Ok(serde_json::from_value(Value::deserialize(from)?).unwrap_or_default())
 }

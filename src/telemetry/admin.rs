@@ -1,4 +1,5 @@
-//! The port beside the webhook: `/healthz`, `/readyz`, `/metrics`, `/policies` and `/registries`. It shows, it changes nothing.
+//! The port beside the webhook: `/healthz`, `/readyz`, `/metrics`, `/policies`, `/registries` and `/unreadable`. It
+//! shows, it changes nothing.
 
 use std::future::Future;
 use std::sync::Arc;

@@ -4,12 +4,16 @@ use std::io::{self, IsTerminal};
 use std::panic;
 
 use tracing::Level;
-use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::filter::{FilterExt as _, ParseError, filter_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::TryInitError;
 use tracing_subscriber::{EnvFilter, Layer as _, fmt};
 
 use crate::telemetry::traces::Traces;
+
+/// The module of the client library that logs whole answers of the API server when it cannot parse them. They hold
+/// objects of everybody, so that no filter brings them into the log.
+const NEVER: &str = "kube_client::client";
 
 /// How a log line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +45,7 @@ pub fn start(filter: &str, format: Format, traces: Option<&Traces>) -> Result<()
     use tracing_subscriber::util::SubscriberInitExt;
 
     let filter = EnvFilter::builder().parse(filter).map_err(LoggingError::Filter)?;
+    let filter = filter.and(filter_fn(|event| event.target() != NEVER));
     let lines = fmt::layer().with_writer(io::stderr);
     let text = match format {
         Format::Auto => io::stderr().is_terminal(),

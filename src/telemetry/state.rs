@@ -32,6 +32,8 @@ pub struct State {
     pub violations: Option<u32>,
     /// Objects in memory by what they are.
     pub objects: Vec<(&'static str, usize)>,
+    /// Stored objects that cannot be read by what is watched.
+    pub unreadable: Vec<(&'static str, usize)>,
     /// Answers of registries in memory, and their bytes.
     pub cache: (u64, u64),
 }
@@ -117,7 +119,10 @@ impl Collector for Gauges {
         let policies = policies.map(|policy| ([("kind", policy.kind), ("mode", policy.mode)], policy.count));
         family(&mut encoder, "policies", "Policies in force", policies)?;
         let objects = state.objects.iter().map(|(kind, count)| ([("kind", *kind)], *count));
-        family(&mut encoder, "store_objects", "Objects that the watches keep in memory", objects)
+        family(&mut encoder, "store_objects", "Objects that the watches keep in memory", objects)?;
+        let unreadable = state.unreadable.iter().map(|(kind, count)| ([("kind", *kind)], *count));
+        let help = "Stored objects that cannot be read; what they say counts as unknown";
+        family(&mut encoder, "unreadable_objects", help, unreadable)
     }
 }
 
@@ -164,6 +169,7 @@ mod tests {
             break_glass: Some((true, 2)),
             policies: vec![PolicyCount { kind: "ImagePolicy", mode: "Warn", count: 2 }],
             objects: vec![("pods", 7), ("namespaces", 3)],
+            unreadable: vec![("serviceaccounts", 1)],
             ..State::default()
         });
         for line in [
@@ -175,6 +181,7 @@ mod tests {
             r#"tagpin_policies{kind="ImagePolicy",mode="Warn"} 2"#,
             r#"tagpin_store_objects{kind="pods"} 7"#,
             r#"tagpin_store_objects{kind="namespaces"} 3"#,
+            r#"tagpin_unreadable_objects{kind="serviceaccounts"} 1"#,
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }

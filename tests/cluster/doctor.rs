@@ -8,7 +8,7 @@ use crate::support::doctor::{red, well};
 use crate::support::manifests::pod;
 use crate::support::release::Away;
 use crate::support::replicas::ours;
-use crate::support::{Namespace, alone, kubectl, kubectl_with, rig};
+use crate::support::{LIMIT, Namespace, alone, kubectl, kubectl_with, rig, wait_for};
 
 /// An object as it was before a test broke it.
 struct Whole {
@@ -121,6 +121,33 @@ fn it_names_a_policy_that_is_not_ready() {
         red("policies", "kube-system/unseen is not ready: NamespaceExcluded").contains("excludedNamespaces")
     );
     kubectl_with(&["delete", "-f", "-"], policy).succeeded();
+    well();
+}
+
+#[test]
+fn it_names_a_stored_object_that_can_not_be_read() {
+    let _cluster = alone();
+    let namespace = Namespace::new("unreadable");
+    let whole = Whole::of("customresourcedefinition/imagepolicies.tagpin.dev");
+    let anything = json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
+    let place = "/spec/versions/0/schema/openAPIV3Schema/properties/spec";
+    let patch = json!([{ "op": "replace", "path": place, "value": anything }]).to_string();
+    kubectl(&["patch", whole.what, "--type=json", "-p", &patch]).succeeded();
+    let deep = (0..200).fold(json!(1), |inner, _| json!([inner]));
+    let policy = json!({
+        "apiVersion": "tagpin.dev/v1alpha1", "kind": "ImagePolicy", "metadata": { "name": "deep" }, "spec": { "deep": deep },
+    });
+    // The API server takes the new definition up within a moment.
+    wait_for("a policy with anything in it", LIMIT, || {
+        namespace.kubectl_with(&["create", "-f", "-"], &policy.to_string()).ok.then_some(())
+    });
+    let object = format!("{}/deep (spec.deep", namespace.name);
+    let look = red("unreadable", &object);
+    // What it says to type shows the object.
+    let words: Vec<_> = look.split(' ').skip(1).collect();
+    assert!(kubectl(&words).succeeded().contains("deep:"), "{look}");
+    namespace.kubectl(&["delete", "imagepolicies.tagpin.dev", "deep", "--timeout=90s"]).succeeded();
+    drop(whole);
     well();
 }
 

@@ -38,6 +38,7 @@ mod quiet;
 mod refusals;
 mod reinvocation;
 mod sticky;
+mod stored;
 mod traces;
 mod unchanged;
 mod uninstall;

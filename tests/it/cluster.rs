@@ -5,6 +5,7 @@ mod marks;
 mod owners;
 mod pods;
 mod policies;
+mod unreadable;
 mod watch;
 
 use serde_json::{Value, json};

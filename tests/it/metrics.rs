@@ -81,6 +81,7 @@ fn exposed() -> String {
         policies: vec![PolicyCount { kind: "ImagePolicy", mode: "Warn", count: 1 }],
         violations: Some(0),
         objects: vec![("pods", 1)],
+        unreadable: vec![("pods", 1)],
         ..State::default()
     });
     let mut text = String::new();

@@ -140,7 +140,10 @@ impl Call {
         let (events, receiver) = mpsc::unbounded_channel::<Value>();
         let lines = futures::stream::unfold(receiver, |mut receiver| async {
             let event = receiver.recv().await?;
-            Some((Ok(Frame::data(Bytes::from(format!("{event}\n")))), receiver))
+            // The type comes first, as from every API server.
+            let (kind, object) = (&event["type"], &event["object"]);
+            let line = format!("{{\"type\":{kind},\"object\":{object}}}\n");
+            Some((Ok(Frame::data(Bytes::from(line))), receiver))
         });
         let body = UnsyncBoxBody::new(StreamBody::new(lines.boxed()));
         let _ = self.answer.send(Response::new(body));

@@ -1,7 +1,8 @@
-//! The operator as a process in a cluster where nothing happens: when it is ready.
+//! The operator as a process in a cluster where nothing happens: when it is ready, and what it makes of what is stored.
 
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use tagpin::cluster::store::Store;
 use tagpin::domain::slot::Kind;
 
@@ -28,4 +29,46 @@ async fn a_replica_that_is_ready_answers_though_nothing_happened_after_the_lists
     let (_, metrics) = replica.page("/metrics").await.unwrap();
     let turned_away = r#"tagpin_admission_turned_away_total{reason="not_found"} 1"#;
     assert!(metrics.contains(turned_away), "its own question is no review: {metrics}");
+}
+
+/// An object that anybody can make of one who may patch it, and that the API server keeps.
+fn service_account() -> Value {
+    let managed = json!([{ "manager": "kubectl", "operation": "Update", "time": "9999-12-31T23:59:59Z", "fieldsType": "FieldsV1", "fieldsV1": {} }]);
+    json!({ "metadata": { "name": "p", "namespace": "shop", "uid": "u", "resourceVersion": "3", "managedFields": managed } })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn objects_that_cannot_be_read_keep_no_replica_from_being_ready_and_are_named() {
+    let revision = json!({ "metadata": { "name": "web-1", "namespace": "shop", "uid": "r", "ownerReferences": "HIDDEN" } });
+    let lists = [
+        (path(Store::ServiceAccounts), vec![service_account()]),
+        (path(Store::ControllerRevisions), vec![revision]),
+    ];
+    let replica = Serving::start(&lists, None, "info").await;
+    replica.readiness_is("ok").await;
+    let (_, rows) = replica.page("/unreadable").await.unwrap();
+    let named = json!([{ "namespace": "shop", "name": "web-1", "fault": "metadata.ownerReferences: expected a sequence" }]);
+    let row = json!([{ "watch": "controllerrevisions", "count": 1, "named": named }]);
+    assert_eq!(serde_json::from_str::<Value>(&rows).unwrap(), row);
+    let (_, metrics) = replica.page("/metrics").await.unwrap();
+    for line in [
+        r#"tagpin_unreadable_objects{kind="controllerrevisions"} 1"#,
+        r#"tagpin_unreadable_objects{kind="serviceaccounts"} 0"#,
+    ] {
+        assert!(metrics.contains(line), "{line}: {metrics}");
+    }
+    assert!(!replica.log().contains("HIDDEN"), "{}", replica.log());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_filter_brings_objects_of_others_into_the_log() {
+    let pods = path(Store::Objects(Kind::Pod));
+    let filter = "info,tagpin=trace,kube=trace,kube_client=trace,kube_client::client=trace";
+    let replica = Serving::start(&[], Some(&pods), filter).await;
+    // A page that is none, whatever is in it.
+    let page = json!({ "metadata": [], "items": [{ "metadata": { "name": "a" }, "spec": { "containers": [{ "env": "HIDDEN" }] } }] });
+    replica.lists(&pods, &page.to_string());
+    replica.release();
+    replica.logs("Error deserializing response").await;
+    assert!(!replica.log().contains("HIDDEN"), "{}", replica.log());
 }

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use crate::cluster::policies::InForce;
+use crate::cluster::unreadable::Row;
 use crate::domain::policy::PolicyId;
 use crate::telemetry::registry::LastAsked;
 
@@ -115,6 +116,8 @@ pub(crate) struct Answers {
     pub(crate) waits: Option<String>,
     pub(crate) policies: Vec<InForce>,
     pub(crate) registries: Vec<LastAsked>,
+    /// The stored objects that it cannot read.
+    pub(crate) unreadable: Vec<Row>,
     pub(crate) counters: Counters,
 }
 

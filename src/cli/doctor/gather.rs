@@ -12,10 +12,9 @@ use k8s_openapi::api::admissionregistration::v1::{
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Namespace, Pod, Secret};
+use k8s_openapi::api::core::v1::{Pod, Secret};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{ListParams, PostParams};
-use kube::core::PartialObjectMeta;
 use kube::{Api, Client, ResourceExt};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -35,8 +34,9 @@ use crate::domain::slot::Kind;
 use crate::k8s::conditions::READY;
 use crate::k8s::crds;
 use crate::k8s::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyObject, PolicyStatus};
+use crate::k8s::item::Item;
 use crate::k8s::rights::{RIGHTS, Right, Scope};
-use crate::k8s::slim::{Slim, SlimKind, Unparsed};
+use crate::k8s::slim::{Slim, SlimKind, SlimNamespace, Unparsed};
 
 /// Of one question.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -181,18 +181,19 @@ impl Here<'_> {
     }
 
     async fn policies_of<K: PolicyObject>(&self, what: &str) -> Asked<Vec<Policy>> {
-        let listed = asked(what, self.all::<Unparsed<K>>().list(&ListParams::default())).await?;
-        Ok(listed.items.into_iter().map(policy).collect())
+        let listed = asked(what, self.all::<Item<Unparsed<K>>>().list(&ListParams::default())).await?;
+        Ok(listed.items.into_iter().filter_map(Item::read).map(policy).collect())
     }
 
     async fn labelled(&self) -> Asked<Labelled> {
-        let api = self.all::<Namespace>();
-        let listed = asked("list namespaces", api.list_metadata(&ListParams::default())).await?;
+        let api = self.all::<Item<SlimNamespace>>();
+        let listed = asked("list namespaces", api.list(&ListParams::default())).await?;
+        let listed: Vec<_> = listed.items.into_iter().filter_map(Item::read).collect();
         let with = |label: &str| {
-            let is = |namespace: &&PartialObjectMeta<Namespace>| {
+            let is = |namespace: &&SlimNamespace| {
                 namespace.labels().get(label).is_some_and(|value| value == "true")
             };
-            listed.items.iter().filter(is).map(ResourceExt::name_any).collect()
+            listed.iter().filter(is).map(ResourceExt::name_any).collect()
         };
         Ok(Labelled {
             fail_closed: with("tagpin.dev/fail-closed"),
@@ -202,12 +203,13 @@ impl Here<'_> {
 
     async fn behind_secrets(&self) -> Asked<Vec<BehindSecrets>> {
         const POD: SlimKind = SlimKind::Object(Kind::Pod);
-        let api = Api::<Slim>::all_with(self.client.clone(), &POD);
+        let api = Api::<Item<Slim>>::all_with(self.client.clone(), &POD);
         let mut counts: BTreeMap<String, usize> = BTreeMap::new();
         let mut page = ListParams::default().limit(PAGE);
         loop {
             let listed = asked("list pods", api.list(&page)).await?;
-            for pod in &listed.items {
+            let (items, metadata) = (listed.items, listed.metadata);
+            for pod in items.into_iter().filter_map(Item::read) {
                 let namespace = pod.metadata.namespace.clone().unwrap_or_default();
                 let judged = namespace != self.namespace && !SYSTEM.contains(&namespace.as_str());
                 if judged && !pod.ended(Kind::Pod) && !pod.pull_secrets(POD).is_empty() {
@@ -217,7 +219,7 @@ impl Here<'_> {
                     *counts.entry(namespace).or_default() += unpinned.count();
                 }
             }
-            match listed.metadata.continue_.filter(|token| !token.is_empty()) {
+            match metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => page = page.continue_token(&token),
                 None => break,
             }

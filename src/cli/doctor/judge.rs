@@ -8,6 +8,7 @@ mod configuration;
 mod parts;
 mod policies;
 mod replicas;
+mod stored;
 mod webhooks;
 
 #[cfg(test)]
@@ -83,6 +84,7 @@ pub(crate) fn judge(found: &Findings) -> Vec<Row> {
         webhooks::reached(found),
         webhooks::namespaces(found),
         policies::policies(found),
+        stored::unreadable(found),
         configuration::configuration(found),
         replicas::registries(found),
         policies::unpinned(found),

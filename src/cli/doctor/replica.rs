@@ -43,6 +43,7 @@ pub(crate) async fn ask(pods: &Api<Pod>, pod: &Pod) -> Asked<Answers> {
         waits,
         policies: list(get(pods, name, port, "/policies").await?)?,
         registries: list(get(pods, name, port, "/registries").await?)?,
+        unreadable: list(get(pods, name, port, "/unreadable").await?)?,
         counters: counters(&metrics),
     })
 }

@@ -57,6 +57,7 @@ impl Shown {
                 ("workloads", self.cluster.workloads.all().len()),
                 ("pods", self.cluster.pods.all().len()),
             ],
+            unreadable: self.cluster.unreadable.counts(),
             cache: self.registry.held(),
         }
     }

@@ -9,6 +9,7 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use serde_json::{Value, json};
 use tagpin::cluster::policies::InForce;
+use tagpin::cluster::unreadable::Unreadables;
 use tagpin::controller::replicas::{Ask, AskByAddress, Replica, watch};
 use tokio::net::TcpListener;
 
@@ -29,7 +30,8 @@ fn pod(name: &str, ip: Option<&str>, ready: &str, deleting: bool) -> Value {
 async fn only_ready_pods_with_an_address_are_replicas() {
     let (client, mut api) = Api::new();
     let (sender, mut ready) = tokio::sync::watch::channel(Vec::new());
-    let task = tokio::spawn(async move { watch(client, "tagpin-system", sender).await });
+    let unreadable = Unreadables::default();
+    let task = tokio::spawn(async move { watch(client, "tagpin-system", sender, &unreadable).await });
     let list = api.expect("GET /api/v1/namespaces/tagpin-system/pods").await;
     assert_eq!(list.query["labelSelector"], "app.kubernetes.io%2Fname%3Dtagpin");
     list.list(

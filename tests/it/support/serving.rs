@@ -135,6 +135,11 @@ impl Serving {
         Self { cluster, process, folder, admin, webhook, trust, _server: server }
     }
 
+    /// Lists this text instead of a list that is valid.
+    pub(crate) fn lists(&self, path: &str, text: &str) {
+        self.cluster.lists.lock().unwrap().insert(path.to_owned(), text.to_owned());
+    }
+
     /// Answers the list that waits.
     pub(crate) fn release(&self) {
         self.cluster.held.send_replace(None);
@@ -164,6 +169,18 @@ impl Serving {
         };
         let seen = timeout(LIMIT, seen).await;
         assert!(seen.is_ok(), "waited for {wanted:?}, but {last:?}: {}", self.log());
+    }
+
+    /// Waits until its log has these words.
+    pub(crate) async fn logs(&self, words: &str) {
+        let mut pace = interval(Duration::from_millis(20));
+        let seen = async {
+            while !self.log().contains(words) {
+                pace.tick().await;
+            }
+        };
+        let seen = timeout(LIMIT, seen).await;
+        assert!(seen.is_ok(), "waited for {words:?}: {}", self.log());
     }
 
     /// What it has logged.

@@ -8,6 +8,7 @@ use crate::cli::doctor::findings::{
 };
 use crate::cli::doctor::judge::{Row, Status, judge};
 use crate::cluster::policies::InForce;
+use crate::cluster::unreadable::{Named, Row as Unreadable};
 use crate::domain::policy::PolicyId;
 use crate::telemetry::registry::LastAsked;
 
@@ -134,6 +135,7 @@ fn a_sound_installation_has_every_check_and_nothing_but_ok() {
         "reached",
         "namespaces",
         "policies",
+        "unreadable",
         "configuration",
         "registries",
         "unpinned",
@@ -197,6 +199,30 @@ fn scaled_to_nothing() {
 fn too_few_replicas_run() {
     let change = |found: &mut Findings| found.replicas = Ok(vec![replica("tagpin-a")]);
     says(red("replicas", change), "1 of 2", "describe");
+}
+
+fn stored(watch: &str, count: usize, namespace: Option<&str>, name: &str) -> Unreadable {
+    let fault = "data.spec: expected a map".to_owned();
+    let named = Named { namespace: namespace.map(str::to_owned), name: name.to_owned(), fault };
+    Unreadable { watch: watch.to_owned(), count, named: vec![named] }
+}
+
+#[test]
+fn an_object_of_somebody_that_cannot_be_read_is_named_and_nothing_is_broken() {
+    let row = one("unreadable", Status::Note, |found| {
+        replica_mut(found).unreadable = vec![stored("controllerrevisions", 3, Some("shop"), "web-1")];
+    });
+    assert!(row.detail.contains("cannot read 3 of them: shop/web-1 (data.spec: expected a map)"), "{row:?}");
+    let look = "kubectl get controllerrevisions -n shop web-1 -o yaml --show-managed-fields";
+    assert_eq!(row.remedy.as_deref(), Some(look));
+}
+
+#[test]
+fn a_policy_that_cannot_be_read() {
+    let change = |found: &mut Findings| {
+        replica_mut(found).unreadable = vec![stored("clusterimagepolicies", 1, None, "baseline")];
+    };
+    says(red("unreadable", change), "baseline (", "kubectl get clusterimagepolicies.tagpin.dev baseline");
 }
 
 #[test]

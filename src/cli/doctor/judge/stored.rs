@@ -1,0 +1,84 @@
+//! The objects of the cluster that no replica can read.
+
+use std::collections::BTreeMap;
+
+use crate::cli::doctor::findings::{Answers, Findings};
+use crate::cli::doctor::judge::{Row, known, named};
+use crate::cluster::store::Store;
+use crate::cluster::unreadable::{Named, Row as Seen, Watched};
+
+/// One row for each kind with objects that cannot be read; the replica that sees most of them counts.
+pub(crate) fn unreadable(found: &Findings) -> Vec<Row> {
+    const CHECK: &str = "unreadable";
+    known(CHECK, &found.replicas, |replicas| {
+        let answers: Vec<&Answers> =
+            replicas.iter().filter_map(|replica| replica.answers.as_ref().ok()).collect();
+        if answers.is_empty() {
+            return vec![Row::unknown(CHECK, "no replica answered")];
+        }
+        let mut worst: BTreeMap<&str, &Seen> = BTreeMap::new();
+        for seen in answers.iter().flat_map(|answers| &answers.unreadable) {
+            let held = worst.entry(&seen.watch).or_insert(seen);
+            if seen.count > held.count {
+                *held = seen;
+            }
+        }
+        if worst.is_empty() {
+            return vec![Row::ok(CHECK, "every stored object that tagpin looks at can be read")];
+        }
+        worst.into_values().map(row).collect()
+    })
+}
+
+fn row(seen: &Seen) -> Row {
+    const CHECK: &str = "unreadable";
+    let objects: Vec<_> = seen.named.iter().map(object).collect();
+    let detail = format!("{}: tagpin cannot read {} of them: {}", seen.watch, seen.count, named(&objects));
+    match remedy(seen) {
+        // What is in force, and what the installation is made of.
+        Some(remedy) if ours(&seen.watch) => Row::red(CHECK, detail, remedy),
+        remedy => Row::note(CHECK, detail, remedy),
+    }
+}
+
+fn object(object: &Named) -> String {
+    match &object.namespace {
+        None => format!("{} ({})", object.name, object.fault),
+        Some(namespace) => format!("{namespace}/{} ({})", object.name, object.fault),
+    }
+}
+
+/// Shows the first of them, to be mended or deleted.
+fn remedy(seen: &Seen) -> Option<String> {
+    let first = seen.named.first()?;
+    let namespace = first.namespace.as_ref().map(|namespace| format!(" -n {namespace}")).unwrap_or_default();
+    Some(format!(
+        "kubectl get {}{namespace} {} -o yaml --show-managed-fields",
+        resource(&seen.watch),
+        first.name
+    ))
+}
+
+/// What kubectl calls the kind.
+fn resource(watch: &str) -> &str {
+    match watched(watch) {
+        Some(Watched::Replicas) => "pods",
+        Some(Watched::Certificate | Watched::PinKeys) => "secrets",
+        Some(Watched::Store(Store::ClusterImagePolicies)) => "clusterimagepolicies.tagpin.dev",
+        Some(Watched::Store(Store::ImagePolicies)) => "imagepolicies.tagpin.dev",
+        _ => watch,
+    }
+}
+
+/// A policy, or a part of the release.
+fn ours(watch: &str) -> bool {
+    match watched(watch) {
+        Some(Watched::Store(store)) => matches!(store, Store::ClusterImagePolicies | Store::ImagePolicies),
+        Some(_) => true,
+        None => false,
+    }
+}
+
+fn watched(name: &str) -> Option<Watched> {
+    Watched::all().find(|watched| watched.name() == name)
+}
