@@ -67,6 +67,8 @@ pub struct Controller {
     pub pin_keys: watch::Receiver<Seen<Secret>>,
     /// Whether the API server is told to call us, as the leader knows it.
     pub installed: watch::Sender<Installed>,
+    /// Whether something is refused because we do not answer, as the leader sees it.
+    pub closed: watch::Sender<bool>,
     /// How long the webhook's certificate and its authority are valid.
     pub lifetimes: Lifetimes,
     /// What counts the canaries.
@@ -98,6 +100,7 @@ impl Controller {
         let (client, namespace) = (|| self.client.clone(), || self.namespace.clone());
         let (ready, replicas) = watch::channel(Vec::new());
         self.installed.send_replace(Installed::NotYet);
+        self.closed.send_replace(false);
 
         writers.start("certificate", {
             let (client, namespace, certificate) = (client(), namespace(), self.certificate.clone());
@@ -118,6 +121,7 @@ impl Controller {
                 listens: self.listens.clone(),
                 certificate: self.certificate.clone(),
                 installed: self.installed.clone(),
+                closed: self.closed.clone(),
                 metrics: self.canaries.clone(),
                 reconcile: self.passes.of("webhook_config"),
             };

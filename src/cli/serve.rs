@@ -179,6 +179,7 @@ struct PinKeys {
 struct Leading {
     leads: watch::Receiver<bool>,
     installed: watch::Receiver<Installed>,
+    closed: watch::Receiver<bool>,
 }
 
 impl Replica {
@@ -281,7 +282,9 @@ impl Replica {
     ) -> Leading {
         let election = Election::new(self.client.clone(), &settings.namespace, &settings.pod);
         let installed = watch::Sender::new(Installed::NotYet);
-        let leading = Leading { leads: election.leads(), installed: installed.subscribe() };
+        let closed = watch::Sender::new(false);
+        let leading =
+            Leading { leads: election.leads(), installed: installed.subscribe(), closed: closed.subscribe() };
         let registries = Arc::clone(&self.registries);
         let controller = Controller {
             client: self.client.clone(),
@@ -295,6 +298,7 @@ impl Replica {
             certificate: certificate.seen,
             pin_keys,
             installed,
+            closed,
             lifetimes: Lifetimes {
                 leaf: settings.certificate_lifetime,
                 authority: settings.authority_lifetime,

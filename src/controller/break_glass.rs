@@ -106,7 +106,9 @@ impl Audit {
         let missing = match installed {
             Installed::Missing => true,
             // Nothing is known of them.
-            Installed::NotYet | Installed::Unwritable | Installed::Emptied => told.cluster,
+            Installed::NotYet | Installed::Opened | Installed::Unwritable | Installed::Emptied => {
+                told.cluster
+            }
             Installed::Yes | Installed::Armed | Installed::Unreachable => false,
         };
         if missing != told.cluster {

@@ -23,7 +23,7 @@ use crate::cluster::Cluster;
 use crate::cluster::policies::{Held, Reported};
 use crate::controller::call::{CallError, call};
 use crate::controller::replicas::{Ask, Replica};
-use crate::controller::webhook_config::Installed;
+use crate::controller::webhook_config::{Installed, POLICIES};
 use crate::domain::image::ImageRef;
 use crate::domain::policy::PolicyId;
 use crate::k8s::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyObject, PolicyStatus};
@@ -95,10 +95,14 @@ impl StatusWriter {
             let start = Instant::now();
             let at = *installed.borrow_and_update();
             let ready = replicas.borrow_and_update().clone();
-            let again = match self.cluster.synced.missing().is_empty() {
+            let missing = self.cluster.synced.missing();
+            // A leader that is not ready says so, if it knows the policies.
+            let knows = matches!(at, Installed::Opened | Installed::Unwritable)
+                && !missing.iter().any(|store| POLICIES.contains(store));
+            let again = match missing.is_empty() || knows {
                 true => {
                     let _pass = self.reconcile.pass();
-                    self.look(&mut memory, at, &ready).await
+                    self.look(&mut memory, at, &ready, missing.is_empty()).await
                 }
                 false => LONGEST,
             };
@@ -113,8 +117,15 @@ impl StatusWriter {
         }
     }
 
-    /// Looks at every policy once, and writes what differs; returns when to look again if nothing changes.
-    async fn look(&self, memory: &mut Memory, installed: Installed, replicas: &[Replica]) -> Duration {
+    /// Looks at every policy once, and writes what differs; returns when to look again if nothing changes. Unless it
+    /// counts, the counts stay as they were last written.
+    async fn look(
+        &self,
+        memory: &mut Memory,
+        installed: Installed,
+        replicas: &[Replica],
+        counts: bool,
+    ) -> Duration {
         if installed == Installed::NotYet && memory.since.elapsed() < PATIENCE {
             return PATIENCE.saturating_sub(memory.since.elapsed());
         }
@@ -124,7 +135,7 @@ impl StatusWriter {
             now.round(TimestampRound::new().smallest(Unit::Second).mode(RoundMode::Trunc)).unwrap_or(now);
         let policies = self.cluster.policies.all();
         self.confirm(memory, &policies, replicas).await;
-        let standings = standings(&self.cluster, &self.excluded, &*self.offline, now);
+        let standings = counts.then(|| standings(&self.cluster, &self.excluded, &*self.offline, now));
         let mut again = LONGEST;
         if let Some(expiry) = next_expiry(&self.cluster.policies(), now) {
             again = again.min(Duration::try_from(expiry.duration_since(now)).unwrap_or(LONGEST));
@@ -136,7 +147,12 @@ impl StatusWriter {
             }
             let place =
                 Place { excluded: &self.excluded, installed, replicas: replicas.len(), lacking: &lacking };
-            let status = place.status(policy, standings.get(&policy.id), now);
+            let mut status =
+                place.status(policy, standings.as_ref().and_then(|held| held.get(&policy.id)), now);
+            if standings.is_none() {
+                status.summary = policy.status.summary;
+                status.top_violations.clone_from(&policy.status.top_violations);
+            }
             again = again.min(self.settle(memory, policy, status).await);
         }
         memory.written.retain(|uid, _| policies.iter().any(|policy| policy.uid == *uid));

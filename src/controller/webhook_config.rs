@@ -1,10 +1,9 @@
 //! The two webhook configurations: filled once we can answer, armed once a canary came through the API server,
-//! repaired when somebody changes them, emptied when our namespace or the CRDs go. There is no right to make or delete
-//! them: what break glass deletes stays away.
+//! repaired when somebody changes them, emptied when our namespace or the CRDs go, opened when a leader cannot answer.
+//! There is no right to make or delete them: what break glass deletes stays away.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
-use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,21 +12,17 @@ use k8s_openapi::api::admissionregistration::v1::{
 };
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
-use kube::api::{Patch, PatchParams};
 use kube::core::PartialObjectMeta;
 use kube::{Api, Client};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
-use tracing::{info, warn};
 
 use crate::cluster::certificate::Pems;
 use crate::cluster::follow::follow_one;
 use crate::cluster::store::Store;
 use crate::cluster::unreadable::Watched;
 use crate::cluster::{Cluster, Seen};
-use crate::controller::call::{CallError, call};
+use crate::controller::call::CallError;
 use crate::telemetry::canary::Metrics;
 use crate::telemetry::reconcile::Reconcile;
 
@@ -35,26 +30,31 @@ pub mod arming;
 pub mod documents;
 
 mod canary;
+mod entries;
+mod writer;
 
-use arming::{Arming, Canary, Reach};
-use documents::{MUTATING, VALIDATING, Wanted};
+use arming::{Canary, Reach};
+use canary::Canaries;
+use documents::{VALIDATING, Wanted};
 
 /// Where the policies are; while the API server knows neither kind, there is nothing to ask us about.
-const POLICIES: [Store; 2] = [Store::ClusterImagePolicies, Store::ImagePolicies];
-/// Who owns what we write there.
-const MANAGER: &str = "tagpin-webhooks";
+pub(crate) const POLICIES: [Store; 2] = [Store::ClusterImagePolicies, Store::ImagePolicies];
 /// Our own Deployment, in our namespace.
 pub(crate) const DEPLOYMENT: &str = "tagpin";
 /// After a write, for the watch to tell of it; somebody else may be writing too.
 const PAUSE: Duration = Duration::from_secs(2);
 /// After a failure.
 const RETRY: Duration = Duration::from_secs(5);
+/// How long a leader may be not ready before it opens what is closed.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Whether the API server is told to call us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Installed {
     /// It is not known yet, or we can not answer yet.
     NotYet,
+    /// This leader is not ready, and has opened what was closed. The entries that it found stay in the lists.
+    Opened,
     /// Both configurations are as they should be, and nothing is refused when we do not answer.
     Yes,
     /// The same, but in namespaces that ask for it what we do not answer is refused.
@@ -85,6 +85,8 @@ pub struct WebhookConfig {
     pub certificate: watch::Receiver<Seen<Secret>>,
     /// Where the outcome is told.
     pub installed: watch::Sender<Installed>,
+    /// Where it is told whether an entry of ours refuses what we do not answer.
+    pub closed: watch::Sender<bool>,
     /// What counts the canaries.
     pub metrics: Metrics,
     /// What measures the passes.
@@ -106,6 +108,22 @@ struct Views {
     validating: watch::Sender<Seen<ValidatingWebhookConfiguration>>,
 }
 
+/// Both configurations as they were last seen.
+struct Live {
+    mutating: Seen<MutatingWebhookConfiguration>,
+    validating: Seen<ValidatingWebhookConfiguration>,
+}
+
+/// What a pass is to reach.
+enum Goal {
+    /// Nothing before then: we are not ready, and may be in time.
+    Wait(Instant),
+    /// Nothing refuses what we do not answer.
+    Open,
+    /// Both configurations are these.
+    Keep(Wanted),
+}
+
 impl WebhookConfig {
     /// Keeps the configurations in order for ever.
     pub async fn keep(&self) -> Infallible {
@@ -114,10 +132,12 @@ impl WebhookConfig {
             deployment: watch::Sender::new(Seen::NotYet),
             validating: watch::Sender::new(Seen::NotYet),
         };
+        let canaries = watch::Sender::new(Canaries::new());
         let client = || self.client.clone();
         let lost = &self.cluster.unreadable;
         tokio::select! {
-            never = self.tend(&views) => never,
+            never = self.tend(&views, &canaries) => never,
+            never = self.send(&canaries) => never,
             never = follow_one(
                 Api::all(client()),
                 &self.namespace,
@@ -142,7 +162,7 @@ impl WebhookConfig {
         }
     }
 
-    async fn tend(&self, views: &Views) -> Infallible {
+    async fn tend(&self, views: &Views, canaries: &watch::Sender<Canaries>) -> Infallible {
         let mut namespace = views.namespace.subscribe();
         let mut deployment = views.deployment.subscribe();
         let mut mutating = self.cluster.pinning.seen();
@@ -150,30 +170,27 @@ impl WebhookConfig {
         let (mut listens, mut certificate) = (self.listens.clone(), self.certificate.clone());
         let mut stores = self.cluster.changes();
         let mut kinds = self.cluster.synced.unknown_kinds();
-        let mut canaries = Canaries { arming: None, due: Instant::now() };
+        let mut heard = canaries.subscribe();
+        let mut unready = None;
         loop {
             let ready = *listens.borrow_and_update() && self.cluster.synced.missing().is_empty();
             let unknown = kinds.borrow_and_update().clone();
-            let live = (mutating.borrow_and_update().clone(), validating.borrow_and_update().clone());
-            canaries.follow(&live.1);
-            let fails_closed = canaries.fail_closed(&deployment.borrow_and_update(), &live.1);
-            let wanted = fails_closed.and_then(|fails_closed| {
-                self.wanted(
-                    &namespace.borrow_and_update(),
-                    &certificate.borrow_and_update(),
-                    ready,
-                    fails_closed,
-                    POLICIES.iter().all(|store| unknown.contains(store)),
-                )
-            });
-            let (installed, pause) = match &wanted {
-                None => (Installed::NotYet, None),
-                Some(wanted) => {
-                    let _pass = self.reconcile.pass();
-                    self.look(wanted, canaries.reach(), &live.0, &live.1).await
-                }
+            let live = Live {
+                mutating: mutating.borrow_and_update().clone(),
+                validating: validating.borrow_and_update().clone(),
             };
-            self.installed.send_if_modified(|held| std::mem::replace(held, installed) != installed);
+            canaries.send_if_modified(|held| held.follow(&live.validating));
+            let canaries = *heard.borrow_and_update();
+            let wanted = self.wanted(
+                &namespace.borrow_and_update(),
+                &certificate.borrow_and_update(),
+                ready,
+                canaries.fail_closed(&deployment.borrow_and_update(), &live.validating),
+                POLICIES.iter().all(|store| unknown.contains(store)),
+            );
+            let goal = Goal::of(wanted.filter(|_| live.is_known()), canaries.reach(), &mut unready);
+            let (installed, pause) = self.look(&goal, canaries.reach(), &live).await;
+            self.tell(installed, &live);
             if let Some(pause) = pause {
                 sleep(pause).await;
                 continue;
@@ -188,22 +205,29 @@ impl WebhookConfig {
                 Ok(()) = listens.changed() => {}
                 () = stores.changed(), if !ready => {}
                 Ok(()) = kinds.changed() => {}
-                (canary, sent) = self.canary(canaries.due), if installed.in_sync() => {
-                    canaries.heard(canary, sent);
-                }
+                Ok(()) = heard.changed() => {}
+                () = goal.is_due() => {}
             }
         }
     }
 
-    /// Sends a canary when it is due. Returns what became of it, and when it was sent.
-    async fn canary(&self, due: Instant) -> (Canary, Instant) {
-        sleep_until(due).await;
-        let sent = Instant::now();
-        let canary = canary::send(&self.client, &self.namespace).await;
-        if canary == Canary::Lost {
-            self.metrics.lost();
+    /// Sends canaries for ever, whether we are ready or not and whatever became of a write: they are what shows that
+    /// the API server does not reach us.
+    async fn send(&self, canaries: &watch::Sender<Canaries>) -> Infallible {
+        let mut changes = canaries.subscribe();
+        loop {
+            let due = changes.borrow_and_update().due();
+            tokio::select! {
+                () = until(due) => {}
+                Ok(()) = changes.changed() => continue,
+            }
+            let sent = Instant::now();
+            let canary = canary::send(&self.client, &self.namespace).await;
+            if canary == Canary::Lost {
+                self.metrics.lost();
+            }
+            canaries.send_modify(|held| held.heard(canary, sent));
         }
-        (canary, sent)
     }
 
     /// What the configurations should be; nothing while that is not known, or we can not answer.
@@ -212,15 +236,17 @@ impl WebhookConfig {
         namespace: &Seen<PartialObjectMeta<Namespace>>,
         certificate: &Seen<Secret>,
         ready: bool,
-        fails_closed: bool,
+        fails_closed: Option<bool>,
         undefined: bool,
     ) -> Option<Wanted> {
         let Seen::There(namespace) = namespace else { return None };
         let emptied = undefined || namespace.metadata.deletion_timestamp.is_some();
-        let ca = match certificate {
-            _ if emptied => None,
-            Seen::There(secret) if ready => Some(Pems::of(secret).ca).filter(|ca| !ca.is_empty()),
-            _ => None,
+        let (ca, fails_closed) = match certificate {
+            _ if emptied => (None, false),
+            Seen::There(secret) if ready => {
+                (Some(Pems::of(secret).ca).filter(|ca| !ca.is_empty()), fails_closed?)
+            }
+            _ => return None,
         };
         (emptied || ca.is_some()).then(|| Wanted {
             namespace: self.namespace.clone(),
@@ -233,114 +259,106 @@ impl WebhookConfig {
 
     /// Looks once, and writes what is not as it should be. Returns also how long to wait before the next look, when a
     /// change should not be waited for.
-    async fn look(
-        &self,
-        wanted: &Wanted,
-        reach: Reach,
-        mutating: &Seen<MutatingWebhookConfiguration>,
-        validating: &Seen<ValidatingWebhookConfiguration>,
-    ) -> (Installed, Option<Duration>) {
-        let (mutating, validating) = match (mutating, validating) {
-            (Seen::NotYet, _) | (_, Seen::NotYet) => return (Installed::NotYet, None),
-            (mutating, validating) => (there(mutating), there(validating)),
+    async fn look(&self, goal: &Goal, reach: Reach, live: &Live) -> (Installed, Option<Duration>) {
+        let written = match goal {
+            Goal::Wait(_) => return (Installed::NotYet, None),
+            Goal::Open => self.open(live).await,
+            Goal::Keep(wanted) => {
+                let _pass = self.reconcile.pass();
+                self.bring(wanted, live).await
+            }
         };
+        let Ok(wrote) = written else {
+            self.reconcile.failed();
+            return (Installed::Unwritable, Some(RETRY));
+        };
+        let complete = there(&live.mutating).is_some() && there(&live.validating).is_some();
+        let installed = match goal {
+            Goal::Wait(_) | Goal::Open => Installed::Opened,
+            Goal::Keep(Wanted { ca: None, .. }) => Installed::Emptied,
+            Goal::Keep(_) if !complete => Installed::Missing,
+            Goal::Keep(_) if reach == Reach::Unreachable => Installed::Unreachable,
+            Goal::Keep(wanted) if wanted.fails_closed => Installed::Armed,
+            Goal::Keep(_) => Installed::Yes,
+        };
+        (installed, wrote.then_some(PAUSE))
+    }
+
+    /// Makes both configurations what is wanted. Whoever checks goes first and comes last: a pod that nobody was asked
+    /// to pin is not to be refused for it.
+    async fn bring(&self, wanted: &Wanted, live: &Live) -> Result<bool, CallError> {
+        let seen = there(&live.validating);
+        let held_back = wanted.ca.is_none() && seen.is_some_and(|live| !wanted.validating_is(live));
+        let mutating = async {
+            match there(&live.mutating).filter(|_| !held_back) {
+                Some(live) => writer::bring(&self.client, live, wanted).await,
+                None => Ok(false),
+            }
+        };
+        let validating = async {
+            match seen {
+                Some(live) => writer::bring(&self.client, live, wanted).await,
+                None => Ok(false),
+            }
+        };
+        // What is to be opened waits for nothing.
+        match seen.is_some_and(documents::fails_closed) && !wanted.fails_closed {
+            true => and(validating.await, mutating.await),
+            false => and(mutating.await, validating.await),
+        }
+    }
+
+    /// Opens what is closed, as far as it is known: this needs neither readiness nor the other configuration.
+    async fn open(&self, live: &Live) -> Result<bool, CallError> {
         let mut written = Ok(false);
-        // Whoever checks goes first and comes last: a pod that nobody was asked to pin is not to be refused for it.
-        let validating_differs = validating.is_some_and(|live| !wanted.validating_is(live));
-        let held_back = wanted.ca.is_none() && validating_differs;
-        if let Some(live) = mutating.filter(|live| !held_back && !wanted.mutating_is(live)) {
-            let document = wanted.mutating(live.metadata.uid.clone());
-            written = and(written, self.write(MUTATING, &document).await);
+        if let Some(live) = there(&live.validating) {
+            written = writer::open(&self.client, live).await;
         }
-        if let Some(live) = validating.filter(|_| validating_differs) {
-            let document = wanted.validating(live.metadata.uid.clone());
-            written = and(written, self.write(VALIDATING, &document).await);
+        if let Some(live) = there(&live.mutating) {
+            written = and(written, writer::open(&self.client, live).await);
         }
-        match written {
-            Err(_) => {
-                self.reconcile.failed();
-                (Installed::Unwritable, Some(RETRY))
-            }
-            Ok(wrote) => {
-                let complete = mutating.is_some() && validating.is_some();
-                let installed = match wanted.ca {
-                    None => Installed::Emptied,
-                    Some(_) if !complete => Installed::Missing,
-                    Some(_) if reach == Reach::Unreachable => Installed::Unreachable,
-                    Some(_) if wanted.fails_closed => Installed::Armed,
-                    Some(_) => Installed::Yes,
-                };
-                (installed, wrote.then_some(PAUSE))
-            }
-        }
+        written
     }
 
-    async fn write<K>(&self, name: &str, document: &K) -> Result<bool, CallError>
-    where
-        K: kube::Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize,
-    {
-        let params = PatchParams::apply(MANAGER).force();
-        let written =
-            call(Api::<K>::all(self.client.clone()).patch(name, &params, &Patch::Apply(document))).await;
-        match &written {
-            Ok(_) => info!(configuration = name, "wrote the webhook configuration"),
-            Err(error) => warn!(configuration = name, %error, "can not write the webhook configuration"),
-        }
-        written.map(|_| true)
+    fn tell(&self, installed: Installed, live: &Live) {
+        let closed = there(&live.validating).is_some_and(documents::fails_closed);
+        self.closed.send_if_modified(|held| std::mem::replace(held, closed) != closed);
+        self.installed.send_if_modified(|held| std::mem::replace(held, installed) != installed);
     }
 }
 
-/// The canaries of this leader, while the API server is told to ask us about them.
-struct Canaries {
-    arming: Option<Arming>,
-    due: Instant,
+impl Goal {
+    /// What to do about this, while that is not known or we can not answer: we are not ready since `unready`.
+    fn of(wanted: Option<Wanted>, reach: Reach, unready: &mut Option<Instant>) -> Self {
+        let Some(wanted) = wanted else {
+            let until = *unready.get_or_insert_with(Instant::now) + PATIENCE;
+            let open = reach == Reach::Unreachable || Instant::now() >= until;
+            return if open { Self::Open } else { Self::Wait(until) };
+        };
+        *unready = None;
+        Self::Keep(wanted)
+    }
+
+    /// Waits until this goal is no longer the right one, whatever else happens.
+    async fn is_due(&self) {
+        until(match self {
+            Self::Wait(until) => Some(*until),
+            Self::Open | Self::Keep(_) => None,
+        })
+        .await;
+    }
 }
 
-impl Canaries {
-    /// Begins when the entry of the canary is there, and forgets everything when it is gone.
-    fn follow(&mut self, validating: &Seen<ValidatingWebhookConfiguration>) {
-        let armed = match validating {
-            Seen::NotYet => return,
-            Seen::There(live) if documents::has_canary(live) => documents::fails_closed(live),
-            Seen::There(_) | Seen::Absent => return self.arming = None,
-        };
-        if self.arming.is_none() {
-            *self = Self { arming: Some(Arming::new(armed)), due: Instant::now() };
-        }
+impl Live {
+    fn is_known(&self) -> bool {
+        self.mutating != Seen::NotYet && self.validating != Seen::NotYet
     }
+}
 
-    fn heard(&mut self, canary: Canary, sent: Instant) {
-        let before = self.reach();
-        if let Some(arming) = &mut self.arming {
-            self.due = sent + arming.heard(canary);
-        }
-        match (before, self.reach()) {
-            (before, after) if before == after => {}
-            (_, Reach::Unreachable) => {
-                warn!("the API server does not reach the webhook: nothing is refused for want of an answer");
-            }
-            _ => info!("the API server reaches the webhook"),
-        }
-    }
-
-    fn reach(&self) -> Reach {
-        self.arming.map_or(Reach::Untried, Arming::reach)
-    }
-
-    /// Whether what we do not answer is to be refused; nothing while it is not known how many replicas are asked for.
-    fn fail_closed(
-        &self,
-        deployment: &Seen<Deployment>,
-        validating: &Seen<ValidatingWebhookConfiguration>,
-    ) -> Option<bool> {
-        let replicas = match deployment {
-            Seen::NotYet => return None,
-            Seen::Absent => 0,
-            // The API server's own default.
-            Seen::There(live) => live.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1),
-        };
-        let at_present = there(validating).is_some_and(documents::fails_closed);
-        Some(self.arming.is_some_and(|arming| arming.fails_closed(replicas, at_present)))
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -76,7 +76,7 @@ impl Collector for Gauges {
             gauge("webhook_config_in_sync", help, i64::from(installed))?;
         }
         if let Some(armed) = state.webhooks_armed {
-            let help = "Whether namespaces that ask for it refuse what tagpin does not answer, as the leader sees it";
+            let help = "Whether an entry of tagpin refuses what it does not answer, as the leader sees it";
             gauge("webhook_armed", help, i64::from(armed))?;
         }
         if let Some(expires) = state.certificate_expires {

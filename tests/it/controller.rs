@@ -4,6 +4,7 @@ mod arming;
 mod baseline;
 mod break_glass;
 mod certificates;
+mod disarming;
 mod leader;
 mod pin_keys;
 mod policy_status;

@@ -40,7 +40,7 @@ impl Shown {
         State {
             leads,
             webhooks_installed: leads.then_some(installed.in_sync()),
-            webhooks_armed: leads.then_some(installed == Installed::Armed),
+            webhooks_armed: leads.then_some(*self.leading.closed.borrow()),
             break_glass: leads
                 .then(|| (installed == Installed::Missing, break_glass::namespaces(&self.cluster).len())),
             certificate_expires: self.certificate_expires(),

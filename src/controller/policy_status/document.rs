@@ -92,6 +92,10 @@ impl Place<'_> {
             Installed::NotYet => {
                 Some("tagpin waits for its certificate and its server before it lists its webhooks")
             }
+            Installed::Opened => Some(
+                "the leader of tagpin is not ready, so namespaces that fail closed are open and the webhooks are not \
+                 kept; what it waits for is in the answer of /readyz on its port for metrics",
+            ),
             Installed::Missing => Some(
                 "the webhook configurations zz-tagpin and tagpin are not both there: nothing is checked; \
                  `helm upgrade` brings them back",

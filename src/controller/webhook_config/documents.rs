@@ -11,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
     LabelSelector, LabelSelectorRequirement, ObjectMeta, OwnerReference,
 };
 
+use crate::controller::webhook_config::entries::Configuration;
 use crate::k8s::match_conditions::{all_rules, canary_conditions, canary_rules, match_conditions, pod_rules};
 
 pub use crate::cluster::pinning::MUTATING;
@@ -28,7 +29,9 @@ const VALIDATE_BREAK_GLASS: &str = "validate-break-glass.tagpin.dev";
 /// The entry that only proves that we are reached.
 const CANARY: &str = "canary.tagpin.dev";
 /// Entries are ours by their names, those of other versions too.
-const OURS: &str = ".tagpin.dev";
+pub(crate) const OURS: &str = ".tagpin.dev";
+/// The failure policy of an entry whose requests go on when we do not answer.
+pub(crate) const IGNORE: &str = "Ignore";
 
 /// The label of a namespace in which nothing changes that we have not judged.
 pub const FAIL_CLOSED: &str = "tagpin.dev/fail-closed";
@@ -221,17 +224,13 @@ fn requirement(key: &str, operator: &str, values: Vec<String>) -> LabelSelectorR
 /// Whether a canary would be asked about.
 #[must_use]
 pub fn has_canary(live: &ValidatingWebhookConfiguration) -> bool {
-    has(live, CANARY)
+    live.webhooks.iter().flatten().any(|webhook| webhook.name == CANARY)
 }
 
-/// Whether something is refused there when we do not answer.
+/// Whether an entry of ours refuses what we do not answer, whoever wrote it so.
 #[must_use]
 pub fn fails_closed(live: &ValidatingWebhookConfiguration) -> bool {
-    has(live, STRICT)
-}
-
-fn has(live: &ValidatingWebhookConfiguration, name: &str) -> bool {
-    live.webhooks.iter().flatten().any(|webhook| webhook.name == name)
+    live.entries().iter().any(|entry| entry.is_closed())
 }
 
 /// Every entry that is wanted is there as it should be, and no other one of ours.

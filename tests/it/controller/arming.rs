@@ -11,7 +11,7 @@ use crate::controller::webhook_config::{
 use crate::scripted_api::Call;
 
 /// A keeper that may write, with this many replicas asked for and this configuration in place.
-async fn keeper(replicas: i32, configuration: Value) -> (Keeper, Watches) {
+pub(super) async fn keeper(replicas: i32, configuration: Value) -> (Keeper, Watches) {
     let mut keeper = Keeper::start();
     keeper.fill_stores();
     let watches = keeper
@@ -21,7 +21,7 @@ async fn keeper(replicas: i32, configuration: Value) -> (Keeper, Watches) {
 }
 
 /// The API server answers a canary without having asked anybody.
-fn lost(call: Call) {
+pub(super) fn lost(call: Call) {
     let object = call.json();
     call.answer(201, object);
 }
@@ -53,7 +53,7 @@ async fn three_lost_canaries_disarm_and_the_first_that_comes_through_arms_again(
         assert_eq!(keeper.state(), Installed::Armed, "{number}");
         lost(call);
     }
-    keeper.writes(&watches, &validating()).await;
+    keeper.disarms(&watches, "5").await;
     keeper.until(Installed::Unreachable).await;
     assert_eq!(keeper.lost(), 3);
     let call = keeper.canary().await;
@@ -103,7 +103,7 @@ async fn they_are_there_while_two_replicas_are_asked_for_and_none_to_run_changes
     watches.deployment.event("MODIFIED", deployment(0));
     keeper.quiet(Duration::from_secs(10)).await;
     watches.deployment.event("MODIFIED", deployment(1));
-    keeper.writes(&watches, &validating()).await;
+    keeper.disarms(&watches, "30").await;
     keeper.until(Installed::Yes).await;
     watches.deployment.event("MODIFIED", deployment(0));
     keeper.quiet(Duration::from_secs(10)).await;

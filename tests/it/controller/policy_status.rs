@@ -345,6 +345,7 @@ async fn webhooks_that_are_missing_and_namespaces_that_are_excluded_are_told() {
         (Installed::Unreachable, "WebhookUnreachable"),
         (Installed::Armed, "Auditing"),
         (Installed::Emptied, "WebhooksNotInstalled"),
+        (Installed::Opened, "WebhooksNotInstalled"),
     ] {
         writer.installed.send_replace(installed);
         let (call, status) = writer.status().await;
@@ -374,6 +375,28 @@ async fn a_new_leader_waits_for_its_look_at_the_webhooks() {
     writer.api.quiet(Duration::from_secs(29)).await;
     let (_call, status) = writer.status().await;
     assert_eq!(condition(&status).1, "WebhooksNotInstalled");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_is_not_ready_says_so_of_the_policies_that_it_knows_and_counts_nothing() {
+    let (client, api) = Api::new();
+    let cluster = Arc::new(Cluster::new(ApiReader::new(client.clone())));
+    let mut writer = Writer::with(client, api, cluster);
+    writer.installed.send_replace(Installed::Opened);
+    writer.answers.has("a", "p", 1);
+    writer.answers.has("b", "p", 1);
+    writer.cluster.synced.fill(Store::ClusterImagePolicies);
+    let summary =
+        json!({ "workloads": 7, "pinned": 9, "unpinned": 1, "violations": 2, "exceptionsActive": 0 });
+    writer.tell(1, json!({}), json!({ "summary": summary }));
+    // A policy of the other kind may be the one that matters.
+    writer.api.quiet(Duration::from_mins(1)).await;
+    writer.cluster.synced.fill(Store::ImagePolicies);
+    let (_call, status) = writer.status().await;
+    let (ready, reason, message) = condition(&status);
+    assert_eq!((ready, reason), ("False", "WebhooksNotInstalled"));
+    assert!(message.contains("/readyz"), "{message}");
+    assert_eq!(status["summary"], summary);
 }
 
 #[tokio::test(start_paused = true)]

@@ -22,11 +22,11 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::scripted_api::{Api, Call, Watch};
 
-const NAMESPACES: &str = "/api/v1/namespaces";
-const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/tagpin-system/deployments";
+pub(super) const NAMESPACES: &str = "/api/v1/namespaces";
+pub(super) const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/tagpin-system/deployments";
 const CANARY: &str = "POST /api/v1/namespaces/tagpin-system/podtemplates";
-const MUTATING: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
-const VALIDATING: &str = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
+pub(super) const MUTATING: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
+pub(super) const VALIDATING: &str = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
 
 fn wanted() -> Wanted {
     Wanted {
@@ -148,6 +148,13 @@ pub(super) fn armed() -> Value {
     ]))
 }
 
+/// With nothing that refuses.
+pub(super) fn opened(mut configuration: Value) -> Value {
+    let entries = configuration["webhooks"].as_array_mut().unwrap();
+    entries.iter_mut().for_each(|entry| entry["failurePolicy"] = json!("Ignore"));
+    configuration
+}
+
 fn emptied(mut configuration: Value) -> Value {
     configuration.as_object_mut().unwrap().remove("webhooks");
     configuration
@@ -250,12 +257,13 @@ pub(super) struct Keeper {
     api: Api,
     /// What came before the last watch was opened.
     early: VecDeque<Call>,
-    cluster: Arc<Cluster>,
-    listens: watch::Sender<bool>,
-    certificate: watch::Sender<Seen<Secret>>,
+    pub(super) cluster: Arc<Cluster>,
+    pub(super) listens: watch::Sender<bool>,
+    pub(super) certificate: watch::Sender<Seen<Secret>>,
     installed: watch::Receiver<Installed>,
+    closed: watch::Receiver<bool>,
     metrics: Metrics,
-    reconcile: Reconcile,
+    pub(super) reconcile: Reconcile,
     task: JoinHandle<std::convert::Infallible>,
 }
 
@@ -269,16 +277,16 @@ impl Drop for Keeper {
 pub(super) struct Watches {
     namespace: Watch,
     pub(super) deployment: Watch,
-    mutating: Watch,
+    pub(super) mutating: Watch,
     pub(super) validating: Watch,
 }
 
-fn secret(ca: &str) -> Seen<Secret> {
+pub(super) fn secret(ca: &str) -> Seen<Secret> {
     let data = json!({ "data": { "ca.crt": STANDARD.encode(ca) } });
     Seen::There(Arc::new(serde_json::from_value(data).unwrap()))
 }
 
-fn namespace(deleting: bool) -> Value {
+pub(super) fn namespace(deleting: bool) -> Value {
     let mut metadata = json!({ "name": "tagpin-system", "uid": "ns-uid", "resourceVersion": "3" });
     if deleting {
         metadata["deletionTimestamp"] = json!("2026-11-21T10:00:00Z");
@@ -301,7 +309,7 @@ pub(super) fn live(mut configuration: Value, version: &str) -> Value {
 }
 
 /// As the chart makes it.
-fn chart(configuration: Value) -> Value {
+pub(super) fn chart(configuration: Value) -> Value {
     let mut configuration = live(emptied(configuration), "5");
     configuration["metadata"].as_object_mut().unwrap().remove("ownerReferences");
     configuration
@@ -316,6 +324,8 @@ impl Keeper {
         let certificate = watch::Sender::new(secret("CA"));
         let (tell, metrics) = (watch::Sender::new(Installed::NotYet), Metrics::default());
         let (installed, reconcile) = (tell.subscribe(), Reconcile::default());
+        let refuses = watch::Sender::new(false);
+        let closed = refuses.subscribe();
         let keeper = WebhookConfig {
             client,
             namespace: "tagpin-system".to_owned(),
@@ -324,6 +334,7 @@ impl Keeper {
             listens: listens.subscribe(),
             certificate: certificate.subscribe(),
             installed: tell,
+            closed: refuses,
             metrics: metrics.clone(),
             reconcile: reconcile.clone(),
         };
@@ -336,7 +347,7 @@ impl Keeper {
             }
         });
         let early = VecDeque::new();
-        Self { api, early, cluster, listens, certificate, installed, metrics, reconcile, task }
+        Self { api, early, cluster, listens, certificate, installed, closed, metrics, reconcile, task }
     }
 
     pub(super) fn fill_stores(&self) {
@@ -384,27 +395,96 @@ impl Keeper {
         }
     }
 
-    async fn call(&mut self) -> Call {
+    pub(super) async fn call(&mut self) -> Call {
         match self.early.pop_front() {
             Some(call) => call,
             None => self.api.next().await,
         }
     }
 
-    /// The next call but for canaries, which come through. It must write this configuration.
-    pub(super) async fn write(&mut self, path: &str, name: &str) -> Call {
-        let mut call = self.call().await;
-        while call.line() == CANARY {
+    /// The next call but for canaries, which come through, however many do in five minutes.
+    async fn next(&mut self) -> Call {
+        let end = Instant::now() + Duration::from_mins(5);
+        loop {
+            let call = timeout_at(end, self.call()).await.expect("a call should have come");
+            if call.line() != CANARY {
+                return call;
+            }
             through(call);
-            call = self.call().await;
         }
+    }
+
+    /// The next call but for canaries must apply this configuration by force, as this manager.
+    async fn applies(&mut self, path: &str, name: &str, manager: &str) -> Call {
+        let call = self.next().await;
         assert_eq!(call.line(), format!("PATCH {path}/{name}"));
-        assert_eq!(call.content_type, "application/apply-patch+yaml");
+        assert_eq!(call.content_type, "application/apply-patch+yaml", "{}", call.json());
         assert_eq!(
             (call.query["fieldManager"].as_str(), call.query["force"].as_str()),
-            ("tagpin-webhooks", "true")
+            (manager, "true"),
+            "{}",
+            call.json()
         );
         call
+    }
+
+    /// The next call but for canaries, which come through. It must write this configuration.
+    pub(super) async fn write(&mut self, path: &str, name: &str) -> Call {
+        self.applies(path, name, "tagpin-webhooks").await
+    }
+
+    /// The next call but for canaries must open these entries of this object, and touch nothing else.
+    pub(super) async fn opens(&mut self, path: &str, held: &Value, names: &[&str]) -> Call {
+        let name = held["metadata"]["name"].as_str().unwrap();
+        let call = self.applies(path, name, "tagpin-disarm").await;
+        let webhooks: Vec<_> =
+            names.iter().map(|name| json!({ "name": name, "failurePolicy": "Ignore" })).collect();
+        let document = json!({
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": held["kind"],
+            "metadata": { "name": name, "uid": "its-uid" }, "webhooks": webhooks,
+        });
+        assert_eq!(call.json(), document);
+        call
+    }
+
+    /// The next call but for canaries must be a JSON patch of exactly this object. Returns what it makes of it.
+    pub(super) async fn removes(&mut self, path: &str, held: &Value) -> (Call, Value) {
+        let call = self.next().await;
+        let name = held["metadata"]["name"].as_str().unwrap();
+        assert_eq!(call.line(), format!("PATCH {path}/{name}"));
+        assert_eq!(call.content_type, "application/json-patch+json", "{}", call.json());
+        assert_eq!(call.query["fieldManager"], "tagpin-webhooks");
+        let operations = call.json();
+        let version = &held["metadata"]["resourceVersion"];
+        let test = json!({ "op": "test", "path": "/metadata/resourceVersion", "value": version });
+        assert_eq!(operations[0], test, "what is newer is not to be changed");
+        let mut left = held.clone();
+        let operations: json_patch::Patch = serde_json::from_value(operations).unwrap();
+        json_patch::patch(&mut left, &operations).unwrap();
+        (call, left)
+    }
+
+    /// The next call but for canaries must read this configuration anew.
+    pub(super) async fn reads(&mut self, path: &str, name: &str) -> Call {
+        let call = self.next().await;
+        assert_eq!(call.line(), format!("GET {path}"));
+        assert_eq!(call.query["fieldSelector"], format!("metadata.name%3D{name}"));
+        assert_eq!(call.query.get("watch"), None);
+        call
+    }
+
+    /// The next calls but for canaries, which must take what refuses out of the validating configuration that is held
+    /// at this version, with nobody unasked between; the watch tells of it.
+    pub(super) async fn disarms(&mut self, watches: &Watches, version: &str) {
+        let held = live(armed(), version);
+        let call = self.opens(VALIDATING, &held, &["validate-strict.tagpin.dev"]).await;
+        let opened = live(opened(armed()), "31");
+        call.ok(opened.clone());
+        let (call, left) = self.removes(VALIDATING, &opened).await;
+        assert_eq!(left, live(validating(), "31"));
+        let left = live(left, "32");
+        call.ok(left.clone());
+        watches.validating.event("MODIFIED", left);
     }
 
     /// The next call, which must be the write of this as the validating configuration; the watch tells of it.
@@ -421,12 +501,13 @@ impl Keeper {
             (VALIDATING, "tagpin", validating(), &watches.validating),
             (MUTATING, "zz-tagpin", mutating(), &watches.mutating),
         ] {
-            let write = self.write(path, name).await;
-            assert_eq!(write.json(), emptied(configuration.clone()));
-            write.ok(live(emptied(configuration.clone()), "40"));
+            let (call, left) = self.removes(path, &live(configuration, "5")).await;
+            assert_eq!(left["webhooks"], json!([]), "{name}");
+            let left = live(left, "40");
+            call.ok(left.clone());
             // The API server is given time to notice.
             self.quiet(Duration::from_secs(1)).await;
-            watch.event("MODIFIED", live(emptied(configuration), "40"));
+            watch.event("MODIFIED", left);
         }
         self.until(Installed::Emptied).await;
     }
@@ -447,6 +528,11 @@ impl Keeper {
             assert_eq!(call.line(), CANARY);
             through(call);
         }
+    }
+
+    /// Whether something is told to be refused because it is not answered.
+    pub(super) fn is_closed(&self) -> bool {
+        *self.closed.borrow()
     }
 
     /// What is told of the configurations.
@@ -524,10 +610,8 @@ async fn a_change_by_hand_is_repaired_and_a_new_authority_is_told() {
     keeper.until(Installed::Yes).await;
     let mut edited = live(validating(), "20");
     edited["webhooks"][0]["failurePolicy"] = json!("Fail");
-    watches.validating.event("MODIFIED", edited);
-    let repair = keeper.write(VALIDATING, "tagpin").await;
-    assert_eq!(repair.json(), validating());
-    repair.ok(live(validating(), "21"));
+    watches.validating.event("MODIFIED", edited.clone());
+    keeper.opens(VALIDATING, &edited, &["validate.tagpin.dev"]).await.ok(live(validating(), "21"));
     watches.validating.event("MODIFIED", live(validating(), "21"));
     keeper.quiet(Duration::from_secs(20)).await;
 
