@@ -1,27 +1,92 @@
-//! Namespaces that ask for more: armed by a canary, disarmed when the API server is cut off, opened by break glass.
+//! Namespaces that ask for more: armed by a canary, disarmed when the API server is cut off, opened by break glass and
+//! by a leader that cannot get ready.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::doctor;
 use crate::support::manifests::pod;
 use crate::support::network::Cut;
-use crate::support::{LIMIT, Namespace, alone, kubectl, ready, rig, undisturbed, wait_for};
+use crate::support::release::Release;
+use crate::support::replicas::{ours, when_ready};
+use crate::support::{LIMIT, Namespace, alone, kubectl, kubectl_with, ready, rig, undisturbed, wait_for};
 
 const VALIDATING: &str = "validatingwebhookconfiguration/tagpin";
 const STRICT: &str = "validate-strict.tagpin.dev";
 /// How long a namespace may be blocked by a cut.
 const PROMISE: Duration = Duration::from_secs(90);
 
-fn entries() -> Vec<String> {
-    let seen: Value = serde_json::from_str(&kubectl(&["get", VALIDATING, "-o", "json"]).succeeded()).unwrap();
-    let entries = seen["webhooks"].as_array().cloned().unwrap_or_default();
-    entries.iter().map(|entry| entry["name"].as_str().unwrap().to_owned()).collect()
+fn found(object: &str) -> Value {
+    serde_json::from_str(&kubectl(&["get", object, "-o", "json"]).succeeded()).unwrap()
 }
 
+fn list() -> Vec<Value> {
+    found(VALIDATING)["webhooks"].as_array().cloned().unwrap_or_default()
+}
+
+fn entries() -> Vec<String> {
+    list().iter().map(|entry| entry["name"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Whether something is refused when nobody answers.
 fn armed() -> bool {
-    entries().iter().any(|name| name == STRICT)
+    list().iter().any(|entry| entry["failurePolicy"] == "Fail")
+}
+
+/// A second owner: a tool applies the configuration as it once saved it.
+fn restored() {
+    let mut saved = found(VALIDATING);
+    let metadata = saved["metadata"].as_object_mut().unwrap();
+    metadata.retain(|field, _| ["name", "labels", "ownerReferences"].contains(&field.as_str()));
+    let apply = ["apply", "--server-side", "--field-manager=restore", "-f", "-"];
+    kubectl_with(&apply, &saved.to_string()).succeeded();
+}
+
+/// One replica is asked for, until this goes.
+struct OneReplica;
+
+impl OneReplica {
+    fn new() -> Self {
+        ours(&["scale", "deployment/tagpin", "--replicas=1"]);
+        Self
+    }
+}
+
+impl Drop for OneReplica {
+    fn drop(&mut self) {
+        let back = kubectl(&["-n", "tagpin-system", "scale", "deployment/tagpin", "--replicas=2"]);
+        assert!(back.ok || thread::panicking(), "{}", back.err);
+    }
+}
+
+/// Nobody may list this resource, until this goes: a replica that starts meanwhile does not get ready.
+struct Unlisted(Value);
+
+impl Unlisted {
+    fn new(resource: &str) -> Self {
+        let before = found("clusterrole/tagpin")["rules"].take();
+        let mut rules = before.clone();
+        for rule in rules.as_array_mut().unwrap() {
+            rule["resources"].as_array_mut().unwrap().retain(|named| named != resource);
+        }
+        let unlisted = Self(before);
+        Self::write(&rules);
+        unlisted
+    }
+
+    fn write(rules: &Value) {
+        let patch = json!({ "rules": rules }).to_string();
+        let written = kubectl(&["patch", "clusterrole/tagpin", "--type=merge", "-p", &patch]);
+        assert!(written.ok || thread::panicking(), "{}", written.err);
+    }
+}
+
+impl Drop for Unlisted {
+    fn drop(&mut self) {
+        Self::write(&self.0);
+    }
 }
 
 /// A namespace with this label too.
@@ -77,6 +142,7 @@ fn an_api_server_that_is_cut_off_blocks_only_who_asked_for_it_and_only_for_a_whi
     let ordinary = Namespace::new("cut");
     let closed = labelled("cut-closed", &["tagpin.dev/fail-closed=true"]);
     closed.apply(&pod("before", "web:1.4.2")).succeeded();
+    restored();
 
     let cut = Cut::between_api_server_and_webhooks();
     let began = Instant::now();
@@ -101,4 +167,69 @@ fn an_api_server_that_is_cut_off_blocks_only_who_asked_for_it_and_only_for_a_whi
     wait_for("the entries that refuse", LIMIT, || armed().then_some(()));
     wait_for("a policy in force", LIMIT, || (reason() == "Enforcing").then_some(()));
     closed.apply(&pod("after", "web:latest")).refused();
+}
+
+#[test]
+fn entries_that_somebody_restored_go_all_the_same() {
+    let _cluster = alone();
+    wait_for("the entries that refuse", LIMIT, || armed().then_some(()));
+    let closed = labelled("restored", &["tagpin.dev/fail-closed=true"]);
+    restored();
+
+    let one = OneReplica::new();
+    wait_for("the end of what refuses", LIMIT, || (!armed()).then_some(()));
+    wait_for("the end of the entries", LIMIT, || {
+        (entries() == ["validate.tagpin.dev", "canary.tagpin.dev"]).then_some(())
+    });
+    closed.apply(&pod("web", "web:latest")).refused_with("TagForbidden");
+    closed.apply(&pod("good", "web:1.4.2")).succeeded();
+    let remedy = doctor::red("namespaces", "no entry refuses when tagpin is away");
+    assert!(remedy.contains("--set replicas=2"), "{remedy}");
+
+    drop(one);
+    wait_for("the entries that refuse", LIMIT, || armed().then_some(()));
+    let refused = wait_for("the strict entry", LIMIT, || {
+        let answer = closed.apply(&pod("web", "web:latest"));
+        answer.err.contains(STRICT).then_some(answer.err)
+    });
+    assert!(refused.contains("[TagForbidden]"), "{refused}");
+    when_ready(2);
+}
+
+#[test]
+fn a_leader_that_cannot_get_ready_opens_what_it_found_closed() {
+    let _cluster = alone();
+    wait_for("the entries that refuse", LIMIT, || armed().then_some(()));
+    let closed = labelled("unready", &["tagpin.dev/fail-closed=true"]);
+    restored();
+
+    let unlisted = Unlisted::new("cronjobs");
+    ours(&["delete", "pods", "--selector=app.kubernetes.io/name=tagpin"]);
+    // Nobody judges this any more, and nobody is waited for.
+    wait_for("the end of the refusals", LIMIT, || closed.apply(&pod("late", "web:latest")).ok.then_some(()));
+    assert!(!armed(), "{:?}", list());
+    when_ready(0);
+    wait_for("the word of the leader", LIMIT, || (reason() == "WebhooksNotInstalled").then_some(()));
+    let remedy = doctor::red("namespaces", "no entry refuses when tagpin is away");
+    assert!(remedy.contains("logs"), "{remedy}");
+
+    drop(unlisted);
+    when_ready(2);
+    wait_for("the entries that refuse", LIMIT, || armed().then_some(()));
+    wait_for("a policy in force", LIMIT, || (reason() == "Enforcing").then_some(()));
+    closed.apply(&pod("after", "web:latest")).refused_with("TagForbidden");
+}
+
+#[test]
+fn a_deployment_that_is_deleted_leaves_nothing_closed() {
+    if rig::here("deletes tagpin's Deployment").is_none() {
+        return;
+    }
+    let _cluster = alone();
+    wait_for("the entries that refuse", LIMIT, || armed().then_some(()));
+    let closed = labelled("deleted", &["tagpin.dev/fail-closed=true"]);
+    let _release = Release::found();
+    ours(&["delete", "deployment/tagpin"]);
+    wait_for("the end of the refusals", LIMIT, || closed.apply(&pod("web", "web:latest")).ok.then_some(()));
+    assert!(!armed(), "{:?}", list());
 }
