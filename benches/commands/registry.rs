@@ -7,6 +7,8 @@ use std::{fs, thread};
 use tempfile::TempDir;
 use tokio::runtime;
 
+use crate::resolve::program;
+
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// It is killed when it goes.
@@ -28,9 +30,9 @@ impl Registry {
             folder.path().join("data").display()
         );
         fs::write(&config, text).unwrap();
-        let mut registry = Command::new("docker-registry");
+        let mut registry = Command::new(program("docker-registry"));
         registry.arg("serve").arg(config).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = registry.spawn().expect("docker-registry is installed (cargo xtask packages)");
+        let mut child = registry.spawn().expect("the registry starts");
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let port = lines.by_ref().find_map(|line| {
             let line = line.unwrap();

@@ -57,13 +57,7 @@ impl Commands {
              url: 'http://{authority}' }}]\n"
         );
         fs::write(home.path().join("registries.yaml"), registries).unwrap();
-        let mut xtask = Command::new(env!("CARGO"));
-        let built =
-            xtask.args(["run", "--quiet", "--package", "xtask", "--", "part", "crane"]).output().unwrap();
-        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-        let said = String::from_utf8(built.stdout).unwrap();
-        let crane = Path::new(said.lines().last().unwrap()).join("crane");
-        Self { home, crane }
+        Self { home, crane: program("crane") }
     }
 
     fn all(&self, image: &str) -> [Command; 3] {
@@ -81,6 +75,15 @@ impl Commands {
             command
         })
     }
+}
+
+/// A program of the rig or of Debian, built or fetched if it is not there.
+pub(crate) fn program(name: &str) -> PathBuf {
+    let mut xtask = Command::new(env!("CARGO"));
+    let built = xtask.args(["run", "--quiet", "--package", "xtask", "--", "part", name]).output().unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let said = String::from_utf8(built.stdout).unwrap();
+    Path::new(said.lines().last().unwrap()).join(name)
 }
 
 /// Milliseconds until the process has ended, and the digest that it printed last.

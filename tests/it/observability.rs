@@ -2,23 +2,21 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::LazyLock;
 
 use serde_json::{Value, json};
+
+use crate::parts::part;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const ALERTS: &str = "charts/tagpin/alerts/tagpin.yaml";
 
 /// Debian's `prometheus` brings it.
 fn promtool(args: &[&str], file: &Path) -> Output {
-    let mut promtool = Command::new("promtool");
-    promtool
-        .args(args)
-        .arg(file)
-        .current_dir(ROOT)
-        .output()
-        .expect("promtool: `cargo xtask packages` installs it")
+    static PROMTOOL: LazyLock<PathBuf> = LazyLock::new(|| part("promtool").join("promtool"));
+    Command::new(PROMTOOL.as_path()).args(args).arg(file).current_dir(ROOT).output().unwrap()
 }
 
 #[track_caller]

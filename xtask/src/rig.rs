@@ -5,6 +5,7 @@ mod cgroups;
 mod components;
 mod config;
 mod control;
+mod entry;
 mod images;
 mod install;
 mod machine;
@@ -19,16 +20,16 @@ mod suite;
 mod supervisor;
 mod tags;
 
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 
 use self::control::{Order, Request, Response, Seen};
+use self::entry::inside;
 use self::registries::Registry;
 use self::state::{Shape, State};
 use self::tags::Tag;
@@ -174,8 +175,14 @@ pub(crate) fn supervise(root: &Path, machine: u8) -> Result<()> {
     supervisor::run(State::at(root), machine)
 }
 
-/// The folder with the programs of one folder below `tests/rig`, built if need be.
+/// Returns the folder with the programs of one folder below `tests/rig`, built if need be, or with a program that Debian
+/// packages as a service, fetched if need be.
 pub(crate) fn part(name: &str) -> Result<PathBuf> {
+    if packages::is_of_a_service(name) {
+        packages::ensure()?;
+        let program = packages::program(name)?;
+        return Ok(program.parent().context("a program without a folder")?.to_path_buf());
+    }
     if python::is_one(name) { python::folder(name) } else { parts::folder(name) }
 }
 
@@ -203,24 +210,37 @@ impl Rig {
                 install::run(|words| inside(&state, words), &install::commands(&state, profile, &helm)?)?;
             }
             Action::Test { keep, arguments } => return suite::run(&state, keep, &arguments),
-            Action::Push => println!("{} tags pushed", tags::push_images(&state, true)?),
+            Action::Push => {
+                root_only()?;
+                println!("{} tags pushed", tags::push_images(&state, true)?);
+            }
             Action::PushTag { tag, content } => {
+                root_only()?;
                 let workshop = images::Workshop::open(&state)?;
                 let (layout, digest) = workshop.web(&content)?;
                 tag.push(&state, &layout)?;
                 println!("{digest}");
             }
-            Action::DeleteTag { tag } => tag.delete(&state)?,
+            Action::DeleteTag { tag } => {
+                root_only()?;
+                tag.delete(&state)?;
+            }
             Action::Digest { tag } => println!("{}", tag.digest(&state).context("no such tag")?),
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-fn up(state: &State, nodes: Option<u8>) -> Result<()> {
+/// Fails with a plain sentence where the kernel would say that something is not permitted.
+fn root_only() -> Result<()> {
     if !rustix::process::geteuid().is_root() {
         bail!("a rig needs root: it makes namespaces, mounts and containers");
     }
+    Ok(())
+}
+
+fn up(state: &State, nodes: Option<u8>) -> Result<()> {
+    root_only()?;
     let _lock = state.lock()?;
     let started = Instant::now();
     let was = state.exists().then(|| state.shape()).transpose()?.map(|shape| shape.nodes);
@@ -311,6 +331,7 @@ fn down(state: &State, purge: bool) -> Result<()> {
         println!("there is no such rig");
         return Ok(());
     }
+    root_only()?;
     let _lock = state.lock()?;
     let ran = process::end(state)?;
     println!("{}", if ran { "the rig is down" } else { "the rig was not running" });
@@ -366,32 +387,11 @@ fn exec(state: &State, words: &[String]) -> Result<anyhow::Error> {
     Ok(command::become_it(inside(state, words)?))
 }
 
-/// A command inside the rig: all its namespaces, this directory, and the tools of the cluster.
-fn inside(state: &State, words: &[String]) -> Result<Command> {
-    let pid = pid(state)?;
-    let shell = [env::var("SHELL").unwrap_or_else(|_| "/bin/sh".to_owned())];
-    let mut path = state.bin().into_os_string();
-    path.push(":");
-    path.push(env::var_os("PATH").unwrap_or_default());
-    let mut inside = Command::new("nsenter");
-    inside.args(["--target", &pid.to_string(), "--mount", "--net", "--pid", "--ipc", "--uts", "--", "env"]);
-    inside.arg(format!("--chdir={}", env::current_dir()?.display()));
-    inside.args(if words.is_empty() { &shell } else { words });
-    inside.env("PATH", path).env("KUBECONFIG", state.kubeconfig());
-    // So that `cargo xtask rig` inside means this rig.
-    inside.env("TAGPIN_RIG", state.name()).env("TAGPIN_RIG_HOME", state.home());
-    command::as_from_a_shell(&mut inside);
-    // What leads out of this machine leads nowhere from inside.
-    for proxy in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
-        inside.env_remove(proxy).env_remove(proxy.to_lowercase());
-    }
-    Ok(inside)
-}
-
 fn ask(state: &State, request: &Request) -> Result<Response> {
     control::ask(pid(state)?, request)
 }
 
 fn pid(state: &State) -> Result<i32> {
+    root_only()?;
     process::find(state)?.context("this rig is down: `cargo xtask rig up` starts it")
 }

@@ -29,9 +29,10 @@ pub(super) enum Release {
 
 impl Release {
     fn program(self) -> PathBuf {
+        static DEBIANS: LazyLock<PathBuf> = LazyLock::new(|| part("docker-registry").join("docker-registry"));
         static BUILT: LazyLock<PathBuf> = LazyLock::new(|| part("distribution").join("distribution"));
         match self {
-            Self::Debian => PathBuf::from("docker-registry"),
+            Self::Debian => DEBIANS.clone(),
             Self::Current => BUILT.clone(),
         }
     }
@@ -115,7 +116,7 @@ impl Registry {
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
-            .expect("docker-registry is installed (make install)");
+            .expect("the registry starts");
         let port = port_in(&mut child);
         Self { child, folder, port, tls: !tls.is_empty(), http: http() }
     }

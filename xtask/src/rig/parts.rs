@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use sha2::{Digest as _, Sha256};
 
 use super::state::State;
-use crate::{command, workspace};
+use crate::{command, packages, workspace};
 
 /// A Go module below `tests/rig` and how it is built.
 struct Part {
@@ -117,11 +117,10 @@ const PARTS: &[Part] = &[
 
 /// Builds what is not in the cache and links every program into the rig's `bin`.
 pub(crate) fn ensure(state: &State) -> Result<()> {
-    let go = go()?;
     let bin = state.bin();
     fs::create_dir_all(&bin)?;
     for part in PARTS.iter().filter(|part| part.runs) {
-        let built = part.ensure(go.trim())?;
+        let built = part.ensure()?;
         for entry in fs::read_dir(&built)? {
             let program = entry?.path();
             let own = program.file_name().context("a program without a name")?.to_string_lossy().into_owned();
@@ -131,27 +130,48 @@ pub(crate) fn ensure(state: &State) -> Result<()> {
             }
         }
     }
+    for (name, program) in packages::programs_of_services()? {
+        link(&program, &bin.join(name))?;
+    }
     Ok(())
 }
 
 /// Builds one part if it is not in the cache, and tells the folder with its programs.
 pub(crate) fn folder(module: &str) -> Result<PathBuf> {
     let part = PARTS.iter().find(|part| part.module == module);
-    part.with_context(|| format!("`{module}` is no part of the rig"))?.ensure(go()?.trim())
+    part.with_context(|| format!("`{module}` is no part of the rig"))?.ensure()
 }
 
-fn go() -> Result<String> {
-    command::output("go", ["env", "GOVERSION"]).context(
-        "the rig's Kubernetes is built from Go modules: install Go 1.26 or newer (https://go.dev/dl)",
-    )
+/// Returns the version of Go that builds a module; fails when it is older than the module needs.
+fn go(module: &Path) -> Result<String> {
+    let needed = required(&module.join("go.mod"), "go")?;
+    let (major, minor) = numbers(&needed);
+    let advice = format!(
+        "the rig's Kubernetes is built from Go modules: install Go {major}.{minor} or newer (https://go.dev/dl)"
+    );
+    // In the module's folder a Go of 1.21 or newer says which version it would switch to.
+    let asked = command::output_of(Command::new("go").current_dir(module).args(["env", "GOVERSION"]));
+    let version = asked.with_context(|| advice.clone())?.trim().to_owned();
+    if numbers(&version) < (major, minor) {
+        bail!("{advice}; the one on the path is {version}");
+    }
+    Ok(version)
+}
+
+/// The first two numbers of a version: 1 and 26 of `go1.26.6`.
+fn numbers(version: &str) -> (u32, u32) {
+    let digits = version.split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty());
+    let mut numbers = digits.map(|digits| digits.parse().unwrap_or(u32::MAX));
+    (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default())
 }
 
 impl Part {
-    fn ensure(&self, go: &str) -> Result<PathBuf> {
+    fn ensure(&self) -> Result<PathBuf> {
         let source = workspace::root().join("tests/rig").join(self.module);
+        let go = go(&source)?;
         let flags = self.flags(&source)?;
         let home = workspace::cache()?.join("rig");
-        let built = home.join(format!("{}-{}", self.module, self.key(&source, &flags, go)?));
+        let built = home.join(format!("{}-{}", self.module, self.key(&source, &flags, &go)?));
         if built.exists() {
             return Ok(built);
         }

@@ -1,0 +1,41 @@
+//! The way into a running rig: how a command gets all its namespaces and its tools.
+
+use std::env;
+use std::process::Command;
+
+use anyhow::Result;
+
+use super::pid;
+use super::state::State;
+use crate::command;
+
+/// Where kubectl and helm keep things: in the rig's own /var and not in the developer's home.
+const CACHES: &[(&str, &str)] = &[
+    ("KUBECACHEDIR", "/var/cache/kubectl"),
+    ("HELM_CACHE_HOME", "/var/cache/helm"),
+    ("HELM_CONFIG_HOME", "/var/lib/helm/config"),
+    ("HELM_DATA_HOME", "/var/lib/helm/data"),
+];
+
+/// A command inside the rig: all its namespaces, this directory, and the tools of the cluster.
+pub(super) fn inside(state: &State, words: &[String]) -> Result<Command> {
+    let pid = pid(state)?;
+    let shell = [env::var("SHELL").unwrap_or_else(|_| "/bin/sh".to_owned())];
+    let mut path = state.bin().into_os_string();
+    path.push(":");
+    path.push(env::var_os("PATH").unwrap_or_default());
+    let mut inside = Command::new("nsenter");
+    inside.args(["--target", &pid.to_string(), "--mount", "--net", "--pid", "--ipc", "--uts", "--", "env"]);
+    inside.arg(format!("--chdir={}", env::current_dir()?.display()));
+    inside.args(if words.is_empty() { &shell } else { words });
+    inside.env("PATH", path).env("KUBECONFIG", state.kubeconfig());
+    // So that `cargo xtask rig` inside means this rig.
+    inside.env("TAGPIN_RIG", state.name()).env("TAGPIN_RIG_HOME", state.home());
+    command::as_from_a_shell(&mut inside);
+    inside.envs(CACHES.iter().copied());
+    // What leads out of this machine leads nowhere from inside.
+    for proxy in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
+        inside.env_remove(proxy).env_remove(proxy.to_lowercase());
+    }
+    Ok(inside)
+}
