@@ -7,9 +7,10 @@
     reason = "tests fail by panicking and say why they are skipped"
 )]
 
+use std::env;
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
@@ -177,9 +178,48 @@ fn a_second_node_joins_and_can_be_lost() {
     assert_eq!(outside(&rig), before);
 }
 
+#[test]
+fn what_a_rig_writes_is_in_its_folder() {
+    let Some(rig) = Rig::covered("covered") else { return };
+    let before = outside(&rig);
+    rig.up(&[]);
+    rig.ok(&["exec", "--", "kubectl", "run", "web", "--image=web:1.4.2"]);
+    rig.ok(&["exec", "--", "kubectl", "wait", "--for=condition=Ready", "pod/web", "--timeout=60s"]);
+    rig.ok(&["exec", "--", "kubectl", "exec", "web", "--", "true"]);
+    let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/tagpin");
+    let helm = ["exec", "--", "helm", "install", "tagpin", chart.to_str().unwrap(), "--create-namespace"];
+    rig.ok(&[&helm[..], &["--namespace=tagpin-system", "--set=image.repository=tagpin"]].concat());
+
+    let root = Path::new("/proc").join(rig.supervisor()).join("root");
+    let layers = root.join(rig.cover().strip_prefix("/").unwrap());
+    let mut written: Vec<String> = Vec::new();
+    for folder in Rig::COVERED {
+        let files = below(&layers.join(folder).join("upper"));
+        written.extend(files.into_iter().map(|file| format!("{folder}/{file}")));
+    }
+    written.retain(|file| !Rig::HIDDEN.iter().any(|hidden| hidden.starts_with(&format!("{file}/"))));
+    // Go counts its own calls there; a rig makes none once it is built, but to ask for the version.
+    let home = below(&rig.developers_home()).into_iter().map(|file| format!("~/{file}"));
+    written
+        .extend(home.filter(|file| !format!("{file}/").starts_with("~/.config/go/") && file != "~/.config"));
+    assert_eq!(written, Vec::<String>::new());
+
+    let config = rig.folder().join("etc/rig/containerd.toml");
+    let config =
+        rig.ok(&["exec", "--", "containerd", "--config", config.to_str().unwrap(), "config", "dump"]);
+    let runtime = config.split("[plugins.").find(|part| part.starts_with("'io.containerd.cri.v1.runtime']"));
+    assert!(runtime.unwrap().contains("disable_apparmor = true"), "{config}");
+
+    rig.ok(&["down"]);
+    assert_eq!(cgroups(&rig), Vec::<PathBuf>::new());
+    assert_eq!(outside(&rig), before);
+}
+
 /// A rig of a test's own; gone with its data when the test ends, however it ends.
 struct Rig {
     name: &'static str,
+    /// What its folder does not hold is written into a layer of its own, to be looked at.
+    covered: bool,
 }
 
 impl Rig {
@@ -189,9 +229,69 @@ impl Rig {
             drop(writeln!(std::io::stderr(), "skipped: a rig needs root"));
             return None;
         }
-        let rig = Self { name };
+        let rig = Self { name, covered: false };
         rig.ok(&["down", "--purge"]);
         Some(rig)
+    }
+
+    /// Folders of the machine that a rig could write to; neither its own nor the cache is below one.
+    const COVERED: [&str; 4] = ["etc", "opt", "usr", "var"];
+
+    /// What nodes of Kubernetes keep there by default; a machine may have them already, and a covered rig does not see it.
+    const HIDDEN: [&str; 6] = [
+        "etc/cni",
+        "etc/kubernetes",
+        "opt/cni",
+        "opt/containerd",
+        "usr/libexec/kubernetes",
+        "var/lib/containers",
+    ];
+
+    /// One that finds the machine's folders under an empty layer, and an empty home.
+    fn covered(name: &'static str) -> Option<Self> {
+        let rig = Self { covered: true, ..Self::fresh(name)? };
+        for folder in [rig.developers_home(), rig.cover()] {
+            let _ = fs::remove_dir_all(&folder);
+            fs::create_dir_all(&folder).unwrap();
+        }
+        Some(rig)
+    }
+
+    /// Where the layers of a covered rig are, in its own mounts.
+    fn cover(&self) -> PathBuf {
+        Self::home().join(format!("{}-layers", self.name))
+    }
+
+    /// The home of who starts a covered rig.
+    fn developers_home(&self) -> PathBuf {
+        Self::home().join(format!("{}-home", self.name))
+    }
+
+    /// A command that starts `xtask` where each folder of the machine is under a layer.
+    fn cover_up(&self) -> Command {
+        let mounts = r#"
+            mount -t tmpfs tmpfs "$COVER" || exit
+            for hidden in $HIDDEN; do
+                # In the upper layer such a device stands for what is deleted.
+                file="$COVER/${hidden%%/*}/upper/${hidden#*/}"
+                mkdir -p "$(dirname "$file")" && mknod "$file" c 0 0 || exit
+            done
+            for folder in $COVERED; do
+                mkdir -p "$COVER/$folder/upper" "$COVER/$folder/work"
+                layers="lowerdir=/$folder,upperdir=$COVER/$folder/upper,workdir=$COVER/$folder/work"
+                mount -t overlay -o "$layers" overlay "/$folder" || exit
+            done
+            exec "$@""#;
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--mount", "--", "sh", "-c", mounts, "sh", env!("CARGO_BIN_EXE_xtask")]);
+        unshare.env("COVER", self.cover()).env("COVERED", Self::COVERED.join(" "));
+        unshare.env("HIDDEN", Self::HIDDEN.join(" "));
+        // The cache is where it was.
+        let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+        let cache = cache.or(env::var_os("HOME").map(|home| Path::new(&home).join(".cache"))).unwrap();
+        unshare.env("TAGPIN_CACHE", env::var_os("TAGPIN_CACHE").map_or(cache.join("tagpin"), PathBuf::from));
+        unshare.env("HOME", self.developers_home()).env_remove("XDG_CACHE_HOME");
+        unshare
     }
 
     fn home() -> PathBuf {
@@ -203,7 +303,8 @@ impl Rig {
     }
 
     fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        let program = || Command::new(env!("CARGO_BIN_EXE_xtask"));
+        let mut command = if self.covered { self.cover_up() } else { program() };
         command.args(["rig", "--name", self.name, "--home"]).arg(Self::home()).args(words);
         command
     }
@@ -302,7 +403,47 @@ impl Namespaces {
     }
 }
 
-/// What a rig could change outside: interfaces, its mounts, packet filters, kernel settings.
+/// Ports of what a rig is made of, and of the services that Debian's packages bring.
+const PORTS: [u16; 12] = [53, 443, 5000, 5001, 6443, 9090, 10248, 10249, 10250, 10256, 10257, 10259];
+
+/// The sockets of this machine that listen on one of them.
+fn listeners() -> Vec<String> {
+    let mut found = Vec::new();
+    for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
+        for line in fs::read_to_string(table).unwrap_or_default().lines().skip(1) {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let port = u16::from_str_radix(fields[1].rsplit(':').next().unwrap(), 16).unwrap();
+            if fields[3] == "0A" && PORTS.contains(&port) {
+                found.push(format!("{table} {port}"));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The names of all that is below a folder, sorted.
+fn below(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(next).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            // What a layer hides.
+            if path.symlink_metadata().unwrap().file_type().is_char_device() {
+                continue;
+            }
+            found.push(path.strip_prefix(folder).unwrap().display().to_string());
+            if path.is_dir() && !path.is_symlink() {
+                folders.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// What a rig could change outside: interfaces, its mounts, packet filters, kernel settings, profiles, units, listeners.
 fn outside(rig: &Rig) -> Vec<String> {
     let mut seen = Vec::new();
     let mut interfaces: Vec<String> = fs::read_dir("/sys/class/net")
@@ -321,6 +462,11 @@ fn outside(rig: &Rig) -> Vec<String> {
     {
         seen.push(fs::read_to_string(Path::new("/proc/sys").join(setting)).unwrap());
     }
+    // Where the kernel has AppArmor and somebody looks.
+    seen.extend(fs::read_to_string("/sys/kernel/security/apparmor/profiles"));
+    let units = Command::new("systemctl").args(["--root=/", "list-unit-files", "--no-legend"]).output();
+    seen.extend(units.map(|units| String::from_utf8(units.stdout).unwrap()));
+    seen.extend(listeners());
     seen
 }
 

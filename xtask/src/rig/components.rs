@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
+use super::config;
 use super::node::{ADDRESS, API_PORT, Node, PODS, SERVICES};
 use super::probe::Probe;
 use super::registries;
@@ -108,6 +109,7 @@ fn control_plane(state: &State) -> Vec<Component> {
         flag("root-ca-file", pki("ca.crt")),
         flag("leader-elect", "false"),
         flag("bind-address", "127.0.0.1"),
+        flag("flex-volume-plugin-dir", config::VOLUME_PLUGINS),
         // An API server that was away for a minute is no reason to take every replica out of its Service.
         flag("node-monitor-grace-period", "90s"),
         // Its own limits are for large clusters; here they would make every start 3 s longer.

@@ -10,6 +10,9 @@ use super::registries::{self, PRIVATE_HOST};
 use super::state::{State, write};
 use crate::{command, packages};
 
+/// Where volume plugins would be; whoever looks for them makes the folder, by default one of the developer's.
+pub(crate) const VOLUME_PLUGINS: &str = "/var/lib/kubelet/volume-plugins";
+
 /// Writes every component's settings.
 pub(crate) fn write_all(state: &State, nodes: u8) -> Result<()> {
     resolver(state)?;
@@ -76,6 +79,10 @@ disabled_plugins = ["io.containerd.nri.v1.nri", "io.containerd.internal.v1.traci
 [grpc]
   address = "/run/containerd/containerd.sock"
 
+# Its default, /opt/containerd, would be the developer's.
+[plugins."io.containerd.internal.v1.opt"]
+  path = "/var/lib/containerd/opt"
+
 [plugins."io.containerd.cri.v1.images"]
   snapshotter = "{snapshotter}"
   [plugins."io.containerd.cri.v1.images".pinned_images]
@@ -86,6 +93,8 @@ disabled_plugins = ["io.containerd.nri.v1.nri", "io.containerd.internal.v1.traci
 [plugins."io.containerd.cri.v1.runtime"]
   # Without CAP_SYS_RESOURCE runc may not lower a score: it would die with "can't get final child's PID".
   restrict_oom_score_adj = true
+  # A profile is loaded into the kernel for the whole machine, and stays there.
+  disable_apparmor = true
   [plugins."io.containerd.cri.v1.runtime".cni]
     bin_dirs = ["/usr/lib/cni"]
     conf_dir = "{cni}"
@@ -144,6 +153,7 @@ fn kubelet(state: &State, node: Node) -> serde_json::Value {
         "tlsPrivateKeyFile": state.pki(&format!("kubelet-{name}-serving.key")),
         "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
         "staticPodPath": state.manifests(&name),
+        "volumePluginDir": VOLUME_PLUGINS,
         "resolvConf": state.etc("resolv.conf"),
         "clusterDNS": [ADDRESS],
         "clusterDomain": "cluster.local",

@@ -178,7 +178,8 @@ impl Supervisor {
         path.push(":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
         let mut command = Command::new(&component.program);
         command.args(&component.args).current_dir("/").process_group(0);
-        command.env_clear().env("PATH", path).env("HOME", "/root");
+        // A home of the machine's own: the kubelet would find the developer's credentials in the other one.
+        command.env_clear().env("PATH", path).env("HOME", "/run");
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         // Held over the start, so that the reaper can not see a process that is not in the table yet.
         let mut table = self.table();
