@@ -31,8 +31,8 @@ use crate::registry::user_config::UserConfig;
 /// The options.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Asking {
-    /// File with the `registries:` configuration, as in the chart's values
-    #[arg(long, value_name = "FILE")]
+    /// File with the `registries:` configuration, as in the chart's values; in a pod of the chart it is the operator's
+    #[arg(long, env = "TAGPIN_REGISTRIES", value_name = "FILE")]
     registries: Option<PathBuf>,
 
     /// How long the whole may take, in seconds

@@ -650,6 +650,10 @@ pullSecrets: {mode: namespaces, namespaces: [shop]}";
     tagpin.env_clear().args(args.iter().map(|arg| arg.as_str().unwrap()));
     let output =
         tagpin.envs(names.iter().map(|name| (name["name"].as_str().unwrap(), "x"))).output().unwrap();
+    // What is typed in the pod reads the same registries.
+    let registries = names.iter().find(|name| name["name"] == "TAGPIN_REGISTRIES").unwrap();
+    let given = format!("--registries={}", registries["value"].as_str().unwrap());
+    assert!(args.iter().any(|arg| *arg == given), "{given}: {args:?}");
     // It gets as far as its files, which only a pod has.
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("read /etc/tagpin/configuration/"), "{said}");

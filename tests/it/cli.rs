@@ -118,6 +118,20 @@ fn doctors_help_names_the_rights_that_it_needs() {
 }
 
 #[test]
+fn in_a_pod_of_the_chart_registries_are_asked_as_the_operator_asks_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("registries.yaml");
+    fs::write(&file, "registries: [{ match: airgap.local, offline: true }]").unwrap();
+    for command in ["resolve", "tags"] {
+        let mut tagpin = Command::new(env!("CARGO_BIN_EXE_tagpin"));
+        tagpin.args([command, "airgap.local/web", "--output=json"]).env_clear();
+        let output = tagpin.env("TAGPIN_REGISTRIES", &file).output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(said.contains("\"outcome\": \"Offline\""), "{command}: {said}");
+    }
+}
+
+#[test]
 fn a_configuration_of_registries_is_checked_as_it_is_at_start() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("registries.yaml");

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-/// The folder with the programs of one of them.
+/// The folder with the programs of one of them, or with a program that Debian packages as a service.
 pub(crate) fn part(name: &str) -> PathBuf {
     let mut xtask = Command::new(env!("CARGO"));
     xtask.args(["run", "--quiet", "--package", "xtask", "--", "part", name]);

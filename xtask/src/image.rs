@@ -15,7 +15,7 @@ use crate::{command, workspace};
 /// The certificate authorities of this machine, where every TLS library looks for them.
 const AUTHORITIES: &str = "etc/ssl/certs/ca-certificates.crt";
 
-/// Make the image of tagpin from this tree, in target/image
+/// Make the image of tagpin from this tree, as an OCI layout in target/image/oci
 #[derive(Args)]
 pub(crate) struct Image {
     /// How it is built: dev shares everything with the tests, release is what is published

@@ -31,7 +31,7 @@ enum Job {
     ///
     /// API server, controller manager, scheduler, kubelet and kube-proxy of one release on kine and
     /// SQLite, containerd and runc, and two registries. Nothing outside is touched, and nothing is
-    /// left when it is down. It needs root, Linux, Go, and the Debian packages that `up` installs.
+    /// left when it is down. It needs root, Linux, Go 1.26, and the Debian packages that `up` fetches.
     Rig(rig::Rig),
     /// Bring up a cluster with tagpin in it and show its main job, step by step
     Demo,
@@ -39,7 +39,7 @@ enum Job {
     Bench,
     /// Build one of the programs of tests/rig if it is not in the cache; the last line printed is its folder
     Part { name: String },
-    /// Install the Debian packages that rig and tests need, if any is missing
+    /// Install the Debian packages that rig and tests need, if any is missing; those with services are only unpacked
     Packages,
     /// The image of tagpin
     Image(image::Image),
