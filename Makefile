@@ -41,7 +41,7 @@ sbom: ## What the published binary is built from, as CycloneDX, in target/sbom (
 crds: ## Write the generated files anew: crds/ and the chart's template of them
 	cargo xtask crds
 
-image: ## The published image, as an OCI layout in target/image
+image: ## The published image, as an OCI layout in target/image/oci (about ten minutes on two cores)
 	cargo xtask image --profile release
 
 rig-up: ## A real Kubernetes on this machine, in namespaces of its own

@@ -35,6 +35,7 @@ mod pins;
 mod policies;
 mod private;
 mod quiet;
+mod readme;
 mod refusals;
 mod reinvocation;
 mod sticky;

@@ -69,7 +69,8 @@ impl Answer {
     }
 }
 
-fn run(command: &mut Command, input: &str) -> Answer {
+/// What a command answers to this on its standard input.
+pub(crate) fn run(command: &mut Command, input: &str) -> Answer {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -138,7 +139,15 @@ impl Namespace {
     fn labelled(test: &str, label: &str) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("t-{test}-{}-{number}", std::process::id());
+        Self::named(format!("t-{test}-{}-{number}", std::process::id()), label)
+    }
+
+    /// A namespace of exactly this name, under the baseline policy.
+    pub(crate) fn called(name: &str) -> Self {
+        Self::named(name.to_owned(), "")
+    }
+
+    fn named(name: String, label: &str) -> Self {
         let labels = if label.is_empty() { "{}".to_owned() } else { format!("{{ {label} }}") };
         let document =
             format!("apiVersion: v1\nkind: Namespace\nmetadata: {{ name: {name}, labels: {labels} }}\n");
