@@ -12,6 +12,7 @@ use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::SystemTime;
 
 use serde_json::Value;
 
@@ -24,6 +25,7 @@ fn the_dockerfile_makes_the_same_image_as_cargo_xtask_image() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let scratch = Path::new(env!("CARGO_TARGET_TMPDIR")).join("image");
     let _ = fs::remove_dir_all(&scratch);
+    let cache = machines_cache();
     run(Command::new(env!("CARGO_BIN_EXE_xtask")).arg("image"));
     let made = root.join("target/image");
 
@@ -31,6 +33,8 @@ fn the_dockerfile_makes_the_same_image_as_cargo_xtask_image() {
         let mut buildah = Command::new("buildah");
         buildah.args(["--storage-driver", "vfs", "--root"]).arg(scratch.join("store"));
         buildah.arg("--runroot").arg(scratch.join("run"));
+        // It keeps a cache: that of a user is where the user says, that of root would be the machine's.
+        buildah.env("_CONTAINERS_ROOTLESS_UID", "65534").env("XDG_DATA_HOME", &scratch);
         buildah
     };
     let mut build = buildah();
@@ -47,9 +51,15 @@ fn the_dockerfile_makes_the_same_image_as_cargo_xtask_image() {
         assert_eq!(ours.config["config"][setting], theirs.config["config"][setting], "{setting}");
     }
     assert_eq!(ours.config["config"]["User"], "65532:65532");
+    assert_eq!(machines_cache(), cache, "the machine's own cache was written");
     // It runs in an empty root, so it must not need a loader.
     let program = Command::new("chroot").arg(&ours.rootfs).args(["/tagpin", "--version"]).output().unwrap();
     assert!(program.status.success(), "{program:?}");
+}
+
+/// When the cache that buildah and skopeo keep for root was written, if there is one.
+fn machines_cache() -> Option<SystemTime> {
+    fs::metadata("/var/lib/containers/cache/blob-info-cache-v1.boltdb").ok()?.modified().ok()
 }
 
 /// An image of an OCI layout, unpacked.
