@@ -15,6 +15,7 @@ mod review;
 mod subject;
 
 mod mutate;
+mod unreadable;
 mod validate;
 
 mod response;
@@ -23,7 +24,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use tagpin_json::Malformed;
 use tokio::time::Instant;
 use tracing::info;
 
@@ -34,6 +34,7 @@ use crate::cluster::Cluster;
 use crate::domain::denial::{Code, shown};
 use crate::domain::slot::Kind;
 use crate::domain::subject::{Phase, Subject};
+use crate::domain::unreadable::Unreadable;
 use crate::k8s::canary;
 use crate::pipeline::{self, Review};
 use crate::registry::{Resolve, Suggest};
@@ -95,25 +96,35 @@ impl<R: Resolve + Suggest> Admission<R> {
         Self { cluster, registry, settings, metrics }
     }
 
-    /// The bytes of the answer to one review; an object that can not be read is an error of the caller.
-    async fn answer(&self, asked: Asked<'_>) -> Result<String, Malformed> {
+    /// The bytes of the answer to one review.
+    async fn answer(&self, asked: Asked<'_>) -> String {
         let Asked { phase, break_glass, request, read, arrived, deadline } = asked;
         let kind = request.kind();
-        let canary = self.canary(phase, request)?;
+        let canary = self.canary(phase, request);
         let judged = match kind {
             Some(kind) if canary.is_none() && !break_glass => {
-                self.judge(phase, kind, request, read, deadline).await?
+                match self.judge(phase, kind, request, read, deadline).await {
+                    Ok(judged) => judged.map(Ok),
+                    Err(why) => Some(Err(self.unreadable(phase, kind, request, why, deadline).await)),
+                }
             }
             _ => None,
         };
-        let answer = match (&judged, phase) {
-            (None, _) if break_glass => self.break_glass(request),
-            (None, _) => canary.unwrap_or_else(|| Answer::new(Decision::Skip)),
-            (Some(judged), Phase::Mutate) => {
-                let keys = self.cluster.pods.keys();
-                mutate::answer(judged, keys.as_ref().and_then(|keys| keys.signer((self.settings.now)())))
+        let (answer, judged) = match judged {
+            None if break_glass => (self.break_glass(request), None),
+            None => (canary.unwrap_or_else(|| Answer::new(Decision::Skip)), None),
+            Some(Err(unreadable)) => (unreadable, None),
+            Some(Ok(judged)) => {
+                let answer = match phase {
+                    Phase::Mutate => {
+                        let keys = self.cluster.pods.keys();
+                        let signer = keys.as_ref().and_then(|keys| keys.signer((self.settings.now)()));
+                        mutate::answer(&judged, signer)
+                    }
+                    Phase::Validate => validate::answer(&judged),
+                };
+                (answer, Some(judged))
             }
-            (Some(judged), Phase::Validate) => validate::answer(judged),
         };
         let bytes = answer.to_json(request.uid());
         let now = Instant::now();
@@ -133,33 +144,33 @@ impl<R: Resolve + Suggest> Admission<R> {
         if now > deadline {
             self.metrics.deadline_exceeded();
         }
-        if let (Decision::Deny, Some(judged)) = (answer.decision, judged) {
+        if let (Decision::Deny, Some(kind)) = (answer.decision, kind) {
+            let name =
+                judged.as_ref().map_or_else(|| request.name().to_owned(), |judged| judged.object.name());
             info!(
                 uid = shown(request.uid(), NAME_SHOWN),
-                kind = judged.subject.kind.name(),
-                namespace = shown(&judged.subject.namespace, NAME_SHOWN),
-                name = shown(&judged.object.name(), NAME_SHOWN),
+                kind = kind.name(),
+                namespace = shown(request.namespace(), NAME_SHOWN),
+                name = shown(&name, NAME_SHOWN),
                 codes = answer.noted("codes"),
                 "refused"
             );
         }
-        Ok(bytes)
+        bytes
     }
 
     /// The answer to the leader's canary. Nothing else is judged in its namespace, so nobody is kept from anything.
-    fn canary(&self, phase: Phase, request: &Request<'_>) -> Result<Option<Answer>, Malformed> {
+    fn canary(&self, phase: Phase, request: &Request<'_>) -> Option<Answer> {
         let is_asked = phase == Phase::Validate
             && request.kind() == Some(Kind::PodTemplate)
             && request.operation() == Operation::Create
             && self.settings.excluded_namespaces.contains(request.namespace());
-        let Some(raw) = request.object().filter(|_| is_asked) else { return Ok(None) };
-        let object = Object::parse(Kind::PodTemplate, raw)?;
-        let warning = object.canary().filter(|_| object.name() == canary::NAME).and_then(canary::warning);
-        Ok(warning.map(|warning| {
-            let mut answer = Answer::new(Decision::Canary);
-            answer.warnings.push(warning);
-            answer
-        }))
+        let raw = request.object().filter(|_| is_asked)?;
+        let object = request.read(Kind::PodTemplate, raw).ok()?;
+        let warning = object.canary().filter(|_| object.name() == canary::NAME).and_then(canary::warning)?;
+        let mut answer = Answer::new(Decision::Canary);
+        answer.warnings.push(warning);
+        Some(answer)
     }
 
     /// The answer to what a namespace with break glass sends: it is not looked at, and the audit log says so.
@@ -180,7 +191,7 @@ impl<R: Resolve + Suggest> Admission<R> {
         request: &'a Request<'a>,
         read: Option<Box<Object<'a>>>,
         deadline: Instant,
-    ) -> Result<Option<Judged<'a>>, Malformed> {
+    ) -> Result<Option<Judged<'a>>, Unreadable> {
         let ephemeral = match (kind, request.sub_resource()) {
             (Kind::Pod, Some(EPHEMERAL_CONTAINERS)) => true,
             (Kind::Pod, None) => false,
@@ -194,10 +205,11 @@ impl<R: Resolve + Suggest> Admission<R> {
         let Some(raw) = raw else { return Ok(None) };
         let object = match read {
             Some(object) => object,
-            None => Object::parse(kind, raw)?,
+            None => request.read(kind, raw)?,
         };
         let old = match request.operation() {
-            Operation::Update => request.old_object().map(|raw| Object::parse(kind, raw)).transpose()?,
+            // Where it cannot be read, everything counts as changed.
+            Operation::Update => request.old_object().and_then(|raw| request.read(kind, raw).ok()),
             Operation::Create | Operation::Other => None,
         };
         if is_left_alone(request, &object, old.as_deref()) {
@@ -230,15 +242,11 @@ impl<R: Resolve + Suggest> Admission<R> {
 
 /// What the match conditions keep away from us, should it come nevertheless.
 fn is_left_alone(request: &Request<'_>, object: &Object<'_>, old: Option<&Object<'_>>) -> bool {
-    match old {
-        None => {
-            // The mark alone can be set by anybody; static pods were not admitted by the API server anyway.
-            object.kind == Kind::Pod
-                && request.operation() == Operation::Create
-                && request.is_node()
-                && object.is_marked_mirror()
-        }
+    match request.operation() {
+        // The mark alone can be set by anybody; static pods were not admitted by the API server anyway.
+        Operation::Create => object.kind == Kind::Pod && request.is_node() && object.is_marked_mirror(),
         // A finalizer must go; and scaling or labelling an old template is no reason to judge it.
-        Some(old) => object.being_deleted() || object.has_template_of(old),
+        Operation::Update => object.being_deleted() || old.is_some_and(|old| object.has_template_of(old)),
+        Operation::Other => false,
     }
 }

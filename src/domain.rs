@@ -22,6 +22,7 @@ pub mod pin;
 
 pub mod denial;
 mod hint;
+pub mod unreadable;
 pub mod verdict;
 
 pub mod message;

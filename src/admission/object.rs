@@ -1,12 +1,14 @@
 //! The part of an object that policies look at, borrowed from its raw slice: metadata, and the pod template where the
 //! slot table says it is. It knows no policy.
 //!
-//! A field that is there twice is refused; lists and maps are read to a limit, so that a hostile object takes little
-//! more memory than its bytes.
+//! A field that is there twice makes an object unreadable, and so do more slots than anybody looks at: what is kept of a
+//! hostile object takes little more memory than its bytes.
 
 mod metadata;
 mod path;
 mod pod_spec;
+
+use std::collections::BTreeSet;
 
 use tagpin_json::{Malformed, Raw, Read, Reader, Text, once_or_null};
 
@@ -16,9 +18,13 @@ use crate::domain::original::Originals;
 use crate::domain::patch::Present;
 use crate::domain::policy::Labels;
 use crate::domain::slot::{ImageSlot, Kind};
+use crate::domain::unreadable::Unreadable;
 
 use metadata::{Annotations, Metadata, OnlyLabels, WrittenLabels};
 use pod_spec::PodSpec;
+
+/// Maximum size of our annotation, in bytes: what the API server accepts for all annotations of an object together.
+const ANNOTATION_LIMIT: usize = 256 * 1024;
 
 /// What is read of an object.
 #[derive(Debug)]
@@ -69,10 +75,15 @@ impl<'a> Object<'a> {
     }
 
     /// Reads an object of a kind of the slot table.
-    pub(crate) fn parse(kind: Kind, raw: Raw<'a>) -> Result<Box<Self>, Malformed> {
+    pub(crate) fn parse(kind: Kind, raw: Raw<'a>) -> Result<Box<Self>, Unreadable> {
         let mut object = Box::new(Self::new(kind));
-        Reader::whole(raw.get(), |reader| object.read(reader))?;
-        Ok(object)
+        match Reader::whole(raw.get(), |reader| object.read(reader)) {
+            Ok(()) => Ok(object),
+            Err(_) if object.template.spec.as_ref().is_some_and(PodSpec::has_too_many) => {
+                Err(Unreadable::TooManySlots)
+            }
+            Err(Malformed { line, column }) => Err(Unreadable::Malformed { line, column }),
+        }
     }
 
     /// Reads it where it stands.
@@ -136,9 +147,12 @@ impl<'a> Object<'a> {
         self.annotations()?.canary.as_ref().map(Text::as_str)
     }
 
-    /// What our annotations say: which slots we pinned, and the marks of these pins.
+    /// What our annotations say: which slots we pinned, and the marks of these pins. An annotation that is larger than
+    /// the API server accepts says nothing.
     pub(crate) fn ours(&self) -> (Originals, Marks) {
         let Present { original, mark } = self.present();
+        let [original, mark] =
+            [original, mark].map(|written| written.filter(|written| written.len() <= ANNOTATION_LIMIT));
         (original.map(Originals::parse).unwrap_or_default(), mark.map(Marks::parse).unwrap_or_default())
     }
 
@@ -155,13 +169,13 @@ impl<'a> Object<'a> {
         self.metadata.as_ref()?.owners.as_ref()?.controller.as_ref()
     }
 
-    /// Labels of the pod template, or of the pod.
-    pub(crate) fn labels(&self) -> Labels {
-        self.written_labels().map(WrittenLabels::to_labels).unwrap_or_default()
+    /// Labels of the pod template, or of the pod, as far as they have these keys.
+    pub(crate) fn labels(&self, keys: &BTreeSet<&str>) -> Labels {
+        self.written_labels().map(|written| written.of(keys)).unwrap_or_default()
     }
 
     /// The value of one of these labels.
-    pub(crate) fn label(&self, key: &str) -> Option<&str> {
+    pub(crate) fn label(&self, key: &str) -> Option<Text<'a>> {
         self.written_labels()?.get(key)
     }
 
@@ -182,7 +196,7 @@ impl<'a> Object<'a> {
         self.template.spec.as_ref().map_or("", PodSpec::service_account)
     }
 
-    /// Every slot that names an image, in the order of the slot table, up to one more than the limit of the domain.
+    /// Every slot that names an image, in the order of the slot table.
     pub(crate) fn slots(&self) -> Vec<ImageSlot> {
         self.template.spec.as_ref().map(PodSpec::slots).unwrap_or_default()
     }

@@ -6,8 +6,10 @@ use tagpin_json::{
     Malformed, Raw, Read, Reader, Stopped, Text, once, once_or_null, once_text, once_text_or_null,
 };
 
+use crate::admission::body::{BODY_LIMIT, Extent};
 use crate::admission::object::Object;
 use crate::domain::slot::Kind;
+use crate::domain::unreadable::Unreadable;
 
 /// The version of the reviews that we answer.
 pub(crate) const API_VERSION: &str = "admission.k8s.io/v1";
@@ -20,14 +22,17 @@ pub(crate) struct Request<'a> {
     uid: Option<Text<'a>>,
     kind: Option<VersionKind<'a>>,
     sub_resource: Option<Text<'a>>,
+    name: Option<Text<'a>>,
     namespace: Option<Text<'a>>,
     operation: Option<Text<'a>>,
     user: Option<User<'a>>,
     object: Option<Raw<'a>>,
     /// The same, read already: the API server says before it what kind it is.
-    pub(crate) read: Option<Box<Object<'a>>>,
+    pub(crate) ahead: Option<Box<Object<'a>>>,
     old_object: Option<Raw<'a>>,
     dry_run: Option<bool>,
+    /// Why the review could not be read to its end.
+    broken: Option<Unreadable>,
 }
 
 #[derive(Debug, Default)]
@@ -102,29 +107,46 @@ pub(crate) enum ReviewError {
     OtherKind,
     #[error("the review carries no request")]
     NoRequest,
-    #[error(
-        "the object of the review is not what its kind says, or has a field twice or more than 1024 labels (line \
-         {line}, column {column} of the object)"
-    )]
-    NotObject { line: usize, column: usize },
+}
+
+/// The text at the beginning of bytes that are no text to their end.
+fn beginning(bytes: &[u8]) -> &str {
+    bytes.utf8_chunks().next().map_or("", |chunk| chunk.valid())
 }
 
 impl<'a> Request<'a> {
-    /// Reads the envelope.
-    pub(crate) fn parse(body: &'a [u8]) -> Result<Self, ReviewError> {
-        let text = simdutf8::basic::from_utf8(body).map_err(|_| ReviewError::NotText)?;
-        let (mut api_version, mut kind, mut request) = (None, None, None);
+    /// Reads the envelope. The API server writes it before the objects, so a review that breaks off in them, or that is
+    /// broken there, still tells what it is about.
+    pub(crate) fn parse(body: &'a [u8], extent: Extent) -> Result<Self, ReviewError> {
+        let is_text = simdutf8::basic::from_utf8(body);
+        let text = is_text.unwrap_or_else(|_| beginning(body));
+        let broken = match (extent, is_text) {
+            (Extent::Whole, Ok(_)) => None,
+            (Extent::Whole, Err(_)) => Some(Unreadable::NotText),
+            (Extent::Beginning | Extent::Unfinished, _) => Some(Unreadable::TooLarge { limit: BODY_LIMIT }),
+        };
+        let (mut api_version, mut kind, mut request): (_, _, Option<Self>) = (None, None, None);
         let review = Reader::whole(text, |reader| {
             reader.object(&mut |reader, key| match key {
                 "apiVersion" => once_text(reader, &mut api_version),
                 "kind" => once_text(reader, &mut kind),
-                "request" => once_or_null(reader, &mut request, Self::read),
+                "request" => once_or_null(reader, &mut request, Self::read_envelope),
                 _ => reader.pass(),
             })?;
             there(&api_version)?;
             there(&kind)
         });
-        review.map_err(|Malformed { line, column }| ReviewError::NotReview { line, column })?;
+        if let Err(Malformed { line, column }) = review {
+            let reached = request.as_mut().filter(|request| request.object.is_some());
+            let Some(request) = reached.filter(|request| request.is_known()) else {
+                return Err(if broken == Some(Unreadable::NotText) {
+                    ReviewError::NotText
+                } else {
+                    ReviewError::NotReview { line, column }
+                });
+            };
+            request.broken = Some(broken.unwrap_or(Unreadable::Malformed { line, column }));
+        }
         if Text::of(&kind) != "AdmissionReview" || Text::of(&api_version) != API_VERSION {
             return Err(ReviewError::OtherKind);
         }
@@ -132,11 +154,12 @@ impl<'a> Request<'a> {
         request.filter(|request| request.uid.is_some()).ok_or(ReviewError::NoRequest)
     }
 
-    fn read(&mut self, reader: &mut Reader<'a>) -> Read<()> {
+    fn read_envelope(&mut self, reader: &mut Reader<'a>) -> Read<()> {
         reader.object(&mut |reader, key| match key {
             "uid" => once_text(reader, &mut self.uid),
             "kind" => once(reader, &mut self.kind, VersionKind::read),
             "subResource" => once_text_or_null(reader, &mut self.sub_resource),
+            "name" => once_text_or_null(reader, &mut self.name),
             "namespace" => once_text_or_null(reader, &mut self.namespace),
             "operation" => once_text(reader, &mut self.operation),
             "userInfo" => once(reader, &mut self.user, User::read),
@@ -148,7 +171,7 @@ impl<'a> Request<'a> {
                 let (mut ahead, mut object) = (reader.clone(), Box::new(Object::new(kind)));
                 match ahead.kept(|reader| object.read(reader)) {
                     Ok(kept) => {
-                        (*raw, *reader, self.read) = (kept, ahead, Some(object));
+                        (*raw, *reader, self.ahead) = (kept, ahead, Some(object));
                         Ok(())
                     }
                     Err(Stopped) => raw.read(reader),
@@ -161,9 +184,12 @@ impl<'a> Request<'a> {
             }),
             _ => reader.pass(),
         })?;
-        there(&self.uid)?;
-        there(&self.kind)?;
-        there(&self.operation)
+        if self.is_known() { Ok(()) } else { Err(Stopped) }
+    }
+
+    /// Whether everything is there without which it is no review.
+    fn is_known(&self) -> bool {
+        self.uid.is_some() && self.kind.is_some() && self.operation.is_some()
     }
 
     pub(crate) fn uid(&self) -> &str {
@@ -177,6 +203,15 @@ impl<'a> Request<'a> {
 
     pub(crate) fn object(&self) -> Option<Raw<'a>> {
         self.object.filter(|raw| !raw.is_null())
+    }
+
+    /// Reads one of the objects.
+    pub(crate) fn read(&self, kind: Kind, raw: Raw<'a>) -> Result<Box<Object<'a>>, Unreadable> {
+        match self.broken {
+            // The review broke off inside of it.
+            Some(why) if raw.get().is_empty() => Err(why),
+            _ => Object::parse(kind, raw),
+        }
     }
 
     pub(crate) fn old_object(&self) -> Option<Raw<'a>> {
@@ -194,6 +229,11 @@ impl<'a> Request<'a> {
     /// None for the object itself, else `ephemeralcontainers` and the like.
     pub(crate) fn sub_resource(&self) -> Option<&str> {
         Some(Text::of(&self.sub_resource)).filter(|name| !name.is_empty())
+    }
+
+    /// The name of the object; empty where the API server has still to make it.
+    pub(crate) fn name(&self) -> &str {
+        Text::of(&self.name)
     }
 
     pub(crate) fn namespace(&self) -> &str {
@@ -231,7 +271,7 @@ mod tests {
             "userInfo":{"username":"a\u003cb","groups":["x","system:nodes"]},"namespace":"shop","object":{"a":1},
             "oldObject":null,"dryRun":false,"options":{"more":[]}}"#,
         );
-        let request = Request::parse(body.as_bytes()).unwrap();
+        let request = Request::parse(body.as_bytes(), Extent::Whole).unwrap();
         assert_eq!(request.uid(), "1");
         assert_eq!(request.user(), "a<b");
         assert_eq!(request.kind(), Some(Kind::Deployment));
@@ -241,8 +281,41 @@ mod tests {
     }
 
     #[test]
+    fn an_envelope_is_read_when_what_follows_it_is_broken() {
+        let body = review(
+            r#"{"uid":"1","kind":{"group":"apps","version":"v1","kind":"Deployment"},"name":"web","namespace":"shop",
+            "operation":"UPDATE","userInfo":{"username":"me"},"object":{"spec":{"x":"é"}},"oldObject":{"a":"é"}}"#,
+        );
+        let object = body.find("\"object\":").unwrap() + 9;
+        for at in object..body.len() {
+            let cut = body.as_bytes().get(..at).unwrap();
+            let mut changed = body.clone().into_bytes();
+            *changed.get_mut(at).unwrap() = 0xff;
+            for (bytes, extent) in [(cut, Extent::Beginning), (cut, Extent::Whole), (&changed, Extent::Whole)]
+            {
+                let request = Request::parse(bytes, extent).unwrap();
+                let known = (request.uid(), request.name(), request.namespace(), request.user());
+                assert_eq!(known, ("1", "web", "shop", "me"), "{at}");
+                let read = request.object().map(|raw| request.read(Kind::Deployment, raw)).unwrap();
+                let is_there = at >= body.find(",\"oldObject\"").unwrap();
+                assert_eq!(read.is_ok(), is_there, "{at}");
+                let why = match (extent, std::str::from_utf8(bytes)) {
+                    (Extent::Beginning, _) => Some(Unreadable::TooLarge { limit: BODY_LIMIT }),
+                    (_, Err(_)) => Some(Unreadable::NotText),
+                    _ => request.broken,
+                };
+                assert_eq!(request.broken, why, "{at}");
+            }
+        }
+        // Without the rest of the envelope nobody knows what it is about.
+        for at in 0..object - 9 {
+            assert!(Request::parse(body.as_bytes().get(..at).unwrap(), Extent::Beginning).is_err(), "{at}");
+        }
+    }
+
+    #[test]
     fn what_is_no_review_has_a_reason() {
-        let parse = |body: &str| Request::parse(body.as_bytes()).map(drop).unwrap_err();
+        let parse = |body: &str| Request::parse(body.as_bytes(), Extent::Whole).map(drop).unwrap_err();
         assert!(matches!(parse(""), ReviewError::NotReview { .. }));
         assert!(matches!(parse("{"), ReviewError::NotReview { .. }));
         assert!(matches!(parse("[]"), ReviewError::NotReview { .. }));
@@ -250,6 +323,6 @@ mod tests {
         assert!(matches!(parse(&review(r#"{"uid":7}"#)), ReviewError::NotReview { .. }));
         assert_eq!(parse(&review("null")), ReviewError::NoRequest);
         assert_eq!(parse(r#"{"apiVersion":"v1","kind":"Pod"}"#), ReviewError::OtherKind);
-        assert_eq!(Request::parse(b"\xff").map(drop).unwrap_err(), ReviewError::NotText);
+        assert_eq!(Request::parse(b"\xff", Extent::Whole).map(drop).unwrap_err(), ReviewError::NotText);
     }
 }

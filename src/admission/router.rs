@@ -13,12 +13,11 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use futures::FutureExt as _;
-use tagpin_json::Malformed;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::{Instrument as _, error, warn};
 
-use crate::admission::body::{BODY_LIMIT, BodyError, Budget};
+use crate::admission::body::{BODY_LIMIT, BodyError, Budget, Extent};
 use crate::admission::in_time::in_time;
 use crate::admission::review::{Request, ReviewError};
 use crate::admission::{Admission, Asked};
@@ -90,31 +89,41 @@ impl<R: Resolve + Suggest> Shared<R> {
     async fn answer(&self, entrance: Entrance, request: HttpRequest) -> Response {
         let deadline = Instant::now() + within(entrance.phase, callers_timeout(request.uri().query()));
         match self.review(entrance, request.into_body(), deadline).await {
-            Ok(answer) => {
-                ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], answer).into_response()
+            Ok((answer, extent)) => {
+                let mut response =
+                    ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], answer).into_response();
+                if extent == Extent::Unfinished {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                response
             }
             Err(refused) => self.turn_away(refused),
         }
     }
 
-    /// The bytes of the answer to a review.
-    async fn review(&self, entrance: Entrance, body: Body, deadline: Instant) -> Result<String, Refused> {
+    /// The bytes of the answer to a review, and how much of the review was read for it.
+    async fn review(
+        &self,
+        entrance: Entrance,
+        body: Body,
+        deadline: Instant,
+    ) -> Result<(String, Extent), Refused> {
         let body = self.bodies.take(body, deadline).await.map_err(not_taken)?;
+        let extent = body.extent;
         let Ok(_permit) = self.in_flight.try_acquire() else {
             let text = "too many reviews at the same time".to_owned();
             return Err((StatusCode::SERVICE_UNAVAILABLE, text, Turned::Shed));
         };
         let _in_flight = self.admission.metrics.in_flight();
-        let mut request = Request::parse(&body.bytes).map_err(unreadable)?;
+        let mut request = Request::parse(&body.bytes, extent).map_err(|cause| no_review(cause, extent))?;
         let Entrance { phase, break_glass } = entrance;
-        let read = request.read.take();
+        let read = request.ahead.take();
         let asked = Asked { phase, break_glass, request: &request, read, arrived: Instant::now(), deadline };
         let uid = request.uid();
         traces::about(uid, request.namespace());
         let answered = pin!(AssertUnwindSafe(self.admission.answer(asked)).catch_unwind());
         match in_time(deadline + GRACE, answered).await {
-            Some(Ok(answer)) => answer
-                .map_err(|Malformed { line, column }| unreadable(ReviewError::NotObject { line, column })),
+            Some(Ok(answer)) => Ok((answer, extent)),
             Some(Err(_)) => {
                 error!(uid, "a review panicked");
                 let text = "tagpin failed on this review; its log has more".to_owned();
@@ -145,10 +154,6 @@ impl<R: Resolve + Suggest> Shared<R> {
 
 fn not_taken(why: BodyError) -> Refused {
     match why {
-        BodyError::TooLarge => {
-            let text = format!("the review is larger than {BODY_LIMIT} bytes");
-            (StatusCode::PAYLOAD_TOO_LARGE, text, Turned::TooLarge)
-        }
         BodyError::NoRoom => {
             (StatusCode::SERVICE_UNAVAILABLE, "too many large reviews at the same time".into(), Turned::Shed)
         }
@@ -158,8 +163,14 @@ fn not_taken(why: BodyError) -> Refused {
     }
 }
 
-fn unreadable(cause: ReviewError) -> Refused {
-    (StatusCode::BAD_REQUEST, cause.to_string(), Turned::Unreadable)
+fn no_review(cause: ReviewError, extent: Extent) -> Refused {
+    match extent {
+        Extent::Whole => (StatusCode::BAD_REQUEST, cause.to_string(), Turned::Unreadable),
+        Extent::Beginning | Extent::Unfinished => {
+            let text = format!("the body is larger than {BODY_LIMIT} bytes and does not begin as a review");
+            (StatusCode::PAYLOAD_TOO_LARGE, text, Turned::TooLarge)
+        }
+    }
 }
 
 /// How long a review may take: the caller's time-out or ours, whichever is shorter, less the way back.

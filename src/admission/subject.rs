@@ -1,6 +1,6 @@
 //! From a review to what the pipeline reviews: who made it, who owns it, what changed. It judges nothing.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use tokio::time::Instant;
 
@@ -31,6 +31,8 @@ pub(crate) async fn subject(
     let validated_owner = controller.is_some_and(|owner| owner.kind.is_some());
     // The identity decides: anybody can copy an owner reference.
     let child = validated_owner && settings.controller_identities.contains(request.user());
+    let selectors = policies.of_namespace(namespace).flat_map(|policy| &policy.scope.objects.0);
+    let asked_labels: BTreeSet<&str> = selectors.map(|requirement| requirement.key.as_str()).collect();
     let pull_secrets = match object.pull_secrets() {
         [] => cluster.pull_secrets(namespace, object.service_account()),
         named => named.to_vec(),
@@ -66,11 +68,7 @@ pub(crate) async fn subject(
             (false, false) => Suggestions::Ask,
         },
         pinning: true,
-        labels: if policies.of_namespace(namespace).any(|policy| !policy.scope.objects.0.is_empty()) {
-            object.labels()
-        } else {
-            Labels::new()
-        },
+        labels: if asked_labels.is_empty() { Labels::new() } else { object.labels(&asked_labels) },
     }
 }
 

@@ -22,6 +22,8 @@ pub enum Code {
     ReferenceInvalid,
     /// The object names more than 64 different references, or more than 1000 in all.
     TooManyImages,
+    /// The object cannot be read, as it is too large or names too many images.
+    ReviewUnreadable,
     /// The tag is forbidden.
     TagForbidden,
     /// No tag is written.
@@ -54,9 +56,10 @@ pub enum Code {
 
 impl Code {
     /// All codes.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::ReferenceInvalid,
         Self::TooManyImages,
+        Self::ReviewUnreadable,
         Self::TagForbidden,
         Self::TagNotExplicit,
         Self::TagNotFound,
@@ -79,6 +82,7 @@ impl Code {
         match self {
             Self::ReferenceInvalid => "ReferenceInvalid",
             Self::TooManyImages => "TooManyImages",
+            Self::ReviewUnreadable => "ReviewUnreadable",
             Self::TagForbidden => "TagForbidden",
             Self::TagNotExplicit => "TagNotExplicit",
             Self::TagNotFound => "TagNotFound",
@@ -102,7 +106,7 @@ impl Code {
     #[must_use]
     pub const fn rule(self) -> Rule {
         match self {
-            Self::ReferenceInvalid | Self::TooManyImages => Rule::Reference,
+            Self::ReferenceInvalid | Self::TooManyImages | Self::ReviewUnreadable => Rule::Reference,
             Self::TagForbidden | Self::TagNotExplicit => Rule::Tags,
             Self::TagNotFound
             | Self::RepositoryNotFound

@@ -8,10 +8,13 @@ use crate::domain::denial::{Code, Violation, shown};
 use crate::domain::image::ImageRef;
 use crate::domain::policy::PolicyId;
 use crate::domain::slot::Kind;
+use crate::domain::unreadable::Unreadable;
 use crate::domain::verdict::{Effect, Verdict};
 
 /// Characters of a reference in a message: more than any that a node could pull, but for absurd hosts.
 const REFERENCE_SHOWN: usize = 600;
+/// Characters of the name of an object (at most 253 in a valid one).
+const OBJECT_NAME_SHOWN: usize = 253;
 /// Characters of a container's or volume's name (at most 63 in a valid object).
 const NAME_SHOWN: usize = 63;
 /// Entries of a message; an object may have as many slots as fit into it.
@@ -75,6 +78,51 @@ pub fn warnings(verdicts: &[Verdict]) -> Vec<String> {
     warnings
 }
 
+/// The message of the refusal of an object that cannot be read, with the policies that may be about it.
+#[must_use]
+pub fn unreadable(kind: Kind, name: &str, why: Unreadable, policies: &[&PolicyId]) -> String {
+    let first = unreadable_line(kind, name, &why.wording().problem);
+    format!("{first}\n  policy: {}\n  fix:    {}", named(policies), why.wording().remedy)
+}
+
+/// The cause of such a refusal.
+#[must_use]
+pub fn unreadable_cause(kind: Kind, name: &str, why: Unreadable) -> Cause {
+    Cause {
+        reason: Code::ReviewUnreadable,
+        field: kind.pod_spec_path().join("."),
+        message: unreadable_line(kind, name, &why.wording().problem),
+    }
+}
+
+/// The warning about an object that cannot be read and is allowed all the same.
+#[must_use]
+pub fn unreadable_warning(kind: Kind, name: &str, why: Unreadable) -> String {
+    let problem = why.wording().problem;
+    let lines = [name, ""].map(|name| unreadable_line(kind, name, &problem));
+    lines
+        .into_iter()
+        .find(|line| line.len() <= WARNING_BYTES)
+        .unwrap_or_else(|| format!("{kind}: tagpin cannot read the object [{}]", Code::ReviewUnreadable))
+}
+
+/// `Pod "web": the object is too large to be checked: … [ReviewUnreadable]`
+fn unreadable_line(kind: Kind, name: &str, problem: &str) -> String {
+    let name =
+        if name.is_empty() { String::new() } else { format!(" \"{}\"", shown(name, OBJECT_NAME_SHOWN)) };
+    format!("{kind}{name}: {problem} [{}]", Code::ReviewUnreadable)
+}
+
+/// The names of policies in a message.
+fn named(policies: &[&PolicyId]) -> String {
+    let shown = |policy: &&PolicyId| shown(&policy.to_string(), usize::MAX);
+    let mut names: Vec<String> = policies.iter().take(POLICIES).map(shown).collect();
+    if let Some(more) = policies.len().checked_sub(POLICIES).filter(|more| *more > 0) {
+        names.push(format!("and {more} more"));
+    }
+    names.join(", ")
+}
+
 /// One code of one slot, and every policy that says so.
 struct Entry<'a> {
     verdict: &'a Verdict,
@@ -131,7 +179,7 @@ impl Entry<'_> {
     fn write(&self, message: &mut String) {
         let rule = self.violation.code().rule().word();
         message.push_str(&self.first_line(REFERENCE_SHOWN));
-        let _ = write!(message, "\n  policy: {}, rule {rule}", self.policies());
+        let _ = write!(message, "\n  policy: {}, rule {rule}", named(&self.policies));
         match self.suggestion() {
             Some(Suggestion::Instead { reference, tag, digest }) => {
                 let _ =
@@ -151,19 +199,6 @@ impl Entry<'_> {
         if let Some(after) = self.retry_after {
             let _ = write!(message, "\n  retry:  try again in {} s", seconds(after));
         }
-    }
-
-    fn policies(&self) -> String {
-        let mut names: Vec<String> = self
-            .policies
-            .iter()
-            .take(POLICIES)
-            .map(|policy| shown(&policy.to_string(), usize::MAX))
-            .collect();
-        if let Some(more) = self.policies.len().checked_sub(POLICIES).filter(|more| *more > 0) {
-            names.push(format!("and {more} more"));
-        }
-        names.join(", ")
     }
 
     fn suggestion(&self) -> Option<Suggestion> {
@@ -201,7 +236,7 @@ impl Entry<'_> {
             Some(Suggestion::Similar(tags)) => format!("; did you mean {tags}"),
             None => String::new(),
         };
-        let policy = format!("; policy {}", self.policies());
+        let policy = format!("; policy {}", named(&self.policies));
         let full = self.first_line(REFERENCE_SHOWN);
         let mut lines = vec![
             format!("{full}{policy}{suggestion}"),

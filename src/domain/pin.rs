@@ -20,12 +20,12 @@ pub struct Revision {
 impl Revision {
     /// The revision of a pod that has a controller with this UID, by the pod's own labels.
     #[must_use]
-    pub fn of<'a>(namespace: &str, controller: &str, label: impl Fn(&str) -> Option<&'a str>) -> Self {
+    pub fn of<L: AsRef<str>>(namespace: &str, controller: &str, label: impl Fn(&str) -> Option<L>) -> Self {
         let hash = ["pod-template-hash", "controller-revision-hash"].into_iter().find_map(label);
         Self {
             namespace: namespace.to_owned(),
             controller: controller.to_owned(),
-            hash: hash.unwrap_or_default().to_owned(),
+            hash: hash.map(|hash| hash.as_ref().to_owned()).unwrap_or_default(),
         }
     }
 }

@@ -6,8 +6,8 @@ use std::collections::HashSet;
 use jiff::Timestamp;
 
 use crate::domain::image::ImageRef;
-use crate::domain::policy::{Children, Exception, Existence, Owners, Policy, PolicySet, Rule};
-use crate::domain::slot::{ImageSlot, Kind};
+use crate::domain::policy::{Children, Exception, Existence, Labels, Mode, Owners, Policy, PolicySet, Rule};
+use crate::domain::slot::{ImageSlot, Kind, SlotRole};
 use crate::domain::subject::{Controller, Phase, SlotUnderReview, Subject, TopOwner};
 
 /// Different references of one object that are looked at in full.
@@ -72,6 +72,34 @@ pub fn policies_of<'a>(policies: &'a PolicySet, subject: &Subject) -> Vec<&'a Po
                     TopOwner::Known(kind) => scope.kinds.is_empty() || scope.kinds.contains(&kind),
                     TopOwner::Unknown => true,
                 }
+        })
+        .collect()
+}
+
+/// The Enforce policies that an object may be under of which nothing is known but this. `labels` are those of its
+/// namespace, where they are known; `ephemeral` says that only ephemeral containers are added.
+#[must_use]
+pub fn enforced_upon<'a>(
+    policies: &'a PolicySet,
+    namespace: &str,
+    labels: Option<&Labels>,
+    kind: Kind,
+    ephemeral: bool,
+) -> Vec<&'a Policy> {
+    // Built-in controllers make these for objects of other kinds, which then are the kind that counts.
+    let may_be_owned = matches!(kind, Kind::Pod | Kind::ReplicaSet | Kind::Job);
+    policies
+        .of_namespace(namespace)
+        .map(AsRef::as_ref)
+        .filter(|policy| {
+            let scope = &policy.scope;
+            let selects = |labels| scope.namespaces.selects(labels);
+            policy.mode == Mode::Enforce
+                && (policy.id.namespace.is_some() || labels.is_none_or(selects))
+                && (may_be_owned || scope.kinds.is_empty() || scope.kinds.contains(&kind))
+                && (!ephemeral
+                    || scope.slots.is_empty()
+                    || scope.slots.contains(&SlotRole::EphemeralContainer))
         })
         .collect()
 }

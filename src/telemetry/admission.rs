@@ -110,14 +110,14 @@ impl Decision {
     }
 }
 
-/// Why a request got no review.
+/// Why a request got no review, or was answered without a look at its object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turned {
     /// Too many were in flight.
     Shed,
     /// The body is larger than the limit.
     TooLarge,
-    /// The body is no review, or did not arrive in time.
+    /// The body is no review, or did not arrive in time, or the object in it cannot be read.
     Unreadable,
     /// The review panicked.
     Panicked,
@@ -206,7 +206,11 @@ impl Metrics {
         registry.register("admission_requests", "Reviews answered", all.requests);
         registry.register("admission_duration_seconds", "From the whole body to the whole answer", duration);
         registry.register("admission_inflight", "Reviews being worked on", all.in_flight);
-        registry.register("admission_turned_away", "Requests that got no review", all.turned_away);
+        registry.register(
+            "admission_turned_away",
+            "Requests that got no review, or whose object could not be read",
+            all.turned_away,
+        );
         registry.register(
             "admission_deadline_exceeded",
             "Reviews answered after their deadline",
@@ -238,7 +242,7 @@ impl Metrics {
         InFlight(self.in_flight.clone())
     }
 
-    /// Counts a request that got no review.
+    /// Counts a request that got no review, or whose object could not be read.
     pub fn turned_away(&self, why: Turned) {
         self.turned_away.get_or_create(&TurnedLabels { reason: why.word() }).inc();
     }

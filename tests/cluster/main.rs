@@ -24,6 +24,7 @@ mod ephemeral;
 mod fail_closed;
 mod forged;
 mod leaders;
+mod limits;
 mod mirrors;
 mod modes;
 mod observability;

@@ -9,9 +9,11 @@ use tagpin::domain::fact::Unavailable;
 use tagpin::domain::image::ReferenceErrorKind;
 use tagpin::domain::message;
 use tagpin::domain::policy::PolicyId;
+use tagpin::domain::slot::Kind;
+use tagpin::domain::unreadable::Unreadable;
 use tagpin::domain::verdict::{Effect, Finding, Instead, Verdict};
 
-/// A refusal for each code, as the document shows it.
+/// A refusal for each code of a slot, as the document shows it.
 fn examples() -> Vec<Verdict> {
     let digest = || format!("sha256:{:0<64}", "3f5c0a1b2c3d").parse::<Digest>().unwrap();
     let similar = ["1.4.6", "1.4.8", "v1.4.7"].map(String::from).into();
@@ -77,23 +79,34 @@ fn with(effect: Effect, mut verdict: Verdict) -> Verdict {
 
 #[test]
 fn every_code_has_an_example() {
-    let codes: Vec<_> = examples().iter().map(|example| example.findings[0].code()).collect();
+    let mut codes: Vec<_> = examples().iter().map(|example| example.findings[0].code()).collect();
+    // The one that is about no slot.
+    codes.insert(2, Code::ReviewUnreadable);
     assert_eq!(codes, Code::ALL);
 }
 
 #[test]
 fn every_message_in_the_document_is_what_tagpin_says() {
     let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/denials.md")).unwrap();
+    let policy = PolicyId { namespace: None, name: "baseline".into() };
+    let too_large = Unreadable::TooLarge { limit: tagpin::admission::BODY_LIMIT };
+    let said = message::unreadable(Kind::Pod, "web", too_large, &[&policy]);
+    assert_eq!(shown(&text, Code::ReviewUnreadable), said);
     for example in examples() {
         let code = example.findings[0].code();
         let said = match example.findings[0].effect {
             Effect::Deny => message::refusal(&[example]),
             _ => message::warnings(&[example]).join("\n"),
         };
-        let (_, section) =
-            text.split_once(&format!("\n## {code}\n")).unwrap_or_else(|| panic!("no section {code}"));
-        let section = section.split("\n## ").next().unwrap();
-        let shown = section.split("```").nth(1).unwrap_or_else(|| panic!("no example of {code}"));
-        assert_eq!(shown.trim_start_matches("text").trim(), said, "docs/denials.md, {code}");
+        assert_eq!(shown(&text, code), said, "docs/denials.md, {code}");
     }
+}
+
+/// The example of a code in the document.
+fn shown(text: &str, code: Code) -> &str {
+    let (_, section) =
+        text.split_once(&format!("\n## {code}\n")).unwrap_or_else(|| panic!("no section {code}"));
+    let section = section.split("\n## ").next().unwrap();
+    let shown = section.split("```").nth(1).unwrap_or_else(|| panic!("no example of {code}"));
+    shown.trim_start_matches("text").trim()
 }

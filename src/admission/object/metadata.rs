@@ -1,6 +1,9 @@
 //! What is read of an object's metadata.
 
-use tagpin_json::{Read, Reader, Stopped, Text, once_or_null, once_text, once_text_or_null};
+use std::collections::BTreeSet;
+use std::hash::{BuildHasher as _, RandomState};
+
+use tagpin_json::{Raw, Read, Reader, Stopped, Text, once_or_null, once_text, once_text_or_null};
 
 use crate::cluster::object::ControllerRef;
 use crate::domain::policy::Labels;
@@ -9,8 +12,6 @@ use crate::k8s::canary;
 
 /// The annotation that the kubelet gives the mirrors of its static pods.
 const MIRROR: &str = "kubernetes.io/config.mirror";
-/// Labels of one object; more are nobody's.
-const LABEL_LIMIT: usize = 1024;
 
 #[derive(Debug, Default)]
 pub(crate) struct Metadata<'a> {
@@ -65,39 +66,66 @@ impl<'a> OnlyLabels<'a> {
     }
 }
 
-/// Labels as they are written, sorted: the API server sends them so, and most policies do not ask for them.
+/// Labels as they are written. The API server has no limit of their number, so none of them is kept: whoever asks for
+/// some reads them again.
 #[derive(Debug, Default)]
-pub(crate) struct WrittenLabels<'a>(Vec<(Text<'a>, Text<'a>)>);
+pub(crate) struct WrittenLabels<'a>(Raw<'a>);
 
 impl<'a> WrittenLabels<'a> {
     fn read(&mut self, reader: &mut Reader<'a>) -> Read<()> {
-        reader.texts(&mut |key, value| match self.find(key.as_str()) {
-            Err(at) if self.0.len() < LABEL_LIMIT => {
-                self.0.insert(at, (key, value));
+        let (mut last, mut sorted) = (None, true);
+        self.0 = reader.kept(|reader| {
+            reader.texts(&mut |key, _| {
+                // The API server writes them in the order of their keys.
+                sorted &= last.as_ref().is_none_or(|last: &Text<'a>| last.as_str() < key.as_str());
+                last = Some(key);
                 Ok(())
-            }
-            _ => Err(Stopped),
-        })
+            })
+        })?;
+        if sorted || !self.has_a_key_twice() { Ok(()) } else { Err(Stopped) }
     }
 
-    fn find(&self, key: &str) -> Result<usize, usize> {
-        match self.0.last() {
-            Some((last, _)) if last.as_str() >= key => {
-                self.0.binary_search_by(|(held, _)| held.as_str().cmp(key))
-            }
-            _ => Err(self.0.len()),
-        }
+    /// Whether a key stands there twice, found by hashes alone: they take less memory than the labels themselves.
+    #[cold]
+    fn has_a_key_twice(&self) -> bool {
+        let (state, mut hashes) = (RandomState::new(), Vec::new());
+        self.each(&mut |key, _| {
+            hashes.push(state.hash_one(key.as_str()));
+            Ok(())
+        });
+        hashes.sort_unstable();
+        hashes.windows(2).any(|pair| matches!(pair, [one, other] if one == other))
+    }
+
+    /// Reads them again, until the function stops.
+    fn each(&self, label: &mut dyn FnMut(Text<'a>, Text<'a>) -> Read<()>) {
+        // They were read before: nothing but the function stops here.
+        let _ = Reader::new(self.0.get()).texts(label);
     }
 
     /// The value of a label.
-    pub(crate) fn get(&self, key: &str) -> Option<&str> {
-        let (_, value) = self.0.get(self.find(key).ok()?)?;
-        Some(value.as_str())
+    pub(crate) fn get(&self, wanted: &str) -> Option<Text<'a>> {
+        let mut found = None;
+        self.each(&mut |key, value| {
+            if key.as_str() != wanted {
+                return Ok(());
+            }
+            found = Some(value);
+            Err(Stopped)
+        });
+        found
     }
 
-    /// As policies look at them.
-    pub(crate) fn to_labels(&self) -> Labels {
-        self.0.iter().map(|(key, value)| (key.as_str().to_owned(), value.as_str().to_owned())).collect()
+    /// Those of these keys, as policies look at them.
+    pub(crate) fn of(&self, wanted: &BTreeSet<&str>) -> Labels {
+        let mut labels = Labels::new();
+        self.each(&mut |key, value| {
+            if wanted.contains(key.as_str()) {
+                labels.insert(key.as_str().to_owned(), value.as_str().to_owned());
+            }
+            Ok(())
+        });
+        labels
     }
 }
 

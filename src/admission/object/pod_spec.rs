@@ -1,6 +1,6 @@
 //! What is read of a pod's spec: the lists of the slot table, and who pulls.
 
-use tagpin_json::{Read, Reader, Text, once_or_null, once_text, once_text_or_null};
+use tagpin_json::{Read, Reader, Stopped, Text, once_or_null, once_text, once_text_or_null};
 
 use crate::domain::requirement::SLOT_LIMIT;
 use crate::domain::slot::{ImageSlot, SlotRole};
@@ -34,7 +34,13 @@ impl<'a> PodSpec<'a> {
                 Some((role, list)) => once_or_null(reader, list, |list, reader| slots(list, role, reader)),
                 None => reader.pass(),
             },
-        })
+        })?;
+        if self.has_too_many() { Err(Stopped) } else { Ok(()) }
+    }
+
+    /// Whether it has more slots than are looked at: then reading stopped there.
+    pub(crate) fn has_too_many(&self) -> bool {
+        self.lists.iter().flatten().map(Vec::len).sum::<usize>() > SLOT_LIMIT
     }
 
     pub(crate) fn pull_secrets(&self) -> &[String] {
@@ -53,16 +59,16 @@ impl<'a> PodSpec<'a> {
                 ImageSlot::new(role, name.as_str(), *index, reference.as_str(), *never_pulled)
             })
         });
-        slots.take(SLOT_LIMIT + 1).collect()
+        slots.collect()
     }
 }
 
 /// The elements of one list that name an image.
 fn slots<'a>(slots: &mut Vec<Slot<'a>>, role: SlotRole, reader: &mut Reader<'a>) -> Read<()> {
     reader.list(&mut |reader, index| {
-        // One more than the limit is kept, so that somebody notices.
+        // One more than the limit is kept, which tells why reading stopped.
         if slots.len() > SLOT_LIMIT {
-            return reader.pass();
+            return Err(Stopped);
         }
         let mut element = Element::default();
         match role {

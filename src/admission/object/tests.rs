@@ -4,7 +4,7 @@ use super::*;
 use crate::domain::requirement::SLOT_LIMIT;
 use crate::domain::slot::SlotRole;
 
-fn parse(kind: Kind, text: &str) -> Result<Box<Object<'_>>, Malformed> {
+fn parse(kind: Kind, text: &str) -> Result<Box<Object<'_>>, Unreadable> {
     Object::parse(kind, Reader::whole(text, Reader::raw).unwrap())
 }
 
@@ -44,7 +44,12 @@ fn every_kind_of_the_table_is_read_where_the_table_says() {
         ]
         .map(|(role, name, index, reference, never)| (role, name.into(), index, reference.into(), never));
         assert_eq!(slots, expected, "{kind}");
-        assert_eq!(read.labels(), [("app".to_owned(), "we\"b".to_owned())].into(), "{kind}");
+        assert_eq!(
+            read.labels(&["app", "tier"].into()),
+            [("app".to_owned(), "we\"b".to_owned())].into(),
+            "{kind}"
+        );
+        assert_eq!(read.labels(&BTreeSet::new()), Labels::new());
         assert_eq!(read.service_account(), "robot");
         assert_eq!(read.pull_secrets(), ["one", "two"]);
     }
@@ -63,7 +68,11 @@ fn what_is_left_out_or_null_is_empty() {
             let value = if value.is_object() { value } else { json!({}) };
             let raw = value.to_string();
             let read = parse(kind, &raw).unwrap();
-            assert!(read.slots().is_empty() && read.labels().is_empty() && read.way() != Way::Annotations);
+            assert!(
+                read.slots().is_empty()
+                    && read.labels(&["app"].into()).is_empty()
+                    && read.way() != Way::Annotations
+            );
         }
     }
 }
@@ -75,6 +84,8 @@ fn what_stands_there_twice_is_refused() {
         (Kind::Pod, r#"{"metadata":{},"metadata":{}}"#),
         (Kind::Pod, r#"{"spec":{"containers":[{"image":"a","image":"b"}]}}"#),
         (Kind::Pod, r#"{"metadata":{"labels":{"a":"1","a":"2"}}}"#),
+        (Kind::Pod, r#"{"metadata":{"labels":{"a":"1","c":"","b":"","a":"1"}}}"#),
+        (Kind::Pod, r#"{"metadata":{"labels":{"<":"1","\u003c":"1"}}}"#),
         (Kind::Pod, r#"{"metadata":{"annotations":{"tagpin.dev/original":"","tagpin.dev/original":""}}}"#),
         (Kind::Deployment, r#"{"spec":{},"spec":{}}"#),
         (Kind::Deployment, r#"{"spec":{"template":{},"template":{}}}"#),
@@ -86,22 +97,61 @@ fn what_stands_there_twice_is_refused() {
 }
 
 #[test]
-fn no_more_slots_are_kept_than_somebody_looks_at() {
-    let containers: Value =
-        (0..3 * SLOT_LIMIT).map(|n| json!({ "name": n.to_string(), "image": "x" })).collect();
-    let template = json!({ "spec": { "containers": containers, "initContainers": containers } });
-    let raw = object(Kind::Job, template).to_string();
-    assert_eq!(parse(Kind::Job, &raw).unwrap().slots().len(), SLOT_LIMIT + 1);
+fn an_object_with_more_slots_than_somebody_looks_at_is_unreadable() {
+    let slots = |count: usize| -> Value {
+        (0..count).map(|n| json!({ "name": n.to_string(), "image": "x" })).collect()
+    };
+    let volumes = |count: usize| -> Value {
+        (0..count).map(|n| json!({ "name": n.to_string(), "image": { "reference": "x" } })).collect()
+    };
+    let no_images: Value = (0..SLOT_LIMIT).map(|n| json!({ "name": n.to_string() })).collect();
+    for kind in Kind::ALL {
+        let read = |spec: Value| {
+            let raw = object(kind, json!({ "spec": spec })).to_string();
+            parse(kind, &raw).map(|read| read.slots().len())
+        };
+        assert_eq!(read(json!({ "containers": slots(SLOT_LIMIT), "volumes": no_images })), Ok(SLOT_LIMIT));
+        for spec in [
+            json!({ "containers": slots(SLOT_LIMIT + 1) }),
+            json!({ "containers": slots(3 * SLOT_LIMIT) }),
+            json!({ "containers": slots(1), "initContainers": slots(SLOT_LIMIT) }),
+            json!({ "containers": slots(1), "volumes": volumes(SLOT_LIMIT) }),
+            json!({ "containers": slots(1), "ephemeralContainers": slots(SLOT_LIMIT) }),
+        ] {
+            assert_eq!(read(spec), Err(Unreadable::TooManySlots), "{kind}");
+        }
+    }
 }
 
 #[test]
-fn labels_have_a_limit() {
-    let labels = |count: usize| {
-        let labels: serde_json::Map<_, _> = (0..count).map(|n| (n.to_string(), json!(""))).collect();
-        json!({ "metadata": { "labels": labels } }).to_string()
+fn labels_are_read_whatever_their_number_and_order() {
+    let count = 100_000;
+    let label = |n: usize| format!(r#""{n}":"v{n}""#);
+    let labels = |labels: Vec<String>| format!(r#"{{"metadata":{{"labels":{{{}}}}}}}"#, labels.join(","));
+    let mut sorted: Vec<String> = (0..count).map(label).collect();
+    sorted.sort();
+    let backwards: Vec<String> = sorted.iter().rev().cloned().collect();
+    let twice: Vec<String> = backwards.iter().cloned().chain([label(7)]).collect();
+    for text in [labels(sorted), labels(backwards)] {
+        let read = parse(Kind::Pod, &text).unwrap();
+        assert_eq!(read.label("99999").as_ref().map(Text::as_str), Some("v99999"));
+        assert_eq!(read.label("100000"), None);
+        assert_eq!(read.labels(&["12", "x"].into()), [("12".to_owned(), "v12".to_owned())].into());
+    }
+    assert!(matches!(parse(Kind::Pod, &labels(twice)), Err(Unreadable::Malformed { .. })));
+}
+
+#[test]
+fn an_annotation_above_what_the_api_server_accepts_says_nothing() {
+    let originals = |padding: usize| {
+        let annotation = format!(r#"{{"containers/web":"{}"}}"#, "x".repeat(padding));
+        let text =
+            json!({ "metadata": { "annotations": { "tagpin.dev/original": annotation } } }).to_string();
+        let read = parse(Kind::Pod, &text).unwrap();
+        (read.present().original.is_some(), read.ours().0.is_empty())
     };
-    assert!(parse(Kind::Pod, &labels(1024)).is_ok());
-    assert!(parse(Kind::Pod, &labels(1025)).is_err());
+    assert_eq!(originals(ANNOTATION_LIMIT - 100), (true, false));
+    assert_eq!(originals(ANNOTATION_LIMIT), (true, true));
 }
 
 #[test]
