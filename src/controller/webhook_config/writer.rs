@@ -66,7 +66,7 @@ async fn without_surplus<K: Configuration>(
         }
         let Some(patch) = removal(&live, &document) else { return Ok(Some(live)) };
         attempts += 1;
-        match json_patch(client, &patch).await {
+        match send_patch(client, &patch).await {
             Ok(left) => return Ok(Some(left)),
             Err(error)
                 if attempts < ATTEMPTS && error.code().is_some_and(|code| OUTDATED.contains(&code)) =>
@@ -94,7 +94,7 @@ async fn apply<K: Configuration>(
 }
 
 /// Sends a JSON patch.
-async fn json_patch<K: Configuration>(client: &Client, patch: &Value) -> Result<K, CallError> {
+async fn send_patch<K: Configuration>(client: &Client, patch: &Value) -> Result<K, CallError> {
     let url = format!("{}/{}?fieldManager={MANAGER}", K::url_path(&(), None), K::NAME);
     let request = Request::patch(url).header(CONTENT_TYPE, "application/json-patch+json");
     let request =
