@@ -3,15 +3,15 @@
 
 use hyper::Request;
 use hyper::header::CONTENT_TYPE;
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::ListParams;
 use kube::{Api, Client};
 use serde::Serialize;
-use serde_json::Value;
 use tracing::{info, warn};
 
 use crate::controller::call::{CallError, call};
 use crate::controller::webhook_config::documents::Wanted;
 use crate::controller::webhook_config::entries::{Configuration, opening, removal};
+use crate::k8s::item::Whole;
 
 /// Who owns what we want there.
 const MANAGER: &str = "tagpin-webhooks";
@@ -66,7 +66,8 @@ async fn without_surplus<K: Configuration>(
         }
         let Some(patch) = removal(&live, &document) else { return Ok(Some(live)) };
         attempts += 1;
-        match send_patch(client, &patch).await {
+        let query = format!("fieldManager={MANAGER}");
+        match send(client, &query, "application/json-patch+json", patch.to_string().into_bytes()).await {
             Ok(left) => return Ok(Some(left)),
             Err(error)
                 if attempts < ATTEMPTS && error.code().is_some_and(|code| OUTDATED.contains(&code)) =>
@@ -87,26 +88,31 @@ async fn apply<K: Configuration>(
     manager: &str,
     document: &impl Serialize,
 ) -> Result<K, CallError> {
-    let params = PatchParams::apply(manager).force();
-    // An untyped document may leave out what the type demands.
-    let document = serde_json::to_value(document).map_err(kube::Error::SerdeError)?;
-    call(Api::<K>::all(client.clone()).patch(K::NAME, &params, &Patch::Apply(&document))).await
+    let document = serde_json::to_vec(document).map_err(kube::Error::SerdeError)?;
+    send(client, &format!("fieldManager={manager}&force=true"), "application/apply-patch+yaml", document)
+        .await
 }
 
-/// Sends a JSON patch.
-async fn send_patch<K: Configuration>(client: &Client, patch: &Value) -> Result<K, CallError> {
-    let url = format!("{}/{}?fieldManager={MANAGER}", K::url_path(&(), None), K::NAME);
-    let request = Request::patch(url).header(CONTENT_TYPE, "application/json-patch+json");
-    let request =
-        request.body(patch.to_string().into_bytes()).map_err(kube::core::request::Error::BuildRequest);
-    call(client.request(request.map_err(kube::Error::BuildRequest)?)).await
+/// Sends a patch. Returns the configuration that it made, without its managed fields: one of them that cannot be read
+/// keeps nothing closed.
+async fn send<K: Configuration>(
+    client: &Client,
+    query: &str,
+    content_type: &str,
+    patch: Vec<u8>,
+) -> Result<K, CallError> {
+    let url = format!("{}/{}?{query}", K::url_path(&(), None), K::NAME);
+    let request = Request::patch(url).header(CONTENT_TYPE, content_type);
+    let request = request.body(patch).map_err(kube::core::request::Error::BuildRequest);
+    let Whole(made) = call(client.request(request.map_err(kube::Error::BuildRequest)?)).await?;
+    Ok(made)
 }
 
 /// Reads the configuration, by a list: there is no right to get it.
 async fn read<K: Configuration>(client: &Client) -> Result<Option<K>, CallError> {
     let params = ListParams::default().fields(&format!("metadata.name={}", K::NAME));
-    let found = call(Api::<K>::all(client.clone()).list(&params)).await?;
-    Ok(found.items.into_iter().next())
+    let found = call(Api::<Whole<K>>::all(client.clone()).list(&params)).await?;
+    Ok(found.items.into_iter().next().map(|Whole(live)| live))
 }
 
 fn tell<K: Configuration, T>(done: &'static str, outcome: &Result<T, CallError>) {
