@@ -32,8 +32,11 @@ impl Unreadable {
         let unexpected = "ask the cluster admin to report this message: the API server sends no such object";
         let (problem, remedy) = match self {
             Self::TooLarge { limit } => (
-                format!("the object is too large to be checked: its review has more than {} MiB", limit >> 20),
-                "make the object smaller: move long values of env, args and annotations to a ConfigMap or Secret"
+                format!(
+                    "the object is too large to be checked: its review has more than {} MiB",
+                    limit >> 20
+                ),
+                "move long values of env, args and annotations out of the object, to a ConfigMap or a Secret"
                     .into(),
             ),
             Self::TooManySlots => (
