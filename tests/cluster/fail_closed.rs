@@ -217,7 +217,8 @@ fn a_leader_that_cannot_get_ready_opens_what_it_found_closed() {
     when_ready(2);
     wait_for("the entries that refuse", LIMIT, || armed().then_some(()));
     wait_for("a policy in force", LIMIT, || (reason() == "Enforcing").then_some(()));
-    closed.apply(&pod("after", "web:latest")).refused_with("TagForbidden");
+    let refused = closed.apply(&pod("after", "web:latest")).refused();
+    assert!(refused.contains(STRICT) && refused.contains("[TagForbidden]"), "{refused}");
 }
 
 #[test]
