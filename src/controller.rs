@@ -65,6 +65,8 @@ pub struct Controller {
     pub certificate: watch::Receiver<Seen<Secret>>,
     /// The Secret with the keys for marks, from [`crate::cluster::pin_keys::watch`].
     pub pin_keys: watch::Receiver<Seen<Secret>>,
+    /// The newest of these Secrets that this replica knows, from [`crate::cluster::pin_keys::use_newest`].
+    pub newest_pin_keys: watch::Receiver<Option<Arc<Secret>>>,
     /// Whether the API server is told to call us, as the leader knows it.
     pub installed: watch::Sender<Installed>,
     /// Whether something is refused because we do not answer, as the leader sees it.
@@ -109,8 +111,9 @@ impl Controller {
         });
         writers.start("pin_keys", {
             let (client, namespace, cluster) = (client(), namespace(), Arc::clone(&self.cluster));
-            let (seen, reconcile) = (self.pin_keys.clone(), self.passes.of("pin_keys"));
-            async move { pin_keys::keep(client, &namespace, cluster, seen, reconcile).await }
+            let (seen, newest) = (self.pin_keys.clone(), self.newest_pin_keys.clone());
+            let reconcile = self.passes.of("pin_keys");
+            async move { pin_keys::keep(client, &namespace, cluster, seen, newest, reconcile).await }
         });
         writers.start("webhook_config", {
             let keeper = WebhookConfig {

@@ -15,16 +15,13 @@ use tagpin_json::{Malformed, Raw, Read, Reader, Text, once_or_null};
 use crate::cluster::object::ControllerRef;
 use crate::domain::mark::Marks;
 use crate::domain::original::Originals;
-use crate::domain::patch::Present;
+use crate::domain::patch::{ANNOTATIONS_LIMIT, Present};
 use crate::domain::policy::Labels;
 use crate::domain::slot::{ImageSlot, Kind};
 use crate::domain::unreadable::Unreadable;
 
 use metadata::{Annotations, Metadata, OnlyLabels, WrittenLabels};
 use pod_spec::PodSpec;
-
-/// Maximum size of our annotation, in bytes: what the API server accepts for all annotations of an object together.
-const ANNOTATION_LIMIT: usize = 256 * 1024;
 
 /// What is read of an object.
 #[derive(Debug)]
@@ -139,7 +136,7 @@ impl<'a> Object<'a> {
         };
         let [original, mark] =
             [&annotations.original, &annotations.mark].map(|value| value.as_ref().map(Text::as_str));
-        Present { original, mark }
+        Present { original, mark, others: annotations.others }
     }
 
     /// The nonce of a canary.
@@ -150,9 +147,9 @@ impl<'a> Object<'a> {
     /// What our annotations say: which slots we pinned, and the marks of these pins. An annotation that is larger than
     /// the API server accepts says nothing.
     pub(crate) fn ours(&self) -> (Originals, Marks) {
-        let Present { original, mark } = self.present();
+        let Present { original, mark, .. } = self.present();
         let [original, mark] =
-            [original, mark].map(|written| written.filter(|written| written.len() <= ANNOTATION_LIMIT));
+            [original, mark].map(|written| written.filter(|written| written.len() <= ANNOTATIONS_LIMIT));
         (original.map(Originals::parse).unwrap_or_default(), mark.map(Marks::parse).unwrap_or_default())
     }
 

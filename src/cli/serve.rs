@@ -109,8 +109,8 @@ async fn serve(settings: Settings, registries: Current) -> anyhow::Result<()> {
     let registry = Arc::new(replica.registry(&settings, asked.clone()));
     let configuration = registry::follow(Arc::clone(&replica.registries), asked.clone());
     replica.tasks.spawn("registries file", never(configuration));
-    let certificate = replica.answer(&settings, Arc::clone(&registry), filled, keys.heard).await?;
-    let leading = replica.lead(&settings, certificate.clone(), keys.seen);
+    let certificate = replica.answer(&settings, Arc::clone(&registry), filled, keys.heard.clone()).await?;
+    let leading = replica.lead(&settings, certificate.clone(), keys);
     let Replica { cluster, readiness, drain, mut metrics, mut tasks, .. } = replica;
 
     cluster.watches.register(&mut metrics);
@@ -171,6 +171,8 @@ struct Certificate {
 struct PinKeys {
     /// The Secret.
     seen: watch::Receiver<Seen<Secret>>,
+    /// The last Secret that there was.
+    newest: watch::Receiver<Option<Arc<Secret>>>,
     /// The pods have the keys, or are not waited for any longer.
     heard: watch::Receiver<bool>,
 }
@@ -204,10 +206,10 @@ impl Replica {
         let lost = self.cluster.unreadable.clone();
         let watching = async move { pin_keys::watch(client, &namespace, secret, &lost).await };
         self.tasks.spawn("pin keys watch", never(watching));
-        let (hearing, heard) = watch::channel(false);
-        let using = pin_keys::use_newest(Arc::clone(&self.cluster.pods), seen.clone(), hearing);
+        let ((holding, newest), (hearing, heard)) = (watch::channel(None), watch::channel(false));
+        let using = pin_keys::use_newest(Arc::clone(&self.cluster.pods), seen.clone(), holding, hearing);
         self.tasks.spawn("pin keys", never(using));
-        PinKeys { seen, heard }
+        PinKeys { seen, newest, heard }
     }
 
     /// What answers questions about tags.
@@ -274,12 +276,7 @@ impl Replica {
     }
 
     /// Takes part in the election; whoever wins writes.
-    fn lead(
-        &mut self,
-        settings: &Settings,
-        certificate: Certificate,
-        pin_keys: watch::Receiver<Seen<Secret>>,
-    ) -> Leading {
+    fn lead(&mut self, settings: &Settings, certificate: Certificate, pin_keys: PinKeys) -> Leading {
         let election = Election::new(self.client.clone(), &settings.namespace, &settings.pod);
         let installed = watch::Sender::new(Installed::NotYet);
         let closed = watch::Sender::new(false);
@@ -296,7 +293,8 @@ impl Replica {
             offline: Arc::new(move |image| registries.profile(image.domain()).offline),
             listens: certificate.answered,
             certificate: certificate.seen,
-            pin_keys,
+            pin_keys: pin_keys.seen,
+            newest_pin_keys: pin_keys.newest,
             installed,
             closed,
             lifetimes: Lifetimes {

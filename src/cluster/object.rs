@@ -69,13 +69,15 @@ pub struct SlotMark {
     other_owner: Option<Box<str>>,
 }
 
-/// Why a pin of a pod is known to be ours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The proof that a pin of a pod is ours. Where pins differ, the better proof counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Proof {
-    /// Its mark is about this pod's controller, or no mark is needed.
-    Own,
-    /// Its mark is about another owner: it counts for the controller if that is younger than the pod, and so adopted it.
-    OfAnotherOwner,
+    /// The mark names this pod's controller, or there is no key yet.
+    Mark,
+    /// The pod is older than the first mark. It counts for a controller that is older than the pod.
+    Age,
+    /// The mark names another owner. It counts for a controller that is younger than the pod, and so adopted it.
+    MarkOfAnotherOwner,
 }
 
 /// One object of a kind of the slot table.
@@ -121,7 +123,8 @@ impl Object {
         let marks = ours(mark::ANNOTATION).map(|text| Marks::parse(text)).unwrap_or_default();
         let controller = ControllerRef::of(metadata);
         let slots = slots(slim, SlimKind::Object(kind));
-        let created = metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |created| created.0);
+        // An object without a time of creation is older than nothing.
+        let created = metadata.creation_timestamp.as_ref().map_or(Timestamp::MAX, |created| created.0);
         Some(Self {
             kind,
             namespace: metadata.namespace.clone()?,
@@ -155,31 +158,34 @@ impl Object {
         Revision::of(&self.namespace, controller, |label| self.labels.get(label).map(String::as_str))
     }
 
-    /// Whether the pins of this pod count without a mark: there is no key, or the pod is older than the first mark and
-    /// nobody has written its spec since. An API server counts writes of the spec, and nobody can choose the count or
-    /// the time of creation.
+    /// Returns true if the pins of this pod count without a mark: there is no key, or the pod is older than the first
+    /// mark and nobody has written its spec since. The API server counts writes of the spec from Kubernetes 1.33 on;
+    /// nobody can choose that count or the time of creation.
     #[must_use]
     pub fn needs_no_mark(&self, keys: Option<&Keys>) -> bool {
         keys.is_none_or(|keys| self.created < keys.since() && self.generation <= 1)
     }
 
-    /// Why the pin in the slot at this position is ours; none when nothing proves it.
+    /// Returns the proof that the pin in the slot at this position is ours; none when nothing proves it.
     #[must_use]
     pub fn proof(&self, slot: usize, keys: Option<&Keys>) -> Option<Proof> {
         let held = self.slots.get(slot)?.image_slot();
         let (reference, digest) = self.originals.pin_of(&held)?;
-        let Some(keys) = keys.filter(|_| !self.needs_no_mark(keys)) else { return Some(Proof::Own) };
+        let Some(keys) = keys else { return Some(Proof::Mark) };
+        if self.needs_no_mark(Some(keys)) {
+            return Some(Proof::Age);
+        }
         let mark = self.marks.iter().find(|mark| mark.slot == slot)?;
         let (proof, owner) = match &mark.other_owner {
-            None => (Proof::Own, self.controller.as_ref().map_or("", |controller| &controller.uid)),
-            Some(owner) => (Proof::OfAnotherOwner, &**owner),
+            None => (Proof::Mark, self.controller.as_ref().map_or("", |controller| &controller.uid)),
+            Some(owner) => (Proof::MarkOfAnotherOwner, &**owner),
         };
         let revision = (!owner.is_empty()).then(|| self.revision_of(owner));
         let claim = Claim::new(&self.namespace, revision.as_ref(), &held.key, reference, &digest);
         keys.verify(&claim, mark.key, mark.seal).then_some(proof)
     }
 
-    /// The keys that its marks were made with.
+    /// Returns the keys that its marks were made with.
     pub fn mark_keys(&self) -> impl Iterator<Item = KeyId> {
         self.marks.iter().map(|mark| mark.key)
     }

@@ -56,11 +56,13 @@ pub async fn watch(
         .await
 }
 
-/// Gives the pods the keys that the Secret holds, now and later. `heard` becomes true once the Secret is known or has
-/// not been heard of for ten seconds: without keys a replica works on, and pins without marks.
+/// Gives the pods the keys that the Secret holds, now and later. `newest` is the last Secret that there was: one that
+/// somebody deletes stays in use, because pods carry marks of its keys. `heard` becomes true once the Secret is known or
+/// has not been heard of for ten seconds: without keys a replica works on, and pins without marks.
 pub async fn use_newest(
     pods: Arc<Pods>,
     mut seen: watch::Receiver<Seen<Secret>>,
+    newest: watch::Sender<Option<Arc<Secret>>>,
     heard: watch::Sender<bool>,
 ) -> Infallible {
     if timeout(PATIENCE, seen.wait_for(|seen| *seen != Seen::NotYet)).await.is_err() {
@@ -68,14 +70,15 @@ pub async fn use_newest(
         heard.send_replace(true);
     }
     loop {
-        let keys = match &*seen.borrow_and_update() {
-            Seen::NotYet => None,
-            Seen::Absent => Some(None),
-            Seen::There(secret) => Some(Keys::new(held(secret), since(secret))),
-        };
-        if let Some(keys) = keys {
-            pods.use_keys(keys);
-            heard.send_replace(true);
+        let seen_now = seen.borrow_and_update().clone();
+        match seen_now {
+            Seen::NotYet => {}
+            Seen::Absent => drop(heard.send_replace(true)),
+            Seen::There(secret) => {
+                pods.use_keys(Keys::new(held(&secret), since(&secret)));
+                newest.send_replace(Some(secret));
+                heard.send_replace(true);
+            }
         }
         if seen.changed().await.is_err() {
             // Nobody stops watching while the process runs.

@@ -305,13 +305,18 @@ impl Carrier {
         Some(digest)
     }
 
-    /// Whether the pin was made for the pod's controller, or before that adopted the pod.
+    /// Returns true if the proof counts for the pod's controller. Anybody who may patch a pod can write its owner
+    /// reference, so that the ages of both decide whether the pod was made by that controller or adopted.
     fn counts_for_controller(&self, workloads: &Workloads) -> bool {
-        self.proof == Proof::Own
-            || self.pod.controller.as_ref().is_some_and(|controller| {
-                let adopter = controller.kind.and_then(|kind| workloads.get(kind, &controller.uid));
-                adopter.is_some_and(|adopter| self.pod.created < adopter.created)
-            })
+        let controller = self.pod.controller.as_ref().and_then(|controller| {
+            let found = workloads.get(controller.kind?, &controller.uid)?;
+            Some(found.created)
+        });
+        match self.proof {
+            Proof::Mark => true,
+            Proof::Age => controller.is_none_or(|controller| controller <= self.pod.created),
+            Proof::MarkOfAnotherOwner => controller.is_some_and(|controller| self.pod.created < controller),
+        }
     }
 
     /// Creation times are whole seconds: the UID makes every replica choose the same of two.
@@ -327,7 +332,7 @@ impl Pins for Pods {
             memory.siblings.get(revision)?.iter().find(|siblings| siblings.are(slot, reference))?;
         let counting =
             siblings.carriers.iter().filter(|carrier| carrier.counts_for_controller(&self.workloads));
-        counting.min_by_key(|carrier| carrier.age_order())?.digest()
+        counting.min_by_key(|carrier| (carrier.proof, carrier.age_order()))?.digest()
     }
 }
 
@@ -344,7 +349,9 @@ impl Seeds for Pods {
             theirs.sort_unstable();
             theirs == secrets
         });
-        let carriers = carriers.collect::<Vec<_>>();
+        let mut carriers = carriers.collect::<Vec<_>>();
+        let best = carriers.iter().map(|carrier| carrier.proof).min()?;
+        carriers.retain(|carrier| carrier.proof == best);
         let mut firsts: HashMap<(Option<Revision>, &str), &Carrier> = HashMap::new();
         for carrier in &carriers {
             let revision = carrier.pod.revision();

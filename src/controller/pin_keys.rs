@@ -86,9 +86,12 @@ pub async fn keep(
     namespace: &str,
     cluster: Arc<Cluster>,
     mut seen: watch::Receiver<Seen<Secret>>,
+    newest: watch::Receiver<Option<Arc<Secret>>>,
     reconcile: Reconcile,
 ) -> Infallible {
-    let mut keeper = Keeper { client, namespace, cluster, last: None };
+    // What this replica saw before it led.
+    let last = newest.borrow().as_deref().map(PinKeys::of);
+    let mut keeper = Keeper { client, namespace, cluster, last };
     loop {
         let secret = match &*seen.borrow_and_update() {
             Seen::NotYet => None,
@@ -118,7 +121,7 @@ pub async fn keep(
     }
 }
 
-/// What a look came to.
+/// The result of a look.
 enum Look {
     InOrder,
     /// Something was written, or is waited for.
@@ -129,7 +132,7 @@ struct Keeper<'a> {
     client: Client,
     namespace: &'a str,
     cluster: Arc<Cluster>,
-    /// What the Secret held last: one that somebody deletes comes back as it was, as pods carry marks of its keys.
+    /// What the Secret held last. One that somebody deletes comes back as it was, because pods carry marks of its keys.
     last: Option<PinKeys>,
 }
 
@@ -157,7 +160,7 @@ impl Keeper<'_> {
         Ok(Look::Again)
     }
 
-    /// Whether every replica is of this version. One of an earlier version pins without marks, and what it pins after
+    /// Returns true if every replica is of this version. One of an earlier version pins without marks, and what it pins after
     /// the first key was made would count for nobody.
     async fn is_rolled_out(&self) -> Result<bool, CallError> {
         let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), self.namespace);

@@ -328,7 +328,7 @@ impl WebhookConfig {
 }
 
 impl Goal {
-    /// What to do about this, while that is not known or we can not answer: we are not ready since `unready`.
+    /// Returns the goal of a pass. Without a wanted state this replica cannot answer, and has not been ready since `unready`.
     fn of(wanted: Option<Wanted>, reach: Reach, unready: &mut Option<Instant>) -> Self {
         let Some(wanted) = wanted else {
             let until = *unready.get_or_insert_with(Instant::now) + PATIENCE;

@@ -41,12 +41,18 @@ pub struct Patch {
     pub mark: Annotation,
 }
 
-/// The values of our annotations on a pod.
+/// Maximum size of all annotations of an object, in bytes of their keys and values (apimachinery's
+/// `ValidateAnnotationsSize`).
+pub const ANNOTATIONS_LIMIT: usize = 256 * 1024;
+
+/// The annotations that a pod has.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Present<'a> {
-    /// Of [`original::ANNOTATION`].
+    /// Bytes of the annotations that are not ours.
+    pub others: usize,
+    /// The value of [`original::ANNOTATION`].
     pub original: Option<&'a str>,
-    /// Of [`mark::ANNOTATION`].
+    /// The value of [`mark::ANNOTATION`].
     pub mark: Option<&'a str>,
 }
 
@@ -88,11 +94,19 @@ pub fn patch(subject: &Subject, verdicts: &[Verdict], present: Present<'_>, sign
             marks.extend(slot.mark.clone().map(|mark| (key, mark)));
         }
     }
+    let (original, mark) = (original::annotation(originals), mark::annotation(marks));
+    let taken = present.others + size(original::ANNOTATION, original.as_deref());
+    // A pod that has no room for the mark is pinned without: the API server would refuse it.
+    let mark = mark.filter(|mark| taken + size(mark::ANNOTATION, Some(mark)) <= ANNOTATIONS_LIMIT);
     Patch {
         replacements,
-        original: Annotation::to(original::annotation(originals), present.original),
-        mark: Annotation::to(mark::annotation(marks), present.mark),
+        original: Annotation::to(original, present.original),
+        mark: Annotation::to(mark, present.mark),
     }
+}
+
+fn size(key: &str, value: Option<&str>) -> usize {
+    value.map_or(0, |value| key.len() + value.len())
 }
 
 impl Annotation {
@@ -181,7 +195,7 @@ mod tests {
     #[test]
     fn only_pods_are_patched() {
         let subject = subject(Kind::Deployment, &[("web", 0, "a:1")]);
-        let present = Present { original: Some("{}"), mark: Some("{}") };
+        let present = Present { original: Some("{}"), mark: Some("{}"), others: 0 };
         assert_eq!(patch(&subject, &[verdict(&subject, 0, "a")], present, None), Patch::default());
     }
 
@@ -191,7 +205,7 @@ mod tests {
         let verdicts = [verdict(&pod, 0, "a")];
         let present = r#"{"containers/web":"a:1"}"#;
         let original = |verdicts: &[Verdict], original| {
-            patch(&pod, verdicts, Present { original, mark: None }, None).original
+            patch(&pod, verdicts, Present { original, ..Present::default() }, None).original
         };
         assert_eq!(original(&verdicts, Some(present)), Annotation::Keep);
         assert_eq!(original(&verdicts, Some("{}")), Annotation::Set(present.into()));
@@ -204,16 +218,25 @@ mod tests {
         let pod = subject(Kind::Pod, &[("web", 0, "a:1")]);
         let keys = Keys::new([(7, b"secret".as_slice())], Timestamp::UNIX_EPOCH).unwrap();
         let signer = keys.signer(Timestamp::UNIX_EPOCH);
-        let mark = |verdicts: &[Verdict], mark, signer| {
-            patch(&pod, verdicts, Present { original: None, mark }, signer).mark
+        let marked = |verdicts: &[Verdict], mark, signer| {
+            patch(&pod, verdicts, Present { mark, ..Present::default() }, signer).mark
         };
         let pinned = [verdict(&pod, 0, "a")];
-        let Annotation::Set(value) = mark(&pinned, None, signer) else { panic!("no mark") };
+        let Annotation::Set(value) = marked(&pinned, None, signer) else { panic!("no mark") };
         let written = Marks::parse(&value).of(&pod.slots[0].slot.key).unwrap();
         let provenance = Provenance { keys: Some(&keys), ..Provenance::default() };
         assert!(provenance.proves(&pod.slots[0].slot.key, "a:1", Some(&written)));
-        assert_eq!(mark(&pinned, Some(&value), signer), Annotation::Keep);
-        assert_eq!(mark(&pinned, None, None), Annotation::Keep, "without a key pins have no mark");
-        assert_eq!(mark(&[], Some(&value), signer), Annotation::Remove);
+        assert_eq!(marked(&pinned, Some(&value), signer), Annotation::Keep);
+        assert_eq!(marked(&pinned, None, None), Annotation::Keep, "without a key pins have no mark");
+        assert_eq!(marked(&[], Some(&value), signer), Annotation::Remove);
+        // The pin and its original are written whatever room there is.
+        let size = size(mark::ANNOTATION, Some(&value))
+            + original::ANNOTATION.len()
+            + r#"{"containers/web":"a:1"}"#.len();
+        for (others, fits) in [(ANNOTATIONS_LIMIT - size, true), (ANNOTATIONS_LIMIT - size + 1, false)] {
+            let written = patch(&pod, &pinned, Present { others, ..Present::default() }, signer);
+            assert_eq!((written.replacements.len(), written.mark != Annotation::Keep), (1, fits));
+            assert_ne!(written.original, Annotation::Keep);
+        }
     }
 }

@@ -139,6 +139,8 @@ pub(crate) struct Annotations<'a> {
     pub(crate) canary: Option<Text<'a>>,
     /// The kubelet's mark of a static pod's mirror.
     pub(crate) mirror: bool,
+    /// Bytes of the annotations that mean nothing to us, keys and values.
+    pub(crate) others: usize,
 }
 
 impl<'a> Annotations<'a> {
@@ -149,7 +151,7 @@ impl<'a> Annotations<'a> {
             mark::ANNOTATION => once_text(reader, &mut self.mark),
             canary::ANNOTATION => once_text(reader, &mut self.canary),
             _ => {
-                reader.text()?;
+                self.others += key.len() + reader.text()?.as_str().len();
                 self.mirror |= key == MIRROR;
                 Ok(())
             }

@@ -150,8 +150,8 @@ fn an_annotation_above_what_the_api_server_accepts_says_nothing() {
         let read = parse(Kind::Pod, &text).unwrap();
         (read.present().original.is_some(), read.ours().0.is_empty())
     };
-    assert_eq!(originals(ANNOTATION_LIMIT - 100), (true, false));
-    assert_eq!(originals(ANNOTATION_LIMIT), (true, true));
+    assert_eq!(originals(ANNOTATIONS_LIMIT - 100), (true, false));
+    assert_eq!(originals(ANNOTATIONS_LIMIT), (true, true));
 }
 
 #[test]

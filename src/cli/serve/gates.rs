@@ -80,16 +80,16 @@ pub(crate) async fn open_with_certificate(
 }
 
 /// Asks the webhook server for ever. The gate opens with its first answer, shuts when it does not answer several times
-/// in a row, and opens with the next answer. `answered` tells of the first one.
+/// in a row, and opens with the next answer. `answering` says the same to this process.
 pub(crate) async fn open_while_answering<Q>(
     ask: impl Fn() -> Q,
     gate: Gate,
-    answered: watch::Sender<bool>,
+    answering: watch::Sender<bool>,
 ) -> Infallible
 where
     Q: Future<Output = anyhow::Result<()>>,
 {
-    let mut lost = 0;
+    let (mut lost, mut pause) = (0, UNTIL_FIRST);
     loop {
         let error = match timeout(ANSWER, ask()).await {
             Ok(Ok(())) => None,
@@ -98,20 +98,20 @@ where
         };
         match error {
             None => {
-                lost = 0;
+                (lost, pause) = (0, BETWEEN);
                 gate.open();
-                answered.send_if_modified(|answered| !std::mem::replace(answered, true));
+                answering.send_if_modified(|answering| !std::mem::replace(answering, true));
             }
             Some(error) => {
                 lost += 1;
                 warn!(error, "the webhook server does not answer its own process");
                 if lost == LOST {
                     gate.shut();
+                    answering.send_if_modified(|answering| std::mem::replace(answering, false));
                 }
             }
         }
-        let first = *answered.borrow();
-        sleep(if first { BETWEEN } else { UNTIL_FIRST }).await;
+        sleep(pause).await;
     }
 }
 
@@ -182,9 +182,9 @@ mod tests {
         sleep(BETWEEN * (LOST - 1)).await;
         assert!(readiness.check().is_ok(), "one answer that was lost is nothing yet");
         sleep(BETWEEN).await;
-        assert!(readiness.check().is_err(), "three are");
+        assert!(readiness.check().is_err() && !*answered.borrow(), "three are");
         answers.store(true, Ordering::Relaxed);
         sleep(BETWEEN).await;
-        assert!(readiness.check().is_ok());
+        assert!(readiness.check().is_ok() && *answered.borrow());
     }
 }

@@ -35,7 +35,7 @@ impl Probe {
     /// Asks on this port and trusts what is shown there.
     ///
     /// # Errors
-    /// When TLS can not be set up at all.
+    /// When TLS cannot be set up at all.
     pub(crate) fn new(port: u16, certificate: &CurrentCertificate) -> Result<Self, rustls::Error> {
         Ok(Self { port, trust: Arc::new(certificate.client_config()?) })
     }

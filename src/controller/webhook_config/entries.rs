@@ -97,17 +97,20 @@ impl Configuration for ValidatingWebhookConfiguration {
 pub(crate) fn opening<K: Configuration>(live: &K, document: Option<&K>) -> Option<Value> {
     let may_close = document.map(Configuration::entries).unwrap_or_default();
     let is_wanted = |name: &str| may_close.iter().any(|entry| entry.is_closed() && entry.name == name);
-    let entries = live.entries();
-    let closed = entries.iter().filter(|entry| entry.is_closed() && !is_wanted(entry.name));
-    let webhooks: Vec<_> =
-        closed.map(|entry| json!({ "name": entry.name, "failurePolicy": IGNORE })).collect();
-    (!webhooks.is_empty()).then(|| {
+    let mut entries = live.entries();
+    entries.retain(|entry| entry.is_ours() && !is_wanted(entry.name));
+    // All of them, also those that are open already: what an apply names no longer falls back to the API server's
+    // default, which is to refuse.
+    let webhooks = || -> Vec<_> {
+        entries.iter().map(|entry| json!({ "name": entry.name, "failurePolicy": IGNORE })).collect()
+    };
+    entries.iter().any(LiveEntry::is_closed).then(|| {
         json!({
             "apiVersion": K::api_version(&()),
             "kind": K::kind(&()),
             // An apply that names the UID cannot make a new object.
             "metadata": { "name": K::NAME, "uid": live.meta().uid },
-            "webhooks": webhooks,
+            "webhooks": webhooks(),
         })
     })
 }

@@ -119,7 +119,7 @@ fn tell<K: Configuration, T>(done: &'static str, outcome: &Result<T, CallError>)
     match outcome {
         Ok(_) => info!(configuration = K::NAME, "{done}"),
         Err(error) => {
-            warn!(configuration = K::NAME, %error, "can not write the webhook configuration");
+            warn!(configuration = K::NAME, %error, "cannot write the webhook configuration");
         }
     }
 }

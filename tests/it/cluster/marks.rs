@@ -182,6 +182,38 @@ fn a_pod_older_than_the_first_mark_counts_without_one_until_somebody_writes_its_
     assert_eq!(with(Pod { mark: None, age: SINCE - 10, ..old }), (None, None));
 }
 
+/// ReplicaSet `rs`, so many seconds old.
+fn replica_set(age: i64) -> Object {
+    object(
+        Kind::ReplicaSet,
+        json!({
+            "metadata": {
+                "name": "web-h1", "namespace": "shop", "uid": "rs", "creationTimestamp": ago(age).to_string(),
+            },
+        }),
+    )
+}
+
+#[test]
+fn a_pod_older_than_the_first_mark_that_somebody_gave_to_a_younger_controller_does_not_count_for_it() {
+    // Owner references, labels and annotations change without a write of the spec.
+    let cluster = cluster(Some(keys(&[KEY])), &[Pod { mark: None, age: SINCE + 10, ..POD }]);
+    cluster.workloads.apply(replica_set(SINCE + 20));
+    assert_eq!(sibling(&cluster), Some(digest('a')), "the controller made it");
+    cluster.workloads.apply(replica_set(SINCE - 20));
+    assert_eq!(sibling(&cluster), None, "the controller came later");
+}
+
+#[test]
+fn the_mark_of_the_controller_counts_before_age_and_before_the_mark_of_another_owner() {
+    let forged = |name, mark, age| Pod { name, digit: 'f', mark, age, ..POD };
+    let of_another = Some(Marked { owner: "", hash: "", digit: 'f', ..RIGHT });
+    let pods = [forged("adopted", of_another, 100), forged("old", None, SINCE + 10), POD];
+    let cluster = cluster(Some(keys(&[KEY])), &pods);
+    cluster.workloads.apply(replica_set(50));
+    assert_eq!((sibling(&cluster), last_known(&cluster)), (Some(digest('a')), Some(digest('a'))));
+}
+
 #[test]
 fn without_a_key_each_pin_counts() {
     let cluster = cluster(None, &[Pod { mark: None, ..POD }]);
@@ -203,25 +235,15 @@ fn pins_are_held_against_keys_that_come_later() {
 #[test]
 fn pods_that_a_younger_controller_adopted_count_by_the_owner_of_their_mark() {
     let mark = |owner| Some(Marked { owner, ..RIGHT });
-    let controller = |age: i64| {
-        object(
-            Kind::ReplicaSet,
-            json!({
-                "metadata": {
-                    "name": "web-h1", "namespace": "shop", "uid": "rs", "creationTimestamp": ago(age).to_string(),
-                },
-            }),
-        )
-    };
     for owner in ["before", ""] {
         // A bare pod has no revision.
         let hash = if owner.is_empty() { "" } else { "h1" };
         let adopted = mark(owner).map(|mark| Marked { hash, ..mark });
         let cluster = cluster(Some(keys(&[KEY])), &[Pod { mark: adopted, age: 50, ..POD }]);
         assert_eq!(sibling(&cluster), None, "no controller is known");
-        cluster.workloads.apply(controller(100));
+        cluster.workloads.apply(replica_set(100));
         assert_eq!(sibling(&cluster), None, "the controller is older");
-        cluster.workloads.apply(controller(20));
+        cluster.workloads.apply(replica_set(20));
         assert_eq!(sibling(&cluster), Some(digest('a')), "{owner}");
     }
     // And one that lost its controller is believed while the registry is away.

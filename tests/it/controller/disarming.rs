@@ -108,8 +108,8 @@ async fn what_no_watch_tells_keeps_nothing_closed() {
             }
         };
         assert_eq!(opening.line(), format!("PATCH {VALIDATING}/tagpin"), "{silent}");
-        let entries = json!([{ "name": STRICT, "failurePolicy": "Ignore" }]);
-        assert_eq!(opening.json()["webhooks"], entries, "{silent}");
+        let strict = json!({ "name": STRICT, "failurePolicy": "Ignore" });
+        assert!(opening.json()["webhooks"].as_array().unwrap().contains(&strict), "{silent}");
         assert_eq!(start.elapsed().as_secs(), 15, "{silent}");
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
+use tagpin::cluster::pin_keys::use_newest;
 use tagpin::cluster::store::Store;
 use tagpin::cluster::{Cluster, Seen};
 use tagpin::controller::pin_keys::keep;
@@ -35,11 +36,19 @@ impl Drop for Keeper {
 
 impl Keeper {
     fn start(seen: Seen<Secret>) -> Self {
+        Self::after(seen, None)
+    }
+
+    /// A leader that knew this Secret before it led.
+    fn after(seen: Seen<Secret>, newest: Option<Value>) -> Self {
+        let newest = newest.map(|secret| Arc::new(serde_json::from_value::<Secret>(secret).unwrap()));
+        let (_, newest) = watch::channel(newest);
         let (client, api) = Api::new();
         let (sender, receiver) = watch::channel(seen);
         let (cluster, reconcile) = (Arc::new(Cluster::new(NoOwner)), Reconcile::default());
         let (known, passes) = (Arc::clone(&cluster), reconcile.clone());
-        let task = tokio::spawn(async move { keep(client, "tagpin-system", known, receiver, passes).await });
+        let task =
+            tokio::spawn(async move { keep(client, "tagpin-system", known, receiver, newest, passes).await });
         Self { api, seen: sender, cluster, reconcile, task }
     }
 
@@ -142,6 +151,40 @@ async fn a_secret_that_was_deleted_comes_back_with_its_keys_and_its_age() {
     // A write that fails is tried again.
     keeper.write(&format!("POST {SECRETS}")).await.answer(201, made);
     assert_eq!(keeper.reconcile.failures(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_leader_writes_again_what_it_knew_before_it_led() {
+    let held = secret(1);
+    let mut keeper = Keeper::after(Seen::Absent, Some(held.clone()));
+    let made = keeper.write(&format!("POST {SECRETS}")).await.json();
+    let id = &entries(&held)[0];
+    assert_eq!(made["data"][id], held["data"][id]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn replicas_keep_the_keys_of_a_secret_that_is_gone() {
+    let cluster = Cluster::new(NoOwner);
+    let (seeing, seen) = watch::channel(Seen::NotYet);
+    let ((holding, mut newest), (hearing, mut heard)) = (watch::channel(None), watch::channel(false));
+    tokio::spawn(use_newest(Arc::clone(&cluster.pods), seen, holding, hearing));
+    seeing.send_replace(Seen::There(Arc::new(serde_json::from_value(secret(1)).unwrap())));
+    heard.wait_for(|heard| *heard).await.unwrap();
+    assert!(newest.wait_for(Option::is_some).await.is_ok() && cluster.pods.keys().is_some());
+    heard.mark_unchanged();
+    seeing.send_replace(Seen::Absent);
+    heard.changed().await.unwrap();
+    assert!(newest.borrow().is_some() && cluster.pods.keys().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_hears_of_no_secret_goes_on_without_keys() {
+    let cluster = Cluster::new(NoOwner);
+    let (_seeing, seen) = watch::channel(Seen::NotYet);
+    let ((holding, _newest), (hearing, mut heard)) = (watch::channel(None), watch::channel(false));
+    tokio::spawn(use_newest(Arc::clone(&cluster.pods), seen, holding, hearing));
+    let waited = tokio::time::timeout(Duration::from_secs(60), heard.wait_for(|heard| *heard)).await;
+    assert!(waited.is_ok() && cluster.pods.keys().is_none());
 }
 
 #[tokio::test(start_paused = true)]

@@ -433,12 +433,18 @@ impl Keeper {
         self.applies(path, name, "tagpin-webhooks").await
     }
 
-    /// The next call but for canaries must open these entries of this object, and touch nothing else.
+    /// The next call but for canaries must open these entries of this object, name every other of ours that is open,
+    /// because what an apply leaves out may fall back to the API server's default, and touch nothing else.
     pub(super) async fn opens(&mut self, path: &str, held: &Value, names: &[&str]) -> Call {
         let name = held["metadata"]["name"].as_str().unwrap();
         let call = self.applies(path, name, "tagpin-disarm").await;
+        let entries = held["webhooks"].as_array().unwrap().iter().filter(|entry| {
+            let name = entry["name"].as_str().unwrap();
+            names.contains(&name) || (name.ends_with(".tagpin.dev") && entry["failurePolicy"] == "Ignore")
+        });
         let webhooks: Vec<_> =
-            names.iter().map(|name| json!({ "name": name, "failurePolicy": "Ignore" })).collect();
+            entries.map(|entry| json!({ "name": entry["name"], "failurePolicy": "Ignore" })).collect();
+        assert!(names.iter().all(|name| webhooks.iter().any(|entry| entry["name"] == *name)), "{names:?}");
         let document = json!({
             "apiVersion": "admissionregistration.k8s.io/v1", "kind": held["kind"],
             "metadata": { "name": name, "uid": "its-uid" }, "webhooks": webhooks,
