@@ -43,6 +43,8 @@ fn the_commands_of_the_readme_do_what_it_says() {
     let _cluster = alone();
     let release = Release::found();
     // The readme has a namespace `shop`, and so have many people.
+    // A run that failed before has kept it.
+    kubectl(&["delete", "namespace", "shop", "--ignore-not-found"]).succeeded();
     let shop = Namespace::called("shop");
     let other = Namespace::new("readme");
     // Nothing is left of it, so that each try is a creation.
