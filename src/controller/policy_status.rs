@@ -27,6 +27,7 @@ use crate::controller::webhook_config::{Installed, POLICIES};
 use crate::domain::image::ImageRef;
 use crate::domain::policy::PolicyId;
 use crate::k8s::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyObject, PolicyStatus};
+use crate::k8s::item::Item;
 use crate::k8s::slim::Unparsed;
 use crate::telemetry::reconcile::Reconcile;
 
@@ -198,7 +199,7 @@ impl StatusWriter {
     /// Applies the status. What the API server answers goes into the store at once: the watch may take its time.
     async fn apply<K: PolicyObject>(
         &self,
-        api: Api<Unparsed<K>>,
+        api: Api<Item<Unparsed<K>>>,
         policy: &Held,
         status: &PolicyStatus,
     ) -> Result<(), CallError> {
@@ -206,7 +207,10 @@ impl StatusWriter {
         let params = PatchParams::apply(MANAGER).force();
         let patch = Patch::Apply(&document);
         let object = call(api.patch_status(&policy.id.name, &params, &patch)).await?;
-        self.cluster.policies.apply(Reported::parse::<K>(&object.metadata, object.spec, object.status));
+        // One that cannot be read by now was written all the same; the watch tells of it.
+        if let Some(object) = object.read() {
+            self.cluster.policies.apply(Reported::parse::<K>(&object.metadata, object.spec, object.status));
+        }
         Ok(())
     }
 

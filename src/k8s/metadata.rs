@@ -44,8 +44,7 @@ pub(crate) fn without_managed_fields<'de, D: Deserializer<'de>>(from: D) -> Resu
     })
 }
 
-/// A deletion that is due beyond the years that can be counted is due at their end: whoever deletes a pod chooses its
-/// grace period, and thus the year.
+/// A deletion that is due beyond the years that can be counted is due at their end: that it is one is what counts.
 fn far(time: &str) -> Timestamp {
     time.parse().unwrap_or(Timestamp::MAX)
 }

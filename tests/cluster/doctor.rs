@@ -141,6 +141,9 @@ fn it_names_a_stored_object_that_can_not_be_read() {
     wait_for("a policy with anything in it", LIMIT, || {
         namespace.kubectl_with(&["create", "-f", "-"], &policy.to_string()).ok.then_some(())
     });
+    // New replicas list it, which watches that were opened before the new definition need not show.
+    ours(&["rollout", "restart", "deployment/tagpin"]);
+    ours(&["rollout", "status", "deployment/tagpin", "--timeout=90s"]);
     let object = format!("{}/deep (spec.deep", namespace.name);
     let look = red("unreadable", &object);
     // What it says to type shows the object.

@@ -2,7 +2,7 @@
 
 use crate::support::doctor::well;
 use crate::support::replicas::{none_is_leaving, ours, when_ready};
-use crate::support::{LIMIT, Namespace, alone, wait_for};
+use crate::support::{Namespace, alone};
 
 /// A time that the API server keeps and that lies behind the last day of many libraries.
 const LAST: &str = "9999-12-31T23:59:59Z";
@@ -23,30 +23,5 @@ fn a_time_at_the_end_of_days_in_managed_fields_keeps_no_new_replica_from_being_r
     ours(&["rollout", "status", "deployment/tagpin", "--timeout=90s"]);
     none_is_leaving();
     when_ready(2);
-    well();
-}
-
-#[test]
-fn a_pod_that_goes_in_a_year_that_nobody_counts_keeps_no_new_replica_from_being_ready() {
-    let _cluster = alone();
-    let namespace = Namespace::new("stored-pod");
-    // A pod that no node holds, so that only the API server sees its grace period.
-    let pod = "apiVersion: v1\nkind: Pod\nmetadata: { name: p, finalizers: [ tagpin.dev/test ] }\n\
-        spec: { nodeName: nowhere, containers: [ { name: app, image: \"web:1.4.2\" } ] }\n";
-    namespace.apply(pod).succeeded();
-    namespace.kubectl(&["delete", "pod", "p", "--wait=false", "--grace-period=300000000000"]).succeeded();
-    let year = "jsonpath={.metadata.deletionTimestamp}";
-    let due = namespace.kubectl(&["get", "pod", "p", "-o", year]).succeeded();
-    assert!(due.len() > LAST.len(), "a year of five digits: {due}");
-
-    ours(&["rollout", "restart", "deployment/tagpin"]);
-    ours(&["rollout", "status", "deployment/tagpin", "--timeout=90s"]);
-    none_is_leaving();
-    when_ready(2);
-    namespace
-        .kubectl(&["patch", "pod", "p", "--type=merge", "-p", r#"{"metadata":{"finalizers":null}}"#])
-        .succeeded();
-    namespace.kubectl(&["delete", "pod", "p", "--force", "--grace-period=0"]).succeeded();
-    wait_for("the pod to be gone", LIMIT, || namespace.find("pod", "p").is_none().then_some(()));
     well();
 }

@@ -6,7 +6,8 @@ use serde_json::json;
 
 use super::*;
 use crate::domain::slot::Kind;
-use crate::k8s::slim::{Slim, SlimKind};
+use crate::k8s::image_policy::ImagePolicy;
+use crate::k8s::slim::{Slim, SlimKind, Unparsed};
 
 /// The fault of an object that cannot be read.
 #[track_caller]
@@ -69,6 +70,22 @@ fn the_name_survives_whatever_is_wrong_with_the_rest() {
     );
     let unreadable = fault(&deep);
     assert_eq!(unreadable.identity, Identity { namespace: None, name: "n".into(), uid: "u".into() });
+}
+
+#[test]
+fn a_policy_that_is_nested_too_deeply_is_named_with_its_place() {
+    let nested = format!("{}1{}", "[".repeat(200), "]".repeat(200));
+    let text = format!(r#"{{"metadata":{{"name":"deep"}},"spec":{{"deep":{nested}}},"status":{nested}}}"#);
+    let Item::Unreadable(unreadable) = serde_json::from_str::<Item<Unparsed<ImagePolicy>>>(&text).unwrap()
+    else {
+        panic!("read")
+    };
+    let fault = &unreadable.fault;
+    assert!(fault.starts_with("spec.deep[0][0]") && fault.ends_with(": nested too deeply"), "{fault}");
+    // What the leader wrote about it spoils nothing.
+    let text = format!(r#"{{"metadata":{{"name":"deep"}},"spec":{{}},"status":{nested}}}"#);
+    let policy = serde_json::from_str::<Item<Unparsed<ImagePolicy>>>(&text).unwrap().read().unwrap();
+    assert!(policy.spec.is_object() && policy.status.is_null());
 }
 
 #[test]

@@ -457,3 +457,16 @@ async fn a_write_that_fails_is_tried_again_and_a_policy_made_anew_is_another() {
     accept(call, 1, &json!({}));
     writer.api.quiet(Duration::from_mins(5)).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_status_is_written_though_nobody_can_read_the_policy_that_comes_back() {
+    let mut writer = Writer::start();
+    writer.answers.has("a", "p", 1);
+    writer.answers.has("b", "p", 1);
+    writer.tell(1, json!({}), Value::Null);
+    let (call, _) = writer.status().await;
+    let deep = (0..200).fold(json!(1), |inner, _| json!([inner]));
+    accept(call, 2, &json!({ "deep": deep }));
+    writer.api.quiet(Duration::from_mins(1)).await;
+    assert_eq!(writer.reconcile.failures(), 0);
+}
