@@ -3,9 +3,10 @@
 use serde_json::{Value, json};
 
 use crate::support::manifests::{deployment, pod};
+use crate::support::release::armed;
 use crate::support::replicas::{none_is_leaving, ours, when_ready};
 use crate::support::rig::{self, Rig};
-use crate::support::{LIMIT, Namespace, alone, image, undisturbed, wait_for};
+use crate::support::{LIMIT, Namespace, alone, image, kubectl, undisturbed, wait_for};
 
 /// A tag of a test's own, the digest that it names, and the digest of other content in the same repository.
 struct Tag {
@@ -131,4 +132,33 @@ fn a_forged_pin_is_not_believed_while_the_registry_is_away() {
         assert_eq!(image(&namespace.get("pod", "asked")), tag.short, "nobody knows what the tag names");
     }
     rig.registries_are_believed_again();
+}
+
+#[test]
+fn a_key_that_became_known_is_replaced_by_what_the_runbook_says() {
+    let Some(rig) = rig::here("moves a tag") else { return };
+    let _cluster = alone();
+    let tag = Tag::push(&rig, "rotated");
+    let namespace = Namespace::new("forged-rotated");
+    namespace.apply(&deployment("web", &tag.short, 1)).succeeded();
+    namespace.pods_when("app=web", 1);
+    let key = || {
+        let held =
+            kubectl(&["-n", "tagpin-system", "get", "secret", "tagpin-pin-keys", "-o", "jsonpath={.data}"]);
+        held.ok.then_some(held.out)
+    };
+    let before = wait_for("the keys", LIMIT, key);
+    rig.push(&tag.full, "moved");
+    ours(&["scale", "deployment/tagpin", "--replicas=0"]);
+    when_ready(0);
+    none_is_leaving();
+    ours(&["delete", "secret", "tagpin-pin-keys"]);
+    ours(&["scale", "deployment/tagpin", "--replicas=2"]);
+    when_ready(2);
+    let after = wait_for("another key", LIMIT, key);
+    assert_ne!(before, after);
+    armed();
+    // What ran before counts as it is, and what comes is marked with the new key.
+    namespace.kubectl(&["scale", "deployment/web", "--replicas=2"]).succeeded();
+    tag.is_right_in(&namespace, 2, &[]);
 }
