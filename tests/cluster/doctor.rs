@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::support::doctor::{red, well};
 use crate::support::manifests::pod;
 use crate::support::release::Away;
-use crate::support::replicas::ours;
+use crate::support::replicas::{none_is_leaving, ours};
 use crate::support::{LIMIT, Namespace, alone, kubectl, kubectl_with, rig, wait_for};
 
 /// An object as it was before a test broke it.
@@ -144,6 +144,7 @@ fn it_names_a_stored_object_that_can_not_be_read() {
     // New replicas list it, which watches that were opened before the new definition need not show.
     ours(&["rollout", "restart", "deployment/tagpin"]);
     ours(&["rollout", "status", "deployment/tagpin", "--timeout=90s"]);
+    none_is_leaving();
     let object = format!("{}/deep (spec.deep", namespace.name);
     let look = red("unreadable", &object);
     // What it says to type shows the object.
