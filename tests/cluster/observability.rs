@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::manifests::{deployment, pod};
+use crate::support::replicas::none_is_leaving;
 use crate::support::{Answer, LIMIT, Namespace, kubectl, rig, undisturbed, wait_for};
 
 const ADDRESS: &str = "127.0.0.1:19090";
@@ -134,6 +135,7 @@ fn a_prometheus_that_scrapes_the_replicas_can_draw_every_panel() {
         return;
     }
     let _cluster = undisturbed();
+    none_is_leaving();
     let ready = "jsonpath={range .items[*]}{.status.podIP}:8080 {end}";
     let Answer { out, .. } = kubectl(&["-n", "tagpin-system", "get", "pods", "-o", ready]);
     let replicas: Vec<String> = out.split_whitespace().map(str::to_owned).collect();
