@@ -69,7 +69,7 @@ pub struct Controller {
     pub newest_pin_keys: watch::Receiver<Option<Arc<Secret>>>,
     /// Whether the API server is told to call us, as the leader knows it.
     pub installed: watch::Sender<Installed>,
-    /// Whether something is refused because we do not answer, as the leader sees it.
+    /// True while something is refused because we do not answer, as the leader sees it.
     pub closed: watch::Sender<bool>,
     /// How long the webhook's certificate and its authority are valid.
     pub lifetimes: Lifetimes,

@@ -31,7 +31,7 @@ const ALL_ORDINARY: usize = 16 * 1024 * 1024;
 const ALL_LARGE: usize = 48 * 1024 * 1024;
 /// Unit of the budgets, in bytes.
 const KIB: usize = 1024;
-/// How often the pace of a body is looked at.
+/// Interval at which the pace of a body is checked.
 const PERIOD: Duration = Duration::from_millis(250);
 /// Bytes that have to arrive within a period, once others wait for the room.
 const PACE: usize = 256 * 1024;
@@ -47,7 +47,7 @@ pub(crate) struct Budget {
 #[derive(Debug)]
 struct Room {
     kibibytes: Semaphore,
-    /// How many bodies wait for room.
+    /// Number of bodies that wait for room.
     waiting: AtomicUsize,
 }
 
@@ -59,7 +59,7 @@ pub(crate) struct Taken<'a> {
     _part: SemaphorePermit<'a>,
 }
 
-/// How much of a body was kept.
+/// The part of a body that was kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Extent {
     /// All of it.

@@ -144,7 +144,7 @@ impl<'a> Object<'a> {
         self.annotations()?.canary.as_ref().map(Text::as_str)
     }
 
-    /// What our annotations say: which slots we pinned, and the marks of these pins. An annotation that is larger than
+    /// Returns what our annotations say: the slots that we pinned, and the marks of these pins. An annotation that is larger than
     /// the API server accepts says nothing.
     pub(crate) fn ours(&self) -> (Originals, Marks) {
         let Present { original, mark, .. } = self.present();

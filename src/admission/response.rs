@@ -161,7 +161,7 @@ const USUAL: usize = 960;
 const METADATA_POINTER: &str = "/metadata";
 /// All annotations of an object.
 const ANNOTATIONS_POINTER: &str = "/metadata/annotations";
-/// Where our annotations stand: `~` and `/` are escaped in a JSON pointer (RFC 6901).
+/// The JSON pointers of our annotations: `~` and `/` are escaped in a JSON pointer (RFC 6901).
 const POINTERS: [(&str, &str); 2] = [
     (original::ANNOTATION, "/metadata/annotations/tagpin.dev~1original"),
     (mark::ANNOTATION, "/metadata/annotations/tagpin.dev~1mark"),

@@ -31,7 +31,7 @@ pub(crate) struct Request<'a> {
     pub(crate) ahead: Option<Box<Object<'a>>>,
     old_object: Option<Raw<'a>>,
     dry_run: Option<bool>,
-    /// Why the review could not be read to its end.
+    /// The reason why the review could not be read to its end.
     broken: Option<Unreadable>,
 }
 
@@ -187,7 +187,7 @@ impl<'a> Request<'a> {
         if self.is_known() { Ok(()) } else { Err(Stopped) }
     }
 
-    /// Whether everything is there without which it is no review.
+    /// Returns true if everything is there without which it is no review.
     fn is_known(&self) -> bool {
         self.uid.is_some() && self.kind.is_some() && self.operation.is_some()
     }

@@ -103,7 +103,7 @@ pub struct Object {
     pub originals: Originals,
     /// Pods: the marks of their pins.
     pub marks: Vec<SlotMark>,
-    /// How often the spec was written: 1 for one that is as it was created; 0 where the API server does not count.
+    /// Number of writes of the spec: 1 for one that is as it was created; 0 where the API server does not count.
     pub generation: i64,
     /// The pull secrets that the pod or template names, in its order.
     pub pull_secrets: Vec<String>,

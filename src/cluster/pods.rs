@@ -39,7 +39,7 @@ pub struct Pods {
 
 #[derive(Debug, Default)]
 struct Memory {
-    /// What proves a pin; none while there is no key.
+    /// The keys that prove a pin; none while there is no key.
     keys: Option<Arc<Keys>>,
     live: Shelf<Object>,
     /// In the order in which they went.

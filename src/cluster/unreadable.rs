@@ -13,10 +13,10 @@ use crate::k8s::item::{Identity, Unreadable};
 /// Objects of one watch that are named; others are counted.
 const NAMED: usize = 20;
 
-/// What is watched: a store's kind, or objects of the release.
+/// One watch: of a store's kind, or of objects of the release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Watched {
-    /// What fills a store.
+    /// The watch that fills a store.
     Store(Store),
     /// The pods of our Deployment.
     Replicas,
@@ -69,15 +69,15 @@ impl Watched {
 #[derive(Debug, Clone, Default)]
 pub struct Unreadables(Arc<Lock<BTreeMap<Watched, Faults>>>);
 
-/// What is wrong, by object.
+/// The faults, by object.
 type Faults = BTreeMap<Identity, String>;
 
 /// One row of `GET /unreadable`: the objects of one watch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Row {
-    /// What is watched.
+    /// The name of the watch.
     pub watch: String,
-    /// How many cannot be read.
+    /// Number of objects that cannot be read.
     pub count: usize,
     /// The first of them.
     pub named: Vec<Named>,
@@ -91,12 +91,12 @@ pub struct Named {
     pub namespace: Option<String>,
     /// Its name.
     pub name: String,
-    /// What is wrong with it, without its values.
+    /// The fault of the object, without its values.
     pub fault: String,
 }
 
 impl Unreadables {
-    /// How many there are of each watch, also where there is none.
+    /// Returns their number for each watch, also where there is none.
     #[must_use]
     pub fn counts(&self) -> Vec<(&'static str, usize)> {
         let held = self.0.read();

@@ -132,7 +132,7 @@ struct Keeper<'a> {
     client: Client,
     namespace: &'a str,
     cluster: Arc<Cluster>,
-    /// What the Secret held last. One that somebody deletes comes back as it was, because pods carry marks of its keys.
+    /// The keys that the Secret held last. A Secret that somebody deletes comes back as it was, because pods carry marks of its keys.
     last: Option<PinKeys>,
 }
 

@@ -45,7 +45,7 @@ pub(crate) const DEPLOYMENT: &str = "tagpin";
 const PAUSE: Duration = Duration::from_secs(2);
 /// After a failure.
 const RETRY: Duration = Duration::from_secs(5);
-/// How long a leader may be not ready before it opens what is closed.
+/// Time that a leader may be not ready before it opens what is closed.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Whether the API server is told to call us.
@@ -85,7 +85,7 @@ pub struct WebhookConfig {
     pub certificate: watch::Receiver<Seen<Secret>>,
     /// Where the outcome is told.
     pub installed: watch::Sender<Installed>,
-    /// Where it is told whether an entry of ours refuses what we do not answer.
+    /// Receives whether an entry of ours refuses what we do not answer.
     pub closed: watch::Sender<bool>,
     /// What counts the canaries.
     pub metrics: Metrics,
@@ -114,7 +114,7 @@ struct Live {
     validating: Seen<ValidatingWebhookConfiguration>,
 }
 
-/// What a pass is to reach.
+/// The goal of a pass.
 enum Goal {
     /// Nothing before then: we are not ready, and may be in time.
     Wait(Instant),

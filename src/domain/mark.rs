@@ -23,7 +23,7 @@ pub const ANNOTATION: &str = "tagpin.dev/mark";
 
 /// Number of bytes of a seal.
 const SEAL: usize = 16;
-/// What is signed begins with this, so that no other use of a key can produce a mark.
+/// Prefix of everything that is signed, so that no other use of a key can produce a mark.
 const PURPOSE: &str = "tagpin.dev/mark 1";
 /// Age from which a key signs: until then other replicas may not have heard of it.
 const SIGNS_AFTER: SignedDuration = SignedDuration::from_secs(60);
@@ -35,7 +35,7 @@ pub type KeyId = i64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seal([u8; SEAL]);
 
-/// What a mark vouches for: tagpin chose this digest.
+/// The statement that a mark proves: tagpin chose this digest.
 #[derive(Debug, Clone, Copy)]
 pub struct Claim<'a> {
     /// The namespace of the pod.
@@ -161,7 +161,7 @@ impl Keys {
         self.since
     }
 
-    /// How many keys there are.
+    /// Returns the number of keys.
     #[must_use]
     pub const fn count(&self) -> usize {
         self.keys.len()

@@ -18,7 +18,7 @@ pub struct Replacement {
     pub value: String,
 }
 
-/// What becomes of an annotation.
+/// The change of an annotation.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Annotation {
     /// It stays as it is, there or not.

@@ -70,14 +70,14 @@ pub struct SlotUnderReview {
     pub mark: Option<Mark>,
 }
 
-/// What our annotations say of one pod, and what proves it.
+/// The content of our annotations on one pod, and its proof.
 #[derive(Debug, Clone, Copy)]
 pub struct Annotated<'a> {
-    /// Which slots we pinned.
+    /// The slots that we pinned.
     pub originals: &'a Originals,
     /// The marks of these pins.
     pub marks: &'a Marks,
-    /// What the marks are held against.
+    /// The facts that the marks are checked against.
     pub provenance: Provenance<'a>,
 }
 

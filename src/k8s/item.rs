@@ -28,15 +28,15 @@ pub enum Item<T> {
 /// An object that is stored and cannot be read.
 #[derive(Debug, Clone)]
 pub struct Unreadable {
-    /// Which object.
+    /// The object.
     pub identity: Identity,
-    /// What is wrong, and where in the object, without the values that are there.
+    /// The fault and its place in the object, without the values that are there.
     pub fault: String,
-    /// What the client asks of every object: its version.
+    /// The metadata that the client needs of every object: its version.
     metadata: ObjectMeta,
 }
 
-/// Which object it is. What the object does not say is empty.
+/// The identity of an object. A part that the object does not have is empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Identity {
     /// Its namespace; none of objects of the whole cluster.
@@ -58,7 +58,7 @@ impl<T> Item<T> {
 }
 
 impl<T: Resource> Item<T> {
-    /// Which object it is.
+    /// Returns the identity of the object.
     pub fn identity(&self) -> Identity {
         match self {
             Self::Read(object) => Identity::of(object.meta()),
@@ -101,7 +101,7 @@ impl Unreadable {
     }
 }
 
-/// Of an object whatever it is: its name, if it has one.
+/// The name of any object, if it has one.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Outline {

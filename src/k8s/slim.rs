@@ -360,7 +360,7 @@ pub struct Unparsed<K> {
     /// What was typed.
     #[serde(default)]
     pub spec: Value,
-    /// What was written about it; null where it cannot be read.
+    /// Its status; null where it cannot be read.
     #[serde(default, deserialize_with = "or_nothing")]
     pub status: Value,
     #[serde(skip)]

@@ -110,7 +110,7 @@ impl Decision {
     }
 }
 
-/// Why a request got no review, or was answered without a look at its object.
+/// The reason why a request got no review, or was answered without a look at its object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turned {
     /// Too many were in flight.

@@ -107,7 +107,7 @@ impl Gate {
         });
     }
 
-    /// What it waited for is there no more: the replica is not ready until the gate is opened again.
+    /// Shuts the gate, because its condition holds no longer: the replica is not ready until the gate is opened again.
     pub fn shut(&self) {
         self.readiness.with(|state| {
             if !state.shut.contains(&self.name) {

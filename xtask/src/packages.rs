@@ -21,7 +21,7 @@ struct Needed {
     supply: Supply,
 }
 
-/// How a package that is missing is used.
+/// The way in which a missing package is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Supply {
     /// Installed; nothing of it starts by itself.

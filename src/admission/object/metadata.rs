@@ -85,7 +85,7 @@ impl<'a> WrittenLabels<'a> {
         if sorted || !self.has_a_key_twice() { Ok(()) } else { Err(Stopped) }
     }
 
-    /// Whether a key stands there twice, found by hashes alone: they take less memory than the labels themselves.
+    /// Returns true if a key stands there twice, found by hashes alone: they take less memory than the labels themselves.
     #[cold]
     fn has_a_key_twice(&self) -> bool {
         let (state, mut hashes) = (RandomState::new(), Vec::new());

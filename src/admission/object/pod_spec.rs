@@ -38,7 +38,7 @@ impl<'a> PodSpec<'a> {
         if self.has_too_many() { Err(Stopped) } else { Ok(()) }
     }
 
-    /// Whether it has more slots than are looked at: then reading stopped there.
+    /// Returns true if it has more slots than are looked at: then reading stopped there.
     pub(crate) fn has_too_many(&self) -> bool {
         self.lists.iter().flatten().map(Vec::len).sum::<usize>() > SLOT_LIMIT
     }

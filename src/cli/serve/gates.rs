@@ -1,4 +1,4 @@
-//! What a replica waits for before it is ready: every store filled once, a certificate to show, and a webhook server
+//! The conditions for which a replica waits before it is ready: every store filled once, a certificate to show, and a webhook server
 //! that answers.
 
 use std::convert::Infallible;
@@ -18,7 +18,7 @@ use crate::cluster::store::Store;
 use crate::cluster::{Cluster, Seen};
 use crate::telemetry::readiness::Gate;
 
-/// How long the webhook server may take to answer its own process.
+/// Time limit for the webhook server to answer its own process.
 const ANSWER: Duration = Duration::from_secs(5);
 /// Pause between questions until the first answer.
 const UNTIL_FIRST: Duration = Duration::from_millis(250);

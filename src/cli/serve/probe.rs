@@ -43,7 +43,7 @@ impl Probe {
     /// Asks once, on a connection of its own. Callers limit the time.
     ///
     /// # Errors
-    /// Why there is no answer.
+    /// The reason why there is no answer.
     pub(crate) async fn ask(self) -> anyhow::Result<()> {
         let loopback: [SocketAddr; 2] =
             [(Ipv4Addr::LOCALHOST, self.port).into(), (Ipv6Addr::LOCALHOST, self.port).into()];

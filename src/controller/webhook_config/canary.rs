@@ -23,7 +23,7 @@ use crate::k8s::canary::{ANNOTATION, NAME, warning};
 /// For the answer of the API server, which waits for the webhooks of others too.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// What the canaries of this leader have shown, and when the next one is due.
+/// The canaries of this leader: the outcome so far, and the time of the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Canaries {
     /// None while the configuration has no entry for canaries.

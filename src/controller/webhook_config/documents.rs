@@ -227,7 +227,7 @@ pub fn has_canary(live: &ValidatingWebhookConfiguration) -> bool {
     live.webhooks.iter().flatten().any(|webhook| webhook.name == CANARY)
 }
 
-/// Whether an entry of ours refuses what we do not answer, whoever wrote it so.
+/// Returns true if an entry of ours refuses what we do not answer, whoever wrote it so.
 #[must_use]
 pub fn fails_closed(live: &ValidatingWebhookConfiguration) -> bool {
     live.entries().iter().any(|entry| entry.is_closed())

@@ -31,7 +31,7 @@ pub(crate) trait Configuration:
     fn is_as_wanted(&self, wanted: &Wanted) -> bool;
 }
 
-/// What decides about one entry of a list.
+/// The fields that decide about one entry of a list.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LiveEntry<'a> {
     name: &'a str,

@@ -13,13 +13,13 @@ use crate::controller::webhook_config::documents::Wanted;
 use crate::controller::webhook_config::entries::{Configuration, opening, removal};
 use crate::k8s::item::Whole;
 
-/// Who owns what we want there.
+/// Field manager of what we want there.
 const MANAGER: &str = "tagpin-webhooks";
-/// Who owns a failure policy that was opened: a short apply under the other name would give up all that it leaves out.
+/// Field manager of a failure policy that was opened: a short apply under the other name would give up all that it leaves out.
 const OPENER: &str = "tagpin-disarm";
-/// How often a removal is tried in one pass, each time on what the API server holds then.
+/// Maximum number of attempts at a removal in one pass, each time on what the API server holds then.
 const ATTEMPTS: u32 = 3;
-/// What the API server answers to a write of a version that is not the newest: a conflict, or a `test` that failed.
+/// Status codes of a write of a version that is not the newest: a conflict, or a `test` that failed.
 const OUTDATED: [u16; 2] = [409, 422];
 
 /// Makes this configuration what is wanted. Returns whether something was written.

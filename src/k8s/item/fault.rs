@@ -1,4 +1,4 @@
-//! What is wrong with an object and where, in words that hold nothing of what its author wrote but names of fields.
+//! The fault of an object and its place, in words that hold nothing of what its author wrote but names of fields.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ const NAME: usize = 40;
 /// Steps of a place that are shown.
 const STEPS: usize = 12;
 
-/// How messages begin that end with what is expected.
+/// Prefixes of messages that end with what is expected.
 const STANDARD: [&str; 3] = ["invalid type: ", "invalid length ", "unknown variant "];
 
 /// `spec.containers[0].name: expected a string`.
@@ -32,7 +32,7 @@ fn offset(text: &str, line: usize, column: usize) -> usize {
     text.split_inclusive('\n').take(before).map(str::len).sum::<usize>() + column
 }
 
-/// Where one is inside an object or a list.
+/// A position inside an object or a list.
 enum Step<'a> {
     /// At the value of this field; empty before the first one.
     Field(&'a str),

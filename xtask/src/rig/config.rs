@@ -10,7 +10,7 @@ use super::registries::{self, PRIVATE_HOST};
 use super::state::{State, write};
 use crate::{command, packages};
 
-/// Where volume plugins would be; whoever looks for them makes the folder, by default one of the developer's.
+/// Folder for volume plugins; whoever looks for them makes the folder, by default one of the developer's.
 pub(crate) const VOLUME_PLUGINS: &str = "/var/lib/kubelet/volume-plugins";
 
 /// Writes every component's settings.

@@ -9,7 +9,7 @@ use super::pid;
 use super::state::State;
 use crate::command;
 
-/// Where kubectl and helm keep things: in the rig's own /var and not in the developer's home.
+/// Folders in which kubectl and helm keep things: in the rig's own /var and not in the developer's home.
 const CACHES: &[(&str, &str)] = &[
     ("KUBECACHEDIR", "/var/cache/kubectl"),
     ("HELM_CACHE_HOME", "/var/cache/helm"),

@@ -59,7 +59,7 @@ fn remedy(seen: &Seen) -> Option<String> {
     ))
 }
 
-/// What kubectl calls the kind.
+/// Returns the name that kubectl knows the kind by.
 fn resource(watch: &str) -> &str {
     match watched(watch) {
         Some(Watched::Replicas) => "pods",
