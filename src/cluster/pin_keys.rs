@@ -56,8 +56,8 @@ pub async fn watch(
         .await
 }
 
-/// Gives the pods the keys that the Secret holds, now and later. `newest` is the last Secret that there was: one that
-/// somebody deletes stays in use, because pods carry marks of its keys. `heard` becomes true once the Secret is known or
+/// Gives the pods the keys that the Secret holds, now and later. `newest` is the last Secret that held a key: one that
+/// somebody deletes or spoils stays in use, because pods carry marks of its keys. `heard` becomes true once the Secret is known or
 /// has not been heard of for ten seconds: without keys a replica works on, and pins without marks.
 pub async fn use_newest(
     pods: Arc<Pods>,
@@ -75,8 +75,11 @@ pub async fn use_newest(
             Seen::NotYet => {}
             Seen::Absent => drop(heard.send_replace(true)),
             Seen::There(secret) => {
-                pods.use_keys(Keys::new(held(&secret), since(&secret)));
-                newest.send_replace(Some(secret));
+                // One that somebody spoilt takes no key away, like one that is gone.
+                if let Some(keys) = Keys::new(held(&secret), since(&secret)) {
+                    pods.use_keys(Some(keys));
+                    newest.send_replace(Some(secret));
+                }
                 heard.send_replace(true);
             }
         }

@@ -139,7 +139,8 @@ struct Keeper<'a> {
 impl Keeper<'_> {
     async fn look(&mut self, secret: Option<&Secret>) -> Result<Look, CallError> {
         let held = secret.map(PinKeys::of);
-        let before = held.clone().or_else(|| self.last.clone());
+        let usable = held.clone().filter(|held| !held.keys.is_empty());
+        let before = usable.or_else(|| self.last.clone()).or_else(|| held.clone());
         let first = before.as_ref().is_none_or(|held| held.keys.is_empty());
         if first && !self.is_rolled_out().await? {
             debug!("replicas of another version pin without marks: the first key is made once they are gone");

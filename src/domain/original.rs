@@ -33,12 +33,6 @@ impl Originals {
         Self(entries.into_iter().collect())
     }
 
-    /// What the author wrote in this slot, when the slot carries a pin of ours: it is the entry plus `@` and a digest.
-    #[must_use]
-    pub fn of(&self, slot: &ImageSlot) -> Option<&str> {
-        self.pin_of(slot).map(|(original, _)| original)
-    }
-
     /// The author's reference and our digest, when the slot carries a pin of ours.
     #[must_use]
     pub fn pin_of(&self, slot: &ImageSlot) -> Option<(&str, Digest)> {
@@ -86,7 +80,8 @@ mod tests {
     #[test]
     fn an_entry_counts_only_while_the_slot_is_it_plus_a_digest() {
         let originals = Originals::parse(r#"{"containers/web":"nginx:1.29"}"#);
-        assert_eq!(originals.of(&slot(&format!("nginx:1.29@sha256:{HEX}"))), Some("nginx:1.29"));
+        let pinned = slot(&format!("nginx:1.29@sha256:{HEX}"));
+        assert_eq!(originals.pin_of(&pinned).map(|(original, _)| original), Some("nginx:1.29"));
         for other in [
             "nginx:1.29".to_owned(),
             format!("nginx:1.30@sha256:{HEX}"),
@@ -94,7 +89,7 @@ mod tests {
             "nginx:1.29@sha256:0".to_owned(),
             format!("nginx:1.29@sha256:{HEX}@sha256:{HEX}"),
         ] {
-            assert_eq!(originals.of(&slot(&other)), None, "{other}");
+            assert_eq!(originals.pin_of(&slot(&other)), None, "{other}");
         }
     }
 
@@ -102,7 +97,7 @@ mod tests {
     fn an_entry_that_carries_a_digest_itself_counts_for_nothing() {
         let originals = Originals::parse(&format!(r#"{{"containers/web":"nginx@sha256:{HEX}"}}"#));
         assert!(originals.named(&slot("x").key).is_some());
-        assert_eq!(originals.of(&slot(&format!("nginx@sha256:{HEX}@sha256:{HEX}"))), None);
+        assert_eq!(originals.pin_of(&slot(&format!("nginx@sha256:{HEX}@sha256:{HEX}"))), None);
     }
 
     #[test]

@@ -30,7 +30,7 @@ fn entries() -> Vec<String> {
     list().iter().map(|entry| entry["name"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Whether something is refused when nobody answers.
+/// Returns true if something is refused when nobody answers.
 fn armed() -> bool {
     list().iter().any(|entry| entry["failurePolicy"] == "Fail")
 }

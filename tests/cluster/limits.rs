@@ -1,4 +1,4 @@
-//! What is larger than anybody expects is judged or refused by name: an HTTP error of the webhook would let it through.
+//! Objects larger than anybody expects are judged or refused by name: an HTTP error of the webhook would let it through.
 
 use serde_json::{Map, Value, json};
 

@@ -9,7 +9,7 @@ use crate::support::alone;
 use crate::support::replicas::{none_is_leaving, ours, when_ready};
 use crate::support::webhook::{Door, published_authorities};
 
-/// How long a ready replica may take for a handshake.
+/// Time limit for the handshake of a ready replica.
 const AT_ONCE: Duration = Duration::from_secs(2);
 
 #[test]

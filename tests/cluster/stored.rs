@@ -1,4 +1,4 @@
-//! What anybody may store keeps no replica from starting.
+//! Hostile objects in the store keep no replica from starting.
 
 use crate::support::doctor::well;
 use crate::support::replicas::{none_is_leaving, ours, when_ready};

@@ -69,7 +69,7 @@ impl Answer {
     }
 }
 
-/// What a command answers to this on its standard input.
+/// Runs a command with this on its standard input.
 pub(crate) fn run(command: &mut Command, input: &str) -> Answer {
     let mut child = command
         .stdin(Stdio::piped())

@@ -8,7 +8,7 @@ use tagpin::domain::slot::Kind;
 
 use crate::support::serving::{Serving, path};
 
-/// How long an answer over TLS may take on a busy machine.
+/// Time limit for an answer over TLS on a busy machine.
 const AT_ONCE: Duration = Duration::from_secs(3);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -78,7 +78,7 @@ pub(crate) fn in_force() {
     });
 }
 
-/// What the leader sends through the API server to see whether a replica answers.
+/// The review that the leader sends through the API server to see whether a replica answers.
 const CANARY: &str = r#"{
     "apiVersion": "v1", "kind": "PodTemplate",
     "metadata": {

@@ -1,4 +1,4 @@
-//! What /mutate marks, and what it believes of marks that others wrote.
+//! The marks that /mutate writes, and those of others that it believes.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};

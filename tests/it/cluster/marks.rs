@@ -27,7 +27,7 @@ fn keys(ids: &[KeyId]) -> Keys {
     Keys::new(secrets.iter().map(|(id, secret)| (*id, secret.as_bytes())), ago(SINCE)).unwrap()
 }
 
-/// What a mark is made about.
+/// The claim of a mark.
 #[derive(Clone)]
 struct Marked {
     namespace: &'static str,
@@ -39,7 +39,7 @@ struct Marked {
     key: KeyId,
 }
 
-/// What the pod below has to be marked with.
+/// The claim that is true of the pod below.
 const RIGHT: Marked = Marked {
     namespace: "shop",
     owner: "rs",

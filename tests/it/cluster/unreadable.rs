@@ -52,7 +52,7 @@ fn bad(name: &str, version: &str) -> Value {
     object
 }
 
-/// Whether the replica knows the good object of this name.
+/// Returns true if the replica knows the good object of this name.
 fn knows(cluster: &Cluster, store: Store, name: &str) -> bool {
     let uid = format!("uid-{name}");
     match store {

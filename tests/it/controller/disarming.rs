@@ -1,4 +1,4 @@
-//! What is closed is opened by a leader that is not ready, and entries go whoever owns them.
+//! Closed entries are opened by a leader that is not ready, and entries go whoever owns them.
 
 use std::time::Duration;
 

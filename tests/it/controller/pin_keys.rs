@@ -156,10 +156,15 @@ async fn a_secret_that_was_deleted_comes_back_with_its_keys_and_its_age() {
 #[tokio::test(start_paused = true)]
 async fn a_new_leader_writes_again_what_it_knew_before_it_led() {
     let held = secret(1);
-    let mut keeper = Keeper::after(Seen::Absent, Some(held.clone()));
-    let made = keeper.write(&format!("POST {SECRETS}")).await.json();
-    let id = &entries(&held)[0];
-    assert_eq!(made["data"][id], held["data"][id]);
+    let mut spoilt = held.clone();
+    spoilt["data"] = json!({});
+    let spoilt = Seen::There(Arc::new(serde_json::from_value(spoilt).unwrap()));
+    for (seen, line) in [(Seen::Absent, format!("POST {SECRETS}")), (spoilt, THE_SECRET.to_owned())] {
+        let mut keeper = Keeper::after(seen, Some(held.clone()));
+        let made = keeper.write(&line).await.json();
+        let id = &entries(&held)[0];
+        assert_eq!(made["data"][id], held["data"][id]);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -171,10 +176,16 @@ async fn replicas_keep_the_keys_of_a_secret_that_is_gone() {
     seeing.send_replace(Seen::There(Arc::new(serde_json::from_value(secret(1)).unwrap())));
     heard.wait_for(|heard| *heard).await.unwrap();
     assert!(newest.wait_for(Option::is_some).await.is_ok() && cluster.pods.keys().is_some());
-    heard.mark_unchanged();
-    seeing.send_replace(Seen::Absent);
-    heard.changed().await.unwrap();
-    assert!(newest.borrow().is_some() && cluster.pods.keys().is_some());
+    let mut spoilt = secret(1);
+    spoilt["data"] = json!({});
+    let spoilt = Seen::There(Arc::new(serde_json::from_value(spoilt).unwrap()));
+    for seen in [Seen::Absent, spoilt] {
+        heard.mark_unchanged();
+        seeing.send_replace(seen);
+        heard.changed().await.unwrap();
+        let held = newest.borrow().as_ref().and_then(|secret| secret.data.clone());
+        assert!(held.is_some_and(|held| !held.is_empty()) && cluster.pods.keys().is_some());
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -28,7 +28,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_rustls::TlsConnector;
 
-/// How long anything may take on a busy machine.
+/// Time limit for anything on a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
 /// The name that the certificate is for.
 const HOST: &str = "tagpin.tagpin-system.svc";
@@ -183,7 +183,7 @@ impl Serving {
         assert!(seen.is_ok(), "waited for {words:?}: {}", self.log());
     }
 
-    /// What it has logged.
+    /// Returns its log.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap()
     }
