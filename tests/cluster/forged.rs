@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::manifests::{deployment, pod};
 use crate::support::release::armed;
-use crate::support::replicas::{none_is_leaving, ours, when_ready};
+use crate::support::replicas::{none_is_leaving, ours, reached, when_ready};
 use crate::support::rig::{self, Rig};
 use crate::support::{LIMIT, Namespace, alone, image, kubectl, undisturbed, wait_for};
 
@@ -105,6 +105,7 @@ fn a_pod_that_somebody_gives_another_digest_keeps_it_for_itself_and_a_restart_fo
     ours(&["rollout", "status", "deployment/tagpin", "--timeout=120s"]);
     when_ready(2);
     none_is_leaving();
+    reached();
     namespace.kubectl(&["scale", "deployment/web", "--replicas=6"]).succeeded();
     tag.is_right_in(&namespace, 6, &[oldest]);
 }

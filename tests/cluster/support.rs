@@ -32,8 +32,22 @@ pub(crate) fn undisturbed() -> RwLockReadGuard<'static, ()> {
 }
 
 /// Held by a test that stops a part of the cluster.
-pub(crate) fn alone() -> RwLockWriteGuard<'static, ()> {
-    WHOLE.write().unwrap_or_else(|poisoned| poisoned.into_inner())
+pub(crate) fn alone() -> Alone {
+    Alone { _whole: WHOLE.write().unwrap_or_else(|poisoned| poisoned.into_inner()) }
+}
+
+/// Waits, when this goes, until the API server reaches a replica again: the next test relies on it.
+pub(crate) struct Alone {
+    _whole: RwLockWriteGuard<'static, ()>,
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            replicas::none_is_leaving();
+            replicas::reached();
+        }
+    }
 }
 
 /// What a command answered.

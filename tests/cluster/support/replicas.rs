@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::{LIMIT, kubectl, wait_for};
+use super::{LIMIT, kubectl, kubectl_with, wait_for};
 
 /// `kubectl -n tagpin-system ARGS`, which must succeed.
 #[track_caller]
@@ -47,6 +47,28 @@ pub(crate) fn none_is_leaving() {
     wait_for("the old replicas to be gone", LIMIT, || {
         ours(&["get", "pods", "-o", leaving]).is_empty().then_some(())
     });
+}
+
+/// The review that the leader sends through the API server to see whether a replica answers.
+const CANARY: &str = r#"{
+    "apiVersion": "v1", "kind": "PodTemplate",
+    "metadata": {
+        "name": "tagpin-canary", "namespace": "tagpin-system",
+        "annotations": { "tagpin.dev/canary": "0123456789abcdef" }
+    },
+    "template": { "spec": { "containers": [ { "name": "canary", "image": "canary" } ] } }
+}"#;
+
+/// Waits until the API server's reviews reach a replica, three times in a row. A ready pod is not enough: the rules
+/// of the node that lead to new pods and away from old ones follow a moment later, and a review that fails meanwhile
+/// lets through.
+#[track_caller]
+pub(crate) fn reached() {
+    let answered = || {
+        let asked = kubectl_with(&["create", "--dry-run=server", "-f", "-"], CANARY);
+        asked.err.contains("tagpin answered canary 0123456789abcdef")
+    };
+    wait_for("reviews that reach tagpin", LIMIT, || (0..3).all(|_| answered()).then_some(()));
 }
 
 /// Waits until so many are ready.

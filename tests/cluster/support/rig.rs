@@ -66,6 +66,7 @@ impl Rig {
         ours(&["rollout", "restart", "deployment/tagpin"]);
         ours(&["rollout", "status", "deployment/tagpin", "--timeout=90s"]);
         replicas::none_is_leaving();
+        replicas::reached();
     }
 
     /// Whether there is a node to drain; prints that there is none.
