@@ -5,6 +5,7 @@ mod marks;
 mod owners;
 mod pods;
 mod policies;
+mod replica;
 mod unreadable;
 mod watch;
 

@@ -1,6 +1,6 @@
 //! The commands of README.md as they are written there, and where each is run.
 
-/// Where the commands of a block are run.
+/// The place where the commands of a block are run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     /// Without a cluster, in `xtask/tests/readme.rs`.
@@ -42,7 +42,7 @@ const PLACES: &[(&str, Place)] = &[
 /// A fenced block of README.md.
 #[derive(Clone, Debug)]
 pub(crate) struct Block {
-    /// What it is called in the table.
+    /// The name of the block in the table.
     pub(crate) key: &'static str,
     pub(crate) place: Place,
     pub(crate) text: String,

@@ -15,9 +15,9 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
-/// Where programs are looked for, as Debian has it.
+/// The folders that programs are looked for in, as Debian has them.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// What the machine of a test lacks: the programs of two services, and one of an ordinary package.
+/// The programs that the machine of a test lacks: those of two services, and one of an ordinary package.
 const LACKED: [&str; 4] = ["docker-registry", "prometheus", "promtool", "pigz"];
 
 /// apt-get of a machine with systemd: an installation starts and enables the services of the package.
@@ -132,7 +132,7 @@ impl Machine {
         self.folder().join("cache")
     }
 
-    /// What was called, a line for each call.
+    /// The calls, a line for each.
     fn log(&self) -> String {
         fs::read_to_string(self.folder().join("log")).unwrap()
     }

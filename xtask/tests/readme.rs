@@ -84,7 +84,7 @@ fn typed(home: &Path, text: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// What `cargo xtask WORDS` prints.
+/// Returns what `cargo xtask WORDS` prints.
 fn xtask(words: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_xtask")).args(words).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -218,7 +218,7 @@ fn what_a_rig_writes_is_in_its_folder() {
 /// A rig of a test's own; gone with its data when the test ends, however it ends.
 struct Rig {
     name: &'static str,
-    /// What its folder does not hold is written into a layer of its own, to be looked at.
+    /// A layer takes everything that is written outside of its folder, to be looked at.
     covered: bool,
 }
 
@@ -237,7 +237,8 @@ impl Rig {
     /// Folders of the machine that a rig could write to; neither its own nor the cache is below one.
     const COVERED: [&str; 4] = ["etc", "opt", "usr", "var"];
 
-    /// What nodes of Kubernetes keep there by default; a machine may have them already, and a covered rig does not see it.
+    /// The folders that nodes of Kubernetes use by default. A machine may have them already, and a covered rig does not
+    /// see them.
     const HIDDEN: [&str; 6] = [
         "etc/cni",
         "etc/kubernetes",
@@ -257,7 +258,7 @@ impl Rig {
         Some(rig)
     }
 
-    /// Where the layers of a covered rig are, in its own mounts.
+    /// The folder of the layers of a covered rig, in its own mounts.
     fn cover(&self) -> PathBuf {
         Self::home().join(format!("{}-layers", self.name))
     }
@@ -443,7 +444,8 @@ fn below(folder: &Path) -> Vec<String> {
     found
 }
 
-/// What a rig could change outside: interfaces, its mounts, packet filters, kernel settings, profiles, units, listeners.
+/// Everything that a rig could change outside: interfaces, mounts, packet filters, kernel settings, profiles, units,
+/// listeners.
 fn outside(rig: &Rig) -> Vec<String> {
     let mut seen = Vec::new();
     let mut interfaces: Vec<String> = fs::read_dir("/sys/class/net")

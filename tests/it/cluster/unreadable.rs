@@ -1,21 +1,20 @@
 //! One stored object that cannot be read, among good ones, of every kind that is watched: in lists and in events.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
-use tagpin::cluster::client::ApiReader;
 use tagpin::cluster::store::Store;
 use tagpin::cluster::unreadable::{Named, Unreadables, Watched};
-use tagpin::cluster::{Cluster, Seen, certificate, watch};
+use tagpin::cluster::{Cluster, Seen, certificate};
 use tagpin::domain::policy::PolicyId;
 use tagpin::domain::slot::Kind;
 use tokio::sync::watch::Sender;
-use tokio::task::JoinHandle;
 
-use crate::scripted_api::{Api, Call, Watch};
+use crate::scripted_api::Api;
 use crate::support::serving::path;
+
+use super::replica::Replica;
 
 /// A good object of any kind.
 fn good(name: &str, version: &str) -> Value {
@@ -89,57 +88,13 @@ async fn told(holds: impl Fn() -> bool, what: &str) {
     panic!("{what}");
 }
 
-struct Replica {
-    cluster: Arc<Cluster>,
-    api: Api,
-    waiting: BTreeMap<String, Vec<Call>>,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Replica {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-impl Replica {
-    fn start() -> Self {
-        let (client, api) = Api::new();
-        let cluster = Arc::new(Cluster::new(ApiReader::new(client.clone())));
-        let watching = watch::run(Arc::clone(&cluster), client);
-        let task = tokio::spawn(async { panic!("{}", watching.await.unwrap_err()) });
-        Self { cluster, api, waiting: BTreeMap::new(), task }
-    }
-
-    async fn call(&mut self, path: &str) -> Call {
-        if let Some(calls) = self.waiting.get_mut(path).filter(|calls| !calls.is_empty()) {
-            return calls.remove(0);
-        }
-        loop {
-            let call = self.api.next().await;
-            if call.path == path {
-                return call;
-            }
-            self.waiting.entry(call.path.clone()).or_default().push(call);
-        }
-    }
-
-    async fn fill(&mut self, store: Store, items: Value) -> Watch {
-        let path = path(store);
-        self.call(&path).await.list(items, "10");
-        let watch = self.call(&path).await;
-        assert_eq!(watch.query["watch"], "true", "the list of {path} was taken");
-        watch.watch()
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn in_a_list_one_bad_object_of_any_kind_hides_no_other() {
     let mut replica = Replica::start();
     let mut open = Vec::new();
     for store in Store::all() {
         let items = json!([good("a", "1"), bad("b", "2"), null, strange("c", "3")]);
-        open.push(replica.fill(store, items).await);
+        open.push(replica.fill(&path(store), items).await);
         let cluster = Arc::clone(&replica.cluster);
         assert!(!cluster.synced.missing().contains(&store), "{}", store.name());
         assert!(knows(&cluster, store, "a") && knows(&cluster, store, "c"), "{}", store.name());
@@ -159,7 +114,7 @@ async fn in_an_event_one_bad_object_of_any_kind_hides_no_other() {
         let watched = Watched::Store(store);
         let policy = matches!(store, Store::ClusterImagePolicies | Store::ImagePolicies);
         let revision = store == Store::ControllerRevisions;
-        let watch = replica.fill(store, json!([good("a", "1")])).await;
+        let watch = replica.fill(&path(store), json!([good("a", "1")])).await;
         watch.event("MODIFIED", bad("a", "11"));
         watch.event("ADDED", bad("b", "12"));
         watch.event("ADDED", good("c", "13"));
@@ -185,9 +140,9 @@ async fn a_policy_that_a_list_cannot_read_stays_in_force() {
         object["metadata"].as_object_mut().unwrap().remove("namespace");
         object
     };
-    let watch = replica.fill(store, json!([policy(good("a", "1")), policy(good("gone", "1"))])).await;
+    let watch = replica.fill(&path(store), json!([policy(good("a", "1")), policy(good("gone", "1"))])).await;
     watch.expired();
-    replica.fill(store, json!([policy(bad("a", "11"))])).await;
+    replica.fill(&path(store), json!([policy(bad("a", "11"))])).await;
     let cluster = &replica.cluster;
     let id = PolicyId { namespace: None, name: "a".into() };
     told(|| count(&cluster.unreadable, Watched::Store(store)) == 1, "unreadable").await;

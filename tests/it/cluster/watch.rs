@@ -1,80 +1,21 @@
 //! The watches against a scripted API server.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
-use tagpin::cluster::client::ApiReader;
+use tagpin::cluster::Cluster;
 use tagpin::cluster::store::Store;
-use tagpin::cluster::{Cluster, watch};
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
-use crate::scripted_api::{Api, Call, Watch};
+use crate::support::serving::path;
+
+use super::replica::Replica;
 
 const NAMESPACES: &str = "/api/v1/namespaces";
 const POLICIES: &str = "/apis/tagpin.dev/v1alpha1/clusterimagepolicies";
-
-/// A replica that watches, and the API server it watches.
-struct Replica {
-    cluster: Arc<Cluster>,
-    api: Api,
-    /// Calls that came while another path was waited for.
-    waiting: BTreeMap<String, Vec<Call>>,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Replica {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-impl Replica {
-    fn start() -> Self {
-        let (client, api) = Api::new();
-        let cluster = Arc::new(Cluster::new(ApiReader::new(client.clone())));
-        let watching = watch::run(Arc::clone(&cluster), client);
-        let task = tokio::spawn(async { panic!("{}", watching.await.unwrap_err()) });
-        Self { cluster, api, waiting: BTreeMap::new(), task }
-    }
-
-    /// The next call of this path.
-    async fn call(&mut self, path: &str) -> Call {
-        if let Some(calls) = self.waiting.get_mut(path).filter(|calls| !calls.is_empty()) {
-            return calls.remove(0);
-        }
-        loop {
-            let call = self.api.next().await;
-            if call.path == path {
-                return call;
-            }
-            self.waiting.entry(call.path.clone()).or_default().push(call);
-        }
-    }
-
-    /// Lists these objects and opens the watch.
-    async fn fill(&mut self, path: &str, items: Value) -> Watch {
-        self.call(path).await.list(items, "10");
-        let watch = self.call(path).await;
-        assert_eq!((watch.query["watch"].as_str(), watch.query["resourceVersion"].as_str()), ("true", "10"));
-        watch.watch()
-    }
-
-    /// Waits until this holds.
-    async fn until(&self, what: &str, holds: impl Fn(&Cluster) -> bool) {
-        let mut changes = self.cluster.changes();
-        let waited = async {
-            while !holds(&self.cluster) {
-                changes.changed().await;
-            }
-        };
-        timeout(Duration::from_secs(60), waited).await.expect(what);
-    }
-}
 
 fn namespace(name: &str, version: &str, env: &str) -> Value {
     json!({ "metadata": { "name": name, "resourceVersion": version, "labels": { "env": env } } })
@@ -90,15 +31,7 @@ async fn every_store_is_filled_before_the_replica_is_ready() {
     let mut open = Vec::new();
     assert_eq!(replica.cluster.synced.missing(), Store::all().collect::<Vec<_>>());
     for store in Store::all() {
-        let path = match store {
-            Store::ClusterImagePolicies | Store::ImagePolicies => {
-                format!("/apis/tagpin.dev/v1alpha1/{}", store.name())
-            }
-            Store::ControllerRevisions => "/apis/apps/v1/controllerrevisions".to_owned(),
-            Store::Namespaces | Store::ServiceAccounts => format!("/api/v1/{}", store.name()),
-            Store::Objects(kind) if kind.group().is_empty() => format!("/api/v1/{}", kind.resource()),
-            Store::Objects(kind) => format!("/apis/{}/v1/{}", kind.group(), kind.resource()),
-        };
+        let path = path(store);
         assert!(replica.cluster.synced.missing().contains(&store), "{path}");
         open.push(replica.fill(&path, json!([])).await);
         replica.until(&path, |cluster| !cluster.synced.missing().contains(&store)).await;

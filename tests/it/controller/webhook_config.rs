@@ -536,7 +536,7 @@ impl Keeper {
         }
     }
 
-    /// Whether something is told to be refused because it is not answered.
+    /// Returns true if an entry tells the API server to refuse what is not answered.
     pub(super) fn is_closed(&self) -> bool {
         *self.closed.borrow()
     }
