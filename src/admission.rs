@@ -36,8 +36,7 @@ use crate::domain::slot::Kind;
 use crate::domain::subject::{Phase, Subject};
 use crate::domain::unreadable::Unreadable;
 use crate::k8s::canary;
-use crate::pipeline::{self, Review};
-use crate::registry::{Resolve, Suggest};
+use crate::review::{self as pipeline, Ports, Resolve, Review, Suggest};
 use crate::telemetry::admission::{Decided, Decision, Metrics};
 
 pub use body::BODY_LIMIT;
@@ -61,10 +60,19 @@ pub struct Settings {
     pub now: fn() -> Timestamp,
 }
 
+/// Everything that reviews ask registries.
+#[derive(Clone)]
+pub struct Registries {
+    /// What they say of tags.
+    pub resolve: Arc<dyn Resolve>,
+    /// What to type instead.
+    pub suggest: Arc<dyn Suggest>,
+}
+
 /// Answers reviews.
-pub struct Admission<R> {
+pub struct Admission {
     cluster: Arc<Cluster>,
-    registry: R,
+    registries: Registries,
     settings: Settings,
     metrics: Metrics,
 }
@@ -90,10 +98,16 @@ struct Judged<'a> {
     review: Review,
 }
 
-impl<R: Resolve + Suggest> Admission<R> {
+impl Admission {
     /// Joins the parts.
-    pub fn new(cluster: Arc<Cluster>, registry: R, settings: Settings, metrics: Metrics) -> Self {
-        Self { cluster, registry, settings, metrics }
+    #[must_use]
+    pub const fn new(
+        cluster: Arc<Cluster>,
+        registries: Registries,
+        settings: Settings,
+        metrics: Metrics,
+    ) -> Self {
+        Self { cluster, registries, settings, metrics }
     }
 
     /// The bytes of the answer to one review.
@@ -227,10 +241,13 @@ impl<R: Resolve + Suggest> Admission<R> {
         )
         .await;
         let now = (self.settings.now)();
-        let decide = async |subject: &Subject| {
-            pipeline::review(phase, subject, &policies, &self.registry, &*self.cluster.pods, now, deadline)
-                .await
+        let ports = Ports {
+            resolve: &*self.registries.resolve,
+            suggest: &*self.registries.suggest,
+            pins: &*self.cluster.pods,
         };
+        let decide =
+            async |subject: &Subject| pipeline::review(phase, subject, &policies, ports, now, deadline).await;
         let mut review = decide(&subject).await;
         if review.denies_for(Code::NotPinned) && self.cluster.pinning.is_off(deadline).await {
             subject.pinning = false;

@@ -1,6 +1,6 @@
 //! The command line: what can be typed, and what the process answers. It decides nothing about images.
 //!
-//! A subcommand is a module with `Args` (what was typed) and `run`; only [`serve`] joins concrete parts.
+//! A subcommand is a module with `Args` (what was typed) and `run`; [`crate::serve`] joins the parts of the operator.
 
 use std::process::ExitCode;
 
@@ -15,7 +15,6 @@ mod output;
 mod registries;
 mod resolve;
 mod serve;
-mod surroundings;
 mod tags;
 
 /// Parses the command line, runs it and says how it went.

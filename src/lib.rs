@@ -11,11 +11,14 @@ pub mod registry;
 
 pub mod cluster;
 pub mod controller;
-pub mod pipeline;
+pub mod review;
 
 pub mod admission;
 
 pub mod settings;
 pub mod telemetry;
+
+pub mod serve;
+mod surroundings;
 
 pub mod cli;

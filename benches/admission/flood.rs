@@ -6,7 +6,8 @@ use futures::stream::{self, StreamExt as _};
 use tagpin::domain::asker::Asker;
 use tagpin::domain::fact::Fact;
 use tagpin::domain::image::ImageRef;
-use tagpin::registry::{self, Resolve as _};
+use tagpin::review::Resolve as _;
+use tagpin::serve::compose::IN_FLIGHT;
 use tokio::runtime;
 
 use crate::figures::goal;
@@ -26,7 +27,8 @@ pub(crate) fn measure() {
     let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let before = resident();
     let (at_full, at_end, held, took) = runtime.block_on(async {
-        let cache = registry::assemble(Registry::new(Duration::ZERO), around());
+        let (_, composed) = around(Registry::new(Duration::ZERO), IN_FLIGHT);
+        let cache = composed.cache;
         let asker = Asker { namespace: "shop".to_owned(), pull_secrets: Vec::new() };
         let ask = |names: std::ops::Range<usize>| {
             let (cache, asker) = (&cache, &asker);

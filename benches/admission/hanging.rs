@@ -5,16 +5,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::stream::{self, StreamExt as _};
+use tagpin::cluster::Cluster;
 use tagpin::domain::asker::Asker;
 use tagpin::domain::fact::Fact;
 use tagpin::domain::image::ImageRef;
-use tagpin::registry::cache::{Around, Cache};
+use tagpin::registry::cache::Cache;
 use tagpin::registry::client::Client;
 use tagpin::registry::endpoint::{Endpoint, Profiles, RegistryProfile};
 use tagpin::registry::guard::SystemNames;
 use tagpin::registry::limit::Limit;
 use tagpin::registry::transport::Transport;
-use tagpin::registry::{self, Resolve as _};
+use tagpin::review::Resolve as _;
+use tagpin::serve::compose::IN_FLIGHT;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime;
@@ -23,7 +25,7 @@ use tokio::time::sleep;
 
 use crate::figures::{goal, median};
 use crate::review::digest;
-use crate::tagpin_webhook::around;
+use crate::tagpin_webhook::{NoOwner, Registry, composed};
 
 /// Tags that are asked for in a round, and how many of them at once.
 const TAGS: (usize, usize) = (2000, 8);
@@ -120,8 +122,10 @@ async fn round(good: &Loopback, bad: Option<&Loopback>) -> Duration {
 
 /// The real client behind limits and an empty memory.
 pub(crate) fn assembled() -> Arc<Cache<Limit<Client>>> {
+    let cluster = Arc::new(Cluster::new(NoOwner));
     let client = Client::new(Transport::new(Arc::new(SystemNames)), Arc::new(Here), Arc::new(()));
-    Arc::new(registry::assemble(client, Around { profiles: Arc::new(Here), ..around() }))
+    let suggest = Arc::new(Registry::new(Duration::ZERO));
+    composed(&cluster, IN_FLIGHT, |_| (client, suggest)).cache
 }
 
 pub(crate) async fn ask(cache: &Cache<Limit<Client>>, image: &str) -> Fact {

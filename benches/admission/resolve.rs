@@ -4,15 +4,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::FutureExt as _;
 use tagpin::domain::asker::Asker;
 use tagpin::domain::fact::Fact;
 use tagpin::domain::image::ImageRef;
+use tagpin::registry::Lookup as _;
 use tagpin::registry::client::Client;
 use tagpin::registry::credential::Candidate;
 use tagpin::registry::guard::SystemNames;
 use tagpin::registry::transport::Transport;
-use tagpin::registry::{self, Lookup as _, Resolve as _};
+use tagpin::serve::compose::IN_FLIGHT;
 use tokio::runtime;
 
 use crate::figures::{goal, median};
@@ -34,13 +34,14 @@ pub(crate) fn measure() {
 fn warm() {
     let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let _inside = runtime.enter();
-    let cache = registry::assemble(Registry::new(Duration::ZERO), around());
+    let (_, composed) = around(Registry::new(Duration::ZERO), IN_FLIGHT);
+    let resolve = composed.registries.resolve;
     let image = ImageRef::parse("ghcr.io/acme/api:1.4.7").unwrap();
     let asker = Asker { namespace: "shop".to_owned(), pull_secrets: Vec::new() };
     let deadline = tokio::time::Instant::now() + Duration::from_secs(60 * 60);
-    assert_eq!(runtime.block_on(cache.resolve(&image, &asker, deadline)), Fact::Present(digest()));
+    assert_eq!(runtime.block_on(resolve.resolve(&image, &asker, deadline)), Fact::Present(digest()));
     // In memory, so nobody has to wait.
-    let ask = || cache.resolve(&image, &asker, deadline).now_or_never().unwrap();
+    let ask = || resolve.remembered(&image, &asker, tokio::time::Instant::now()).unwrap();
     let round = || {
         let started = Instant::now();
         for _ in 0..WARM {

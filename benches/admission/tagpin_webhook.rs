@@ -9,7 +9,6 @@ use async_trait::async_trait;
 use axum::Router;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tagpin::admission::{self, Admission, Settings};
 use tagpin::cluster::Cluster;
 use tagpin::cluster::object::Object;
 use tagpin::cluster::policies::Reported;
@@ -21,14 +20,14 @@ use tagpin::domain::image::ImageRef;
 use tagpin::domain::policy::Labels;
 use tagpin::domain::slot::Kind;
 use tagpin::k8s::image_policy::{ClusterImagePolicy, Mode};
-use tagpin::registry::cache::Around;
+use tagpin::registry::Lookup;
 use tagpin::registry::config::Registries;
 use tagpin::registry::credential::Candidate;
 use tagpin::registry::current::Current;
-use tagpin::registry::pull_secrets::{PullSecrets, Readable};
-use tagpin::registry::{self, Effort, Lookup, Suggest, Version};
+use tagpin::review::{Effort, Suggest, Version};
+use tagpin::serve::compose::{Composed, Inside, Parts, compose_around};
+use tagpin::settings::PullSecrets;
 use tagpin::telemetry;
-use tagpin::telemetry::admission::Metrics;
 use tokio::time::{Instant, sleep};
 
 use crate::review::digest;
@@ -59,6 +58,7 @@ impl Lookup for Registry {
     }
 }
 
+#[async_trait]
 impl Suggest for Registry {
     async fn version_of(&self, _: &ImageRef, _: &Asker, _: Effort) -> Option<Version> {
         None
@@ -70,7 +70,7 @@ impl Suggest for Registry {
 }
 
 /// No policy of the bench asks for owners.
-struct NoOwner;
+pub(crate) struct NoOwner;
 
 #[async_trait]
 impl Reader for NoOwner {
@@ -83,9 +83,37 @@ impl Reader for NoOwner {
     }
 }
 
-/// The webhook; it takes so many reviews at the same time. Call it inside a runtime.
-pub(crate) fn router(registry: Registry, in_flight: usize) -> Router {
+/// tagpin as `tagpin serve` composes it, but for its client of registries, which is this one. Call it inside a runtime.
+pub(crate) fn composed<L: Lookup + 'static>(
+    cluster: &Arc<Cluster>,
+    in_flight: usize,
+    innermost: impl FnOnce(Inside) -> (L, Arc<dyn Suggest>),
+) -> Composed<L> {
+    let nobody = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+    let parts = Parts {
+        cluster: Arc::clone(cluster),
+        api: kube::Client::try_from(nobody).unwrap(),
+        registries: Arc::new(Current::from(Registries::default())),
+        pull_secrets: PullSecrets::Cluster,
+        controller_identities: ["system:serviceaccount:kube-system:replicaset-controller".to_owned()].into(),
+        excluded_namespaces: ["kube-system".to_owned()].into(),
+        in_flight,
+        now: Timestamp::now,
+        metrics: &mut telemetry::metrics(),
+    };
+    compose_around(parts, innermost)
+}
+
+/// The same, around a registry that knows every tag.
+pub(crate) fn around(registry: Registry, in_flight: usize) -> (Arc<Cluster>, Composed<Registry>) {
     let cluster = Arc::new(Cluster::new(NoOwner));
+    let composed = composed(&cluster, in_flight, |_| (registry.clone(), Arc::new(registry)));
+    (cluster, composed)
+}
+
+/// The webhook under the chart's baseline; it takes so many reviews at the same time.
+pub(crate) fn router(registry: Registry, in_flight: usize) -> Router {
+    let (cluster, composed) = around(registry, in_flight);
     let baseline = Baseline { mode: Mode::Enforce, pin: true, namespace_selector: Default::default() };
     let metadata = json!({ "name": "baseline", "uid": "baseline", "generation": 1 });
     cluster.policies.apply(Reported::parse::<ClusterImagePolicy>(
@@ -93,27 +121,5 @@ pub(crate) fn router(registry: Registry, in_flight: usize) -> Router {
         baseline.document()["spec"].clone(),
         Value::Null,
     ));
-    let around = Around { seeds: cluster.pods.clone(), ..around() };
-    let settings = Settings {
-        controller_identities: ["system:serviceaccount:kube-system:replicaset-controller".to_owned()].into(),
-        excluded_namespaces: ["kube-system".to_owned()].into(),
-        in_flight,
-        now: Timestamp::now,
-    };
-    let metrics = Metrics::register(&mut telemetry::metrics());
-    admission::router(Admission::new(cluster, registry::assemble(registry, around), settings, metrics))
-}
-
-/// What stands around a registry in a cluster without pods, pull secrets or a configuration.
-pub(crate) fn around() -> Around {
-    let registries = Arc::new(Current::from(Registries::default()));
-    let nobody = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
-    let api = kube::Client::try_from(nobody).unwrap();
-    let secrets = PullSecrets::new(api, Arc::clone(&registries), Readable::Everybodys, Arc::new(()));
-    Around {
-        credentials: Arc::new(secrets),
-        profiles: registries,
-        seeds: Cluster::new(NoOwner).pods,
-        tally: Arc::new(()),
-    }
+    composed.router
 }

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use tagpin::serve::compose::IN_FLIGHT;
 use tokio::runtime::{self, Runtime};
 use tokio::task::{LocalSet, yield_now};
 
@@ -21,8 +22,6 @@ const CONNECTIONS: usize = 8;
 /// Requests to each webhook in a round.
 const REQUESTS: usize = 3000;
 const ROUNDS: usize = 21;
-/// As `tagpin serve` has it.
-const IN_FLIGHT: usize = 256;
 
 /// A webhook that takes part.
 struct Contender {

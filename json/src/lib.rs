@@ -314,5 +314,4 @@ pub fn once_text_or_null<'a>(reader: &mut Reader<'a>, field: &mut Option<Text<'a
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests;

@@ -221,8 +221,6 @@ impl Arrival {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
-
     use std::pin::Pin;
     use std::task::{Context, Poll};
 

@@ -236,8 +236,6 @@ pub(crate) fn json_patch(patch: &Patch, way: Way) -> Option<JsonPatch> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
-
     use super::*;
     use crate::domain::slot::SlotRole;
 

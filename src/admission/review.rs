@@ -256,8 +256,6 @@ impl<'a> Request<'a> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
-
     use super::*;
 
     fn review(request: &str) -> String {

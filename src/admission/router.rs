@@ -23,7 +23,6 @@ use crate::admission::review::{Request, ReviewError};
 use crate::admission::{Admission, Asked};
 use crate::domain::subject::Phase;
 use crate::k8s::duration;
-use crate::registry::{Resolve, Suggest};
 use crate::telemetry::admission::Turned;
 use crate::telemetry::traces;
 
@@ -36,8 +35,8 @@ const WAY_BACK: Duration = Duration::from_millis(300);
 /// What a review may take beyond its deadline before it is given up: it has an answer at the deadline, but for a bug.
 const GRACE: Duration = Duration::from_millis(150);
 
-struct Shared<R> {
-    admission: Admission<R>,
+struct Shared {
+    admission: Admission,
     bodies: Budget,
     in_flight: Semaphore,
 }
@@ -58,17 +57,17 @@ const VALIDATE: Entrance = Entrance { phase: Phase::Validate, break_glass: false
 const BREAK_GLASS: Entrance = Entrance { phase: Phase::Validate, break_glass: true };
 
 /// `POST /mutate`, `POST /validate` and `POST /validate/break-glass`.
-pub fn router<R: Resolve + Suggest + 'static>(admission: Admission<R>) -> Router {
+pub fn router(admission: Admission) -> Router {
     let in_flight = Semaphore::new(admission.settings.in_flight);
     let shared = Arc::new(Shared { admission, bodies: Budget::default(), in_flight });
     let handler = |entrance: Entrance| {
-        move |State(shared): State<Arc<Shared<R>>>, request: HttpRequest| async move {
+        move |State(shared): State<Arc<Shared>>, request: HttpRequest| async move {
             let span = traces::review(entrance.phase, request.headers());
             shared.answer(entrance, request).instrument(span).await
         }
     };
     let elsewhere = |status: StatusCode| {
-        move |State(shared): State<Arc<Shared<R>>>| async move {
+        move |State(shared): State<Arc<Shared>>| async move {
             shared.turn_away((
                 status,
                 "tagpin answers POST /mutate and POST /validate".into(),
@@ -85,7 +84,7 @@ pub fn router<R: Resolve + Suggest + 'static>(admission: Admission<R>) -> Router
         .with_state(shared)
 }
 
-impl<R: Resolve + Suggest> Shared<R> {
+impl Shared {
     async fn answer(&self, entrance: Entrance, request: HttpRequest) -> Response {
         let deadline = Instant::now() + within(entrance.phase, callers_timeout(request.uri().query()));
         match self.review(entrance, request.into_body(), deadline).await {

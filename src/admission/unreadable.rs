@@ -15,7 +15,7 @@ use crate::domain::subject::Phase;
 use crate::domain::unreadable::Unreadable;
 use crate::telemetry::admission::{Decision, Turned};
 
-impl<R> Admission<R> {
+impl Admission {
     /// Answers by what the envelope says.
     pub(super) async fn unreadable(
         &self,

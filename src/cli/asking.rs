@@ -1,6 +1,7 @@
 //! What commands that ask a registry have in common: the options, whose credentials a question carries, and how an
 //! answer that is none is told.
 
+use std::borrow::Cow;
 use std::env;
 use std::future::Future;
 use std::path::PathBuf;
@@ -13,7 +14,6 @@ use clap::ValueEnum;
 use tokio::runtime;
 use tokio::time::Instant;
 
-use crate::cli::surroundings::Process;
 use crate::cli::{Exit, Failure, output};
 use crate::domain::asker::Asker;
 use crate::domain::denial::Violation;
@@ -23,10 +23,11 @@ use crate::registry::cloud::Clouds;
 use crate::registry::config::OperatorCredential;
 use crate::registry::credential::{Candidate, Credential, Credentials};
 use crate::registry::current::Current;
-use crate::registry::endpoint::Profiles;
+use crate::registry::endpoint::{Profiles, RegistryProfile};
 use crate::registry::guard::SystemNames;
 use crate::registry::transport::Transport;
 use crate::registry::user_config::UserConfig;
+use crate::surroundings::Process;
 
 /// The options.
 #[derive(Debug, clap::Args)]
@@ -88,13 +89,14 @@ pub(crate) struct Person {
 #[async_trait]
 impl Credentials for Person {
     async fn candidates(&self, asker: &Asker, image: &ImageRef, deadline: Instant) -> Vec<Candidate> {
-        let own = self.user.candidates(asker, image, deadline).await;
-        let has_own = own.iter().any(|own| !matches!(own.credential, Credential::Anonymous));
         let registries = self.registries.get();
+        let profile = registries.profile(image.domain());
+        if let Some(found) = self.at_hand(asker, image, &profile) {
+            return found.into_owned();
+        }
+        let own = self.user.of(image);
         match registries.credential(image.domain()) {
-            Some(OperatorCredential::Given(given)) if !has_own => vec![given.clone()],
-            Some(OperatorCredential::Cloud { access, entry }) if !has_own => {
-                let profile = registries.profile(image.domain());
+            Some(OperatorCredential::Cloud { access, entry }) => {
                 let Some(registry) = profile.upstream.as_ref() else { return own };
                 let given = self.clouds.candidate(access, registry, entry, deadline).await;
                 match given {
@@ -107,8 +109,25 @@ impl Credentials for Person {
                     }
                 }
             }
-            // A secret of the cluster is not at hand here.
             _ => own,
+        }
+    }
+
+    fn at_hand(
+        &self,
+        _asker: &Asker,
+        image: &ImageRef,
+        _profile: &RegistryProfile,
+    ) -> Option<Cow<'static, [Candidate]>> {
+        let own = self.user.of(image);
+        if own.iter().any(|own| !matches!(own.credential, Credential::Anonymous)) {
+            return Some(own.into());
+        }
+        match self.registries.get().credential(image.domain()) {
+            Some(OperatorCredential::Given(given)) => Some(vec![given.clone()].into()),
+            Some(OperatorCredential::Cloud { .. }) => None,
+            // A Secret of the cluster cannot be read here.
+            _ => Some(own.into()),
         }
     }
 }

@@ -16,10 +16,11 @@ use crate::domain::asker::Asker;
 use crate::domain::fact::Fact;
 use crate::domain::image::ImageRef;
 use crate::domain::platform::Platform;
+use crate::registry::Lookup;
 use crate::registry::client::Client;
 use crate::registry::credential::{Candidate, Credential, Credentials};
 use crate::registry::suggest::Suggestions;
-use crate::registry::{Effort, Lookup, Suggest};
+use crate::review::{Effort, Suggest};
 
 mod account;
 mod answer;
@@ -111,8 +112,8 @@ impl Question {
         };
         let candidates = credentials.candidates(&asker, image, deadline).await;
         note(&candidates, &passed);
-        let suggestions = Suggestions::new(client.clone(), credentials, budget);
-        let fact = suggestions.look_up(image, &candidates, deadline).await;
+        let suggestions = Suggestions::new(client.clone(), credentials, Arc::default(), budget);
+        let fact = client.look_up(image, &candidates, deadline).await;
         let similar = match Answer::wants_similar(&fact) {
             true => suggestions.similar_tags(image, &asker, Effort::Until(deadline)).await,
             false => Vec::new(),
@@ -124,7 +125,7 @@ impl Question {
         }
         if refused(&fact) && candidates.iter().any(|own| !matches!(own.credential, Credential::Anonymous)) {
             let anonymous = [Candidate::anonymous()];
-            answer.tell_anonymous(&suggestions.look_up(image, &anonymous, deadline).await);
+            answer.tell_anonymous(&client.look_up(image, &anonymous, deadline).await);
         }
         answer.steps = trace.steps();
         Ok(answer)

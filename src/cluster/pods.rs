@@ -22,8 +22,9 @@ use crate::domain::digest::Digest;
 use crate::domain::fact::LastKnown;
 use crate::domain::image::ImageRef;
 use crate::domain::mark::{KeyId, Keys};
-use crate::domain::pin::{Pins, Revision, Seeds};
+use crate::domain::pin::Revision;
 use crate::domain::slot::SlotKey;
+use crate::review::{Pins, Seeds};
 
 /// How long the pins of a pod that is gone still count.
 const MEMORY: Duration = Duration::from_hours(1);

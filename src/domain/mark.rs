@@ -250,8 +250,6 @@ impl FromStr for Mark {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
-
     use super::*;
 
     const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";

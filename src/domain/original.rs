@@ -66,8 +66,6 @@ impl Originals {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
-
     use super::*;
     use crate::domain::slot::SlotRole;
 

@@ -123,13 +123,6 @@ impl Annotation {
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::panic,
-        clippy::indexing_slicing,
-        reason = "tests fail by panicking"
-    )]
-
     use jiff::Timestamp;
 
     use super::*;

@@ -78,8 +78,6 @@ impl FromStr for Platform {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
-
     use super::*;
 
     fn platform(text: &str) -> Platform {

@@ -51,8 +51,6 @@ fn far(time: &str) -> Timestamp {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
-
     use serde_json::{Value, json};
 
     use super::*;

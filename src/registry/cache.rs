@@ -12,6 +12,7 @@ use std::hash::{Hash, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use equivalent::Equivalent;
 use quick_cache::Weighter;
 use quick_cache::sync::DefaultLifecycle;
@@ -21,14 +22,14 @@ use crate::domain::asker::Asker;
 use crate::domain::digest::Digest;
 use crate::domain::fact::{Fact, LastKnown, Unavailable};
 use crate::domain::image::ImageRef;
-use crate::domain::pin::Seeds;
+use crate::registry::Lookup;
 use crate::registry::credential::{Candidate, CredentialId, Credentials, Source};
 use crate::registry::endpoint::Profiles;
 use crate::registry::flight::Flights;
 use crate::registry::limit::{LONGEST, Limit, PER_HOST};
 use crate::registry::slots::Slots;
 use crate::registry::tally::{AnsweredBy, Tally};
-use crate::registry::{Effort, Lookup, Resolve, Suggest, Version};
+use crate::review::{Resolve, Seeds};
 
 /// How long "missing", "you may not" and "no answer" count: a push followed by an apply must work.
 const NEGATIVE: Duration = Duration::from_secs(10);
@@ -191,6 +192,7 @@ impl<L: Lookup + 'static> Cache<L> {
     }
 }
 
+#[async_trait]
 impl<L: Lookup + 'static> Resolve for Cache<L> {
     fn remembered(&self, image: &ImageRef, asker: &Asker, now: Instant) -> Option<Fact> {
         let Around { credentials, profiles, .. } = &self.around;
@@ -231,17 +233,6 @@ impl<L: Lookup + 'static> Resolve for Cache<L> {
                 Fact::Unavailable { cause: Unavailable::Timeout, retry_after: None, last_known }
             }
         }
-    }
-}
-
-/// Suggestions keep what they know themselves.
-impl<L: Suggest> Suggest for Cache<L> {
-    async fn version_of(&self, image: &ImageRef, asker: &Asker, effort: Effort) -> Option<Version> {
-        self.inner.version_of(image, asker, effort).await
-    }
-
-    async fn similar_tags(&self, image: &ImageRef, asker: &Asker, effort: Effort) -> Vec<String> {
-        self.inner.similar_tags(image, asker, effort).await
     }
 }
 

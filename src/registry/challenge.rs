@@ -93,14 +93,6 @@ impl Challenges {
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::indexing_slicing,
-        reason = "tests fail by panicking"
-    )]
-
     use super::*;
 
     fn parse(values: &[&str]) -> Challenges {

@@ -81,16 +81,14 @@ pub trait Credentials: Send + Sync {
     /// left until the deadline; one that can not be read is skipped, as the kubelet does.
     async fn candidates(&self, asker: &Asker, image: &ImageRef, deadline: Instant) -> Vec<Candidate>;
 
-    /// The same, when no secret has to be read for it. The profile is that of the image's
-    /// registry, by the configuration that the credentials come from.
+    /// Returns the same if no secret has to be read for it. The profile is that of the image's registry, by the
+    /// configuration that the credentials come from.
     fn at_hand(
         &self,
-        _asker: &Asker,
-        _image: &ImageRef,
-        _profile: &RegistryProfile,
-    ) -> Option<Cow<'static, [Candidate]>> {
-        None
-    }
+        asker: &Asker,
+        image: &ImageRef,
+        profile: &RegistryProfile,
+    ) -> Option<Cow<'static, [Candidate]>>;
 }
 
 impl Credential {

@@ -61,14 +61,6 @@ impl<K: Eq + Hash + Clone, V: Clone> Expiring<K, V> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::indexing_slicing,
-        reason = "tests fail by panicking"
-    )]
-
     use std::time::Duration;
 
     use super::*;

@@ -6,15 +6,14 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-use crate::domain::asker::Asker;
 use crate::domain::fact::{Fact, Unavailable};
 use crate::domain::image::ImageRef;
+use crate::registry::Lookup;
 use crate::registry::breaker::Breakers;
 use crate::registry::credential::{Candidate, CredentialId};
 use crate::registry::expiring::Expiring;
 use crate::registry::slots::{Slot, Slots};
 use crate::registry::tally::Tally;
-use crate::registry::{Effort, Lookup, Suggest, Version};
 
 /// Questions at once for one registry.
 pub(super) const PER_HOST: usize = 16;
@@ -29,11 +28,40 @@ const LIMITED: usize = 4096;
 /// With less time than this, lateness may be ours: the question waited for a place.
 const WHOLE: Duration = Duration::from_secs(2);
 
+/// Decides who may ask which registry now: at most so many at once, and nobody while it fails. Everything that asks
+/// the same registries shares one.
+#[derive(Debug)]
+pub struct Gate {
+    slots: Slots,
+    breakers: Breakers,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self { slots: Slots::new([PER_HOST], IN_ALL), breakers: Breakers::default() }
+    }
+}
+
+impl Gate {
+    /// Returns the hosts that rest now because they failed.
+    pub(super) fn resting(&self) -> Vec<Box<str>> {
+        self.breakers.resting(Instant::now())
+    }
+
+    /// Waits for a place for a question whose answer proves nothing about the registry's health; none if the registry
+    /// rests, or if no place is free in time.
+    pub(super) async fn place(&self, host: &str, deadline: Instant) -> Option<Slot> {
+        if self.breakers.rests(host, Instant::now()) {
+            return None;
+        }
+        timeout_at(deadline, self.slots.acquire([host])).await.ok()
+    }
+}
+
 /// Limits what it decorates.
 pub struct Limit<L> {
     inner: L,
-    slots: Slots,
-    breakers: Breakers,
+    gate: Arc<Gate>,
     /// Until when a registry does not want to hear from these credentials.
     limited: Expiring<(Box<str>, Vec<CredentialId>), Instant>,
     tally: Arc<dyn Tally>,
@@ -42,31 +70,14 @@ pub struct Limit<L> {
 impl<L> Limit<L> {
     /// Limits this.
     #[must_use]
-    pub fn new(inner: L, tally: Arc<dyn Tally>) -> Self {
-        Self {
-            inner,
-            slots: Slots::new([PER_HOST], IN_ALL),
-            breakers: Breakers::default(),
-            limited: Expiring::new(LIMITED),
-            tally,
-        }
+    pub fn new(inner: L, gate: Arc<Gate>, tally: Arc<dyn Tally>) -> Self {
+        Self { inner, gate, limited: Expiring::new(LIMITED), tally }
     }
-}
 
-impl<L> Limit<L> {
-    /// The hosts that are left alone now because they failed.
+    /// Returns the hosts that rest now because they failed.
     #[must_use]
     pub fn resting(&self) -> Vec<Box<str>> {
-        self.breakers.resting(Instant::now())
-    }
-
-    /// A place for a suggestion, when it needs one: what is cached costs nothing.
-    async fn place(&self, image: &ImageRef, effort: Effort) -> Option<Option<Slot>> {
-        let Effort::Until(deadline) = effort else { return Some(None) };
-        if self.breakers.rests(image.domain(), Instant::now()) {
-            return None;
-        }
-        timeout_at(deadline, self.slots.acquire([image.domain()])).await.ok().map(Some)
+        self.gate.resting()
     }
 }
 
@@ -78,12 +89,12 @@ impl<L: Lookup> Lookup for Limit<L> {
             let retry_after = Some(until.saturating_duration_since(Instant::now()));
             return Fact::RateLimited { retry_after, last_known: None };
         }
-        let Ok(_slot) = timeout_at(deadline, self.slots.acquire([host])).await else {
+        let Ok(_slot) = timeout_at(deadline, self.gate.slots.acquire([host])).await else {
             return unavailable(Unavailable::Timeout, None);
         };
         // Asked only now: the registry may have failed while this waited for its place.
         let asked = Instant::now();
-        let pass = match self.breakers.enter(host, asked) {
+        let pass = match self.gate.breakers.enter(host, asked) {
             Ok(pass) => pass,
             Err(rest) => return unavailable(Unavailable::BreakerOpen, (!rest.is_zero()).then_some(rest)),
         };
@@ -99,19 +110,6 @@ impl<L: Lookup> Lookup for Limit<L> {
             self.limited.put(who, until, now, until);
         }
         fact
-    }
-}
-
-/// Suggestions take a place like a question; a registry that fails is not asked for any.
-impl<L: Suggest> Suggest for Limit<L> {
-    async fn version_of(&self, image: &ImageRef, asker: &Asker, effort: Effort) -> Option<Version> {
-        let _place = self.place(image, effort).await?;
-        self.inner.version_of(image, asker, effort).await
-    }
-
-    async fn similar_tags(&self, image: &ImageRef, asker: &Asker, effort: Effort) -> Vec<String> {
-        let Some(_place) = self.place(image, effort).await else { return Vec::new() };
-        self.inner.similar_tags(image, asker, effort).await
     }
 }
 

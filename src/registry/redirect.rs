@@ -208,14 +208,6 @@ pub(super) fn number_before_window(value: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::indexing_slicing,
-        reason = "tests fail by panicking"
-    )]
-
     use super::*;
 
     fn hop(from: &str, location: &str) -> Option<String> {

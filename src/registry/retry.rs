@@ -58,14 +58,6 @@ fn jitter() -> Duration {
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::indexing_slicing,
-        reason = "tests fail by panicking"
-    )]
-
     use super::*;
 
     #[test]

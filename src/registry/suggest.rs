@@ -5,19 +5,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures::stream::{self, StreamExt};
 use tokio::time::{Instant, timeout_at};
 
 use crate::domain::asker::Asker;
 use crate::domain::fact::Fact;
 use crate::domain::image::ImageRef;
+use crate::registry::Lookup;
 use crate::registry::client::Client;
 use crate::registry::credential::{Candidate, CredentialId, Credentials};
 use crate::registry::expiring::Expiring;
 use crate::registry::flight::Flights;
+use crate::registry::limit::Gate;
 use crate::registry::slots::Slots;
 use crate::registry::tags::Tags;
-use crate::registry::{Effort, Lookup, Suggest, Version};
+use crate::review::{Effort, Suggest, Version};
 
 mod resemblance;
 
@@ -34,10 +37,11 @@ const KNOWN: usize = 1024;
 /// Searches under way at one registry, and in all.
 const FLIGHTS: (usize, usize) = (8, 32);
 
-/// Suggests what its client finds, and looks up as its client does.
+/// Suggests what its client finds.
 pub struct Suggestions {
     client: Client,
     credentials: Arc<dyn Credentials>,
+    gate: Arc<Gate>,
     budget: Duration,
     versions: Arc<Expiring<Key, Option<Version>>>,
     version_flights: Flights<Key, Option<Version>>,
@@ -55,14 +59,15 @@ impl Key {
 }
 
 impl Suggestions {
-    /// Suggests with this client, to askers with these credentials. A search may take so long, whoever waits for it
-    /// and however long ([`BUDGET`] in reviews).
+    /// Suggests with this client, to askers with these credentials, through the gate that look-ups of the same
+    /// registries share. A search may take as long as the budget ([`BUDGET`] in reviews), whoever waits for it.
     #[must_use]
-    pub fn new(client: Client, credentials: Arc<dyn Credentials>, budget: Duration) -> Self {
+    pub fn new(client: Client, credentials: Arc<dyn Credentials>, gate: Arc<Gate>, budget: Duration) -> Self {
         let flights = || Slots::new([FLIGHTS.0], FLIGHTS.1);
         Self {
             client,
             credentials,
+            gate,
             budget,
             versions: Arc::new(Expiring::new(KNOWN)),
             version_flights: Flights::new(flights()),
@@ -80,21 +85,18 @@ impl Suggestions {
     }
 }
 
-impl Lookup for Suggestions {
-    async fn look_up(&self, image: &ImageRef, candidates: &[Candidate], deadline: Instant) -> Fact {
-        self.client.look_up(image, candidates, deadline).await
-    }
-}
-
+#[async_trait]
 impl Suggest for Suggestions {
     async fn version_of(&self, image: &ImageRef, asker: &Asker, effort: Effort) -> Option<Version> {
         let tag = image.effective_tag()?;
         let candidates = self.candidates(image, asker, effort).await;
         let key = Key::new(format!("{}:{tag}", image.repository()), &candidates);
         let known = || self.versions.get(&key, Instant::now());
-        let Effort::Until(deadline) = effort else {
-            return known().flatten();
-        };
+        if let Some(known) = known() {
+            return known;
+        }
+        let Effort::Until(deadline) = effort else { return None };
+        let _place = self.gate.place(image.domain(), deadline).await?;
         let start = || {
             let (client, versions, key) = (self.client.clone(), Arc::clone(&self.versions), key.clone());
             let (image, budget) = (image.clone(), self.budget);
@@ -115,9 +117,13 @@ impl Suggest for Suggestions {
         let Some(tag) = image.effective_tag() else { return Vec::new() };
         let candidates = self.candidates(image, asker, effort).await;
         let known = || self.client.known_tags(image, &candidates);
-        let tags = match effort {
-            Effort::Cached => known().flatten(),
-            Effort::Until(deadline) => {
+        let tags = match (known(), effort) {
+            (Some(tags), _) => tags,
+            (None, Effort::Cached) => None,
+            (None, Effort::Until(deadline)) => {
+                let Some(_place) = self.gate.place(image.domain(), deadline).await else {
+                    return Vec::new();
+                };
                 let start = || {
                     let (client, image, candidates) =
                         (self.client.clone(), image.clone(), candidates.clone());

@@ -141,14 +141,6 @@ pub fn follow(first: &Url, target: &str) -> Option<Url> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::indexing_slicing,
-        reason = "tests fail by panicking"
-    )]
-
     use super::*;
 
     #[test]

@@ -128,14 +128,6 @@ pub(super) fn is_referrer(tag: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::indexing_slicing,
-        reason = "tests fail by panicking"
-    )]
-
     use super::*;
 
     #[test]

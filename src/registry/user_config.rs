@@ -1,5 +1,6 @@
 //! The credentials of the person at the command line: `auths` of a docker configuration file. Helpers are not run.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
@@ -10,6 +11,7 @@ use crate::domain::image::ImageRef;
 use crate::registry::config_file::{self, ConfigError, Files};
 use crate::registry::credential::{Candidate, Credentials, Source};
 use crate::registry::docker_config::DockerConfig;
+use crate::registry::endpoint::RegistryProfile;
 use crate::registry::keyring::Keyring;
 
 /// The credentials of a file, or none.
@@ -47,15 +49,30 @@ impl UserConfig {
     pub const fn names_helpers(&self) -> bool {
         self.names_helpers
     }
-}
 
-#[async_trait]
-impl Credentials for UserConfig {
-    async fn candidates(&self, _asker: &Asker, image: &ImageRef, _deadline: Instant) -> Vec<Candidate> {
+    /// Returns the credentials for this image; anonymous if there is none.
+    #[must_use]
+    pub fn of(&self, image: &ImageRef) -> Vec<Candidate> {
         let mut candidates = self.keyring.look_up(image);
         if candidates.is_empty() {
             candidates.push(Candidate::anonymous());
         }
         candidates
+    }
+}
+
+#[async_trait]
+impl Credentials for UserConfig {
+    async fn candidates(&self, _asker: &Asker, image: &ImageRef, _deadline: Instant) -> Vec<Candidate> {
+        self.of(image)
+    }
+
+    fn at_hand(
+        &self,
+        _asker: &Asker,
+        image: &ImageRef,
+        _profile: &RegistryProfile,
+    ) -> Option<Cow<'static, [Candidate]>> {
+        Some(self.of(image).into())
     }
 }

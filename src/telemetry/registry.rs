@@ -232,8 +232,6 @@ const fn word(status: u16) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
-
     use prometheus_client::encoding::text::encode;
 
     use super::*;

@@ -146,8 +146,6 @@ fn count(value: usize) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
-
     use prometheus_client::encoding::text::encode;
 
     use super::*;

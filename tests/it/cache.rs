@@ -8,21 +8,18 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::FutureExt as _;
 use futures::future::join_all;
 use tagpin::domain::asker::Asker;
 use tagpin::domain::digest::Digest;
 use tagpin::domain::fact::{Broken, Fact, LastKnown, Unavailable};
 use tagpin::domain::image::ImageRef;
-use tagpin::domain::pin::Seeds;
 use tagpin::registry::cache::{Around, Cache, LAST_KNOWN};
-use tagpin::registry::config::Registries;
 use tagpin::registry::credential::{Candidate, Credential, Credentials, Source};
-use tagpin::registry::current::Current;
 use tagpin::registry::endpoint::{DefaultProfiles, RegistryProfile};
 use tagpin::registry::limit::Limit;
-use tagpin::registry::pull_secrets::{PullSecrets, Readable};
-use tagpin::registry::{self, Lookup, Resolve};
+use tagpin::registry::{self, Lookup};
+use tagpin::review::Resolve;
+use tagpin::review::Seeds;
 use tokio::time::{Instant, advance, sleep, timeout};
 
 /// What the registry says to the nth question, and after how long.
@@ -153,7 +150,7 @@ fn cache(registry: &Registry) -> Cache<Registry> {
 }
 
 fn limited(registry: &Registry) -> Cache<Limit<Registry>> {
-    registry::assemble(registry.clone(), around(Pods::default()))
+    registry::assemble(registry.clone(), Arc::default(), around(Pods::default()))
 }
 
 fn image(text: &str) -> ImageRef {
@@ -218,23 +215,6 @@ async fn what_is_known_needs_no_waiting_until_its_time_is_over_and_for_nobody_el
     assert_eq!((known("shop-b"), known("anonymous")), (None, None));
     tokio::time::advance(seconds(60)).await;
     assert_eq!(known("shop-a"), None);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_known_answer_allocates_nothing() {
-    let registries = Arc::new(Current::from(Registries::default()));
-    let nobody = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
-    let api = kube::Client::try_from(nobody).unwrap();
-    let secrets = PullSecrets::new(api, Arc::clone(&registries), Readable::Everybodys, Arc::new(()));
-    let around = Around { credentials: Arc::new(secrets), profiles: registries, ..around(Pods::default()) };
-    let cache = registry::assemble(Registry::saying(vec![present('a')]), around);
-    let (image, asker) = (image("nginx:1"), of("shop"));
-    let deadline = Instant::now() + seconds(5);
-    assert_eq!(cache.resolve(&image, &asker, deadline).await, present('a'));
-    let ask = || cache.resolve(&image, &asker, deadline).now_or_never().unwrap();
-    // Now and then the cache tends to itself.
-    let each = (0..10).map(|_| allocation_counter::measure(|| drop(ask())).count_total);
-    assert_eq!(each.min(), Some(0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -614,7 +594,6 @@ async fn a_registry_that_limits_us_is_not_asked_for_other_tags_but_for_other_cre
 }
 
 #[tokio::test(start_paused = true)]
-#[expect(clippy::print_stdout, reason = "figures for whoever reads the test's output")]
 async fn a_flood_of_names_fills_no_memory() {
     let registry = Registry::saying(vec![present('a')]);
     let bytes = 2 * 1024 * 1024;

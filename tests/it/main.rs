@@ -14,6 +14,7 @@ mod cases;
 mod chart;
 mod cli;
 mod cluster;
+mod compose;
 mod controller;
 mod crds;
 mod denials;

@@ -23,7 +23,7 @@ use tagpin::registry::cloud::{CloudError, Clouds, Surroundings};
 use tagpin::registry::config::Registries;
 use tagpin::registry::credential::{Candidate, Credential, Credentials};
 use tagpin::registry::current::Current;
-use tagpin::registry::endpoint::Profiles as _;
+use tagpin::registry::endpoint::{Profiles as _, RegistryProfile};
 #[cfg(feature = "aws")]
 use tagpin::registry::guard::SystemNames;
 use tagpin::registry::pull_secrets::{PullSecrets, Readable};
@@ -132,7 +132,7 @@ struct Checked {
 }
 
 impl Checked {
-    fn at_hand(&self, asker: &Asker, image: &ImageRef) -> Option<Vec<Candidate>> {
+    fn known(&self, asker: &Asker, image: &ImageRef) -> Option<Vec<Candidate>> {
         let profile = self.registries.profile(image.domain());
         self.secrets.at_hand(asker, image, &profile).map(Cow::into_owned)
     }
@@ -141,13 +141,22 @@ impl Checked {
 #[async_trait]
 impl Credentials for Checked {
     async fn candidates(&self, asker: &Asker, image: &ImageRef, deadline: Instant) -> Vec<Candidate> {
-        let before = self.at_hand(asker, image);
+        let before = self.known(asker, image);
         let found = self.secrets.candidates(asker, image, deadline).await;
-        for at_hand in [before, self.at_hand(asker, image)].into_iter().flatten() {
+        for at_hand in [before, self.known(asker, image)].into_iter().flatten() {
             let ids = |candidates: &[Candidate]| candidates.iter().map(|one| one.id).collect::<Vec<_>>();
             assert_eq!(ids(&at_hand), ids(&found), "{image}");
         }
         found
+    }
+
+    fn at_hand(
+        &self,
+        asker: &Asker,
+        image: &ImageRef,
+        profile: &RegistryProfile,
+    ) -> Option<Cow<'static, [Candidate]>> {
+        self.secrets.at_hand(asker, image, profile)
     }
 }
 
@@ -437,7 +446,7 @@ async fn what_needs_no_reading_is_at_hand() {
     );
     let credentials = cluster.credentials(Readable::Everybodys, Registries::load(&config).unwrap());
     let at_hand = |asker: &Asker, image: &str| {
-        let found = credentials.at_hand(asker, &ImageRef::parse(image).unwrap());
+        let found = credentials.known(asker, &ImageRef::parse(image).unwrap());
         found.map(|found| found.iter().map(|one| one.source.to_string()).collect::<Vec<_>>())
     };
     let (nobody, shop) = (asker("shop", &[]), asker("shop", &["regcred"]));

@@ -50,8 +50,6 @@ impl Report {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
-
     use super::*;
 
     fn row(status: Status, remedy: Option<&str>) -> Row {

@@ -8,7 +8,6 @@ use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::Api;
 
 use crate::cli::Failure;
-use crate::cli::surroundings::Process;
 use crate::cluster::client;
 use crate::domain::asker::Asker;
 use crate::registry::cloud::{CloudError, Clouds};
@@ -16,6 +15,7 @@ use crate::registry::current::Current;
 use crate::registry::pull_secrets::{PullSecrets, Readable};
 use crate::registry::tally::{AnsweredBy, Skipped, Tally};
 use crate::registry::transport::Transport;
+use crate::surroundings::Process;
 
 /// A service account, by name.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,5 +1,3 @@
-#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
-
 use globset::GlobBuilder;
 use proptest::prelude::*;
 

@@ -1,5 +1,3 @@
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
-
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::core::{ObjectList, PartialObjectMeta, WatchEvent};
 use serde_json::json;

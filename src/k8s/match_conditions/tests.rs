@@ -1,5 +1,3 @@
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests fail by panicking")]
-
 use std::collections::BTreeSet;
 
 use kube_cel::KubeCelExt;

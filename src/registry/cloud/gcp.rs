@@ -112,8 +112,6 @@ impl ServiceKey {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
-
     use super::*;
 
     /// A key of the tests, which nobody has given any right.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tagpin::cluster::{Cluster, Seen};
 use tagpin::domain::fact::Fact;
 use tagpin::domain::slot::Kind;
-use tagpin::registry::Effort;
+use tagpin::review::Effort;
 use tokio::time::Instant;
 
 use crate::cluster::digest;
@@ -360,7 +360,7 @@ async fn owners_are_looked_for_only_when_a_policy_names_kinds() {
     let mut child = pod("web:latest");
     child["metadata"]["ownerReferences"] = replica_set();
     let over = |policies: &[(&str, Value)]| {
-        Webhook::over(Cluster::new(NoAnswer), policies, registry(), 256, Timestamp::now)
+        Webhook::over(Cluster::new(NoAnswer), policies, registry().ports(), 256, Timestamp::now)
     };
     let started = Instant::now();
     let webhook = over(&[("baseline", baseline())]);

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use kube::api::ObjectMeta;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
-use tagpin::admission::{Admission, Settings, router};
+use tagpin::admission::{Admission, Registries, Settings, router};
 use tagpin::cluster::Cluster;
 use tagpin::cluster::object::{Object, OldRevision};
 use tagpin::cluster::policies::Reported;
@@ -25,7 +25,7 @@ use tagpin::domain::policy::Labels;
 use tagpin::domain::slot::Kind;
 use tagpin::k8s::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyObject};
 use tagpin::k8s::slim::Slim;
-use tagpin::registry::{Effort, Resolve, Suggest, Version};
+use tagpin::review::{Effort, Resolve, Suggest, Version};
 use tagpin::telemetry::admission::Metrics;
 use tokio::time::Instant;
 use tower::ServiceExt;
@@ -75,7 +75,9 @@ impl World {
         };
         let mut metrics = Registry::default();
         let counters = Metrics::register(&mut metrics);
-        let admission = Admission::new(Arc::new(cluster), Scripted(Arc::clone(&script)), settings, counters);
+        let scripted = Arc::new(Scripted(Arc::clone(&script)));
+        let registries = Registries { resolve: scripted.clone(), suggest: scripted };
+        let admission = Admission::new(Arc::new(cluster), registries, settings, counters);
         Self { script, metrics, router: router(admission) }
     }
 
@@ -205,7 +207,12 @@ impl Script {
 
 struct Scripted(Arc<Script>);
 
+#[async_trait]
 impl Resolve for Scripted {
+    fn remembered(&self, _: &ImageRef, _: &Asker, _: Instant) -> Option<Fact> {
+        None
+    }
+
     async fn resolve(&self, image: &ImageRef, _: &Asker, _: Instant) -> Fact {
         let reference = image.original();
         self.0.asked.lock().unwrap().push(reference.to_owned());
@@ -220,6 +227,7 @@ impl Resolve for Scripted {
     }
 }
 
+#[async_trait]
 impl Suggest for Scripted {
     async fn version_of(&self, image: &ImageRef, _: &Asker, effort: Effort) -> Option<Version> {
         assert!(matches!(effort, Effort::Until(_)));

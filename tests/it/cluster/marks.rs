@@ -7,8 +7,9 @@ use tagpin::cluster::object::Object;
 use tagpin::domain::asker::Asker;
 use tagpin::domain::digest::Digest;
 use tagpin::domain::mark::{self, Claim, KeyId, Keys};
-use tagpin::domain::pin::{Pins, Revision, Seeds};
+use tagpin::domain::pin::Revision;
 use tagpin::domain::slot::{Kind, SlotKey};
+use tagpin::review::{Pins, Seeds};
 
 use super::{digest, object, owned_by};
 use crate::support::webhook::NoOwner;

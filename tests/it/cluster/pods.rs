@@ -9,8 +9,9 @@ use tagpin::cluster::pods::Pods;
 use tagpin::domain::asker::Asker;
 use tagpin::domain::digest::Digest;
 use tagpin::domain::image::ImageRef;
-use tagpin::domain::pin::{Pins, Revision, Seeds};
+use tagpin::domain::pin::Revision;
 use tagpin::domain::slot::{Kind, SlotKey};
+use tagpin::review::{Pins, Seeds};
 
 use super::{digest, object, owned_by};
 

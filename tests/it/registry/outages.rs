@@ -1,6 +1,7 @@
 //! Everything that can ail a registry, each on a host of its own and all at once: what is known goes on, what is not
 //! is answered in time, the ill ones are left alone after a while, and a healthy one does not notice.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,13 +13,14 @@ use tagpin::domain::asker::Asker;
 use tagpin::domain::digest::Digest;
 use tagpin::domain::fact::{Fact, LastKnown, Unavailable};
 use tagpin::domain::image::ImageRef;
-use tagpin::domain::pin::Seeds;
+use tagpin::registry::assemble;
 use tagpin::registry::cache::{Around, Cache};
 use tagpin::registry::client::Client;
 use tagpin::registry::credential::{Candidate, Credentials};
 use tagpin::registry::endpoint::RegistryProfile;
 use tagpin::registry::limit::Limit;
-use tagpin::registry::{Resolve, assemble};
+use tagpin::review::Resolve;
+use tagpin::review::Seeds;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -147,6 +149,10 @@ impl Credentials for Nobodys {
     async fn candidates(&self, _: &Asker, _: &ImageRef, _: Instant) -> Vec<Candidate> {
         vec![Candidate::anonymous()]
     }
+
+    fn at_hand(&self, _: &Asker, _: &ImageRef, _: &RegistryProfile) -> Option<Cow<'static, [Candidate]>> {
+        None
+    }
 }
 
 /// Asks for one tag as a review does; never late.
@@ -181,6 +187,7 @@ async fn whatever_ails_registries_known_tags_go_on_others_are_answered_in_time_a
     let profiles = Arc::new(TestProfiles(profiles));
     let cache = assemble(
         client(profiles.clone(), TestNames::default(), Arc::new(())),
+        Arc::default(),
         Around { credentials: Arc::new(Nobodys), profiles, seeds: Arc::new(Pinned), tally: Arc::new(()) },
     );
 

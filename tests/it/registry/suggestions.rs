@@ -1,5 +1,6 @@
 //! What to type instead, found in the registry of the distribution project.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,9 +8,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tagpin::domain::asker::Asker;
 use tagpin::domain::image::ImageRef;
+use tagpin::registry::Lookup;
+use tagpin::registry::client::Client;
 use tagpin::registry::credential::{Candidate, Credentials};
+use tagpin::registry::endpoint::RegistryProfile;
 use tagpin::registry::suggest::Suggestions;
-use tagpin::registry::{Effort, Lookup, Suggest};
+use tagpin::review::{Effort, Suggest};
 use tokio::time::Instant;
 
 use super::distribution::{Access, OCI_MANIFEST, Pusher, Registry, Release, on_each_release};
@@ -25,9 +29,14 @@ impl Credentials for Held {
     async fn candidates(&self, asker: &Asker, _image: &ImageRef, _deadline: Instant) -> Vec<Candidate> {
         vec![self.0.get(&asker.namespace).cloned().unwrap_or_else(Candidate::anonymous)]
     }
+
+    fn at_hand(&self, _: &Asker, _: &ImageRef, _: &RegistryProfile) -> Option<Cow<'static, [Candidate]>> {
+        None
+    }
 }
 
 struct Bench {
+    client: Client,
     suggestions: Suggestions,
     heard: Arc<Heard>,
     domain: String,
@@ -40,7 +49,8 @@ impl Bench {
         let heard = Arc::new(Heard::default());
         let profiles = TestProfiles::one(profile(endpoint), &domain);
         let client = client(profiles, TestNames::default(), Arc::clone(&heard) as _);
-        Self { suggestions: Suggestions::new(client, Arc::new(credentials), PATIENCE), heard, domain }
+        let suggestions = Suggestions::new(client.clone(), Arc::new(credentials), Arc::default(), PATIENCE);
+        Self { client, suggestions, heard, domain }
     }
 
     fn image(&self, rest: &str) -> ImageRef {
@@ -139,7 +149,7 @@ async fn the_list_that_showed_the_tag_missing_is_not_fetched_again(release: Rele
 
     assert_eq!(bench.similar("web:1.4.7", &nobody, Effort::Cached).await, "");
     let image = bench.image("web:1.4.7");
-    let fact = bench.suggestions.look_up(&image, &[Candidate::anonymous()], Instant::now() + PATIENCE).await;
+    let fact = bench.client.look_up(&image, &[Candidate::anonymous()], Instant::now() + PATIENCE).await;
     assert_eq!(in_words(&fact), "TagMissing");
     assert_eq!(bench.similar("web:1.4.7", &nobody, Effort::Cached).await, "v1.4.7 1.4.8 1.4.6");
     assert_eq!(bench.similar("web:1.4.7", &nobody, plenty()).await, "v1.4.7 1.4.8 1.4.6");

@@ -13,15 +13,16 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use prost::Message as _;
 use serde_json::{Value, json};
+use tagpin::admission::Registries;
 use tagpin::cluster::Cluster;
 use tagpin::domain::asker::Asker;
 use tagpin::domain::fact::LastKnown;
 use tagpin::domain::image::ImageRef;
-use tagpin::domain::pin::Seeds;
 use tagpin::registry;
 use tagpin::registry::cache::Around;
 use tagpin::registry::suggest::Suggestions;
 use tagpin::registry::user_config::UserConfig;
+use tagpin::review::Seeds;
 use tagpin::telemetry::traces::{Origin, Traces};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
@@ -142,11 +143,12 @@ async fn a_look_up_is_in_the_trace_of_the_review_and_that_in_its_callers() {
     let profiles = TestProfiles::one(profile(endpoint(&format!("http://{domain}"))), &domain);
     let client = client(profiles.clone(), TestNames::default(), Arc::new(()));
     let credentials = Arc::new(UserConfig::default());
-    let suggestions = Suggestions::new(client, credentials.clone(), PATIENCE);
+    let suggest = Arc::new(Suggestions::new(client.clone(), credentials.clone(), Arc::default(), PATIENCE));
     let around = Around { credentials, profiles, seeds: Arc::new(NoPins), tally: Arc::new(()) };
     let policies = [("pin", json!({ "pin": { "targets": ["Pods"] } }))];
-    let registry = registry::assemble(suggestions, around);
-    let webhook = Webhook::over(Cluster::new(NoOwner), &policies, registry, 256, Timestamp::now);
+    let resolve = Arc::new(registry::assemble(client, Arc::default(), around));
+    let registries = Registries { resolve, suggest };
+    let webhook = Webhook::over(Cluster::new(NoOwner), &policies, registries, 256, Timestamp::now);
 
     let spans = collector
         .spans_of(async {

@@ -12,7 +12,7 @@ use http_body_util::BodyExt as _;
 use jiff::Timestamp;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
-use tagpin::admission::{Admission, Settings, router};
+use tagpin::admission::{Admission, Registries, Settings, router};
 use tagpin::cluster::Cluster;
 use tagpin::cluster::object::Object;
 use tagpin::cluster::policies::Reported;
@@ -23,7 +23,7 @@ use tagpin::domain::image::ImageRef;
 use tagpin::domain::policy::Labels;
 use tagpin::domain::slot::Kind;
 use tagpin::k8s::image_policy::{ClusterImagePolicy, ImagePolicy};
-use tagpin::registry::{Effort, Resolve, Suggest, Version};
+use tagpin::review::{Effort, Resolve, Suggest, Version};
 use tagpin::telemetry::admission::Metrics;
 use tokio::time::Instant;
 use tower::ServiceExt as _;
@@ -54,6 +54,12 @@ impl Table {
         Self(Arc::new(tables))
     }
 
+    /// Returns it as the ports of a review.
+    pub(crate) fn ports(self) -> Registries {
+        let table = Arc::new(self);
+        Registries { resolve: table.clone(), suggest: table }
+    }
+
     /// How often it was asked for a fact.
     pub(crate) fn asked(&self) -> usize {
         self.0.asked.load(Ordering::Relaxed)
@@ -74,7 +80,12 @@ fn key(image: &ImageRef) -> String {
     format!("{}:{}", image.repository(), image.effective_tag().unwrap_or_default())
 }
 
+#[async_trait]
 impl Resolve for Table {
+    fn remembered(&self, _: &ImageRef, _: &Asker, _: Instant) -> Option<Fact> {
+        None
+    }
+
     async fn resolve(&self, image: &ImageRef, asker: &Asker, _: Instant) -> Fact {
         self.0.asked.fetch_add(1, Ordering::Relaxed);
         self.0.askers.lock().unwrap().push(asker.clone());
@@ -87,6 +98,7 @@ impl Resolve for Table {
     }
 }
 
+#[async_trait]
 impl Suggest for Table {
     async fn version_of(&self, image: &ImageRef, _: &Asker, effort: Effort) -> Option<Version> {
         self.0.efforts.lock().unwrap().push(effort);
@@ -195,13 +207,13 @@ impl Webhook {
         in_flight: usize,
         now: fn() -> Timestamp,
     ) -> Self {
-        Self::over(Cluster::new(NoOwner), policies, registry, in_flight, now)
+        Self::over(Cluster::new(NoOwner), policies, registry.ports(), in_flight, now)
     }
 
     pub(crate) fn over(
         cluster: Cluster,
         policies: &[(&str, Value)],
-        registry: impl Resolve + Suggest + 'static,
+        registries: Registries,
         in_flight: usize,
         now: fn() -> Timestamp,
     ) -> Self {
@@ -224,7 +236,7 @@ impl Webhook {
             now,
         };
         let counters = Metrics::register(&mut metrics);
-        let admission = Admission::new(Arc::clone(&cluster), registry, settings, counters);
+        let admission = Admission::new(Arc::clone(&cluster), registries, settings, counters);
         let webhook = Self { cluster, metrics: Arc::new(metrics), router: router(admission) };
         for (name, spec) in policies {
             webhook.policy(None, name, spec.clone());

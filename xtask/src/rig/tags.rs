@@ -110,8 +110,6 @@ pub(crate) fn push_images(state: &State, reset: bool) -> Result<usize> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
-
     use super::*;
 
     #[test]

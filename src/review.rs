@@ -1,7 +1,7 @@
 //! THE flow, in one function: read this first.
 //!
 //! reference → requirement (policies) → fact (sibling pin, registry) → verdict → findings and pins.
-//! The outside world is two ports, [`Resolve`]/[`Suggest`] and [`Pins`]; everything else is an argument.
+//! The outside world is the [`Ports`]; everything else is an argument.
 //! What is decided is decided in `domain`; here is only the order, and what runs at the same time.
 
 use std::collections::HashMap;
@@ -16,13 +16,15 @@ use crate::domain::denial::Code;
 use crate::domain::digest::Digest;
 use crate::domain::fact::{Fact, Unavailable};
 use crate::domain::image::ImageRef;
-use crate::domain::pin::Pins;
 use crate::domain::policy::PolicySet;
 use crate::domain::requirement::{Requirement, beyond_limit, policies_of, require};
 use crate::domain::slot::ImageSlot;
 use crate::domain::subject::{Phase, SlotUnderReview, Subject, Suggestions};
 use crate::domain::verdict::{Answer, Effect, Instead, Verdict, on_answer, on_reference};
-use crate::registry::{Effort, Resolve, Suggest, Version};
+
+pub use ports::{Effort, Pins, Resolve, Seeds, Suggest, Version};
+
+mod ports;
 
 /// What is kept of the deadline for judging and answering.
 const MARGIN: Duration = Duration::from_millis(50);
@@ -68,13 +70,23 @@ struct Draft<'a> {
     verdict: Verdict,
 }
 
+/// Everything that a review asks of the outside world.
+#[derive(Clone, Copy)]
+pub struct Ports<'a> {
+    /// What registries say of tags.
+    pub resolve: &'a dyn Resolve,
+    /// What to type instead.
+    pub suggest: &'a dyn Suggest,
+    /// The digests that sibling pods carry.
+    pub pins: &'a dyn Pins,
+}
+
 /// Decides one object. It never takes longer than the deadline: what is not known by then is unavailable.
 pub async fn review(
     phase: Phase,
     subject: &Subject,
     policies: &PolicySet,
-    registry: &(impl Resolve + Suggest),
-    pins: &dyn Pins,
+    ports: Ports<'_>,
     now: Timestamp,
     deadline: Instant,
 ) -> Review {
@@ -93,10 +105,10 @@ pub async fn review(
         .collect();
 
     let asking = deadline.checked_sub(MARGIN).unwrap_or(deadline);
-    let siblings: Vec<_> = drafts.iter().map(|draft| draft.sibling(phase, subject, pins)).collect();
+    let siblings: Vec<_> = drafts.iter().map(|draft| draft.sibling(phase, subject, ports.pins)).collect();
     let unanswered = drafts.iter().zip(&siblings).filter(|(_, sibling)| sibling.is_none());
     let slots = unanswered.filter(|(draft, _)| draft.asks(phase)).map(|(draft, _)| &draft.slot.slot);
-    let facts = resolve(slots, subject, registry, asking).await;
+    let facts = resolve(slots, subject, ports.resolve, asking).await;
     for (draft, sibling) in drafts.iter_mut().zip(siblings) {
         let fact = || {
             let (_, fact) = facts.iter().find(|(reference, _)| *reference == &*draft.slot.slot.reference)?;
@@ -111,7 +123,7 @@ pub async fn review(
     }
 
     if phase == Phase::Validate {
-        suggest(&mut drafts, subject, registry, asking).await;
+        suggest(&mut drafts, subject, ports.suggest, asking).await;
     }
     Review { verdicts: drafts.into_iter().map(|draft| draft.verdict).collect() }
 }
@@ -136,7 +148,7 @@ impl Draft<'_> {
 async fn resolve<'a>(
     slots: impl Iterator<Item = &'a ImageSlot>,
     subject: &Subject,
-    registry: &impl Resolve,
+    registry: &dyn Resolve,
     deadline: Instant,
 ) -> Vec<(&'a str, Fact)> {
     // At most [`REFERENCE_LIMIT`](crate::domain::requirement::REFERENCE_LIMIT) different ones.
@@ -168,7 +180,7 @@ async fn resolve<'a>(
 }
 
 /// What to type instead, for what somebody will read; nothing that a policy forbids itself.
-async fn suggest(drafts: &mut [Draft<'_>], subject: &Subject, registry: &impl Suggest, deadline: Instant) {
+async fn suggest(drafts: &mut [Draft<'_>], subject: &Subject, registry: &dyn Suggest, deadline: Instant) {
     let until = deadline.min(Instant::now() + SUGGESTION_TIME);
     let effort = match subject.suggestions {
         Suggestions::Off => return,
@@ -226,7 +238,7 @@ async fn ask_for(
     image: &ImageRef,
     asker: &Asker,
     effort: Effort,
-    registry: &impl Suggest,
+    registry: &dyn Suggest,
 ) -> (Option<Version>, Vec<String>) {
     match wanted {
         Wanted::Version => (registry.version_of(image, asker, effort).await, Vec::new()),
@@ -235,5 +247,4 @@ async fn ask_for(
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
 mod tests;

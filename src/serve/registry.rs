@@ -1,4 +1,4 @@
-//! How registries are asked: client, suggestions, limits and cache, one around the other.
+//! The configuration of registries, read again when its files change, and the page of how it went with each.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -7,30 +7,20 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
-use crate::cli::serve::counters::Counters;
-use crate::cli::surroundings::Process;
-use crate::domain::pin::Seeds;
-use crate::registry;
-use crate::registry::cache::{Around, Cache};
+use crate::registry::cache::Cache;
 use crate::registry::client::Client;
-use crate::registry::cloud::Clouds;
 use crate::registry::config::Registries;
 use crate::registry::config_file::ConfigError;
-use crate::registry::credential::Credentials;
 use crate::registry::current::{Current, Reloaded};
-use crate::registry::guard::SystemNames;
 use crate::registry::limit::Limit;
-use crate::registry::pull_secrets::{PullSecrets, Readable};
-use crate::registry::suggest::{self, Suggestions};
-use crate::registry::transport::Transport;
-use crate::settings::{self, Settings};
+use crate::settings::Settings;
 use crate::telemetry::registry::{LastAsked, RegistryMetrics};
 
 /// The kubelet takes longer than this to bring a changed file into the pod.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// What answers questions about tags.
-pub(crate) type Registry = Cache<Limit<Suggestions>>;
+pub(crate) type Registry = Cache<Limit<Client>>;
 
 /// Reads the configuration, and says in the log what its author may not expect.
 pub(crate) fn configuration(settings: &Settings) -> Result<Current, ConfigError> {
@@ -85,28 +75,4 @@ pub(crate) fn page(
         }
         rows
     }
-}
-
-/// Joins the parts.
-pub(crate) fn assemble(
-    registries: Arc<Current>,
-    pull_secrets: settings::PullSecrets,
-    api: kube::Client,
-    seeds: Arc<dyn Seeds>,
-    metrics: RegistryMetrics,
-) -> Registry {
-    let counters = Arc::new(Counters(metrics));
-    let readable = match pull_secrets {
-        settings::PullSecrets::Off => Readable::Nobodys,
-        settings::PullSecrets::Namespaces(namespaces) => Readable::Of(namespaces),
-        settings::PullSecrets::Cluster => Readable::Everybodys,
-    };
-    let transport = Arc::new(Transport::new(Arc::new(SystemNames)));
-    let clouds = Clouds::new(Arc::clone(&transport), Arc::new(Process), counters.clone());
-    let credentials: Arc<dyn Credentials> = Arc::new(
-        PullSecrets::new(api, Arc::clone(&registries), readable, counters.clone()).with_clouds(clouds),
-    );
-    let client = Client::new(transport, registries.clone(), counters.clone());
-    let suggestions = Suggestions::new(client, Arc::clone(&credentials), suggest::BUDGET);
-    registry::assemble(suggestions, Around { credentials, profiles: registries, seeds, tally: counters })
 }

@@ -94,8 +94,6 @@ impl Tasks {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
-
     use super::*;
 
     #[tokio::test]

@@ -3,6 +3,8 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use async_trait::async_trait;
+
 use super::*;
 use crate::domain::digest::Digest;
 use crate::domain::glob::Globs;
@@ -97,7 +99,12 @@ impl Slow {
     }
 }
 
+#[async_trait]
 impl Resolve for Slow {
+    fn remembered(&self, _: &ImageRef, _: &Asker, _: Instant) -> Option<Fact> {
+        None
+    }
+
     async fn resolve(&self, image: &ImageRef, _: &Asker, _: Instant) -> Fact {
         self.asked.lock().unwrap().push(image.original().to_owned());
         let now = self.at_once.fetch_add(1, Ordering::SeqCst) + 1;
@@ -108,6 +115,7 @@ impl Resolve for Slow {
     }
 }
 
+#[async_trait]
 impl Suggest for Slow {
     async fn version_of(&self, _: &ImageRef, _: &Asker, _: Effort) -> Option<Version> {
         self.suggested.fetch_add(1, Ordering::SeqCst);
@@ -120,13 +128,36 @@ impl Suggest for Slow {
     }
 }
 
+/// Remembers every tag, and must not be asked in another way.
+struct Warm;
+
+#[async_trait]
+impl Resolve for Warm {
+    fn remembered(&self, _: &ImageRef, _: &Asker, _: Instant) -> Option<Fact> {
+        Some(Fact::Present(digest()))
+    }
+
+    async fn resolve(&self, image: &ImageRef, _: &Asker, _: Instant) -> Fact {
+        panic!("{} is known already", image.original());
+    }
+}
+
+#[tokio::test]
+async fn what_is_remembered_is_not_asked_for() {
+    let slow = Slow::new(Duration::ZERO);
+    let ports = Ports { resolve: &Warm, suggest: &slow, pins: &NoPins };
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let subject = pod(["a:1", "b:1"]);
+    let review = review(Phase::Mutate, &subject, &policies(), ports, Timestamp::UNIX_EPOCH, deadline).await;
+    assert!(review.verdicts.iter().all(|verdict| verdict.pinned.is_some()));
+}
+
 async fn run(subject: &Subject, registry: &Slow, limit: Duration) -> Review {
     review(
         Phase::Validate,
         subject,
         &policies(),
-        registry,
-        &NoPins,
+        Ports { resolve: registry, suggest: registry, pins: &NoPins },
         Timestamp::UNIX_EPOCH,
         Instant::now() + limit,
     )

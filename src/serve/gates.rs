@@ -117,8 +117,6 @@ where
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
-
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use anyhow::anyhow;

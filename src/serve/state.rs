@@ -7,14 +7,14 @@ use jiff::{SignedDuration, Timestamp};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
-use crate::cli::serve::registry::Registry;
-use crate::cli::serve::{Certificate, Leading};
 use crate::cluster::certificate::Pems;
 use crate::cluster::policies::Held;
 use crate::cluster::{Cluster, Seen};
 use crate::controller::break_glass;
 use crate::controller::webhook_config::Installed;
 use crate::domain::policy::Mode;
+use crate::serve::registry::Registry;
+use crate::serve::{Certificate, Leading};
 use crate::telemetry::state::{PolicyCount, State};
 
 /// Exceptions that expire within this are counted, so that somebody looks at them before.

@@ -1,0 +1,126 @@
+//! The composition of what answers reviews. `tagpin serve`, the benchmarks and the tests all call it, so that what is
+//! measured and tested is what ships.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use axum::Router;
+use jiff::Timestamp;
+
+use crate::admission::{self, Admission, Registries};
+use crate::cluster::Cluster;
+use crate::registry::cache::{Around, Cache};
+use crate::registry::client::Client;
+use crate::registry::cloud::Clouds;
+use crate::registry::credential::Credentials;
+use crate::registry::current::Current;
+use crate::registry::guard::SystemNames;
+use crate::registry::limit::{Gate, Limit};
+use crate::registry::pull_secrets::{PullSecrets, Readable};
+use crate::registry::suggest::{self, Suggestions};
+use crate::registry::transport::Transport;
+use crate::registry::{self, Lookup};
+use crate::review::Suggest;
+use crate::serve::counters::Counters;
+use crate::settings;
+use crate::surroundings::Process;
+use crate::telemetry::Metrics;
+use crate::telemetry::admission::Metrics as AdmissionMetrics;
+use crate::telemetry::registry::RegistryMetrics;
+
+/// Maximum number of reviews in flight; more are turned away with 503.
+pub const IN_FLIGHT: usize = 256;
+
+/// Everything that answering reviews is built from.
+pub struct Parts<'a> {
+    /// The stores that the watches fill.
+    pub cluster: Arc<Cluster>,
+    /// The client of the API server, for pull secrets.
+    pub api: kube::Client,
+    /// The configuration of registries in force.
+    pub registries: Arc<Current>,
+    /// The namespaces whose pull secrets may be read.
+    pub pull_secrets: settings::PullSecrets,
+    /// User names of the built-in controllers.
+    pub controller_identities: BTreeSet<String>,
+    /// Namespaces of which nothing is judged.
+    pub excluded_namespaces: BTreeSet<String>,
+    /// Maximum number of reviews in flight ([`IN_FLIGHT`] in what ships).
+    pub in_flight: usize,
+    /// The clock.
+    pub now: fn() -> Timestamp,
+    /// The registry that the counters join.
+    pub metrics: &'a mut Metrics,
+}
+
+/// The parts, joined.
+pub struct Composed<L> {
+    /// `/mutate` and `/validate`.
+    pub router: Router,
+    /// What reviews ask registries, as the router asks them.
+    pub registries: Registries,
+    /// The same answers, for those who look at what is cached and which hosts rest.
+    pub cache: Arc<Cache<Limit<L>>>,
+    /// The counters of what registries are asked.
+    pub asked: RegistryMetrics,
+}
+
+/// Joins the parts around the client of registries.
+#[must_use]
+pub fn compose(parts: Parts<'_>) -> Composed<Client> {
+    compose_around(parts, |Inside { client, credentials, gate }| {
+        let suggest = Suggestions::new(client.clone(), credentials, gate, suggest::BUDGET);
+        (client, Arc::new(suggest))
+    })
+}
+
+/// What is inside of the limits and the cache.
+pub struct Inside {
+    /// The client of registries.
+    pub client: Client,
+    /// The credentials that an asker holds.
+    pub credentials: Arc<dyn Credentials>,
+    /// What look-ups and suggestions share.
+    pub gate: Arc<Gate>,
+}
+
+/// Joins the parts around whatever takes the place of the client: what looks tags up, and what suggests.
+pub fn compose_around<L: Lookup + 'static>(
+    parts: Parts<'_>,
+    innermost: impl FnOnce(Inside) -> (L, Arc<dyn Suggest>),
+) -> Composed<L> {
+    let Parts {
+        cluster,
+        api,
+        registries,
+        pull_secrets,
+        controller_identities,
+        excluded_namespaces,
+        in_flight,
+        now,
+        metrics,
+    } = parts;
+    let asked = RegistryMetrics::register(metrics);
+    let counters = Arc::new(Counters(asked.clone()));
+    let readable = match pull_secrets {
+        settings::PullSecrets::Off => Readable::Nobodys,
+        settings::PullSecrets::Namespaces(namespaces) => Readable::Of(namespaces),
+        settings::PullSecrets::Cluster => Readable::Everybodys,
+    };
+    let transport = Arc::new(Transport::new(Arc::new(SystemNames)));
+    let clouds = Clouds::new(Arc::clone(&transport), Arc::new(Process), counters.clone());
+    let credentials: Arc<dyn Credentials> = Arc::new(
+        PullSecrets::new(api, Arc::clone(&registries), readable, counters.clone()).with_clouds(clouds),
+    );
+    let client = Client::new(transport, registries.clone(), counters.clone());
+    let gate = Arc::new(Gate::default());
+    let inside = Inside { client, credentials: Arc::clone(&credentials), gate: Arc::clone(&gate) };
+    let (lookup, suggest) = innermost(inside);
+    let around = Around { credentials, profiles: registries, seeds: cluster.pods.clone(), tally: counters };
+    let cache = Arc::new(registry::assemble(lookup, gate, around));
+    let registries = Registries { resolve: cache.clone(), suggest };
+    let settings = admission::Settings { controller_identities, excluded_namespaces, in_flight, now };
+    let counters = AdmissionMetrics::register(metrics);
+    let admission = Admission::new(cluster, registries.clone(), settings, counters);
+    Composed { router: admission::router(admission), registries, cache, asked }
+}
