@@ -35,7 +35,6 @@ pub mod watch;
 
 mod changes;
 pub(crate) mod follow;
-mod lock;
 mod shelf;
 mod sinks;
 

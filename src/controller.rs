@@ -32,7 +32,6 @@ pub mod webhook_config;
 
 mod call;
 mod owner;
-mod random;
 mod secret;
 
 use baseline::Baseline;

@@ -63,12 +63,6 @@ impl CurrentCertificate {
         Ok(())
     }
 
-    /// Whether there is one to show.
-    #[must_use]
-    pub fn is_set(&self) -> bool {
-        self.0.load().is_some()
-    }
-
     /// TLS as the API server speaks it: its webhook client insists on HTTP/1.1, so that connections spread.
     ///
     /// # Errors

@@ -91,7 +91,7 @@ pub(crate) fn run(args: Args) -> Done {
             image.original()
         )));
     }
-    let matching = matching.map(|glob| Globs::new(vec![glob])).transpose();
+    let matching = matching.map(|glob| Globs::new(&[glob])).transpose();
     let matching = matching.context("read --matching").map_err(Failure::wrong_use)?;
     let person = asking.person()?;
     let deadline = asking.budget();

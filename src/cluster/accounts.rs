@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::cluster::changes::Changes;
-use crate::cluster::lock::Lock;
+use parking_lot::RwLock;
 
 /// What a pod without a service account gets.
 const DEFAULT: &str = "default";
@@ -11,7 +11,7 @@ const DEFAULT: &str = "default";
 /// Names of pull secrets by namespace and service account; accounts without any are not kept.
 #[derive(Debug, Default)]
 pub struct Accounts {
-    secrets: Lock<HashMap<String, HashMap<String, Vec<String>>>>,
+    secrets: RwLock<HashMap<String, HashMap<String, Vec<String>>>>,
     changes: Changes,
 }
 

@@ -4,13 +4,13 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::cluster::changes::Changes;
-use crate::cluster::lock::Lock;
 use crate::domain::policy::Labels;
+use parking_lot::RwLock;
 
 /// Labels by the namespace's name.
 #[derive(Debug, Default)]
 pub struct Namespaces {
-    labels: Lock<HashMap<String, Arc<Labels>>>,
+    labels: RwLock<HashMap<String, Arc<Labels>>>,
     changes: Changes,
 }
 

@@ -6,14 +6,13 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::hash::Hash;
-use std::sync::{Arc, RwLockReadGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::cluster::changes::Changes;
-use crate::cluster::lock::Lock;
 use crate::cluster::object::{Object, Proof};
 use crate::cluster::shelf::Shelf;
 use crate::cluster::workloads::Workloads;
@@ -25,6 +24,7 @@ use crate::domain::mark::{KeyId, Keys};
 use crate::domain::pin::Revision;
 use crate::domain::slot::SlotKey;
 use crate::review::{Pins, Seeds};
+use parking_lot::{RwLock, RwLockReadGuard};
 
 /// How long the pins of a pod that is gone still count.
 const MEMORY: Duration = Duration::from_hours(1);
@@ -32,7 +32,7 @@ const MEMORY: Duration = Duration::from_hours(1);
 /// The pods of the cluster.
 #[derive(Debug, Default)]
 pub struct Pods {
-    memory: Lock<Memory>,
+    memory: RwLock<Memory>,
     /// The controllers that may have adopted a pod.
     workloads: Arc<Workloads>,
     changes: Changes,
@@ -83,7 +83,7 @@ struct SeedKey {
 
 impl Pods {
     pub(crate) fn new(workloads: Arc<Workloads>, changes: Changes) -> Self {
-        Self { memory: Lock::default(), workloads, changes }
+        Self { memory: RwLock::default(), workloads, changes }
     }
 
     /// These are the keys from now on: every pin is held against them anew.

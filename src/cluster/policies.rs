@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::cluster::changes::Changes;
-use crate::cluster::lock::Lock;
 use crate::domain::policy::{Policy, PolicyId, PolicySet};
 use crate::k8s::image_policy::{PolicyObject, PolicyStatus};
+use parking_lot::RwLock;
 
 /// One policy object as the API holds it, parsed and compiled.
 #[derive(Debug, Clone)]
@@ -91,7 +91,7 @@ pub struct Held {
 /// The policies of the cluster.
 #[derive(Debug, Default)]
 pub struct Policies {
-    held: Lock<BTreeMap<PolicyId, Held>>,
+    held: RwLock<BTreeMap<PolicyId, Held>>,
     published: ArcSwap<PolicySet>,
     changes: Changes,
 }

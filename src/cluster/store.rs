@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use tokio::sync::watch;
 
 use crate::cluster::changes::Changes;
-use crate::cluster::lock::Lock;
 use crate::domain::slot::Kind;
+use parking_lot::RwLock;
 
 /// One store that a watch fills.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -57,7 +57,7 @@ impl Store {
 /// is the best that is known.
 #[derive(Debug, Default)]
 pub struct Synced {
-    filled: Lock<BTreeSet<Store>>,
+    filled: RwLock<BTreeSet<Store>>,
     /// Of kinds that the API server does not know.
     unknown: watch::Sender<BTreeSet<Store>>,
     changes: Changes,

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use crate::cluster::lock::Lock;
 use crate::cluster::store::Store;
 use crate::k8s::item::{Identity, Unreadable};
+use parking_lot::RwLock;
 
 /// Objects of one watch that are named; others are counted.
 const NAMED: usize = 20;
@@ -67,7 +67,7 @@ impl Watched {
 
 /// The objects that cannot be read, by watch. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct Unreadables(Arc<Lock<BTreeMap<Watched, Faults>>>);
+pub struct Unreadables(Arc<RwLock<BTreeMap<Watched, Faults>>>);
 
 /// The faults, by object.
 type Faults = BTreeMap<Identity, String>;

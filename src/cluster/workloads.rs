@@ -5,16 +5,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::cluster::changes::Changes;
-use crate::cluster::lock::Lock;
 use crate::cluster::object::{Object, OldRevision, Slot};
 use crate::cluster::shelf::Shelf;
 use crate::domain::slot::{Kind, SlotKey};
+use parking_lot::RwLock;
 
 /// Workloads of every kind of the slot table but pods, and ControllerRevisions.
 #[derive(Debug, Default)]
 pub struct Workloads {
-    objects: Lock<BTreeMap<Kind, Shelf<Object>>>,
-    revisions: Lock<Shelf<OldRevision>>,
+    objects: RwLock<BTreeMap<Kind, Shelf<Object>>>,
+    revisions: RwLock<Shelf<OldRevision>>,
     changes: Changes,
 }
 

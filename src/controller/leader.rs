@@ -18,7 +18,6 @@ use tracing::{debug, info, warn};
 
 use crate::controller::call::{CallError, within};
 use crate::controller::owner;
-use crate::controller::random::random;
 
 /// The Lease's name, in the namespace of the release.
 pub const NAME: &str = "tagpin";
@@ -74,7 +73,7 @@ impl Election {
     /// another holder.
     #[must_use]
     pub fn new(client: Client, namespace: &str, pod: &str) -> Self {
-        let identity = format!("{pod}_{:016x}", random());
+        let identity = format!("{pod}_{:016x}", fastrand::u64(..));
         let leases = Api::namespaced(client.clone(), namespace);
         Self { client, namespace: namespace.to_owned(), leases, identity, leads: watch::Sender::new(false) }
     }
@@ -278,6 +277,6 @@ fn unless_conflict(result: Result<Lease, CallError>) -> Result<Option<Lease>, Ca
 
 /// A little longer by chance, so that replicas do not step in time.
 fn jittered(time: Duration) -> Duration {
-    let percent = u32::try_from(random() % 20).unwrap_or_default();
+    let percent = fastrand::u32(..20);
     time + time * percent / 100
 }

@@ -8,7 +8,6 @@
 /// A list of globs, compiled, with the text they came from.
 #[derive(Debug, Clone, Default)]
 pub struct Globs {
-    written: Vec<String>,
     globs: Vec<Glob>,
 }
 
@@ -55,24 +54,18 @@ impl Globs {
     ///
     /// # Errors
     /// The first glob that does not compile.
-    pub fn new(written: Vec<String>) -> Result<Self, GlobError> {
+    pub fn new(written: &[String]) -> Result<Self, GlobError> {
         let compile = |(index, glob): (usize, &String)| {
             Glob::new(glob).map_err(|problem| GlobError { index, glob: glob.clone(), problem })
         };
         let globs = written.iter().enumerate().map(compile).collect::<Result<_, _>>()?;
-        Ok(Self { written, globs })
+        Ok(Self { globs })
     }
 
     /// Whether one of them matches the whole text. An empty list matches nothing.
     #[must_use]
     pub fn is_match(&self, text: &str) -> bool {
         self.globs.iter().any(|glob| glob.is_match(text))
-    }
-
-    /// As written.
-    #[must_use]
-    pub fn written(&self) -> &[String] {
-        &self.written
     }
 }
 

@@ -221,29 +221,6 @@ impl ImageRef {
         self.with_suffix(self.repository())
     }
 
-    /// As short as it can be written and still mean the same: `nginx:1.27@sha256:…`.
-    #[must_use]
-    pub fn familiar(&self) -> String {
-        self.with_suffix(self.familiar_name())
-    }
-
-    /// The short name: `nginx`, `acme/api`, `ghcr.io/acme/api`.
-    #[must_use]
-    pub fn familiar_name(&self) -> &str {
-        if self.domain() != DOCKER_HUB {
-            return self.repository();
-        }
-        let short = match self.path().strip_prefix(HUB_LIBRARY) {
-            Some(short) if !short.contains('/') => short,
-            _ => self.path(),
-        };
-        // What would be read as a host or as an image ID must keep what is before it.
-        if split_domain(short).0.is_some() || is_image_id(short) {
-            return self.repository();
-        }
-        short
-    }
-
     /// What policies match on: one name for all spellings that reach the same repository. Hosts are lower case,
     /// without the default port of https; an address is written in one way; the names of Docker Hub and of each
     /// ECR are one.

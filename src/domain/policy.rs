@@ -223,8 +223,6 @@ pub enum Outcome {
 pub struct Exception {
     /// Unique in its policy.
     pub name: String,
-    /// Why, for those who read the policy.
-    pub reason: String,
     /// On the normalised name; none covers every image of the policy's scope.
     pub images: Option<Globs>,
     /// Names of namespaces; empty covers every namespace of the policy's scope.

@@ -4,10 +4,9 @@
 //! nobody can read) says nothing of its registry.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use crate::domain::fact::{Fact, Unavailable};
@@ -99,7 +98,7 @@ impl Breakers {
     }
 
     fn lock(&self) -> MutexGuard<'_, Hosts> {
-        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
+        self.hosts.lock()
     }
 }
 
@@ -186,8 +185,7 @@ impl Hosts {
 }
 
 fn rest() -> Duration {
-    let random = RandomState::new().build_hasher().finish() % 201;
-    REST.mul_f64(0.9 + random as f64 / 1000.0)
+    REST.mul_f64(0.9 + 0.2 * fastrand::f64())
 }
 
 #[cfg(test)]

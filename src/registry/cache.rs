@@ -141,11 +141,6 @@ impl<L: Lookup + 'static> Cache<L> {
         Self { inner: Arc::new(inner), memory: Arc::new(memory), flights, around }
     }
 
-    /// Waits for the questions that are under way; nobody asks new ones any more.
-    pub async fn drain(&self) {
-        self.flights.drain().await;
-    }
-
     /// How many answers are held, and their bytes. Those that are of no use to anybody any more are dropped first.
     #[must_use]
     pub fn held(&self) -> (u64, u64) {

@@ -135,20 +135,10 @@ pub enum EndpointError {
     Extra,
 }
 
-/// Where to look profiles up. The operator's configuration implements it; [`DefaultProfiles`] is what holds without one.
+/// Where to look profiles up. The operator's configuration implements it.
 pub trait Profiles: Send + Sync {
     /// The profile of a registry, by the domain of a reference or by `host[:port]` of a URL.
     fn profile(&self, domain: &str) -> Arc<RegistryProfile>;
-}
-
-/// Every registry at its own name over https; single-label hosts and `localhost` are offline.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct DefaultProfiles;
-
-impl Profiles for DefaultProfiles {
-    fn profile(&self, domain: &str) -> Arc<RegistryProfile> {
-        Arc::new(RegistryProfile::of(domain))
-    }
 }
 
 impl RegistryProfile {

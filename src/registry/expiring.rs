@@ -3,8 +3,8 @@
 use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// A map from `K` to `V`, each entry until its own time, of bounded size.
@@ -25,21 +25,21 @@ impl<K: Eq + Hash + Clone, V: Clone> Expiring<K, V> {
     where
         K: Borrow<Q>,
     {
-        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let entries = self.entries.lock();
         let (value, until) = entries.get(key)?;
         (*until > now).then(|| value.clone())
     }
 
     /// Keeps the value until then.
     pub(super) fn put(&self, key: K, value: V, now: Instant, until: Instant) {
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = self.entries.lock();
         Self::make_room(&mut entries, self.limit, now);
         entries.insert(key, (value, until));
     }
 
     /// Forgets the value.
     pub(super) fn remove(&self, key: &K) {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.entries.lock().remove(key);
     }
 
     /// Drops what has passed away and, if that is not enough, the half that would pass away first.
@@ -86,7 +86,7 @@ mod tests {
             map.put(key, key, start, start + Duration::from_secs(60));
             map.put(key, key, start, start + Duration::from_secs(1 + key));
         }
-        assert!(map.entries.lock().unwrap().len() <= 8);
+        assert!(map.entries.lock().len() <= 8);
         assert_eq!(map.get(&999, start), Some(999));
     }
 }

@@ -4,12 +4,12 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::Shared;
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
-use tokio_util::task::TaskTracker;
 use tracing::{Instrument, debug_span};
 
 use crate::registry::slots::Slots;
@@ -18,7 +18,6 @@ use crate::registry::slots::Slots;
 pub(super) struct Flights<K, V, const KINDS: usize = 1> {
     open: Arc<Mutex<Open<K, V>>>,
     slots: Slots<KINDS>,
-    tasks: TaskTracker,
 }
 
 type Open<K, V> = HashMap<K, Shared<oneshot::Receiver<V>>>;
@@ -36,7 +35,7 @@ where
 {
     /// No calls, and at most so many at once.
     pub(super) fn new(slots: Slots<KINDS>) -> Self {
-        Self { open: Arc::default(), slots, tasks: TaskTracker::new() }
+        Self { open: Arc::default(), slots }
     }
 
     /// What the call under way says, or else what is known by now, or else what a call that starts now, under these
@@ -55,7 +54,7 @@ where
         let mut slot = None;
         let landing = loop {
             {
-                let mut open = lock(&self.open);
+                let mut open = self.open.lock();
                 if let Some(landing) = open.get(&key) {
                     break landing.clone();
                 }
@@ -74,7 +73,7 @@ where
                         // Nobody may be waiting any more.
                         let _ = send.send(value);
                     };
-                    self.tasks.spawn(task.instrument(debug_span!("look-up", registry = names.last())));
+                    tokio::spawn(task.instrument(debug_span!("look-up", registry = names.last())));
                     break receive;
                 }
             }
@@ -82,20 +81,10 @@ where
         };
         landing.await.ok()
     }
-
-    /// Waits for the calls that are under way.
-    pub(super) async fn drain(&self) {
-        self.tasks.close();
-        self.tasks.wait().await;
-    }
 }
 
 impl<K: Eq + Hash, V> Drop for Landing<K, V> {
     fn drop(&mut self) {
-        lock(&self.open).remove(&self.key);
+        self.open.lock().remove(&self.key);
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

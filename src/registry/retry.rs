@@ -1,6 +1,5 @@
 //! Whether to ask once more, and after which pause. How often is decided by `session`.
 
-use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -51,9 +50,7 @@ fn parse(value: &str, now: Timestamp) -> Option<Duration> {
 
 /// Replicas that fail together must not ask again together.
 fn jitter() -> Duration {
-    let random = RandomState::new().hash_one(());
-    let spread = u64::try_from(PAUSE.as_millis() * 2).unwrap_or(1);
-    PAUSE + Duration::from_millis(random % spread)
+    PAUSE.mul_f64(1.0 + 2.0 * fastrand::f64())
 }
 
 #[cfg(test)]

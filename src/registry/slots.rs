@@ -2,8 +2,9 @@
 //! host that is slow uses up its own share only, and nobody uses up a whole host.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Names of one kind that are remembered before idle ones are forgotten.
@@ -69,7 +70,7 @@ async fn acquired(places: impl Fn() -> Arc<Semaphore>) -> OwnedSemaphorePermit {
 
 impl Named {
     fn places_of(&self, name: &str) -> Arc<Semaphore> {
-        let mut all = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.places.lock();
         if let Some(known) = all.get(name) {
             return Arc::clone(known);
         }

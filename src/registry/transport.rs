@@ -8,9 +8,10 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use reqwest::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
 };
@@ -239,7 +240,7 @@ impl Transport {
     fn client(&self, call: &Call<'_>) -> Result<reqwest::Client, Failure> {
         let tls = (call.url.scheme() != "http").then(|| call.tls.clone());
         let profile = Profile { tls, reach: call.reach };
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut clients = self.clients.lock();
         if let Some(client) = clients.get(&profile) {
             return Ok(client.clone());
         }

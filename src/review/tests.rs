@@ -24,7 +24,7 @@ fn digest() -> Digest {
 }
 
 fn policy() -> Policy {
-    let forbidden = Globs::new(vec!["latest".into()]).unwrap();
+    let forbidden = Globs::new(&["latest".to_owned()]).unwrap();
     Policy {
         id: PolicyId { namespace: None, name: "baseline".into() },
         mode: Mode::Enforce,

@@ -1,9 +1,10 @@
 //! Whether this replica can answer, and what it still waits for. It checks nothing itself: parts open their gates.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
+use parking_lot::Mutex;
 use tracing::{info, warn};
 
 /// The readiness of the process. It latches: once every gate has been open, only a drain or a gate that is shut again
@@ -85,7 +86,7 @@ impl Readiness {
 
     fn with<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
         // The state is valid after every statement: a panic elsewhere can not spoil it.
-        look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        look(&mut self.0.lock())
     }
 }
 

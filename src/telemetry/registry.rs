@@ -2,9 +2,10 @@
 //! or `other`; every other label is a closed set of words.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -145,7 +146,7 @@ impl RegistryMetrics {
     /// How it went with each registry last; nobody rests, as far as is known here.
     #[must_use]
     pub fn last(&self) -> Vec<LastAsked> {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = self.last.lock();
         let rows = last.iter().map(|(registry, (result, at))| LastAsked {
             registry: registry.clone(),
             last: Some((*result).to_owned()),
@@ -205,7 +206,7 @@ impl RegistryMetrics {
 
     fn count(&self, registry: &str, operation: &'static str, result: &'static str, took: Duration) {
         let registry = registry.to_owned();
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last.lock();
         last.insert(registry.clone(), (result, Instant::now()));
         drop(last);
         self.durations

@@ -1,11 +1,12 @@
 //! `--as NAMESPACE/NAME`: a service account of the cluster asks, with the pull secrets that it names.
 
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::Api;
+use parking_lot::Mutex;
 
 use crate::cli::Failure;
 use crate::cluster::client;
@@ -84,8 +85,8 @@ impl FromStr for Account {
 impl Passed {
     /// A sentence for each.
     pub(super) fn notes(&self) -> Vec<String> {
-        let secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
-        let clouds = self.clouds.lock().unwrap_or_else(PoisonError::into_inner);
+        let secrets = self.secrets.lock();
+        let clouds = self.clouds.lock();
         let secret =
             |why: &Skipped| format!("a pull secret of the service account is not used: {}", why.word());
         let cloud = |(cloud, failed): &(&str, Option<String>)| {
@@ -105,11 +106,11 @@ impl Tally for Passed {
     fn breaker_opened(&self) {}
 
     fn secret_skipped(&self, why: Skipped) {
-        self.secrets.lock().unwrap_or_else(PoisonError::into_inner).push(why);
+        self.secrets.lock().push(why);
     }
 
     fn cloud_asked(&self, cloud: &'static str, gave: Result<(), &CloudError>) {
         let failed = gave.err().map(ToString::to_string);
-        self.clouds.lock().unwrap_or_else(PoisonError::into_inner).push((cloud, failed));
+        self.clouds.lock().push((cloud, failed));
     }
 }

@@ -1,7 +1,6 @@
 //! What the client did, step by step, kept for printing.
 
-use std::sync::{Mutex, PoisonError};
-
+use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::cli::asking::outcome;
@@ -55,7 +54,7 @@ pub(super) enum Step {
 impl Trace {
     /// The steps so far.
     pub(super) fn steps(&self) -> Vec<Step> {
-        self.steps.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.steps.lock().clone()
     }
 }
 
@@ -72,7 +71,7 @@ impl Observer for Trace {
     }
 
     fn observe(&self, _registry: &str, event: &Event<'_>) {
-        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut steps = self.steps.lock();
         let step = match *event {
             Event::Asked { purpose, method, target, credential } => Step::Request {
                 purpose: purpose.word(),

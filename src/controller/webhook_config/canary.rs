@@ -15,7 +15,6 @@ use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
 
 use crate::cluster::Seen;
-use crate::controller::random::random;
 use crate::controller::webhook_config::arming::{Arming, Canary, Reach};
 use crate::controller::webhook_config::documents;
 use crate::k8s::canary::{ANNOTATION, NAME, warning};
@@ -99,7 +98,7 @@ impl Canaries {
 
 /// Sends one canary in this namespace.
 pub(crate) async fn send(client: &Client, namespace: &str) -> Canary {
-    let nonce = format!("{:016x}", random());
+    let nonce = format!("{:016x}", fastrand::u64(..));
     match timeout(LIMIT, ask(client, namespace, &nonce)).await {
         Ok(Ok(canary)) => canary,
         Ok(Err(error)) => {

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn globs(written: &[&str]) -> Result<Globs, GlobError> {
-    Globs::new(written.iter().map(|&glob| glob.to_owned()).collect())
+    Globs::new(&written.iter().map(|&glob| glob.to_owned()).collect::<Vec<_>>())
 }
 
 fn matches(glob: &str, text: &str) -> bool {

@@ -163,7 +163,6 @@ fn exception(
     };
     Ok(policy::Exception {
         name: exception.name.clone(),
-        reason: exception.reason.clone(),
         images: some_globs(&format!("spec.exceptions[{index}].images"), &exception.images)?,
         namespaces: namespaces.iter().cloned().collect(),
         rules,
@@ -180,7 +179,7 @@ fn some_globs(field: &str, written: &[String]) -> Result<Option<Globs>, PolicyEr
 }
 
 fn globs(field: &str, written: &[String]) -> Result<Globs, PolicyError> {
-    Globs::new(written.to_vec()).map_err(|error| PolicyError {
+    Globs::new(written).map_err(|error| PolicyError {
         field: format!("{field}[{}]", error.index),
         problem: Problem::Glob(error),
     })
