@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::stream::{self, StreamExt as _};
-use tagpin::domain::fact::Fact;
-use tagpin::registry::cache::Cache;
-use tagpin::registry::client::Client;
-use tagpin::registry::limit::Limit;
+use tagpin_domain::fact::Fact;
+use tagpin_registry::cache::Cache;
+use tagpin_registry::client::Client;
+use tagpin_registry::limit::Limit;
 use tokio::runtime;
 use tokio::task::JoinSet;
 

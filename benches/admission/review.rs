@@ -4,7 +4,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
-use tagpin::domain::digest::Digest;
+use tagpin_domain::digest::Digest;
 
 /// What each tag of the bench names.
 pub(crate) fn digest() -> Digest {

@@ -8,8 +8,8 @@ use std::thread;
 use axum::Router;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::{ClientConfig, RootCertStore};
-use tagpin::admission::server::{Drain, serve};
-use tagpin::admission::tls::CurrentCertificate;
+use tagpin_webhook::server::{Drain, serve};
+use tagpin_webhook::tls::CurrentCertificate;
 use tokio::net::TcpListener;
 use tokio::runtime;
 

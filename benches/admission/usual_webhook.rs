@@ -17,7 +17,7 @@ use kube::core::DynamicObject;
 use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use tagpin::domain::original::ANNOTATION;
+use tagpin_domain::original::ANNOTATION;
 
 /// What tags name; warm from the start.
 pub(crate) type Digests = HashMap<String, String>;

@@ -15,19 +15,19 @@ use tokio::runtime;
 use tokio::time::Instant;
 
 use crate::cli::{Exit, Failure, output};
-use crate::domain::asker::Asker;
-use crate::domain::denial::Violation;
-use crate::domain::fact::Fact;
-use crate::domain::image::ImageRef;
-use crate::registry::cloud::Clouds;
-use crate::registry::config::OperatorCredential;
-use crate::registry::credential::{Candidate, Credential, Credentials};
-use crate::registry::current::Current;
-use crate::registry::endpoint::{Profiles, RegistryProfile};
-use crate::registry::guard::SystemNames;
-use crate::registry::transport::Transport;
-use crate::registry::user_config::UserConfig;
 use crate::surroundings::Process;
+use tagpin_domain::asker::Asker;
+use tagpin_domain::denial::Violation;
+use tagpin_domain::fact::Fact;
+use tagpin_domain::image::ImageRef;
+use tagpin_registry::cloud::Clouds;
+use tagpin_registry::config::OperatorCredential;
+use tagpin_registry::credential::{Candidate, Credential, Credentials};
+use tagpin_registry::current::Current;
+use tagpin_registry::endpoint::{Profiles, RegistryProfile};
+use tagpin_registry::guard::SystemNames;
+use tagpin_registry::transport::Transport;
+use tagpin_registry::user_config::UserConfig;
 
 /// The options.
 #[derive(Debug, clap::Args)]

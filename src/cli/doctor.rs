@@ -7,7 +7,7 @@ use tokio::runtime;
 
 use crate::cli::doctor::report::Report;
 use crate::cli::{Done, Failure, output};
-use crate::cluster::client;
+use tagpin_kube::client;
 
 mod configuration;
 mod findings;

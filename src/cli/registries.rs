@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 
 use crate::cli::{Done, Exit, Failure, output};
-use crate::registry::config::Registries;
-use crate::registry::endpoint::{Endpoint, Identity, Profiles};
+use tagpin_registry::config::Registries;
+use tagpin_registry::endpoint::{Endpoint, Identity, Profiles};
 
 /// Look at the configuration of registries
 #[derive(Debug, clap::Args)]

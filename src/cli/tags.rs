@@ -9,13 +9,13 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::cli::asking::{self, Asking, Output, Person};
 use crate::cli::{Done, Exit, Failure, output};
-use crate::domain::asker::Asker;
-use crate::domain::fact::Fact;
-use crate::domain::glob::Globs;
-use crate::domain::image::ImageRef;
-use crate::registry::Lookup;
-use crate::registry::client::Client;
-use crate::registry::credential::Credentials;
+use tagpin_domain::asker::Asker;
+use tagpin_domain::fact::Fact;
+use tagpin_domain::glob::Globs;
+use tagpin_domain::image::ImageRef;
+use tagpin_registry::Lookup;
+use tagpin_registry::client::Client;
+use tagpin_registry::credential::Credentials;
 
 /// Digests that are asked for at once.
 const AT_ONCE: usize = 4;

@@ -7,26 +7,26 @@ use std::sync::Arc;
 use axum::Router;
 use jiff::Timestamp;
 
-use crate::admission::{self, Admission, Registries};
-use crate::cluster::Cluster;
-use crate::registry::cache::{Around, Cache};
-use crate::registry::client::Client;
-use crate::registry::cloud::Clouds;
-use crate::registry::credential::Credentials;
-use crate::registry::current::Current;
-use crate::registry::guard::SystemNames;
-use crate::registry::limit::{Gate, Limit};
-use crate::registry::pull_secrets::{PullSecrets, Readable};
-use crate::registry::suggest::{self, Suggestions};
-use crate::registry::transport::Transport;
-use crate::registry::{self, Lookup};
-use crate::review::Suggest;
 use crate::serve::counters::Counters;
 use crate::settings;
 use crate::surroundings::Process;
 use crate::telemetry::Metrics;
-use crate::telemetry::admission::Metrics as AdmissionMetrics;
-use crate::telemetry::registry::RegistryMetrics;
+use tagpin_kube::Cluster;
+use tagpin_registry::Lookup;
+use tagpin_registry::cache::{Around, Cache};
+use tagpin_registry::client::Client;
+use tagpin_registry::cloud::Clouds;
+use tagpin_registry::credential::Credentials;
+use tagpin_registry::current::Current;
+use tagpin_registry::guard::SystemNames;
+use tagpin_registry::limit::{Gate, Limit};
+use tagpin_registry::metrics::RegistryMetrics;
+use tagpin_registry::pull_secrets::{PullSecrets, Readable};
+use tagpin_registry::suggest::{self, Suggestions};
+use tagpin_registry::transport::Transport;
+use tagpin_review::Suggest;
+use tagpin_webhook::metrics::Metrics as AdmissionMetrics;
+use tagpin_webhook::{Admission, Registries};
 
 /// Maximum number of reviews in flight; more are turned away with 503.
 pub const IN_FLIGHT: usize = 256;
@@ -117,10 +117,10 @@ pub fn compose_around<L: Lookup + 'static>(
     let inside = Inside { client, credentials: Arc::clone(&credentials), gate: Arc::clone(&gate) };
     let (lookup, suggest) = innermost(inside);
     let around = Around { credentials, profiles: registries, seeds: cluster.pods.clone(), tally: counters };
-    let cache = Arc::new(registry::assemble(lookup, gate, around));
+    let cache = Arc::new(tagpin_registry::assemble(lookup, gate, around));
     let registries = Registries { resolve: cache.clone(), suggest };
-    let settings = admission::Settings { controller_identities, excluded_namespaces, in_flight, now };
+    let settings = tagpin_webhook::Settings { controller_identities, excluded_namespaces, in_flight, now };
     let counters = AdmissionMetrics::register(metrics);
     let admission = Admission::new(cluster, registries.clone(), settings, counters);
-    Composed { router: admission::router(admission), registries, cache, asked }
+    Composed { router: tagpin_webhook::router(admission), registries, cache, asked }
 }

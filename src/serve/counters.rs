@@ -1,9 +1,9 @@
 //! What the registry layer tells, counted by telemetry: neither knows the other.
 
-use crate::registry::cloud::CloudError;
-use crate::registry::observe::{Event, Observer};
-use crate::registry::tally::{AnsweredBy, Skipped, Tally};
-use crate::telemetry::registry::RegistryMetrics;
+use tagpin_registry::cloud::CloudError;
+use tagpin_registry::metrics::RegistryMetrics;
+use tagpin_registry::observe::{Event, Observer};
+use tagpin_registry::tally::{AnsweredBy, Skipped, Tally};
 
 /// Counts what registries are asked.
 #[derive(Debug, Clone)]

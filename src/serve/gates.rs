@@ -12,11 +12,11 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use crate::admission::tls::CurrentCertificate;
-use crate::cluster::certificate::Pems;
-use crate::cluster::store::Store;
-use crate::cluster::{Cluster, Seen};
 use crate::telemetry::readiness::Gate;
+use tagpin_kube::certificate::Pems;
+use tagpin_kube::store::Store;
+use tagpin_kube::{Cluster, Seen};
+use tagpin_webhook::tls::CurrentCertificate;
 
 /// Time limit for the webhook server to answer its own process.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -124,11 +124,11 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::cluster::object::Object;
-    use crate::cluster::reader::Reader;
-    use crate::domain::policy::Labels;
-    use crate::domain::slot::Kind;
     use crate::telemetry::readiness::Readiness;
+    use tagpin_domain::policy::Labels;
+    use tagpin_domain::slot::Kind;
+    use tagpin_kube::object::Object;
+    use tagpin_kube::reader::Reader;
 
     struct NobodyToAsk;
 

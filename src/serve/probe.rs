@@ -11,8 +11,8 @@ use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::admission::tls::CurrentCertificate;
-use crate::controller::replicas::page;
+use tagpin_leader::replicas::page;
+use tagpin_webhook::tls::CurrentCertificate;
 
 /// The page of the webhook's port that only this process asks for; it is no review, and counts as none.
 const PAGE: &str = "/healthz";

@@ -7,14 +7,14 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
-use crate::registry::cache::Cache;
-use crate::registry::client::Client;
-use crate::registry::config::Registries;
-use crate::registry::config_file::ConfigError;
-use crate::registry::current::{Current, Reloaded};
-use crate::registry::limit::Limit;
 use crate::settings::Settings;
-use crate::telemetry::registry::{LastAsked, RegistryMetrics};
+use tagpin_registry::cache::Cache;
+use tagpin_registry::client::Client;
+use tagpin_registry::config::Registries;
+use tagpin_registry::config_file::ConfigError;
+use tagpin_registry::current::{Current, Reloaded};
+use tagpin_registry::limit::Limit;
+use tagpin_registry::metrics::{LastAsked, RegistryMetrics};
 
 /// The kubelet takes longer than this to bring a changed file into the pod.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);

@@ -7,15 +7,15 @@ use jiff::{SignedDuration, Timestamp};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
-use crate::cluster::certificate::Pems;
-use crate::cluster::policies::Held;
-use crate::cluster::{Cluster, Seen};
-use crate::controller::break_glass;
-use crate::controller::webhook_config::Installed;
-use crate::domain::policy::Mode;
 use crate::serve::registry::Registry;
 use crate::serve::{Certificate, Leading};
 use crate::telemetry::state::{PolicyCount, State};
+use tagpin_domain::policy::Mode;
+use tagpin_kube::certificate::Pems;
+use tagpin_kube::policies::Held;
+use tagpin_kube::{Cluster, Seen};
+use tagpin_leader::break_glass;
+use tagpin_leader::webhook_config::Installed;
 
 /// Exceptions that expire within this are counted, so that somebody looks at them before.
 const SOON: SignedDuration = SignedDuration::from_hours(7 * 24);

@@ -5,25 +5,18 @@
 
 use std::time::Duration;
 
-use axum::http::HeaderMap;
 use opentelemetry::KeyValue;
-use opentelemetry::propagation::TextMapPropagator;
 use opentelemetry::trace::TracerProvider;
-use opentelemetry_http::HeaderExtractor;
 use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
-use tracing::field::Empty;
-use tracing::{Level, Metadata, Span, debug_span, span_enabled, warn};
-use tracing_opentelemetry::OpenTelemetrySpanExt;
+use tracing::{Level, Metadata, warn};
 use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use tracing_subscriber::{Layer, Registry};
 use url::Url;
 
-use crate::domain::subject::Phase;
 use crate::telemetry::traces::sender::Sender;
 
 mod sender;
@@ -98,9 +91,7 @@ impl Traces {
     /// What listens to our own spans, and to nobody else's.
     pub fn layer(&self) -> impl Layer<Registry> + Send + Sync + use<> {
         let ours = |metadata: &Metadata<'_>| {
-            metadata.is_span()
-                && metadata.level() <= &Level::DEBUG
-                && metadata.target().starts_with("tagpin::")
+            metadata.is_span() && metadata.level() <= &Level::DEBUG && metadata.target().starts_with("tagpin")
         };
         tracing_opentelemetry::layer()
             .with_tracer(self.provider.tracer("tagpin"))
@@ -118,47 +109,5 @@ impl Traces {
         if !matches!(ended, Ok(Ok(()))) {
             warn!("the last spans were not sent");
         }
-    }
-}
-
-/// The span of a review, in the trace of whoever asks.
-pub fn review(phase: Phase, headers: &HeaderMap) -> Span {
-    let span = debug_span!(
-        "review",
-        otel.kind = "server",
-        webhook = webhook(phase),
-        uid = Empty,
-        namespace = Empty,
-        kind = Empty,
-        operation = Empty,
-        decision = Empty,
-    );
-    if !span.is_disabled() {
-        let caller = TraceContextPropagator::new().extract(&HeaderExtractor(headers));
-        // It fails for spans that nobody collects, which have no place in a trace either.
-        let _ = span.set_parent(caller);
-    }
-    span
-}
-
-/// Tells the span of the review what the review is about.
-pub fn about(uid: &str, namespace: &str) {
-    if span_enabled!(Level::DEBUG) {
-        Span::current().record("uid", uid).record("namespace", namespace);
-    }
-}
-
-/// Tells the span of the review how it ended.
-pub(crate) fn decided(kind: &'static str, operation: &'static str, decision: &'static str) {
-    if span_enabled!(Level::DEBUG) {
-        Span::current().record("kind", kind).record("operation", operation).record("decision", decision);
-    }
-}
-
-/// The word of a phase in metrics and traces.
-pub(crate) const fn webhook(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Mutate => "pin",
-        Phase::Validate => "validate",
     }
 }

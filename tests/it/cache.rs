@@ -9,19 +9,20 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::join_all;
-use tagpin::domain::asker::Asker;
-use tagpin::domain::digest::Digest;
-use tagpin::domain::fact::{Broken, Fact, LastKnown, Unavailable};
-use tagpin::domain::image::ImageRef;
-use tagpin::registry::cache::{Around, Cache, LAST_KNOWN};
-use tagpin::registry::config::Registries;
-use tagpin::registry::credential::{Candidate, Credential, Credentials, Source};
-use tagpin::registry::current::Current;
-use tagpin::registry::endpoint::RegistryProfile;
-use tagpin::registry::limit::Limit;
-use tagpin::registry::{self, Lookup};
-use tagpin::review::Resolve;
-use tagpin::review::Seeds;
+use tagpin_domain::asker::Asker;
+use tagpin_domain::digest::Digest;
+use tagpin_domain::fact::{Broken, Fact, LastKnown, Unavailable};
+use tagpin_domain::image::ImageRef;
+use tagpin_registry::Lookup;
+use tagpin_registry::cache::{Around, Cache, LAST_KNOWN};
+use tagpin_registry::config::Registries;
+use tagpin_registry::credential::{Candidate, Credential, Credentials, Source};
+use tagpin_registry::current::Current;
+use tagpin_registry::endpoint::RegistryProfile;
+use tagpin_registry::limit::Limit;
+use tagpin_review::Resolve;
+use tagpin_review::Seeds;
+use tokio::sync::watch;
 use tokio::time::{Instant, advance, sleep, timeout};
 
 /// What the registry says to the nth question, and after how long.
@@ -34,7 +35,7 @@ struct Registry(Arc<Scripted>);
 struct Scripted {
     say: Box<Say>,
     asked: AtomicUsize,
-    answered: AtomicUsize,
+    answered: watch::Sender<usize>,
     /// Questions at once, now and at most, by host.
     at_once: Mutex<HashMap<String, (usize, usize)>>,
 }
@@ -44,7 +45,7 @@ impl Registry {
         Self(Arc::new(Scripted {
             say: Box::new(say),
             asked: AtomicUsize::new(0),
-            answered: AtomicUsize::new(0),
+            answered: watch::Sender::new(0),
             at_once: Mutex::default(),
         }))
     }
@@ -59,14 +60,13 @@ impl Registry {
     }
 
     fn answered(&self) -> usize {
-        self.0.answered.load(Ordering::SeqCst)
+        *self.0.answered.borrow()
     }
 
     /// Waits until it has answered so often; the clock is paused.
     async fn answers(&self, times: usize) {
-        while self.answered() < times {
-            sleep(Duration::from_millis(100)).await;
-        }
+        let mut answered = self.0.answered.subscribe();
+        answered.wait_for(|answered| *answered >= times).await.unwrap();
     }
 
     fn enter(&self, host: &str, by: isize) {
@@ -94,7 +94,7 @@ impl Lookup for Registry {
             tokio::time::sleep_until((Instant::now() + after).min(deadline)).await;
         }
         self.enter(image.domain(), -1);
-        self.0.answered.fetch_add(1, Ordering::SeqCst);
+        self.0.answered.send_modify(|answered| *answered += 1);
         if late { failed(Unavailable::Timeout) } else { fact }
     }
 }
@@ -159,7 +159,7 @@ fn cache(registry: &Registry) -> Cache<Registry> {
 }
 
 fn limited(registry: &Registry) -> Cache<Limit<Registry>> {
-    registry::assemble(registry.clone(), Arc::default(), around(Pods::default()))
+    tagpin_registry::assemble(registry.clone(), Arc::default(), around(Pods::default()))
 }
 
 fn image(text: &str) -> ImageRef {

@@ -10,10 +10,10 @@ mod unreadable;
 mod watch;
 
 use serde_json::{Value, json};
-use tagpin::cluster::object::Object;
-use tagpin::domain::digest::Digest;
-use tagpin::domain::slot::Kind;
-use tagpin::k8s::slim::Slim;
+use tagpin_domain::digest::Digest;
+use tagpin_domain::slot::Kind;
+use tagpin_kube::object::Object;
+use tagpin_objects::slim::Slim;
 
 /// A digest whose hexadecimal digits are all this one.
 pub(crate) fn digest(digit: char) -> Digest {

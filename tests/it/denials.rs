@@ -3,15 +3,15 @@
 use std::fs;
 use std::time::Duration;
 
-use tagpin::domain::denial::{Code, Violation};
-use tagpin::domain::digest::Digest;
-use tagpin::domain::fact::Unavailable;
-use tagpin::domain::image::ReferenceErrorKind;
-use tagpin::domain::message;
-use tagpin::domain::policy::PolicyId;
-use tagpin::domain::slot::Kind;
-use tagpin::domain::unreadable::Unreadable;
-use tagpin::domain::verdict::{Effect, Finding, Instead, Verdict};
+use tagpin_domain::denial::{Code, Violation};
+use tagpin_domain::digest::Digest;
+use tagpin_domain::fact::Unavailable;
+use tagpin_domain::image::ReferenceErrorKind;
+use tagpin_domain::message;
+use tagpin_domain::policy::PolicyId;
+use tagpin_domain::slot::Kind;
+use tagpin_domain::unreadable::Unreadable;
+use tagpin_domain::verdict::{Effect, Finding, Instead, Verdict};
 
 /// A refusal for each code of a slot, as the document shows it.
 fn examples() -> Vec<Verdict> {
@@ -89,7 +89,7 @@ fn every_code_has_an_example() {
 fn every_message_in_the_document_is_what_tagpin_says() {
     let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/denials.md")).unwrap();
     let policy = PolicyId { namespace: None, name: "baseline".into() };
-    let too_large = Unreadable::TooLarge { limit: tagpin::admission::BODY_LIMIT };
+    let too_large = Unreadable::TooLarge { limit: tagpin_webhook::BODY_LIMIT };
     let said = message::unreadable(Kind::Pod, "web", too_large, &[&policy]);
     assert_eq!(shown(&text, Code::ReviewUnreadable), said);
     for example in examples() {

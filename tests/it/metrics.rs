@@ -5,16 +5,16 @@ use std::fs;
 use std::time::Duration;
 
 use regex::Regex;
-use tagpin::domain::digest::Digest;
-use tagpin::domain::slot::Kind;
-use tagpin::domain::subject::Phase;
-use tagpin::domain::verdict::{PinSource, Pinned, Verdict};
-use tagpin::telemetry::admission::{Decided, Decision, Metrics, Turned};
-use tagpin::telemetry::canary;
-use tagpin::telemetry::reconcile;
-use tagpin::telemetry::registry::RegistryMetrics;
 use tagpin::telemetry::state::{self, PolicyCount, State};
-use tagpin::telemetry::watches::Watches;
+use tagpin_domain::digest::Digest;
+use tagpin_domain::slot::Kind;
+use tagpin_domain::subject::Phase;
+use tagpin_domain::verdict::{PinSource, Pinned, Verdict};
+use tagpin_kube::metrics::Watches;
+use tagpin_leader::canaries;
+use tagpin_leader::reconcile;
+use tagpin_registry::metrics::RegistryMetrics;
+use tagpin_webhook::metrics::{Decided, Decision, Metrics, Turned};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -60,7 +60,7 @@ fn exposed() -> String {
             took: Duration::from_millis(1),
         });
     }
-    canary::Metrics::register(&mut registry).lost();
+    canaries::Metrics::register(&mut registry).lost();
     let baseline = reconcile::Metrics::register(&mut registry).of("baseline");
     drop(baseline.pass());
     baseline.failed();

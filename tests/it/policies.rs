@@ -6,10 +6,10 @@ use std::path::Path;
 use kube_cel::Validator;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tagpin::domain::policy::{Policy, PolicyId};
-use tagpin::domain::slot::Kind;
-use tagpin::k8s::crds;
-use tagpin::k8s::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyError, PolicyObject};
+use tagpin_domain::policy::{Policy, PolicyId};
+use tagpin_domain::slot::Kind;
+use tagpin_objects::crds;
+use tagpin_objects::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyError, PolicyObject};
 
 /// A policy that must not come into force.
 #[derive(Deserialize)]

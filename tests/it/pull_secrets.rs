@@ -16,21 +16,21 @@ use axum::http::{Request, Response};
 use futures::future::join_all;
 use kube::client::Body;
 use serde_json::{Value, json};
-use tagpin::domain::asker::Asker;
-use tagpin::domain::image::ImageRef;
+use tagpin_domain::asker::Asker;
+use tagpin_domain::image::ImageRef;
 #[cfg(feature = "aws")]
-use tagpin::registry::cloud::{CloudError, Clouds, Surroundings};
-use tagpin::registry::config::Registries;
-use tagpin::registry::credential::{Candidate, Credential, Credentials};
-use tagpin::registry::current::Current;
-use tagpin::registry::endpoint::{Profiles as _, RegistryProfile};
+use tagpin_registry::cloud::{CloudError, Clouds, Surroundings};
+use tagpin_registry::config::Registries;
+use tagpin_registry::credential::{Candidate, Credential, Credentials};
+use tagpin_registry::current::Current;
+use tagpin_registry::endpoint::{Profiles as _, RegistryProfile};
 #[cfg(feature = "aws")]
-use tagpin::registry::guard::SystemNames;
-use tagpin::registry::pull_secrets::{PullSecrets, Readable};
-use tagpin::registry::tally::{AnsweredBy, Skipped, Tally};
+use tagpin_registry::guard::SystemNames;
+use tagpin_registry::pull_secrets::{PullSecrets, Readable};
+use tagpin_registry::tally::{AnsweredBy, Skipped, Tally};
 #[cfg(feature = "aws")]
-use tagpin::registry::transport::Transport;
-use tagpin::registry::user_config::UserConfig;
+use tagpin_registry::transport::Transport;
+use tagpin_registry::user_config::UserConfig;
 use tempfile::TempDir;
 use tokio::time::{Instant, advance};
 

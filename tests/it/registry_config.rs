@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use tagpin::registry::config::{OperatorCredential, Registries};
-use tagpin::registry::credential::{Credential, Source};
-use tagpin::registry::current::{Current, Reloaded};
-use tagpin::registry::endpoint::{Confirm, Endpoint, Identity, Profiles, ResolveFrom};
+use tagpin_registry::config::{OperatorCredential, Registries};
+use tagpin_registry::credential::{Credential, Source};
+use tagpin_registry::current::{Current, Reloaded};
+use tagpin_registry::endpoint::{Confirm, Endpoint, Identity, Profiles, ResolveFrom};
 use tempfile::TempDir;
 
 mod certs_d;

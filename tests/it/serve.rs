@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tagpin::cluster::store::Store;
-use tagpin::domain::slot::Kind;
+use tagpin_domain::slot::Kind;
+use tagpin_kube::store::Store;
 
 use crate::support::serving::{Serving, path};
 

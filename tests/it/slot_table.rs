@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use tagpin::domain::slot::{Kind, SlotRole};
+use tagpin_domain::slot::{Kind, SlotRole};
 
 /// Fields that sound like images and are none that a node pulls for a pod: type, field, why not.
 const NO_SLOTS: &[(&str, &str, &str)] = &[

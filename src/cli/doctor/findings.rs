@@ -2,10 +2,10 @@
 
 use jiff::Timestamp;
 
-use crate::cluster::policies::InForce;
-use crate::cluster::unreadable::Row;
-use crate::domain::policy::PolicyId;
-use crate::telemetry::registry::LastAsked;
+use tagpin_domain::policy::PolicyId;
+use tagpin_kube::policies::InForce;
+use tagpin_kube::unreadable::Row;
+use tagpin_registry::metrics::LastAsked;
 
 /// What was asked for, or why nobody knows.
 pub(crate) type Asked<T> = Result<T, String>;

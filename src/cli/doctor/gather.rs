@@ -25,18 +25,18 @@ use crate::cli::doctor::findings::{
     Ready, Replica, Validity,
 };
 use crate::cli::doctor::{configuration, replica};
-use crate::cluster::certificate::{Pems, SECRET};
-use crate::controller::leader;
-use crate::controller::webhook_config::documents::{MUTATING, VALIDATING};
-use crate::domain::image::ImageRef;
-use crate::domain::policy::PolicyId;
-use crate::domain::slot::Kind;
-use crate::k8s::conditions::READY;
-use crate::k8s::crds;
-use crate::k8s::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyObject, PolicyStatus};
-use crate::k8s::item::Item;
-use crate::k8s::rights::{RIGHTS, Right, Scope};
-use crate::k8s::slim::{Slim, SlimKind, SlimNamespace, Unparsed};
+use tagpin_domain::image::ImageRef;
+use tagpin_domain::policy::PolicyId;
+use tagpin_domain::slot::Kind;
+use tagpin_kube::certificate::{Pems, SECRET};
+use tagpin_leader::leader;
+use tagpin_leader::webhook_config::documents::{MUTATING, VALIDATING};
+use tagpin_objects::conditions::READY;
+use tagpin_objects::crds;
+use tagpin_objects::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyObject, PolicyStatus};
+use tagpin_objects::item::Item;
+use tagpin_objects::rights::{RIGHTS, Right, Scope};
+use tagpin_objects::slim::{Slim, SlimKind, SlimNamespace, Unparsed};
 
 /// Of one question.
 const LIMIT: Duration = Duration::from_secs(10);

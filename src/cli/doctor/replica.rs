@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use crate::cli::doctor::findings::{Answers, Asked, Counters};
-use crate::controller::replicas::page;
+use tagpin_leader::replicas::page;
 
 /// Of one page, the way through the API server and the kubelet included.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -97,7 +97,7 @@ fn counters(metrics: &str) -> Counters {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::denial::Code;
+    use tagpin_domain::denial::Code;
 
     #[test]
     fn only_what_leaves_an_image_unpinned_is_counted() {

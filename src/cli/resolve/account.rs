@@ -9,14 +9,14 @@ use kube::Api;
 use parking_lot::Mutex;
 
 use crate::cli::Failure;
-use crate::cluster::client;
-use crate::domain::asker::Asker;
-use crate::registry::cloud::{CloudError, Clouds};
-use crate::registry::current::Current;
-use crate::registry::pull_secrets::{PullSecrets, Readable};
-use crate::registry::tally::{AnsweredBy, Skipped, Tally};
-use crate::registry::transport::Transport;
 use crate::surroundings::Process;
+use tagpin_domain::asker::Asker;
+use tagpin_kube::client;
+use tagpin_registry::cloud::{CloudError, Clouds};
+use tagpin_registry::current::Current;
+use tagpin_registry::pull_secrets::{PullSecrets, Readable};
+use tagpin_registry::tally::{AnsweredBy, Skipped, Tally};
+use tagpin_registry::transport::Transport;
 
 /// A service account, by name.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,10 +5,10 @@ use serde::Serialize;
 use crate::cli::Exit;
 use crate::cli::asking;
 use crate::cli::resolve::trace::Step;
-use crate::domain::fact::{Fact, Unavailable};
-use crate::domain::image::ImageRef;
-use crate::domain::platform::Platform;
-use crate::registry::inspect::{DEPTH, ForPlatform as Found, NotInspected};
+use tagpin_domain::fact::{Fact, Unavailable};
+use tagpin_domain::image::ImageRef;
+use tagpin_domain::platform::Platform;
+use tagpin_registry::inspect::{DEPTH, ForPlatform as Found, NotInspected};
 
 /// The answer about one reference.
 #[derive(Debug, Serialize)]

@@ -3,7 +3,7 @@
 
 use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
-use tagpin::admission::BODY_LIMIT;
+use tagpin_webhook::BODY_LIMIT;
 
 use crate::support::webhook::{
     Answered, REPLICA_SET_CONTROLLER, Table, Webhook, create, deployment, pod, update,

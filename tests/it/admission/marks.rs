@@ -2,10 +2,10 @@
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tagpin::cluster::object::Object;
-use tagpin::domain::fact::Fact;
-use tagpin::domain::mark::{Keys, Marks, Provenance};
-use tagpin::domain::slot::{Kind, SlotKey};
+use tagpin_domain::fact::Fact;
+use tagpin_domain::mark::{Keys, Marks, Provenance};
+use tagpin_domain::slot::{Kind, SlotKey};
+use tagpin_kube::object::Object;
 
 use super::reviews::patched;
 use crate::cluster::{digest, object, owned_by};

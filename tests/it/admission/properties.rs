@@ -3,7 +3,7 @@
 use axum::http::StatusCode;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use tagpin::domain::fact::Fact;
+use tagpin_domain::fact::Fact;
 
 use crate::cluster::digest;
 use crate::support::webhook::{Table, Tables, Webhook, create, pod, update};

@@ -6,10 +6,10 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tagpin::cluster::{Cluster, Seen};
-use tagpin::domain::fact::Fact;
-use tagpin::domain::slot::Kind;
-use tagpin::review::Effort;
+use tagpin_domain::fact::Fact;
+use tagpin_domain::slot::Kind;
+use tagpin_kube::{Cluster, Seen};
+use tagpin_review::Effort;
 use tokio::time::Instant;
 
 use crate::cluster::digest;

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use kube::core::ObjectMeta;
 use serde_json::{Value, json};
-use tagpin::cluster::client::ApiReader;
-use tagpin::cluster::policies::Reported;
-use tagpin::cluster::store::Store;
-use tagpin::cluster::{Cluster, by_name};
-use tagpin::domain::policy::PolicyId;
-use tagpin::k8s::image_policy::ClusterImagePolicy;
+use tagpin_domain::policy::PolicyId;
+use tagpin_kube::client::ApiReader;
+use tagpin_kube::policies::Reported;
+use tagpin_kube::store::Store;
+use tagpin_kube::{Cluster, by_name};
+use tagpin_objects::image_policy::ClusterImagePolicy;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 

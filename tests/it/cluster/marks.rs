@@ -2,14 +2,14 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
-use tagpin::cluster::Cluster;
-use tagpin::cluster::object::Object;
-use tagpin::domain::asker::Asker;
-use tagpin::domain::digest::Digest;
-use tagpin::domain::mark::{self, Claim, KeyId, Keys};
-use tagpin::domain::pin::Revision;
-use tagpin::domain::slot::{Kind, SlotKey};
-use tagpin::review::{Pins, Seeds};
+use tagpin_domain::asker::Asker;
+use tagpin_domain::digest::Digest;
+use tagpin_domain::mark::{self, Claim, KeyId, Keys};
+use tagpin_domain::pin::Revision;
+use tagpin_domain::slot::{Kind, SlotKey};
+use tagpin_kube::Cluster;
+use tagpin_kube::object::Object;
+use tagpin_review::{Pins, Seeds};
 
 use super::{digest, object, owned_by};
 use crate::support::webhook::NoOwner;

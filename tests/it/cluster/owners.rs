@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use tagpin::cluster::Cluster;
-use tagpin::cluster::object::{ControllerRef, Object, OldRevision};
-use tagpin::cluster::reader::Reader;
-use tagpin::domain::policy::Labels;
-use tagpin::domain::slot::{Kind, SlotKey};
-use tagpin::domain::subject::TopOwner;
+use tagpin_domain::policy::Labels;
+use tagpin_domain::slot::{Kind, SlotKey};
+use tagpin_domain::subject::TopOwner;
+use tagpin_kube::Cluster;
+use tagpin_kube::object::{ControllerRef, Object, OldRevision};
+use tagpin_kube::reader::Reader;
 use tokio::time::Instant;
 
 use super::{object, owned_by};

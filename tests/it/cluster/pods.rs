@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use tagpin::cluster::object::Object;
-use tagpin::cluster::pods::Pods;
-use tagpin::domain::asker::Asker;
-use tagpin::domain::digest::Digest;
-use tagpin::domain::image::ImageRef;
-use tagpin::domain::pin::Revision;
-use tagpin::domain::slot::{Kind, SlotKey};
-use tagpin::review::{Pins, Seeds};
+use tagpin_domain::asker::Asker;
+use tagpin_domain::digest::Digest;
+use tagpin_domain::image::ImageRef;
+use tagpin_domain::pin::Revision;
+use tagpin_domain::slot::{Kind, SlotKey};
+use tagpin_kube::object::Object;
+use tagpin_kube::pods::Pods;
+use tagpin_review::{Pins, Seeds};
 
 use super::{digest, object, owned_by};
 

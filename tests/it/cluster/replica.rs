@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
-use tagpin::cluster::client::ApiReader;
-use tagpin::cluster::{Cluster, watch};
+use tagpin_kube::client::ApiReader;
+use tagpin_kube::{Cluster, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 

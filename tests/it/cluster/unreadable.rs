@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
-use tagpin::cluster::store::Store;
-use tagpin::cluster::unreadable::{Named, Unreadables, Watched};
-use tagpin::cluster::{Cluster, Seen, certificate};
-use tagpin::domain::policy::PolicyId;
-use tagpin::domain::slot::Kind;
+use tagpin_domain::policy::PolicyId;
+use tagpin_domain::slot::Kind;
+use tagpin_kube::store::Store;
+use tagpin_kube::unreadable::{Named, Unreadables, Watched};
+use tagpin_kube::{Cluster, Seen, certificate};
 use tokio::sync::watch::Sender;
 
 use crate::scripted_api::Api;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
-use tagpin::cluster::Cluster;
-use tagpin::cluster::store::Store;
+use tagpin_kube::Cluster;
+use tagpin_kube::store::Store;
 use tokio::time::Instant;
 
 use crate::support::serving::path;
@@ -132,9 +132,9 @@ async fn a_policy_that_this_version_can_not_read_does_not_hide_the_others() {
 
 #[tokio::test(start_paused = true)]
 async fn an_owner_that_no_watch_reported_is_asked_for_by_name() {
-    use tagpin::cluster::object::ControllerRef;
-    use tagpin::domain::slot::Kind;
-    use tagpin::domain::subject::TopOwner;
+    use tagpin_domain::slot::Kind;
+    use tagpin_domain::subject::TopOwner;
+    use tagpin_kube::object::ControllerRef;
 
     let mut replica = Replica::start();
     let cluster = Arc::clone(&replica.cluster);

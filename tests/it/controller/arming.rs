@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tagpin::controller::webhook_config::Installed;
+use tagpin_leader::webhook_config::Installed;
 
 use crate::controller::webhook_config::{
     Keeper, Watches, armed, deployment, live, mutating, nonce, through, validating,

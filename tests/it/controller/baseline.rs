@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde_json::{Value, json};
-use tagpin::cluster::Cluster;
-use tagpin::cluster::client::ApiReader;
-use tagpin::controller::baseline::{Baseline, keep};
-use tagpin::k8s::image_policy::{ClusterImagePolicySpec, Mode, Slot};
-use tagpin::telemetry::reconcile::Reconcile;
+use tagpin_kube::Cluster;
+use tagpin_kube::client::ApiReader;
+use tagpin_leader::baseline::{Baseline, keep};
+use tagpin_leader::reconcile::Reconcile;
+use tagpin_objects::image_policy::{ClusterImagePolicySpec, Mode, Slot};
 use tokio::task::JoinHandle;
 
 use crate::scripted_api::{Api, Call};
@@ -81,8 +81,8 @@ impl Keeper {
 
     /// The watch tells of this.
     fn tell(&self, live: &Value) {
-        use tagpin::cluster::policies::Reported;
-        use tagpin::k8s::image_policy::ClusterImagePolicy;
+        use tagpin_kube::policies::Reported;
+        use tagpin_objects::image_policy::ClusterImagePolicy;
         let metadata = serde_json::from_value(live["metadata"].clone()).unwrap();
         self.cluster.policies.apply(Reported::parse::<ClusterImagePolicy>(
             &metadata,
@@ -185,7 +185,7 @@ async fn a_deleted_baseline_comes_back_and_an_edited_one_is_applied_again() {
     keeper.get().await.ok(live(&document(), 2));
     keeper.apply().await.ok(live(&document(), 2));
     keeper.api.quiet(Duration::from_mins(1)).await;
-    let id = tagpin::domain::policy::PolicyId { namespace: None, name: "baseline".into() };
+    let id = tagpin_domain::policy::PolicyId { namespace: None, name: "baseline".into() };
     keeper.cluster.policies.delete(&id, "u");
     keeper.get().await.refuse(404, "NotFound");
     keeper.apply().await.answer(201, live(&document(), 1));

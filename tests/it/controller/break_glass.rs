@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
-use tagpin::cluster::Cluster;
-use tagpin::cluster::client::ApiReader;
-use tagpin::controller::break_glass::{Audit, namespaces};
-use tagpin::controller::webhook_config::Installed;
-use tagpin::telemetry::reconcile::Reconcile;
+use tagpin_kube::Cluster;
+use tagpin_kube::client::ApiReader;
+use tagpin_leader::break_glass::{Audit, namespaces};
+use tagpin_leader::reconcile::Reconcile;
+use tagpin_leader::webhook_config::Installed;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 

@@ -15,11 +15,11 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
-use tagpin::cluster::Seen;
-use tagpin::cluster::certificate::Pems;
-use tagpin::controller::certificates::issue::{self, Lifetimes};
-use tagpin::controller::certificates::keep;
-use tagpin::telemetry::reconcile::Reconcile;
+use tagpin_kube::Seen;
+use tagpin_kube::certificate::Pems;
+use tagpin_leader::certificates::issue::{self, Lifetimes};
+use tagpin_leader::certificates::keep;
+use tagpin_leader::reconcile::Reconcile;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 

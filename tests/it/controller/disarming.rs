@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tagpin::cluster::Seen;
-use tagpin::controller::webhook_config::Installed;
+use tagpin_kube::Seen;
+use tagpin_leader::webhook_config::Installed;
 use tokio::time::Instant;
 
 use crate::controller::arming::{keeper, lost};
@@ -275,8 +275,8 @@ async fn when_the_lists_are_emptied_entries_of_others_stay() {
     let held = live(with_entry(armed(), "policy.example.com", "Fail"), "5");
     let _watches = keeper.watches_with(2, json!([live(mutating(), "5")]), json!([held])).await;
     keeper.until(Installed::Armed).await;
-    keeper.cluster.synced.unknown(tagpin::cluster::store::Store::ImagePolicies);
-    keeper.cluster.synced.unknown(tagpin::cluster::store::Store::ClusterImagePolicies);
+    keeper.cluster.synced.unknown(tagpin_kube::store::Store::ImagePolicies);
+    keeper.cluster.synced.unknown(tagpin_kube::store::Store::ClusterImagePolicies);
     let call = keeper.opens(VALIDATING, &held, &[STRICT]).await;
     let held = live(with_entry(opened(armed()), "policy.example.com", "Fail"), "6");
     call.ok(held.clone());

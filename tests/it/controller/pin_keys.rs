@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
-use tagpin::cluster::pin_keys::use_newest;
-use tagpin::cluster::store::Store;
-use tagpin::cluster::{Cluster, Seen};
-use tagpin::controller::pin_keys::keep;
-use tagpin::telemetry::reconcile::Reconcile;
+use tagpin_kube::pin_keys::use_newest;
+use tagpin_kube::store::Store;
+use tagpin_kube::{Cluster, Seen};
+use tagpin_leader::pin_keys::keep;
+use tagpin_leader::reconcile::Reconcile;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -146,7 +146,7 @@ async fn a_secret_that_was_deleted_comes_back_with_its_keys_and_its_age() {
     let id = &entries(&held)[0];
     assert_eq!(made["data"][id], held["data"][id]);
     let since: Secret = serde_json::from_value(made.clone()).unwrap();
-    assert_eq!(tagpin::cluster::pin_keys::since(&since).to_string(), "2026-01-02T03:04:05Z");
+    assert_eq!(tagpin_kube::pin_keys::since(&since).to_string(), "2026-01-02T03:04:05Z");
     create.refuse(403, "Forbidden");
     // A write that fails is tried again.
     keeper.write(&format!("POST {SECRETS}")).await.answer(201, made);

@@ -8,9 +8,9 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
 use serde_json::{Value, json};
-use tagpin::cluster::policies::InForce;
-use tagpin::cluster::unreadable::Unreadables;
-use tagpin::controller::replicas::{Ask, AskByAddress, Replica, watch};
+use tagpin_kube::policies::InForce;
+use tagpin_kube::unreadable::Unreadables;
+use tagpin_leader::replicas::{Ask, AskByAddress, Replica, watch};
 use tokio::net::TcpListener;
 
 use crate::scripted_api::Api;

@@ -6,15 +6,15 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use kube::core::ObjectMeta;
 use serde_json::{Value, json};
-use tagpin::cluster::Cluster;
-use tagpin::cluster::object::Object;
-use tagpin::cluster::policies::Reported;
-use tagpin::cluster::reader::Reader;
-use tagpin::controller::policy_status::standing::{Standing, next_expiry, standings};
-use tagpin::domain::policy::{Labels, PolicyId};
-use tagpin::domain::slot::Kind;
-use tagpin::k8s::image_policy::{ClusterImagePolicy, ImagePolicy};
-use tagpin::k8s::slim::Slim;
+use tagpin_domain::policy::{Labels, PolicyId};
+use tagpin_domain::slot::Kind;
+use tagpin_kube::Cluster;
+use tagpin_kube::object::Object;
+use tagpin_kube::policies::Reported;
+use tagpin_kube::reader::Reader;
+use tagpin_leader::policy_status::standing::{Standing, next_expiry, standings};
+use tagpin_objects::image_policy::{ClusterImagePolicy, ImagePolicy};
+use tagpin_objects::slim::Slim;
 
 const DIGEST: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
@@ -84,7 +84,7 @@ fn merge(into: &mut Value, from: &Value) {
 }
 
 fn stand(cluster: &Cluster) -> Standing {
-    let offline = |image: &tagpin::domain::image::ImageRef| image.domain() == "localhost";
+    let offline = |image: &tagpin_domain::image::ImageRef| image.domain() == "localhost";
     let excluded = BTreeSet::from(["kube-system".to_owned()]);
     let all = standings(cluster, &excluded, &offline, "2026-11-21T10:00:00Z".parse::<Timestamp>().unwrap());
     all[&PolicyId { namespace: None, name: "base".into() }].clone()

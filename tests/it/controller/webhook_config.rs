@@ -8,14 +8,14 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
-use tagpin::cluster::client::ApiReader;
-use tagpin::cluster::pinning;
-use tagpin::cluster::store::Store;
-use tagpin::cluster::{Cluster, Seen};
-use tagpin::controller::webhook_config::documents::Wanted;
-use tagpin::controller::webhook_config::{Installed, WebhookConfig};
-use tagpin::telemetry::canary::Metrics;
-use tagpin::telemetry::reconcile::Reconcile;
+use tagpin_kube::client::ApiReader;
+use tagpin_kube::pinning;
+use tagpin_kube::store::Store;
+use tagpin_kube::{Cluster, Seen};
+use tagpin_leader::canaries::Metrics;
+use tagpin_leader::reconcile::Reconcile;
+use tagpin_leader::webhook_config::documents::Wanted;
+use tagpin_leader::webhook_config::{Installed, WebhookConfig};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
@@ -39,7 +39,7 @@ fn wanted() -> Wanted {
 }
 
 fn conditions() -> Value {
-    serde_json::to_value(tagpin::k8s::match_conditions::match_conditions()).unwrap()
+    serde_json::to_value(tagpin_objects::match_conditions::match_conditions()).unwrap()
 }
 
 /// What does not differ between the two.

@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use serde_json::json;
-use tagpin::registry::client::Client;
-use tagpin::registry::cloud::{Access, CloudError, Clouds};
-use tagpin::registry::credential::Candidate;
-use tagpin::registry::endpoint::Endpoint;
-use tagpin::registry::transport::Transport;
+use tagpin_registry::client::Client;
+use tagpin_registry::cloud::{Access, CloudError, Clouds};
+use tagpin_registry::credential::Candidate;
+use tagpin_registry::endpoint::Endpoint;
+use tagpin_registry::transport::Transport;
 use tokio::time::Instant;
 
 use super::clouds::Here;

@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use tagpin::registry::client::Client;
-use tagpin::registry::guard::Names;
-use tagpin::registry::transport::Transport;
+use tagpin_registry::client::Client;
+use tagpin_registry::guard::Names;
+use tagpin_registry::transport::Transport;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;

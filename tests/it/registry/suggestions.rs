@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tagpin::domain::asker::Asker;
-use tagpin::domain::image::ImageRef;
-use tagpin::registry::Lookup;
-use tagpin::registry::client::Client;
-use tagpin::registry::credential::{Candidate, Credentials};
-use tagpin::registry::endpoint::RegistryProfile;
-use tagpin::registry::suggest::Suggestions;
-use tagpin::review::{Effort, Suggest};
+use tagpin_domain::asker::Asker;
+use tagpin_domain::image::ImageRef;
+use tagpin_registry::Lookup;
+use tagpin_registry::client::Client;
+use tagpin_registry::credential::{Candidate, Credentials};
+use tagpin_registry::endpoint::RegistryProfile;
+use tagpin_registry::suggest::Suggestions;
+use tagpin_review::{Effort, Suggest};
 use tokio::time::Instant;
 
 use super::distribution::{Access, OCI_MANIFEST, Pusher, Registry, Release, on_each_release};

@@ -11,17 +11,17 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use secrecy::SecretString;
-use tagpin::domain::fact::{Fact, Unavailable};
-use tagpin::domain::image::ImageRef;
-use tagpin::registry::Lookup;
-use tagpin::registry::client::Client;
-use tagpin::registry::credential::{Candidate, Credential, Source};
-use tagpin::registry::endpoint::{Endpoint, Profiles, RegistryProfile};
-use tagpin::registry::guard::Names;
-use tagpin::registry::inspect::{ForPlatform, NotInspected};
-use tagpin::registry::observe::{Event, Observer};
-use tagpin::registry::tls::CaBundle;
-use tagpin::registry::transport::Transport;
+use tagpin_domain::fact::{Fact, Unavailable};
+use tagpin_domain::image::ImageRef;
+use tagpin_registry::Lookup;
+use tagpin_registry::client::Client;
+use tagpin_registry::credential::{Candidate, Credential, Source};
+use tagpin_registry::endpoint::{Endpoint, Profiles, RegistryProfile};
+use tagpin_registry::guard::Names;
+use tagpin_registry::inspect::{ForPlatform, NotInspected};
+use tagpin_registry::observe::{Event, Observer};
+use tagpin_registry::tls::CaBundle;
+use tagpin_registry::transport::Transport;
 use tokio::time::Instant;
 use url::Url;
 

@@ -6,8 +6,8 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tagpin::domain::image::ImageRef;
-use tagpin::registry::credential::Candidate;
+use tagpin_domain::image::ImageRef;
+use tagpin_registry::credential::Candidate;
 use tempfile::TempDir;
 use tokio::time::Instant;
 

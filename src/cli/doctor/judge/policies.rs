@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::cli::doctor::findings::{Findings, Policy};
 use crate::cli::doctor::judge::{Row, known, logs, named, upgrade};
-use crate::domain::policy::PolicyId;
-use crate::k8s::conditions::ReadyReason;
+use tagpin_domain::policy::PolicyId;
+use tagpin_objects::conditions::ReadyReason;
 
 pub(crate) fn policies(found: &Findings) -> Vec<Row> {
     const CHECK: &str = "policies";

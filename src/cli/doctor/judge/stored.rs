@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::cli::doctor::findings::{Answers, Findings};
 use crate::cli::doctor::judge::{Row, known, named};
-use crate::cluster::store::Store;
-use crate::cluster::unreadable::{Named, Row as Seen, Watched};
+use tagpin_kube::store::Store;
+use tagpin_kube::unreadable::{Named, Row as Seen, Watched};
 
 /// One row for each kind with objects that cannot be read; the replica that sees most of them counts.
 pub(crate) fn unreadable(found: &Findings) -> Vec<Row> {

@@ -5,10 +5,10 @@ use crate::cli::doctor::findings::{
     Labelled, Policy, Ready, Replica, Validity,
 };
 use crate::cli::doctor::judge::{Row, Status, judge};
-use crate::cluster::policies::InForce;
-use crate::cluster::unreadable::{Named, Row as Unreadable};
-use crate::domain::policy::PolicyId;
-use crate::telemetry::registry::LastAsked;
+use tagpin_domain::policy::PolicyId;
+use tagpin_kube::policies::InForce;
+use tagpin_kube::unreadable::{Named, Row as Unreadable};
+use tagpin_registry::metrics::LastAsked;
 
 const CA: &[u8] = b"authority";
 

@@ -2,8 +2,8 @@
 
 use crate::cli::doctor::findings::{Asked, Entry, Findings};
 use crate::cli::doctor::judge::{Row, known, logs, named, upgrade};
-use crate::controller::webhook_config::documents::{MUTATING, VALIDATING};
-use crate::k8s::conditions::ReadyReason;
+use tagpin_leader::webhook_config::documents::{MUTATING, VALIDATING};
+use tagpin_objects::conditions::ReadyReason;
 
 pub(crate) fn filled(found: &Findings) -> Vec<Row> {
     let configurations = [

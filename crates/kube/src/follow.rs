@@ -1,0 +1,220 @@
+//! How a watch is followed: pages, back-off, complete lists, and what to do when the API server has forgotten.
+
+use std::convert::Infallible;
+use std::fmt::{self, Debug};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::utils::Backoff;
+use kube::runtime::watcher::{self, Config, DefaultBackoff, Event, watcher};
+use kube::{Api, Resource};
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+use tracing::warn;
+
+use crate::client::WATCH;
+use crate::unreadable::{Unreadables, Watched};
+use tagpin_objects::item::{Identity, Item, Unreadable, Whole};
+
+/// Objects in one page of a list: about 1 MB of JSON at most.
+const PAGE: u32 = 100;
+
+/// Where the events of one watch go.
+pub trait Sink {
+    /// What is watched.
+    type Object: Resource + Clone + Debug + DeserializeOwned + Send + 'static;
+    /// What is held of it.
+    type Item;
+
+    /// What is held of an object; none of one that lacks what every API server sends.
+    fn parse(&self, object: Self::Object) -> Option<Self::Item>;
+    /// Holds an object that was added or changed.
+    fn apply(&self, item: Self::Item);
+    /// Forgets an object that is gone.
+    fn delete(&self, gone: &Identity);
+    /// These are all that can be read. Those that cannot are there, too.
+    fn replace(&self, items: Vec<Self::Item>, unreadable: &[Unreadable]);
+    /// The object is there and cannot be read any more. What was known of it may be wrong by now, so that it counts as
+    /// unknown, like an object that no watch has reported.
+    fn lose(&self, object: &Identity) {
+        self.delete(object);
+    }
+    /// The watch failed and is opened again.
+    fn failed(&self) {}
+    /// The API server does not know this kind: there can be no object of it.
+    fn unknown(&self) {}
+}
+
+/// Between attempts at most. kube's own pauses go on to a minute, and for so long a replica would be blind after an API
+/// server came back.
+const LONGEST_PAUSE: Duration = Duration::from_secs(6);
+
+/// What is known of one object.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Seen<K> {
+    /// Nothing yet.
+    NotYet,
+    /// It is not there.
+    Absent,
+    /// It is this.
+    There(Arc<K>),
+}
+
+/// How a watch is asked for.
+pub fn config() -> Config {
+    Config::default().page_size(PAGE).timeout(WATCH)
+}
+
+/// kube's pauses, as far as they are short.
+struct Pauses(DefaultBackoff);
+
+impl Iterator for Pauses {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        self.0.next().map(|pause| pause.min(LONGEST_PAUSE))
+    }
+}
+
+impl Backoff for Pauses {
+    fn reset(&mut self) {
+        self.0.reset();
+    }
+}
+
+/// Passes every event on for ever. Objects that cannot be read are told to `unreadable` and keep no other back.
+pub async fn follow<S: Sink>(
+    api: Api<Item<S::Object>>,
+    config: Config,
+    sink: S,
+    unreadable: &Unreadables,
+    watched: Watched,
+) -> Infallible {
+    loop {
+        let mut events =
+            pin!(watcher(api.clone(), config.clone()).backoff(Pauses(DefaultBackoff::default())));
+        let (mut listed, mut lost) = (Vec::new(), Vec::new());
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(Event::Init) => {
+                    listed.clear();
+                    lost.clear();
+                }
+                Ok(Event::InitApply(Item::Read(object))) => listed.extend(sink.parse(object)),
+                Ok(Event::InitApply(Item::Unreadable(object))) => lost.push(*object),
+                Ok(Event::InitDone) => {
+                    sink.replace(std::mem::take(&mut listed), &lost);
+                    unreadable.replace(watched, std::mem::take(&mut lost));
+                }
+                Ok(Event::Apply(item)) => {
+                    let identity = item.identity();
+                    match item {
+                        Item::Read(object) => {
+                            sink.parse(object).into_iter().for_each(|item| sink.apply(item));
+                            unreadable.take(watched, &identity);
+                        }
+                        Item::Unreadable(object) => {
+                            sink.lose(&identity);
+                            unreadable.put(watched, *object);
+                        }
+                    }
+                }
+                Ok(Event::Delete(item)) => {
+                    let identity = item.identity();
+                    sink.delete(&identity);
+                    unreadable.take(watched, &identity);
+                }
+                Err(error) => {
+                    sink.failed();
+                    warn!(error = %Cause(&error), "watch failed; what is held stays in use");
+                    if refused(&error) == Some(404) {
+                        sink.unknown();
+                    }
+                    if must_list_again(&error) {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Follows the one object of this name for ever. It is told of no other: rights can be bound to the name.
+pub async fn follow_one<K>(
+    api: Api<Item<Whole<K>>>,
+    name: &str,
+    seen: watch::Sender<Seen<K>>,
+    unreadable: &Unreadables,
+    watched: Watched,
+) -> Infallible
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    let config = config().fields(&format!("metadata.name={name}"));
+    follow(api, config, One(seen), unreadable, watched).await
+}
+
+struct One<K>(watch::Sender<Seen<K>>);
+
+impl<K> Sink for One<K>
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    type Object = Whole<K>;
+    type Item = K;
+
+    fn parse(&self, Whole(object): Whole<K>) -> Option<K> {
+        Some(object)
+    }
+
+    fn apply(&self, item: K) {
+        self.0.send_replace(Seen::There(Arc::new(item)));
+    }
+
+    fn delete(&self, _: &Identity) {
+        self.0.send_replace(Seen::Absent);
+    }
+
+    fn replace(&self, items: Vec<K>, unreadable: &[Unreadable]) {
+        match items.into_iter().next() {
+            Some(item) => self.apply(item),
+            None if unreadable.is_empty() => drop(self.0.send_replace(Seen::Absent)),
+            None => {}
+        }
+    }
+
+    /// An object of the release is not taken for one that is gone: somebody would make it anew.
+    fn lose(&self, _: &Identity) {}
+}
+
+/// kube's watcher would ask for the same version again and again when the answer to the request is 410 itself; and
+/// where a kind is made anew, what was known of it before is of no use.
+fn must_list_again(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if [404, 410].contains(&status.code))
+}
+
+/// The code that the API server refused the list or the watch with.
+fn refused(error: &watcher::Error) -> Option<u16> {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => Some(status.code),
+        _ => None,
+    }
+}
+
+/// What went wrong, with what to do where that is known.
+struct Cause<'a>(&'a watcher::Error);
+
+impl fmt::Display for Cause<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        match refused(self.0) {
+            Some(403) => f.write_str(" (the chart's roles give this right)"),
+            Some(404) => f.write_str(" (the API server does not know this kind; are the CRDs installed?)"),
+            _ => Ok(()),
+        }
+    }
+}

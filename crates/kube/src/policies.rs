@@ -1,0 +1,299 @@
+//! The policies: which generation of each is in force here, and why a newer one is not.
+//!
+//! A generation that does not compile keeps the last good one: the one in memory, or after a restart the one that
+//! the leader wrote into the status.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use kube::core::ObjectMeta;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::changes::Changes;
+use parking_lot::RwLock;
+use tagpin_domain::policy::{Policy, PolicyId, PolicySet};
+use tagpin_objects::image_policy::{PolicyObject, PolicyStatus};
+
+/// One policy object as the API holds it, parsed and compiled.
+#[derive(Debug, Clone)]
+pub struct Reported {
+    /// Which policy.
+    pub id: PolicyId,
+    /// The object's UID: a policy that was deleted and made again has no last good generation.
+    pub uid: String,
+    /// The generation of the spec.
+    pub generation: i64,
+    /// The object's version, where it is a number (as etcd's and kine's are): later ones are greater.
+    pub version: Option<u64>,
+    /// The compiled policy, or which field keeps it from being one.
+    pub compiled: Result<Good, String>,
+    /// What the status holds.
+    pub status: PolicyStatus,
+    /// The compiled `status.lastGood`, when there is one and it still compiles.
+    pub last_good: Option<Good>,
+}
+
+/// A generation that compiles.
+#[derive(Debug, Clone)]
+pub struct Good {
+    /// The generation.
+    pub generation: i64,
+    /// What it means.
+    pub policy: Arc<Policy>,
+    /// What was typed.
+    pub spec: Arc<Map<String, Value>>,
+}
+
+/// One row of `GET /policies`: what this replica has in force.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InForce {
+    /// `ClusterImagePolicy` or `ImagePolicy`.
+    pub kind: String,
+    /// The namespace of an `ImagePolicy`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// The object's name.
+    pub name: String,
+    /// The object's UID.
+    pub uid: String,
+    /// The generation in force; none while no generation compiles.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<i64>,
+    /// Why the newest generation is not in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// One policy as it is held, for the leader who writes its status.
+#[derive(Debug, Clone)]
+pub struct Held {
+    /// Which policy.
+    pub id: PolicyId,
+    /// The object's UID.
+    pub uid: String,
+    /// The newest generation that was reported.
+    pub generation: i64,
+    /// The version of that report.
+    pub version: Option<u64>,
+    /// Why that generation does not compile.
+    pub error: Option<String>,
+    /// The generation in force.
+    pub good: Option<Good>,
+    /// What the status holds.
+    pub status: PolicyStatus,
+    /// A read by name found it, no list or watch did.
+    pub by_name: bool,
+}
+
+/// The policies of the cluster.
+#[derive(Debug, Default)]
+pub struct Policies {
+    held: RwLock<BTreeMap<PolicyId, Held>>,
+    published: ArcSwap<PolicySet>,
+    changes: Changes,
+}
+
+impl Reported {
+    /// Compiles what the API holds. Spec and status are parsed apart, so that neither can hide the other: an object
+    /// that this version can not read is an error of that object alone.
+    #[must_use]
+    pub fn parse<K: PolicyObject>(metadata: &ObjectMeta, spec: Value, status: Value) -> Self {
+        let name = metadata.name.clone().unwrap_or_default();
+        let id = PolicyId { namespace: metadata.namespace.clone(), name };
+        let generation = metadata.generation.unwrap_or_default();
+        let status = serde_json::from_value::<PolicyStatus>(status).unwrap_or_default();
+        let last_good = status
+            .last_good
+            .as_ref()
+            .and_then(|good| Good::compile::<K>(&id, good.generation, good.spec.clone()).ok());
+        let compiled = match spec {
+            Value::Null => Good::compile::<K>(&id, generation, Map::new()),
+            Value::Object(spec) => Good::compile::<K>(&id, generation, spec),
+            _ => Err("spec: is not an object".to_owned()),
+        };
+        Self {
+            id,
+            uid: metadata.uid.clone().unwrap_or_default(),
+            generation,
+            version: metadata.resource_version.as_ref().and_then(|version| version.parse().ok()),
+            compiled,
+            status,
+            last_good,
+        }
+    }
+}
+
+impl Good {
+    fn compile<K: PolicyObject>(
+        id: &PolicyId,
+        generation: i64,
+        spec: Map<String, Value>,
+    ) -> Result<Self, String> {
+        let typed = serde_json::from_value::<K::Spec>(Value::Object(spec.clone()))
+            .map_err(|cause| format!("spec: {cause}"))?;
+        let policy = K::compile(id.clone(), &typed).map_err(|cause| cause.to_string())?;
+        Ok(Self { generation, policy: Arc::new(policy), spec: Arc::new(spec) })
+    }
+}
+
+impl Policies {
+    pub(crate) fn new(changes: Changes) -> Self {
+        Self { changes, ..Self::default() }
+    }
+
+    /// A policy was reported. What is older than what is held is late and changes nothing.
+    pub fn apply(&self, reported: Reported) {
+        self.change(|held| put(held, reported, false));
+    }
+
+    /// A policy is gone; a late word about an older object of that name changes nothing.
+    pub fn delete(&self, id: &PolicyId, uid: &str) {
+        self.change(|held| match held.get(id) {
+            Some(policy) if policy.uid == uid => held.remove(id).is_some(),
+            _ => false,
+        });
+    }
+
+    /// These are all policies of one of the two kinds (`namespaced` tells which). What only a read by name found stays.
+    pub fn replace(&self, namespaced: bool, all: Vec<Reported>) {
+        self.replace_readable(namespaced, all, &BTreeSet::new());
+    }
+
+    /// These are all policies of one of the two kinds that can be read. Those that cannot stay as they are held.
+    pub(crate) fn replace_readable(
+        &self,
+        namespaced: bool,
+        all: Vec<Reported>,
+        unreadable: &BTreeSet<PolicyId>,
+    ) {
+        self.change(|held| {
+            let before = held.len();
+            held.retain(|id, policy| {
+                id.namespace.is_some() != namespaced
+                    || policy.by_name
+                    || unreadable.contains(id)
+                    || all.iter().any(|reported| reported.id == *id)
+            });
+            let mut changed = held.len() != before;
+            for reported in all {
+                changed |= put(held, reported, false);
+            }
+            changed
+        });
+    }
+
+    /// A policy was read by name. Returns whether the read knows something that list and watch have not told: that
+    /// is used (a datastore behind the API server can leave a new object out of its lists).
+    pub fn read_by_name(&self, id: &PolicyId, found: Option<Reported>) -> bool {
+        let mut differs = false;
+        self.change(|held| match found {
+            Some(found) => {
+                let known = held.get(id).is_some_and(|policy| {
+                    policy.uid == found.uid && policy.generation >= found.generation && !policy.by_name
+                });
+                differs = !known;
+                differs && put(held, found, true)
+            }
+            // What lists and watches told of, they will also tell to be gone.
+            None => held.get(id).is_some_and(|policy| policy.by_name) && held.remove(id).is_some(),
+        });
+        differs
+    }
+
+    /// The policies in force, as one snapshot.
+    #[must_use]
+    pub fn in_force(&self) -> Arc<PolicySet> {
+        self.published.load_full()
+    }
+
+    /// What this replica has in force, as it tells others, by kind and name.
+    #[must_use]
+    pub fn rows(&self) -> Vec<InForce> {
+        let held = self.held.read();
+        held.values().map(InForce::from).collect()
+    }
+
+    /// One policy, in force or not.
+    #[must_use]
+    pub fn get(&self, id: &PolicyId) -> Option<Held> {
+        self.held.read().get(id).cloned()
+    }
+
+    /// Every policy, in force or not, by kind and name.
+    #[must_use]
+    pub fn all(&self) -> Vec<Held> {
+        self.held.read().values().cloned().collect()
+    }
+
+    /// Changes what is held and publishes it when anything changed.
+    fn change(&self, change: impl FnOnce(&mut BTreeMap<PolicyId, Held>) -> bool) {
+        let mut held = self.held.write();
+        if change(&mut held) {
+            self.published.store(Arc::new(snapshot(&held)));
+            drop(held);
+            self.changes.announce();
+        }
+    }
+}
+
+fn put(held: &mut BTreeMap<PolicyId, Held>, reported: Reported, by_name: bool) -> bool {
+    let Reported { id, uid, generation, version, compiled, status, last_good } = reported;
+    let before = held.get(&id).filter(|before| before.uid == uid);
+    let late = before.is_some_and(|before| {
+        let older = before.version.zip(version).is_some_and(|(before, now)| before > now);
+        older || before.generation > generation
+    });
+    if late {
+        return false;
+    }
+    let (good, error) = match compiled {
+        Ok(good) => (Some(good), None),
+        Err(error) => (before.and_then(|before| before.good.clone()).or(last_good), Some(error)),
+    };
+    let policy = Held { id: id.clone(), uid, generation, version, error, good, status, by_name };
+    let same = before.is_some_and(|before| before.same_as(&policy));
+    held.insert(id, policy);
+    !same
+}
+
+impl Held {
+    fn same_as(&self, other: &Self) -> bool {
+        let good = |held: &Self| held.good.as_ref().map(|good| good.generation);
+        self.generation == other.generation
+            && self.error == other.error
+            && good(self) == good(other)
+            && self.status == other.status
+            && self.by_name == other.by_name
+    }
+}
+
+impl From<&Held> for InForce {
+    fn from(held: &Held) -> Self {
+        let kind = if held.id.namespace.is_some() { "ImagePolicy" } else { "ClusterImagePolicy" };
+        Self {
+            kind: kind.to_owned(),
+            namespace: held.id.namespace.clone(),
+            name: held.id.name.clone(),
+            uid: held.uid.clone(),
+            generation: held.good.as_ref().map(|good| good.generation),
+            error: held.error.clone(),
+        }
+    }
+}
+
+/// The map is sorted by namespace and name, and so is the snapshot.
+fn snapshot(held: &BTreeMap<PolicyId, Held>) -> PolicySet {
+    let mut set = PolicySet::default();
+    for (id, held) in held {
+        let Some(good) = &held.good else { continue };
+        let policy = Arc::clone(&good.policy);
+        match &id.namespace {
+            None => set.cluster.push(policy),
+            Some(namespace) => set.namespaced.entry(namespace.clone()).or_default().push(policy),
+        }
+    }
+    set
+}

@@ -1,0 +1,97 @@
+//! Which watches there are, and which of them have told everything once.
+
+use std::collections::BTreeSet;
+
+use tokio::sync::watch;
+
+use crate::changes::Changes;
+use parking_lot::RwLock;
+use tagpin_domain::slot::Kind;
+
+/// One store that a watch fills.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Store {
+    /// `clusterimagepolicies.tagpin.dev`
+    ClusterImagePolicies,
+    /// `imagepolicies.tagpin.dev`
+    ImagePolicies,
+    /// `namespaces`
+    Namespaces,
+    /// `serviceaccounts`
+    ServiceAccounts,
+    /// `controllerrevisions.apps`
+    ControllerRevisions,
+    /// A kind of the slot table.
+    Objects(Kind),
+}
+
+impl Store {
+    /// Every store.
+    pub fn all() -> impl Iterator<Item = Self> {
+        [
+            Self::ClusterImagePolicies,
+            Self::ImagePolicies,
+            Self::Namespaces,
+            Self::ServiceAccounts,
+            Self::ControllerRevisions,
+        ]
+        .into_iter()
+        .chain(Kind::ALL.into_iter().map(Self::Objects))
+    }
+
+    /// The plural resource name, as in metrics and readiness reasons: `replicasets`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ClusterImagePolicies => "clusterimagepolicies",
+            Self::ImagePolicies => "imagepolicies",
+            Self::Namespaces => "namespaces",
+            Self::ServiceAccounts => "serviceaccounts",
+            Self::ControllerRevisions => "controllerrevisions",
+            Self::Objects(kind) => kind.resource(),
+        }
+    }
+}
+
+/// Which stores have been filled once. A store that was filled stays so: while its watch is broken, what it held last
+/// is the best that is known.
+#[derive(Debug, Default)]
+pub struct Synced {
+    filled: RwLock<BTreeSet<Store>>,
+    /// Of kinds that the API server does not know.
+    unknown: watch::Sender<BTreeSet<Store>>,
+    changes: Changes,
+}
+
+impl Synced {
+    pub(crate) fn new(changes: Changes) -> Self {
+        Self { changes, ..Self::default() }
+    }
+
+    /// This store holds everything that there was when its list was asked for.
+    pub fn fill(&self, store: Store) {
+        self.unknown.send_if_modified(|unknown| unknown.remove(&store));
+        let first = self.filled.write().insert(store);
+        if first {
+            self.changes.announce();
+        }
+    }
+
+    /// The API server does not know the kind of this store. What is held of it is for whoever fills the store.
+    pub fn unknown(&self, store: Store) {
+        self.unknown.send_if_modified(|unknown| unknown.insert(store));
+    }
+
+    /// The stores of kinds that the API server does not know, now and later.
+    #[must_use]
+    pub fn unknown_kinds(&self) -> watch::Receiver<BTreeSet<Store>> {
+        self.unknown.subscribe()
+    }
+
+    /// The stores that have not been filled yet; none when the replica may decide.
+    #[must_use]
+    pub fn missing(&self) -> Vec<Store> {
+        let filled = self.filled.read();
+        Store::all().filter(|store| !filled.contains(store)).collect()
+    }
+}

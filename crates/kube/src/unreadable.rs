@@ -1,0 +1,162 @@
+//! The stored objects that cannot be read: how many there are, and which. What they say counts as unknown.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+use crate::store::Store;
+use parking_lot::RwLock;
+use tagpin_objects::item::{Identity, Unreadable};
+
+/// Objects of one watch that are named; others are counted.
+const NAMED: usize = 20;
+
+/// One watch: of a store's kind, or of objects of the release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Watched {
+    /// The watch that fills a store.
+    Store(Store),
+    /// The pods of our Deployment.
+    Replicas,
+    /// The Secret with the webhook's certificate.
+    Certificate,
+    /// The Secret with the keys for marks.
+    PinKeys,
+    /// Our Deployment.
+    Deployment,
+    /// Our Namespace.
+    Namespace,
+    /// The configuration `zz-tagpin`.
+    Mutating,
+    /// The configuration `tagpin`.
+    Validating,
+}
+
+impl Watched {
+    /// Everything that is watched.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let release = [
+            Self::Replicas,
+            Self::Certificate,
+            Self::PinKeys,
+            Self::Deployment,
+            Self::Namespace,
+            Self::Mutating,
+            Self::Validating,
+        ];
+        Store::all().map(Self::Store).chain(release)
+    }
+
+    /// The word in metrics and in the doctor's rows.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Store(store) => store.name(),
+            Self::Replicas => "replicas",
+            Self::Certificate => "certificate",
+            Self::PinKeys => "pin_keys",
+            Self::Deployment => "deployment",
+            Self::Namespace => "namespace",
+            Self::Mutating => "mutatingwebhookconfiguration",
+            Self::Validating => "validatingwebhookconfiguration",
+        }
+    }
+}
+
+/// The objects that cannot be read, by watch. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct Unreadables(Arc<RwLock<BTreeMap<Watched, Faults>>>);
+
+/// The faults, by object.
+type Faults = BTreeMap<Identity, String>;
+
+/// One row of `GET /unreadable`: the objects of one watch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Row {
+    /// The name of the watch.
+    pub watch: String,
+    /// Number of objects that cannot be read.
+    pub count: usize,
+    /// The first of them.
+    pub named: Vec<Named>,
+}
+
+/// One object that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Named {
+    /// Its namespace; none of objects of the whole cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Its name.
+    pub name: String,
+    /// The fault of the object, without its values.
+    pub fault: String,
+}
+
+impl Unreadables {
+    /// Returns their number for each watch, also where there is none.
+    #[must_use]
+    pub fn counts(&self) -> Vec<(&'static str, usize)> {
+        let held = self.0.read();
+        let count = |watched| held.get(&watched).map_or(0, BTreeMap::len);
+        Watched::all().map(|watched| (watched.name(), count(watched))).collect()
+    }
+
+    /// The watches with objects that cannot be read, and the first of these.
+    #[must_use]
+    pub fn rows(&self) -> Vec<Row> {
+        let held = self.0.read();
+        let row = |(watched, faults): (&Watched, &Faults)| Row {
+            watch: watched.name().to_owned(),
+            count: faults.len(),
+            named: faults.iter().take(NAMED).map(|(object, fault)| Named::new(object, fault)).collect(),
+        };
+        held.iter().filter(|(_, faults)| !faults.is_empty()).map(row).collect()
+    }
+
+    /// An object was reported that cannot be read.
+    pub(crate) fn put(&self, watched: Watched, object: Unreadable) {
+        let mut held = self.0.write();
+        let faults = held.entry(watched).or_default();
+        let known = faults.get(&object.identity).is_some_and(|fault| *fault == object.fault);
+        let named = faults.len() < NAMED;
+        if !known && named {
+            tell(watched, &object);
+        }
+        faults.insert(object.identity, object.fault);
+    }
+
+    /// An object can be read again, or is gone.
+    pub(crate) fn take(&self, watched: Watched, object: &Identity) {
+        // Nearly always there is none.
+        if self.0.read().get(&watched).is_none_or(BTreeMap::is_empty) {
+            return;
+        }
+        if let Some(faults) = self.0.write().get_mut(&watched) {
+            faults.remove(object);
+        }
+    }
+
+    /// These are all objects of the watch that cannot be read.
+    pub(crate) fn replace(&self, watched: Watched, all: Vec<Unreadable>) {
+        let before = self.0.write().remove(&watched).unwrap_or_default();
+        let new = |object: &&Unreadable| before.get(&object.identity) != Some(&object.fault);
+        all.iter().filter(new).take(NAMED).for_each(|object| tell(watched, object));
+        let faults = all.into_iter().map(|object| (object.identity, object.fault)).collect();
+        self.0.write().insert(watched, faults);
+    }
+}
+
+impl Named {
+    fn new(object: &Identity, fault: &str) -> Self {
+        Self { namespace: object.namespace.clone(), name: object.name.clone(), fault: fault.to_owned() }
+    }
+}
+
+fn tell(watched: Watched, object: &Unreadable) {
+    let (watch, fault) = (watched.name(), object.fault.as_str());
+    let Identity { namespace, name, .. } = &object.identity;
+    warn!(watch, namespace, name, fault, "cannot read a stored object: what it says counts as unknown");
+}

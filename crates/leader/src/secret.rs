@@ -1,0 +1,57 @@
+//! Writing a Secret of ours: always as our Deployment's, so that it goes when that goes.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::PostParams;
+use kube::{Api, Client};
+
+use crate::call::{CallError, call};
+use crate::owner;
+
+/// A Secret to write.
+pub(crate) struct Document<'a> {
+    pub(crate) name: &'a str,
+    /// For a new one: `kubernetes.io/tls`, or `Opaque`.
+    pub(crate) kind: &'a str,
+    pub(crate) data: BTreeMap<String, ByteString>,
+}
+
+/// Writes the Secret over the one that was seen, or makes it; `false` when our Deployment is gone, when nothing is made
+/// any more.
+pub(crate) async fn write(
+    client: &Client,
+    namespace: &str,
+    seen: Option<&Secret>,
+    document: Document<'_>,
+) -> Result<bool, CallError> {
+    let Some(owner) = owner::deployment(client, namespace).await? else { return Ok(false) };
+    let owners = Some(vec![owner]);
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let Document { name, kind, data } = document;
+    match seen {
+        // At the version that was seen: whoever was first wins.
+        Some(seen) => {
+            let mut secret = seen.clone();
+            secret.data = Some(data);
+            secret.metadata.owner_references = owners;
+            call(secrets.replace(name, &PostParams::default(), &secret)).await?;
+        }
+        None => {
+            let labels = [("app.kubernetes.io/name", "tagpin"), ("app.kubernetes.io/managed-by", "tagpin")];
+            let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            let metadata = ObjectMeta {
+                name: Some(name.to_owned()),
+                labels: Some(labels.into()),
+                owner_references: owners,
+                ..ObjectMeta::default()
+            };
+            let secret =
+                Secret { metadata, type_: Some(kind.to_owned()), data: Some(data), ..Secret::default() };
+            call(secrets.create(&PostParams::default(), &secret)).await?;
+        }
+    }
+    Ok(true)
+}

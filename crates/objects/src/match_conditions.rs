@@ -1,0 +1,113 @@
+//! What the API server asks our webhooks about: rules and match conditions, both generated from the slot table.
+//! Scaling, label edits, status writes and finalizers never reach us. It does not know names, paths or policies of
+//! the webhooks.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::admissionregistration::v1::{MatchCondition, RuleWithOperations};
+
+use crate::canary;
+use tagpin_domain::slot::Kind;
+
+#[cfg(test)]
+mod tests;
+
+/// The sub-resource through which ephemeral containers are added.
+const EPHEMERAL_CONTAINERS: &str = "pods/ephemeralcontainers";
+
+/// The conditions of every webhook of ours: a request that does not meet all of them is not ours to judge.
+#[must_use]
+pub fn match_conditions() -> Vec<MatchCondition> {
+    [
+        ("not-a-mirror-pod", NOT_A_MIRROR_POD.to_owned()),
+        ("not-being-deleted", NOT_BEING_DELETED.to_owned()),
+        ("template-changed", template_changed()),
+    ]
+    .map(|(name, expression)| MatchCondition { name: name.to_owned(), expression })
+    .into()
+}
+
+/// Static pods are the node's: only a node's own word counts, the annotation alone could be anybody's.
+const NOT_A_MIRROR_POD: &str = "!(request.operation == 'CREATE' && 'system:nodes' in request.userInfo.groups \
+     && has(object.metadata.annotations) && 'kubernetes.io/config.mirror' in object.metadata.annotations)";
+
+/// What is being deleted only loses its finalizers.
+const NOT_BEING_DELETED: &str = "request.operation != 'UPDATE' || !has(object.metadata.deletionTimestamp)";
+
+/// An update matters when the template changed, metadata included; of a pod, when its spec did.
+fn template_changed() -> String {
+    // The most common place is the last branch; the others are few, shortest path first.
+    let mut elsewhere: Vec<_> = Kind::ALL.into_iter().filter(|kind| compared(*kind) != COMMON).collect();
+    elsewhere.sort_by_key(|kind| (compared(*kind).len(), compared(*kind)));
+    let mut branches = String::new();
+    for kind in elsewhere {
+        let path = compared(kind).join(".");
+        let resource = kind.resource();
+        branches.push_str(&format!(
+            "request.resource.resource == '{resource}' ? object.{path} != oldObject.{path} : "
+        ));
+    }
+    let path = COMMON.join(".");
+    // A replication controller may have no template.
+    format!(
+        "request.operation != 'UPDATE' || ({branches}\
+         has(object.{path}) != has(oldObject.{path}) \
+         || (has(object.{path}) && object.{path} != oldObject.{path}))"
+    )
+}
+
+/// Where most kinds have what is compared.
+const COMMON: &[&str] = &["spec", "template"];
+
+/// What of an object is compared: everything down from its outermost template, or its pod spec.
+fn compared(kind: Kind) -> &'static [&'static str] {
+    let path = kind.pod_spec_path();
+    let template = path.iter().position(|part| part.to_ascii_lowercase().ends_with("template"));
+    template.and_then(|at| path.get(..=at)).unwrap_or(path)
+}
+
+/// The conditions of the entry that only proves that we are reached.
+#[must_use]
+pub fn canary_conditions() -> Vec<MatchCondition> {
+    let expression = format!("has(object.metadata.name) && object.metadata.name == '{}'", canary::NAME);
+    vec![MatchCondition { name: "the-canary".to_owned(), expression }]
+}
+
+/// What the entry of the canary is asked about.
+#[must_use]
+pub fn canary_rules() -> Vec<RuleWithOperations> {
+    vec![rule(Kind::PodTemplate.group(), &[Kind::PodTemplate.resource()], &["CREATE"])]
+}
+
+/// The requests about pods: what is pinned.
+#[must_use]
+pub fn pod_rules() -> Vec<RuleWithOperations> {
+    let pods = Kind::Pod.resource();
+    vec![
+        rule(Kind::Pod.group(), &[pods], &["CREATE", "UPDATE"]),
+        rule(Kind::Pod.group(), &[EPHEMERAL_CONTAINERS], &["UPDATE"]),
+    ]
+}
+
+/// The requests about pods and about every workload of the slot table: what is validated.
+#[must_use]
+pub fn all_rules() -> Vec<RuleWithOperations> {
+    let mut rules = pod_rules();
+    for group in Kind::ALL.map(Kind::group).into_iter().collect::<BTreeSet<_>>() {
+        let of_group = |kind: &Kind| *kind != Kind::Pod && kind.group() == group;
+        let resources: Vec<_> = Kind::ALL.into_iter().filter(of_group).map(Kind::resource).collect();
+        rules.push(rule(group, &resources, &["CREATE", "UPDATE"]));
+    }
+    rules
+}
+
+fn rule(group: &str, resources: &[&str], operations: &[&str]) -> RuleWithOperations {
+    let owned = |texts: &[&str]| Some(texts.iter().map(|&text| text.to_owned()).collect());
+    RuleWithOperations {
+        api_groups: owned(&[group]),
+        api_versions: owned(&["v1"]),
+        resources: owned(resources),
+        operations: owned(operations),
+        scope: Some("Namespaced".to_owned()),
+    }
+}

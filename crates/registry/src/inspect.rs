@@ -1,0 +1,149 @@
+//! For which platforms a digest is: what a person wants to know, and no admission asks for.
+
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use crate::classify;
+use crate::client::Client;
+use crate::credential::Candidate;
+use crate::manifest::{self, Child, Content};
+use crate::observe::{Method, Purpose};
+use crate::session::{Question, Session};
+use tagpin_domain::digest::Digest;
+use tagpin_domain::fact::{Fact, Unavailable};
+use tagpin_domain::image::ImageRef;
+use tagpin_domain::platform::Platform;
+
+/// Of the configuration of an image.
+const CONFIGURATION: usize = 4 * 1024 * 1024;
+/// Indexes inside of one another that are followed.
+pub const DEPTH: usize = 4;
+
+/// What a node of a platform gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForPlatform {
+    /// The image, when there is one: what the digest itself names, or what an index under it does.
+    pub digest: Option<Digest>,
+    /// For which platforms something is there, as far as a node would look.
+    pub has: Vec<Platform>,
+}
+
+/// Why nobody knows what a node gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotInspected {
+    /// What the registry says instead.
+    Instead(Fact),
+    /// There are more than [`DEPTH`] indexes inside of one another.
+    TooDeep,
+}
+
+impl Client {
+    /// The image behind a digest for a node of this platform, from the first endpoint and credential that tells it.
+    ///
+    /// As containerd does, one entry of each index is followed: the first of those that fit best, and one that names no
+    /// platform only when no other one fits. An image whose index does not say what it is for says it itself, in its
+    /// configuration.
+    ///
+    /// # Errors
+    /// What the registry says instead, or that there are too many indexes inside of one another.
+    pub async fn for_platform(
+        &self,
+        image: &ImageRef,
+        digest: &Digest,
+        wanted: &Platform,
+        candidates: &[Candidate],
+        deadline: Instant,
+    ) -> Result<ForPlatform, NotInspected> {
+        let mut instead = NotInspected::Instead(classify::unavailable(Unavailable::Dns, None));
+        let profile = self.profile(image);
+        for mut session in self.sessions(&profile, image, candidates, deadline) {
+            match choose(&mut session, digest, wanted).await {
+                Ok(found) => return Ok(found),
+                Err(why) => instead = why,
+            }
+        }
+        Err(instead)
+    }
+}
+
+async fn choose(
+    session: &mut Session<'_>,
+    digest: &Digest,
+    wanted: &Platform,
+) -> Result<ForPlatform, NotInspected> {
+    let (mut digest, mut has) = (digest.clone(), Vec::new());
+    // The indexes, and the image at their end.
+    for _ in 0..=DEPTH + 1 {
+        let place = ["manifests", digest.as_str()];
+        let body = get(session, &place, Some(manifest::ACCEPT), manifest::BODY).await?;
+        let Content { children, configuration } = manifest::of_digest(&body, &digest)?;
+        if let Some(configuration) = configuration {
+            let platform = configured(session, &configuration).await?;
+            let digest = wanted.runs(&platform).then_some(digest);
+            if !has.contains(&platform) {
+                has.push(platform);
+            }
+            return Ok(ForPlatform { digest, has });
+        }
+        has.extend(children.iter().filter_map(|child| child.platform.clone()));
+        let best = children.into_iter().filter_map(|child| Some((rank(&child, wanted)?, child)));
+        match best.min_by_key(|(rank, _)| *rank) {
+            None => return Ok(ForPlatform { digest: None, has }),
+            Some((_, child)) if child.is_index || child.platform.is_none() => digest = child.digest,
+            Some((_, child)) => return Ok(ForPlatform { digest: Some(child.digest), has }),
+        }
+    }
+    Err(NotInspected::TooDeep)
+}
+
+/// The order in which a node prefers entries of an index; none for what it does not take.
+fn rank(child: &Child, wanted: &Platform) -> Option<u8> {
+    match &child.platform {
+        Some(exactly) if exactly == wanted => Some(0),
+        Some(other) => wanted.runs(other).then_some(1),
+        None => Some(2),
+    }
+}
+
+async fn configured(session: &mut Session<'_>, configuration: &Digest) -> Result<Platform, NotInspected> {
+    let body = get(session, &["blobs", configuration.as_str()], None, CONFIGURATION).await?;
+    let read: Option<Configuration> = serde_json::from_slice(&body.body).ok();
+    let platform = read.and_then(|read| read.platform());
+    platform.ok_or_else(|| classify::unavailable(Unavailable::Unreadable, None).into())
+}
+
+impl From<Fact> for NotInspected {
+    fn from(fact: Fact) -> Self {
+        Self::Instead(fact)
+    }
+}
+
+async fn get(
+    session: &mut Session<'_>,
+    place: &[&str],
+    accept: Option<&'static str>,
+    limit: usize,
+) -> Result<crate::transport::Answer, Fact> {
+    let url = session.url(place);
+    let question = Question { purpose: Purpose::Manifest, method: Method::Get, url, accept, limit };
+    match session.ask(&question).await {
+        Err(refusal) => Err(classify::refusal(&refusal, session.candidate())),
+        Ok(reply) if reply.answer.status == 200 => Ok(reply.answer),
+        Ok(reply) if reply.answer.status == 404 => Err(classify::unavailable(Unavailable::NotByDigest, None)),
+        Ok(reply) => Err(classify::reply(&reply, session.candidate())),
+    }
+}
+
+/// The part of an image's configuration that says what it is for.
+#[derive(Deserialize)]
+struct Configuration {
+    os: String,
+    architecture: String,
+    variant: Option<String>,
+}
+
+impl Configuration {
+    fn platform(&self) -> Option<Platform> {
+        Platform::new(&self.os, &self.architecture, self.variant.as_deref()).ok()
+    }
+}

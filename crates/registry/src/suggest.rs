@@ -1,0 +1,169 @@
+//! What to type instead: the version that a tag names now, and tags that look like a missing one. Each is found once
+//! for a repository and the credentials it was found with, and remembered for a while, also that there is none.
+//! Which tags resemble each other is told by [`resemblance`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::stream::{self, StreamExt};
+use tokio::time::{Instant, timeout_at};
+
+use crate::Lookup;
+use crate::client::Client;
+use crate::credential::{Candidate, CredentialId, Credentials};
+use crate::expiring::Expiring;
+use crate::flight::Flights;
+use crate::limit::Gate;
+use crate::slots::Slots;
+use crate::tags::Tags;
+use tagpin_domain::asker::Asker;
+use tagpin_domain::fact::Fact;
+use tagpin_domain::image::ImageRef;
+use tagpin_review::{Effort, Suggest, Version};
+
+mod resemblance;
+
+/// How long a suggestion counts, also that there is none.
+const LIFE: Duration = Duration::from_secs(5 * 60);
+/// What finding one may take in a review, whoever waits for it.
+pub const BUDGET: Duration = Duration::from_millis(700);
+/// Versions that are asked for, and how many of them at once.
+const HEADS: (usize, usize) = (8, 4);
+/// Tags that are suggested.
+const SIMILAR: usize = 3;
+/// Versions in memory.
+const KNOWN: usize = 1024;
+/// Searches under way at one registry, and in all.
+const FLIGHTS: (usize, usize) = (8, 32);
+
+/// Suggests what its client finds.
+pub struct Suggestions {
+    client: Client,
+    credentials: Arc<dyn Credentials>,
+    gate: Arc<Gate>,
+    budget: Duration,
+    versions: Arc<Expiring<Key, Option<Version>>>,
+    version_flights: Flights<Key, Option<Version>>,
+    tag_flights: Flights<Key, Option<Tags>>,
+}
+
+/// A repository, or one tag of it, as seen with certain credentials.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Key(Arc<(String, Box<[CredentialId]>)>);
+
+impl Key {
+    fn new(name: String, candidates: &[Candidate]) -> Self {
+        Self(Arc::new((name, candidates.iter().map(|candidate| candidate.id).collect())))
+    }
+}
+
+impl Suggestions {
+    /// Suggests with this client, to askers with these credentials, through the gate that look-ups of the same
+    /// registries share. A search may take as long as the budget ([`BUDGET`] in reviews), whoever waits for it.
+    #[must_use]
+    pub fn new(client: Client, credentials: Arc<dyn Credentials>, gate: Arc<Gate>, budget: Duration) -> Self {
+        let flights = || Slots::new([FLIGHTS.0], FLIGHTS.1);
+        Self {
+            client,
+            credentials,
+            gate,
+            budget,
+            versions: Arc::new(Expiring::new(KNOWN)),
+            version_flights: Flights::new(flights()),
+            tag_flights: Flights::new(flights()),
+        }
+    }
+
+    /// The asker's own credentials. Without effort only those that are at hand.
+    async fn candidates(&self, image: &ImageRef, asker: &Asker, effort: Effort) -> Vec<Candidate> {
+        let deadline = match effort {
+            Effort::Cached => Instant::now(),
+            Effort::Until(deadline) => deadline,
+        };
+        self.credentials.candidates(asker, image, deadline).await
+    }
+}
+
+#[async_trait]
+impl Suggest for Suggestions {
+    async fn version_of(&self, image: &ImageRef, asker: &Asker, effort: Effort) -> Option<Version> {
+        let tag = image.effective_tag()?;
+        let candidates = self.candidates(image, asker, effort).await;
+        let key = Key::new(format!("{}:{tag}", image.repository()), &candidates);
+        let known = || self.versions.get(&key, Instant::now());
+        if let Some(known) = known() {
+            return known;
+        }
+        let Effort::Until(deadline) = effort else { return None };
+        let _place = self.gate.place(image.domain(), deadline).await?;
+        let start = || {
+            let (client, versions, key) = (self.client.clone(), Arc::clone(&self.versions), key.clone());
+            let (image, budget) = (image.clone(), self.budget);
+            async move {
+                let deadline = Instant::now() + budget;
+                let search = find_version(&client, &image, &candidates, deadline);
+                let found = timeout_at(deadline, search).await.ok().flatten();
+                let now = Instant::now();
+                versions.put(key, found.clone(), now, now + LIFE);
+                found
+            }
+        };
+        let flight = self.version_flights.join([image.domain()], key.clone(), known, start);
+        timeout_at(deadline, flight).await.ok()??
+    }
+
+    async fn similar_tags(&self, image: &ImageRef, asker: &Asker, effort: Effort) -> Vec<String> {
+        let Some(tag) = image.effective_tag() else { return Vec::new() };
+        let candidates = self.candidates(image, asker, effort).await;
+        let known = || self.client.known_tags(image, &candidates);
+        let tags = match (known(), effort) {
+            (Some(tags), _) => tags,
+            (None, Effort::Cached) => None,
+            (None, Effort::Until(deadline)) => {
+                let Some(_place) = self.gate.place(image.domain(), deadline).await else {
+                    return Vec::new();
+                };
+                let start = || {
+                    let (client, image, candidates) =
+                        (self.client.clone(), image.clone(), candidates.clone());
+                    async move { client.tags(&image, &candidates, Instant::now() + BUDGET).await }
+                };
+                let key = Key::new(image.repository().to_owned(), &candidates);
+                let flight = self.tag_flights.join([image.domain()], key, known, start);
+                timeout_at(deadline, flight).await.ok().flatten().flatten()
+            }
+        };
+        tags.map_or_else(Vec::new, |tags| resemblance::similar(tag, &tags, SIMILAR))
+    }
+}
+
+/// The most specific version whose digest is the tag's own.
+async fn find_version(
+    client: &Client,
+    image: &ImageRef,
+    candidates: &[Candidate],
+    deadline: Instant,
+) -> Option<Version> {
+    let tag = image.effective_tag()?;
+    let tags = async {
+        match client.known_tags(image, candidates) {
+            Some(known) => known,
+            None => client.tags(image, candidates, deadline).await,
+        }
+    };
+    let (fact, tags) = tokio::join!(client.look_up(image, candidates, deadline), tags);
+    let Fact::Present(digest) = fact else { return None };
+    let versions = resemblance::versions(tag, &tags?, HEADS.0);
+    let facts = stream::iter(versions).map(|version| async move {
+        let named = ImageRef::parse(&format!("{}:{version}", image.repository())).ok()?;
+        let fact = client.look_up(&named, candidates, deadline).await;
+        Some((version, fact))
+    });
+    let same = facts.buffered(HEADS.1).filter_map(|answer| {
+        let found = answer.filter(|(_, fact)| *fact == Fact::Present(digest.clone()));
+        std::future::ready(found)
+    });
+    let (tag, _) = std::pin::pin!(same).next().await?;
+    Some(Version { tag, digest })
+}
