@@ -8,9 +8,11 @@ pub mod image;
 pub mod platform;
 
 pub mod asker;
+pub mod kind;
 pub mod original;
 pub mod slot;
 pub mod subject;
+pub mod workload;
 
 pub mod glob;
 pub mod policy;

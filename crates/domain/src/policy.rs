@@ -9,7 +9,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::glob::Globs;
-use crate::slot::{Kind, SlotRole};
+use crate::kind::Kind;
+use crate::slot::Role;
 
 /// Labels of an object.
 pub type Labels = BTreeMap<String, String>;
@@ -111,7 +112,7 @@ pub struct Scope {
     /// On the normalised name; none matches every image, and an unparseable reference matches always.
     pub images: Option<Globs>,
     /// Empty matches every slot.
-    pub slots: BTreeSet<SlotRole>,
+    pub slots: BTreeSet<Role>,
 }
 
 /// A label selector: every requirement must hold. The empty one selects everything.

@@ -6,8 +6,9 @@ use std::collections::HashSet;
 use jiff::Timestamp;
 
 use crate::image::ImageRef;
+use crate::kind::Kind;
 use crate::policy::{Children, Exception, Existence, Labels, Mode, Owners, Policy, PolicySet, Rule};
-use crate::slot::{ImageSlot, Kind, SlotRole};
+use crate::slot::{Role, Slot};
 use crate::subject::{Controller, Phase, SlotUnderReview, Subject, TopOwner};
 
 /// Different references of one object that are looked at in full.
@@ -77,17 +78,17 @@ pub fn policies_of<'a>(policies: &'a PolicySet, subject: &Subject) -> Vec<&'a Po
 }
 
 /// The Enforce policies that an object may be under of which nothing is known but this. `labels` are those of its
-/// namespace, where they are known; `ephemeral` says that only ephemeral containers are added.
+/// namespace, where they are known; `may_be_owned` says that a controller makes objects of this kind for objects of
+/// other kinds, which then are the kind that counts; `ephemeral` says that only ephemeral containers are added.
 #[must_use]
 pub fn enforced_upon<'a>(
     policies: &'a PolicySet,
     namespace: &str,
     labels: Option<&Labels>,
     kind: Kind,
+    may_be_owned: bool,
     ephemeral: bool,
 ) -> Vec<&'a Policy> {
-    // Built-in controllers make these for objects of other kinds, which then are the kind that counts.
-    let may_be_owned = matches!(kind, Kind::Pod | Kind::ReplicaSet | Kind::Job);
     policies
         .of_namespace(namespace)
         .map(AsRef::as_ref)
@@ -97,9 +98,7 @@ pub fn enforced_upon<'a>(
             policy.mode == Mode::Enforce
                 && (policy.id.namespace.is_some() || labels.is_none_or(selects))
                 && (may_be_owned || scope.kinds.is_empty() || scope.kinds.contains(&kind))
-                && (!ephemeral
-                    || scope.slots.is_empty()
-                    || scope.slots.contains(&SlotRole::EphemeralContainer))
+                && (!ephemeral || scope.slots.is_empty() || scope.slots.contains(&Role::EphemeralContainer))
         })
         .collect()
 }
@@ -141,8 +140,7 @@ pub fn require<'a>(
     // Few policies look at it.
     let name = OnceCell::new();
     let name = || name.get_or_init(|| slot.slot.image.as_ref().ok().map(ImageRef::policy_name)).as_deref();
-    let judges =
-        |policy: &Policy| slot.changed || (subject.kind != Kind::Pod && policy.children == Children::Enforce);
+    let judges = |policy: &Policy| slot.changed || (!subject.is_pod && policy.children == Children::Enforce);
     let mut requirement = Requirement { demands: Vec::new(), beyond_limit, foreign_owner: false };
     for &policy in policies {
         if !judges(policy) || !matches(policy, &slot.slot, &name) {
@@ -153,7 +151,7 @@ pub fn require<'a>(
             exceptions.any(|exception| waives(exception, rule, subject, &name, now))
         };
         let askable = !beyond_limit && slot.slot.askable().is_some();
-        let wants_pin = askable && subject.kind == Kind::Pod && policy.pin.pods && !waived(Rule::Pin);
+        let wants_pin = askable && subject.is_pod && policy.pin.pods && !waived(Rule::Pin);
         let foreign = subject.controller == Controller::Foreign && policy.pin.owners != Owners::Any;
         let pins = wants_pin && !foreign;
         let existence = askable && policy.rules.existence != Existence::Ignore && !waived(Rule::Existence);
@@ -171,9 +169,9 @@ pub fn require<'a>(
     (slot.changed || !requirement.demands.is_empty()).then_some(requirement)
 }
 
-fn matches<'a>(policy: &Policy, slot: &ImageSlot, name: &impl Fn() -> Option<&'a str>) -> bool {
+fn matches<'a>(policy: &Policy, slot: &Slot, name: &impl Fn() -> Option<&'a str>) -> bool {
     let scope = &policy.scope;
-    (scope.slots.is_empty() || scope.slots.contains(&slot.key.role))
+    (scope.slots.is_empty() || scope.slots.contains(&slot.key().role))
         && scope.images.as_ref().is_none_or(|globs| name().is_none_or(|name| globs.is_match(name)))
 }
 

@@ -9,7 +9,7 @@ use crate::fact::{Broken, Fact, LastKnown};
 use crate::image::ImageRef;
 use crate::policy::{Children, Mode, Outcome, Policy, PolicyId, Resolution, Rule};
 use crate::requirement::{Demand, Requirement};
-use crate::slot::SlotKey;
+use crate::slot::Place;
 use crate::subject::{Phase, SlotUnderReview, Subject};
 
 /// When a registry gives no time, this is when asking again makes sense.
@@ -87,10 +87,8 @@ pub struct Instead {
 /// What was decided for one slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
-    /// Which slot.
-    pub slot: SlotKey,
-    /// Position of the slot in its list.
-    pub index: usize,
+    /// The place of the slot.
+    pub place: Place,
     /// What the author wrote there.
     pub reference: Arc<str>,
     /// What is wrong, the strictest effect first.
@@ -142,8 +140,7 @@ pub enum Answer<'a> {
 #[must_use]
 pub fn on_reference(subject: &Subject, slot: &SlotUnderReview, requirement: &Requirement<'_>) -> Verdict {
     let mut verdict = Verdict {
-        slot: slot.slot.key.clone(),
-        index: slot.slot.index,
+        place: slot.slot.place.clone(),
         reference: Arc::clone(slot.written()),
         findings: Vec::new(),
         pinned: None,

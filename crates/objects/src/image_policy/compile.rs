@@ -12,10 +12,12 @@ use crate::image_policy::{
     Children, ClusterImagePolicy, ClusterImagePolicySpec, Exception, Existence, GroupKind, ImagePolicy,
     ImagePolicySpec, Match, Mode, Outcome, Owners, Pin, Resolution, Rules, Slot, Target, WaivedRule,
 };
+use crate::kinds::Kinds;
 use tagpin_domain::glob::{GlobError, Globs};
+use tagpin_domain::kind::Kind;
 use tagpin_domain::policy;
 use tagpin_domain::policy::{Policy, PolicyId, Rule, Selector};
-use tagpin_domain::slot::{Kind, SlotRole};
+use tagpin_domain::slot::Role;
 
 /// Which field keeps a policy from being put in force, and why. The text is for people.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -119,7 +121,7 @@ fn scope(matching: &Match, namespaces: Selector) -> Result<policy::Scope, Policy
 }
 
 fn kind((index, written): (usize, &GroupKind)) -> Result<Kind, PolicyError> {
-    Kind::find(&written.group, &written.kind).ok_or_else(|| PolicyError {
+    Kinds::default().find(&written.group, &written.kind).map(|row| row.kind).ok_or_else(|| PolicyError {
         field: format!("spec.match.kinds[{index}]"),
         problem: Problem::Kind { group: written.group.clone(), kind: written.kind.clone() },
     })
@@ -204,7 +206,7 @@ impl From<Children> for policy::Children {
     }
 }
 
-impl From<Slot> for SlotRole {
+impl From<Slot> for Role {
     fn from(slot: Slot) -> Self {
         match slot {
             Slot::Container => Self::Container,

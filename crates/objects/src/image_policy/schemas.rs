@@ -4,8 +4,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
 use crate::image_policy::{Slot, Target, WaivedRule};
+use crate::kinds::Kinds;
 use crate::schema::rule;
-use tagpin_domain::slot::Kind;
+use tagpin_domain::kind::Kind;
 
 /// Every entry is there once.
 fn unique(what: &str) -> Value {
@@ -127,11 +128,12 @@ pub(super) fn time(_: &mut SchemaGenerator) -> Schema {
 
 /// The kind is one that is validated; anything else would never match.
 pub(super) fn known_kind() -> Value {
-    let mut known = Kind::ALL.map(|kind| format!("{}/{}", kind.group(), kind.name()));
+    let table = Kinds::default();
+    let mut known = table.all().map(|kind| format!("{}/{}", kind.group(), kind.name())).collect::<Vec<_>>();
     known.sort_unstable();
     let list = known.iter().map(|kind| format!("'{kind}'")).collect::<Vec<_>>().join(", ");
     let groups = ["apps", "batch", ""].map(|group| {
-        let kinds = Kind::ALL.into_iter().filter(|kind| kind.group() == group).map(Kind::name);
+        let kinds = table.all().filter(|kind| kind.group() == group).map(Kind::name);
         let kinds = kinds.collect::<Vec<_>>().join(", ");
         if group.is_empty() { format!("no group: {kinds}") } else { format!("group {group}: {kinds}") }
     });

@@ -88,6 +88,13 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Item<T> {
 }
 
 impl Unreadable {
+    /// Returns an object whose metadata can be read and whose field cannot: it has another type than it should have at
+    /// this line and column of the field.
+    pub(crate) fn of_field(metadata: ObjectMeta, name: &str, json: &str, line: usize, column: usize) -> Self {
+        let fault = fault::in_field(name, json, line, column);
+        Self { identity: Identity::of(&metadata), fault, metadata }
+    }
+
     fn new(text: &str, error: &serde_json::Error) -> Self {
         let Outline { metadata: named } = serde_json::from_str(text).unwrap_or_default();
         let metadata = ObjectMeta {
