@@ -2,12 +2,13 @@
 //! answer, a kind that does not exist yet and a right that is missing are all waited for; the stores keep what they
 //! held last.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
+use std::future;
 use std::sync::Arc;
 
 use kube::{Api, Client};
-use tokio::task::JoinSet;
+use tokio::task::JoinError;
+use tokio_util::task::JoinMap;
 use tracing::{Instrument, info_span};
 
 use crate::Cluster;
@@ -17,36 +18,33 @@ use crate::store::Store;
 use crate::unreadable::Watched;
 use tagpin_objects::slim::SlimKind;
 
-/// A watch ended, which none does unless its task died.
+/// The error for a watch that ended, which only happens when its task panics.
 #[derive(Debug, thiserror::Error)]
-#[error("the watch of {store} ended: {cause}")]
+#[error("the watch of {store} ended")]
 pub struct WatchEnded {
     store: &'static str,
-    cause: String,
+    #[source]
+    cause: JoinError,
 }
 
 /// Fills the stores of this cluster for ever.
 ///
 /// # Errors
-/// When one of the watches died.
+/// Fails if the task of a watch panics.
 pub async fn run(cluster: Arc<Cluster>, client: Client) -> Result<Infallible, WatchEnded> {
-    let mut tasks = JoinSet::new();
-    let mut stores = HashMap::new();
+    let mut tasks = JoinMap::new();
     for store in Store::all() {
         let span = info_span!("watch", store = store.name());
-        let task = fill(store, Arc::clone(&cluster), client.clone()).instrument(span);
-        stores.insert(tasks.spawn(task).id(), store.name());
+        tasks.spawn(store, fill(store, Arc::clone(&cluster), client.clone()).instrument(span));
     }
-    let (id, cause) = match tasks.join_next_with_id().await {
-        Some(Ok((_, never))) => match never {},
-        Some(Err(died)) => (Some(died.id()), died.to_string()),
-        None => (None, "there was none".to_owned()),
-    };
-    let store = id.and_then(|id| stores.get(&id).copied()).unwrap_or("the cluster");
-    Err(WatchEnded { store, cause })
+    match tasks.join_next().await {
+        Some((store, Err(cause))) => Err(WatchEnded { store: store.name(), cause }),
+        Some((_, Ok(never))) => match never {},
+        None => future::pending().await,
+    }
 }
 
-/// One store, for ever.
+/// Fills one store for ever.
 async fn fill(store: Store, cluster: Arc<Cluster>, client: Client) -> Infallible {
     let (lost, watched) = (&cluster.unreadable.clone(), Watched::Store(store));
     match store {
