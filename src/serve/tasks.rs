@@ -69,8 +69,7 @@ impl Tasks {
         match done.await {
             Ok(finished) => finished,
             Err(_) => {
-                let left: Vec<_> =
-                    self.0.keys().filter(|task| task.finishes).map(|task| task.name).collect();
+                let left: Vec<_> = self.0.keys().filter(|task| task.finishes).map(|task| task.name).collect();
                 Err(anyhow!("not done after {} s: {}", limit.as_secs(), left.join(", ")))
             }
         }
