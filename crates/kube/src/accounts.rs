@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 
 use crate::changes::Changes;
+use crate::follow::Sink;
 use parking_lot::RwLock;
+use tagpin_objects::item::{Identity, Unreadable};
+use tagpin_objects::slim::SlimServiceAccount;
 
 /// What a pod without a service account gets.
 const DEFAULT: &str = "default";
@@ -61,5 +64,31 @@ impl Accounts {
         let name = if service_account.is_empty() { DEFAULT } else { service_account };
         let held = self.secrets.read();
         held.get(namespace).and_then(|accounts| accounts.get(name)).cloned().unwrap_or_default()
+    }
+}
+
+impl Sink<SlimServiceAccount> for Accounts {
+    type Item = (String, String, Vec<String>);
+
+    fn parse(&self, object: SlimServiceAccount) -> Option<Self::Item> {
+        let secrets = object.image_pull_secrets.into_iter().map(|secret| secret.name);
+        let secrets = secrets.filter(|name| !name.is_empty()).collect();
+        Some((object.metadata.namespace?, object.metadata.name?, secrets))
+    }
+
+    fn apply(&self, (namespace, name, secrets): Self::Item) {
+        self.apply(namespace, name, secrets);
+    }
+
+    fn delete(&self, gone: &Identity) {
+        self.delete(gone.namespace.as_deref().unwrap_or_default(), &gone.name);
+    }
+
+    fn replace(&self, items: Vec<Self::Item>, _: &[Unreadable]) {
+        self.replace(items);
+    }
+
+    fn lose(&self, object: &Identity) {
+        Sink::delete(self, object);
     }
 }

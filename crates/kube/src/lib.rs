@@ -37,7 +37,6 @@ pub mod watch;
 mod changes;
 pub mod follow;
 mod shelf;
-mod sinks;
 
 pub use changes::{Changes, Watcher};
 pub use follow::Seen;

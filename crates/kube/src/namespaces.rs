@@ -4,8 +4,11 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::changes::Changes;
+use crate::follow::Sink;
 use parking_lot::RwLock;
 use tagpin_domain::policy::Labels;
+use tagpin_objects::item::{Identity, Unreadable};
+use tagpin_objects::slim::SlimNamespace;
 
 /// Labels by the namespace's name.
 #[derive(Debug, Default)]
@@ -62,5 +65,29 @@ impl Namespaces {
     #[must_use]
     pub fn count(&self) -> usize {
         self.labels.read().len()
+    }
+}
+
+impl Sink<SlimNamespace> for Namespaces {
+    type Item = (String, Labels);
+
+    fn parse(&self, object: SlimNamespace) -> Option<Self::Item> {
+        Some((object.metadata.name?, object.metadata.labels.unwrap_or_default()))
+    }
+
+    fn apply(&self, (name, labels): Self::Item) {
+        self.apply(name, labels);
+    }
+
+    fn delete(&self, gone: &Identity) {
+        self.delete(&gone.name);
+    }
+
+    fn replace(&self, items: Vec<Self::Item>, _: &[Unreadable]) {
+        self.replace(items);
+    }
+
+    fn lose(&self, object: &Identity) {
+        self.delete(&object.name);
     }
 }

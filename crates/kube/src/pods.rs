@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::changes::Changes;
+use crate::follow::Sink;
 use crate::object::{Object, Proof};
 use crate::shelf::Shelf;
 use crate::workloads::Workloads;
@@ -23,7 +24,9 @@ use tagpin_domain::fact::LastKnown;
 use tagpin_domain::image::ImageRef;
 use tagpin_domain::mark::{KeyId, Keys};
 use tagpin_domain::pin::Revision;
-use tagpin_domain::slot::SlotKey;
+use tagpin_domain::slot::{Kind, SlotKey};
+use tagpin_objects::item::{Identity, Unreadable};
+use tagpin_objects::slim::Slim;
 use tagpin_review::{Pins, Seeds};
 
 /// How long the pins of a pod that is gone still count.
@@ -368,5 +371,29 @@ impl Seeds for Pods {
         // A creation time ahead of our clock is now.
         let age = Duration::try_from(Timestamp::now().duration_since(youngest)).unwrap_or_default();
         Some(LastKnown { digest, age })
+    }
+}
+
+impl Sink<Slim> for Pods {
+    type Item = Object;
+
+    fn parse(&self, object: Slim) -> Option<Object> {
+        Object::new(Kind::Pod, &object)
+    }
+
+    fn apply(&self, pod: Object) {
+        self.apply(pod);
+    }
+
+    fn delete(&self, gone: &Identity) {
+        self.delete(&gone.uid);
+    }
+
+    fn replace(&self, pods: Vec<Object>, _: &[Unreadable]) {
+        self.replace(pods);
+    }
+
+    fn lose(&self, object: &Identity) {
+        self.delete(&object.uid);
     }
 }

@@ -12,9 +12,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::changes::Changes;
+use crate::follow::Sink;
 use parking_lot::RwLock;
 use tagpin_domain::policy::{Policy, PolicyId, PolicySet};
 use tagpin_objects::image_policy::{PolicyObject, PolicyStatus};
+use tagpin_objects::item::{Identity, Unreadable};
+use tagpin_objects::slim::Unparsed;
 
 /// One policy object as the API holds it, parsed and compiled.
 #[derive(Debug, Clone)]
@@ -296,4 +299,34 @@ fn snapshot(held: &BTreeMap<PolicyId, Held>) -> PolicySet {
         }
     }
     set
+}
+
+impl<K: PolicyObject> Sink<Unparsed<K>> for Policies {
+    type Item = Reported;
+
+    fn parse(&self, object: Unparsed<K>) -> Option<Reported> {
+        object.metadata.uid.as_ref()?;
+        Some(Reported::parse::<K>(&object.metadata, object.spec, object.status))
+    }
+
+    fn apply(&self, reported: Reported) {
+        self.apply(reported);
+    }
+
+    fn delete(&self, gone: &Identity) {
+        self.delete(&id(gone), &gone.uid);
+    }
+
+    fn replace(&self, all: Vec<Reported>, unreadable: &[Unreadable]) {
+        let unreadable = unreadable.iter().map(|object| id(&object.identity)).collect();
+        self.replace_readable(K::NAMESPACED, all, &unreadable);
+    }
+
+    /// Keeps the last good generation in force, as if a newer one did not compile: nobody turns a policy off by making
+    /// it unreadable.
+    fn lose(&self, _: &Identity) {}
+}
+
+fn id(object: &Identity) -> PolicyId {
+    PolicyId { namespace: object.namespace.clone(), name: object.name.clone() }
 }

@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::changes::Changes;
+use crate::follow::Sink;
 use crate::object::{Object, OldRevision, Slot};
 use crate::shelf::Shelf;
 use parking_lot::RwLock;
 use tagpin_domain::slot::{Kind, SlotKey};
+use tagpin_objects::item::{Identity, Unreadable};
+use tagpin_objects::slim::Slim;
 
 /// Workloads of every kind of the slot table but pods, and ControllerRevisions.
 #[derive(Debug, Default)]
@@ -113,5 +116,72 @@ impl Workloads {
             | Kind::CronJob
             | Kind::PodTemplate => false,
         }
+    }
+}
+
+/// The workloads of one kind, as its watch fills them.
+pub(crate) struct OfKind<'a> {
+    workloads: &'a Workloads,
+    kind: Kind,
+}
+
+/// The ControllerRevisions, as their watch fills them.
+pub(crate) struct Revisions<'a>(&'a Workloads);
+
+impl Workloads {
+    pub(crate) const fn of_kind(&self, kind: Kind) -> OfKind<'_> {
+        OfKind { workloads: self, kind }
+    }
+
+    pub(crate) const fn revisions(&self) -> Revisions<'_> {
+        Revisions(self)
+    }
+}
+
+impl Sink<Slim> for OfKind<'_> {
+    type Item = Object;
+
+    fn parse(&self, object: Slim) -> Option<Object> {
+        Object::new(self.kind, &object)
+    }
+
+    fn apply(&self, object: Object) {
+        self.workloads.apply(object);
+    }
+
+    fn delete(&self, gone: &Identity) {
+        self.workloads.delete(self.kind, &gone.uid);
+    }
+
+    fn replace(&self, objects: Vec<Object>, _: &[Unreadable]) {
+        self.workloads.replace(self.kind, objects);
+    }
+
+    fn lose(&self, object: &Identity) {
+        self.delete(object);
+    }
+}
+
+impl Sink<Slim> for Revisions<'_> {
+    type Item = OldRevision;
+
+    fn parse(&self, object: Slim) -> Option<OldRevision> {
+        OldRevision::new(&object)
+    }
+
+    fn apply(&self, revision: OldRevision) {
+        self.0.apply_revision(revision);
+    }
+
+    fn delete(&self, gone: &Identity) {
+        self.0.delete_revision(&gone.uid);
+    }
+
+    fn replace(&self, revisions: Vec<OldRevision>, _: &[Unreadable]) {
+        self.0.replace_revisions(revisions);
+    }
+
+    fn lose(&self, object: &Identity) {
+        self.delete(object);
     }
 }

@@ -66,7 +66,7 @@ pub async fn watch(
 ) -> Infallible {
     let sink = Replicas { held: Mutex::default(), ready };
     let pods = Api::namespaced(client, namespace);
-    follow(pods, config().labels(LABEL), sink, unreadable, Watched::Replicas).await
+    follow(pods, config().labels(LABEL), &sink, unreadable, Watched::Replicas, |_| ()).await
 }
 
 struct Replicas {
@@ -90,8 +90,7 @@ impl Replicas {
     }
 }
 
-impl Sink for Replicas {
-    type Object = ReplicaPod;
+impl Sink<ReplicaPod> for Replicas {
     type Item = (String, Option<Replica>);
 
     fn parse(&self, pod: ReplicaPod) -> Option<Self::Item> {
@@ -115,6 +114,10 @@ impl Sink for Replicas {
 
     fn replace(&self, items: Vec<Self::Item>, _: &[Unreadable]) {
         self.change(|held| *held = items.into_iter().collect());
+    }
+
+    fn lose(&self, object: &Identity) {
+        self.delete(object);
     }
 }
 

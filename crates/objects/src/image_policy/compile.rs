@@ -63,6 +63,9 @@ pub trait PolicyObject:
     /// Its spec.
     type Spec: DeserializeOwned + serde::Serialize;
 
+    /// True if objects of this kind belong to a namespace.
+    const NAMESPACED: bool;
+
     /// Compiles a spec: the object's own, or its last good one.
     ///
     /// # Errors
@@ -72,6 +75,8 @@ pub trait PolicyObject:
 
 impl PolicyObject for ClusterImagePolicy {
     type Spec = ClusterImagePolicySpec;
+
+    const NAMESPACED: bool = false;
 
     fn compile(id: PolicyId, spec: &ClusterImagePolicySpec) -> Result<Policy, PolicyError> {
         let exceptions = spec.exceptions.iter().enumerate();
@@ -92,6 +97,8 @@ impl PolicyObject for ClusterImagePolicy {
 
 impl PolicyObject for ImagePolicy {
     type Spec = ImagePolicySpec;
+
+    const NAMESPACED: bool = true;
 
     fn compile(id: PolicyId, spec: &ImagePolicySpec) -> Result<Policy, PolicyError> {
         let exceptions = spec.exceptions.iter().enumerate();
