@@ -11,9 +11,9 @@ mod watch;
 
 use serde_json::{Value, json};
 use tagpin_domain::digest::Digest;
-use tagpin_domain::slot::Kind;
-use tagpin_kube::object::Object;
-use tagpin_objects::slim::Slim;
+use tagpin_domain::kind::Kind;
+use tagpin_kube::slim::Slim;
+use tagpin_kube::stored::Stored;
 
 /// A digest whose hexadecimal digits are all this one.
 pub(crate) fn digest(digit: char) -> Digest {
@@ -21,7 +21,7 @@ pub(crate) fn digest(digit: char) -> Digest {
 }
 
 /// An object as a watch reports it.
-pub(crate) fn object(kind: Kind, value: Value) -> Object {
+pub(crate) fn object(kind: Kind, value: Value) -> Stored {
     Object::new(kind, &serde_json::from_value::<Slim>(value).unwrap()).unwrap()
 }
 

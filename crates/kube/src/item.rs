@@ -48,6 +48,17 @@ pub struct Identity {
 }
 
 impl<T> Item<T> {
+    /// Returns what the function makes of the object.
+    ///
+    /// # Errors
+    /// The object cannot be read, or the function fails.
+    pub fn and_then<U>(self, parse: impl FnOnce(T) -> Result<U, Unreadable>) -> Result<U, Unreadable> {
+        match self {
+            Self::Read(object) => parse(object),
+            Self::Unreadable(unreadable) => Err(*unreadable),
+        }
+    }
+
     /// The object, if it can be read.
     pub fn read(self) -> Option<T> {
         match self {

@@ -13,11 +13,11 @@ use serde_json::{Map, Value};
 
 use crate::changes::Changes;
 use crate::follow::Sink;
+use crate::item::{Identity, Unreadable};
+use crate::slim::Unparsed;
 use parking_lot::RwLock;
 use tagpin_domain::policy::{Policy, PolicyId, PolicySet};
 use tagpin_objects::image_policy::{PolicyObject, PolicyStatus};
-use tagpin_objects::item::{Identity, Unreadable};
-use tagpin_objects::slim::Unparsed;
 
 /// One policy object as the API holds it, parsed and compiled.
 #[derive(Debug, Clone)]
@@ -304,9 +304,9 @@ fn snapshot(held: &BTreeMap<PolicyId, Held>) -> PolicySet {
 impl<K: PolicyObject> Sink<Unparsed<K>> for Policies {
     type Item = Reported;
 
-    fn parse(&self, object: Unparsed<K>) -> Option<Reported> {
-        object.metadata.uid.as_ref()?;
-        Some(Reported::parse::<K>(&object.metadata, object.spec, object.status))
+    fn parse(&self, object: Unparsed<K>) -> Result<Option<Reported>, Unreadable> {
+        let has_uid = object.metadata.uid.is_some();
+        Ok(has_uid.then(|| Reported::parse::<K>(&object.metadata, object.spec, object.status)))
     }
 
     fn apply(&self, reported: Reported) {

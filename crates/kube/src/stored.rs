@@ -60,7 +60,8 @@ impl Stored {
     /// The pod template cannot be read.
     pub fn new(kinds: &Kinds, row: &'static Row, slim: &Slim) -> Result<Option<Self>, Unreadable> {
         let metadata = &slim.metadata;
-        let (Some(namespace), Some(name), Some(uid)) = (&metadata.namespace, &metadata.name, &metadata.uid) else {
+        let (Some(namespace), Some(name), Some(uid)) = (&metadata.namespace, &metadata.name, &metadata.uid)
+        else {
             return Ok(None);
         };
         let template = template(row, slim)?;

@@ -17,8 +17,8 @@ use tagpin_domain::policy::PolicyId;
 use tagpin_kube::Cluster;
 use tagpin_kube::by_name::BASELINE;
 use tagpin_kube::policies::Reported;
+use tagpin_kube::slim::Unparsed;
 use tagpin_objects::image_policy::{ClusterImagePolicy, Mode};
-use tagpin_objects::slim::Unparsed;
 
 /// Who owns what we write there.
 const MANAGER: &str = "tagpin-baseline";

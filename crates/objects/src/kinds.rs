@@ -3,6 +3,7 @@
 //! Whoever must know where the pod spec of a CronJob is reads this table: the reader of objects, the watches, the rules
 //! and match conditions of the webhooks. Kinds of others can join it when the process starts.
 
+use std::iter;
 use std::sync::Arc;
 
 use tagpin_domain::kind::Kind;
@@ -66,9 +67,11 @@ const fn row(kind: Kind, resource: &'static str, may_be_owned: bool) -> Row {
     Row { kind, version: "v1", resource, template: TEMPLATE, pod_spec: POD_SPEC, may_be_owned }
 }
 
-/// The kinds of Kubernetes itself; pods come first.
-static BUILT_IN: [Row; 9] = [
-    Row { template: &[], pod_spec: &["spec"], ..row(POD, "pods", true) },
+/// Pods: the first row of the table.
+pub static PODS: Row = Row { template: &[], pod_spec: &["spec"], ..row(POD, "pods", true) };
+
+/// The other kinds of Kubernetes itself.
+static WORKLOADS: [Row; 8] = [
     row(DEPLOYMENT, "deployments", false),
     row(STATEFUL_SET, "statefulsets", false),
     row(DAEMON_SET, "daemonsets", false),
@@ -109,13 +112,13 @@ impl Row {
 }
 
 /// The table. It is cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kinds(Arc<[&'static Row]>);
 
 impl Default for Kinds {
     /// The kinds of Kubernetes itself.
     fn default() -> Self {
-        Self(BUILT_IN.iter().collect())
+        Self(iter::once(&PODS).chain(&WORKLOADS).collect())
     }
 }
 

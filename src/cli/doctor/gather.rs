@@ -27,16 +27,18 @@ use crate::cli::doctor::findings::{
 use crate::cli::doctor::{configuration, replica};
 use tagpin_domain::image::ImageRef;
 use tagpin_domain::policy::PolicyId;
-use tagpin_domain::slot::Kind;
+use tagpin_domain::workload::Workload;
 use tagpin_kube::certificate::{Pems, SECRET};
+use tagpin_kube::item::Item;
+use tagpin_kube::slim::{Slim, SlimNamespace, Unparsed};
+use tagpin_kube::stored::Stored;
 use tagpin_leader::leader;
 use tagpin_leader::webhook_config::documents::{MUTATING, VALIDATING};
 use tagpin_objects::conditions::READY;
 use tagpin_objects::crds;
 use tagpin_objects::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyObject, PolicyStatus};
-use tagpin_objects::item::Item;
+use tagpin_objects::kinds::{Kinds, PODS};
 use tagpin_objects::rights::{RIGHTS, Right, Scope};
-use tagpin_objects::slim::{Slim, SlimKind, SlimNamespace, Unparsed};
 
 /// Of one question.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -202,20 +204,21 @@ impl Here<'_> {
     }
 
     async fn behind_secrets(&self) -> Asked<Vec<BehindSecrets>> {
-        const POD: SlimKind = SlimKind::Object(Kind::Pod);
-        let api = Api::<Item<Slim>>::all_with(self.client.clone(), &POD);
+        let kinds = Kinds::default();
+        let api = Api::<Item<Slim>>::all_with(self.client.clone(), &&PODS);
         let mut counts: BTreeMap<String, usize> = BTreeMap::new();
         let mut page = ListParams::default().limit(PAGE);
         loop {
             let listed = asked("list pods", api.list(&page)).await?;
             let (items, metadata) = (listed.items, listed.metadata);
-            for pod in items.into_iter().filter_map(Item::read) {
-                let namespace = pod.metadata.namespace.clone().unwrap_or_default();
+            let read =
+                |item: Item<Slim>| item.and_then(|slim| Stored::new(&kinds, &PODS, &slim)).ok().flatten();
+            for pod in items.into_iter().filter_map(read) {
+                let Workload { namespace, pull_secrets, slots, .. } = pod.workload;
                 let judged = namespace != self.namespace && !SYSTEM.contains(&namespace.as_str());
-                if judged && !pod.ended(Kind::Pod) && !pod.pull_secrets(POD).is_empty() {
-                    let slots = pod.slots(POD);
+                if judged && !pod.ended && !pull_secrets.is_empty() {
                     let unpinned =
-                        slots.iter().filter(|slot| !slot.never_pulled && tag_alone(slot.reference));
+                        slots.iter().filter(|slot| !slot.never_pulled && tag_alone(&slot.reference));
                     *counts.entry(namespace).or_default() += unpinned.count();
                 }
             }

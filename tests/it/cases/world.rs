@@ -16,14 +16,15 @@ use serde_json::{Value, json};
 use tagpin_domain::asker::Asker;
 use tagpin_domain::fact::{Broken, Fact, LastKnown, Unavailable};
 use tagpin_domain::image::ImageRef;
+use tagpin_domain::kind::Kind;
 use tagpin_domain::policy::Labels;
-use tagpin_domain::slot::Kind;
 use tagpin_kube::Cluster;
-use tagpin_kube::object::{Object, OldRevision};
 use tagpin_kube::policies::Reported;
 use tagpin_kube::reader::Reader;
+use tagpin_kube::slim::Slim;
+use tagpin_kube::stored::{OldRevision, Stored};
 use tagpin_objects::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyObject};
-use tagpin_objects::slim::Slim;
+use tagpin_objects::kinds::{Kinds, POD};
 use tagpin_review::{Effort, Resolve, Suggest, Version};
 use tagpin_webhook::metrics::Metrics;
 use tagpin_webhook::{Admission, Registries, Settings, router};
@@ -41,7 +42,7 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn of(case: &Case) -> Self {
-        let cluster = Cluster::new(NothingElse);
+        let cluster = Cluster::new(Kinds::default(), NothingElse);
         for policy in &case.policies {
             cluster.policies.apply(reported(policy));
         }
@@ -115,7 +116,7 @@ fn reported(policy: &Value) -> Reported {
 
 fn assert_within(written: &Value, understood: &Value, path: &str) {
     match (written, understood) {
-        (Value::Object(written), Value::Object(understood)) => {
+        (Value::Stored(written), Value::Stored(understood)) => {
             for (key, value) in written {
                 let path = format!("{path}.{key}");
                 let known = understood.get(key).unwrap_or_else(|| panic!("{path} is no field"));
@@ -145,13 +146,13 @@ fn report(cluster: &Cluster, mut object: Value) {
     let kind = kind(&name);
     let object = Object::new(kind, &slim).unwrap();
     match kind {
-        Kind::Pod => cluster.pods.apply(object),
+        POD => cluster.pods.apply(object),
         _ => cluster.workloads.apply(object),
     }
 }
 
 pub(crate) fn kind(name: &str) -> Kind {
-    Kind::ALL.into_iter().find(|kind| kind.name() == name).unwrap_or_else(|| panic!("kind {name}"))
+    Kinds::default().all().find(|kind| kind.name() == name).unwrap_or_else(|| panic!("kind {name}"))
 }
 
 /// No owner can be read beyond those that were reported.
@@ -159,7 +160,7 @@ struct NothingElse;
 
 #[async_trait]
 impl Reader for NothingElse {
-    async fn object(&self, _: Kind, _: &str, _: &str, _: Instant) -> Option<Object> {
+    async fn object(&self, _: Kind, _: &str, _: &str, _: Instant) -> Option<Stored> {
         None
     }
 

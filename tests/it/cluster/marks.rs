@@ -6,9 +6,10 @@ use tagpin_domain::asker::Asker;
 use tagpin_domain::digest::Digest;
 use tagpin_domain::mark::{self, Claim, KeyId, Keys};
 use tagpin_domain::pin::Revision;
-use tagpin_domain::slot::{Kind, SlotKey};
+use tagpin_domain::slot::SlotKey;
 use tagpin_kube::Cluster;
-use tagpin_kube::object::Object;
+use tagpin_kube::stored::Stored;
+use tagpin_objects::kinds::{Kinds, POD, REPLICA_SET};
 use tagpin_review::{Pins, Seeds};
 
 use super::{digest, object, owned_by};
@@ -83,7 +84,7 @@ const POD: Pod =
     Pod { name: "one", controller: Some("rs"), digit: 'a', mark: Some(RIGHT), age: 10, generation: 1 };
 
 impl Pod {
-    fn object(&self) -> Object {
+    fn object(&self) -> Stored {
         let mut value = json!({
             "metadata": {
                 "name": self.name, "namespace": "shop", "uid": self.name, "generation": self.generation,
@@ -99,12 +100,12 @@ impl Pod {
         if let Some(mark) = &self.mark {
             value["metadata"]["annotations"]["tagpin.dev/mark"] = json!(mark.annotation());
         }
-        object(Kind::Pod, value)
+        object(POD, value)
     }
 }
 
 fn cluster(keys: Option<Keys>, pods: &[Pod]) -> Cluster {
-    let cluster = Cluster::new(NoOwner);
+    let cluster = Cluster::new(Kinds::default(), NoOwner);
     cluster.pods.use_keys(keys);
     pods.iter().for_each(|pod| cluster.pods.apply(pod.object()));
     cluster
@@ -184,9 +185,9 @@ fn a_pod_older_than_the_first_mark_counts_without_one_until_somebody_writes_its_
 }
 
 /// ReplicaSet `rs`, so many seconds old.
-fn replica_set(age: i64) -> Object {
+fn replica_set(age: i64) -> Stored {
     object(
-        Kind::ReplicaSet,
+        REPLICA_SET,
         json!({
             "metadata": {
                 "name": "web-h1", "namespace": "shop", "uid": "rs", "creationTimestamp": ago(age).to_string(),

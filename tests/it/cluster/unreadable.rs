@@ -5,10 +5,10 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
 use tagpin_domain::policy::PolicyId;
-use tagpin_domain::slot::Kind;
 use tagpin_kube::store::Store;
 use tagpin_kube::unreadable::{Named, Unreadables, Watched};
 use tagpin_kube::{Cluster, Seen, certificate};
+use tagpin_objects::kinds::POD;
 use tokio::sync::watch::Sender;
 
 use crate::scripted_api::Api;
@@ -62,7 +62,7 @@ fn knows(cluster: &Cluster, store: Store, name: &str) -> bool {
         Store::ServiceAccounts => !cluster.pull_secrets("shop", name).is_empty(),
         // They are known by what they carry alone.
         Store::ControllerRevisions => true,
-        Store::Objects(Kind::Pod) => cluster.pods.get(&uid).is_some(),
+        Store::Objects(POD) => cluster.pods.get(&uid).is_some(),
         Store::Objects(kind) => cluster.workloads.get(kind, &uid).is_some(),
     }
 }

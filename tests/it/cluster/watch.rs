@@ -8,6 +8,7 @@ use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tagpin_kube::Cluster;
 use tagpin_kube::store::Store;
+use tagpin_objects::kinds::{POD, REPLICA_SET};
 use tokio::time::Instant;
 
 use crate::support::serving::path;
@@ -132,27 +133,26 @@ async fn a_policy_that_this_version_can_not_read_does_not_hide_the_others() {
 
 #[tokio::test(start_paused = true)]
 async fn an_owner_that_no_watch_reported_is_asked_for_by_name() {
-    use tagpin_domain::slot::Kind;
     use tagpin_domain::subject::TopOwner;
-    use tagpin_kube::object::ControllerRef;
+    use tagpin_domain::workload::ControllerRef;
 
     let mut replica = Replica::start();
     let cluster = Arc::clone(&replica.cluster);
     let asking = tokio::spawn(async move {
         let owner = ControllerRef::new("apps/v1", "ReplicaSet", "web-1", "u1");
-        cluster.top_owner("shop", Kind::Pod, Some(&owner), Instant::now() + Duration::from_secs(5)).await
+        cluster.top_owner("shop", POD, Some(&owner), Instant::now() + Duration::from_secs(5)).await
     });
     let call = replica.call("/apis/apps/v1/namespaces/shop/replicasets/web-1").await;
     assert_eq!(call.method, "GET");
     call.ok(json!({ "metadata": { "name": "web-1", "namespace": "shop", "uid": "u1" } }));
-    assert_eq!(asking.await.unwrap(), TopOwner::Known(Kind::ReplicaSet));
+    assert_eq!(asking.await.unwrap(), TopOwner::Known(REPLICA_SET));
 
     // An API server that does not answer costs a second, not the whole deadline.
     let cluster = Arc::clone(&replica.cluster);
     let start = Instant::now();
     let asking = tokio::spawn(async move {
         let owner = ControllerRef::new("apps/v1", "ReplicaSet", "web-2", "u2");
-        cluster.top_owner("shop", Kind::Pod, Some(&owner), Instant::now() + Duration::from_secs(5)).await
+        cluster.top_owner("shop", POD, Some(&owner), Instant::now() + Duration::from_secs(5)).await
     });
     let _hangs = replica.call("/apis/apps/v1/namespaces/shop/replicasets/web-2").await;
     assert_eq!(asking.await.unwrap(), TopOwner::Unknown);

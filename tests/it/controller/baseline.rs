@@ -10,6 +10,7 @@ use tagpin_kube::client::ApiReader;
 use tagpin_leader::baseline::{Baseline, keep};
 use tagpin_leader::reconcile::Reconcile;
 use tagpin_objects::image_policy::{ClusterImagePolicySpec, Mode, Slot};
+use tagpin_objects::kinds::Kinds;
 use tokio::task::JoinHandle;
 
 use crate::scripted_api::{Api, Call};
@@ -60,7 +61,8 @@ impl Drop for Keeper {
 impl Keeper {
     fn start(wanted: Option<Baseline>) -> Self {
         let (client, api) = Api::new();
-        let cluster = Arc::new(Cluster::new(ApiReader::new(client.clone())));
+        let cluster =
+            Arc::new(Cluster::new(Kinds::default(), ApiReader::new(client.clone(), Kinds::default())));
         let reconcile = Reconcile::default();
         let task = tokio::spawn(keep(client, Arc::clone(&cluster), wanted, reconcile.clone()));
         Self { api, cluster, reconcile, task }

@@ -6,15 +6,16 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use kube::core::ObjectMeta;
 use serde_json::{Value, json};
+use tagpin_domain::kind::Kind;
 use tagpin_domain::policy::{Labels, PolicyId};
-use tagpin_domain::slot::Kind;
 use tagpin_kube::Cluster;
-use tagpin_kube::object::Object;
 use tagpin_kube::policies::Reported;
 use tagpin_kube::reader::Reader;
+use tagpin_kube::slim::Slim;
+use tagpin_kube::stored::Stored;
 use tagpin_leader::policy_status::standing::{Standing, next_expiry, standings};
 use tagpin_objects::image_policy::{ClusterImagePolicy, ImagePolicy};
-use tagpin_objects::slim::Slim;
+use tagpin_objects::kinds::{DEPLOYMENT, Kinds, POD};
 
 const DIGEST: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
@@ -23,7 +24,7 @@ struct Nobody;
 
 #[async_trait]
 impl Reader for Nobody {
-    async fn object(&self, _: Kind, _: &str, _: &str, _: tokio::time::Instant) -> Option<Object> {
+    async fn object(&self, _: Kind, _: &str, _: &str, _: tokio::time::Instant) -> Option<Stored> {
         panic!("a status is made from memory alone")
     }
 
@@ -37,24 +38,24 @@ type Thing<'a> = (Kind, &'a str, Option<(&'a str, &'a str)>, &'a str, Value);
 
 /// A cluster with this policy and these objects.
 fn cluster(spec: Value, objects: &[Thing<'_>]) -> Cluster {
-    let cluster = Cluster::new(Nobody);
+    let cluster = Cluster::new(Kinds::default(), Nobody);
     let metadata = ObjectMeta { name: Some("base".into()), uid: Some("p".into()), ..ObjectMeta::default() };
     cluster.policies.apply(Reported::parse::<ClusterImagePolicy>(&metadata, spec, Value::Null));
     for (kind, name, owner, image, more) in objects {
         let object = object(*kind, name, *owner, image, more);
         match kind {
-            Kind::Pod => cluster.pods.apply(object),
+            POD => cluster.pods.apply(object),
             _ => cluster.workloads.apply(object),
         }
     }
     cluster
 }
 
-fn object(kind: Kind, name: &str, owner: Option<(&str, &str)>, image: &str, more: &Value) -> Object {
+fn object(kind: Kind, name: &str, owner: Option<(&str, &str)>, image: &str, more: &Value) -> Stored {
     let mut value = json!({ "metadata": { "name": name, "namespace": "shop", "uid": name } });
     if let Some((owner_kind, owner)) = owner {
         let group =
-            Kind::ALL.into_iter().find(|kind| kind.name() == owner_kind).map_or("example.com", Kind::group);
+            Kinds::default().all().find(|kind| kind.name() == owner_kind).map_or("example.com", Kind::group);
         let api_version = if group.is_empty() { "v1".to_owned() } else { format!("{group}/v1") };
         value["metadata"]["ownerReferences"] = json!([{ "apiVersion": api_version, "kind": owner_kind, "name": owner, "uid": owner, "controller": true }]);
     }
@@ -70,7 +71,7 @@ fn object(kind: Kind, name: &str, owner: Option<(&str, &str)>, image: &str, more
 /// RFC 7386, as far as tests need it.
 fn merge(into: &mut Value, from: &Value) {
     match (into, from) {
-        (Value::Object(into), Value::Object(from)) => {
+        (Value::Stored(into), Value::Stored(from)) => {
             for (key, value) in from {
                 merge(into.entry(key.clone()).or_insert(Value::Null), value);
             }
@@ -367,7 +368,7 @@ fn active_exceptions_are_counted_and_the_next_expiry_is_known() {
 fn twenty_violations_are_named_and_all_are_counted() {
     let names: Vec<String> = (0..30).map(|number| format!("web-{number:02}")).collect();
     let objects: Vec<_> =
-        names.iter().map(|name| (Kind::Deployment, name.as_str(), None, "web:latest", NO)).collect();
+        names.iter().map(|name| (DEPLOYMENT, name.as_str(), None, "web:latest", NO)).collect();
     let standing = stand(&cluster(json!({}), &objects));
     assert_eq!((standing.summary.violations, standing.top.len()), (30, 20));
     assert_eq!((standing.top[0].name.as_str(), standing.top[19].name.as_str()), ("web-00", "web-19"));
@@ -375,7 +376,7 @@ fn twenty_violations_are_named_and_all_are_counted() {
 
 #[test]
 fn a_namespaced_policy_counts_its_own_namespace() {
-    let cluster = cluster(json!({}), &[(Kind::Deployment, "web", None, "web:latest", NO)]);
+    let cluster = cluster(json!({}), &[(DEPLOYMENT, "web", None, "web:latest", NO)]);
     for namespace in ["shop", "other"] {
         let metadata = ObjectMeta {
             name: Some("mine".into()),

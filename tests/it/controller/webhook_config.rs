@@ -16,6 +16,7 @@ use tagpin_leader::canaries::Metrics;
 use tagpin_leader::reconcile::Reconcile;
 use tagpin_leader::webhook_config::documents::Wanted;
 use tagpin_leader::webhook_config::{Installed, WebhookConfig};
+use tagpin_objects::kinds::Kinds;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
@@ -319,7 +320,8 @@ impl Keeper {
     /// A keeper that may write.
     pub(super) fn start() -> Self {
         let (client, api) = Api::new();
-        let cluster = Arc::new(Cluster::new(ApiReader::new(client.clone())));
+        let cluster =
+            Arc::new(Cluster::new(Kinds::default(), ApiReader::new(client.clone(), Kinds::default())));
         let listens = watch::Sender::new(true);
         let certificate = watch::Sender::new(secret("CA"));
         let (tell, metrics) = (watch::Sender::new(Installed::NotYet), Metrics::default());
