@@ -9,9 +9,10 @@ use tagpin_domain::fact::Unavailable;
 use tagpin_domain::image::ReferenceErrorKind;
 use tagpin_domain::message;
 use tagpin_domain::policy::PolicyId;
+use tagpin_domain::slot::Role;
 use tagpin_domain::unreadable::Unreadable;
 use tagpin_domain::verdict::{Effect, Finding, Instead, Verdict};
-use tagpin_objects::kinds::POD;
+use tagpin_objects::kinds::{POD, PODS};
 
 /// A refusal for each code of a slot, as the document shows it.
 fn examples() -> Vec<Verdict> {
@@ -54,8 +55,7 @@ fn examples() -> Vec<Verdict> {
 fn refused(reference: &str, violation: Violation) -> Verdict {
     let policy = PolicyId { namespace: None, name: "baseline".into() };
     Verdict {
-        slot: "containers/web".parse().unwrap(),
-        index: 0,
+        place: PODS.place(Role::Container, "web", 0),
         reference: reference.into(),
         findings: vec![Finding { policy, violation, effect: Effect::Deny, retry_after: None }],
         pinned: None,

@@ -72,13 +72,15 @@ impl World {
                 .collect(),
             excluded_namespaces: BTreeSet::new(),
             in_flight: 8,
+            kinds: Kinds::default(),
             now: || "2026-11-21T12:00:00Z".parse::<Timestamp>().unwrap(),
         };
+        let cluster = Arc::new(cluster);
         let mut metrics = Registry::default();
         let counters = Metrics::register(&mut metrics);
         let scripted = Arc::new(Scripted(Arc::clone(&script)));
         let registries = Registries { resolve: scripted.clone(), suggest: scripted };
-        let admission = Admission::new(Arc::new(cluster), registries, settings, counters);
+        let admission = Admission::new(cluster.clone(), cluster.pods.clone(), registries, settings, counters);
         Self { script, metrics, router: router(admission) }
     }
 
@@ -116,7 +118,7 @@ fn reported(policy: &Value) -> Reported {
 
 fn assert_within(written: &Value, understood: &Value, path: &str) {
     match (written, understood) {
-        (Value::Stored(written), Value::Stored(understood)) => {
+        (Value::Object(written), Value::Object(understood)) => {
             for (key, value) in written {
                 let path = format!("{path}.{key}");
                 let known = understood.get(key).unwrap_or_else(|| panic!("{path} is no field"));
@@ -138,13 +140,14 @@ fn report(cluster: &Cluster, mut object: Value) {
         metadata["namespace"] = json!("shop");
     }
     let name = object["kind"].as_str().unwrap().to_owned();
-    let slim: Slim = serde_json::from_value(object).unwrap();
+    let kinds = Kinds::default();
+    let slim: Slim = serde_json::from_str(&object.to_string()).unwrap();
     if name == "ControllerRevision" {
-        cluster.workloads.apply_revision(OldRevision::new(&slim).unwrap());
+        cluster.workloads.apply_revision(OldRevision::new(&kinds, &slim).unwrap());
         return;
     }
     let kind = kind(&name);
-    let object = Object::new(kind, &slim).unwrap();
+    let object = Stored::new(&kinds, kinds.row(kind).unwrap(), &slim).unwrap().unwrap();
     match kind {
         POD => cluster.pods.apply(object),
         _ => cluster.workloads.apply(object),

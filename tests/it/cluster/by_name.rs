@@ -12,6 +12,7 @@ use tagpin_kube::store::Store;
 use tagpin_kube::{Cluster, by_name};
 use tagpin_objects::image_policy::ClusterImagePolicy;
 use tagpin_objects::kinds::Kinds;
+use tagpin_review::Surroundings as _;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 

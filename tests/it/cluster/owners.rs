@@ -8,12 +8,14 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use tagpin_domain::kind::Kind;
 use tagpin_domain::policy::Labels;
-use tagpin_domain::slot::SlotKey;
+use tagpin_domain::slot::{Slot, SlotKey};
 use tagpin_domain::subject::TopOwner;
+use tagpin_domain::workload::{ControllerRef, Workload};
 use tagpin_kube::Cluster;
 use tagpin_kube::reader::Reader;
 use tagpin_kube::stored::{OldRevision, Stored};
 use tagpin_objects::kinds::{CRON_JOB, DAEMON_SET, DEPLOYMENT, JOB, Kinds, POD, REPLICA_SET, STATEFUL_SET};
+use tagpin_review::Surroundings;
 use tokio::time::Instant;
 
 use super::{object, owned_by};
@@ -31,7 +33,11 @@ impl Reader for Api {
     async fn object(&self, kind: Kind, namespace: &str, name: &str, _: Instant) -> Option<Stored> {
         self.asked.lock().unwrap().push(format!("{kind} {namespace}/{name}"));
         let objects = self.objects.lock().unwrap();
-        objects.iter().find(|o| o.kind == kind && o.namespace == namespace && o.name == name).cloned()
+        let is_it = |o: &&Stored| {
+            let Workload { kind: of, namespace: within, name: called, .. } = &o.workload;
+            *of == kind && within == namespace && called == name
+        };
+        objects.iter().find(is_it).cloned()
     }
 
     async fn namespace_labels(&self, name: &str, _: Instant) -> Option<Labels> {
@@ -48,15 +54,20 @@ fn workload(kind: Kind, name: &str, owners: Value) -> Stored {
 }
 
 fn reference(api_version: &str, kind: &str, name: &str) -> ControllerRef {
-    ControllerRef::new(api_version, kind, name, name)
+    Kinds::default().controller(api_version, kind, name, name)
 }
 
 fn soon() -> Instant {
     Instant::now() + Duration::from_secs(2)
 }
 
+/// A pod with this controller.
+fn pod(namespace: &str, controller: Option<&ControllerRef>) -> Workload {
+    Workload { controller: controller.cloned(), ..Workload::new(POD, true, namespace, "web-1-x") }
+}
+
 async fn top(cluster: &Cluster, controller: &ControllerRef) -> TopOwner {
-    cluster.top_owner("shop", POD, Some(controller), soon()).await
+    cluster.top_owner(&pod("shop", Some(controller)), soon()).await
 }
 
 #[tokio::test(start_paused = true)]
@@ -88,10 +99,10 @@ async fn controllers_are_followed_while_they_are_validated() {
         let found = top(&cluster, &reference(api_version, kind, name)).await;
         assert_eq!(found, TopOwner::Known(expected), "{api_version} {kind} {name}");
     }
-    assert_eq!(cluster.top_owner("shop", POD, None, soon()).await, TopOwner::Known(POD));
+    assert_eq!(cluster.top_owner(&pod("shop", None), soon()).await, TopOwner::Known(POD));
     let passed = Instant::now();
     let held = reference("apps/v1", "ReplicaSet", "web-1");
-    let found = cluster.top_owner("shop", POD, Some(&held), passed).await;
+    let found = cluster.top_owner(&pod("shop", Some(&held)), passed).await;
     assert_eq!(found, TopOwner::Known(DEPLOYMENT), "what is in memory needs no time");
 }
 
@@ -135,7 +146,7 @@ async fn an_owner_that_can_not_be_found_in_time_is_unknown() {
     let start = Instant::now();
     let missing = reference("apps/v1", "ReplicaSet", "missing");
     let near = start + Duration::from_millis(50);
-    let found = cluster.top_owner("shop", POD, Some(&missing), near).await;
+    let found = cluster.top_owner(&pod("shop", Some(&missing)), near).await;
     assert_eq!((found, start.elapsed()), (TopOwner::Unknown, Duration::from_millis(50)));
     assert_eq!(api.asked.lock().unwrap().len(), 1, "there was no time left to ask");
 }
@@ -146,21 +157,24 @@ async fn a_namespace_that_no_watch_reports_is_waited_for_and_then_read_once() {
     let labels = |env: &str| Labels::from([("env".to_owned(), env.to_owned())]);
     api.namespaces.lock().unwrap().insert("new".to_owned(), labels("read"));
     let cluster = Arc::new(Cluster::new(Kinds::default(), api.clone()));
-    let found = cluster.awaited_namespace_labels("new", soon()).await;
+    let found = Surroundings::namespace_labels(&*cluster, "new", soon()).await;
     assert_eq!(found.as_deref(), Some(&labels("read")));
     assert_eq!(*api.asked.lock().unwrap(), ["Namespace new"]);
-    assert_eq!(cluster.awaited_namespace_labels("missing", soon()).await, None);
+    assert_eq!(Surroundings::namespace_labels(&*cluster, "missing", soon()).await, None);
 
     let asking = tokio::spawn({
         let cluster = Arc::clone(&cluster);
-        async move { cluster.awaited_namespace_labels("late", soon()).await }
+        async move { Surroundings::namespace_labels(&*cluster, "late", soon()).await }
     });
     tokio::time::sleep(Duration::from_millis(100)).await;
     cluster.namespaces.apply("late".to_owned(), labels("reported"));
     assert_eq!(asking.await.unwrap().as_deref(), Some(&labels("reported")));
     let passed = Instant::now();
-    assert!(cluster.awaited_namespace_labels("late", passed).await.is_some(), "memory needs no time");
-    assert_eq!(cluster.awaited_namespace_labels("new", passed).await, None);
+    assert!(
+        Surroundings::namespace_labels(&*cluster, "late", passed).await.is_some(),
+        "memory needs no time"
+    );
+    assert_eq!(Surroundings::namespace_labels(&*cluster, "new", passed).await, None);
     assert_eq!(api.asked.lock().unwrap().len(), 2, "nor is there time left to ask");
 }
 
@@ -169,12 +183,12 @@ async fn another_object_of_the_same_name_is_not_the_owner() {
     let api = Api::default();
     api.objects.lock().unwrap().push(workload(REPLICA_SET, "web-1", json!([])));
     let cluster = Cluster::new(Kinds::default(), api);
-    let earlier = ControllerRef::new("apps/v1", "ReplicaSet", "web-1", "an earlier uid");
+    let earlier = Kinds::default().controller("apps/v1", "ReplicaSet", "web-1", "an earlier uid");
     assert_eq!(top(&cluster, &earlier).await, TopOwner::Unknown);
     // Nor is the owner's UID enough, in another namespace or under another kind.
     cluster.workloads.apply(workload(REPLICA_SET, "web-2", json!([])));
     let owner = reference("apps/v1", "ReplicaSet", "web-2");
-    let found = cluster.top_owner("other", POD, Some(&owner), soon()).await;
+    let found = cluster.top_owner(&pod("other", Some(&owner)), soon()).await;
     assert_eq!(found, TopOwner::Unknown);
     assert_eq!(top(&cluster, &reference("apps/v1", "DaemonSet", "web-2")).await, TopOwner::Unknown);
 }
@@ -193,11 +207,26 @@ fn template(image: &str) -> Value {
 
 fn revision(name: &str, owners: Value, data: Value) -> OldRevision {
     let metadata = json!({ "name": name, "namespace": "shop", "uid": name, "ownerReferences": owners });
-    OldRevision::new(&serde_json::from_value(json!({ "metadata": metadata, "data": data })).unwrap()).unwrap()
+    let slim = json!({ "metadata": metadata, "data": data }).to_string();
+    OldRevision::new(&Kinds::default(), &serde_json::from_str(&slim).unwrap()).unwrap()
+}
+
+fn carries_in(
+    cluster: &Cluster,
+    kind: Kind,
+    namespace: &str,
+    uid: &str,
+    slot: &str,
+    reference: &str,
+) -> bool {
+    let key: SlotKey = slot.parse().unwrap();
+    let place = Kinds::default().row(kind).unwrap().place(key.role, &key.name, 0);
+    let workload = Workload { uid: uid.to_owned(), ..Workload::new(kind, false, namespace, uid) };
+    cluster.carries(&workload, &Slot::new(place, reference, false))
 }
 
 fn carries(cluster: &Cluster, kind: Kind, uid: &str, slot: &str, reference: &str) -> bool {
-    cluster.carries(kind, "shop", uid, &slot.parse::<SlotKey>().unwrap(), reference)
+    carries_in(cluster, kind, "shop", uid, slot, reference)
 }
 
 #[test]
@@ -214,7 +243,7 @@ fn a_deployment_carries_what_its_replica_sets_hold() {
     assert!(!carries(&cluster, DEPLOYMENT, "web", "initContainers/app", "web:1"));
     assert!(!carries(&cluster, DEPLOYMENT, "other", "containers/app", "web:1"));
     assert!(!carries(&cluster, STATEFUL_SET, "web", "containers/app", "web:1"));
-    assert!(!cluster.carries(DEPLOYMENT, "other", "web", &"containers/app".parse().unwrap(), "web:1"));
+    assert!(!carries_in(&cluster, DEPLOYMENT, "other", "web", "containers/app", "web:1"));
     cluster.workloads.delete(REPLICA_SET, "web-1");
     assert!(!carries(&cluster, DEPLOYMENT, "web", "containers/app", "web:1"));
 }

@@ -212,7 +212,7 @@ fn a_list_holds_what_is_there_and_remembers_what_is_not() {
     pods.apply(pod("gone", 'a', 100).object());
     pods.apply(pod("stays", 'b', 50).object());
     pods.replace(vec![pod("stays", 'b', 50).object(), pod("new", 'c', 1).object()]);
-    let mut names: Vec<_> = pods.all().iter().map(|pod| pod.name.clone()).collect();
+    let mut names: Vec<_> = pods.all().iter().map(|pod| pod.workload.name.clone()).collect();
     names.sort();
     assert_eq!(names, ["new", "stays"]);
     assert_eq!(sibling().of(&pods), Some(digest('a')));
@@ -247,7 +247,7 @@ fn every_slot_of_a_pod_is_remembered_by_itself() {
 fn a_pod_of_a_job_shares_with_its_job() {
     let pods = Pods::default();
     let mut job_pod = pod("one", 'a', 1).object();
-    job_pod.labels.clear();
+    job_pod.workload.revision_hash.clear();
     pods.apply(job_pod);
     assert_eq!(key("rs", "", "containers/app", "web:1").of(&pods), Some(digest('a')));
 }

@@ -11,6 +11,7 @@ use tagpin_leader::baseline::{Baseline, keep};
 use tagpin_leader::reconcile::Reconcile;
 use tagpin_objects::image_policy::{ClusterImagePolicySpec, Mode, Slot};
 use tagpin_objects::kinds::Kinds;
+use tagpin_review::Surroundings as _;
 use tokio::task::JoinHandle;
 
 use crate::scripted_api::{Api, Call};

@@ -129,7 +129,7 @@ async fn an_old_key_is_followed_by_another_and_stays_while_it_is_not_known_who_u
     keeper.tell(new.clone());
     keeper.api.quiet(Duration::from_hours(24)).await;
     // Once every pod is known, the key that none of them uses goes at the next look.
-    Store::all().for_each(|store| keeper.cluster.synced.fill(store));
+    Store::all(&Kinds::default()).for_each(|store| keeper.cluster.synced.fill(store));
     let put = keeper.write(THE_SECRET).await;
     let left = entries(&put.json());
     assert!(left.len() == 2 && !left.contains(&entries(&old)[0]), "{left:?}");

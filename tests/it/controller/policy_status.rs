@@ -88,7 +88,7 @@ impl Writer {
         let (client, api) = Api::new();
         let cluster =
             Arc::new(Cluster::new(Kinds::default(), ApiReader::new(client.clone(), Kinds::default())));
-        Store::all().for_each(|store| cluster.synced.fill(store));
+        Store::all(&Kinds::default()).for_each(|store| cluster.synced.fill(store));
         Self::with(client, api, cluster)
     }
 
@@ -162,7 +162,8 @@ fn deployment(name: &str, image: &str) -> Stored {
         "metadata": { "name": name, "namespace": "shop", "uid": name },
         "spec": { "template": { "spec": { "containers": [{ "name": "app", "image": image }] } } },
     });
-    Object::new(DEPLOYMENT, &serde_json::from_value(value).unwrap()).unwrap()
+    let (kinds, slim) = (Kinds::default(), serde_json::from_str(&value.to_string()).unwrap());
+    Stored::new(&kinds, kinds.row(DEPLOYMENT).unwrap(), &slim).unwrap().unwrap()
 }
 
 #[tokio::test(start_paused = true)]
@@ -172,7 +173,7 @@ async fn nothing_is_written_until_every_store_is_filled() {
     let mut writer = Writer::with(client, api, cluster);
     writer.answers.has("a", "p", 1);
     writer.answers.has("b", "p", 1);
-    let all: Vec<_> = Store::all().collect();
+    let all: Vec<_> = Store::all(&Kinds::default()).collect();
     for store in &all {
         writer.tell(1, json!({}), Value::Null);
         writer.api.quiet(Duration::from_secs(10)).await;
@@ -244,7 +245,7 @@ async fn changes_that_do_not_count_and_events_that_say_nothing_new_write_nothing
     writer.cluster.namespaces.apply("new".into(), [("a".to_owned(), "b".to_owned())].into());
     writer.tell(1, json!({}), status);
     let mut elsewhere = deployment("dns", "dns:latest");
-    elsewhere.namespace = "kube-system".into();
+    elsewhere.workload.namespace = "kube-system".into();
     writer.cluster.workloads.apply(elsewhere);
     writer.api.quiet(Duration::from_mins(10)).await;
 }
@@ -367,7 +368,7 @@ async fn webhooks_that_are_missing_and_namespaces_that_are_excluded_are_told() {
 async fn a_new_leader_waits_for_its_look_at_the_webhooks() {
     let (client, api) = Api::new();
     let cluster = Arc::new(Cluster::new(Kinds::default(), ApiReader::new(client.clone(), Kinds::default())));
-    Store::all().for_each(|store| cluster.synced.fill(store));
+    Store::all(&Kinds::default()).for_each(|store| cluster.synced.fill(store));
     let mut writer = Writer::with(client, api, cluster);
     writer.installed.send_replace(Installed::NotYet);
     writer.answers.has("a", "p", 1);

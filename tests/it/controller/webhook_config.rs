@@ -36,11 +36,12 @@ fn wanted() -> Wanted {
         excluded: BTreeSet::from(["tagpin-system".to_owned(), "kube-system".to_owned()]),
         ca: Some(b"CA".to_vec()),
         fails_closed: false,
+        kinds: Kinds::default(),
     }
 }
 
 fn conditions() -> Value {
-    serde_json::to_value(tagpin_objects::match_conditions::match_conditions()).unwrap()
+    serde_json::to_value(tagpin_objects::match_conditions::match_conditions(&Kinds::default())).unwrap()
 }
 
 /// What does not differ between the two.
@@ -353,7 +354,7 @@ impl Keeper {
     }
 
     pub(super) fn fill_stores(&self) {
-        Store::all().for_each(|store| self.cluster.synced.fill(store));
+        Store::all(&Kinds::default()).for_each(|store| self.cluster.synced.fill(store));
     }
 
     /// Answers the four lists and opens the four watches, with one replica asked for.

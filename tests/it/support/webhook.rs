@@ -234,10 +234,11 @@ impl Webhook {
             .into(),
             excluded_namespaces: ["kube-system".to_owned()].into(),
             in_flight,
+            kinds: Kinds::default(),
             now,
         };
         let counters = Metrics::register(&mut metrics);
-        let admission = Admission::new(Arc::clone(&cluster), registries, settings, counters);
+        let admission = Admission::new(cluster.clone(), cluster.pods.clone(), registries, settings, counters);
         let webhook = Self { cluster, metrics: Arc::new(metrics), router: router(admission) };
         for (name, spec) in policies {
             webhook.policy(None, name, spec.clone());
