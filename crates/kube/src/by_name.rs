@@ -14,10 +14,8 @@ use crate::policies::Reported;
 use crate::store::Store;
 use tagpin_domain::policy::PolicyId;
 use tagpin_objects::image_policy::ClusterImagePolicy;
+use tagpin_objects::release::BASELINE;
 use tagpin_objects::slim::Unparsed;
-
-/// The policy that the leader keeps, and the first one of a new cluster.
-pub const BASELINE: &str = "baseline";
 
 /// Of one read.
 const LIMIT: Duration = Duration::from_secs(5);

@@ -25,16 +25,16 @@ use crate::cli::doctor::findings::{
     Ready, Replica, Validity,
 };
 use crate::cli::doctor::{configuration, replica};
+use crate::settings::NEVER_INTERCEPTED;
 use tagpin_domain::image::ImageRef;
 use tagpin_domain::policy::PolicyId;
 use tagpin_domain::slot::Kind;
-use tagpin_kube::certificate::{Pems, SECRET};
-use tagpin_leader::leader;
-use tagpin_leader::webhook_config::documents::{MUTATING, VALIDATING};
+use tagpin_kube::certificate::Pems;
 use tagpin_objects::conditions::READY;
 use tagpin_objects::crds;
 use tagpin_objects::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyObject, PolicyStatus};
 use tagpin_objects::item::Item;
+use tagpin_objects::release;
 use tagpin_objects::rights::{RIGHTS, Right, Scope};
 use tagpin_objects::slim::{Slim, SlimKind, SlimNamespace, Unparsed};
 
@@ -44,14 +44,8 @@ const LIMIT: Duration = Duration::from_secs(10);
 const AT_ONCE: usize = 8;
 /// Pods of one page.
 const PAGE: u32 = 500;
-/// Names of the Deployment and the service account.
-const NAME: &str = "tagpin";
-/// Our own pods.
-const OURS: &str = "app.kubernetes.io/name=tagpin";
 /// Entries of ours, by their names.
 const ENTRIES: &str = ".tagpin.dev";
-/// Namespaces whose images nobody judges.
-const SYSTEM: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
 
 /// Asks everything, all at once.
 pub(crate) async fn gather(client: Client, namespace: String) -> Findings {
@@ -114,7 +108,7 @@ impl Here<'_> {
 
     async fn mutating(&self) -> Asked<Option<Vec<Entry>>> {
         let api = self.all::<MutatingWebhookConfiguration>();
-        let found = asked("get the mutatingwebhookconfiguration", api.get_opt(MUTATING)).await?;
+        let found = asked("get the mutatingwebhookconfiguration", api.get_opt(release::MUTATING)).await?;
         let entries = |found: MutatingWebhookConfiguration| {
             let webhooks = found.webhooks.unwrap_or_default().into_iter();
             entries(webhooks.map(|webhook| (webhook.name, webhook.failure_policy, webhook.client_config)))
@@ -124,7 +118,7 @@ impl Here<'_> {
 
     async fn validating(&self) -> Asked<Option<Vec<Entry>>> {
         let api = self.all::<ValidatingWebhookConfiguration>();
-        let found = asked("get the validatingwebhookconfiguration", api.get_opt(VALIDATING)).await?;
+        let found = asked("get the validatingwebhookconfiguration", api.get_opt(release::NAME)).await?;
         let entries = |found: ValidatingWebhookConfiguration| {
             let webhooks = found.webhooks.unwrap_or_default().into_iter();
             entries(webhooks.map(|webhook| (webhook.name, webhook.failure_policy, webhook.client_config)))
@@ -135,7 +129,8 @@ impl Here<'_> {
     /// The keys in the Secret are not looked at.
     async fn certificate(&self) -> Asked<Option<Certificate>> {
         let secret =
-            asked("get the Secret tagpin-webhook-tls", self.ours::<Secret>().get_opt(SECRET)).await?;
+            asked("get the Secret tagpin-webhook-tls", self.ours::<Secret>().get_opt(release::CERTIFICATE))
+                .await?;
         Ok(secret.map(|secret| {
             let pems = Pems::of(&secret);
             let (leaf, authority) = (validity(&pems.certificate), validity(&pems.ca));
@@ -144,7 +139,7 @@ impl Here<'_> {
     }
 
     async fn lease(&self) -> Asked<Option<Holder>> {
-        let lease = asked("get the Lease", self.ours::<Lease>().get_opt(leader::NAME)).await?;
+        let lease = asked("get the Lease", self.ours::<Lease>().get_opt(release::NAME)).await?;
         Ok(lease.map(|lease| {
             let spec = lease.spec.unwrap_or_default();
             let renewed = spec.renew_time.map(|time| time.0);
@@ -154,7 +149,7 @@ impl Here<'_> {
 
     /// The Deployment, and the configuration of registries that it names.
     async fn installed(&self) -> (Asked<Option<findings::Deployment>>, Asked<Option<Configuration>>) {
-        let found = asked("get the Deployment", self.ours::<Deployment>().get_opt(NAME)).await;
+        let found = asked("get the Deployment", self.ours::<Deployment>().get_opt(release::NAME)).await;
         let configuration = match &found {
             Ok(Some(deployment)) => configuration::check(self.client, self.namespace, deployment).await,
             Ok(None) => Ok(None),
@@ -165,7 +160,8 @@ impl Here<'_> {
 
     async fn replicas(&self) -> Asked<Vec<Replica>> {
         let pods = self.ours::<Pod>();
-        let listed = asked("list our pods", pods.list(&ListParams::default().labels(OURS))).await?;
+        let listed =
+            asked("list our pods", pods.list(&ListParams::default().labels(release::POD_SELECTOR))).await?;
         let staying = listed.items.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
         let questions = staying.map(|pod| {
             let pods = pods.clone();
@@ -211,7 +207,7 @@ impl Here<'_> {
             let (items, metadata) = (listed.items, listed.metadata);
             for pod in items.into_iter().filter_map(Item::read) {
                 let namespace = pod.metadata.namespace.clone().unwrap_or_default();
-                let judged = namespace != self.namespace && !SYSTEM.contains(&namespace.as_str());
+                let judged = namespace != self.namespace && !NEVER_INTERCEPTED.contains(&namespace.as_str());
                 if judged && !pod.ended(Kind::Pod) && !pod.pull_secrets(POD).is_empty() {
                     let slots = pod.slots(POD);
                     let unpinned =
@@ -244,7 +240,7 @@ impl Here<'_> {
         let namespace = self.namespace;
         let review = SubjectAccessReview {
             spec: SubjectAccessReviewSpec {
-                user: Some(format!("system:serviceaccount:{namespace}:{NAME}")),
+                user: Some(format!("system:serviceaccount:{namespace}:{}", release::NAME)),
                 groups: Some(vec![
                     "system:serviceaccounts".to_owned(),
                     format!("system:serviceaccounts:{namespace}"),

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::cli::doctor::findings::{Asked, Findings};
+use tagpin_objects::release;
 
 mod configuration;
 mod parts;
@@ -108,7 +109,7 @@ fn upgrade(found: &Findings) -> String {
 
 /// What the replicas say about themselves.
 fn logs(found: &Findings) -> String {
-    format!("kubectl -n {} logs -l app.kubernetes.io/name=tagpin --tail=50", found.namespace)
+    format!("kubectl -n {} logs -l {} --tail=50", found.namespace, release::POD_SELECTOR)
 }
 
 /// The first few, and how many more there are.

@@ -9,9 +9,7 @@ use tagpin_domain::policy::Labels;
 use tagpin_domain::{mark, original};
 use tagpin_kube::object::ControllerRef;
 use tagpin_objects::canary;
-
-/// The annotation that the kubelet gives the mirrors of its static pods.
-const MIRROR: &str = "kubernetes.io/config.mirror";
+use tagpin_objects::match_conditions::MIRROR_ANNOTATION;
 
 #[derive(Debug, Default)]
 pub(crate) struct Metadata<'a> {
@@ -152,7 +150,7 @@ impl<'a> Annotations<'a> {
             canary::ANNOTATION => once_text(reader, &mut self.canary),
             _ => {
                 self.others += key.len() + reader.text()?.as_str().len();
-                self.mirror |= key == MIRROR;
+                self.mirror |= key == MIRROR_ANNOTATION;
                 Ok(())
             }
         })

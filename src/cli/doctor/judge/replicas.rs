@@ -6,6 +6,7 @@ use jiff::SignedDuration;
 
 use crate::cli::doctor::findings::{Answers, Findings};
 use crate::cli::doctor::judge::{Row, known, logs, named};
+use tagpin_objects::release;
 use tagpin_registry::metrics::LastAsked;
 
 /// A holder that has not renewed for so long, by two clocks, is none.
@@ -48,8 +49,9 @@ pub(crate) fn replicas(found: &Findings) -> Vec<Row> {
         if replicas.len() < usize::try_from(wanted).unwrap_or_default() {
             let detail = format!("{} of {wanted} replicas run", replicas.len());
             let look = format!(
-                "kubectl -n {} describe replicasets,pods -l app.kubernetes.io/name=tagpin",
-                found.namespace
+                "kubectl -n {} describe replicasets,pods -l {}",
+                found.namespace,
+                release::POD_SELECTOR
             );
             rows.push(Row::red(CHECK, detail, look));
         }

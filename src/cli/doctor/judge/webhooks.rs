@@ -2,13 +2,13 @@
 
 use crate::cli::doctor::findings::{Asked, Entry, Findings};
 use crate::cli::doctor::judge::{Row, known, logs, named, upgrade};
-use tagpin_leader::webhook_config::documents::{MUTATING, VALIDATING};
 use tagpin_objects::conditions::ReadyReason;
+use tagpin_objects::release;
 
 pub(crate) fn filled(found: &Findings) -> Vec<Row> {
     let configurations = [
-        (MUTATING, "pin.tagpin.dev", &found.mutating),
-        (VALIDATING, "validate.tagpin.dev", &found.validating),
+        (release::MUTATING, "pin.tagpin.dev", &found.mutating),
+        (release::NAME, "validate.tagpin.dev", &found.validating),
     ];
     configurations.into_iter().map(|(name, entry, asked)| one(found, name, entry, asked)).collect()
 }
