@@ -9,6 +9,7 @@ pub mod platform;
 
 pub mod asker;
 pub mod kind;
+pub mod object_name;
 pub mod original;
 pub mod slot;
 pub mod subject;

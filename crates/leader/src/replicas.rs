@@ -25,9 +25,8 @@ use tagpin_kube::item::{Identity, Unreadable};
 use tagpin_kube::policies::InForce;
 use tagpin_kube::slim::ReplicaPod;
 use tagpin_kube::unreadable::{Unreadables, Watched};
+use tagpin_objects::release;
 
-/// The label of our own pods; there is one tagpin in a cluster.
-const LABEL: &str = "app.kubernetes.io/name=tagpin";
 /// For connecting, asking and reading.
 const LIMIT: Duration = Duration::from_secs(1);
 /// Bytes of an answer.
@@ -66,7 +65,7 @@ pub async fn watch(
 ) -> Infallible {
     let sink = Replicas { held: Mutex::default(), ready };
     let pods = Api::namespaced(client, namespace);
-    follow(pods, config().labels(LABEL), &sink, unreadable, Watched::Replicas, |_| ()).await
+    follow(pods, config().labels(release::POD_SELECTOR), &sink, unreadable, Watched::Replicas, |_| ()).await
 }
 
 struct Replicas {
@@ -159,7 +158,7 @@ where
 {
     let text = |error: &dyn std::error::Error| error.to_string();
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| text(&e))?;
-    let request = Request::get(path).header(HOST, "tagpin").body(Empty::<Bytes>::new());
+    let request = Request::get(path).header(HOST, release::NAME).body(Empty::<Bytes>::new());
     let request = request.map_err(|e| text(&e))?;
     let answer = async {
         let response = sender.send_request(request).await.map_err(|e| text(&e))?;

@@ -9,6 +9,7 @@ pub mod canary;
 pub mod crds;
 pub mod image_policy;
 pub mod match_conditions;
+pub mod release;
 pub mod rights;
 
 pub mod conditions;

@@ -19,7 +19,7 @@ const EPHEMERAL_CONTAINERS: &str = "pods/ephemeralcontainers";
 #[must_use]
 pub fn match_conditions(kinds: &Kinds) -> Vec<MatchCondition> {
     [
-        ("not-a-mirror-pod", NOT_A_MIRROR_POD.to_owned()),
+        ("not-a-mirror-pod", not_a_mirror_pod()),
         ("not-being-deleted", NOT_BEING_DELETED.to_owned()),
         ("template-changed", template_changed(kinds)),
     ]
@@ -27,12 +27,16 @@ pub fn match_conditions(kinds: &Kinds) -> Vec<MatchCondition> {
     .into()
 }
 
-/// The annotation that the kubelet gives the mirrors of its static pods.
-pub(crate) const MIRROR: &str = "kubernetes.io/config.mirror";
+/// Annotation of the mirror pod that a node creates for a static pod.
+pub const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
 
-/// Static pods are the node's: only a node's own word counts, the annotation alone could be anybody's.
-const NOT_A_MIRROR_POD: &str = "!(request.operation == 'CREATE' && 'system:nodes' in request.userInfo.groups \
-     && has(object.metadata.annotations) && 'kubernetes.io/config.mirror' in object.metadata.annotations)";
+/// Passes over the static pods of nodes. Only a node's own request counts, because anybody can write the annotation.
+fn not_a_mirror_pod() -> String {
+    format!(
+        "!(request.operation == 'CREATE' && 'system:nodes' in request.userInfo.groups \
+         && has(object.metadata.annotations) && '{MIRROR_ANNOTATION}' in object.metadata.annotations)"
+    )
+}
 
 /// What is being deleted only loses its finalizers.
 const NOT_BEING_DELETED: &str = "request.operation != 'UPDATE' || !has(object.metadata.deletionTimestamp)";

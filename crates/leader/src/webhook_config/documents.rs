@@ -16,10 +16,7 @@ use tagpin_objects::kinds::Kinds;
 use tagpin_objects::match_conditions::{
     all_rules, canary_conditions, canary_rules, match_conditions, pod_rules,
 };
-
-pub use tagpin_kube::pinning::MUTATING;
-/// The validating configuration.
-pub const VALIDATING: &str = "tagpin";
+use tagpin_objects::release;
 
 /// The entry that pins.
 const PIN: &str = "pin.tagpin.dev";
@@ -117,7 +114,7 @@ impl Wanted {
                 timeout_seconds: Some(5),
             }]
         });
-        MutatingWebhookConfiguration { metadata: self.metadata(MUTATING, uid), webhooks }
+        MutatingWebhookConfiguration { metadata: self.metadata(release::MUTATING, uid), webhooks }
     }
 
     /// `tagpin`, for the object with this UID.
@@ -129,7 +126,7 @@ impl Wanted {
             webhooks.push(self.canary(ca));
             webhooks
         });
-        ValidatingWebhookConfiguration { metadata: self.metadata(VALIDATING, uid), webhooks }
+        ValidatingWebhookConfiguration { metadata: self.metadata(release::NAME, uid), webhooks }
     }
 
     fn validate(&self, ca: &[u8], entry: &Entry) -> ValidatingWebhook {
@@ -203,7 +200,7 @@ impl Wanted {
         WebhookClientConfig {
             ca_bundle: Some(ByteString(ca.to_vec())),
             service: Some(ServiceReference {
-                name: "tagpin".to_owned(),
+                name: release::NAME.to_owned(),
                 namespace: self.namespace.clone(),
                 path: Some(path.to_owned()),
                 port: Some(443),

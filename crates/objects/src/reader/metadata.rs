@@ -10,7 +10,7 @@ use tagpin_domain::{mark, original};
 
 use crate::canary;
 use crate::kinds::Kinds;
-use crate::match_conditions::MIRROR;
+use crate::match_conditions::MIRROR_ANNOTATION;
 use crate::reader::Wanted;
 
 #[derive(Debug, Default)]
@@ -159,7 +159,7 @@ impl<'a> Annotations<'a> {
             canary::ANNOTATION => once_text(reader, &mut self.canary),
             _ => {
                 self.others += key.len() + reader.text()?.as_str().len();
-                self.mirror |= key == MIRROR;
+                self.mirror |= key == MIRROR_ANNOTATION;
                 Ok(())
             }
         })
