@@ -12,6 +12,7 @@ pub mod original;
 pub mod slot;
 pub mod subject;
 
+pub mod check;
 pub mod glob;
 pub mod policy;
 pub mod requirement;

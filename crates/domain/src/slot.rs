@@ -158,13 +158,22 @@ impl ImageSlot {
         Self { key: SlotKey { role, name: name.into() }, index, reference, image, never_pulled }
     }
 
-    /// What a registry may be asked about: a tag that a node would pull. Not a digest, which needs no registry,
-    /// and not an image that the node must have already.
+    /// Returns what a node pulls the image by; none if the reference does not parse, or if the node must have the image
+    /// already.
     #[must_use]
-    pub fn askable(&self) -> Option<&ImageRef> {
-        let image = self.image.as_ref().ok()?;
-        (!self.never_pulled && image.digest().is_none()).then_some(image)
+    pub fn pulled(&self) -> Option<Pulled> {
+        let image = self.image.as_ref().ok().filter(|_| !self.never_pulled)?;
+        Some(if image.digest().is_some() { Pulled::ByDigest } else { Pulled::ByTag })
     }
+}
+
+/// The part of a reference that a node pulls an image by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pulled {
+    /// The tag, written or implied.
+    ByTag,
+    /// The digest. A tag beside it is not looked at.
+    ByDigest,
 }
 
 /// The kinds that hold a pod spec and that we validate.

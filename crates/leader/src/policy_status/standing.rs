@@ -111,7 +111,7 @@ impl<'a> Look<'a> {
                 tally.workloads.insert(&top.uid);
                 if object.kind == Kind::Pod {
                     tally.pinned += u32::from(pinned);
-                    tally.unpinned += u32::from(demand.pins && !offline);
+                    tally.unpinned += u32::from(demand.pins() && !offline);
                 }
             }
             for finding in on_reference(&subject, slot, &requirement).findings {

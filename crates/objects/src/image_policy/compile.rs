@@ -1,7 +1,6 @@
 //! From what was typed to what is meant. What the schema and its CEL rules refuse may still come by (objects stored
 //! before a rule existed, files that never saw an API server), so this is total: it compiles or names the field.
 
-use std::collections::BTreeSet;
 use std::fmt::Debug;
 
 use jiff::Timestamp;
@@ -10,11 +9,13 @@ use serde::de::DeserializeOwned;
 use crate::duration::{self, DurationError};
 use crate::image_policy::{
     Children, ClusterImagePolicy, ClusterImagePolicySpec, Exception, Existence, GroupKind, ImagePolicy,
-    ImagePolicySpec, Match, Mode, Outcome, Owners, Pin, Resolution, Rules, Slot, Target, WaivedRule,
+    ImagePolicySpec, Match, Mode, Outcome, Owners, Pin, Resolution, Rules, Slot, TagRules, Target,
+    WaivedRule,
 };
+use tagpin_domain::check::Check;
 use tagpin_domain::glob::{GlobError, Globs};
 use tagpin_domain::policy;
-use tagpin_domain::policy::{Policy, PolicyId, Rule, Selector};
+use tagpin_domain::policy::{Policy, PolicyId, Rule, RuleSet, Selector};
 use tagpin_domain::slot::{Kind, SlotRole};
 
 /// Which field keeps a policy from being put in force, and why. The text is for people.
@@ -78,8 +79,7 @@ impl PolicyObject for ClusterImagePolicy {
             mode: spec.mode.into(),
             children: spec.children.into(),
             scope: scope(&spec.r#match.common, Selector::from(&spec.r#match.namespace_selector))?,
-            rules: rules(&spec.rules)?,
-            pin: (&spec.pin).into(),
+            checks: checks(&spec.rules, &spec.pin)?,
             resolution: resolution(&spec.resolution)?,
             exceptions: exceptions
                 .map(|(index, item)| exception(index, &item.common, &item.namespaces))
@@ -98,8 +98,7 @@ impl PolicyObject for ImagePolicy {
             mode: spec.mode.into(),
             children: spec.children.into(),
             scope: scope(&spec.r#match, Selector::default())?,
-            rules: rules(&spec.rules)?,
-            pin: (&spec.pin).into(),
+            checks: checks(&spec.rules, &spec.pin)?,
             resolution: resolution(&spec.resolution)?,
             exceptions: exceptions
                 .map(|(index, item)| exception(index, item, &[]))
@@ -125,15 +124,24 @@ fn kind((index, written): (usize, &GroupKind)) -> Result<Kind, PolicyError> {
     })
 }
 
-fn rules(rules: &Rules) -> Result<policy::Rules, PolicyError> {
-    Ok(policy::Rules {
-        forbidden: globs("spec.rules.tags.forbidden", &rules.tags.forbidden)?,
-        require_explicit: rules.tags.require_explicit,
-        existence: match rules.existence {
-            Existence::Tags => policy::Existence::Tags,
-            Existence::Ignore => policy::Existence::Ignore,
-        },
-    })
+/// Returns everything that a policy demands, in the order in which it is judged.
+fn checks(rules: &Rules, pin: &Pin) -> Result<Vec<Check>, PolicyError> {
+    let mut checks = vec![Check::Limit, Check::Reference];
+    let TagRules { forbidden, require_explicit } = &rules.tags;
+    if *require_explicit || !forbidden.is_empty() {
+        let forbidden = globs("spec.rules.tags.forbidden", forbidden)?;
+        checks.push(Check::Tags { forbidden, require_explicit: *require_explicit });
+    }
+    let existence = rules.existence != Existence::Ignore;
+    let pin = pin.targets.contains(&Target::Pods).then(|| Check::Pin(pin.owners.into()));
+    if existence {
+        checks.push(Check::Existence);
+    }
+    if existence || pin.is_some() {
+        checks.push(Check::Resolution);
+    }
+    checks.extend(pin);
+    Ok(checks)
 }
 
 fn resolution(resolution: &Resolution) -> Result<policy::Resolution, PolicyError> {
@@ -156,8 +164,8 @@ fn exception(
     namespaces: &[String],
 ) -> Result<policy::Exception, PolicyError> {
     let expires = &exception.expires;
-    let rules: BTreeSet<Rule> = if exception.rules.is_empty() {
-        [Rule::Reference, Rule::Tags, Rule::Existence].into()
+    let rules: RuleSet = if exception.rules.is_empty() {
+        [Rule::Reference, Rule::Tags, Rule::Existence].into_iter().collect()
     } else {
         exception.rules.iter().map(|&rule| rule.into()).collect()
     };
@@ -215,14 +223,11 @@ impl From<Slot> for SlotRole {
     }
 }
 
-impl From<&Pin> for policy::Pin {
-    fn from(pin: &Pin) -> Self {
-        Self {
-            pods: pin.targets.contains(&Target::Pods),
-            owners: match pin.owners {
-                Owners::BuiltIn => policy::Owners::BuiltIn,
-                Owners::Any => policy::Owners::Any,
-            },
+impl From<Owners> for policy::Owners {
+    fn from(owners: Owners) -> Self {
+        match owners {
+            Owners::BuiltIn => Self::BuiltIn,
+            Owners::Any => Self::Any,
         }
     }
 }
