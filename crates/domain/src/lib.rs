@@ -15,6 +15,7 @@ pub mod slot;
 pub mod subject;
 pub mod workload;
 
+pub mod check;
 pub mod glob;
 pub mod policy;
 pub mod requirement;

@@ -5,10 +5,13 @@ use std::fmt::Write as _;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use crate::image::{ImageRef, ReferenceError};
 
 /// The role that the image of a slot plays.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum Role {
     /// A container of the workload.
     Container,
@@ -178,13 +181,22 @@ impl Slot {
         &self.place.key
     }
 
-    /// Returns the reference if a registry may be asked about it: a tag that a node would pull. A digest needs no
-    /// registry, and an image that is never pulled is on the node already.
+    /// Returns what a node pulls the image by; none if the reference does not parse, or if the node must have the image
+    /// already.
     #[must_use]
-    pub fn askable(&self) -> Option<&ImageRef> {
-        let image = self.image.as_ref().ok()?;
-        (!self.never_pulled && image.digest().is_none()).then_some(image)
+    pub fn pulled(&self) -> Option<Pulled> {
+        let image = self.image.as_ref().ok().filter(|_| !self.never_pulled)?;
+        Some(if image.digest().is_some() { Pulled::ByDigest } else { Pulled::ByTag })
     }
+}
+
+/// The part of a reference that a node pulls an image by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pulled {
+    /// The tag, written or implied.
+    ByTag,
+    /// The digest. A tag beside it is not looked at.
+    ByDigest,
 }
 
 #[cfg(test)]

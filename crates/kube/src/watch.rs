@@ -17,6 +17,7 @@ use crate::item::Item;
 use crate::slim::Unparsed;
 use crate::store::Store;
 use crate::unreadable::Watched;
+use tagpin_domain::policy::PolicyKind;
 use tagpin_objects::image_policy::{ClusterImagePolicy, ImagePolicy};
 use tagpin_objects::kinds::CONTROLLER_REVISIONS;
 
@@ -85,12 +86,12 @@ impl Cluster {
     /// Handles an API server that does not know the kind of a store. Only the kinds of policies can be missing, while
     /// their CRDs are: then no policy is in force.
     fn unknown_kind(&self, store: Store) {
-        let namespaced = match store {
-            Store::ClusterImagePolicies => false,
-            Store::ImagePolicies => true,
+        let kind = match store {
+            Store::ClusterImagePolicies => PolicyKind::ClusterImagePolicy,
+            Store::ImagePolicies => PolicyKind::ImagePolicy,
             _ => return,
         };
-        self.policies.replace(namespaced, Vec::new());
+        self.policies.replace(kind, Vec::new());
         self.synced.unknown(store);
     }
 }

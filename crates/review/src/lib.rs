@@ -18,7 +18,7 @@ use tagpin_domain::fact::{Fact, Unavailable};
 use tagpin_domain::image::ImageRef;
 use tagpin_domain::policy::PolicySet;
 use tagpin_domain::requirement::{Requirement, beyond_limit, policies_of, require};
-use tagpin_domain::slot::Slot;
+use tagpin_domain::slot::{Pulled, Slot};
 use tagpin_domain::subject::{Phase, SlotUnderReview, Subject, Suggestions};
 use tagpin_domain::verdict::{Answer, Effect, Instead, Verdict, on_answer, on_reference};
 
@@ -146,7 +146,7 @@ impl Draft<'_> {
     }
 }
 
-/// Asks for all different references at the same time.
+/// Asks about all different references at the same time. The slots are those that a check asks about.
 async fn resolve<'a>(
     slots: impl Iterator<Item = &'a Slot>,
     subject: &Subject,
@@ -157,7 +157,7 @@ async fn resolve<'a>(
     let mut images: Vec<(&'a str, &'a ImageRef)> = Vec::new();
     for slot in slots {
         let reference = &*slot.reference;
-        if let Some(image) = slot.askable()
+        if let Ok(image) = &slot.image
             && !images.iter().any(|(asked, _)| *asked == reference)
         {
             images.push((reference, image));
@@ -191,8 +191,12 @@ async fn suggest(drafts: &mut [Draft<'_>], subject: &Subject, registry: &dyn Sug
     };
     let mut images: HashMap<&str, (&ImageRef, Wanted)> = HashMap::new();
     for draft in drafts.iter() {
-        let image = draft.slot.slot.askable().filter(|_| !draft.requirement.beyond_limit);
-        let (Some(image), Some(wanted)) = (image, Wanted::of(&draft.verdict)) else { continue };
+        let slot = &draft.slot.slot;
+        // Somebody who wrote a digest needs no other tag.
+        if slot.pulled() != Some(Pulled::ByTag) || draft.requirement.beyond_limit {
+            continue;
+        }
+        let (Ok(image), Some(wanted)) = (&slot.image, Wanted::of(&draft.verdict)) else { continue };
         if images.len() < SUGGESTION_LIMIT {
             images.insert(image.original(), (image, wanted));
         }

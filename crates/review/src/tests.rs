@@ -6,13 +6,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use async_trait::async_trait;
 
 use super::*;
+use tagpin_domain::check::Check;
 use tagpin_domain::digest::Digest;
 use tagpin_domain::glob::Globs;
 use tagpin_domain::kind::Kind;
 use tagpin_domain::pin::Revision;
-use tagpin_domain::policy::{
-    Children, Existence, Labels, Mode, Outcome, Owners, Pin, Policy, PolicyId, Resolution, Rules, Scope,
-};
+use tagpin_domain::policy::{Children, Labels, Mode, Outcome, Owners, Policy, PolicyId, Resolution, Scope};
 use tagpin_domain::slot::{Field, Place, Role, SlotKey};
 use tagpin_domain::subject::{Surrounding, TopOwner};
 use tagpin_domain::workload::Workload;
@@ -32,8 +31,14 @@ fn policy() -> Policy {
         mode: Mode::Enforce,
         children: Children::Warn,
         scope: Scope::default(),
-        rules: Rules { forbidden, require_explicit: false, existence: Existence::Tags },
-        pin: Pin { pods: true, owners: Owners::BuiltIn },
+        checks: vec![
+            Check::Limit,
+            Check::Reference,
+            Check::Tags { forbidden, require_explicit: false },
+            Check::Existence,
+            Check::Resolution,
+            Check::Pin(Owners::BuiltIn),
+        ],
         resolution: Resolution {
             last_known_max_age: Duration::from_hours(168),
             on_unavailable: Outcome::Deny,

@@ -104,7 +104,7 @@ impl<'a> Look<'a> {
                 tally.workloads.insert(top.workload.uid.clone());
                 if object.workload.is_pod {
                     tally.pinned += u32::from(pinned);
-                    tally.unpinned += u32::from(demand.pins && !offline);
+                    tally.unpinned += u32::from(demand.pins() && !offline);
                 }
             }
             for finding in on_reference(&subject, slot, &requirement).findings {
