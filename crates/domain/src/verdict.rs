@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use crate::denial::{Code, Violation};
 use crate::digest::Digest;
-use crate::fact::{Broken, Fact, LastKnown};
+use crate::fact::{Class, Fact, LastKnown};
 use crate::image::ImageRef;
-use crate::policy::{Children, Mode, Outcome, Policy, PolicyId, Resolution, Rule};
+use crate::policy::{Children, Mode, Outcome, Policy, PolicyId, Rule};
 use crate::requirement::{Demand, Requirement};
 use crate::slot::SlotKey;
 use crate::subject::{Phase, SlotUnderReview, Subject};
@@ -280,55 +280,38 @@ impl Softening {
 
 type Judged = (Violation, Effect, Option<Duration>);
 
-/// What a fact violates of one policy, and how strictly, before the mode.
+/// Returns what a fact violates under one policy, its effect before the mode is applied, and when a retry may pass.
 fn violated(fact: &Fact, demand: &Demand<'_>) -> Option<Judged> {
-    let Resolution { on_unavailable, on_unauthorized, on_forbidden_address, .. } = demand.policy.resolution;
-    let definite = |violation| demand.existence.then_some((violation, Effect::Deny, None));
-    let silence = |violation, outcome, retry_after| {
-        let effect = match outcome {
-            Outcome::Allow => return None,
-            Outcome::Warn => Effect::Warn,
-            Outcome::Deny => Effect::Deny,
-        };
-        demand.silence.then_some((violation, effect, retry_after))
-    };
-    match fact {
-        Fact::Present(_) | Fact::Offline => None,
-        Fact::TagMissing => definite(Violation::TagNotFound),
-        Fact::TagExpired => definite(Violation::TagExpired),
-        Fact::RepositoryMissing => definite(Violation::RepositoryNotFound),
-        Fact::Broken(Broken::HashMismatch) => definite(Violation::RegistryAnswerInvalid),
-        Fact::Broken(Broken::Schema1) => definite(Violation::Schema1),
-        Fact::Broken(Broken::NotAnImage) => definite(Violation::NotAnImage),
-        Fact::MissingOrPrivate => silence(Violation::RepositoryMissingOrPrivate, on_unauthorized, None),
-        Fact::AccessDenied => silence(Violation::AccessDenied, on_unauthorized, None),
-        Fact::CredentialsRejected { secret } => {
-            silence(Violation::CredentialsRejected { secret: secret.clone() }, on_unauthorized, None)
-        }
-        Fact::AddressForbidden { host } => {
-            silence(Violation::RegistryForbidden { host: host.clone() }, on_forbidden_address, None)
-        }
-        Fact::RateLimited { .. } | Fact::Unavailable { .. } if last_known(fact, demand).is_some() => None,
-        Fact::RateLimited { retry_after, .. } => {
-            silence(Violation::RateLimited, on_unavailable, Some(retry_after.unwrap_or(RETRY_AFTER)))
-        }
-        Fact::Unavailable { cause, retry_after, .. } => silence(
-            Violation::RegistryUnavailable(*cause),
-            on_unavailable,
-            Some(retry_after.unwrap_or(RETRY_AFTER)),
-        ),
-    }
+    let effect = severity(fact, demand)?;
+    // Only an outage ends by itself.
+    let ends = fact.class() == Class::Unavailable;
+    let retry_after = ends.then(|| fact.retry_after().unwrap_or(RETRY_AFTER));
+    Some((Violation::of(fact)?, effect, retry_after))
 }
 
-/// What the tag named last, when that is young enough for this policy.
+/// Returns the effect of a fact under one policy, before the mode is applied.
+fn severity(fact: &Fact, demand: &Demand<'_>) -> Option<Effect> {
+    let resolution = &demand.policy.resolution;
+    let outcome = match fact.class() {
+        Class::Present | Class::Offline => return None,
+        Class::Definite => return demand.existence.then_some(Effect::Deny),
+        Class::Unavailable if last_known(fact, demand).is_some() => return None,
+        Class::Unavailable => resolution.on_unavailable,
+        Class::Unauthorized => resolution.on_unauthorized,
+        Class::Forbidden => resolution.on_forbidden_address,
+    };
+    let effect = match outcome {
+        Outcome::Allow => return None,
+        Outcome::Warn => Effect::Warn,
+        Outcome::Deny => Effect::Deny,
+    };
+    demand.silence.then_some(effect)
+}
+
+/// Returns the digest that the tag named last, if it is young enough for this policy.
 fn last_known<'a>(fact: &'a Fact, demand: &Demand<'_>) -> Option<&'a LastKnown> {
     let oldest = demand.policy.resolution.last_known_max_age;
-    match fact {
-        Fact::RateLimited { last_known, .. } | Fact::Unavailable { last_known, .. } => {
-            last_known.as_ref().filter(|known| !oldest.is_zero() && known.age <= oldest)
-        }
-        _ => None,
-    }
+    fact.last_known().filter(|known| !oldest.is_zero() && known.age <= oldest)
 }
 
 fn digest(answer: Answer<'_>, demand: &Demand<'_>) -> Option<Pinned> {

@@ -172,8 +172,7 @@ async fn resolve<'a>(
     let cut = deadline + GRACE;
     let look_ups = images.into_iter().map(async |(reference, image)| {
         let fact = timeout_at(cut, registry.resolve(image, &subject.asker, deadline)).await;
-        let late = Fact::Unavailable { cause: Unavailable::Timeout, retry_after: None, last_known: None };
-        (reference, fact.unwrap_or(late))
+        (reference, fact.unwrap_or(Fact::unavailable(Unavailable::Timeout)))
     });
     facts.extend(join_all(look_ups).await);
     facts
