@@ -158,7 +158,6 @@ mod tests {
             revision: None,
             asker: Asker::anonymous(),
             suggestions: Suggestions::Off,
-            pinning: true,
             slots: slots.iter().map(slot).collect(),
         }
     }

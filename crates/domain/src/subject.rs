@@ -148,8 +148,6 @@ pub struct Subject {
     pub asker: Asker,
     /// What suggestions may cost.
     pub suggestions: Suggestions,
-    /// Pods are sent to be pinned before they are judged.
-    pub pinning: bool,
     /// Every slot of the object.
     pub slots: Vec<SlotUnderReview>,
 }

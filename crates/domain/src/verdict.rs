@@ -1,5 +1,6 @@
 //! Requirement and fact (and pin, and child or not) become a verdict; the policy's mode is the last step.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -122,6 +123,18 @@ impl Verdict {
         self.effect() == Some(Effect::Deny)
     }
 
+    /// Warns of a missing pin instead of refusing it: while no pod is sent to be pinned, one that is applied again arrives
+    /// in the same way.
+    pub fn soften_unpinned(&mut self) {
+        for finding in &mut self.findings {
+            if finding.violation == Violation::NotPinned {
+                finding.effect = finding.effect.min(Effect::Warn);
+                finding.retry_after = None;
+            }
+        }
+        sort(self);
+    }
+
     /// Whether somebody reads that this is wrong: a refusal or a warning with this code.
     #[must_use]
     pub fn shows(&self, code: Code) -> bool {
@@ -241,9 +254,6 @@ pub fn on_answer(
 fn unpinned(demand: &Demand<'_>, subject: &Subject, slot: &SlotUnderReview) -> Finding {
     let (violation, strictest, retry_after) = if slot.undone {
         (Violation::PinUndone, Effect::Warn, None)
-    } else if !subject.pinning {
-        // Applied again it would arrive in the same way.
-        (Violation::NotPinned, Effect::Warn, None)
     } else {
         (Violation::NotPinned, Effect::Deny, Some(REAPPLY_AFTER))
     };
@@ -252,7 +262,9 @@ fn unpinned(demand: &Demand<'_>, subject: &Subject, slot: &SlotUnderReview) -> F
 }
 
 fn sort(verdict: &mut Verdict) {
-    verdict.findings.sort_by_key(|finding| std::cmp::Reverse(finding.effect));
+    // Of equal effects the pin comes last, however late its effect was decided.
+    let key = |finding: &Finding| (Reverse(finding.effect), finding.rule() == Rule::Pin);
+    verdict.findings.sort_by_key(key);
 }
 
 /// What keeps a finding from refusing: the policy's mode, a child that is only warned of, a reference that

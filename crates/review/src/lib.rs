@@ -56,6 +56,11 @@ impl Review {
         findings().any(|finding| finding.code() == code && finding.effect == Effect::Deny)
     }
 
+    /// Warns of missing pins instead of refusing them, for a cluster that sends no pods to be pinned.
+    pub fn soften_unpinned(&mut self) {
+        self.verdicts.iter_mut().for_each(Verdict::soften_unpinned);
+    }
+
     /// Whether the object is refused.
     #[must_use]
     pub fn denied(&self) -> bool {

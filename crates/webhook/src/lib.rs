@@ -232,7 +232,7 @@ impl Admission {
             return Ok(None);
         }
         let policies = self.cluster.policies();
-        let mut subject = subject::subject(
+        let subject = subject::subject(
             &self.cluster,
             &self.settings,
             &policies,
@@ -248,12 +248,9 @@ impl Admission {
             suggest: &*self.registries.suggest,
             pins: &*self.cluster.pods,
         };
-        let decide =
-            async |subject: &Subject| pipeline::review(phase, subject, &policies, ports, now, deadline).await;
-        let mut review = decide(&subject).await;
+        let mut review = pipeline::review(phase, &subject, &policies, ports, now, deadline).await;
         if review.denies_for(Code::NotPinned) && self.cluster.pinning.is_off(deadline).await {
-            subject.pinning = false;
-            review = decide(&subject).await;
+            review.soften_unpinned();
         }
         Ok(Some(Judged { object, ephemeral, subject, review }))
     }

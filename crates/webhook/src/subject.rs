@@ -67,7 +67,6 @@ pub(crate) async fn subject(
             (false, true) => Suggestions::Cached,
             (false, false) => Suggestions::Ask,
         },
-        pinning: true,
         labels: if asked_labels.is_empty() { Labels::new() } else { object.labels(&asked_labels) },
     }
 }

@@ -167,7 +167,6 @@ impl<'a> Look<'a> {
             revision: None,
             asker: Asker::anonymous(),
             suggestions: Suggestions::Off,
-            pinning: true,
             slots: slots.collect(),
         }
     }
