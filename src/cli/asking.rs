@@ -20,6 +20,7 @@ use tagpin_domain::asker::Asker;
 use tagpin_domain::denial::Violation;
 use tagpin_domain::fact::{Class, Fact};
 use tagpin_domain::image::ImageRef;
+use tagpin_domain::wording::Wording;
 use tagpin_registry::cloud::Clouds;
 use tagpin_registry::config::OperatorCredential;
 use tagpin_registry::credential::{Candidate, Credential, Credentials};
@@ -160,8 +161,9 @@ pub(crate) fn problem(image: &ImageRef, fact: &Fact) -> Option<(String, String)>
         );
         return Some((problem, remedy));
     }
-    let wording = Violation::of(fact)?.wording(image.original());
-    Some((wording.problem, wording.remedy))
+    let violation = Violation::of(fact)?;
+    let wording = Wording::new(&violation, image.original(), Some(image));
+    Some((wording.problem(), wording.remedy()))
 }
 
 /// Returns the exit code of a command whose answer is this fact.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::denial::{Code, Violation};
 use crate::digest::Digest;
 use crate::fact::{Class, Fact, LastKnown};
-use crate::image::ImageRef;
+use crate::image::{ImageRef, ReferenceError};
 use crate::policy::{Children, Mode, Outcome, Policy, PolicyId, Rule};
 use crate::requirement::{Demand, Requirement};
 use crate::slot::SlotKey;
@@ -92,8 +92,10 @@ pub struct Verdict {
     pub slot: SlotKey,
     /// Position of the slot in its list.
     pub index: usize,
-    /// What the author wrote there.
+    /// The reference as the author wrote it.
     pub reference: Arc<str>,
+    /// The reference in its parsed form, or the reason why no node could pull it.
+    pub image: Result<ImageRef, ReferenceError>,
     /// What is wrong, the strictest effect first.
     pub findings: Vec<Finding>,
     /// The pin to write, when a policy wants one and the digest is known (only in [`Phase::Mutate`]).
@@ -111,6 +113,29 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// Returns a verdict without findings on a reference that no policy has matched yet.
+    #[must_use]
+    pub const fn new(
+        slot: SlotKey,
+        index: usize,
+        reference: Arc<str>,
+        image: Result<ImageRef, ReferenceError>,
+    ) -> Self {
+        Self {
+            slot,
+            index,
+            reference,
+            image,
+            findings: Vec::new(),
+            pinned: None,
+            matched: false,
+            stale: None,
+            foreign_owner: false,
+            instead: None,
+            similar: Vec::new(),
+        }
+    }
+
     /// The strictest effect of its findings.
     #[must_use]
     pub fn effect(&self) -> Option<Effect> {
@@ -154,19 +179,13 @@ pub enum Answer<'a> {
 /// Judges what can be told from the reference alone.
 #[must_use]
 pub fn on_reference(subject: &Subject, slot: &SlotUnderReview, requirement: &Requirement<'_>) -> Verdict {
-    let mut verdict = Verdict {
-        slot: slot.slot.key.clone(),
-        index: slot.slot.index,
-        reference: Arc::clone(slot.written()),
-        findings: Vec::new(),
-        pinned: None,
-        matched: !requirement.demands.is_empty(),
-        stale: None,
-        foreign_owner: requirement.foreign_owner,
-        instead: None,
-        similar: Vec::new(),
-    };
     let written = slot.original.as_ref().map(ImageRef::of);
+    let image = written.as_ref().unwrap_or(&slot.slot.image).clone();
+    let mut verdict = Verdict {
+        matched: !requirement.demands.is_empty(),
+        foreign_owner: requirement.foreign_owner,
+        ..Verdict::new(slot.slot.key.clone(), slot.slot.index, Arc::clone(slot.written()), image)
+    };
     for demand in &requirement.demands {
         let mut add = |violation| {
             let effect = Softening::of(demand, subject, slot).apply(Effect::Deny);

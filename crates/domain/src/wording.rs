@@ -107,7 +107,9 @@ impl<'a> Wording<'a> {
         match self.violation {
             Violation::ReferenceInvalid(kind) => spelling(*kind),
             Violation::TooManyImages => {
-                format!("split the object, so that each part names at most {REFERENCE_LIMIT} different images")
+                format!(
+                    "split the object, so that each part names at most {REFERENCE_LIMIT} different images"
+                )
             }
             Violation::TagForbidden => format!("write the tag of a version: {}:VERSION", self.name()),
             Violation::TagNotExplicit => format!("write a tag: {}:VERSION", self.name()),
@@ -148,12 +150,16 @@ impl<'a> Wording<'a> {
             Violation::NotAnImage => {
                 "check the name: charts, signatures and other artifacts are not container images".to_owned()
             }
-            Violation::NotPinned => "apply the pod again; if that does not help, ask the cluster admin to check that \
+            Violation::NotPinned => {
+                "apply the pod again; if that does not help, ask the cluster admin to check that \
                                      pin.tagpin.dev answers"
-                .to_owned(),
-            Violation::PinUndone => "ask the cluster admin which webhook rewrites images: the name of its configuration \
+                    .to_owned()
+            }
+            Violation::PinUndone => {
+                "ask the cluster admin which webhook rewrites images: the name of its configuration \
                                      must sort before zz-tagpin"
-                .to_owned(),
+                    .to_owned()
+            }
         }
     }
 
@@ -195,9 +201,9 @@ fn unavailable(cause: Unavailable, host: &str) -> String {
         Unavailable::Timeout => format!("{host} did not answer in time"),
         Unavailable::Dns => format!("cannot reach {host}: the host name does not resolve"),
         Unavailable::Connect => format!("cannot reach {host}: the connection failed or was closed"),
-        Unavailable::Tls => format!(
-            "cannot reach {host}: the certificate is not trusted, or the server does not speak TLS"
-        ),
+        Unavailable::Tls => {
+            format!("cannot reach {host}: the certificate is not trusted, or the server does not speak TLS")
+        }
         Unavailable::Status(status) => format!("{host} answered with status {status}"),
         Unavailable::Unreadable => format!("the answer of {host} is not a valid registry response"),
         Unavailable::BreakerOpen => format!("{host} failed a moment ago and is not asked again yet"),
@@ -218,14 +224,15 @@ fn availability(cause: Unavailable, host: &str) -> String {
         ),
         Unavailable::Unreadable => format!("check that {host} is a registry"),
         Unavailable::NotByDigest => {
-            format!("if {host} is a cache of another registry, pull the tag through it once, then apply again")
+            format!(
+                "if {host} is a cache of another registry, pull the tag through it once, then apply again"
+            )
         }
         Unavailable::NoCredential => {
             "ask the cluster admin to search the log of tagpin for \"no credential of the cloud\"".to_owned()
         }
-        Unavailable::Timeout
-        | Unavailable::Connect
-        | Unavailable::Status(_)
-        | Unavailable::BreakerOpen => format!("check that {host} runs and that the nodes can reach it"),
+        Unavailable::Timeout | Unavailable::Connect | Unavailable::Status(_) | Unavailable::BreakerOpen => {
+            format!("check that {host} runs and that the nodes can reach it")
+        }
     }
 }
