@@ -7,6 +7,7 @@ use std::time::Duration;
 use regex::Regex;
 use tagpin::telemetry::state::{self, PolicyCount, State};
 use tagpin_domain::digest::Digest;
+use tagpin_domain::image::ImageRef;
 use tagpin_domain::slot::Role;
 use tagpin_domain::subject::Phase;
 use tagpin_domain::verdict::{PinSource, Pinned, Verdict};
@@ -30,15 +31,9 @@ fn read(path: &str) -> String {
 fn verdict() -> Verdict {
     let digest: Digest = format!("sha256:{}", "a".repeat(64)).parse().unwrap();
     Verdict {
-        place: PODS.place(Role::Container, "web", 0),
-        reference: "web:1".into(),
-        findings: Vec::new(),
         pinned: Some(Pinned { digest, source: PinSource::Registry }),
         matched: true,
-        stale: None,
-        foreign_owner: false,
-        instead: None,
-        similar: Vec::new(),
+        ..Verdict::new(PODS.place(Role::Container, "web", 0), "web:1".into(), ImageRef::parse("web:1"))
     }
 }
 

@@ -58,6 +58,11 @@ impl Review {
         findings().any(|finding| finding.code() == code && finding.effect == Effect::Deny)
     }
 
+    /// Warns of missing pins instead of refusing them, for a cluster that sends no pods to be pinned.
+    pub fn soften_unpinned(&mut self) {
+        self.verdicts.iter_mut().for_each(Verdict::soften_unpinned);
+    }
+
     /// Whether the object is refused.
     #[must_use]
     pub fn denied(&self) -> bool {
@@ -174,8 +179,7 @@ async fn resolve<'a>(
     let cut = deadline + GRACE;
     let look_ups = images.into_iter().map(async |(reference, image)| {
         let fact = timeout_at(cut, registry.resolve(image, &subject.asker, deadline)).await;
-        let late = Fact::Unavailable { cause: Unavailable::Timeout, retry_after: None, last_known: None };
-        (reference, fact.unwrap_or(late))
+        (reference, fact.unwrap_or(Fact::unavailable(Unavailable::Timeout)))
     });
     facts.extend(join_all(look_ups).await);
     facts

@@ -233,19 +233,16 @@ impl Admission {
             return Ok(None);
         }
         let policies = self.surroundings.policies();
-        let mut subject = self.subject(request, &object, old.as_deref(), &policies, deadline).await;
+        let subject = self.subject(request, &object, old.as_deref(), &policies, deadline).await;
         let now = (self.settings.now)();
         let ports = Ports {
             resolve: &*self.registries.resolve,
             suggest: &*self.registries.suggest,
             pins: &*self.pins,
         };
-        let decide =
-            async |subject: &Subject| pipeline::review(phase, subject, &policies, ports, now, deadline).await;
-        let mut review = decide(&subject).await;
+        let mut review = pipeline::review(phase, &subject, &policies, ports, now, deadline).await;
         if review.denies_for(Code::NotPinned) && self.surroundings.pinning_is_off(deadline).await {
-            subject.pinning = false;
-            review = decide(&subject).await;
+            review.soften_unpinned();
         }
         Ok(Some(Judged { object, ephemeral, subject, review }))
     }

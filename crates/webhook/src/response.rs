@@ -12,7 +12,7 @@ use tagpin_json::{write_map, write_text};
 
 use crate::metrics::Decision;
 use crate::review::API_VERSION;
-use tagpin_domain::message::Cause;
+use tagpin_domain::message::{Cause, Refusal};
 use tagpin_domain::patch::{Annotation, Patch, Replacement};
 use tagpin_domain::{mark, original};
 use tagpin_objects::reader::Way;
@@ -38,13 +38,6 @@ pub(crate) struct Answer {
     pub(crate) warnings: Vec<String>,
     /// For the audit log; the API server puts the webhook's name before each key.
     pub(crate) audit: Vec<(&'static str, Cow<'static, str>)>,
-}
-
-/// Why a request is refused.
-#[derive(Debug)]
-pub(crate) struct Refusal {
-    pub(crate) message: String,
-    pub(crate) causes: Vec<Cause>,
 }
 
 impl Answer {
@@ -85,7 +78,7 @@ impl Answer {
         json.push_str(if self.refusal.is_none() { r#","allowed":true"# } else { r#","allowed":false"# });
         if let Some(refusal) = &self.refusal {
             json.push_str(r#","status":"#);
-            json.push_str(&refusal.to_json());
+            json.push_str(&status(refusal));
         }
         if !patch.is_empty() {
             json.push_str(r#","patchType":"JSONPatch","patch":""#);
@@ -103,19 +96,17 @@ impl Answer {
     }
 }
 
-impl Refusal {
-    fn to_json(&self) -> String {
-        let status = Status {
-            status: "Failure",
-            // Not `Invalid`: kubectl would throw the message away and print the causes only.
-            reason: "Forbidden",
-            code: 403,
-            message: &self.message,
-            details: Details { causes: self.causes.iter().map(CauseOut::from).collect() },
-        };
-        // Strings and numbers only: writing them to memory can not fail.
-        serde_json::to_string(&status).unwrap_or_default()
-    }
+fn status(refusal: &Refusal) -> String {
+    let status = Status {
+        status: "Failure",
+        // Not `Invalid`: kubectl would throw the message away and print the causes only.
+        reason: "Forbidden",
+        code: 403,
+        message: &refusal.message,
+        details: Details { causes: refusal.causes.iter().map(CauseOut::from).collect() },
+    };
+    // Strings and numbers only: writing them to memory cannot fail.
+    serde_json::to_string(&status).unwrap_or_default()
 }
 
 #[derive(Serialize)]

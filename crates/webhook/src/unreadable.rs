@@ -4,7 +4,7 @@
 use tokio::time::Instant;
 
 use crate::metrics::{Decision, Turned};
-use crate::response::{Answer, Refusal};
+use crate::response::Answer;
 use crate::review::Request;
 use crate::{Admission, EPHEMERAL_CONTAINERS};
 use tagpin_domain::denial::Code;
@@ -66,10 +66,7 @@ impl Admission {
         }
         let enforced: Vec<&PolicyId> = enforced.into_iter().map(|policy| &policy.id).collect();
         let mut answer = Answer::new(Decision::Deny);
-        answer.refusal = Some(Refusal {
-            message: message::unreadable(kind, name, why, &enforced),
-            causes: vec![message::unreadable_cause(kind, row.pod_spec, name, why)],
-        });
+        answer.refusal = Some(message::unreadable(kind, row.pod_spec, name, why, &enforced));
         answer.note("policies", enforced.iter().map(ToString::to_string));
         answer
     }

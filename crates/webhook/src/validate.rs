@@ -2,7 +2,7 @@
 
 use crate::Judged;
 use crate::metrics::Decision;
-use crate::response::{Answer, Refusal};
+use crate::response::Answer;
 use tagpin_domain::message;
 use tagpin_domain::verdict::Effect;
 
@@ -16,10 +16,7 @@ pub(crate) fn answer(judged: &Judged<'_>) -> Answer {
     });
     answer.warnings = message::warnings(&review.verdicts);
     if review.denied() {
-        answer.refusal = Some(Refusal {
-            message: message::refusal(&review.verdicts),
-            causes: message::causes(&review.verdicts),
-        });
+        answer.refusal = Some(message::refusal(&review.verdicts));
     }
     let findings = || review.verdicts.iter().flat_map(|verdict| &verdict.findings);
     answer.note("codes", findings().map(|finding| finding.code().to_string()));
