@@ -36,9 +36,7 @@ use tagpin_leader::leader::Election;
 use tagpin_leader::reconcile;
 use tagpin_leader::webhook_config::Installed;
 use tagpin_objects::image_policy::Mode;
-use tagpin_registry::client::Client;
-use tagpin_registry::current::Current;
-use tagpin_registry::endpoint::Profiles;
+use tagpin_registry::{Client, Current, Profiles};
 use tagpin_webhook::server::{self, Drain};
 use tagpin_webhook::tls::CurrentCertificate;
 

@@ -1,9 +1,6 @@
 //! What the registry layer tells, counted by telemetry: neither knows the other.
 
-use tagpin_registry::cloud::CloudError;
-use tagpin_registry::metrics::RegistryMetrics;
-use tagpin_registry::observe::{Event, Observer};
-use tagpin_registry::tally::{AnsweredBy, Skipped, Tally};
+use tagpin_registry::{AnsweredBy, CloudError, Event, Observer, RegistryMetrics, Skipped, Tally};
 
 /// Counts what registries are asked.
 #[derive(Debug, Clone)]

@@ -13,13 +13,10 @@ use tagpin_domain::asker::Asker;
 use tagpin_domain::digest::Digest;
 use tagpin_domain::fact::{Broken, Fact, LastKnown, Unavailable};
 use tagpin_domain::image::ImageRef;
-use tagpin_registry::Lookup;
-use tagpin_registry::cache::{Around, Cache, LAST_KNOWN};
-use tagpin_registry::config::Registries;
-use tagpin_registry::credential::{Candidate, Credential, Credentials, Source};
-use tagpin_registry::current::Current;
-use tagpin_registry::endpoint::RegistryProfile;
-use tagpin_registry::limit::Limit;
+use tagpin_registry::{
+    Around, Cache, Candidate, Credential, Credentials, Current, LAST_KNOWN, Limit, Lookup, Registries,
+    RegistryProfile, Source,
+};
 use tagpin_review::Resolve;
 use tagpin_review::Seeds;
 use tokio::sync::watch;

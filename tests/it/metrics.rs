@@ -13,7 +13,7 @@ use tagpin_domain::verdict::{PinSource, Pinned, Verdict};
 use tagpin_kube::metrics::Watches;
 use tagpin_leader::canaries;
 use tagpin_leader::reconcile;
-use tagpin_registry::metrics::RegistryMetrics;
+use tagpin_registry::RegistryMetrics;
 use tagpin_webhook::metrics::{Decided, Decision, Metrics, Turned};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");

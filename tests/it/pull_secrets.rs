@@ -19,18 +19,12 @@ use serde_json::{Value, json};
 use tagpin_domain::asker::Asker;
 use tagpin_domain::image::ImageRef;
 #[cfg(feature = "aws")]
-use tagpin_registry::cloud::{CloudError, Clouds, Surroundings};
-use tagpin_registry::config::Registries;
-use tagpin_registry::credential::{Candidate, Credential, Credentials};
-use tagpin_registry::current::Current;
-use tagpin_registry::endpoint::{Profiles as _, RegistryProfile};
+use tagpin_registry::{
+    AnsweredBy, Candidate, CloudError, Clouds, Credential, Credentials, Current, Profiles as _, PullSecrets,
+    Readable, Registries, RegistryProfile, Skipped, Surroundings, SystemNames, Tally, Transport, UserConfig,
+};
 #[cfg(feature = "aws")]
-use tagpin_registry::guard::SystemNames;
-use tagpin_registry::pull_secrets::{PullSecrets, Readable};
-use tagpin_registry::tally::{AnsweredBy, Skipped, Tally};
 #[cfg(feature = "aws")]
-use tagpin_registry::transport::Transport;
-use tagpin_registry::user_config::UserConfig;
 use tempfile::TempDir;
 use tokio::time::{Instant, advance};
 
@@ -108,7 +102,7 @@ impl Cluster {
     fn credentials(&self, readable: Readable, registries: Registries) -> Checked {
         let registries = Arc::new(Current::from(registries));
         let tally = Arc::new(self.clone());
-        let secrets = PullSecrets::new(self.client(), Arc::clone(&registries), readable, tally);
+        let secrets = PullSecrets::new(self.client(), registries.clone(), readable, tally);
         Checked { secrets, registries }
     }
 

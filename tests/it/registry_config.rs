@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use tagpin_registry::config::{OperatorCredential, Registries};
-use tagpin_registry::credential::{Credential, Source};
-use tagpin_registry::current::{Current, Reloaded};
-use tagpin_registry::endpoint::{Confirm, Endpoint, Identity, Profiles, ResolveFrom};
+use tagpin_registry::{
+    Confirm, Credential, Current, Endpoint, Identity, OperatorCredential, OperatorCredentials as _, Profiles,
+    Registries, Reloaded, ResolveFrom, Source,
+};
 use tempfile::TempDir;
 
 mod certs_d;
@@ -523,7 +523,7 @@ fn the_operators_credential_belongs_to_its_registries_alone() {
     );
     match registries.credential("x.example.com") {
         Some(OperatorCredential::Secret { secret, entry }) => {
-            assert_eq!((&*secret.namespace, &*secret.name, entry), ("ops", "pull", "*.example.com"));
+            assert_eq!((&*secret.namespace, &*secret.name, &*entry), ("ops", "pull", "*.example.com"));
         }
         other => panic!("{other:?}"),
     }

@@ -20,10 +20,10 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::Lookup;
 use crate::credential::{Candidate, CredentialId, Credentials, Source};
-use crate::endpoint::Profiles;
-use crate::flight::Flights;
 use crate::limit::{LONGEST, Limit, PER_HOST};
-use crate::slots::Slots;
+use crate::profile::endpoint::Profiles;
+use crate::sharing::flight::Flights;
+use crate::sharing::permits::Slots;
 use crate::tally::{AnsweredBy, Tally};
 use tagpin_domain::asker::Asker;
 use tagpin_domain::digest::Digest;

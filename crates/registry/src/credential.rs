@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 
-use crate::endpoint::RegistryProfile;
+use crate::profile::endpoint::RegistryProfile;
 use tagpin_domain::asker::Asker;
 use tagpin_domain::image::ImageRef;
 

@@ -3,12 +3,12 @@
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use crate::classify;
-use crate::client::Client;
 use crate::credential::Candidate;
-use crate::manifest::{self, Child, Content};
 use crate::observe::{Method, Purpose};
-use crate::session::{Question, Session};
+use crate::protocol::classify;
+use crate::protocol::client::Client;
+use crate::protocol::manifest::{self, Child, Content};
+use crate::protocol::session::{Question, Session};
 use tagpin_domain::digest::Digest;
 use tagpin_domain::fact::{Fact, Unavailable};
 use tagpin_domain::image::ImageRef;
@@ -123,7 +123,7 @@ async fn get(
     place: &[&str],
     accept: Option<&'static str>,
     limit: usize,
-) -> Result<crate::transport::Answer, Fact> {
+) -> Result<crate::wire::transport::Answer, Fact> {
     let url = session.url(place);
     let question = Question { purpose: Purpose::Manifest, method: Method::Get, url, accept, limit };
     match session.ask(&question).await {

@@ -8,49 +8,48 @@ use tokio::time::Instant;
 use tagpin_domain::fact::Fact;
 use tagpin_domain::image::ImageRef;
 
-use self::cache::{Around, Cache};
-use self::credential::Candidate;
-use self::limit::{Gate, Limit};
+mod cache;
+mod config;
+mod credential;
+mod credentials;
+mod inspect;
+mod limit;
+mod metrics;
+mod observe;
+mod profile;
+mod protocol;
+mod sharing;
+mod suggest;
+mod tally;
+mod wire;
 
-pub mod config;
-pub mod config_file;
-pub mod credential;
-pub mod current;
-pub mod docker_config;
-pub mod endpoint;
-pub mod keyring;
-mod mirrors;
-pub mod pull_secrets;
-pub mod tls;
-pub mod user_config;
-
-pub mod cache;
-pub mod challenge;
-pub mod client;
-pub mod cloud;
-pub mod guard;
-pub mod inspect;
-pub mod limit;
-pub mod manifest;
-pub mod metrics;
-pub mod observe;
-pub mod suggest;
-pub mod tag_list;
-pub mod tally;
-pub mod transport;
-
-mod breaker;
-mod classify;
-mod confirm;
-mod expiring;
-mod flight;
-mod redirect;
-mod retry;
-mod session;
-mod slots;
-mod tags;
-mod token;
-mod version;
+pub use self::cache::{Around, Cache, LAST_KNOWN};
+pub use self::config::current::{Current, Reloaded};
+pub use self::config::file::{ConfigError, Elsewhere, Mistake};
+pub use self::config::registries::Registries;
+pub use self::config::user_config::UserConfig;
+pub use self::credential::{Candidate, Credential, CredentialId, Credentials, Renew, Source};
+pub use self::credentials::cloud::{Access, CloudError, Clouds, ServiceKey, Surroundings};
+pub use self::credentials::docker_config::DockerConfig;
+pub use self::credentials::keyring::Keyring;
+pub use self::credentials::operator::{OperatorCredential, OperatorCredentials, SecretRef};
+pub use self::credentials::pull_secrets::{PullSecrets, Readable};
+pub use self::inspect::{DEPTH, ForPlatform, NotInspected};
+pub use self::limit::{Gate, Limit};
+pub use self::metrics::{LastAsked, RegistryMetrics};
+pub use self::observe::{Event, Failure, Method, Observer, Purpose, Scheme, Target};
+pub use self::profile::endpoint::{
+    Confirm, Endpoint, EndpointError, Header, Identity, Profiles, RegistryProfile, ResolveFrom, Rewrite,
+};
+pub use self::profile::tls::{CaBundle, ClientCertificate, PemError, Tls};
+pub use self::protocol::challenge::{Challenge, Challenges};
+pub use self::protocol::client::Client;
+pub use self::protocol::manifest::read as read_manifest;
+pub use self::protocol::tag_list::{TagList, follow as follow_link, next_link};
+pub use self::suggest::{BUDGET, Suggestions};
+pub use self::tally::{AnsweredBy, Skipped, Tally};
+pub use self::wire::guard::{Names, SystemNames};
+pub use self::wire::transport::Transport;
 
 /// The same question with the credentials already found: what the client answers and what limits decorate.
 /// The cache is the one that finds them, so that an answer is kept under exactly the credentials that got it.

@@ -6,23 +6,25 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
+use self::breaker::Breakers;
 use crate::Lookup;
-use crate::breaker::Breakers;
 use crate::credential::{Candidate, CredentialId};
-use crate::expiring::Expiring;
-use crate::slots::{Slot, Slots};
+use crate::sharing::expiring::Expiring;
+use crate::sharing::permits::{Slot, Slots};
 use crate::tally::Tally;
 use tagpin_domain::fact::{Fact, Unavailable};
 use tagpin_domain::image::ImageRef;
 
+mod breaker;
+
 /// Questions at once for one registry.
-pub(super) const PER_HOST: usize = 16;
+pub(crate) const PER_HOST: usize = 16;
 /// Questions at once in all.
 const IN_ALL: usize = 64;
 /// A registry that limits us without saying for how long.
 const UNSAID: Duration = Duration::from_secs(30);
 /// However long a registry says, it is asked again after this.
-pub(super) const LONGEST: Duration = Duration::from_secs(15 * 60);
+pub(crate) const LONGEST: Duration = Duration::from_secs(15 * 60);
 /// Askers that are remembered as limited.
 const LIMITED: usize = 4096;
 /// With less time than this, lateness may be ours: the question waited for a place.
@@ -44,13 +46,13 @@ impl Default for Gate {
 
 impl Gate {
     /// Returns the hosts that rest now because they failed.
-    pub(super) fn resting(&self) -> Vec<Box<str>> {
+    pub(crate) fn resting(&self) -> Vec<Box<str>> {
         self.breakers.resting(Instant::now())
     }
 
     /// Waits for a place for a question whose answer proves nothing about the registry's health; none if the registry
     /// rests, or if no place is free in time.
-    pub(super) async fn place(&self, host: &str, deadline: Instant) -> Option<Slot> {
+    pub(crate) async fn place(&self, host: &str, deadline: Instant) -> Option<Slot> {
         if self.breakers.rests(host, Instant::now()) {
             return None;
         }

@@ -10,13 +10,13 @@ use futures::stream::{self, StreamExt};
 use tokio::time::{Instant, timeout_at};
 
 use crate::Lookup;
-use crate::client::Client;
 use crate::credential::{Candidate, CredentialId, Credentials};
-use crate::expiring::Expiring;
-use crate::flight::Flights;
 use crate::limit::Gate;
-use crate::slots::Slots;
-use crate::tags::Tags;
+use crate::protocol::client::Client;
+use crate::protocol::tags::Tags;
+use crate::sharing::expiring::Expiring;
+use crate::sharing::flight::Flights;
+use crate::sharing::permits::Slots;
 use tagpin_domain::asker::Asker;
 use tagpin_domain::fact::Fact;
 use tagpin_domain::image::ImageRef;

@@ -1,6 +1,6 @@
 //! What the parts around the client count: closed words, for metrics. It names no image or secret.
 
-use crate::cloud::CloudError;
+use crate::credentials::cloud::CloudError;
 
 /// Counts.
 pub trait Tally: Send + Sync {

@@ -10,8 +10,7 @@ use kube::{Api, Client};
 
 use crate::cli::doctor::findings::{Asked, Configuration};
 use crate::cli::doctor::gather::asked;
-use tagpin_registry::config::Registries;
-use tagpin_registry::config_file::Elsewhere;
+use tagpin_registry::{Elsewhere, Registries};
 
 /// The setting of `tagpin serve` that names the file.
 const SETTING: &str = "--registries=";

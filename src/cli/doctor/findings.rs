@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use tagpin_domain::policy::PolicyId;
 use tagpin_kube::policies::InForce;
 use tagpin_kube::unreadable::Row;
-use tagpin_registry::metrics::LastAsked;
+use tagpin_registry::LastAsked;
 
 /// What was asked for, or why nobody knows.
 pub(crate) type Asked<T> = Result<T, String>;

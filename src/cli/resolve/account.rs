@@ -12,11 +12,9 @@ use crate::cli::Failure;
 use crate::surroundings::Process;
 use tagpin_domain::asker::Asker;
 use tagpin_kube::client;
-use tagpin_registry::cloud::{CloudError, Clouds};
-use tagpin_registry::current::Current;
-use tagpin_registry::pull_secrets::{PullSecrets, Readable};
-use tagpin_registry::tally::{AnsweredBy, Skipped, Tally};
-use tagpin_registry::transport::Transport;
+use tagpin_registry::{
+    AnsweredBy, CloudError, Clouds, Current, PullSecrets, Readable, Skipped, Tally, Transport,
+};
 
 /// A service account, by name.
 #[derive(Debug, Clone, PartialEq, Eq)]

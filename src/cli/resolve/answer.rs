@@ -8,7 +8,7 @@ use crate::cli::resolve::trace::Step;
 use tagpin_domain::fact::{Fact, Unavailable};
 use tagpin_domain::image::ImageRef;
 use tagpin_domain::platform::Platform;
-use tagpin_registry::inspect::{DEPTH, ForPlatform as Found, NotInspected};
+use tagpin_registry::{DEPTH, ForPlatform as Found, NotInspected};
 
 /// The answer about one reference.
 #[derive(Debug, Serialize)]

@@ -4,7 +4,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::cli::asking::outcome;
-use tagpin_registry::observe::{Event, Observer};
+use tagpin_registry::{Event, Observer};
 
 /// Keeps the steps.
 pub(super) struct Trace {

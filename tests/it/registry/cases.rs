@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
-use tagpin_registry::credential::{Candidate, Credential, Source};
-use tagpin_registry::endpoint::{Confirm, Identity, RegistryProfile, ResolveFrom};
+use tagpin_registry::{Candidate, Confirm, Credential, Identity, RegistryProfile, ResolveFrom, Source};
 
 use super::scripted::{HOSTS, Scripted, Step};
 use super::support::{

@@ -7,10 +7,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use secrecy::ExposeSecret;
 use serde::Deserialize;
-use tagpin_registry::cloud::{Access, CloudError, Clouds, ServiceKey, Surroundings};
-use tagpin_registry::credential::{Candidate, Credential};
-use tagpin_registry::endpoint::Endpoint;
-use tagpin_registry::transport::Transport;
+use tagpin_registry::{
+    Access, Candidate, CloudError, Clouds, Credential, Endpoint, ServiceKey, Surroundings, Transport,
+};
 use tokio::time::{Instant, advance, pause, resume};
 use url::Url;
 

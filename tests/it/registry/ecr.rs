@@ -10,11 +10,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use serde_json::json;
-use tagpin_registry::client::Client;
-use tagpin_registry::cloud::{Access, CloudError, Clouds};
-use tagpin_registry::credential::Candidate;
-use tagpin_registry::endpoint::Endpoint;
-use tagpin_registry::transport::Transport;
+use tagpin_registry::{Access, Candidate, Client, CloudError, Clouds, Endpoint, Transport};
 use tokio::time::Instant;
 
 use super::clouds::Here;

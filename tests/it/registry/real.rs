@@ -4,7 +4,7 @@ use std::slice::from_ref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tagpin_registry::endpoint::Endpoint;
+use tagpin_registry::Endpoint;
 use tokio::time::{advance, pause, resume};
 use url::Url;
 

@@ -6,9 +6,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use tagpin_registry::client::Client;
-use tagpin_registry::guard::Names;
-use tagpin_registry::transport::Transport;
+use tagpin_registry::{Client, Names, Transport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;

@@ -8,11 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tagpin_domain::asker::Asker;
 use tagpin_domain::image::ImageRef;
-use tagpin_registry::Lookup;
-use tagpin_registry::client::Client;
-use tagpin_registry::credential::{Candidate, Credentials};
-use tagpin_registry::endpoint::RegistryProfile;
-use tagpin_registry::suggest::Suggestions;
+use tagpin_registry::{Candidate, Client, Credentials, Lookup, RegistryProfile, Suggestions};
 use tagpin_review::{Effort, Suggest};
 use tokio::time::Instant;
 

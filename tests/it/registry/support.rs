@@ -13,15 +13,10 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use secrecy::SecretString;
 use tagpin_domain::fact::{Fact, Unavailable};
 use tagpin_domain::image::ImageRef;
-use tagpin_registry::Lookup;
-use tagpin_registry::client::Client;
-use tagpin_registry::credential::{Candidate, Credential, Source};
-use tagpin_registry::endpoint::{Endpoint, Profiles, RegistryProfile};
-use tagpin_registry::guard::Names;
-use tagpin_registry::inspect::{ForPlatform, NotInspected};
-use tagpin_registry::observe::{Event, Observer};
-use tagpin_registry::tls::CaBundle;
-use tagpin_registry::transport::Transport;
+use tagpin_registry::{
+    CaBundle, Candidate, Client, Credential, Endpoint, Event, ForPlatform, Lookup, Names, NotInspected,
+    Observer, Profiles, RegistryProfile, Source, Transport,
+};
 use tokio::time::Instant;
 use url::Url;
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tagpin_domain::image::ImageRef;
-use tagpin_registry::credential::Candidate;
+use tagpin_registry::Candidate;
 use tempfile::TempDir;
 use tokio::time::Instant;
 

@@ -3,8 +3,7 @@
 use std::fs;
 
 use rcgen::{CertificateParams, KeyPair};
-use tagpin_registry::config::Registries;
-use tagpin_registry::endpoint::Profiles;
+use tagpin_registry::{Profiles, Registries};
 
 use super::{CERTIFICATE, Files, authorities, warnings};
 
@@ -207,7 +206,7 @@ fn a_changed_folder_is_a_changed_configuration() {
         "[{ match: ghcr.io, resolveFrom: mirrors-then-upstream }]",
         &[("ghcr.io/hosts.toml", "[host.\"https://m.example\"]")],
     );
-    let current = tagpin_registry::current::Current::load(Some(&files.path().join("config.yaml"))).unwrap();
+    let current = tagpin_registry::Current::load(Some(&files.path().join("config.yaml"))).unwrap();
     let hosts = files.path().join("certs.d/ghcr.io/hosts.toml");
     fs::write(hosts, "[host.\"https://n.example\"]").unwrap();
     current.reload();

@@ -2,11 +2,11 @@
 
 use std::cmp::Reverse;
 
-use crate::tags::is_referrer;
-use crate::version::Loose;
+use crate::protocol::tags::is_referrer;
+use crate::protocol::version::Loose;
 
 /// The tags most like this one, best first: how close first, and of equally close ones the newest version.
-pub(super) fn similar(asked: &str, tags: &[Box<str>], at_most: usize) -> Vec<String> {
+pub(crate) fn similar(asked: &str, tags: &[Box<str>], at_most: usize) -> Vec<String> {
     let mut close: Vec<_> = tags
         .iter()
         .filter(|tag| &***tag != asked && !is_referrer(tag))
@@ -17,7 +17,7 @@ pub(super) fn similar(asked: &str, tags: &[Box<str>], at_most: usize) -> Vec<Str
 }
 
 /// Versions that the tag may stand for, the most specific and newest first.
-pub(super) fn versions(asked: &str, tags: &[Box<str>], at_most: usize) -> Vec<String> {
+pub(crate) fn versions(asked: &str, tags: &[Box<str>], at_most: usize) -> Vec<String> {
     let parsed: Vec<_> = tags.iter().filter_map(|tag| Some((Loose::parse(tag)?, tag))).collect();
     let asked_version = Loose::parse(asked);
     // A word is a flavour when versions have it (`alpine`, `1.29-alpine`); else it is `latest` or one of its like.

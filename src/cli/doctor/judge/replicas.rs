@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 
 use crate::cli::doctor::findings::{Answers, Findings};
 use crate::cli::doctor::judge::{Row, known, logs, named};
-use tagpin_registry::metrics::LastAsked;
+use tagpin_registry::LastAsked;
 
 /// A holder that has not renewed for so long, by two clocks, is none.
 const SILENT: SignedDuration = SignedDuration::from_secs(60);

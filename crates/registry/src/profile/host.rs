@@ -1,0 +1,31 @@
+//! Names of registry hosts, as references and URLs spell them.
+
+use std::borrow::Cow;
+
+use url::Url;
+
+/// One spelling for one server: DNS knows no case, and 443 is the port of https.
+pub(crate) fn normal(domain: &str) -> Cow<'_, str> {
+    let host = domain.strip_suffix(":443").unwrap_or(domain);
+    if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return host.to_ascii_lowercase().into();
+    }
+    host.into()
+}
+
+/// Host and port of a domain; a literal address keeps its brackets.
+pub(crate) fn split(domain: &str) -> (&str, Option<&str>) {
+    match domain.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, Some(port)),
+        _ => (domain, None),
+    }
+}
+
+/// `host:port` of a URL, without the port of its scheme.
+pub(crate) fn authority(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    match url.port() {
+        None => host.to_owned(),
+        Some(port) => format!("{host}:{port}"),
+    }
+}

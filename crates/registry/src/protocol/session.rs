@@ -1,0 +1,489 @@
+//! One credential at one endpoint for one repository: proves who asks when the registry wants to know, renews a token
+//! once, and retries once. What the final answer means is for `classify`.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::time::{Instant, sleep};
+use url::Url;
+
+use crate::credential::{Candidate, Credential, CredentialId};
+use crate::observe::{Event, Method, Purpose, Scheme};
+use crate::protocol::challenge::{Bearer, Challenge, Challenges, TokenError};
+use crate::protocol::classify;
+use crate::protocol::token::{
+    ChallengeKey, RealmError, Token, TokenKey, Tokens, may_see_credential, realm_url, token_form, token_url,
+};
+use crate::wire::redirect::{Follow, Followed, Request, Route, Unanswered, host_of, number_before_window};
+use crate::wire::retry::{pause_before_retry, retry_after};
+use crate::wire::transport::{Answer, Body};
+
+/// Of a token service's answer.
+const TOKEN_BODY: usize = 64 * 1024;
+/// With less left until the deadline there is no use in a retry.
+const WORTH: Duration = Duration::from_millis(200);
+/// What took longer to fail is not a stumble: a retry would take as long.
+const QUICK: Duration = Duration::from_secs(1);
+
+/// What is asked.
+pub(crate) struct Question {
+    pub(crate) purpose: Purpose,
+    pub(crate) method: Method,
+    pub(crate) url: Url,
+    pub(crate) accept: Option<&'static str>,
+    /// Bytes of the body that are read.
+    pub(crate) limit: usize,
+}
+
+/// The last answer, after every proof that there is.
+pub(crate) struct Reply {
+    pub(crate) answer: Answer,
+    /// How the asker proved who it is in that last request.
+    pub(crate) proof: Proved,
+    /// What the registry says is wrong with its token.
+    pub(crate) token_error: Option<TokenError>,
+}
+
+/// What an answer was given to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Proved {
+    /// No proof.
+    Nothing,
+    /// User and password.
+    Password,
+    /// A token that an anonymous asker got.
+    AnonymousToken,
+    /// A token that was given for the credential.
+    Token,
+}
+
+/// Why there is no answer about the image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// The registry, its token service or a redirect did not answer.
+    Unanswered(Unanswered),
+    /// The token service gave no token.
+    Token {
+        status: u16,
+        /// It was asked with the credential.
+        with_credential: bool,
+        /// It says that it does not know this credential.
+        unknown: bool,
+        retry_after: Option<Duration>,
+    },
+    /// The token service must not be asked, or its answer can not be read.
+    Unreadable,
+}
+
+/// What a registry says of the pulls that it allows (`ratelimit-limit`, `ratelimit-remaining`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PullLimit {
+    /// In each of its windows.
+    pub(crate) limit: u64,
+    /// In this one.
+    pub(crate) remaining: u64,
+}
+
+impl PullLimit {
+    /// Less than a tenth would be left for the nodes, which share our address. Two replicas see the same count and do
+    /// not know of each other, so each plans with half of it.
+    pub(crate) const fn is_low(self) -> bool {
+        self.remaining / 2 < self.limit.div_ceil(10)
+    }
+
+    fn of(answer: &Answer) -> Option<Self> {
+        let number = |name| answer.header(name).and_then(number_before_window);
+        Some(Self { limit: number("ratelimit-limit")?, remaining: number("ratelimit-remaining")? })
+    }
+}
+
+/// See the module.
+pub(crate) struct Session<'a> {
+    route: Route<'a>,
+    path: &'a str,
+    tokens: &'a Tokens,
+    candidate: &'a Candidate,
+    repository: Cow<'a, str>,
+    deadline: Instant,
+    /// Of the one retry.
+    retried: bool,
+    /// Of the one renewal of a token.
+    renewed: bool,
+    proof: Option<Proof>,
+    pull_limit: Option<PullLimit>,
+}
+
+/// What a candidate has.
+enum Own {
+    /// User and password, as a value for the `Authorization` header.
+    Password(SecretString),
+    /// For a token service.
+    Identity(SecretString),
+    /// For the registry.
+    Registry(SecretString),
+}
+
+/// A value for the `Authorization` header and what it proves.
+struct Proof {
+    header: SecretString,
+    proved: Proved,
+    /// Of a token.
+    key: Option<TokenKey>,
+    /// Not all of it was made for this very challenge.
+    remembered: bool,
+}
+
+impl<'a> Session<'a> {
+    pub(crate) fn new(
+        route: Route<'a>,
+        tokens: &'a Tokens,
+        candidate: &'a Candidate,
+        path: &'a str,
+        deadline: Instant,
+    ) -> Self {
+        let repository = route.endpoint.repository(path);
+        Self {
+            route,
+            path,
+            tokens,
+            candidate,
+            repository,
+            deadline,
+            retried: false,
+            renewed: false,
+            proof: None,
+            pull_limit: None,
+        }
+    }
+
+    /// The repository's path, as the image names it.
+    pub(crate) const fn path(&self) -> &'a str {
+        self.path
+    }
+
+    /// The repository's path, as this endpoint calls it.
+    pub(crate) fn repository(&self) -> &str {
+        &self.repository
+    }
+
+    /// Who asks.
+    pub(crate) const fn candidate(&self) -> &'a Candidate {
+        self.candidate
+    }
+
+    /// Whom a limit or an answer is for: the endpoint's place and the credential.
+    pub(crate) fn scope(&self) -> (String, CredentialId) {
+        (self.route.endpoint.root().origin().ascii_serialization(), self.candidate.id)
+    }
+
+    /// What the registry said last of the pulls that it allows.
+    pub(crate) const fn pull_limit(&self) -> Option<PullLimit> {
+        self.pull_limit
+    }
+
+    pub(crate) fn observe(&self, event: &Event<'_>) {
+        self.route.observe(event);
+    }
+
+    /// The repository's URL at this endpoint, with these segments after it: `…/v2/library/nginx/manifests/1.29`.
+    pub(crate) fn url(&self, rest: &[&str]) -> Url {
+        let mut url = self.route.endpoint.root().clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(self.repository.split('/')).extend(rest);
+        }
+        if let Some(namespace) = &self.route.endpoint.namespace {
+            url.query_pairs_mut().append_pair("ns", namespace);
+        }
+        url
+    }
+
+    /// Asks, proving who asks as far as the registry wants it and the credential goes.
+    pub(crate) async fn ask(&mut self, question: &Question) -> Result<Reply, Refusal> {
+        if self.proof.is_none() {
+            self.proof = self.remembered_proof().await?;
+        }
+        loop {
+            let followed = self.send(question).await?;
+            let answer = &followed.answer;
+            self.pull_limit = PullLimit::of(answer).or(self.pull_limit);
+            if classify::token_expired(answer, host_of(&followed.url)) && self.drop_token() {
+                self.proof = self.remembered_proof().await?;
+                continue;
+            }
+            if answer.status != 401 {
+                return Ok(self.reply(followed, None));
+            }
+            let challenges = Challenges::parse(answer.headers("www-authenticate"));
+            if followed.crossed {
+                return self.ask_elsewhere(question, followed, challenges).await;
+            }
+            let error = challenges.error;
+            if !self.worth_another_proof(error) {
+                return Ok(self.reply(followed, error));
+            }
+            let challenge = challenges.preferred(matches!(self.own(), Some(Own::Password(_))));
+            self.challenged(challenge.as_ref(), &followed.url);
+            let Some(challenge) = challenge else {
+                return Ok(self.reply(followed, error));
+            };
+            self.proof = Some(self.prove(&challenge, &followed.url, false).await?);
+            self.tokens.remember(self.challenge_key(), &challenge);
+        }
+    }
+
+    /// Whether another proof may be taken more kindly than the one that was not; forgets that one. A proof made for this
+    /// very challenge gets no second chance, unless its token is called invalid; and there is one renewal in all.
+    fn worth_another_proof(&mut self, error: Option<TokenError>) -> bool {
+        let Some(proof) = self.proof.as_ref() else {
+            return true;
+        };
+        if let Some(key) = &proof.key {
+            self.tokens.forget(key);
+        }
+        let invalid = proof.key.is_some() && error == Some(TokenError::Invalid);
+        if self.renewed || !(proof.remembered || invalid) {
+            return false;
+        }
+        self.tokens.forget_challenge(&self.challenge_key());
+        self.renewed = true;
+        self.proof = None;
+        true
+    }
+
+    /// Forgets a token that may have expired; false when there is none or it has been renewed already.
+    fn drop_token(&mut self) -> bool {
+        let Some(key) = self.proof.as_ref().and_then(|proof| proof.key.as_ref()) else {
+            return false;
+        };
+        self.tokens.forget(key);
+        !std::mem::replace(&mut self.renewed, true)
+    }
+
+    fn reply(&self, followed: Followed, token_error: Option<TokenError>) -> Reply {
+        let proved = self.proof.as_ref().map_or(Proved::Nothing, |proof| proof.proved);
+        Reply { answer: followed.answer, proof: proved, token_error }
+    }
+
+    /// What this registry wanted the last time, so that it need not ask again. A token service that refuses has the
+    /// last word only once the registry has asked for a token.
+    async fn remembered_proof(&self) -> Result<Option<Proof>, Refusal> {
+        let Some(challenge) = self.tokens.challenge(&self.challenge_key()) else {
+            return Ok(None);
+        };
+        let root = self.route.endpoint.root();
+        match self.prove(&challenge, root, true).await {
+            Ok(proof) => Ok(Some(proof)),
+            Err(Refusal::Unanswered(unanswered)) => Err(Refusal::Unanswered(unanswered)),
+            Err(_) => {
+                self.tokens.forget_challenge(&self.challenge_key());
+                Ok(None)
+            }
+        }
+    }
+
+    async fn prove(&self, challenge: &Challenge, asked: &Url, remembered: bool) -> Result<Proof, Refusal> {
+        match (challenge, self.own()) {
+            (Challenge::Basic, Some(Own::Password(header))) => {
+                Ok(Proof { header, proved: Proved::Password, key: None, remembered })
+            }
+            // `Challenges::preferred` offers no such thing.
+            (Challenge::Basic, _) => Err(Refusal::Unreadable),
+            // It is for the registry itself, so no token service has to see it.
+            (Challenge::Bearer(_), Some(Own::Registry(token))) => {
+                Ok(Proof { header: bearer_header(&token), proved: Proved::Token, key: None, remembered })
+            }
+            (Challenge::Bearer(bearer), own) => {
+                let mut proof = self.token(bearer, asked, own).await?;
+                proof.remembered |= remembered;
+                Ok(proof)
+            }
+        }
+    }
+
+    /// A token, kept or new. What is the candidate's own goes along only where it may be seen.
+    async fn token(&self, bearer: &Bearer, asked: &Url, own: Option<Own>) -> Result<Proof, Refusal> {
+        let plain_http = self.route.endpoint.plain_http();
+        let realm = realm_url(bearer, asked, plain_http).map_err(|_: RealmError| {
+            self.observe(&Event::RealmRefused);
+            Refusal::Unreadable
+        })?;
+        let own = own.filter(|_| {
+            let may = may_see_credential(&realm, asked, &self.route.endpoint.trusted_realms);
+            if !may {
+                self.observe(&Event::Withheld { realm: host_of(&realm) });
+            }
+            may
+        });
+        let (credential, proved) = match own {
+            Some(_) => (self.candidate.id, Proved::Token),
+            None => (CredentialId::of(&Credential::Anonymous), Proved::AnonymousToken),
+        };
+        let registry = asked.origin().ascii_serialization();
+        let url = token_url(realm.clone(), bearer, &self.repository);
+        let key = TokenKey { registry, url, credential };
+        if let Some(token) = self.tokens.get(&key) {
+            return Ok(Proof { header: bearer_header(&token), proved, key: Some(key), remembered: true });
+        }
+        let token = match &own {
+            Some(Own::Identity(identity)) => self.exchanged(&key, realm, bearer, identity).await?,
+            Some(Own::Password(header)) => self.given(&key, Some(header)).await?,
+            Some(Own::Registry(_)) | None => self.given(&key, None).await?,
+        };
+        self.tokens.put(key.clone(), &token);
+        Ok(Proof { header: bearer_header(&token.value), proved, key: Some(key), remembered: false })
+    }
+
+    /// A token for an identity token. Services that know no POST get it as a password.
+    async fn exchanged(
+        &self,
+        key: &TokenKey,
+        realm: Url,
+        bearer: &Bearer,
+        identity: &SecretString,
+    ) -> Result<Token, Refusal> {
+        let form = Body::form(token_form(bearer, &self.repository, identity));
+        let answer = self.ask_service(realm, Some(&form), None, true).await?;
+        if !matches!(answer.status, 404 | 405) {
+            return read_token(&answer, true);
+        }
+        self.given(key, Some(&basic_header("<token>", identity))).await
+    }
+
+    async fn given(&self, key: &TokenKey, password: Option<&SecretString>) -> Result<Token, Refusal> {
+        let answer = self.ask_service(key.url.clone(), None, password, password.is_some()).await?;
+        read_token(&answer, password.is_some())
+    }
+
+    async fn ask_service(
+        &self,
+        url: Url,
+        body: Option<&Body>,
+        authorization: Option<&SecretString>,
+        with_credential: bool,
+    ) -> Result<Answer, Refusal> {
+        let request = Request {
+            purpose: Purpose::Token,
+            method: if body.is_some() { Method::Post } else { Method::Get },
+            url,
+            own: false,
+            accept: None,
+            body,
+            authorization,
+            source: with_credential.then_some(&self.candidate.source),
+            follow: Follow::SameHost,
+            limit: TOKEN_BODY,
+        };
+        Ok(self.route.follow(&request, self.deadline).await.map_err(Refusal::Unanswered)?.answer)
+    }
+
+    /// A redirect led to a host that wants a token of its own: it gets an anonymous one and nothing else.
+    async fn ask_elsewhere(
+        &self,
+        question: &Question,
+        followed: Followed,
+        challenges: Challenges,
+    ) -> Result<Reply, Refusal> {
+        let there = followed.url.clone();
+        let challenge = challenges.preferred(false);
+        self.challenged(challenge.as_ref(), &there);
+        let Some(Challenge::Bearer(bearer)) = challenge else {
+            return Ok(Reply { answer: followed.answer, proof: Proved::Nothing, token_error: None });
+        };
+        let proof = self.token(&bearer, &there, None).await?;
+        let followed = self.send_once(question, there, Some(&proof)).await.map_err(Refusal::Unanswered)?;
+        let token_error = Challenges::parse(followed.answer.headers("www-authenticate")).error;
+        Ok(Reply { answer: followed.answer, proof: proof.proved, token_error })
+    }
+
+    /// Sends, and once more when a retry may help and fits.
+    async fn send(&mut self, question: &Question) -> Result<Followed, Refusal> {
+        let url = question.url.clone();
+        let start = Instant::now();
+        let first = self.send_once(question, url, self.proof.as_ref()).await;
+        let quick = start.elapsed() < QUICK;
+        let pause = pause_before_retry(&first)
+            .filter(|pause| quick && Instant::now() + *pause + WORTH < self.deadline);
+        let result = match pause {
+            Some(pause) if !self.retried => {
+                self.retried = true;
+                sleep(pause).await;
+                self.send_once(question, question.url.clone(), self.proof.as_ref()).await
+            }
+            _ => first,
+        };
+        result.map_err(Refusal::Unanswered)
+    }
+
+    async fn send_once(
+        &self,
+        question: &Question,
+        url: Url,
+        proof: Option<&Proof>,
+    ) -> Result<Followed, Unanswered> {
+        let credential = proof.filter(|proof| proof.proved != Proved::AnonymousToken);
+        let request = Request {
+            purpose: question.purpose,
+            method: question.method,
+            own: url == question.url,
+            url,
+            accept: question.accept,
+            body: None,
+            authorization: proof.map(|proof| &proof.header),
+            source: credential.map(|_| &self.candidate.source),
+            follow: Follow::Anywhere,
+            limit: question.limit,
+        };
+        self.route.follow(&request, self.deadline).await
+    }
+
+    /// What the candidate can prove itself with.
+    fn own(&self) -> Option<Own> {
+        match &self.candidate.credential {
+            Credential::Anonymous | Credential::NotGiven => None,
+            Credential::Basic { username, password } => Some(Own::Password(basic_header(username, password))),
+            Credential::Identity(token) => Some(Own::Identity(token.clone())),
+            Credential::Registry(token) => Some(Own::Registry(token.clone())),
+        }
+    }
+
+    fn challenge_key(&self) -> ChallengeKey {
+        ChallengeKey { root: self.route.endpoint.root().clone(), credential: self.candidate.id }
+    }
+
+    fn challenged(&self, challenge: Option<&Challenge>, asked: &Url) {
+        let realm = match challenge {
+            Some(Challenge::Bearer(bearer)) => asked.join(&bearer.realm).ok(),
+            _ => None,
+        };
+        let scheme = match challenge {
+            None => Scheme::Other,
+            Some(Challenge::Basic) => Scheme::Basic,
+            Some(Challenge::Bearer(_)) => Scheme::Bearer,
+        };
+        self.observe(&Event::Challenged { scheme, realm: realm.as_ref().map(host_of) });
+    }
+}
+
+fn basic_header(username: &str, password: &SecretString) -> SecretString {
+    let plain = SecretString::from(format!("{username}:{}", password.expose_secret()));
+    format!("Basic {}", STANDARD.encode(plain.expose_secret())).into()
+}
+
+fn read_token(answer: &Answer, with_credential: bool) -> Result<Token, Refusal> {
+    if answer.status == 200 {
+        return Token::parse(&answer.body).map_err(|_| Refusal::Unreadable);
+    }
+    Err(Refusal::Token {
+        status: answer.status,
+        with_credential,
+        unknown: classify::credential_unknown(answer),
+        retry_after: retry_after(answer),
+    })
+}
+
+fn bearer_header(token: &SecretString) -> SecretString {
+    format!("Bearer {}", token.expose_secret()).into()
+}

@@ -1,0 +1,424 @@
+//! One HTTP exchange: connection, TLS, time and size limits. The only place that knows the HTTP library.
+//!
+//! It follows no redirect, sends no credential of its own accord, decompresses nothing, and connects
+//! only to addresses within the reach it is given. What an answer means is for others.
+
+use std::collections::HashMap;
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use reqwest::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
+};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::time::{Instant, timeout_at};
+use tracing::field::Empty;
+use tracing::{Instrument as _, debug_span};
+use url::Url;
+
+use crate::observe::{Failure, Method};
+use crate::profile::endpoint::Header;
+use crate::profile::tls::{CaBundle, Tls};
+use crate::wire::guard::{Forbidden, Names, Reach};
+
+/// For one connection.
+const CONNECT: Duration = Duration::from_secs(2);
+/// For one exchange, whatever the deadline.
+const EXCHANGE: Duration = Duration::from_secs(5);
+/// For the body of an answer whose status has said enough.
+const ERROR_BODY_TIME: Duration = Duration::from_millis(500);
+/// Of such a body.
+const ERROR_BODY: usize = 64 * 1024;
+/// Names and values of all headers of an answer.
+const HEADER_BYTES: usize = 32 * 1024;
+/// Headers of an answer.
+const HEADER_COUNT: usize = 100;
+/// Idle connections are closed before a registry's load balancer does it.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// Pools of connections.
+const POOLS: usize = 64;
+
+/// Opens connections; one pool of them for each set of authorities and reach, not for each host.
+pub struct Transport {
+    names: Arc<dyn Names>,
+    clients: Mutex<HashMap<Profile, reqwest::Client>>,
+}
+
+/// What connections have in common.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Profile {
+    /// None is plain http: the authorities of the system are read only where they count.
+    tls: Option<Tls>,
+    reach: Reach,
+}
+
+/// One request.
+pub(crate) struct Call<'a> {
+    pub(crate) method: Method,
+    pub(crate) url: &'a Url,
+    pub(crate) accept: Option<&'static str>,
+    /// From the operator, for this very host.
+    pub(crate) headers: &'a [Header],
+    pub(crate) body: Option<&'a Body>,
+    /// The value of the `Authorization` header.
+    pub(crate) authorization: Option<&'a SecretString>,
+    pub(crate) tls: &'a Tls,
+    pub(crate) reach: Reach,
+    /// Bytes of the body of a 200; a larger one is refused.
+    pub(crate) limit: usize,
+}
+
+impl Call<'_> {
+    /// The headers that are ours to choose.
+    fn fields(&self) -> Result<HeaderMap, Failure> {
+        let mut fields = HeaderMap::new();
+        for Header { name, value } in self.headers {
+            fields.append(name.clone(), value.clone());
+        }
+        fields.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        if let Some(accept) = self.accept {
+            fields.insert(ACCEPT, HeaderValue::from_static(accept));
+        }
+        if let Some(body) = self.body {
+            fields.insert(CONTENT_TYPE, HeaderValue::from_static(body.content_type));
+        }
+        if let Some(authorization) = self.authorization {
+            let mut value =
+                HeaderValue::from_str(authorization.expose_secret()).map_err(|_| Failure::Unreadable)?;
+            value.set_sensitive(true);
+            fields.insert(AUTHORIZATION, value);
+        }
+        Ok(fields)
+    }
+
+    /// The same for a person.
+    pub(crate) fn shown(&self) -> Vec<(String, String)> {
+        self.fields().as_ref().map(shown).unwrap_or_default()
+    }
+}
+
+/// Headers without what is or may be a secret. Values are text of one line already; of long ones the start is shown.
+fn shown(headers: &HeaderMap) -> Vec<(String, String)> {
+    const LONGEST: usize = 300;
+    let show = |(name, value): (&HeaderName, &HeaderValue)| {
+        let name = name.as_str();
+        let secret = ["auth", "cookie", "token", "secret", "key", "signature"];
+        let hidden = name != "www-authenticate" && secret.iter().any(|part| name.contains(part));
+        let text = value.to_str().unwrap_or("(not text)");
+        let text = match (name, text.split_once('?')) {
+            // Object stores sign their URLs there.
+            ("location" | "link", Some((place, _))) => format!("{place}?***"),
+            _ if hidden || value.is_sensitive() => match text.split_once(' ') {
+                Some((scheme @ ("Basic" | "Bearer"), _)) => format!("{scheme} ***"),
+                _ => "***".to_owned(),
+            },
+            _ => text.chars().take(LONGEST).collect(),
+        };
+        (name.to_owned(), text)
+    };
+    headers.iter().take(HEADER_COUNT).map(show).collect()
+}
+
+/// What a request carries to a service; it may hold a secret.
+pub(crate) struct Body {
+    content_type: &'static str,
+    content: SecretString,
+}
+
+impl Body {
+    /// JSON of a service that has a media type of its own.
+    #[cfg(feature = "aws")]
+    pub(crate) fn json(content_type: &'static str, content: &str) -> Self {
+        Self { content_type, content: content.into() }
+    }
+
+    /// What it is.
+    #[cfg(feature = "aws")]
+    pub(crate) const fn content_type(&self) -> &'static str {
+        self.content_type
+    }
+
+    /// Pairs of a form, encoded.
+    pub(crate) const fn form(content: SecretString) -> Self {
+        Self { content_type: "application/x-www-form-urlencoded", content }
+    }
+}
+
+/// What came back. The body of anything but a 200 is as much of it as was sent in time, and may be empty.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    /// The headers for a person, without secrets.
+    pub(crate) fn shown(&self) -> Vec<(String, String)> {
+        shown(&self.headers)
+    }
+
+    /// The first value of a header, when it is text.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok().map(str::trim)
+    }
+
+    /// Every value of a header that is text.
+    pub(crate) fn headers(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.headers.get_all(name).iter().filter_map(|value| value.to_str().ok())
+    }
+}
+
+#[cfg(test)]
+impl Answer {
+    /// An answer as a test wants it.
+    pub(crate) fn of(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Self {
+        let headers = headers
+            .iter()
+            .filter_map(|(name, value)| {
+                let name: reqwest::header::HeaderName = name.parse().ok()?;
+                Some((name, HeaderValue::from_str(value).ok()?))
+            })
+            .collect();
+        Self { status, headers, body: body.to_vec() }
+    }
+}
+
+impl Transport {
+    /// A transport that asks these for the addresses of names.
+    #[must_use]
+    pub fn new(names: Arc<dyn Names>) -> Self {
+        Self { names, clients: Mutex::default() }
+    }
+
+    /// Sends one request and reads the answer, before the deadline and within the limits.
+    ///
+    /// # Errors
+    /// When there is no answer that can be read.
+    pub(crate) async fn exchange(&self, call: &Call<'_>, deadline: Instant) -> Result<Answer, Failure> {
+        call.reach.check_literal(call.url).map_err(|Forbidden| Failure::AddressForbidden)?;
+        let request = self.request(call)?;
+        let deadline = deadline.min(Instant::now() + EXCHANGE);
+        let span = debug_span!(
+            "registry request",
+            otel.kind = "client",
+            http.request.method = call.method.word(),
+            server.address = call.url.host_str(),
+            url.path = call.url.path(),
+            http.response.status_code = Empty,
+            error.type = Empty,
+        );
+        let received = timeout_at(deadline, receive(request, call)).instrument(span.clone()).await;
+        let answer = received.unwrap_or(Err(Failure::Timeout));
+        match &answer {
+            Ok(answer) => span.record("http.response.status_code", i64::from(answer.status)),
+            Err(failure) => span.record("error.type", failure.word()),
+        };
+        answer
+    }
+
+    fn request(&self, call: &Call<'_>) -> Result<reqwest::RequestBuilder, Failure> {
+        let client = self.client(call)?;
+        let request = match call.method {
+            Method::Head => client.head(call.url.clone()),
+            Method::Get => client.get(call.url.clone()),
+            Method::Post => client.post(call.url.clone()),
+            Method::Put => client.put(call.url.clone()),
+        };
+        let request = match call.body {
+            Some(body) => request.body(body.content.expose_secret().to_owned()),
+            None => request,
+        };
+        Ok(request.headers(call.fields()?))
+    }
+
+    fn client(&self, call: &Call<'_>) -> Result<reqwest::Client, Failure> {
+        let tls = (call.url.scheme() != "http").then(|| call.tls.clone());
+        let profile = Profile { tls, reach: call.reach };
+        let mut clients = self.clients.lock();
+        if let Some(client) = clients.get(&profile) {
+            return Ok(client.clone());
+        }
+        let client = build(&profile, Arc::clone(&self.names)).map_err(|error| {
+            tracing::error!(error = %Chain(&error), "no TLS for registries: are CA certificates installed?");
+            Failure::Tls
+        })?;
+        // Certificates that were replaced leave a pool behind; the rest is opened again when it is needed.
+        if clients.len() == POOLS {
+            clients.clear();
+        }
+        clients.insert(profile, client.clone());
+        Ok(client)
+    }
+}
+
+fn build(profile: &Profile, names: Arc<dyn Names>) -> reqwest::Result<reqwest::Client> {
+    let builder = reqwest::Client::builder();
+    let builder = match &profile.tls {
+        Some(tls) => secured(builder, tls)?,
+        None => builder.tls_certs_only([]),
+    };
+    builder
+        .user_agent(concat!("tagpin/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none())
+        .referer(false)
+        // Through a proxy, names would be resolved where the guard can not see it.
+        .no_proxy()
+        .dns_resolver(GuardedNames { names, reach: profile.reach })
+        .connect_timeout(CONNECT)
+        .pool_idle_timeout(IDLE)
+        .http1_max_headers(HEADER_COUNT)
+        .http2_max_header_list_size(u32::try_from(HEADER_BYTES).unwrap_or(u32::MAX))
+        .build()
+}
+
+fn secured(builder: reqwest::ClientBuilder, tls: &Tls) -> reqwest::Result<reqwest::ClientBuilder> {
+    let mut roots = Vec::new();
+    for certificate in tls.ca.iter().flat_map(CaBundle::certificates) {
+        roots.push(reqwest::Certificate::from_der(certificate)?);
+    }
+    let builder = match tls.ca_only {
+        true => builder.tls_certs_only(roots),
+        false => builder.tls_certs_merge(roots),
+    };
+    let builder = match &tls.client {
+        Some(own) => builder.identity(reqwest::Identity::from_pem(own.pem().expose_secret().as_bytes())?),
+        None => builder,
+    };
+    Ok(builder.tls_danger_accept_invalid_certs(tls.unverified))
+}
+
+async fn receive(request: reqwest::RequestBuilder, call: &Call<'_>) -> Result<Answer, Failure> {
+    let mut response = request.send().await.map_err(|error| failure(&error))?;
+    let status = response.status().as_u16();
+    let headers = std::mem::take(response.headers_mut());
+    let size: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if size > HEADER_BYTES || headers.len() > HEADER_COUNT {
+        return Err(Failure::Unreadable);
+    }
+    let body = match (call.method, status) {
+        (Method::Head, _) => Vec::new(),
+        (_, 200) => whole_body(&mut response, call.limit).await?,
+        (_, _) => start_of_body(&mut response).await,
+    };
+    Ok(Answer { status, headers, body })
+}
+
+/// The body, counted as it arrives: its announced length is only an announcement.
+async fn whole_body(response: &mut reqwest::Response, limit: usize) -> Result<Vec<u8>, Failure> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| failure(&error))? {
+        if body.len() + chunk.len() > limit {
+            return Err(Failure::Unreadable);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// As much of an error's body as comes quickly: the status has already said what counts.
+async fn start_of_body(response: &mut reqwest::Response) -> Vec<u8> {
+    let mut body = Vec::new();
+    let until = Instant::now() + ERROR_BODY_TIME;
+    while let Ok(Ok(Some(chunk))) = timeout_at(until, response.chunk()).await {
+        let room = ERROR_BODY.saturating_sub(body.len());
+        body.extend(chunk.iter().take(room));
+        if chunk.len() >= room {
+            break;
+        }
+    }
+    body
+}
+
+/// Which failure an error of the HTTP library is, by the types in its chain and never by its text.
+fn failure(error: &reqwest::Error) -> Failure {
+    let connecting = error.is_connect();
+    let mut found = None;
+    let mut next: Option<&(dyn StdError + 'static)> = Some(error);
+    while let Some(error) = next {
+        found = found.or_else(|| failure_of_cause(error, connecting));
+        next = match error.downcast_ref::<io::Error>() {
+            // `source()` of an io::Error skips the error it wraps.
+            Some(io) => io.get_ref().map(|inner| inner as _),
+            None => error.source(),
+        };
+    }
+    match found {
+        Some(failure) => failure,
+        None if error.is_dns() => Failure::Dns,
+        None if connecting => Failure::Connect,
+        None if error.is_timeout() => Failure::Timeout,
+        None => Failure::Unreadable,
+    }
+}
+
+fn failure_of_cause(cause: &(dyn StdError + 'static), connecting: bool) -> Option<Failure> {
+    if cause.is::<Forbidden>() {
+        return Some(Failure::AddressForbidden);
+    }
+    if cause.is::<NoSuchName>() {
+        return Some(Failure::Dns);
+    }
+    if cause.is::<rustls::Error>() {
+        return Some(Failure::Tls);
+    }
+    if let Some(error) = cause.downcast_ref::<hyper::Error>()
+        && (error.is_incomplete_message() || error.is_closed() || error.is_canceled())
+    {
+        return Some(Failure::Connect);
+    }
+    match cause.downcast_ref::<io::Error>()?.kind() {
+        // The peer hung up in the middle of the handshake.
+        io::ErrorKind::UnexpectedEof if connecting => Some(Failure::Tls),
+        io::ErrorKind::ConnectionReset
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::BrokenPipe
+        | io::ErrorKind::UnexpectedEof => Some(Failure::Connect),
+        _ => None,
+    }
+}
+
+/// The resolver of one reach: what it gives is what is dialled.
+struct GuardedNames {
+    names: Arc<dyn Names>,
+    reach: Reach,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the name does not resolve")]
+struct NoSuchName;
+
+impl reqwest::dns::Resolve for GuardedNames {
+    fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
+        let (names, reach) = (Arc::clone(&self.names), self.reach);
+        Box::pin(async move {
+            let addresses = names.addresses(name.as_str()).await.map_err(|_| NoSuchName)?;
+            if addresses.is_empty() {
+                return Err(NoSuchName.into());
+            }
+            // Port 0: the connector puts the URL's port there.
+            let addresses = reach.filter(addresses)?.into_iter().map(|ip| SocketAddr::new(ip, 0));
+            Ok(Box::new(addresses) as reqwest::dns::Addrs)
+        })
+    }
+}
+
+/// An error and its causes on one line.
+struct Chain<'a>(&'a dyn StdError);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut next = self.0.source();
+        while let Some(cause) = next {
+            write!(f, ": {cause}")?;
+            next = cause.source();
+        }
+        Ok(())
+    }
+}
