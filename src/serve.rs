@@ -41,7 +41,6 @@ use tagpin_webhook::server::{self, Drain};
 use tagpin_webhook::tls::CurrentCertificate;
 
 pub mod compose;
-mod counters;
 mod gates;
 mod probe;
 mod registry;

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use axum::Router;
 use jiff::Timestamp;
 
-use crate::serve::counters::Counters;
 use crate::settings;
 use crate::surroundings::Process;
 use crate::telemetry::Metrics;
@@ -93,21 +92,21 @@ pub fn compose_around<L: Lookup + 'static>(
         metrics,
     } = parts;
     let asked = RegistryMetrics::register(metrics);
-    let counters = Arc::new(Counters(asked.clone()));
+    let observer = Arc::new(asked.clone());
     let readable = match pull_secrets {
         settings::PullSecrets::Off => Readable::Nobodys,
         settings::PullSecrets::Namespaces(namespaces) => Readable::Of(namespaces),
         settings::PullSecrets::Cluster => Readable::Everybodys,
     };
     let transport = Arc::new(Transport::new(Arc::new(SystemNames)));
-    let clouds = Clouds::new(Arc::clone(&transport), Arc::new(Process), counters.clone());
+    let clouds = Clouds::new(Arc::clone(&transport), Arc::new(Process), observer.clone());
     let credentials: Arc<dyn Credentials> =
-        Arc::new(PullSecrets::new(api, registries.clone(), readable, counters.clone()).with_clouds(clouds));
-    let client = Client::new(transport, registries.clone(), counters.clone());
+        Arc::new(PullSecrets::new(api, registries.clone(), readable, observer.clone()).with_clouds(clouds));
+    let client = Client::new(transport, registries.clone(), observer.clone());
     let gate = Arc::new(Gate::default());
     let inside = Inside { client, credentials: Arc::clone(&credentials), gate: Arc::clone(&gate) };
     let (lookup, suggest) = innermost(inside);
-    let around = Around { credentials, profiles: registries, seeds: cluster.pods.clone(), tally: counters };
+    let around = Around { credentials, profiles: registries, seeds: cluster.pods.clone(), observer };
     let cache = Arc::new(tagpin_registry::assemble(lookup, gate, around));
     let registries = Registries { resolve: cache.clone(), suggest };
     let settings = tagpin_webhook::Settings { controller_identities, excluded_namespaces, in_flight, now };

@@ -147,7 +147,7 @@ fn around(pods: Pods) -> Around {
         credentials: Arc::new(Holders(AtomicUsize::new(0))),
         profiles: Arc::new(Current::from(Registries::default())),
         seeds: Arc::new(pods),
-        tally: Arc::new(()),
+        observer: Arc::new(()),
     }
 }
 

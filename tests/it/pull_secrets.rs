@@ -18,13 +18,12 @@ use kube::client::Body;
 use serde_json::{Value, json};
 use tagpin_domain::asker::Asker;
 use tagpin_domain::image::ImageRef;
-#[cfg(feature = "aws")]
 use tagpin_registry::{
-    AnsweredBy, Candidate, CloudError, Clouds, Credential, Credentials, Current, Profiles as _, PullSecrets,
-    Readable, Registries, RegistryProfile, Skipped, Surroundings, SystemNames, Tally, Transport, UserConfig,
+    Candidate, Credential, Credentials, Current, Event, Observer, Profiles as _, PullSecrets, Readable,
+    Registries, RegistryProfile, UserConfig,
 };
 #[cfg(feature = "aws")]
-#[cfg(feature = "aws")]
+use tagpin_registry::{Clouds, Surroundings, SystemNames, Transport};
 use tempfile::TempDir;
 use tokio::time::{Instant, advance};
 
@@ -39,16 +38,16 @@ struct Cluster {
     skipped: Arc<Mutex<Vec<&'static str>>>,
 }
 
-impl Tally for Cluster {
-    fn answered(&self, _by: AnsweredBy) {}
-
-    fn breaker_opened(&self) {}
-
-    fn secret_skipped(&self, why: Skipped) {
-        self.skipped.lock().unwrap().push(why.word());
+impl Observer for Cluster {
+    fn observe(&self, event: &Event<'_>) {
+        if let Event::SecretSkipped(why) = event {
+            self.skipped.lock().unwrap().push(why.word());
+        }
     }
 
-    fn cloud_asked(&self, _cloud: &'static str, _gave: Result<(), &CloudError>) {}
+    fn wants_headers(&self) -> bool {
+        false
+    }
 }
 
 fn path(namespace: &str, name: &str) -> String {
@@ -101,8 +100,8 @@ impl Cluster {
 
     fn credentials(&self, readable: Readable, registries: Registries) -> Checked {
         let registries = Arc::new(Current::from(registries));
-        let tally = Arc::new(self.clone());
-        let secrets = PullSecrets::new(self.client(), registries.clone(), readable, tally);
+        let observer = Arc::new(self.clone());
+        let secrets = PullSecrets::new(self.client(), registries.clone(), readable, observer);
         Checked { secrets, registries }
     }
 

@@ -21,10 +21,10 @@ use tokio::time::{Instant, timeout_at};
 use crate::Lookup;
 use crate::credential::{Candidate, CredentialId, Credentials, Source};
 use crate::limit::{LONGEST, Limit, PER_HOST};
+use crate::observe::{AnsweredBy, Event, Observer};
 use crate::profile::endpoint::Profiles;
 use crate::sharing::flight::Flights;
 use crate::sharing::permits::Slots;
-use crate::tally::{AnsweredBy, Tally};
 use tagpin_domain::asker::Asker;
 use tagpin_domain::digest::Digest;
 use tagpin_domain::fact::{Fact, LastKnown, Unavailable};
@@ -67,8 +67,8 @@ pub struct Around {
     pub profiles: Arc<dyn Profiles>,
     /// What our own pins remember.
     pub seeds: Arc<dyn Seeds>,
-    /// Who counts.
-    pub tally: Arc<dyn Tally>,
+    /// The observer of what answers look-ups.
+    pub observer: Arc<dyn Observer>,
 }
 
 /// One tag, as seen with certain credentials.
@@ -152,7 +152,7 @@ impl<L: Lookup + 'static> Cache<L> {
     /// What is in memory and still counts.
     fn recall(&self, question: Question<'_>, now: Instant) -> Option<Fact> {
         let answer = self.memory.get(&question).filter(|answer| answer.until > now)?;
-        self.around.tally.answered(AnsweredBy::Memory);
+        self.around.observer.observe(&Event::Answered(AnsweredBy::Memory));
         Some(answer.tell(question.candidates, || self.seed(question), now))
     }
 
@@ -200,10 +200,10 @@ impl<L: Lookup + 'static> Resolve for Cache<L> {
     }
 
     async fn resolve(&self, image: &ImageRef, asker: &Asker, deadline: Instant) -> Fact {
-        let Around { credentials, profiles, tally, .. } = &self.around;
+        let Around { credentials, profiles, observer, .. } = &self.around;
         let profile = profiles.profile(image.domain());
         if profile.offline {
-            tally.answered(AnsweredBy::Offline);
+            observer.observe(&Event::Answered(AnsweredBy::Offline));
             return Fact::Offline;
         }
         let candidates = match credentials.at_hand(asker, image, &profile) {
@@ -216,13 +216,13 @@ impl<L: Lookup + 'static> Resolve for Cache<L> {
         }
         match timeout_at(deadline, self.ask(question, profile.tag_ttl)).await {
             Ok(Some(answer)) => {
-                tally.answered(AnsweredBy::Registry);
+                observer.observe(&Event::Answered(AnsweredBy::Registry));
                 answer.tell(&candidates, || self.seed(question), Instant::now())
             }
             // The question panicked: the same for us as an answer that nobody can read.
             Ok(None) => unavailable(Unavailable::Unreadable, None),
             Err(_) => {
-                tally.answered(AnsweredBy::Deadline);
+                observer.observe(&Event::Answered(AnsweredBy::Deadline));
                 let known = self.memory.get(&question).map_or(Known::Nothing, |answer| answer.known.clone());
                 let last_known = known.last(|| self.seed(question), Instant::now());
                 Fact::Unavailable { cause: Unavailable::Timeout, retry_after: None, last_known }

@@ -20,7 +20,6 @@ mod profile;
 mod protocol;
 mod sharing;
 mod suggest;
-mod tally;
 mod wire;
 
 pub use self::cache::{Around, Cache, LAST_KNOWN};
@@ -37,7 +36,9 @@ pub use self::credentials::pull_secrets::{PullSecrets, Readable};
 pub use self::inspect::{DEPTH, ForPlatform, NotInspected};
 pub use self::limit::{Gate, Limit};
 pub use self::metrics::{LastAsked, RegistryMetrics};
-pub use self::observe::{Event, Failure, Method, Observer, Purpose, Scheme, Target};
+pub use self::observe::{
+    AnsweredBy, Cloud, Event, Failure, Method, Observer, Purpose, Scheme, Skipped, Step, Target,
+};
 pub use self::profile::endpoint::{
     Confirm, Endpoint, EndpointError, Header, Identity, Profiles, RegistryProfile, ResolveFrom, Rewrite,
 };
@@ -47,7 +48,6 @@ pub use self::protocol::client::Client;
 pub use self::protocol::manifest::read as read_manifest;
 pub use self::protocol::tag_list::{TagList, follow as follow_link, next_link};
 pub use self::suggest::{BUDGET, Suggestions};
-pub use self::tally::{AnsweredBy, Skipped, Tally};
 pub use self::wire::guard::{Names, SystemNames};
 pub use self::wire::transport::Transport;
 
@@ -66,6 +66,6 @@ pub trait Lookup: Send + Sync {
 /// Returns what the webhooks ask: memory before limits before the client, so that an answer from memory waits for
 /// nobody. What else asks the same registries shares the gate.
 pub fn assemble<L: Lookup + 'static>(client: L, gate: Arc<Gate>, around: Around) -> Cache<Limit<L>> {
-    let limit = Limit::new(client, gate, Arc::clone(&around.tally));
+    let limit = Limit::new(client, gate, Arc::clone(&around.observer));
     Cache::new(limit, around)
 }

@@ -9,9 +9,9 @@ use tokio::time::{Instant, timeout_at};
 use self::breaker::Breakers;
 use crate::Lookup;
 use crate::credential::{Candidate, CredentialId};
+use crate::observe::{Event, Observer};
 use crate::sharing::expiring::Expiring;
 use crate::sharing::permits::{Slot, Slots};
-use crate::tally::Tally;
 use tagpin_domain::fact::{Fact, Unavailable};
 use tagpin_domain::image::ImageRef;
 
@@ -66,14 +66,14 @@ pub struct Limit<L> {
     gate: Arc<Gate>,
     /// Until when a registry does not want to hear from these credentials.
     limited: Expiring<(Box<str>, Vec<CredentialId>), Instant>,
-    tally: Arc<dyn Tally>,
+    observer: Arc<dyn Observer>,
 }
 
 impl<L> Limit<L> {
     /// Limits this.
     #[must_use]
-    pub fn new(inner: L, gate: Arc<Gate>, tally: Arc<dyn Tally>) -> Self {
-        Self { inner, gate, limited: Expiring::new(LIMITED), tally }
+    pub fn new(inner: L, gate: Arc<Gate>, observer: Arc<dyn Observer>) -> Self {
+        Self { inner, gate, limited: Expiring::new(LIMITED), observer }
     }
 
     /// Returns the hosts that rest now because they failed.
@@ -105,7 +105,7 @@ impl<L: Lookup> Lookup for Limit<L> {
         let now = Instant::now();
         let whole = deadline.saturating_duration_since(asked) >= WHOLE;
         if pass.learn(&fact, whole, now) {
-            self.tally.breaker_opened();
+            self.observer.observe(&Event::BreakerOpened);
         }
         if let Fact::RateLimited { retry_after, .. } = &fact {
             let until = now + retry_after.unwrap_or(UNSAID).min(LONGEST);

@@ -183,7 +183,7 @@ async fn whatever_ails_registries_known_tags_go_on_others_are_answered_in_time_a
     let cache = assemble(
         client(profiles.clone(), TestNames::default(), Arc::new(())),
         Arc::default(),
-        Around { credentials: Arc::new(Nobodys), profiles, seeds: Arc::new(Pinned), tally: Arc::new(()) },
+        Around { credentials: Arc::new(Nobodys), profiles, seeds: Arc::new(Pinned), observer: Arc::new(()) },
     );
 
     // Slow and failing answers count three times, as one may be the image's fault.

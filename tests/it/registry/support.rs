@@ -121,8 +121,13 @@ pub(super) fn profile(endpoint: Endpoint) -> RegistryProfile {
 pub(super) struct Heard(pub(super) Mutex<Vec<String>>);
 
 impl Observer for Heard {
-    fn observe(&self, registry: &str, event: &Event<'_>) {
-        self.0.lock().unwrap().push(format!("{registry} {event:?}"));
+    fn observe(&self, event: &Event<'_>) {
+        let Event::Step { registry, step } = event else { return };
+        self.0.lock().unwrap().push(format!("{registry} {step:?}"));
+    }
+
+    fn wants_headers(&self) -> bool {
+        false
     }
 }
 

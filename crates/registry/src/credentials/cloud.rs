@@ -11,11 +11,11 @@ use tracing::{debug, warn};
 
 use crate::credential::{Candidate, Credential, CredentialId, Renew, Source};
 use crate::credentials::cloud::exchange::Exchange;
+use crate::observe::{Cloud, Event, Observer};
 use crate::profile::endpoint::Endpoint;
 use crate::sharing::expiring::Expiring;
 use crate::sharing::flight::Flights;
 use crate::sharing::permits::Slots;
-use crate::tally::Tally;
 use crate::wire::transport::Transport;
 
 #[cfg(feature = "aws")]
@@ -129,7 +129,7 @@ pub struct Clouds {
     /// Credentials that a registry took no more, of a moment ago.
     renewed: Expiring<Key, ()>,
     flights: Flights<Key, Result<Given, CloudError>>,
-    tally: Arc<dyn Tally>,
+    observer: Arc<dyn Observer>,
 }
 
 /// Credentials in memory.
@@ -147,7 +147,7 @@ impl Clouds {
     pub fn new(
         transport: Arc<Transport>,
         surroundings: Arc<dyn Surroundings>,
-        tally: Arc<dyn Tally>,
+        observer: Arc<dyn Observer>,
     ) -> Self {
         Self {
             exchange: Arc::new(Exchange::new(transport, surroundings)),
@@ -155,7 +155,7 @@ impl Clouds {
             failed: Arc::new(Expiring::new(GIVEN)),
             renewed: Expiring::new(GIVEN),
             flights: Flights::new(Slots::new([4], 16)),
-            tally,
+            observer,
         }
     }
 
@@ -206,13 +206,14 @@ impl Clouds {
         let start = || {
             let (exchange, given, failed) =
                 (Arc::clone(&self.exchange), Arc::clone(&self.given), Arc::clone(&self.failed));
-            let (key, registry, tally) = (key.clone(), registry.clone(), Arc::clone(&self.tally));
+            let (key, registry, observer) = (key.clone(), registry.clone(), Arc::clone(&self.observer));
             async move {
                 let now = Instant::now();
                 let asked =
                     timeout_at(now + BUDGET, credential(&exchange, &key, &registry, now + BUDGET)).await;
                 let asked = asked.unwrap_or_else(|_| Err(late()));
-                tally.cloud_asked(key.access.word(), asked.as_ref().map(|_| ()));
+                let error = asked.as_ref().err().map(|error| error as _);
+                observer.observe(&Event::CloudAsked { cloud: key.access.cloud(), error });
                 match &asked {
                     Ok(new) => {
                         debug!(cloud = key.access.word(), reach = key.reach, "a credential of the cloud");
@@ -236,14 +237,19 @@ fn late() -> CloudError {
 }
 
 impl Access {
-    /// The stable word for metrics.
+    /// Returns the cloud.
+    const fn cloud(&self) -> Cloud {
+        match self {
+            Self::Aws { .. } => Cloud::Aws,
+            Self::Gcp { .. } => Cloud::Gcp,
+            Self::Azure => Cloud::Azure,
+        }
+    }
+
+    /// Returns the stable word for metrics, which is also the key in the configuration.
     #[must_use]
     pub const fn word(&self) -> &'static str {
-        match self {
-            Self::Aws { .. } => "aws",
-            Self::Gcp { .. } => "gcp",
-            Self::Azure => "azure",
-        }
+        self.cloud().word()
     }
 
     /// Whether this binary has the cloud built in.

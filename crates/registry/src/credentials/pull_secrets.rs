@@ -22,11 +22,11 @@ use crate::credentials::cloud::Clouds;
 use crate::credentials::docker_config::DockerConfig;
 use crate::credentials::keyring::{self, Keyring};
 use crate::credentials::operator::{OperatorCredential, OperatorCredentials, SecretRef};
+use crate::observe::{Event, Observer, Skipped};
 use crate::profile::endpoint::RegistryProfile;
 use crate::sharing::expiring::Expiring;
 use crate::sharing::flight::Flights;
 use crate::sharing::permits::Slots;
-use crate::tally::{Skipped, Tally};
 use tagpin_domain::asker::Asker;
 use tagpin_domain::image::ImageRef;
 
@@ -65,7 +65,7 @@ pub struct PullSecrets {
     client: Client,
     registries: Arc<dyn OperatorCredentials>,
     readable: Readable,
-    tally: Arc<dyn Tally>,
+    observer: Arc<dyn Observer>,
     memory: moka::sync::Cache<SecretRef, Arc<Reading>>,
     flights: Flights<SecretRef, Arc<Reading>>,
     clouds: Option<Arc<Clouds>>,
@@ -87,7 +87,7 @@ impl PullSecrets {
         client: Client,
         registries: Arc<dyn OperatorCredentials>,
         readable: Readable,
-        tally: Arc<dyn Tally>,
+        observer: Arc<dyn Observer>,
     ) -> Self {
         let weigh = |secret: &SecretRef, reading: &Arc<Reading>| {
             // Parsed, a configuration takes a few times the room of its text.
@@ -103,7 +103,7 @@ impl PullSecrets {
         let (per_namespace, all) = READINGS;
         let flights = Flights::new(Slots::new([per_namespace], all));
         let warned = Expiring::new(WARNINGS);
-        Self { client, registries, readable, tally, memory, flights, clouds: None, warned }
+        Self { client, registries, readable, observer, memory, flights, clouds: None, warned }
     }
 
     /// With credentials of clouds where an entry says so.
@@ -149,9 +149,9 @@ impl PullSecrets {
             if name.is_empty() {
                 // The API server lets pods name secrets by nothing; the kubelet passes over them too.
             } else if !is_name(name) {
-                self.tally.secret_skipped(Skipped::InvalidName);
+                self.observer.observe(&Event::SecretSkipped(Skipped::InvalidName));
             } else if secrets.len() == PER_ASKER {
-                self.tally.secret_skipped(Skipped::TooMany);
+                self.observer.observe(&Event::SecretSkipped(Skipped::TooMany));
                 break;
             } else {
                 secrets.push(SecretRef { namespace: asker.namespace.clone(), name: name.clone() });
@@ -200,7 +200,7 @@ impl PullSecrets {
         }
         let start = || {
             let (client, memory) = (self.client.clone(), self.memory.clone());
-            let (secret, tally) = (secret.clone(), Arc::clone(&self.tally));
+            let (secret, observer) = (secret.clone(), Arc::clone(&self.observer));
             async move {
                 let reading = Arc::new(fetch(client, &secret).await);
                 let skipped = match &reading.content {
@@ -208,7 +208,7 @@ impl PullSecrets {
                     Ok(keyring) => keyring.holds_tokens().then_some(Skipped::IdentityToken),
                 };
                 if let Some(why) = skipped {
-                    tally.secret_skipped(why);
+                    observer.observe(&Event::SecretSkipped(why));
                     let SecretRef { namespace, name } = &secret;
                     debug!(namespace, secret = name, why = why.word(), "pull secret skipped");
                 }
@@ -219,7 +219,7 @@ impl PullSecrets {
         let reading = self.flights.join([&secret.namespace], secret.clone(), known, start);
         let reading = timeout_at(deadline, reading).await.ok().flatten();
         if reading.is_none() {
-            self.tally.secret_skipped(Skipped::Unavailable);
+            self.observer.observe(&Event::SecretSkipped(Skipped::Unavailable));
         }
         reading
     }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::Lookup;
 use crate::credential::Candidate;
-use crate::observe::{Event, Method, Observer, Purpose};
+use crate::observe::{Event, Method, Observer, Purpose, Step};
 use crate::profile::endpoint::{Endpoint, Identity, Profiles, RegistryProfile, ResolveFrom};
 use crate::protocol::classify::{self, Missing};
 use crate::protocol::confirm::Confirmations;
@@ -189,9 +189,8 @@ impl<'a> Target<'a> {
             let share = deadline.saturating_duration_since(now) / left.max(1);
             left -= 1;
             let fact = self.ask_endpoint(endpoint, candidates, now + share).await;
-            self.parts
-                .observer
-                .observe(&self.profile.label, &Event::Concluded { endpoint: endpoint.root(), fact: &fact });
+            let step = Step::Concluded { endpoint: endpoint.root(), fact: &fact };
+            self.parts.observer.observe(&Event::Step { registry: &self.profile.label, step });
             if matches!(fact, Fact::Present(_)) {
                 return fact;
             }

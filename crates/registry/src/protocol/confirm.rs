@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::credential::CredentialId;
-use crate::observe::{Event, Method, Purpose};
+use crate::observe::{Method, Purpose, Step};
 use crate::profile::endpoint::{Confirm, RegistryProfile};
 use crate::protocol::classify;
 use crate::protocol::manifest::{self, Content};
@@ -70,7 +70,7 @@ impl Confirmations {
             Confirm::Always => {}
             Confirm::Never | Confirm::Auto => {
                 if limit.is_some_and(PullLimit::is_low) {
-                    session.observe(&Event::Spared);
+                    session.observe(Step::Spared);
                     return Fact::Present(digest);
                 }
             }
@@ -82,7 +82,7 @@ impl Confirmations {
                     .iter()
                     .filter_map(|child| Some(child.platform.as_ref()?.to_string()))
                     .collect();
-                session.observe(&Event::Confirmed { digest: &digest, platforms: &platforms });
+                session.observe(Step::Confirmed { digest: &digest, platforms: &platforms });
                 if through {
                     fetch_children(session, &content).await;
                 }

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use url::Url;
 
 use crate::credential::{Candidate, Credential, CredentialId};
-use crate::observe::{Event, Method, Purpose, Scheme};
+use crate::observe::{Method, Purpose, Scheme, Step};
 use crate::protocol::challenge::{Bearer, Challenge, Challenges, TokenError};
 use crate::protocol::classify;
 use crate::protocol::token::{
@@ -184,8 +184,8 @@ impl<'a> Session<'a> {
         self.pull_limit
     }
 
-    pub(crate) fn observe(&self, event: &Event<'_>) {
-        self.route.observe(event);
+    pub(crate) fn observe(&self, step: Step<'_>) {
+        self.route.observe(step);
     }
 
     /// The repository's URL at this endpoint, with these segments after it: `…/v2/library/nginx/manifests/1.29`.
@@ -307,13 +307,13 @@ impl<'a> Session<'a> {
     async fn token(&self, bearer: &Bearer, asked: &Url, own: Option<Own>) -> Result<Proof, Refusal> {
         let plain_http = self.route.endpoint.plain_http();
         let realm = realm_url(bearer, asked, plain_http).map_err(|_: RealmError| {
-            self.observe(&Event::RealmRefused);
+            self.observe(Step::RealmRefused);
             Refusal::Unreadable
         })?;
         let own = own.filter(|_| {
             let may = may_see_credential(&realm, asked, &self.route.endpoint.trusted_realms);
             if !may {
-                self.observe(&Event::Withheld { realm: host_of(&realm) });
+                self.observe(Step::Withheld { realm: host_of(&realm) });
             }
             may
         });
@@ -463,7 +463,7 @@ impl<'a> Session<'a> {
             Some(Challenge::Basic) => Scheme::Basic,
             Some(Challenge::Bearer(_)) => Scheme::Bearer,
         };
-        self.observe(&Event::Challenged { scheme, realm: realm.as_ref().map(host_of) });
+        self.observe(Step::Challenged { scheme, realm: realm.as_ref().map(host_of) });
     }
 }
 

@@ -5,7 +5,7 @@ use tokio::time::Instant;
 use url::Url;
 
 use crate::credential::Source;
-use crate::observe::{Event, Failure, Method, Observer, Purpose, Target};
+use crate::observe::{Event, Failure, Method, Observer, Purpose, Step, Target};
 use crate::profile::endpoint::{Endpoint, Header, Profiles};
 use crate::profile::tls::Tls;
 use crate::wire::guard::Reach;
@@ -82,7 +82,7 @@ impl Route<'_> {
             let target =
                 if hop == 0 && request.own { Target::Own(&url) } else { Target::Host(host_of(&url)) };
             let source = authorization.and(request.source);
-            self.observe(&Event::Asked {
+            self.observe(Step::Asked {
                 purpose: request.purpose,
                 method: request.method,
                 target,
@@ -127,7 +127,7 @@ impl Route<'_> {
         let purpose = request.purpose;
         let headers = |received, shown: &dyn Fn() -> Vec<(String, String)>| {
             if self.observer.wants_headers() {
-                self.observe(&Event::Headers { received, headers: &shown() });
+                self.observe(Step::Headers { received, headers: &shown() });
             }
         };
         headers(false, &|| call.shown());
@@ -138,11 +138,11 @@ impl Route<'_> {
             Ok(answer) => {
                 headers(true, &|| answer.shown());
                 let remaining = answer.header("ratelimit-remaining").and_then(number_before_window);
-                self.observe(&Event::Answered { purpose, status: answer.status, took, remaining });
+                self.observe(Step::Answered { purpose, status: answer.status, took, remaining });
                 Ok(answer)
             }
             Err(failure) => {
-                self.observe(&Event::Failed { purpose, failure, took });
+                self.observe(Step::Failed { purpose, failure, took });
                 Err(Unanswered { failure, host: host_of(url).to_owned() })
             }
         }
@@ -174,8 +174,8 @@ impl Route<'_> {
         if own { &self.endpoint.headers } else { &[] }
     }
 
-    pub(crate) fn observe(&self, event: &Event<'_>) {
-        self.observer.observe(self.label, event);
+    pub(crate) fn observe(&self, step: Step<'_>) {
+        self.observer.observe(&Event::Step { registry: self.label, step });
     }
 }
 
