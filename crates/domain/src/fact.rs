@@ -51,6 +51,14 @@ pub enum Fact {
     Offline,
 }
 
+impl Fact {
+    /// Returns the fact that a registry gave no usable answer, for this cause.
+    #[must_use]
+    pub const fn unavailable(cause: Unavailable) -> Self {
+        Self::Unavailable { cause, retry_after: None, last_known: None }
+    }
+}
+
 /// A digest from an earlier answer or from our own pin on a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastKnown {

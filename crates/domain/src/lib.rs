@@ -8,6 +8,7 @@ pub mod image;
 pub mod platform;
 
 pub mod asker;
+pub mod object_name;
 pub mod original;
 pub mod slot;
 pub mod subject;

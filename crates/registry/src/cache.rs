@@ -19,12 +19,13 @@ use quick_cache::sync::DefaultLifecycle;
 use tokio::time::{Instant, timeout_at};
 
 use crate::Lookup;
-use crate::credential::{Candidate, CredentialId, Credentials, Source};
-use crate::limit::{LONGEST, Limit, PER_HOST};
+use crate::credential::{Candidate, CredentialId, Source};
+use crate::credentials::provider::Credentials;
+use crate::limit::{DEFAULT_RETRY_AFTER, LONGEST, Limit, PER_HOST};
 use crate::observe::{AnsweredBy, Event, Observer};
 use crate::profile::endpoint::Profiles;
 use crate::sharing::flight::Flights;
-use crate::sharing::permits::Slots;
+use crate::sharing::permits::Permits;
 use tagpin_domain::asker::Asker;
 use tagpin_domain::digest::Digest;
 use tagpin_domain::fact::{Fact, LastKnown, Unavailable};
@@ -33,8 +34,6 @@ use tagpin_review::{Resolve, Seeds};
 
 /// How long "missing", "you may not" and "no answer" count: a push followed by an apply must work.
 const NEGATIVE: Duration = Duration::from_secs(10);
-/// A registry that limits us without saying for how long.
-const UNSAID: Duration = Duration::from_secs(30);
 /// How long a digest is remembered for outages.
 pub const LAST_KNOWN: Duration = Duration::from_secs(168 * 60 * 60);
 /// What one question may take, whoever waits for it.
@@ -54,7 +53,7 @@ const FLIGHTS: (usize, usize) = (256, 1024);
 pub struct Cache<L> {
     inner: Arc<L>,
     memory: Arc<Memory>,
-    flights: Flights<Key, Arc<Answer>, 2>,
+    flights: Flights<Key, Arc<CachedFact>, 2>,
     around: Around,
 }
 
@@ -92,7 +91,7 @@ struct Question<'a> {
 
 /// What a registry said, and what is known since.
 #[derive(Debug)]
-struct Answer {
+struct CachedFact {
     fact: Fact,
     /// Which of the credentials was rejected: for others who hold it, it has another name.
     rejected: Option<usize>,
@@ -113,7 +112,7 @@ enum Known {
 }
 
 /// By a hash that who chooses the names can not foresee.
-type Memory = quick_cache::sync::Cache<Key, Arc<Answer>, Weight, RandomState>;
+type Memory = quick_cache::sync::Cache<Key, Arc<CachedFact>, Weight, RandomState>;
 
 impl<L> Cache<Limit<L>> {
     /// The labels of the hosts that are left alone now because they failed, one for each host.
@@ -137,7 +136,7 @@ impl<L: Lookup + 'static> Cache<L> {
         let answers = usize::try_from(bytes).unwrap_or(usize::MAX) / HELD;
         let memory = Memory::with(answers, bytes, Weight, RandomState::new(), DefaultLifecycle::default());
         let (per_host, all) = FLIGHTS;
-        let flights = Flights::new(Slots::new([PER_NAMESPACE, per_host], all));
+        let flights = Flights::new(Permits::new([PER_NAMESPACE, per_host], all));
         Self { inner: Arc::new(inner), memory: Arc::new(memory), flights, around }
     }
 
@@ -162,7 +161,7 @@ impl<L: Lookup + 'static> Cache<L> {
         known.filter(|known| known.age <= LAST_KNOWN)
     }
 
-    async fn ask(&self, question: Question<'_>, ttl: Duration) -> Option<Arc<Answer>> {
+    async fn ask(&self, question: Question<'_>, ttl: Duration) -> Option<Arc<CachedFact>> {
         let known = || self.memory.get(&question).filter(|answer| answer.until > Instant::now());
         let key = question.key();
         let start = || {
@@ -171,10 +170,10 @@ impl<L: Lookup + 'static> Cache<L> {
             async move {
                 let deadline = Instant::now() + BUDGET;
                 let fact = timeout_at(deadline, inner.look_up(&image, &candidates, deadline)).await;
-                let fact = fact.unwrap_or(unavailable(Unavailable::Timeout, None));
+                let fact = fact.unwrap_or(Fact::unavailable(Unavailable::Timeout));
                 let earlier = memory.get(&key).map_or(Known::Nothing, |answer| answer.known.clone());
                 let now = Instant::now();
-                let answer = Arc::new(Answer::new(fact, &candidates, earlier, now, ttl));
+                let answer = Arc::new(CachedFact::new(fact, &candidates, earlier, now, ttl));
                 if answer.is_of_use(now) && candidates.len() <= CREDENTIALS {
                     memory.insert(key, Arc::clone(&answer));
                 }
@@ -220,7 +219,7 @@ impl<L: Lookup + 'static> Resolve for Cache<L> {
                 answer.tell(&candidates, || self.seed(question), Instant::now())
             }
             // The question panicked: the same for us as an answer that nobody can read.
-            Ok(None) => unavailable(Unavailable::Unreadable, None),
+            Ok(None) => Fact::unavailable(Unavailable::Unreadable),
             Err(_) => {
                 observer.observe(&Event::Answered(AnsweredBy::Deadline));
                 let known = self.memory.get(&question).map_or(Known::Nothing, |answer| answer.known.clone());
@@ -278,7 +277,7 @@ impl Equivalent<Key> for Question<'_> {
     }
 }
 
-impl Answer {
+impl CachedFact {
     fn new(fact: Fact, candidates: &[Candidate], earlier: Known, now: Instant, ttl: Duration) -> Self {
         let rejected = match &fact {
             Fact::CredentialsRejected { secret: Some(name) } => {
@@ -349,7 +348,7 @@ fn lifetime(fact: &Fact, ttl: Duration) -> Duration {
     match fact {
         Fact::Present(_) => ttl,
         Fact::RateLimited { retry_after, .. } => {
-            retry_after.unwrap_or(UNSAID).clamp(Duration::from_secs(1), LONGEST)
+            retry_after.unwrap_or(DEFAULT_RETRY_AFTER).clamp(Duration::from_secs(1), LONGEST)
         }
         Fact::Unavailable { cause: Unavailable::BreakerOpen, .. } | Fact::Offline => Duration::ZERO,
         _ => NEGATIVE,
@@ -363,16 +362,12 @@ const fn secret_name(candidate: &Candidate) -> Option<&String> {
     }
 }
 
-const fn unavailable(cause: Unavailable, retry_after: Option<Duration>) -> Fact {
-    Fact::Unavailable { cause, retry_after, last_known: None }
-}
-
 /// Bytes of an entry: what it holds, and what holds it.
 #[derive(Debug, Clone)]
 struct Weight;
 
-impl Weighter<Key, Arc<Answer>> for Weight {
-    fn weight(&self, key: &Key, answer: &Arc<Answer>) -> u64 {
+impl Weighter<Key, Arc<CachedFact>> for Weight {
+    fn weight(&self, key: &Key, answer: &Arc<CachedFact>) -> u64 {
         let Tag { repository, tag, seen_by } = &*key.0;
         let fact = match &answer.fact {
             Fact::AddressForbidden { host } => host.len(),

@@ -1,6 +1,5 @@
 //! What proves who asks: credentials that redact themselves, and where they come from. It finds none.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::sync::{Arc, LazyLock};
@@ -8,10 +7,6 @@ use std::sync::{Arc, LazyLock};
 use async_trait::async_trait;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
-
-use crate::profile::endpoint::RegistryProfile;
-use tagpin_domain::asker::Asker;
-use tagpin_domain::image::ImageRef;
 
 /// One credential for one registry.
 #[derive(Debug, Clone)]
@@ -72,23 +67,6 @@ pub struct Candidate {
 pub trait Renew: fmt::Debug + Send + Sync {
     /// Another credential than this one; none when there is none in time.
     async fn renewed(&self, rejected: CredentialId, deadline: Instant) -> Option<Candidate>;
-}
-
-/// Finds the credentials that an asker holds for an image.
-#[async_trait]
-pub trait Credentials: Send + Sync {
-    /// The credentials to try, in order; never empty (anonymous, when nothing matches). Secrets are read with what is
-    /// left until the deadline; one that can not be read is skipped, as the kubelet does.
-    async fn candidates(&self, asker: &Asker, image: &ImageRef, deadline: Instant) -> Vec<Candidate>;
-
-    /// Returns the same if no secret has to be read for it. The profile is that of the image's registry, by the
-    /// configuration that the credentials come from.
-    fn at_hand(
-        &self,
-        asker: &Asker,
-        image: &ImageRef,
-        profile: &RegistryProfile,
-    ) -> Option<Cow<'static, [Candidate]>>;
 }
 
 impl Credential {

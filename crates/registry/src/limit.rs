@@ -11,7 +11,7 @@ use crate::Lookup;
 use crate::credential::{Candidate, CredentialId};
 use crate::observe::{Event, Observer};
 use crate::sharing::expiring::Expiring;
-use crate::sharing::permits::{Slot, Slots};
+use crate::sharing::permits::{Permit, Permits};
 use tagpin_domain::fact::{Fact, Unavailable};
 use tagpin_domain::image::ImageRef;
 
@@ -21,8 +21,8 @@ mod breaker;
 pub(crate) const PER_HOST: usize = 16;
 /// Questions at once in all.
 const IN_ALL: usize = 64;
-/// A registry that limits us without saying for how long.
-const UNSAID: Duration = Duration::from_secs(30);
+/// Time for which a registry is left alone after a 429 that names no time.
+pub(crate) const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(30);
 /// However long a registry says, it is asked again after this.
 pub(crate) const LONGEST: Duration = Duration::from_secs(15 * 60);
 /// Askers that are remembered as limited.
@@ -34,13 +34,13 @@ const WHOLE: Duration = Duration::from_secs(2);
 /// the same registries shares one.
 #[derive(Debug)]
 pub struct Gate {
-    slots: Slots,
+    permits: Permits,
     breakers: Breakers,
 }
 
 impl Default for Gate {
     fn default() -> Self {
-        Self { slots: Slots::new([PER_HOST], IN_ALL), breakers: Breakers::default() }
+        Self { permits: Permits::new([PER_HOST], IN_ALL), breakers: Breakers::default() }
     }
 }
 
@@ -52,11 +52,11 @@ impl Gate {
 
     /// Waits for a place for a question whose answer proves nothing about the registry's health; none if the registry
     /// rests, or if no place is free in time.
-    pub(crate) async fn place(&self, host: &str, deadline: Instant) -> Option<Slot> {
+    pub(crate) async fn place(&self, host: &str, deadline: Instant) -> Option<Permit> {
         if self.breakers.rests(host, Instant::now()) {
             return None;
         }
-        timeout_at(deadline, self.slots.acquire([host])).await.ok()
+        timeout_at(deadline, self.permits.acquire([host])).await.ok()
     }
 }
 
@@ -91,14 +91,17 @@ impl<L: Lookup> Lookup for Limit<L> {
             let retry_after = Some(until.saturating_duration_since(Instant::now()));
             return Fact::RateLimited { retry_after, last_known: None };
         }
-        let Ok(_slot) = timeout_at(deadline, self.gate.slots.acquire([host])).await else {
-            return unavailable(Unavailable::Timeout, None);
+        let Ok(_permit) = timeout_at(deadline, self.gate.permits.acquire([host])).await else {
+            return Fact::unavailable(Unavailable::Timeout);
         };
         // Asked only now: the registry may have failed while this waited for its place.
         let asked = Instant::now();
         let pass = match self.gate.breakers.enter(host, asked) {
             Ok(pass) => pass,
-            Err(rest) => return unavailable(Unavailable::BreakerOpen, (!rest.is_zero()).then_some(rest)),
+            Err(rest) => {
+                let retry_after = (!rest.is_zero()).then_some(rest);
+                return Fact::Unavailable { cause: Unavailable::BreakerOpen, retry_after, last_known: None };
+            }
         };
         // In a box, so that what waits for a place is small.
         let fact = Box::pin(self.inner.look_up(image, candidates, deadline)).await;
@@ -108,13 +111,9 @@ impl<L: Lookup> Lookup for Limit<L> {
             self.observer.observe(&Event::BreakerOpened);
         }
         if let Fact::RateLimited { retry_after, .. } = &fact {
-            let until = now + retry_after.unwrap_or(UNSAID).min(LONGEST);
+            let until = now + retry_after.unwrap_or(DEFAULT_RETRY_AFTER).min(LONGEST);
             self.limited.put(who, until, now, until);
         }
         fact
     }
-}
-
-fn unavailable(cause: Unavailable, retry_after: Option<Duration>) -> Fact {
-    Fact::Unavailable { cause, retry_after, last_known: None }
 }

@@ -3,6 +3,7 @@
 pub(crate) mod challenge;
 pub(crate) mod classify;
 pub(crate) mod client;
+mod codes;
 pub(crate) mod manifest;
 pub(crate) mod session;
 pub(crate) mod tag_list;

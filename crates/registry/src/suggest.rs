@@ -10,13 +10,14 @@ use futures::stream::{self, StreamExt};
 use tokio::time::{Instant, timeout_at};
 
 use crate::Lookup;
-use crate::credential::{Candidate, CredentialId, Credentials};
+use crate::credential::{Candidate, CredentialId};
+use crate::credentials::provider::Credentials;
 use crate::limit::Gate;
 use crate::protocol::client::Client;
 use crate::protocol::tags::Tags;
 use crate::sharing::expiring::Expiring;
 use crate::sharing::flight::Flights;
-use crate::sharing::permits::Slots;
+use crate::sharing::permits::Permits;
 use tagpin_domain::asker::Asker;
 use tagpin_domain::fact::Fact;
 use tagpin_domain::image::ImageRef;
@@ -63,7 +64,7 @@ impl Suggestions {
     /// registries share. A search may take as long as the budget ([`BUDGET`] in reviews), whoever waits for it.
     #[must_use]
     pub fn new(client: Client, credentials: Arc<dyn Credentials>, gate: Arc<Gate>, budget: Duration) -> Self {
-        let flights = || Slots::new([FLIGHTS.0], FLIGHTS.1);
+        let flights = || Permits::new([FLIGHTS.0], FLIGHTS.1);
         Self {
             client,
             credentials,

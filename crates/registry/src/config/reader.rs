@@ -20,6 +20,7 @@ use crate::credentials::operator::SecretRef;
 use crate::profile::endpoint::{Confirm, Endpoint, EndpointError, ResolveFrom, Rewrite};
 use crate::profile::host::{normal, split};
 use crate::profile::tls::{CaBundle, ClientCertificate, PemError, Tls};
+use tagpin_domain::object_name::is_object_name;
 
 /// Reads one entry and knows how to point at it.
 pub(crate) struct Reader<'a> {
@@ -241,9 +242,8 @@ impl Reader<'_> {
     }
 
     fn secret(&self, typed: TypedSecretRef) -> Result<SecretRef, ConfigError> {
-        let byte = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
         for (text, key) in [(&typed.namespace, "namespace"), (&typed.name, "name")] {
-            if text.value.is_empty() || text.value.len() > 253 || !text.value.bytes().all(byte) {
+            if !is_object_name(&text.value) {
                 let key = format!("credentials.secretRef.{key}");
                 return Err(self.wrong_text(text, &key, "is not a name of Kubernetes: a-z, 0-9, - and ."));
             }

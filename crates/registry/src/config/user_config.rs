@@ -7,9 +7,10 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use crate::config::file::{self as config_file, ConfigError, Files};
-use crate::credential::{Candidate, Credentials, Source};
+use crate::credential::{Candidate, Source};
 use crate::credentials::docker_config::DockerConfig;
 use crate::credentials::keyring::Keyring;
+use crate::credentials::provider::Credentials;
 use crate::profile::endpoint::RegistryProfile;
 use tagpin_domain::asker::Asker;
 use tagpin_domain::image::ImageRef;

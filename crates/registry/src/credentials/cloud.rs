@@ -15,7 +15,7 @@ use crate::observe::{Cloud, Event, Observer};
 use crate::profile::endpoint::Endpoint;
 use crate::sharing::expiring::Expiring;
 use crate::sharing::flight::Flights;
-use crate::sharing::permits::Slots;
+use crate::sharing::permits::Permits;
 use crate::wire::transport::Transport;
 
 #[cfg(feature = "aws")]
@@ -154,7 +154,7 @@ impl Clouds {
             given: Arc::new(Expiring::new(GIVEN)),
             failed: Arc::new(Expiring::new(GIVEN)),
             renewed: Expiring::new(GIVEN),
-            flights: Flights::new(Slots::new([4], 16)),
+            flights: Flights::new(Permits::new([4], 16)),
             observer,
         }
     }

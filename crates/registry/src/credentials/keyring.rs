@@ -16,12 +16,12 @@ const HUB_KEY: &str = "index.docker.io";
 /// Credentials by the location that they were written for.
 #[derive(Debug, Default)]
 pub struct Keyring {
-    slots: BTreeMap<String, Slot>,
+    entries: BTreeMap<String, Entry>,
     holds_tokens: bool,
 }
 
 #[derive(Debug)]
-struct Slot {
+struct Entry {
     /// What it matches; a key that is no location any more (it was decoded once too often) matches nothing.
     pattern: Option<Location>,
     /// In the order in which they were added.
@@ -43,11 +43,11 @@ impl Keyring {
         self.holds_tokens |= config.holds_tokens();
         for (written, credential) in config.entries() {
             let Some(key) = key(written) else { continue };
-            let slot = self
-                .slots
+            let entry = self
+                .entries
                 .entry(key)
-                .or_insert_with_key(|key| Slot { pattern: Location::parse(key), candidates: Vec::new() });
-            slot.candidates.push(Candidate::new(credential.clone(), source.clone()));
+                .or_insert_with_key(|key| Entry { pattern: Location::parse(key), candidates: Vec::new() });
+            entry.candidates.push(Candidate::new(credential.clone(), source.clone()));
         }
     }
 
@@ -62,9 +62,9 @@ impl Keyring {
         look_up(&[self], image)
     }
 
-    fn matching<'a>(&'a self, target: &'a Location) -> impl Iterator<Item = (&'a str, &'a Slot)> {
-        let matches = |slot: &Slot| slot.pattern.as_ref().is_some_and(|pattern| pattern.covers(target));
-        self.slots.iter().filter(move |(_, slot)| matches(slot)).map(|(key, slot)| (key.as_str(), slot))
+    fn matching<'a>(&'a self, target: &'a Location) -> impl Iterator<Item = (&'a str, &'a Entry)> {
+        let matches = |entry: &Entry| entry.pattern.as_ref().is_some_and(|pattern| pattern.covers(target));
+        self.entries.iter().filter(move |(_, entry)| matches(entry)).map(|(key, entry)| (key.as_str(), entry))
     }
 }
 
@@ -75,16 +75,16 @@ pub(crate) fn look_up(keyrings: &[&Keyring], image: &ImageRef) -> Vec<Candidate>
         return Vec::new();
     }
     let Some(target) = Location::parse(image.repository()) else { return Vec::new() };
-    let mut slots: Vec<_> = keyrings.iter().flat_map(|keyring| keyring.matching(&target)).collect();
+    let mut entries: Vec<_> = keyrings.iter().flat_map(|keyring| keyring.matching(&target)).collect();
     // Longer and later first: paths of a host come before the host, and `*` last.
-    slots.sort_by(|(one, _), (other, _)| other.cmp(one));
-    if slots.is_empty() && image.domain() == DOCKER_HUB {
-        slots.extend(keyrings.iter().filter_map(|keyring| Some((HUB_KEY, keyring.slots.get(HUB_KEY)?))));
+    entries.sort_by(|(one, _), (other, _)| other.cmp(one));
+    if entries.is_empty() && image.domain() == DOCKER_HUB {
+        entries.extend(keyrings.iter().filter_map(|keyring| Some((HUB_KEY, keyring.entries.get(HUB_KEY)?))));
     }
     let mut found: Vec<Candidate> = Vec::new();
-    for (_, slot) in slots {
-        let stretched = slot.pattern.as_ref().is_some_and(|pattern| pattern.is_stretched_to(&target));
-        for candidate in &slot.candidates {
+    for (_, entry) in entries {
+        let stretched = entry.pattern.as_ref().is_some_and(|pattern| pattern.is_stretched_to(&target));
+        for candidate in &entry.candidates {
             if !found.iter().any(|earlier| earlier.id == candidate.id) {
                 found.push(Candidate { stretched, ..candidate.clone() });
             }

@@ -17,18 +17,20 @@ use kube::{Api, Client};
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, warn};
 
-use crate::credential::{Candidate, Credential, Credentials, Source};
+use crate::credential::{Candidate, Credential, Source};
 use crate::credentials::cloud::Clouds;
 use crate::credentials::docker_config::DockerConfig;
 use crate::credentials::keyring::{self, Keyring};
 use crate::credentials::operator::{OperatorCredential, OperatorCredentials, SecretRef};
+use crate::credentials::provider::Credentials;
 use crate::observe::{Event, Observer, Skipped};
 use crate::profile::endpoint::RegistryProfile;
 use crate::sharing::expiring::Expiring;
 use crate::sharing::flight::Flights;
-use crate::sharing::permits::Slots;
+use crate::sharing::permits::Permits;
 use tagpin_domain::asker::Asker;
 use tagpin_domain::image::ImageRef;
+use tagpin_domain::object_name::is_object_name;
 
 /// How long a secret counts once it is read, and how long "we may not".
 const LIFETIME: Duration = Duration::from_secs(30);
@@ -101,7 +103,7 @@ impl PullSecrets {
             .time_to_live(LIFETIME)
             .build();
         let (per_namespace, all) = READINGS;
-        let flights = Flights::new(Slots::new([per_namespace], all));
+        let flights = Flights::new(Permits::new([per_namespace], all));
         let warned = Expiring::new(WARNINGS);
         Self { client, registries, readable, observer, memory, flights, clouds: None, warned }
     }
@@ -148,7 +150,7 @@ impl PullSecrets {
         for name in &asker.pull_secrets {
             if name.is_empty() {
                 // The API server lets pods name secrets by nothing; the kubelet passes over them too.
-            } else if !is_name(name) {
+            } else if !is_object_name(name) {
                 self.observer.observe(&Event::SecretSkipped(Skipped::InvalidName));
             } else if secrets.len() == PER_ASKER {
                 self.observer.observe(&Event::SecretSkipped(Skipped::TooMany));
@@ -256,7 +258,7 @@ impl Credentials for PullSecrets {
         };
         let secrets = if self.may_read(&asker.namespace) { asker.pull_secrets.as_slice() } else { &[] };
         // What is passed over is counted by who reads them.
-        if secrets.len() > PER_ASKER || !secrets.iter().all(|name| is_name(name)) {
+        if secrets.len() > PER_ASKER || !secrets.iter().all(|name| is_object_name(name)) {
             return None;
         }
         if secrets.is_empty() && operators.is_empty() {
@@ -328,10 +330,4 @@ fn content(secret: &Secret, name: &str) -> Result<Keyring, Skipped> {
     let mut keyring = Keyring::default();
     keyring.add(&config, &Source::PullSecret(name.to_owned()));
     Ok(keyring)
-}
-
-/// Whether a secret can have this name. It becomes part of a path, and pods may name their secrets by any text.
-fn is_name(name: &str) -> bool {
-    let byte = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
-    name.len() <= 253 && name.bytes().all(byte) && !name.starts_with('.') && !name.ends_with('.')
 }

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
-
 use crate::credential::{Candidate, Credential, Source};
 use crate::observe::Failure;
+use crate::protocol::codes::{Codes, codes};
 use crate::protocol::session::{Proved, Refusal, Reply};
 use crate::wire::redirect::Unanswered;
 use crate::wire::retry::retry_after;
-use crate::wire::transport::Answer;
+use crate::wire::transport::HttpResponse;
 use tagpin_domain::fact::{Fact, Unavailable};
 
 /// What a 404 of a manifest says by itself.
@@ -25,21 +24,6 @@ pub(crate) enum Missing {
     NotForUs,
 }
 
-/// The codes that decide something, of all that are in a body.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Codes {
-    name_unknown: bool,
-    tag_expired: bool,
-    /// MANIFEST_UNKNOWN because of what we accept: distribution and GHCR say so, others do not.
-    not_acceptable: bool,
-    /// ECR: DENIED because of the credential's age.
-    credential_expired: bool,
-    /// GHCR and GitLab at their token services: DENIED because the credential is none of theirs.
-    credential_unknown: bool,
-    /// GAR: DENIED, or there is nothing.
-    may_not_exist: bool,
-}
-
 /// Nothing came back.
 pub(crate) fn unanswered(unanswered: &Unanswered) -> Fact {
     let cause = match unanswered.failure {
@@ -50,34 +34,19 @@ pub(crate) fn unanswered(unanswered: &Unanswered) -> Fact {
         Failure::Tls => Unavailable::Tls,
         Failure::Unreadable | Failure::Redirect => Unavailable::Unreadable,
     };
-    unavailable(cause, None)
+    Fact::unavailable(cause)
 }
 
 /// The registry could not be asked with this credential.
 pub(crate) fn refusal(refusal: &Refusal, candidate: &Candidate) -> Fact {
     match refusal {
         Refusal::Unanswered(nothing) => unanswered(nothing),
-        Refusal::Unreadable => unavailable(Unavailable::Unreadable, None),
+        Refusal::Unreadable => Fact::unavailable(Unavailable::Unreadable),
         Refusal::Token { status: 401, with_credential: true, .. }
         | Refusal::Token { status: 403, with_credential: true, unknown: true, .. } => rejected(candidate),
         Refusal::Token { status: 403, with_credential: true, .. } => Fact::AccessDenied,
         Refusal::Token { status: 401 | 403, with_credential: false, .. } => hidden(candidate),
         Refusal::Token { status, retry_after, .. } => other_status(*status, *retry_after),
-    }
-}
-
-/// Whether the 403 of a token service is about the credential itself, and not about what it may read.
-pub(crate) fn credential_unknown(answer: &Answer) -> bool {
-    answer.status == 403 && codes(&answer.body).credential_unknown
-}
-
-/// Whether the token of this request has expired, as ECR says it: it answers 403, and 400 where it is public
-/// (aws/containers-roadmap#2835), and never with a challenge.
-pub(crate) fn token_expired(answer: &Answer, host: &str) -> bool {
-    match answer.status {
-        400 => host == "public.ecr.aws",
-        403 => codes(&answer.body).credential_expired,
-        _ => false,
     }
 }
 
@@ -98,7 +67,7 @@ pub(crate) fn reply(reply: &Reply, candidate: &Candidate) -> Fact {
 }
 
 /// What is missing, as far as the answer says.
-pub(crate) fn missing(answer: &Answer) -> Missing {
+pub(crate) fn missing(answer: &HttpResponse) -> Missing {
     let codes = codes(&answer.body);
     if codes.name_unknown {
         Missing::Repository
@@ -112,7 +81,7 @@ pub(crate) fn missing(answer: &Answer) -> Missing {
 }
 
 /// Artifactory answers 403 for a missing tag of a virtual repository (go-containerregistry#1691).
-pub(crate) fn may_mean_missing(answer: &Answer) -> bool {
+pub(crate) fn may_mean_missing(answer: &HttpResponse) -> bool {
     let artifactory =
         |value: &str| value.get(..11).is_some_and(|start| start.eq_ignore_ascii_case("artifactory"));
     answer.status == 403
@@ -122,7 +91,7 @@ pub(crate) fn may_mean_missing(answer: &Answer) -> bool {
 /// Not shown to who asks so.
 const fn hidden(candidate: &Candidate) -> Fact {
     match candidate.credential {
-        Credential::NotGiven => unavailable(Unavailable::NoCredential, None),
+        Credential::NotGiven => Fact::unavailable(Unavailable::NoCredential),
         _ => Fact::MissingOrPrivate,
     }
 }
@@ -139,51 +108,7 @@ fn other_status(status: u16, retry_after: Option<Duration>) -> Fact {
     match status {
         429 => Fact::RateLimited { retry_after, last_known: None },
         // Neither an answer nor a failure: a redirect that is none, a 204, a 304 that nobody asked for.
-        100..=399 => unavailable(Unavailable::Unreadable, retry_after),
-        _ => unavailable(Unavailable::Status(status), retry_after),
+        100..=399 => Fact::Unavailable { cause: Unavailable::Unreadable, retry_after, last_known: None },
+        _ => Fact::Unavailable { cause: Unavailable::Status(status), retry_after, last_known: None },
     }
-}
-
-/// No usable answer.
-pub(crate) const fn unavailable(cause: Unavailable, retry_after: Option<Duration>) -> Fact {
-    Fact::Unavailable { cause, retry_after, last_known: None }
-}
-
-#[derive(Deserialize)]
-struct Errors {
-    errors: Vec<ErrorEntry>,
-}
-
-#[derive(Deserialize)]
-struct ErrorEntry {
-    #[serde(default)]
-    code: String,
-    #[serde(default)]
-    message: String,
-}
-
-fn codes(body: &[u8]) -> Codes {
-    let mut codes = Codes::default();
-    let Ok(body) = serde_json::from_slice::<Errors>(body) else {
-        // ECR said it so, before it had codes.
-        let text = String::from_utf8_lossy(body).to_ascii_lowercase();
-        codes.credential_expired = text.starts_with("your authorization token has expired");
-        return codes;
-    };
-    for error in &body.errors {
-        let message = error.message.to_ascii_lowercase();
-        let says = |words: &str| message.contains(words);
-        match error.code.as_str() {
-            "NAME_UNKNOWN" => codes.name_unknown = true,
-            "TAG_EXPIRED" => codes.tag_expired = true,
-            "MANIFEST_UNKNOWN" if says("accept header") => codes.not_acceptable = true,
-            "DENIED" if says("authorization token has expired") => codes.credential_expired = true,
-            "DENIED" if says("or it may not exist") => codes.may_not_exist = true,
-            "DENIED" if message == "denied" || says("http basic: access denied") => {
-                codes.credential_unknown = true;
-            }
-            _ => {}
-        }
-    }
-    codes
 }

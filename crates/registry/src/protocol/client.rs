@@ -3,7 +3,7 @@
 //! It keeps no answers, finds no credentials and limits nobody: caches and limits are decorators. It
 //! trusts the registry for which digest a tag names, and nothing else.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
@@ -95,7 +95,7 @@ impl Client {
             return Err(Fact::Offline);
         }
         let target = Target { parts: &self.parts, profile: &profile, image, tag: "" };
-        let mut instead = classify::unavailable(Unavailable::Dns, None);
+        let mut instead = Fact::unavailable(Unavailable::Dns);
         for endpoint in profile.authorities() {
             let mut heaviest = None;
             for candidate in endpoint_candidates(endpoint, candidates).iter() {
@@ -155,7 +155,7 @@ impl Lookup for Client {
             return Fact::Present(digest.clone());
         }
         let Some(tag) = image.effective_tag() else {
-            return classify::unavailable(Unavailable::Unreadable, None);
+            return Fact::unavailable(Unavailable::Unreadable);
         };
         let profile = self.parts.profiles.profile(image.domain());
         if profile.offline {
@@ -165,9 +165,6 @@ impl Lookup for Client {
         target.ask(candidates, deadline).await
     }
 }
-
-/// Who shows nothing.
-static ANONYMOUS: LazyLock<[Candidate; 1]> = LazyLock::new(|| [Candidate::anonymous()]);
 
 /// One tag of one repository.
 #[derive(Clone, Copy)]
@@ -291,7 +288,7 @@ impl<'a> Target<'a> {
         match classify::missing(&get.answer) {
             Missing::Repository => return Fact::RepositoryMissing,
             Missing::Tag => return Fact::TagExpired,
-            Missing::NotForUs => return classify::unavailable(Unavailable::Unreadable, None),
+            Missing::NotForUs => return Fact::unavailable(Unavailable::Unreadable),
             Missing::Either => {}
         }
         let definite = get.answer.status == 404;
@@ -301,7 +298,7 @@ impl<'a> Target<'a> {
             Listing::NoRepository => Fact::RepositoryMissing,
             // Pushed a moment ago, or not given to us: no proof that it is missing.
             Listing::Tags(tags) if tags.iter().any(|tag| tag == self.tag) => {
-                classify::unavailable(Unavailable::Unreadable, None)
+                Fact::unavailable(Unavailable::Unreadable)
             }
             Listing::Tags(_) => Fact::TagMissing,
             Listing::Unknown if definite => Fact::TagMissing,
@@ -314,7 +311,7 @@ impl<'a> Target<'a> {
 fn endpoint_candidates<'a>(endpoint: &'a Endpoint, askers: &'a [Candidate]) -> &'a [Candidate] {
     match &endpoint.identity {
         Identity::Asker => askers,
-        Identity::Anonymous => ANONYMOUS.as_slice(),
+        Identity::Anonymous => Candidate::only_anonymous(),
         Identity::Own(candidate) => std::slice::from_ref(&**candidate),
     }
 }
@@ -334,7 +331,7 @@ const fn weight(fact: &Fact) -> Option<u8> {
 
 /// What the endpoints together say, none of them having found the tag.
 fn conclude(resolve_from: ResolveFrom, facts: Vec<Fact>) -> Fact {
-    let nowhere = classify::unavailable(Unavailable::Dns, None);
+    let nowhere = Fact::unavailable(Unavailable::Dns);
     if resolve_from != ResolveFrom::MirrorsOnly {
         // The registry itself was asked last, and it decides.
         return facts.into_iter().next_back().unwrap_or(nowhere);

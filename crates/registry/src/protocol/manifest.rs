@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 
-use crate::wire::transport::Answer;
+use crate::wire::transport::HttpResponse;
 use tagpin_domain::digest::Digest;
 use tagpin_domain::fact::{Broken, Fact, Unavailable};
 use tagpin_domain::platform::Platform;
@@ -46,7 +46,7 @@ impl Kind {
 }
 
 /// What a 200 to HEAD says; nothing when only the body can tell.
-pub(crate) fn of_head(answer: &Answer) -> Option<Fact> {
+pub(crate) fn of_head(answer: &HttpResponse) -> Option<Fact> {
     let text = answer.header("content-type")?;
     match Kind::of(text)? {
         Kind::Schema1 if text.starts_with("text/") => None,
@@ -56,14 +56,14 @@ pub(crate) fn of_head(answer: &Answer) -> Option<Fact> {
 }
 
 /// What a 200 to GET says.
-pub(crate) fn of_body(answer: &Answer) -> Fact {
+pub(crate) fn of_body(answer: &HttpResponse) -> Fact {
     read(answer.header("content-type"), answer.header("docker-content-digest"), &answer.body)
 }
 
 /// What a manifest says, sent with this media type and under the name of this digest.
 #[must_use]
 pub fn read(content_type: Option<&str>, named: Option<&str>, body: &[u8]) -> Fact {
-    let unreadable = unreadable();
+    let unreadable = Fact::unavailable(Unavailable::Unreadable);
     let Ok(document) = serde_json::from_slice::<Document>(body) else {
         return unreadable;
     };
@@ -101,7 +101,7 @@ pub(crate) struct Child {
 }
 
 /// What a 200 to GET by digest says: unlike a tag, a digest has one content.
-pub(crate) fn of_digest(answer: &Answer, digest: &Digest) -> Result<Content, Fact> {
+pub(crate) fn of_digest(answer: &HttpResponse, digest: &Digest) -> Result<Content, Fact> {
     if !hashes_to(&answer.body, digest) {
         return Err(Fact::Broken(Broken::HashMismatch));
     }
@@ -109,7 +109,8 @@ pub(crate) fn of_digest(answer: &Answer, digest: &Digest) -> Result<Content, Fac
         Fact::Present(_) => {}
         other => return Err(other),
     }
-    let document: Document = serde_json::from_slice(&answer.body).map_err(|_| unreadable())?;
+    let document: Document =
+        serde_json::from_slice(&answer.body).map_err(|_| Fact::unavailable(Unavailable::Unreadable))?;
     let runnable = document.manifests.iter().flatten().filter(|child| child.may_run());
     let child = |child: &Descriptor| {
         let platform = match &child.platform {
@@ -133,11 +134,7 @@ fn hashes_to(body: &[u8], digest: &Digest) -> bool {
     digest.as_str().ends_with(&hash)
 }
 
-const fn unreadable() -> Fact {
-    Fact::Unavailable { cause: Unavailable::Unreadable, retry_after: None, last_known: None }
-}
-
-fn header_digest(answer: &Answer) -> Option<Digest> {
+fn header_digest(answer: &HttpResponse) -> Option<Digest> {
     Digest::parse(answer.header("docker-content-digest")?).ok()
 }
 

@@ -13,13 +13,13 @@ use url::Url;
 use crate::credential::{Candidate, Credential, CredentialId};
 use crate::observe::{Method, Purpose, Scheme, Step};
 use crate::protocol::challenge::{Bearer, Challenge, Challenges, TokenError};
-use crate::protocol::classify;
+use crate::protocol::codes;
 use crate::protocol::token::{
     ChallengeKey, RealmError, Token, TokenKey, Tokens, may_see_credential, realm_url, token_form, token_url,
 };
 use crate::wire::redirect::{Follow, Followed, Request, Route, Unanswered, host_of, number_before_window};
 use crate::wire::retry::{pause_before_retry, retry_after};
-use crate::wire::transport::{Answer, Body};
+use crate::wire::transport::{Body, HttpResponse};
 
 /// Of a token service's answer.
 const TOKEN_BODY: usize = 64 * 1024;
@@ -40,7 +40,7 @@ pub(crate) struct Question {
 
 /// The last answer, after every proof that there is.
 pub(crate) struct Reply {
-    pub(crate) answer: Answer,
+    pub(crate) answer: HttpResponse,
     /// How the asker proved who it is in that last request.
     pub(crate) proof: Proved,
     /// What the registry says is wrong with its token.
@@ -94,7 +94,7 @@ impl PullLimit {
         self.remaining / 2 < self.limit.div_ceil(10)
     }
 
-    fn of(answer: &Answer) -> Option<Self> {
+    fn of(answer: &HttpResponse) -> Option<Self> {
         let number = |name| answer.header(name).and_then(number_before_window);
         Some(Self { limit: number("ratelimit-limit")?, remaining: number("ratelimit-remaining")? })
     }
@@ -209,7 +209,7 @@ impl<'a> Session<'a> {
             let followed = self.send(question).await?;
             let answer = &followed.answer;
             self.pull_limit = PullLimit::of(answer).or(self.pull_limit);
-            if classify::token_expired(answer, host_of(&followed.url)) && self.drop_token() {
+            if codes::token_expired(answer, host_of(&followed.url)) && self.drop_token() {
                 self.proof = self.remembered_proof().await?;
                 continue;
             }
@@ -363,7 +363,7 @@ impl<'a> Session<'a> {
         body: Option<&Body>,
         authorization: Option<&SecretString>,
         with_credential: bool,
-    ) -> Result<Answer, Refusal> {
+    ) -> Result<HttpResponse, Refusal> {
         let request = Request {
             purpose: Purpose::Token,
             method: if body.is_some() { Method::Post } else { Method::Get },
@@ -472,14 +472,14 @@ fn basic_header(username: &str, password: &SecretString) -> SecretString {
     format!("Basic {}", STANDARD.encode(plain.expose_secret())).into()
 }
 
-fn read_token(answer: &Answer, with_credential: bool) -> Result<Token, Refusal> {
+fn read_token(answer: &HttpResponse, with_credential: bool) -> Result<Token, Refusal> {
     if answer.status == 200 {
         return Token::parse(&answer.body).map_err(|_| Refusal::Unreadable);
     }
     Err(Refusal::Token {
         status: answer.status,
         with_credential,
-        unknown: classify::credential_unknown(answer),
+        unknown: codes::credential_unknown(answer),
         retry_after: retry_after(answer),
     })
 }

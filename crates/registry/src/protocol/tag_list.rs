@@ -11,7 +11,7 @@ use crate::protocol::classify;
 use crate::protocol::session::{Question, Session};
 use crate::protocol::tags::{self, BODY, PAGE, is_referrer, is_tag};
 use crate::protocol::version::newest_first;
-use crate::wire::transport::Answer;
+use crate::wire::transport::HttpResponse;
 use tagpin_domain::fact::{Fact, Unavailable};
 
 /// Pages that are asked for.
@@ -62,7 +62,7 @@ pub(crate) async fn list_all(session: &mut Session<'_>, candidate: &Candidate) -
         let entries = match tags::entries(&answer.body) {
             Some(entries) => entries,
             None if page > 0 => return Ok(listed(found, false)),
-            None => return Err(classify::unavailable(Unavailable::Unreadable, None)),
+            None => return Err(Fact::unavailable(Unavailable::Unreadable)),
         };
         let next = next(&first, &answer, &entries);
         let before = found.len();
@@ -91,7 +91,7 @@ fn listed(found: BTreeSet<String>, whole: bool) -> TagList {
     TagList { tags, whole }
 }
 
-fn next(first: &Url, answer: &Answer, entries: &[String]) -> Next {
+fn next(first: &Url, answer: &HttpResponse, entries: &[String]) -> Next {
     if let Some(target) = answer.headers("link").find_map(next_link) {
         return follow(first, target).map_or(Next::Elsewhere, Next::Page);
     }

@@ -1,5 +1,5 @@
 //! One call for all who ask the same at the same time. The call is a task of its own: it goes on when whoever started
-//! it has gone, and what it learns is there for the next. How many there may be is `slots`.
+//! it has gone, and what it learns is there for the next. How many there may be is `permits`.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -12,12 +12,12 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tracing::{Instrument, debug_span};
 
-use crate::sharing::permits::Slots;
+use crate::sharing::permits::Permits;
 
 /// The calls that are under way, by what they ask.
 pub(crate) struct Flights<K, V, const KINDS: usize = 1> {
     open: Arc<Mutex<Open<K, V>>>,
-    slots: Slots<KINDS>,
+    permits: Permits<KINDS>,
 }
 
 type Open<K, V> = HashMap<K, Shared<oneshot::Receiver<V>>>;
@@ -34,8 +34,8 @@ where
     V: Clone + Send + Sync + 'static,
 {
     /// No calls, and at most so many at once.
-    pub(crate) fn new(slots: Slots<KINDS>) -> Self {
-        Self { open: Arc::default(), slots }
+    pub(crate) fn new(permits: Permits<KINDS>) -> Self {
+        Self { open: Arc::default(), permits }
     }
 
     /// What the call under way says, or else what is known by now, or else what a call that starts now, under these
@@ -51,7 +51,7 @@ where
     where
         F: Future<Output = V> + Send + 'static,
     {
-        let mut slot = None;
+        let mut permit = None;
         let landing = loop {
             {
                 let mut open = self.open.lock();
@@ -61,7 +61,7 @@ where
                 if let Some(value) = known() {
                     return Some(value);
                 }
-                if let Some(slot) = slot.or_else(|| self.slots.try_acquire(names)) {
+                if let Some(permit) = permit.or_else(|| self.permits.try_acquire(names)) {
                     let (send, receive) = oneshot::channel();
                     let receive = receive.shared();
                     open.insert(key.clone(), receive.clone());
@@ -69,7 +69,7 @@ where
                     let call = start();
                     let task = async move {
                         let value = call.await;
-                        drop((landing, slot));
+                        drop((landing, permit));
                         // Nobody may be waiting any more.
                         let _ = send.send(value);
                     };
@@ -77,7 +77,7 @@ where
                     break receive;
                 }
             }
-            slot = Some(self.slots.acquire(names).await);
+            permit = Some(self.permits.acquire(names).await);
         };
         landing.await.ok()
     }

@@ -12,7 +12,7 @@ const NAMES: usize = 1024;
 
 /// Places, for each name of each kind and in all.
 #[derive(Debug)]
-pub(crate) struct Slots<const KINDS: usize = 1> {
+pub(crate) struct Permits<const KINDS: usize = 1> {
     all: Arc<Semaphore>,
     each: [Named; KINDS],
 }
@@ -26,12 +26,12 @@ struct Named {
 
 /// A place, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Slot {
+pub(crate) struct Permit {
     _of_names: Vec<OwnedSemaphorePermit>,
     _of_all: OwnedSemaphorePermit,
 }
 
-impl<const KINDS: usize> Slots<KINDS> {
+impl<const KINDS: usize> Permits<KINDS> {
     /// So many places for one name of each kind, and so many in all.
     pub(crate) fn new(each: [usize; KINDS], all: usize) -> Self {
         let each = each.map(|limit| Named { limit, places: Mutex::default() });
@@ -39,23 +39,23 @@ impl<const KINDS: usize> Slots<KINDS> {
     }
 
     /// A place, if one is free.
-    pub(crate) fn try_acquire(&self, names: [&str; KINDS]) -> Option<Slot> {
+    pub(crate) fn try_acquire(&self, names: [&str; KINDS]) -> Option<Permit> {
         let mut of_names = Vec::with_capacity(KINDS);
         for (kind, name) in self.each.iter().zip(names) {
             of_names.push(kind.places_of(name).try_acquire_owned().ok()?);
         }
         let of_all = Arc::clone(&self.all).try_acquire_owned().ok()?;
-        Some(Slot { _of_names: of_names, _of_all: of_all })
+        Some(Permit { _of_names: of_names, _of_all: of_all })
     }
 
     /// A place, as soon as one is free. Whoever came first gets it first; who waits for one name takes no place of those
     /// behind it.
-    pub(crate) async fn acquire(&self, names: [&str; KINDS]) -> Slot {
+    pub(crate) async fn acquire(&self, names: [&str; KINDS]) -> Permit {
         let mut of_names = Vec::with_capacity(KINDS);
         for (kind, name) in self.each.iter().zip(names) {
             of_names.push(acquired(|| kind.places_of(name)).await);
         }
-        Slot { _of_names: of_names, _of_all: acquired(|| Arc::clone(&self.all)).await }
+        Permit { _of_names: of_names, _of_all: acquired(|| Arc::clone(&self.all)).await }
     }
 }
 

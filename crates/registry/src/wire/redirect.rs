@@ -9,7 +9,7 @@ use crate::observe::{Event, Failure, Method, Observer, Purpose, Step, Target};
 use crate::profile::endpoint::{Endpoint, Header, Profiles};
 use crate::profile::tls::Tls;
 use crate::wire::guard::Reach;
-use crate::wire::transport::{Answer, Body, Call, Transport};
+use crate::wire::transport::{Body, Call, HttpResponse, Transport};
 
 /// How far redirects are followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub(crate) struct Request<'a> {
 
 /// The last answer of a chain of redirects.
 pub(crate) struct Followed {
-    pub(crate) answer: Answer,
+    pub(crate) answer: HttpResponse,
     /// Who gave it.
     pub(crate) url: Url,
     /// Another origin than the one that was asked.
@@ -111,7 +111,7 @@ impl Route<'_> {
         url: &Url,
         authorization: Option<&SecretString>,
         deadline: Instant,
-    ) -> Result<Answer, Unanswered> {
+    ) -> Result<HttpResponse, Unanswered> {
         let (reach, tls) = self.way_to(url);
         let call = Call {
             method: request.method,

@@ -7,7 +7,7 @@ use jiff::fmt::rfc2822;
 
 use crate::observe::Failure;
 use crate::wire::redirect::{Followed, Unanswered};
-use crate::wire::transport::Answer;
+use crate::wire::transport::HttpResponse;
 
 /// The longest wait that a registry may ask for: what it says beyond is read as this.
 const LONGEST: Duration = Duration::from_secs(15 * 60);
@@ -34,7 +34,7 @@ pub(crate) fn pause_before_retry(result: &Result<Followed, Unanswered>) -> Optio
 }
 
 /// What `Retry-After` asks for, in seconds or as a date (RFC 9110 section 10.2.3), cut to 15 minutes.
-pub(crate) fn retry_after(answer: &Answer) -> Option<Duration> {
+pub(crate) fn retry_after(answer: &HttpResponse) -> Option<Duration> {
     parse(answer.header("retry-after")?, Timestamp::now())
 }
 

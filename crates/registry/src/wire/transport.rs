@@ -151,13 +151,13 @@ impl Body {
 }
 
 /// What came back. The body of anything but a 200 is as much of it as was sent in time, and may be empty.
-pub(crate) struct Answer {
+pub(crate) struct HttpResponse {
     pub(crate) status: u16,
     headers: HeaderMap,
     pub(crate) body: Vec<u8>,
 }
 
-impl Answer {
+impl HttpResponse {
     /// The headers for a person, without secrets.
     pub(crate) fn shown(&self) -> Vec<(String, String)> {
         shown(&self.headers)
@@ -175,7 +175,7 @@ impl Answer {
 }
 
 #[cfg(test)]
-impl Answer {
+impl HttpResponse {
     /// An answer as a test wants it.
     pub(crate) fn of(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Self {
         let headers = headers
@@ -200,7 +200,7 @@ impl Transport {
     ///
     /// # Errors
     /// When there is no answer that can be read.
-    pub(crate) async fn exchange(&self, call: &Call<'_>, deadline: Instant) -> Result<Answer, Failure> {
+    pub(crate) async fn exchange(&self, call: &Call<'_>, deadline: Instant) -> Result<HttpResponse, Failure> {
         call.reach.check_literal(call.url).map_err(|Forbidden| Failure::AddressForbidden)?;
         let request = self.request(call)?;
         let deadline = deadline.min(Instant::now() + EXCHANGE);
@@ -293,7 +293,7 @@ fn secured(builder: reqwest::ClientBuilder, tls: &Tls) -> reqwest::Result<reqwes
     Ok(builder.tls_danger_accept_invalid_certs(tls.unverified))
 }
 
-async fn receive(request: reqwest::RequestBuilder, call: &Call<'_>) -> Result<Answer, Failure> {
+async fn receive(request: reqwest::RequestBuilder, call: &Call<'_>) -> Result<HttpResponse, Failure> {
     let mut response = request.send().await.map_err(|error| failure(&error))?;
     let status = response.status().as_u16();
     let headers = std::mem::take(response.headers_mut());
@@ -306,7 +306,7 @@ async fn receive(request: reqwest::RequestBuilder, call: &Call<'_>) -> Result<An
         (_, 200) => whole_body(&mut response, call.limit).await?,
         (_, _) => start_of_body(&mut response).await,
     };
-    Ok(Answer { status, headers, body })
+    Ok(HttpResponse { status, headers, body })
 }
 
 /// The body, counted as it arrives: its announced length is only an announcement.

@@ -15,9 +15,10 @@ use crate::profile::endpoint::Endpoint;
 use crate::wire::transport::Body;
 
 mod identity;
+mod keys;
 mod signature;
 
-use identity::Keys;
+use keys::Keys;
 
 const ECR: &str = "ECR";
 /// Of what is over before it came: our clock or theirs is wrong, and asking again does not help.
@@ -52,7 +53,7 @@ pub(crate) async fn credential(
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Answer {
+struct TokenResponse {
     authorization_data: Data,
 }
 
@@ -91,7 +92,7 @@ async fn token(
     let ask = Ask::post(ECR, exchange::url(ECR, &api)?, Body::json("application/x-amz-json-1.1", body))
         .with("x-amz-target", target);
     let ask = signature::sign(ask, body.as_bytes(), keys, ecr.region(), service, exchange.now());
-    let answer: Answer = exchange.json(ask, deadline).await?;
+    let answer: TokenResponse = exchange.json(ask, deadline).await?;
     match answer.authorization_data {
         Data::One(token) => Ok(token),
         Data::List(tokens) => tokens.into_iter().next().ok_or_else(|| exchange::unreadable(ECR)),

@@ -19,7 +19,7 @@ use crate::observe::Method;
 use crate::profile::endpoint::Header;
 use crate::profile::tls::Tls;
 use crate::wire::guard::Reach;
-use crate::wire::transport::{Answer, Body, Call, Transport};
+use crate::wire::transport::{Body, Call, HttpResponse, Transport};
 
 /// Of an answer.
 const LIMIT: usize = 256 * 1024;
@@ -81,7 +81,7 @@ impl Exchange {
     }
 
     /// The answer to a request, when its status is 200.
-    pub(crate) async fn send(&self, ask: Ask, deadline: Instant) -> Result<Answer, CloudError> {
+    pub(crate) async fn send(&self, ask: Ask, deadline: Instant) -> Result<HttpResponse, CloudError> {
         let Ask { service, method, url, headers, body, reach, tls } = ask;
         let wrong = |problem: String| CloudError::Service { service, problem };
         let header = |(name, value): &(&'static str, String)| Header::new(name, value);
@@ -148,7 +148,10 @@ fn refusal(body: &[u8]) -> Option<&'static str> {
 }
 
 /// The JSON of an answer.
-pub(crate) fn read<T: DeserializeOwned>(service: &'static str, answer: &Answer) -> Result<T, CloudError> {
+pub(crate) fn read<T: DeserializeOwned>(
+    service: &'static str,
+    answer: &HttpResponse,
+) -> Result<T, CloudError> {
     serde_json::from_slice(&answer.body).map_err(|_| unreadable(service))
 }
 

@@ -27,7 +27,7 @@ const EARLY: Duration = Duration::from_secs(5 * 60);
 const ASSERTED: u64 = 3600;
 
 #[derive(Deserialize)]
-struct Answer {
+struct HttpResponse {
     access_token: SecretString,
     expires_in: u64,
 }
@@ -47,7 +47,7 @@ pub(crate) async fn credential(
     Ok(Given { credential, renew: now + life.saturating_sub(EARLY).max(life / 2), ends: now + life })
 }
 
-async fn of_metadata(exchange: &Exchange, deadline: Instant) -> Result<Answer, CloudError> {
+async fn of_metadata(exchange: &Exchange, deadline: Instant) -> Result<HttpResponse, CloudError> {
     let host =
         exchange.variable("GCE_METADATA_HOST").unwrap_or_else(|| "metadata.google.internal".to_owned());
     let path = "computeMetadata/v1/instance/service-accounts/default/token";
@@ -62,7 +62,11 @@ async fn of_metadata(exchange: &Exchange, deadline: Instant) -> Result<Answer, C
 }
 
 /// RFC 7523: what we assert, signed with the key.
-async fn of_key(exchange: &Exchange, key: &ServiceKey, deadline: Instant) -> Result<Answer, CloudError> {
+async fn of_key(
+    exchange: &Exchange,
+    key: &ServiceKey,
+    deadline: Instant,
+) -> Result<HttpResponse, CloudError> {
     let now = exchange.now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let assertion = key.assert(now).ok_or(CloudError::Nobody("the key file's key can not sign"))?;
     let grant = "urn:ietf:params:oauth:grant-type:jwt-bearer";

@@ -9,8 +9,8 @@ const IMAGE: &str =
 const INDEX: &str =
     r#"{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json"}]}"#;
 
-fn answer(headers: &[(&str, &str)], body: &str) -> Answer {
-    Answer::of(200, headers, body.as_bytes())
+fn answer(headers: &[(&str, &str)], body: &str) -> HttpResponse {
+    HttpResponse::of(200, headers, body.as_bytes())
 }
 
 fn body(content_type: &str, body: &str) -> Fact {
@@ -82,7 +82,7 @@ fn a_body_is_known_by_its_hash_and_a_wrong_header_does_not_count() {
 fn without_a_content_type_the_documents_own_type_counts() {
     let own = INDEX.replacen('{', r#"{"mediaType":"application/vnd.oci.image.index.v1+json","#, 1);
     assert_eq!(of_body(&answer(&[], &own)), Fact::Present(sha256(&own)));
-    assert_eq!(of_body(&answer(&[], INDEX)), unreadable());
+    assert_eq!(of_body(&answer(&[], INDEX)), Fact::unavailable(Unavailable::Unreadable));
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn what_can_not_be_read_tells_nothing() {
         ("text/html", IMAGE),
         ("application/json", IMAGE),
     ] {
-        assert_eq!(body(media_type, text), unreadable(), "{media_type} {text}");
+        assert_eq!(body(media_type, text), Fact::unavailable(Unavailable::Unreadable), "{media_type} {text}");
     }
 }
 
@@ -138,7 +138,7 @@ fn any_answer_is_survived() {
         bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200),
     )| {
         let headers = [("content-type", media_type.as_str()), ("docker-content-digest", digest.as_str())];
-        let answer = Answer::of(status, &headers, &bytes);
+        let answer = HttpResponse::of(status, &headers, &bytes);
         let present = |fact: &Fact| matches!(fact, Fact::Present(_));
         assert!(of_head(&answer).is_none_or(|fact| !present(&fact)));
         assert!(!present(&of_body(&answer)));

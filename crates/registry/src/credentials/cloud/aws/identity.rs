@@ -7,25 +7,19 @@ use tokio::time::Instant;
 use url::form_urlencoded::Serializer;
 use url::{Host, Url};
 
+use super::keys::Keys;
 use super::signature;
 use crate::credentials::cloud::exchange::{self, Ask, Exchange};
 use crate::credentials::cloud::{CloudError, EcrHost};
 use crate::observe::Method;
 use crate::wire::guard::Reach;
-use crate::wire::transport::{Answer, Body};
+use crate::wire::transport::{Body, HttpResponse};
 
 const STS: &str = "STS";
 const POD: &str = "the container's credentials endpoint";
 const MACHINE: &str = "the metadata service of EC2";
 /// Of a session that we open, in Amazon's logs.
 const SESSION: &str = "tagpin";
-
-/// Keys to sign with.
-pub(crate) struct Keys {
-    pub(crate) id: String,
-    pub(crate) secret: SecretString,
-    pub(crate) session: Option<SecretString>,
-}
 
 /// Finds out who we are.
 pub(crate) async fn find(exchange: &Exchange, ecr: &EcrHost, deadline: Instant) -> Result<Keys, CloudError> {
@@ -104,7 +98,7 @@ fn form(action: &str, fields: &[(&str, &str)]) -> SecretString {
 }
 
 /// STS answers in XML; its values are base64 and names, in which nothing is escaped.
-fn of_sts(answer: &Answer) -> Result<Keys, CloudError> {
+fn of_sts(answer: &HttpResponse) -> Result<Keys, CloudError> {
     let text = String::from_utf8_lossy(&answer.body);
     let value = |name: &str| {
         let (_, rest) = text.split_once(&format!("<{name}>"))?;
@@ -174,7 +168,7 @@ async fn of_machine(exchange: &Exchange, deadline: Instant) -> Result<Keys, Clou
 }
 
 /// The first line of an answer, as one word.
-fn text(answer: &Answer) -> Result<String, CloudError> {
+fn text(answer: &HttpResponse) -> Result<String, CloudError> {
     let text =
         std::str::from_utf8(&answer.body).ok().and_then(|text| text.lines().next()).unwrap_or_default();
     let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic());

@@ -7,7 +7,7 @@ use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
 use url::Url;
 
-use super::identity::Keys;
+use super::keys::Keys;
 use crate::credentials::cloud::exchange::Ask;
 use crate::observe::Method;
 
