@@ -4,22 +4,17 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use url::{Host, Url};
-
 use crate::config::file::{ConfigError, Files};
 use crate::config::mirrors::certs_d::CertsD;
 use crate::config::mirrors::k3s::K3s;
 use crate::credential::Candidate;
-use crate::profile::endpoint::{Endpoint, EndpointError};
+use crate::profile::endpoint::Endpoint;
 use crate::profile::tls::Tls;
-use tagpin_domain::image::DOCKER_HUB;
 
 mod certs_d;
 mod hosts_toml;
+mod hub;
 mod k3s;
-
-/// The host that answers for `docker.io`.
-const DOCKER_HUB_HOST: &str = "registry-1.docker.io";
 
 /// What the nodes' files say.
 #[derive(Debug, Default)]
@@ -114,14 +109,4 @@ impl NodeMirrors {
             Self::K3s(k3s) => k3s.candidate(host),
         }
     }
-}
-
-/// An endpoint of Docker Hub may be named by a host that does not answer for it.
-fn endpoint(mut url: Url) -> Result<Endpoint, EndpointError> {
-    if let Some(Host::Domain(host)) = url.host()
-        && matches!(host, DOCKER_HUB | "index.docker.io")
-    {
-        url.set_host(Some(DOCKER_HUB_HOST)).map_err(|_| EndpointError::Url)?;
-    }
-    Endpoint::new(url)
 }

@@ -11,11 +11,10 @@ use regex::Regex;
 use url::{Host, Url};
 
 use crate::credential::Candidate;
+use crate::profile::host::DOCKER_HUB_HOST;
 use crate::profile::tls::Tls;
 use tagpin_domain::image::{DOCKER_HUB, ImageRef};
 
-/// The host that answers for `docker.io`.
-const DOCKER_HUB_HOST: &str = "registry-1.docker.io";
 /// How long a tag's digest counts, unless the operator says otherwise.
 const TAG_TTL: Duration = Duration::from_secs(60);
 /// The label of registries that no entry names: metric labels are bounded.

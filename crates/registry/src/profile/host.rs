@@ -4,6 +4,9 @@ use std::borrow::Cow;
 
 use url::Url;
 
+/// Host that serves the API of `docker.io`.
+pub(crate) const DOCKER_HUB_HOST: &str = "registry-1.docker.io";
+
 /// One spelling for one server: DNS knows no case, and 443 is the port of https.
 pub(crate) fn normal(domain: &str) -> Cow<'_, str> {
     let host = domain.strip_suffix(":443").unwrap_or(domain);

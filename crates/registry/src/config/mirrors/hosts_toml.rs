@@ -8,6 +8,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 use url::Url;
 
+use super::hub;
 use crate::config::file::{ConfigError, Files, mistake_at};
 use crate::profile::endpoint::{Endpoint, EndpointError, Header};
 use crate::profile::tls::{CaBundle, ClientCertificate, Tls};
@@ -228,7 +229,7 @@ impl Reader<'_> {
         key: &str,
         said: Said,
     ) -> Result<Endpoint, ConfigError> {
-        let place = place(written, said.override_path).and_then(super::endpoint);
+        let place = place(written, said.override_path).and_then(hub::endpoint);
         let mut endpoint = place.map_err(|error| self.wrong(Some(span), key, error.to_string()))?;
         if endpoint.plain_http() && said.tls.is_some() && endpoint.root().port().is_some() {
             self.warn(key, "is asked over http; nodes try https first, because it has certificates");

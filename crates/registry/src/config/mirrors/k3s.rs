@@ -13,12 +13,12 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use url::{Host, Url};
 
-use super::DOCKER_HUB_HOST;
+use super::hub;
 use crate::config::file::{self as config_file, ConfigError, Files};
 use crate::credential::{Candidate, Credential, Source};
 use crate::credentials::docker_config::decode_auth;
 use crate::profile::endpoint::{Endpoint, EndpointError, Rewrite};
-use crate::profile::host::normal;
+use crate::profile::host::{DOCKER_HUB_HOST, normal};
 use crate::profile::tls::{CaBundle, ClientCertificate, Tls};
 use tagpin_domain::image::DOCKER_HUB;
 
@@ -291,5 +291,5 @@ fn endpoint(written: &str) -> Result<Endpoint, EndpointError> {
             if here && url.port().is_some() { Url::parse(&format!("http://{written}")) } else { Ok(url) }
         })
     };
-    super::endpoint(url.map_err(|_| EndpointError::Url)?)
+    hub::endpoint(url.map_err(|_| EndpointError::Url)?)
 }

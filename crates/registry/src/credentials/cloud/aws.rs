@@ -8,8 +8,10 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use tokio::time::Instant;
 
+use super::error::CloudError;
 use super::exchange::{self, Ask, Exchange};
-use super::{CloudError, EcrHost, Given};
+use super::given::Given;
+use super::host::EcrHost;
 use crate::credential::Credential;
 use crate::profile::endpoint::Endpoint;
 use crate::wire::transport::Body;

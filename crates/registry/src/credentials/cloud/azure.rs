@@ -8,8 +8,10 @@ use serde::Deserialize;
 use tokio::time::Instant;
 use url::Url;
 
+use super::error::CloudError;
 use super::exchange::{self, Ask, Exchange};
-use super::{AcrHost, CloudError, Given};
+use super::given::Given;
+use super::host::AcrHost;
 use crate::credential::Credential;
 use crate::profile::endpoint::Endpoint;
 use crate::wire::guard::Reach;

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use url::Url;
 use url::form_urlencoded::Serializer;
 
-use super::{CloudError, Surroundings};
+use super::error::CloudError;
 use crate::observe::Method;
 use crate::profile::endpoint::Header;
 use crate::profile::tls::Tls;
@@ -23,6 +23,16 @@ use crate::wire::transport::{Body, Call, HttpResponse, Transport};
 
 /// Of an answer.
 const LIMIT: usize = 256 * 1024;
+
+/// What the process is told about where it runs, and the files that this names.
+pub trait Surroundings: Send + Sync {
+    /// An environment variable, unless it is empty.
+    fn variable(&self, name: &str) -> Option<String>;
+    /// The text of a file, which may change while we run.
+    fn file(&self, path: &str) -> Option<String>;
+    /// The time of day.
+    fn now(&self) -> SystemTime;
+}
 
 /// Sends requests, and knows where the process runs.
 pub(crate) struct Exchange {

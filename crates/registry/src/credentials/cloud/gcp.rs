@@ -13,8 +13,11 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use tokio::time::Instant;
 
+use super::access::Secret;
+use super::access::ServiceKey;
+use super::error::CloudError;
 use super::exchange::{self, Ask, Exchange};
-use super::{CloudError, Given, Secret, ServiceKey};
+use super::given::Given;
 use crate::credential::Credential;
 use crate::wire::guard::Reach;
 

@@ -9,8 +9,9 @@ use url::{Host, Url};
 
 use super::keys::Keys;
 use super::signature;
+use crate::credentials::cloud::error::CloudError;
 use crate::credentials::cloud::exchange::{self, Ask, Exchange};
-use crate::credentials::cloud::{CloudError, EcrHost};
+use crate::credentials::cloud::host::EcrHost;
 use crate::observe::Method;
 use crate::wire::guard::Reach;
 use crate::wire::transport::{Body, HttpResponse};
