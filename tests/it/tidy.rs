@@ -308,7 +308,7 @@ fn tests_wait_for_conditions_and_never_sleep() {
 /// Where a pause is part of what is tested (a registry that dawdles) or of the wait for a condition.
 const WAITS: &[&str] = &[
     // A registry that sends its body byte by byte.
-    "tests/it/registry/scripted.rs",
+    "crates/registry/tests/it/scripted.rs",
 ];
 
 /// Documents for people: what they name must exist.

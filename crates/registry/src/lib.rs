@@ -1,4 +1,5 @@
-//! The client of registries behind the ports of a review: a look-up cannot fail, as every failure is a [`Fact`].
+//! The client of registries. It implements the ports [`tagpin_review::Resolve`] and [`tagpin_review::Suggest`]; a
+//! look-up cannot fail, because every failure is a [`Fact`].
 
 use std::future::Future;
 use std::sync::Arc;
@@ -52,10 +53,12 @@ pub use self::suggest::{BUDGET, Suggestions};
 pub use self::wire::guard::{Names, SystemNames};
 pub use self::wire::transport::Transport;
 
-/// The same question with the credentials already found: what the client answers and what limits decorate.
-/// The cache is the one that finds them, so that an answer is kept under exactly the credentials that got it.
+/// Looks up tags with credentials that were already found. [`Client`] implements it, and [`Limit`] decorates it.
+///
+/// [`Cache`] finds the credentials, so that it can keep each answer under the credentials that got it.
 pub trait Lookup: Send + Sync {
-    /// What the registry tells the holder of these credentials (never empty; tried in order) before the deadline.
+    /// Asks the registry which digest the tag of the image names, before the deadline. The candidates are tried in
+    /// order, and are never empty.
     fn look_up(
         &self,
         image: &ImageRef,
@@ -64,8 +67,8 @@ pub trait Lookup: Send + Sync {
     ) -> impl Future<Output = Fact> + Send;
 }
 
-/// Returns what the webhooks ask: memory before limits before the client, so that an answer from memory waits for
-/// nobody. What else asks the same registries shares the gate.
+/// Puts limits and a cache around the client. An answer from the cache waits for no permit. Other callers that ask
+/// the same registries should share the gate.
 pub fn assemble<L: Lookup + 'static>(client: L, gate: Arc<Gate>, around: Around) -> Cache<Limit<L>> {
     let limit = Limit::new(client, gate, Arc::clone(&around.observer));
     Cache::new(limit, around)

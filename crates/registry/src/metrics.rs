@@ -1,5 +1,5 @@
-//! Metrics of asking registries. The label `registry` is the `match` of an entry of the configuration, `docker.io`
-//! or `other`; every other label is a closed set of words.
+//! Metrics of asking registries. The label `registry` is the `match` of an entry of the configuration, `docker.io` or
+//! `other`; every other label is a closed set of words.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::observe::{Event, Observer, Step};
 
-/// From an answer in the same building to the last deadline, in seconds.
+/// Buckets of request durations, in seconds.
 const BUCKETS: [f64; 9] = [0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 
-/// Requests to registries and their token services.
+/// Counters of requests to registries and to their token services.
 #[derive(Debug, Clone)]
 pub struct RegistryMetrics {
     requests: Family<Request, Counter>,
@@ -31,23 +31,24 @@ pub struct RegistryMetrics {
     clouds: Family<CloudLabels, Counter>,
     invalid: Gauge,
     unverified: Gauge,
-    /// By the label `registry`, which is bounded.
+    /// The last result for each value of the label `registry`, which is bounded.
     last: Arc<Mutex<BTreeMap<String, (&'static str, Instant)>>>,
 }
 
-/// One row of `GET /registries`: how this replica last fared with a registry.
+/// A row of `GET /registries`: the last result of this replica with a registry.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LastAsked {
     /// The `match` of an entry of the configuration, `docker.io` or `other`.
     pub registry: String,
-    /// The status of the last answer, or why there was none, in the words of the metric; none while nothing was asked.
+    /// The status of the last response, or the reason why there was none, in the words of the metric; none while
+    /// nothing was asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last: Option<String>,
-    /// How many seconds ago that was.
+    /// The age of that result, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seconds_ago: Option<u64>,
-    /// Hosts of this registry that are not asked for a while, because they failed.
+    /// Number of hosts of this registry that are not asked for a while because they failed.
     pub resting: usize,
 }
 
@@ -145,7 +146,7 @@ impl RegistryMetrics {
         this
     }
 
-    /// How it went with each registry last; nobody rests, as far as is known here.
+    /// Returns the last result for each registry. It knows of no resting hosts.
     #[must_use]
     pub fn last(&self) -> Vec<LastAsked> {
         let last = self.last.lock();
@@ -158,8 +159,8 @@ impl RegistryMetrics {
         rows.collect()
     }
 
-    /// How it is with the configuration of registries: whether the newest one is in force, and how many hosts are asked
-    /// without verifying their certificates.
+    /// Records whether the newest configuration of registries is in force, and how many hosts are asked without
+    /// verifying their certificates.
     pub fn configured(&self, newest: bool, unverified: usize) {
         self.invalid.set(i64::from(!newest));
         self.unverified.set(i64::try_from(unverified).unwrap_or(i64::MAX));
@@ -226,7 +227,7 @@ impl Observer for RegistryMetrics {
     }
 }
 
-/// The statuses that mean something of their own; the rest by their first digit.
+/// Returns the status if it has a meaning of its own, or its class.
 const fn word(status: u16) -> &'static str {
     match status {
         401 => "401",

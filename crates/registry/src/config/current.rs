@@ -1,5 +1,5 @@
-//! The configuration that is in force: the newest one that could be read. A mistake made later changes nothing but
-//! what is said about it.
+//! The configuration in force: the newest one that could be read. A later mistake leaves it in force and is only
+//! reported.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,35 +11,35 @@ use super::registries::Registries;
 use crate::credentials::operator::{OperatorCredential, OperatorCredentials};
 use crate::profile::endpoint::{Profiles, RegistryProfile};
 
-/// Holds the configuration and replaces it when its files change.
+/// Holds the configuration, and replaces it when its files change.
 #[derive(Debug)]
 pub struct Current {
     file: Option<PathBuf>,
     registries: ArcSwap<Registries>,
 }
 
-/// What came of reading the files again.
+/// The result of reading the files again.
 #[derive(Debug)]
 pub enum Reloaded {
-    /// The files are as they were.
+    /// The files have not changed.
     Same,
-    /// What they say now is in force.
+    /// The new configuration is in force.
     Changed(Arc<Registries>),
-    /// They can not be used; what was in force stays.
+    /// The files cannot be used, so the configuration in force stays.
     Refused(ConfigError),
 }
 
 impl Current {
-    /// Reads the file and those that it names; without one, every registry is as nobody configured it.
+    /// Reads the file and those that it names. Without a file, every registry has its default profile.
     ///
     /// # Errors
-    /// As [`Registries::load`].
+    /// Returns the errors of [`Registries::load`].
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
         let registries = file.map(Registries::load).transpose()?.unwrap_or_default();
         Ok(Self { file: file.map(Path::to_owned), registries: ArcSwap::from_pointee(registries) })
     }
 
-    /// The configuration in force now.
+    /// Returns the configuration in force.
     #[must_use]
     pub fn get(&self) -> Arc<Registries> {
         self.registries.load_full()
@@ -72,7 +72,7 @@ impl Profiles for Current {
     }
 }
 
-/// A configuration that never changes.
+/// Creates a configuration that never changes.
 impl From<Registries> for Current {
     fn from(registries: Registries) -> Self {
         Self { file: None, registries: ArcSwap::from_pointee(registries) }

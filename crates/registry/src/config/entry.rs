@@ -1,4 +1,4 @@
-//! One entry of `registries`, valid.
+//! One valid entry of `registries`.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::profile::endpoint::{Confirm, Endpoint, ResolveFrom};
 use crate::profile::host::split;
 use crate::profile::tls::Tls;
 
-/// One entry of `registries`, valid.
+/// One valid entry of `registries`.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) pattern: Pattern,
@@ -24,7 +24,7 @@ pub(super) struct Entry {
     pub(super) mirrors: Vec<Mirror>,
 }
 
-/// What an entry gives.
+/// The credential of an entry.
 #[derive(Debug)]
 pub(super) enum EntryCredential {
     Secret(SecretRef),
@@ -35,14 +35,14 @@ pub(super) enum EntryCredential {
 #[derive(Debug)]
 pub(super) struct Mirror {
     pub(super) endpoint: Endpoint,
-    /// Whoever asks shows it the pull secrets that he has for the registry.
+    /// True if the mirror may see the pull secrets of the asker.
     pub(super) shows_pull_secrets: bool,
 }
 
-/// Which hosts an entry is about: labels with `*`, and a port as text.
+/// The hosts of an entry: labels with `*`, and a port as text.
 #[derive(Debug)]
 pub(super) struct Pattern {
-    /// As typed: the name of the entry in messages and metrics.
+    /// The pattern as typed, which names the entry in messages and metrics.
     pub(super) typed: Arc<str>,
     pub(super) host: String,
     pub(super) port: Option<String>,
@@ -58,7 +58,7 @@ impl Pattern {
         self.host.contains('*')
     }
 
-    /// The one host that it is about, when it has no star.
+    /// Returns the host of a pattern without wildcards.
     pub(super) fn domain(&self) -> String {
         match &self.port {
             None => self.host.clone(),

@@ -1,5 +1,4 @@
-//! Files of the operator, read so that each mistake is named with its file, line and key.
-//! It knows no key of any file.
+//! Reads files of the operator, and reports each mistake with its file, line and key. It knows no key of any file.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,36 +12,36 @@ use serde::Deserialize;
 use serde_path_to_error::{Deserializer, Track};
 use serde_saphyr::{Error as YamlError, Location, Spanned};
 
-/// Why the configuration of registries can not be used.
+/// The reason why the configuration of registries cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// A file that can not be read.
+    /// A file cannot be read.
     #[error("read {}: {cause}", file.display())]
     Read {
         /// The file.
         file: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         cause: io::Error,
     },
-    /// A file with a mistake in it.
+    /// A file contains a mistake.
     #[error("{0}")]
     Mistake(Mistake),
 }
 
-/// A mistake and where it is.
+/// A mistake and its place.
 #[derive(Debug)]
 pub struct Mistake {
     /// The file.
     pub file: PathBuf,
-    /// Line and column, from 1, where they are known.
+    /// Line and column, from 1, if they are known.
     pub position: Option<(u64, u64)>,
     /// The key: `registries[0].tls.caFile`.
     pub key: String,
-    /// What is wrong and what to write instead.
+    /// The problem, and what to write instead.
     pub problem: String,
 }
 
-/// A text that knows where it is written.
+/// A text with its position.
 pub(crate) type Written = Spanned<String>;
 
 impl Display for Mistake {
@@ -61,21 +60,21 @@ impl Display for Mistake {
 /// Files of another machine, by their absolute paths.
 pub type Elsewhere = BTreeMap<PathBuf, Vec<u8>>;
 
-/// Reads files and remembers, as one number, which ones and what was in them.
+/// Reads files, and keeps a fingerprint of their names and content.
 #[derive(Debug, Default)]
 pub(crate) struct Files {
     seen: RefCell<DefaultHasher>,
-    /// All that there are, when they are not on this machine.
+    /// The only files that exist, if they are not on this machine.
     elsewhere: Option<Elsewhere>,
 }
 
 impl Files {
-    /// These, and none of this machine.
+    /// Creates a reader of these files, which reads none of this machine.
     pub(crate) fn elsewhere(files: Elsewhere) -> Self {
         Self { elsewhere: Some(files), ..Self::default() }
     }
 
-    /// The content of a file.
+    /// Returns the content of a file.
     pub(crate) fn read(&self, file: &Path) -> io::Result<Vec<u8>> {
         let read = match &self.elsewhere {
             None => std::fs::read(file),
@@ -87,12 +86,12 @@ impl Files {
         read
     }
 
-    /// The content of a file without which the configuration says nothing.
+    /// Returns the content of a file that the configuration needs.
     pub(crate) fn read_named(&self, file: &Path) -> Result<Vec<u8>, ConfigError> {
         self.read(file).map_err(|cause| ConfigError::Read { file: file.to_owned(), cause })
     }
 
-    /// What is in a folder, sorted by name.
+    /// Returns the entries of a folder, sorted by name.
     pub(crate) fn folder(&self, folder: &Path) -> Result<Vec<PathBuf>, ConfigError> {
         let list = || match &self.elsewhere {
             None => std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>(),
@@ -122,13 +121,13 @@ impl Files {
         self.elsewhere.as_ref().map_or_else(|| file.exists(), |files| files.contains_key(file))
     }
 
-    /// Equal for equal files with equal content.
+    /// Returns a number that is equal for equal files with equal content.
     pub(crate) fn fingerprint(&self) -> u64 {
         self.seen.borrow().finish()
     }
 }
 
-/// Reads one YAML document; an empty one is the default.
+/// Parses one YAML document; an empty one gives the default.
 pub(crate) fn parse<T: for<'de> Deserialize<'de>>(file: &Path, bytes: &[u8]) -> Result<T, ConfigError> {
     let mut track = Track::new();
     let options = serde_saphyr::options! { with_snippet: false };
@@ -136,13 +135,13 @@ pub(crate) fn parse<T: for<'de> Deserialize<'de>>(file: &Path, bytes: &[u8]) -> 
         T::deserialize(Deserializer::new(yaml, &mut track))
     });
     parsed.map_err(|error| {
-        // A text with a position is a value inside a wrapper to the tracker.
+        // The tracker sees a text with a position as a value inside a wrapper.
         let key = track.path().to_string().replace(".value", "").replace(".?", "");
         mistake(file, error.location(), key, problem(&error))
     })
 }
 
-/// A mistake at a place.
+/// Creates the error for a mistake at this place.
 pub(crate) fn mistake(
     file: &Path,
     location: Option<Location>,
@@ -158,7 +157,7 @@ pub(crate) fn mistake(
     })
 }
 
-/// A mistake at a place of a text, counted in bytes.
+/// Creates the error for a mistake at this place of a text, counted in bytes.
 pub(crate) fn mistake_at(
     file: &Path,
     text: &str,
@@ -198,7 +197,7 @@ fn problem(error: &YamlError) -> String {
         YamlError::MultipleDocuments { .. } => "one document is read; put everything into it".to_owned(),
         other => {
             let text = other.to_string();
-            // The position is told once, before the key.
+            // The position is reported once, before the key.
             text.split_once(" at line ").map_or(text.as_str(), |(problem, _)| problem).to_owned()
         }
     }

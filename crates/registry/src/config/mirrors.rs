@@ -1,5 +1,7 @@
-//! Mirrors as the nodes of a cluster have them, in the file or the folder that the nodes read, mounted for us.
-//! What only nodes can use is a warning; what would make us ask somebody else than the nodes do is an error.
+//! Mirrors of the nodes of a cluster, from the file or folder that the nodes read, mounted into the pod.
+//!
+//! A setting that only nodes can use is a warning. A setting that would make tagpin ask another server than the nodes
+//! do is an error.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,10 +18,10 @@ mod hosts_toml;
 mod hub;
 mod k3s;
 
-/// What the nodes' files say.
+/// The mirrors that the nodes use.
 #[derive(Debug, Default)]
 pub(crate) enum NodeMirrors {
-    /// There are none.
+    /// No mirrors.
     #[default]
     None,
     /// `registries.yaml` of k3s and RKE2.
@@ -39,7 +41,7 @@ impl NodeMirrors {
         CertsD::load(files, folder).map(Self::CertsD)
     }
 
-    /// What the files say that has no effect here, or that its author may not expect.
+    /// Returns the warnings about settings that have no effect here, or an unexpected one.
     pub(crate) fn warnings(&self) -> &[String] {
         match self {
             Self::None => &[],
@@ -48,7 +50,7 @@ impl NodeMirrors {
         }
     }
 
-    /// How connections are secured, host by host, where the files say so.
+    /// Returns the TLS settings of all hosts that have some.
     pub(crate) fn secured(&self) -> Vec<&Tls> {
         match self {
             Self::None => Vec::new(),
@@ -57,7 +59,7 @@ impl NodeMirrors {
         }
     }
 
-    /// Whether any registry has a mirror.
+    /// Returns true if any registry has a mirror.
     pub(crate) fn names_any(&self) -> bool {
         match self {
             Self::None => false,
@@ -66,7 +68,7 @@ impl NodeMirrors {
         }
     }
 
-    /// The mirrors of a registry, in order.
+    /// Returns the mirrors of a registry, in order.
     pub(crate) fn mirrors(&self, registry: &str) -> Vec<Endpoint> {
         match self {
             Self::None => Vec::new(),
@@ -75,7 +77,7 @@ impl NodeMirrors {
         }
     }
 
-    /// Where the nodes find the registry itself when its mirrors have not what they look for, if not at its own name.
+    /// Returns the server that the nodes ask in place of the registry after its mirrors, if there is one.
     pub(crate) fn server(&self, registry: &str) -> Option<&Endpoint> {
         match self {
             Self::None | Self::K3s(_) => None,
@@ -83,7 +85,7 @@ impl NodeMirrors {
         }
     }
 
-    /// How connections to a registry at its own name are secured.
+    /// Returns the TLS settings for a registry at its own name.
     pub(crate) fn registry_tls(&self, registry: &str) -> Option<Tls> {
         match self {
             Self::None => None,
@@ -92,17 +94,17 @@ impl NodeMirrors {
         }
     }
 
-    /// How connections to exactly this host are secured, whichever registry it mirrors.
+    /// Returns the TLS settings for exactly this host, whichever registry it mirrors.
     pub(crate) fn tls(&self, host: &str) -> Option<Tls> {
         match self {
             Self::None => None,
             Self::K3s(k3s) => k3s.tls(host),
-            // There each mirror says it itself.
+            // In certs.d each mirror has settings of its own.
             Self::CertsD(folder) => folder.own_tls(host),
         }
     }
 
-    /// The credential of exactly this host.
+    /// Returns the credential for exactly this host.
     pub(crate) fn candidate(&self, host: &str) -> Option<&Arc<Candidate>> {
         match self {
             Self::None | Self::CertsD(_) => None,

@@ -1,4 +1,4 @@
-//! From one entry as typed to what is meant by it.
+//! Turns an entry as typed into a valid one.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,7 +22,7 @@ use crate::profile::host::{normal, split};
 use crate::profile::tls::{CaBundle, ClientCertificate, PemError, Tls};
 use tagpin_domain::object_name::is_object_name;
 
-/// Reads one entry and knows how to point at it.
+/// Reads one entry, and reports its mistakes with their place.
 pub(crate) struct Reader<'a> {
     pub(crate) file: &'a Path,
     pub(crate) files: &'a Files,
@@ -63,7 +63,7 @@ impl Reader<'_> {
         Ok(Pattern { typed: typed.into(), host: host.to_owned(), port: port.map(str::to_owned) })
     }
 
-    /// The first match wins: an entry that an earlier one covers whole would never count.
+    /// Checks that no earlier entry covers this one completely, because the first match wins.
     pub(crate) fn reachable(&self, pattern: &Pattern, earlier: &[Entry]) -> Result<(), ConfigError> {
         let covering = earlier.iter().position(|entry| {
             let earlier = &entry.pattern;
@@ -156,7 +156,7 @@ impl Reader<'_> {
         read.map_err(|cause| self.wrong_text(path, key, format!("read {}: {cause}", file.display())))
     }
 
-    /// An empty one is every repository.
+    /// Reads repository prefixes; an empty one stands for every repository.
     fn prefixes(&self, typed: &[Written]) -> Result<Arc<[String]>, ConfigError> {
         let prefix = |(index, typed): (usize, &Written)| {
             let byte = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-/".contains(&b);
@@ -171,7 +171,7 @@ impl Reader<'_> {
 
     fn realms(&self, typed: &[Written]) -> Result<Arc<[String]>, ConfigError> {
         let realm = |(index, typed): (usize, &Written)| {
-            // As URLs spell it, because it is compared with the host of one.
+            // In the spelling of URLs, because it is compared with the host of one.
             let url = Url::parse(&format!("https://{}", typed.value)).ok();
             let host = url.as_ref().and_then(Url::host_str).unwrap_or_default();
             if host.eq_ignore_ascii_case(&typed.value) {
@@ -183,7 +183,7 @@ impl Reader<'_> {
         typed.iter().enumerate().map(realm).collect()
     }
 
-    /// Exactly one of what can be said.
+    /// Reads the credential; exactly one kind may be given.
     fn credential(&self, pattern: &Pattern, typed: TypedCredentials) -> Result<EntryCredential, ConfigError> {
         let access = match (typed.secret_ref, typed.aws, typed.gcp, typed.azure) {
             (Some(secret), None, None, None) => return self.secret(secret).map(EntryCredential::Secret),
@@ -208,7 +208,8 @@ impl Reader<'_> {
         Ok(EntryCredential::Cloud(access))
     }
 
-    /// A name of an image must not make us ask in every region.
+    /// Reads the settings for Amazon. The regions must be known, because the name of an image must not make tagpin
+    /// ask every region.
     fn aws(&self, pattern: &Pattern, typed: TypedAws) -> Result<Access, ConfigError> {
         let role = match typed.role_arn {
             Some(arn) if !(arn.value.starts_with("arn:") && arn.value.contains(":role/")) => {
@@ -282,7 +283,7 @@ impl Reader<'_> {
         typed.iter().map(rewrite).collect()
     }
 
-    /// What is allowed and yet not what its author may expect.
+    /// Returns the warnings about settings that are allowed but may surprise their author.
     pub(crate) fn warnings(&self, entry: &Entry) -> Vec<String> {
         let typed: &Arc<str> = &entry.pattern.typed;
         let mut warnings = Vec::new();

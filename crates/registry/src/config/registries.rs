@@ -1,8 +1,8 @@
 //! The operator's configuration of registries: the file with `registries:` and `registriesFile:`.
 //!
-//! It says where and how registries are asked, never what follows from an answer: that is policy. Two files may name
-//! one registry; what a `registries` entry says wins, and what it leaves out (mirrors, certificates, a credential) is
-//! taken from the k3s file. The k3s file alone changes nothing about who is asked: `resolveFrom` decides that.
+//! It says where and how registries are asked. What follows from an answer is for policies. Two files may describe
+//! one registry: an entry of `registries` wins, and what it leaves out (mirrors, certificates, a credential) is taken
+//! from the file of the nodes. The file of the nodes alone never changes who is asked; `resolveFrom` does.
 
 use std::hash::RandomState;
 use std::path::Path;
@@ -21,22 +21,22 @@ use crate::profile::tls::Tls;
 use quick_cache::UnitWeighter;
 use quick_cache::sync::DefaultLifecycle;
 
-/// Hosts whose profiles are kept.
+/// Maximum number of hosts whose profiles are cached.
 const BUILT: usize = 512;
 
-/// A tag that moved is seen after this at the latest.
+/// Maximum value of `tagTTL`: the longest time after which a moved tag is seen.
 const LONGEST_TTL: Duration = Duration::from_secs(60 * 60);
 
-/// Every registry, as the operator sees it.
+/// The configuration of all registries.
 #[derive(Debug)]
 pub struct Registries {
     entries: Vec<Entry>,
     nodes: NodeMirrors,
-    /// Profiles that were asked for: most look-ups end here.
+    /// The profiles that were requested; most look-ups end here.
     built: Profiled,
     warnings: Vec<String>,
     tag_ttl: Option<Duration>,
-    /// Of the files that it was read from.
+    /// The fingerprint of the files.
     fingerprint: u64,
 }
 
@@ -63,18 +63,19 @@ impl Default for Registries {
 }
 
 impl Registries {
-    /// Reads the configuration, the k3s file and the certificates that it names.
+    /// Reads the configuration, the file of the nodes, and the certificates that they name.
     ///
     /// # Errors
-    /// A file that can not be read, a key that is unknown or has no effect, a value that can not be meant.
+    /// Returns an error for a file that cannot be read, for a key that is unknown or has no effect, and for an
+    /// invalid value.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
         Self::read(file, &Files::default())
     }
 
-    /// The same of files that are on another machine: what it does not find among them is not there.
+    /// Reads the configuration from files of another machine. A file that is not among them does not exist.
     ///
     /// # Errors
-    /// As [`Registries::load`].
+    /// Returns the errors of [`Registries::load`].
     pub fn load_elsewhere(file: &Path, files: Elsewhere) -> Result<Self, ConfigError> {
         Self::read(file, &Files::elsewhere(files))
     }
@@ -113,25 +114,25 @@ impl Registries {
         Ok(registries)
     }
 
-    /// What is allowed and yet not what its author may expect, for the log at start.
+    /// Returns the warnings about settings that are allowed but may surprise their author.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// The `match` of each entry, in order.
+    /// Returns the `match` of each entry, in order.
     pub fn patterns(&self) -> impl Iterator<Item = &str> {
         self.entries.iter().map(|entry| &*entry.pattern.typed)
     }
 
-    /// How many hosts are asked without verifying their certificates.
+    /// Returns the number of hosts whose certificates are not verified.
     #[must_use]
     pub fn unverified(&self) -> usize {
         let entries = self.entries.iter().filter_map(|entry| entry.tls.as_ref());
         entries.chain(self.nodes.secured()).filter(|tls| tls.unverified).count()
     }
 
-    /// Whether the other one was read from the same files with the same content.
+    /// Returns true if the other configuration was read from the same files with the same content.
     pub(crate) const fn is_like(&self, other: &Self) -> bool {
         self.fingerprint == other.fingerprint
     }
@@ -148,7 +149,7 @@ impl Registries {
         self.entries.iter().filter(unused).map(said).collect()
     }
 
-    /// Whether a registry of this entry has a mirror that says what tags name.
+    /// Returns true if a registry of this entry has a mirror that says which digest a tag names.
     fn asks_mirrors(&self, entry: &Entry) -> bool {
         match entry.mirrors.as_slice() {
             [] if entry.pattern.has_star() => self.nodes.names_any(),
@@ -157,7 +158,7 @@ impl Registries {
         }
     }
 
-    /// Returns what is wrong with an entry that asks mirrors and has none; earlier entries do not cover its hosts.
+    /// Returns what is wrong with an entry that asks mirrors and has none. The entry must be the last one.
     fn without_mirrors(&self, entry: &Entry) -> Option<&'static str> {
         if entry.resolve_from == ResolveFrom::Upstream || self.asks_mirrors(entry) {
             return None;
@@ -206,7 +207,7 @@ impl Registries {
             let host = authority(mirror.root());
             mirror.allow_private = entry.allow_private;
             mirror.trusted_realms = Arc::clone(&entry.trusted_realms);
-            // A registry over plain http is written as a mirror of itself: it may see its own credentials.
+            // A registry over plain http is written as a mirror of itself, so it may see its own credentials.
             let is_itself = itself.as_ref() == Some(&host);
             if mirror.tls == Tls::default() {
                 mirror.tls = self.mirror_tls(entry, &host, is_itself);
@@ -232,13 +233,13 @@ impl Registries {
             && entry.mirrors.is_empty()
             && entry.resolve_from == ResolveFrom::MirrorsThenUpstream
         {
-            // Another server stands in the registry's place, which the nodes never ask.
+            // The nodes ask another server in place of the registry, and never the registry itself.
             profile.upstream = None;
         }
         profile
     }
 
-    /// What is said of the mirror's own host, else the authorities of the registry that it stands for.
+    /// Returns the settings for the host of the mirror, or else the authorities of the registry that it mirrors.
     fn mirror_tls(&self, entry: &Entry, host: &str, is_itself: bool) -> Tls {
         let of_host = || self.nodes.tls(host).or_else(|| self.entry(host)?.tls.clone());
         match &entry.tls {
@@ -274,7 +275,7 @@ impl Profiles for Registries {
     }
 }
 
-/// A time as in `60s`, `1m 30s` or `PT1M`; none is 0s.
+/// Parses a time such as `60s`, `1m 30s` or `PT1M`; 0s stands for none.
 fn ttl(text: &str) -> Result<Duration, &'static str> {
     let problem = "write a time of at most an hour, as 60s or 2m; 0s asks each time";
     let time = text.parse::<jiff::SignedDuration>().map_err(|_| problem)?;

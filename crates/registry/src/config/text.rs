@@ -1,4 +1,4 @@
-//! What can be typed in the configuration. It says nothing of what is meant.
+//! The configuration as typed. It does not check what the values mean.
 
 use std::collections::BTreeMap;
 
@@ -82,7 +82,7 @@ pub(super) struct TypedGcp {
     pub(super) key_file: Option<Written>,
 }
 
-/// Who tagpin is to Azure is said by its surroundings alone.
+/// Azure has no settings, because the surroundings of the process determine its identity.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TypedAzure {}

@@ -1,4 +1,5 @@
-//! The credentials of the person at the command line: `auths` of a docker configuration file. Helpers are not run.
+//! The credentials of the person at the command line: `auths` of a docker configuration file. Credential helpers are
+//! not run.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -23,17 +24,18 @@ pub struct UserConfig {
 }
 
 impl UserConfig {
-    /// Where docker looks: in the folder that `DOCKER_CONFIG` names, else in `.docker` of the home.
+    /// Returns the path that docker uses: `config.json` in the folder of `DOCKER_CONFIG`, or else in `.docker` of the
+    /// home.
     #[must_use]
     pub fn path(docker_config: Option<PathBuf>, home: Option<PathBuf>) -> Option<PathBuf> {
         let given = docker_config.filter(|folder| !folder.as_os_str().is_empty());
         given.or_else(|| home.map(|home| home.join(".docker"))).map(|folder| folder.join("config.json"))
     }
 
-    /// Reads a file; one that is not there holds nothing.
+    /// Reads a file; a file that does not exist holds no credentials.
     ///
     /// # Errors
-    /// When it can not be read, or is not a docker configuration.
+    /// Returns an error if the file cannot be read, or is not a docker configuration.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
         if !file.exists() {
             return Ok(Self::default());
@@ -45,7 +47,7 @@ impl UserConfig {
         Ok(Self { keyring, names_helpers: config.names_helpers() })
     }
 
-    /// It names helpers, so docker may have credentials that are not used here.
+    /// Returns true if the file names helpers, so that docker may have credentials that are not used here.
     #[must_use]
     pub const fn names_helpers(&self) -> bool {
         self.names_helpers

@@ -1,8 +1,8 @@
-//! Docker configuration as pull secrets and `~/.docker/config.json` hold it: locations and credentials.
+//! Docker configurations, as pull secrets and `~/.docker/config.json` hold them.
 //!
-//! Of a secret, exactly what the kubelet reads counts (`pkg/credentialprovider/config.go`, Kubernetes 1.36): only
-//! `auths`, of each entry only `username`, `password` and `auth`. Of a person's file, tokens count too, as for docker.
-//! Helpers are never run.
+//! Of a secret, exactly what the kubelet uses is read (`pkg/credentialprovider/config.go`, Kubernetes 1.36): only
+//! `auths`, and of each entry only `username`, `password` and `auth`. Of a person's file, tokens are read too, as
+//! docker does. Credential helpers are never run.
 
 use std::collections::BTreeMap;
 
@@ -23,20 +23,20 @@ pub struct DockerConfig {
     holds_tokens: bool,
 }
 
-/// Whose configuration it is.
+/// The program whose rules are followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reader {
-    /// The kubelet's: tokens do not count.
+    /// The kubelet, which ignores tokens.
     Kubelet,
-    /// Docker's.
+    /// Docker.
     Docker,
 }
 
-/// Why a text is not a docker configuration. It never repeats the text.
+/// The reason why a text is not a docker configuration. It never repeats the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DockerConfigError {
-    /// Not JSON, or JSON of another shape, or one `auth` that is not base64 of `user:password`: the kubelet
-    /// refuses the whole configuration then.
+    /// The text is not JSON, has another shape, or has an `auth` that is not base64 of `user:password`. The kubelet
+    /// then refuses the whole configuration.
     #[error(
         "it is not a docker configuration: JSON with auths, each with username and password, or auth in base64"
     )]
@@ -47,15 +47,15 @@ impl DockerConfig {
     /// Reads `.dockerconfigjson` of a secret of type `kubernetes.io/dockerconfigjson`.
     ///
     /// # Errors
-    /// When the kubelet would refuse it.
+    /// Returns an error if the kubelet would refuse it.
     pub fn from_config_json(bytes: &[u8]) -> Result<Self, DockerConfigError> {
         Self::read(bytes, Reader::Kubelet)
     }
 
-    /// Reads a person's `config.json`: a token counts before user and password, as for docker.
+    /// Reads a person's `config.json`. A token counts before user and password, as for docker.
     ///
     /// # Errors
-    /// When the kubelet would refuse it.
+    /// Returns an error if the kubelet would refuse it.
     pub fn from_persons_json(bytes: &[u8]) -> Result<Self, DockerConfigError> {
         Self::read(bytes, Reader::Docker)
     }
@@ -78,10 +78,10 @@ impl DockerConfig {
         Ok(config)
     }
 
-    /// Reads `.dockercfg` of a secret of type `kubernetes.io/dockercfg`: the bare map.
+    /// Reads `.dockercfg` of a secret of type `kubernetes.io/dockercfg`, which is the bare map.
     ///
     /// # Errors
-    /// When the kubelet would refuse it.
+    /// Returns an error if the kubelet would refuse it.
     pub fn from_dockercfg(bytes: &[u8]) -> Result<Self, DockerConfigError> {
         let mut config = Self::default();
         for (location, entry) in auths(&String::from_utf8_lossy(bytes))? {
@@ -91,25 +91,25 @@ impl DockerConfig {
         Ok(config)
     }
 
-    /// Locations as written, in byte order, each with its credential.
+    /// Returns the locations as written, in byte order, each with its credential.
     pub fn entries(&self) -> impl Iterator<Item = (&str, &Credential)> {
         self.auths.iter().map(|(location, credential)| (location.as_str(), credential))
     }
 
-    /// It holds identity or registry tokens, which the kubelet does not use.
+    /// Returns true if it holds identity or registry tokens, which the kubelet does not use.
     #[must_use]
     pub const fn holds_tokens(&self) -> bool {
         self.holds_tokens
     }
 
-    /// It names `credsStore` or `credHelpers`, so what it holds is not all that its owner has.
+    /// Returns true if it names `credsStore` or `credHelpers`, so that its owner may have more credentials.
     #[must_use]
     pub const fn names_helpers(&self) -> bool {
         self.names_helpers
     }
 }
 
-/// Go matches keys without regard to case and takes `null` for "not there"; so does this.
+/// A JSON object. Go ignores the case of keys and reads `null` as absent, and so does this module.
 type Object<'a> = BTreeMap<String, &'a RawValue>;
 
 fn read<'a, T: Deserialize<'a>>(json: &'a str) -> Result<Option<T>, DockerConfigError> {
@@ -150,7 +150,7 @@ fn entry(json: &str) -> Result<Entry, DockerConfigError> {
             "auth" => &mut auth,
             "email" => &mut String::new(),
             "identitytoken" | "registrytoken" => {
-                // The kubelet passes over them, whatever they are.
+                // The kubelet ignores these fields, whatever they hold.
                 let text = read::<String>(value).ok().flatten().filter(|text| !text.is_empty());
                 token = token.or(text.map(|text| match key.as_str() {
                     "identitytoken" => Credential::Identity(text.into()),
@@ -169,7 +169,7 @@ fn entry(json: &str) -> Result<Entry, DockerConfigError> {
     Ok(Entry { password, token })
 }
 
-/// `auth`: base64 with or without padding, line breaks inside are nothing, and bits after the end neither.
+/// Decodes `auth`: base64 with or without padding; line breaks and trailing bits are ignored.
 pub(crate) fn decode_auth(field: &str) -> Option<Credential> {
     let padding = if field.trim().ends_with('=') {
         DecodePaddingMode::RequireCanonical

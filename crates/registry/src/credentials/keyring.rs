@@ -1,8 +1,8 @@
-//! Which credentials count for which image: the kubelet's keyring (`pkg/credentialprovider/keyring.go`, Kubernetes
-//! 1.36, on the URL rules of Go 1.26), with its quirks, because the node decides by them.
+//! Matches credentials to images as the kubelet's keyring does (`pkg/credentialprovider/keyring.go`, Kubernetes 1.36,
+//! on the URL rules of Go 1.26), with its quirks, because the node decides by them.
 //!
-//! One difference: the credential of `https://index.docker.io/v1/` is used for `docker.io` alone. The kubelet uses it
-//! for any first part without a dot or colon, so also for `localhost/app` and `Foo/app`, which are other hosts.
+//! One rule differs: the credential of `https://index.docker.io/v1/` is used for `docker.io` alone. The kubelet uses
+//! it for any first part without a dot or colon, so also for `localhost/app` and `Foo/app`, which are other hosts.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +10,10 @@ use crate::credential::{Candidate, Source};
 use crate::credentials::docker_config::DockerConfig;
 use tagpin_domain::image::{DOCKER_HUB, ImageRef};
 
-/// What `https://index.docker.io/v1/` comes down to.
+/// The key of `https://index.docker.io/v1/`.
 const HUB_KEY: &str = "index.docker.io";
 
-/// Credentials by the location that they were written for.
+/// Credentials, by the location that they were written for.
 #[derive(Debug, Default)]
 pub struct Keyring {
     entries: BTreeMap<String, Entry>,
@@ -22,13 +22,13 @@ pub struct Keyring {
 
 #[derive(Debug)]
 struct Entry {
-    /// What it matches; a key that is no location any more (it was decoded once too often) matches nothing.
+    /// The locations that it matches. None if the key is not a location after decoding, so that it matches nothing.
     pattern: Option<Location>,
-    /// In the order in which they were added.
+    /// The candidates, in the order in which they were added.
     candidates: Vec<Candidate>,
 }
 
-/// Host, port and path, as Go's `net/url` takes a URL apart.
+/// Host, port and path, as Go's `net/url` parses them.
 #[derive(Debug, PartialEq, Eq)]
 struct Location {
     /// Host and port as written.
@@ -38,7 +38,7 @@ struct Location {
 }
 
 impl Keyring {
-    /// Adds every credential of a configuration; locations that are none are skipped.
+    /// Adds every credential of a configuration, and skips invalid locations.
     pub fn add(&mut self, config: &DockerConfig, source: &Source) {
         self.holds_tokens |= config.holds_tokens();
         for (written, credential) in config.entries() {
@@ -51,12 +51,12 @@ impl Keyring {
         }
     }
 
-    /// A configuration holds identity or registry tokens.
+    /// Returns true if a configuration held identity or registry tokens.
     pub(crate) const fn holds_tokens(&self) -> bool {
         self.holds_tokens
     }
 
-    /// The credentials for an image, most specific location first; each credential once.
+    /// Returns the credentials for an image, most specific location first; each credential once.
     #[must_use]
     pub fn look_up(&self, image: &ImageRef) -> Vec<Candidate> {
         look_up(&[self], image)
@@ -68,7 +68,7 @@ impl Keyring {
     }
 }
 
-/// The credentials for an image in several keyrings, as if they were one, filled in this order.
+/// Returns the credentials for an image in several keyrings, as if they were one keyring filled in this order.
 #[must_use]
 pub(crate) fn look_up(keyrings: &[&Keyring], image: &ImageRef) -> Vec<Candidate> {
     if keyrings.is_empty() {
@@ -76,7 +76,7 @@ pub(crate) fn look_up(keyrings: &[&Keyring], image: &ImageRef) -> Vec<Candidate>
     }
     let Some(target) = Location::parse(image.repository()) else { return Vec::new() };
     let mut entries: Vec<_> = keyrings.iter().flat_map(|keyring| keyring.matching(&target)).collect();
-    // Longer and later first: paths of a host come before the host, and `*` last.
+    // Longer and later keys first: paths of a host come before the host, and `*` last.
     entries.sort_by(|(one, _), (other, _)| other.cmp(one));
     if entries.is_empty() && image.domain() == DOCKER_HUB {
         entries.extend(keyrings.iter().filter_map(|keyring| Some((HUB_KEY, keyring.entries.get(HUB_KEY)?))));
@@ -93,7 +93,7 @@ pub(crate) fn look_up(keyrings: &[&Keyring], image: &ImageRef) -> Vec<Candidate>
     found
 }
 
-/// The host, with a path unless that is empty, `/`, `/v1/` or `/v2/`.
+/// Returns the key of a location: the host, with a path unless that is empty, `/`, `/v1/` or `/v2/`.
 fn key(written: &str) -> Option<String> {
     let bare = written.strip_prefix("https://").or_else(|| written.strip_prefix("http://"));
     let Location { authority, path } = Location::parse(bare.unwrap_or(written))?;
@@ -105,7 +105,7 @@ fn key(written: &str) -> Option<String> {
 }
 
 impl Location {
-    /// Reads a location without a scheme; none when `net/url` refuses it.
+    /// Reads a location without a scheme; none if `net/url` refuses it.
     fn parse(text: &str) -> Option<Self> {
         if text.bytes().any(|byte| byte < b' ' || byte == 0x7f) {
             return None;
@@ -127,22 +127,23 @@ impl Location {
         Some(Self { authority: authority.to_owned(), path: decode(path)? })
     }
 
-    /// Whether this location, with `*` in its labels, stands for the other: equal ports as text, as many labels, and
-    /// a path that the other's *text* starts with (`host/team` also covers `host/team-b/x`).
+    /// Returns true if this location covers the other: equal ports as text, as many labels, in which `*` is a
+    /// wildcard, and a path that the other's *text* starts with (`host/team` also covers `host/team-b/x`).
     fn covers(&self, target: &Self) -> bool {
         let (host, port) = split_port(&self.authority);
         let (target_host, target_port) = split_port(&target.authority);
         port == target_port && target.path.starts_with(&self.path) && labels_match(host, target_host)
     }
 
-    /// Whether the path that it covers goes on right where its own ends, as another name does.
+    /// Returns true if the other path continues the last name of this one, as another name does.
     fn is_stretched_to(&self, target: &Self) -> bool {
         let rest = target.path.strip_prefix(&self.path).unwrap_or_default();
         !self.path.is_empty() && !self.path.ends_with('/') && !rest.is_empty() && !rest.starts_with('/')
     }
 }
 
-/// Whether each label of the host matches the pattern's label, in which `*` stands for any text without a dot.
+/// Returns true if each label of the host matches the pattern's label, in which `*` stands for any text without a
+/// dot.
 pub(crate) fn labels_match(pattern: &str, host: &str) -> bool {
     let (mut patterns, mut labels) = (pattern.split('.'), host.split('.'));
     loop {
@@ -154,8 +155,8 @@ pub(crate) fn labels_match(pattern: &str, host: &str) -> bool {
     }
 }
 
-/// `[` starts a class in Go's `filepath.Match`, and its URL parser lets it stand only at the start of a literal
-/// address: no label of a host matches one.
+/// Matches one label. `[` starts a class in Go's `filepath.Match`, and its URL parser allows it only at the start of
+/// a literal address, so no label of a host matches one.
 fn label_matches(pattern: &str, label: &str) -> bool {
     if pattern.contains('[') {
         return false;
@@ -170,7 +171,7 @@ fn label_matches(pattern: &str, label: &str) -> bool {
     label.ends_with(end)
 }
 
-/// `net.SplitHostPort`, which takes what it can not split for a host without a port.
+/// Splits as `net.SplitHostPort` does; what it cannot split is a host without a port.
 fn split_port(authority: &str) -> (&str, &str) {
     match authority.rsplit_once(':') {
         Some((host, port)) if !port.contains(']') => {
@@ -181,12 +182,13 @@ fn split_port(authority: &str) -> (&str, &str) {
     }
 }
 
-/// Bytes that may stand in a user's part.
+/// Returns true for bytes that may stand in the user part.
 fn is_user(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._:~!$&'()*+,;=%@".contains(&byte)
 }
 
-/// `parseHost` of `net/url`. Escaped hosts are refused: no image's host matches one.
+/// Checks an authority as `parseHost` of `net/url` does. Escaped hosts are refused, because no image's host matches
+/// one.
 fn is_authority(authority: &str) -> bool {
     let port_is_valid = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
     if let Some(literal) = authority.strip_prefix('[') {
@@ -202,7 +204,7 @@ fn is_authority(authority: &str) -> bool {
     port_is_valid(port) && host.bytes().all(host_byte)
 }
 
-/// Undoes percent-encoding; none when an escape is broken or the result is not UTF-8, which no image's path is.
+/// Decodes percent-encoding. None if an escape is broken or the result is not UTF-8, which no image's path is.
 fn decode(text: &str) -> Option<String> {
     let mut parts = text.split('%');
     let mut decoded = parts.next().unwrap_or_default().as_bytes().to_vec();

@@ -1,4 +1,4 @@
-//! Credentials that the operator configures for a registry, whoever asks.
+//! Credentials that the operator configures for a registry, for every asker.
 
 use std::sync::Arc;
 
@@ -6,33 +6,33 @@ use crate::credential::Candidate;
 use crate::credentials::cloud::Access;
 use crate::profile::endpoint::Profiles;
 
-/// A credential that the operator gives for a registry, whoever asks.
+/// A credential that the operator configures for a registry.
 #[derive(Debug, Clone)]
 pub enum OperatorCredential {
-    /// In a secret, read when it is needed.
+    /// A secret of the cluster, read when it is needed.
     Secret {
-        /// Where it is.
+        /// The name of the secret.
         secret: SecretRef,
         /// The `match` of the entry that names it.
         entry: Arc<str>,
     },
-    /// From a cloud, asked for when it is needed.
+    /// A cloud, asked when the credential is needed.
     Cloud {
-        /// Which, and as whom.
+        /// The cloud, and the identity towards it.
         access: Access,
         /// The `match` of the entry that names it.
         entry: Arc<str>,
     },
-    /// In the registries file.
+    /// A credential written in the registries file.
     Given(Arc<Candidate>),
 }
 
 /// The name of a secret.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SecretRef {
-    /// The secret's namespace.
+    /// The namespace of the secret.
     pub namespace: String,
-    /// Its name.
+    /// The name within the namespace.
     pub name: String,
 }
 

@@ -13,12 +13,12 @@ use tagpin_domain::image::ImageRef;
 /// Finds the credentials that an asker holds for an image.
 #[async_trait]
 pub trait Credentials: Send + Sync {
-    /// The credentials to try, in order; never empty (anonymous, when nothing matches). Secrets are read with what is
-    /// left until the deadline; one that can not be read is skipped, as the kubelet does.
+    /// Returns the credentials to try, in order. The list is never empty: it is anonymous if nothing matches. Secrets
+    /// are read until the deadline; a secret that cannot be read is skipped, as the kubelet does.
     async fn candidates(&self, asker: &Asker, image: &ImageRef, deadline: Instant) -> Vec<Candidate>;
 
-    /// Returns the same if no secret has to be read for it. The profile is that of the image's registry, by the
-    /// configuration that the credentials come from.
+    /// Returns the same list if no secret has to be read for it. The profile is that of the image's registry, from
+    /// the configuration that the credentials come from.
     fn at_hand(
         &self,
         asker: &Asker,

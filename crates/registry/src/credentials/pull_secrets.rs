@@ -1,9 +1,9 @@
-//! The credentials of whoever asks: pull secrets of his own namespace, then what the operator gives for the registry,
-//! else none. Secrets are read by name when they are needed, never listed or watched.
+//! Finds the credentials of an asker in a cluster: the pull secrets of its namespace, then the credential that the
+//! operator configures for the registry. Secrets are read by name when they are needed, and never listed or watched.
 //!
-//! The order is the kubelet's: all pull secrets are one keyring, the operator's credential comes after them as the
-//! node's own would, and who has any credential for an image is never asked for anonymously. A secret that can not be
-//! read is skipped and counted; the kubelet skips a missing one too, but fails on a malformed one.
+//! The order is the kubelet's: all pull secrets form one keyring, and the operator's credential comes after them as
+//! the node's own would. An asker that has any credential for an image is never asked for anonymously. A secret that
+//! cannot be read is skipped and counted; the kubelet skips a missing one too, but fails on a malformed one.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -32,33 +32,33 @@ use tagpin_domain::asker::Asker;
 use tagpin_domain::image::ImageRef;
 use tagpin_domain::object_name::is_object_name;
 
-/// How long a secret counts once it is read, and how long "we may not".
+/// Time for which a secret, or the refusal to read it, is valid.
 const LIFETIME: Duration = Duration::from_secs(30);
-/// How long "there is none" counts: it may be created right after the workload that names it.
+/// Time for which a missing secret counts as missing; it may be created right after the workload that names it.
 const MISSING: Duration = Duration::from_secs(10);
-/// How long a failed reading counts.
+/// Time for which a failure to read is valid.
 const FAILED: Duration = Duration::from_secs(5);
-/// What one reading may take, whoever waits for it.
+/// Maximum time to read one secret, however many callers wait for it.
 const BUDGET: Duration = Duration::from_secs(5);
-/// Pull secrets of one pod that are read; a pod with more is not one that somebody wrote.
+/// Maximum number of pull secrets of one pod that are read. Nobody writes a pod with more by hand.
 const PER_ASKER: usize = 16;
-/// Readings at once for one namespace, and in all.
+/// Maximum number of reads in flight, for one namespace and in all.
 const READINGS: (usize, usize) = (8, 32);
-/// How often one secret is warned of.
+/// Time between two warnings about the same secret.
 const WARNED: Duration = Duration::from_secs(60 * 60);
-/// Secrets that are remembered as warned of.
+/// Maximum number of secrets that are remembered as warned about.
 const WARNINGS: usize = 256;
-/// Bytes of all secrets in memory.
+/// Maximum size of all secrets in memory, in bytes.
 const CAPACITY: u64 = 4 * 1024 * 1024;
 
-/// Whose pull secrets are read.
+/// The namespaces whose pull secrets may be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Readable {
-    /// Nobody's: none is ever asked for.
+    /// None.
     Nobodys,
-    /// Those of these namespaces.
+    /// These namespaces.
     Of(BTreeSet<String>),
-    /// Everybody's.
+    /// Every namespace.
     Everybodys,
 }
 
@@ -71,11 +71,11 @@ pub struct PullSecrets {
     memory: moka::sync::Cache<SecretRef, Arc<Reading>>,
     flights: Flights<SecretRef, Arc<Reading>>,
     clouds: Option<Arc<Clouds>>,
-    /// Secrets that have been warned of.
+    /// The secrets that were warned about a while ago.
     warned: Expiring<SecretRef, ()>,
 }
 
-/// What a secret held when it was read.
+/// The content of a secret when it was read.
 struct Reading {
     content: Result<Keyring, Skipped>,
     until: Instant,
@@ -83,7 +83,7 @@ struct Reading {
 }
 
 impl PullSecrets {
-    /// Reads with this client, which must not retry by itself: deadlines are short.
+    /// Creates a reader on this client, which must not retry by itself, because deadlines are short.
     #[must_use]
     pub fn new(
         client: Client,
@@ -92,14 +92,15 @@ impl PullSecrets {
         observer: Arc<dyn Observer>,
     ) -> Self {
         let weigh = |secret: &SecretRef, reading: &Arc<Reading>| {
-            // Parsed, a configuration takes a few times the room of its text.
+            // A parsed configuration takes a few times the size of its text.
             let bytes = 1024 + secret.namespace.len() + secret.name.len() + 4 * reading.bytes;
             u32::try_from(bytes).unwrap_or(u32::MAX)
         };
         let memory = moka::sync::Cache::builder()
             .max_capacity(CAPACITY)
             .weigher(weigh)
-            // By the system's clock, so that no password stays in memory; `until` is what decides.
+            // Measured by the system's clock, so that no password stays in memory; `until` decides whether a read is
+            // valid.
             .time_to_live(LIFETIME)
             .build();
         let (per_namespace, all) = READINGS;
@@ -108,14 +109,15 @@ impl PullSecrets {
         Self { client, registries, readable, observer, memory, flights, clouds: None, warned }
     }
 
-    /// With credentials of clouds where an entry says so.
+    /// Adds the clouds that give credentials where an entry says so.
     #[must_use]
     pub fn with_clouds(mut self, clouds: Clouds) -> Self {
         self.clouds = Some(Arc::new(clouds));
         self
     }
 
-    /// Says once an hour that a credential goes further than its author may have meant, as it does on the nodes.
+    /// Warns once an hour about a credential that is used for more repositories than its author may have meant. Nodes
+    /// use it for them as well.
     fn warn_of(&self, namespace: &str, stretched: &Candidate, image: &ImageRef) {
         let Source::PullSecret(secret) = &stretched.source else { return };
         let (key, now) =
@@ -141,7 +143,7 @@ impl PullSecrets {
         }
     }
 
-    /// The asker's secrets that are worth reading, in his order.
+    /// Returns the secrets of the asker that are worth reading, in their order.
     fn named(&self, asker: &Asker) -> Vec<SecretRef> {
         let mut secrets = Vec::new();
         if !self.may_read(&asker.namespace) {
@@ -149,7 +151,7 @@ impl PullSecrets {
         }
         for name in &asker.pull_secrets {
             if name.is_empty() {
-                // The API server lets pods name secrets by nothing; the kubelet passes over them too.
+                // The API server allows empty names; the kubelet ignores them too.
             } else if !is_object_name(name) {
                 self.observer.observe(&Event::SecretSkipped(Skipped::InvalidName));
             } else if secrets.len() == PER_ASKER {
@@ -167,7 +169,7 @@ impl PullSecrets {
         join_all(readings).await.into_iter().flatten().collect()
     }
 
-    /// What the operator gives for the image's registry.
+    /// Returns the operator's credentials for the image's registry.
     async fn operators(&self, image: &ImageRef, deadline: Instant) -> Vec<Candidate> {
         match self.registries.credential(image.domain()) {
             Some(OperatorCredential::Cloud { access, entry }) => {
@@ -189,12 +191,12 @@ impl PullSecrets {
         }
     }
 
-    /// What was read of a secret, while it counts.
+    /// Returns the last read of a secret, while it is valid.
     fn known(&self, secret: &SecretRef) -> Option<Arc<Reading>> {
         self.memory.get(secret).filter(|reading| reading.until > Instant::now())
     }
 
-    /// A secret as it was at most 30 seconds ago; none when it does not come in time.
+    /// Reads a secret, or returns the read of the last 30 seconds; none if it does not arrive in time.
     async fn read(&self, secret: SecretRef, deadline: Instant) -> Option<Arc<Reading>> {
         let known = || self.known(&secret);
         if let Some(reading) = known() {
@@ -257,7 +259,7 @@ impl Credentials for PullSecrets {
             Vec::new()
         };
         let secrets = if self.may_read(&asker.namespace) { asker.pull_secrets.as_slice() } else { &[] };
-        // What is passed over is counted by who reads them.
+        // The slow path counts the secrets that are skipped.
         if secrets.len() > PER_ASKER || !secrets.iter().all(|name| is_object_name(name)) {
             return None;
         }
@@ -270,7 +272,7 @@ impl Credentials for PullSecrets {
     }
 }
 
-/// What the operator gives for a registry; nothing when somebody has to be asked for it.
+/// Returns the operator's credential if it needs no request; none if it does.
 fn given_at_once(credential: Option<OperatorCredential>) -> Option<Vec<Candidate>> {
     match credential {
         None => Some(Vec::new()),
@@ -279,12 +281,12 @@ fn given_at_once(credential: Option<OperatorCredential>) -> Option<Vec<Candidate
     }
 }
 
-/// The asker's own credentials before the operator's, each once; never empty.
+/// Returns the asker's own credentials before the operator's, each once. The list is never empty.
 fn in_order(own: &[Arc<Reading>], operators: Vec<Candidate>, image: &ImageRef) -> Vec<Candidate> {
     let keyrings: Vec<&Keyring> = own.iter().filter_map(|reading| reading.content.as_ref().ok()).collect();
     let mut candidates = keyring::look_up(&keyrings, image);
     for candidate in operators {
-        // Who has a credential is never asked for without one.
+        // An asker that has a credential is never asked for without one.
         let in_vain = matches!(candidate.credential, Credential::NotGiven) && !candidates.is_empty();
         if !in_vain && !candidates.iter().any(|earlier| earlier.id == candidate.id) {
             candidates.push(candidate);
@@ -313,7 +315,7 @@ async fn fetch(client: Client, secret: &SecretRef) -> Reading {
     Reading { content, until: Instant::now() + lifetime, bytes }
 }
 
-/// The type decides which key counts, as for the kubelet (`secrets.MakeDockerKeyring`).
+/// Reads the key that the type of the secret determines, as the kubelet does (`secrets.MakeDockerKeyring`).
 fn content(secret: &Secret, name: &str) -> Result<Keyring, Skipped> {
     let data = |key| {
         let value = secret.data.as_ref()?.get(key)?;

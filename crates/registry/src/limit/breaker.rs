@@ -1,7 +1,7 @@
-//! Which registries are not asked for a while: those that failed a moment ago, and those that said "too many requests".
+//! Circuit breakers: a registry that failed is not asked for a while.
 //!
-//! Names are those of references, so a registry and its mirrors are one. What is said of one image (an answer that
-//! nobody can read) says nothing of its registry.
+//! Hosts are those of image references, so a registry and its mirrors share one breaker. An answer that is wrong for
+//! one image only does not count.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,16 +11,16 @@ use tokio::time::Instant;
 
 use tagpin_domain::fact::{Fact, Unavailable};
 
-/// How long a registry that failed is left alone, give or take a tenth, so that replicas do not ask in step.
+/// Time for which a failed registry is not asked, give or take a tenth, so that replicas do not ask in step.
 const REST: Duration = Duration::from_secs(30);
-/// Slow or failing answers in a row that make a registry a failing one. One alone may be the image's fault.
+/// Number of slow or failing answers in a row that open the breaker. A single one may be the fault of the image.
 const DOUBTS: u32 = 3;
-/// Doubts that are further apart than this do not add up.
+/// Maximum time between two failing answers that count as in a row.
 const MEMORY: Duration = Duration::from_secs(60);
-/// Hosts that are remembered; beyond, failing ones are asked again and again.
+/// Maximum number of hosts that are remembered. Beyond it, failing hosts are asked again and again.
 const HOSTS: usize = 4096;
 
-/// The registries that failed.
+/// The breakers of all hosts that failed.
 #[derive(Debug, Default)]
 pub(crate) struct Breakers {
     hosts: Mutex<Hosts>,
@@ -29,7 +29,7 @@ pub(crate) struct Breakers {
 #[derive(Debug, Default)]
 struct Hosts {
     states: HashMap<Box<str>, State>,
-    /// When room was made last.
+    /// The time when room was made last.
     cleared: Option<Instant>,
 }
 
@@ -37,13 +37,13 @@ struct Hosts {
 struct State {
     doubts: u32,
     latest: Instant,
-    /// Not asked until then; none while it is only doubted.
+    /// The time until which the host is not asked; none while it is only doubted.
     open: Option<Instant>,
-    /// One look-up is trying whether it is back.
+    /// True while one look-up probes whether the host is back.
     probed: bool,
 }
 
-/// The right to ask one registry once.
+/// Permission to ask one host once.
 #[derive(Debug)]
 pub(crate) struct Pass<'a> {
     breakers: &'a Breakers,
@@ -51,21 +51,21 @@ pub(crate) struct Pass<'a> {
     probe: bool,
 }
 
-/// What an answer says of its registry.
+/// The health of a registry, as an answer shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Health {
-    /// It answers.
+    /// The registry answers.
     Well,
-    /// It was slow or failed, for this image at least.
+    /// The registry was slow or failed, at least for this image.
     Doubtful,
-    /// It is not there.
+    /// The registry cannot be reached.
     Gone,
-    /// Nothing is known.
+    /// The answer says nothing about the registry.
     Silent,
 }
 
 impl Breakers {
-    /// Lets a look-up pass, or says for how long the registry rests.
+    /// Returns permission to ask the host, or the time for which it rests.
     pub(crate) fn enter<'a>(&'a self, host: &'a str, now: Instant) -> Result<Pass<'a>, Duration> {
         let mut hosts = self.lock();
         let Some(state) = hosts.states.get_mut(host) else {
@@ -82,7 +82,7 @@ impl Breakers {
         }
     }
 
-    /// Whether the registry is left alone, for those who can do without it.
+    /// Returns true if the host is not asked now. For callers that can do without an answer.
     pub(crate) fn rests(&self, host: &str, now: Instant) -> bool {
         self.lock()
             .states
@@ -90,7 +90,7 @@ impl Breakers {
             .is_some_and(|state| state.probed || state.open.is_some_and(|until| until > now))
     }
 
-    /// The hosts that are left alone now.
+    /// Returns the hosts that are not asked now.
     pub(crate) fn resting(&self, now: Instant) -> Vec<Box<str>> {
         let hosts = self.lock();
         let rest = |state: &State| state.probed || state.open.is_some_and(|until| until > now);
@@ -103,8 +103,8 @@ impl Breakers {
 }
 
 impl Pass<'_> {
-    /// Learns from the answer. `whole` says that the registry had all the time that it may take, so that
-    /// lateness is its own. True when the registry is left alone from now on.
+    /// Learns from the answer. `whole` is true if the registry had all the time that it may take, so that a timeout
+    /// counts against it. Returns true if this opens the breaker.
     pub(crate) fn learn(mut self, fact: &Fact, whole: bool, now: Instant) -> bool {
         let health = health(fact, whole);
         let probe = std::mem::take(&mut self.probe);
@@ -130,7 +130,7 @@ impl Pass<'_> {
                 state.doubts = if recent { state.doubts + 1 } else { 1 };
                 state.latest = now;
                 let fails = probe || health == Health::Gone || state.doubts >= DOUBTS;
-                // Look-ups that were under way when it opened do not prolong it.
+                // Look-ups that were in flight when the breaker opened do not prolong it.
                 let opens = fails && state.open.is_none_or(|until| probe && until <= now);
                 if opens {
                     state.open = Some(now + rest());
@@ -142,7 +142,7 @@ impl Pass<'_> {
     }
 }
 
-/// A probe that was given up leaves the door to the next.
+/// A probe that is dropped lets the next look-up probe.
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
         if self.probe
@@ -168,8 +168,8 @@ fn health(fact: &Fact, whole: bool) -> Health {
 }
 
 impl Hosts {
-    /// Whether one more can be remembered. Doubts that no longer add up and rests that are over are forgotten for
-    /// it, once a second at most: a flood of hosts must not cost a walk each.
+    /// Returns true if one more host can be remembered. Hosts whose doubts or rests are over are forgotten to make
+    /// room, once a second at most, because a flood of hosts must not cost a walk each.
     fn make_room(&mut self, now: Instant) -> bool {
         let due =
             self.cleared.is_none_or(|last| now.saturating_duration_since(last) >= Duration::from_secs(1));

@@ -1,6 +1,6 @@
-//! Where a registry is asked: its endpoints, in which order they count, and what may be sent to each.
+//! Endpoints of a registry: their order, and what may be sent to each.
 //!
-//! It holds no configuration format and opens no connection; settings build these values and `client` uses them.
+//! This module knows no configuration format and opens no connection.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -15,133 +15,133 @@ use crate::profile::host::DOCKER_HUB_HOST;
 use crate::profile::tls::Tls;
 use tagpin_domain::image::{DOCKER_HUB, ImageRef};
 
-/// How long a tag's digest counts, unless the operator says otherwise.
+/// Time for which the digest of a tag is valid, unless the operator sets another.
 const TAG_TTL: Duration = Duration::from_secs(60);
-/// The label of registries that no entry names: metric labels are bounded.
+/// Label of the registries that no entry names; metric labels are bounded.
 const OTHER: &str = "other";
 
-/// What is known of one registry before it is asked.
+/// The properties of a registry that are known before it is asked.
 #[derive(Debug, Clone)]
 pub struct RegistryProfile {
-    /// The `registries` entry (its `match`), `docker.io`, or `other`: the bounded metric label.
+    /// The `match` of the entry of `registries`, `docker.io`, or `other`: a bounded metric label.
     pub label: Arc<str>,
-    /// Never asked.
+    /// True if the registry is never asked.
     pub offline: bool,
-    /// Who may say what a tag names.
+    /// The endpoints that are asked which digest a tag names.
     pub resolve_from: ResolveFrom,
-    /// The registry itself; none when no URL can be made of its name (a port above 65535).
+    /// The registry itself; none if its name is not the host of a URL (a port above 65535).
     pub upstream: Option<Endpoint>,
-    /// Its mirrors, in order.
+    /// The mirrors of the registry, in order.
     pub mirrors: Vec<Endpoint>,
-    /// Whether a digest that a tag names is also asked for by digest.
+    /// The rule for confirming a digest by asking for it.
     pub confirm: Confirm,
-    /// Starts of the paths of repositories that it caches for others: what nobody pulled by tag yet it does not serve
-    /// by digest.
+    /// Prefixes of the repositories that the registry caches for others. It serves nothing by digest there before
+    /// somebody pulled it by tag.
     pub pull_through: Arc<[String]>,
-    /// How long the digest of a tag counts; none at all asks each time.
+    /// Time for which the digest of a tag is valid; zero asks each time.
     pub tag_ttl: Duration,
-    /// The operator gives a credential for it.
+    /// True if the operator configures a credential for the registry.
     pub operators_credential: bool,
 }
 
-/// Who may say what a tag names.
+/// The endpoints that are asked which digest a tag names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ResolveFrom {
-    /// The registry itself; mirrors are for pulling.
+    /// The registry itself. Mirrors are for pulling.
     #[default]
     Upstream,
-    /// The mirrors in order, then the registry; a mirror's 404 proves nothing.
+    /// The mirrors in order, then the registry. The 404 of a mirror proves nothing.
     MirrorsThenUpstream,
-    /// The mirrors in order and nobody else; a 404 of the last one counts.
+    /// The mirrors in order. The 404 of the last one counts.
     MirrorsOnly,
 }
 
-/// Whether a digest that a tag names is also asked for by digest.
+/// The rule for asking for a digest by digest once a tag named it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Confirm {
-    /// It is not.
+    /// Never ask.
     #[default]
     Never,
-    /// Once for each new digest, as long as the registry's own limit leaves enough for the nodes.
+    /// Ask once for each new digest, while the registry's own limit leaves enough pulls for the nodes.
     Auto,
-    /// Once for each new digest.
+    /// Ask once for each new digest.
     Always,
 }
 
-/// One place that speaks the distribution protocol.
+/// A server of the distribution protocol.
 #[derive(Debug, Clone)]
 pub struct Endpoint {
     root: Url,
-    /// How connections to it are secured.
+    /// The TLS settings of connections to the endpoint.
     pub tls: Tls,
-    /// Its host may be, and resolve to, a private or loopback address. Other hosts that it names
-    /// (realm, redirect) need an entry of their own.
+    /// True if the host may be, or resolve to, a private or loopback address. Other hosts that it names (a realm, a
+    /// redirect) need an entry of their own.
     pub allow_private: bool,
-    /// What is sent as `ns=`: the registry that a mirror stands for.
+    /// The value of the query parameter `ns`: the registry that a mirror stands for.
     pub namespace: Option<String>,
-    /// Changes of the repository path; the first that matches applies.
+    /// Rewrites of the repository path; the first one that matches applies.
     pub rewrites: Vec<Rewrite>,
-    /// Who is asking, to this endpoint.
+    /// The credentials that the endpoint may see.
     pub identity: Identity,
-    /// What each request to it carries besides what we send ourselves.
+    /// Headers of the operator, sent with each request to the endpoint.
     pub headers: Arc<[Header]>,
-    /// It may say what a tag names; otherwise it only serves content.
+    /// True if the endpoint may say which digest a tag names; otherwise it only serves content.
     pub resolves: bool,
-    /// Hosts of token services that may see credentials meant for this endpoint, beside its own.
+    /// Hosts of token services that may see credentials for this endpoint, besides its own host.
     pub trusted_realms: Arc<[String]>,
 }
 
-/// One header; its value may be a secret and is never printed.
+/// A header. Its value may be a secret and is never printed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
-    /// Its name.
+    /// The name.
     pub name: HeaderName,
-    /// Its value.
+    /// The value.
     pub value: HeaderValue,
 }
 
-/// Which credentials an endpoint gets to see.
+/// The credentials that an endpoint may see.
 #[derive(Debug, Clone)]
 pub enum Identity {
-    /// Those that the asker has for the image: for the registry itself.
+    /// The credentials of the asker: for the registry itself.
     Asker,
-    /// None: a mirror.
+    /// No credentials: for a mirror.
     Anonymous,
-    /// One of its own, from the operator: a mirror with a password.
+    /// A credential from the operator: for a mirror with a password.
     Own(Arc<Candidate>),
 }
 
-/// One change of a repository path, as in k3s' `rewrite`.
+/// A rewrite of repository paths, as in the `rewrite` of k3s.
 #[derive(Debug, Clone)]
 pub struct Rewrite {
-    /// What to look for in the path.
+    /// The expression that is searched in the path.
     pub pattern: Regex,
-    /// What to put there; `$1` and `${1}` are groups.
+    /// The replacement; `$1` and `${1}` are groups.
     pub replacement: String,
 }
 
-/// Why a text is not an endpoint.
+/// The reason why a text is not an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointError {
-    /// Not a URL with scheme and host.
+    /// The text is not a URL with scheme and host.
     #[error("the endpoint is not a URL; write it as https://host:port")]
     Url,
-    /// Neither http nor https.
+    /// The scheme is neither http nor https.
     #[error("the endpoint's scheme must be https or http")]
     Scheme,
-    /// User, query or fragment in the URL.
+    /// The URL has a user, a query or a fragment.
     #[error("the endpoint's URL must not hold a user, a query or a fragment")]
     Extra,
 }
 
-/// Where to look profiles up. The operator's configuration implements it.
+/// Looks up profiles. The operator's configuration implements it.
 pub trait Profiles: Send + Sync {
-    /// The profile of a registry, by the domain of a reference or by `host[:port]` of a URL.
+    /// Returns the profile of a registry, given by the domain of a reference or by `host[:port]` of a URL.
     fn profile(&self, domain: &str) -> Arc<RegistryProfile>;
 }
 
 impl RegistryProfile {
-    /// What holds for a registry that no configuration names.
+    /// Returns the profile of a registry that no configuration names.
     #[must_use]
     pub fn of(domain: &str) -> Self {
         let hub = domain == DOCKER_HUB;
@@ -159,7 +159,7 @@ impl RegistryProfile {
         }
     }
 
-    /// Where a tag is asked for, in order.
+    /// Returns the endpoints that are asked which digest a tag names, in order.
     pub fn authorities(&self) -> impl Iterator<Item = &Endpoint> {
         let (mirrors, upstream) = match self.resolve_from {
             ResolveFrom::Upstream => (&[][..], self.upstream.as_ref()),
@@ -169,13 +169,13 @@ impl RegistryProfile {
         mirrors.iter().filter(|mirror| mirror.resolves).chain(upstream)
     }
 
-    /// Whether it caches this repository for another registry.
+    /// Returns true if the registry caches this repository for another registry.
     #[must_use]
     pub fn pulls_through(&self, path: &str) -> bool {
         self.pull_through.iter().any(|prefix| path.starts_with(prefix.as_str()))
     }
 
-    /// Whether any of them gets to see the credentials that an asker has: otherwise nobody needs to look for them.
+    /// Returns true if any endpoint may see the credentials of an asker. Otherwise nobody needs to look for them.
     #[must_use]
     pub fn shows_credentials(&self) -> bool {
         !self.offline && self.authorities().any(|endpoint| matches!(endpoint.identity, Identity::Asker))
@@ -183,7 +183,7 @@ impl RegistryProfile {
 }
 
 impl Header {
-    /// A header; none when HTTP has no such name or value.
+    /// Creates a header; none if the name or the value is not valid in HTTP.
     #[must_use]
     pub fn new(name: &str, value: &str) -> Option<Self> {
         let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
@@ -194,11 +194,11 @@ impl Header {
 }
 
 impl Endpoint {
-    /// An endpoint with nothing but its place. No path, `/` and `/v2` mean `/v2`; any other path is
-    /// taken as it is (containerd's `override_path`).
+    /// Creates an endpoint with default settings. No path, `/` and `/v2` mean `/v2`; any other path is taken as it is
+    /// (`override_path` of containerd).
     ///
     /// # Errors
-    /// When the URL is not plain http(s) with a host.
+    /// Returns an error if the URL is not a plain http or https URL with a host.
     pub fn new(mut root: Url) -> Result<Self, EndpointError> {
         if !matches!(root.scheme(), "http" | "https") {
             return Err(EndpointError::Scheme);
@@ -225,25 +225,27 @@ impl Endpoint {
         })
     }
 
-    /// The root of its API, without a slash at the end: `https://registry-1.docker.io/v2`.
+    /// Returns the root of the API, without a slash at the end: `https://registry-1.docker.io/v2`.
     #[must_use]
     pub const fn root(&self) -> &Url {
         &self.root
     }
 
-    /// Configured with `http://`: only then http is spoken, here and to a token service.
+    /// Returns true if the endpoint is configured with `http://`. Only then http is used, here and for its token
+    /// service.
     #[must_use]
     pub fn plain_http(&self) -> bool {
         self.root.scheme() == "http"
     }
 
-    /// Its host, as URLs spell it.
+    /// Returns the host, as URLs spell it.
     #[must_use]
     pub fn host(&self) -> Option<Host<&str>> {
         self.root.host()
     }
 
-    /// The repository as this endpoint calls it. A rewrite that yields no repository path is not applied.
+    /// Returns the path of the repository at this endpoint. A rewrite whose result is not a repository path is not
+    /// applied.
     #[must_use]
     pub fn repository<'a>(&self, path: &'a str) -> Cow<'a, str> {
         let Some(rewrite) = self.rewrites.iter().find(|r| r.pattern.is_match(path)) else {
@@ -257,8 +259,8 @@ impl Endpoint {
     }
 }
 
-/// `registry:5000` and `localhost` are names of one machine or one cluster: preloaded images, until
-/// an entry of the configuration says otherwise. Addresses are no names.
+/// Returns true for names of one machine or one cluster, such as `registry:5000` and `localhost`. Their images are
+/// preloaded, unless an entry of the configuration says otherwise. An address is not such a name.
 fn single_label(domain: &str) -> bool {
     let host = domain.split_once(':').map_or(domain, |(host, _)| host);
     !domain.starts_with('[') && !host.contains('.')

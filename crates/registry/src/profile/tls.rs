@@ -1,4 +1,4 @@
-//! How a connection is sure of the other end, and shows who is at this one. It opens none.
+//! TLS settings of connections to a host: authorities, and the client certificate.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -9,16 +9,16 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use secrecy::SecretString;
 
-/// What counts for connections to one host.
+/// The TLS settings of connections to one host.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Tls {
-    /// Certificate authorities beside those of the system.
+    /// Certificate authorities that are trusted besides those of the system.
     pub ca: Option<CaBundle>,
-    /// Those authorities count alone.
+    /// True if only these authorities are trusted.
     pub ca_only: bool,
-    /// What is shown to a host that asks who we are.
+    /// The certificate that is shown to a host that asks for one.
     pub client: Option<Arc<ClientCertificate>>,
-    /// Whatever certificate is shown is taken: only because the operator wants it so.
+    /// True if the host's certificate is not verified, because the operator says so.
     pub unverified: bool,
 }
 
@@ -26,33 +26,33 @@ pub struct Tls {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct CaBundle(Arc<[CertificateDer<'static>]>);
 
-/// A certificate of ours with its key.
+/// A client certificate with its key.
 #[derive(Debug, Clone)]
 pub struct ClientCertificate {
     chain: Vec<CertificateDer<'static>>,
     pem: SecretString,
 }
 
-/// Why a file holds no certificate that can be used. It never repeats the file.
+/// The reason why a file holds no usable certificate. It never repeats the content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PemError {
-    /// Not PEM with at least one certificate.
+    /// The file holds no PEM certificate.
     #[error("the CA file holds no PEM certificate")]
     Authorities,
-    /// The same, of a certificate of ours.
+    /// The file of the client certificate holds no PEM certificate.
     #[error("it holds no PEM certificate")]
     Certificate,
-    /// Not PEM with a private key.
+    /// The file holds no PEM private key.
     #[error("it holds no PEM private key")]
     Key,
-    /// Certificate and key are not a pair, or of a sort that is not used in TLS.
+    /// Certificate and key do not match, or are of a kind that TLS does not use.
     #[error("certificate and key do not belong together")]
     Pair,
 }
 
 impl Tls {
-    /// What holds for another host that this one names (a token service, a redirect): more authorities, and nothing
-    /// that was meant for the one host.
+    /// Returns the settings for another host that this one names (a token service, a redirect): the additional
+    /// authorities, and nothing that was meant for this host alone.
     #[must_use]
     pub fn for_others(&self) -> Self {
         Self { ca: self.ca.clone(), ..Self::default() }
@@ -63,12 +63,12 @@ impl CaBundle {
     /// Reads one or more PEM certificates.
     ///
     /// # Errors
-    /// When there is none, or one is broken.
+    /// Returns an error if there is none, or if one is broken.
     pub fn parse(pem: &[u8]) -> Result<Self, PemError> {
         Ok(Self(certificates(pem).ok_or(PemError::Authorities)?.into()))
     }
 
-    /// The certificates.
+    /// Returns the certificates.
     #[must_use]
     pub fn certificates(&self) -> &[CertificateDer<'static>] {
         &self.0
@@ -76,10 +76,10 @@ impl CaBundle {
 }
 
 impl ClientCertificate {
-    /// Reads a certificate, with those that it is signed by if they are there, and its key.
+    /// Reads a certificate, with its chain if that is there, and its key.
     ///
     /// # Errors
-    /// When one of the two is not there, or they do not fit.
+    /// Returns an error if one of the two is missing, or if they do not match.
     pub fn parse(certificate: &[u8], key: &[u8]) -> Result<Self, PemError> {
         let chain = certificates(certificate).ok_or(PemError::Certificate)?;
         let private = PrivateKeyDer::from_pem_slice(key).map_err(|_| PemError::Key)?;
@@ -90,13 +90,13 @@ impl ClientCertificate {
         Ok(Self { chain, pem: pem.into() })
     }
 
-    /// Certificate and key as one PEM text.
+    /// Returns certificate and key as one PEM text.
     pub(crate) const fn pem(&self) -> &SecretString {
         &self.pem
     }
 }
 
-/// A certificate names its key, so it says all.
+/// Compares the certificates alone: a certificate determines its key.
 impl PartialEq for ClientCertificate {
     fn eq(&self, other: &Self) -> bool {
         self.chain == other.chain

@@ -1,9 +1,9 @@
-//! What a registry wants to know before it answers: the challenges of all its `WWW-Authenticate` headers (RFC 9110
-//! section 11.6.1), reduced to the one that we can meet. It judges no realm and holds no credential.
+//! Reads the challenges of all `WWW-Authenticate` headers (RFC 9110 section 11.6.1), and chooses the one that tagpin
+//! can meet. It does not check the realm, and holds no credential.
 
 use http_auth::{ChallengeParser, ChallengeRef};
 
-/// Scopes and realms longer than this are nobody's.
+/// Maximum length of a realm, service or scope, in bytes; longer ones are ignored.
 const LENGTH: usize = 2048;
 
 /// The challenge to meet.
@@ -15,32 +15,32 @@ pub enum Challenge {
     Bearer(Bearer),
 }
 
-/// Where a token comes from.
+/// The parameters of a Bearer challenge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bearer {
     /// The token service, as written.
     pub realm: String,
-    /// Whom the token is for.
+    /// The service that the token is for.
     pub service: Option<String>,
-    /// What it should allow, as the registry says.
+    /// The access that the token should allow.
     pub scope: Option<String>,
 }
 
-/// What is wrong with the token that was sent (RFC 6750 section 3.1).
+/// The error of the token that was sent (RFC 6750 section 3.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenError {
-    /// Expired, forged, or for somebody else: another one may do.
+    /// The token has expired, is forged, or is for somebody else. Another one may work.
     Invalid,
-    /// It does not allow this.
+    /// The token does not allow this request.
     InsufficientScope,
 }
 
-/// The challenges of one answer.
+/// The challenges of one response.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Challenges {
     bearer: Option<Bearer>,
     basic: bool,
-    /// What the Bearer challenge says of the token that was sent.
+    /// The error in the Bearer challenge.
     pub error: Option<TokenError>,
 }
 
@@ -57,7 +57,7 @@ impl Challenges {
         challenges
     }
 
-    /// The challenge to meet: a token if one is offered, else a password if there is one.
+    /// Returns the challenge to meet: a token if one is offered, otherwise a password if there is one.
     #[must_use]
     pub fn preferred(self, has_password: bool) -> Option<Challenge> {
         match self.bearer {

@@ -1,4 +1,5 @@
-//! From an answer that is not a manifest to a fact: the status first, a known code second, a known message last.
+//! Turns a response that is not a manifest into a fact: by the status first, by a known code second, by a known
+//! message last.
 
 use std::time::Duration;
 
@@ -11,20 +12,20 @@ use crate::wire::retry::retry_after;
 use crate::wire::transport::HttpResponse;
 use tagpin_domain::fact::{Fact, Unavailable};
 
-/// What a 404 of a manifest says by itself.
+/// The meaning of a 404 for a manifest, by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Missing {
-    /// There is no such repository.
+    /// The repository does not exist.
     Repository,
-    /// The tag was there.
+    /// The tag existed and has expired.
     Tag,
-    /// One of the two; the list of tags tells which.
+    /// The tag or the repository does not exist; the list of tags tells which.
     Either,
-    /// Something is there that the registry will not give us.
+    /// The registry has something, but does not serve it to tagpin.
     NotForUs,
 }
 
-/// Nothing came back.
+/// Returns the fact for a request that got no response.
 pub(crate) fn unanswered(unanswered: &Unanswered) -> Fact {
     let cause = match unanswered.failure {
         Failure::AddressForbidden => return Fact::AddressForbidden { host: unanswered.host.clone() },
@@ -37,7 +38,7 @@ pub(crate) fn unanswered(unanswered: &Unanswered) -> Fact {
     Fact::unavailable(cause)
 }
 
-/// The registry could not be asked with this credential.
+/// Returns the fact for a registry that could not be asked with this credential.
 pub(crate) fn refusal(refusal: &Refusal, candidate: &Candidate) -> Fact {
     match refusal {
         Refusal::Unanswered(nothing) => unanswered(nothing),
@@ -50,7 +51,7 @@ pub(crate) fn refusal(refusal: &Refusal, candidate: &Candidate) -> Fact {
     }
 }
 
-/// The final answer, when it is neither 200 nor 404.
+/// Returns the fact for a final response that is neither 200 nor 404.
 pub(crate) fn reply(reply: &Reply, candidate: &Candidate) -> Fact {
     use crate::protocol::challenge::TokenError::Invalid;
     let answer = &reply.answer;
@@ -66,7 +67,7 @@ pub(crate) fn reply(reply: &Reply, candidate: &Candidate) -> Fact {
     }
 }
 
-/// What is missing, as far as the answer says.
+/// Returns what is missing, as far as the response tells.
 pub(crate) fn missing(answer: &HttpResponse) -> Missing {
     let codes = codes(&answer.body);
     if codes.name_unknown {
@@ -80,7 +81,8 @@ pub(crate) fn missing(answer: &HttpResponse) -> Missing {
     }
 }
 
-/// Artifactory answers 403 for a missing tag of a virtual repository (go-containerregistry#1691).
+/// Returns true for the 403 that Artifactory sends for a missing tag of a virtual repository
+/// (go-containerregistry#1691).
 pub(crate) fn may_mean_missing(answer: &HttpResponse) -> bool {
     let artifactory =
         |value: &str| value.get(..11).is_some_and(|start| start.eq_ignore_ascii_case("artifactory"));
@@ -88,7 +90,7 @@ pub(crate) fn may_mean_missing(answer: &HttpResponse) -> bool {
         && (answer.header("x-artifactory-id").is_some() || answer.header("server").is_some_and(artifactory))
 }
 
-/// Not shown to who asks so.
+/// Returns the fact for an anonymous request that was refused.
 const fn hidden(candidate: &Candidate) -> Fact {
     match candidate.credential {
         Credential::NotGiven => Fact::unavailable(Unavailable::NoCredential),
@@ -107,7 +109,7 @@ fn rejected(candidate: &Candidate) -> Fact {
 fn other_status(status: u16, retry_after: Option<Duration>) -> Fact {
     match status {
         429 => Fact::RateLimited { retry_after, last_known: None },
-        // Neither an answer nor a failure: a redirect that is none, a 204, a 304 that nobody asked for.
+        // Neither an answer nor a failure: a redirect without a target, a 204, an unexpected 304.
         100..=399 => Fact::Unavailable { cause: Unavailable::Unreadable, retry_after, last_known: None },
         _ => Fact::Unavailable { cause: Unavailable::Status(status), retry_after, last_known: None },
     }

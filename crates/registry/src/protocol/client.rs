@@ -1,7 +1,7 @@
-//! The client: asks the endpoints of a registry, with each credential in turn, which digest a tag has.
+//! The client: asks the endpoints of a registry, with each credential in turn, which digest a tag names.
 //!
-//! It keeps no answers, finds no credentials and limits nobody: caches and limits are decorators. It
-//! trusts the registry for which digest a tag names, and nothing else.
+//! It caches no answers, finds no credentials and limits nobody; caches and limits are decorators. It trusts the
+//! registry for which digest a tag names, and for nothing else.
 
 use std::sync::Arc;
 
@@ -39,7 +39,7 @@ struct Parts {
 }
 
 impl Client {
-    /// A client without connections yet.
+    /// Creates a client without connections.
     #[must_use]
     pub fn new(
         transport: impl Into<Arc<Transport>>,
@@ -52,17 +52,18 @@ impl Client {
         Self { parts: Arc::new(parts) }
     }
 
-    /// The page of tags that one of these credentials has seen a moment ago, if that is known.
+    /// Returns the page of tags that one of these credentials saw a moment ago, if that is known.
     pub(crate) fn known_tags(&self, image: &ImageRef, candidates: &[Candidate]) -> Option<Option<Tags>> {
         self.parts.pages.get(image.repository(), candidates)
     }
 
-    /// What is known of the image's registry before it is asked.
+    /// Returns the profile of the image's registry.
     pub(crate) fn profile(&self, image: &ImageRef) -> Arc<RegistryProfile> {
         self.parts.profiles.profile(image.domain())
     }
 
-    /// A session with each endpoint that may say what tags name, for each credential that it gets to see.
+    /// Returns a session for each endpoint that may say which digest a tag names, and for each credential that it may
+    /// see.
     pub(crate) fn sessions<'a>(
         &'a self,
         profile: &'a RegistryProfile,
@@ -79,11 +80,11 @@ impl Client {
         profile.authorities().filter(|_| !profile.offline).flat_map(session)
     }
 
-    /// Every tag of the repository, from the first endpoint and credential that lists them: for a person, as it may take
-    /// ten pages.
+    /// Lists every tag of the repository, from the first endpoint and credential that lists them. It may take ten
+    /// pages, so it is for people only.
     ///
     /// # Errors
-    /// What the registry says instead.
+    /// Returns the fact that the registry answered instead.
     pub async fn list_tags(
         &self,
         image: &ImageRef,
@@ -117,7 +118,7 @@ impl Client {
         Err(instead)
     }
 
-    /// One page of the repository's tags, from the first endpoint and credential that gives one.
+    /// Returns one page of the repository's tags, from the first endpoint and credential that gives one.
     pub(crate) async fn tags(
         &self,
         image: &ImageRef,
@@ -134,7 +135,7 @@ impl Client {
             for candidate in endpoint_candidates(endpoint, candidates).iter() {
                 let mut session = target.session(endpoint, candidate, deadline);
                 let listing = tags::list(&mut session).await;
-                // What a mirror lists it lists for every asker.
+                // A mirror lists the same for every asker.
                 let seen_by = match endpoint.identity {
                     Identity::Asker => std::slice::from_ref(candidate),
                     Identity::Anonymous | Identity::Own(_) => candidates,
@@ -176,7 +177,7 @@ struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    /// Asks the endpoints in order, each with its share of the time, so that a dead mirror leaves some for the next.
+    /// Asks the endpoints in order. Each gets its share of the time, so that a dead mirror leaves some for the next.
     async fn ask(&self, candidates: &[Candidate], deadline: Instant) -> Fact {
         let endpoints: Vec<&Endpoint> = self.profile.authorities().collect();
         let mut facts = Vec::with_capacity(endpoints.len());
@@ -214,7 +215,7 @@ impl<'a> Target<'a> {
             let Some(weight) = weight(&fact) else {
                 return fact;
             };
-            // Of equal ones the last: it names the secret that was rejected last.
+            // Of two equal facts the later one is kept, because it names the secret that was rejected last.
             if best.as_ref().and_then(self::weight).is_none_or(|known| known <= weight) {
                 best = Some(fact);
             }
@@ -247,7 +248,7 @@ impl<'a> Target<'a> {
         Session::new(route, &self.parts.tokens, candidate, self.image.path(), deadline)
     }
 
-    /// HEAD, and GET where HEAD does not say it.
+    /// Asks with HEAD, and with GET if the response to HEAD does not tell.
     async fn ask_with(&self, session: &mut Session<'_>, candidate: &Candidate) -> Fact {
         let url = session.url(&["manifests", self.tag]);
         let mut question = Question {
@@ -267,10 +268,10 @@ impl<'a> Target<'a> {
                     return fact;
                 }
             }
-            // These say the same to GET.
+            // GET would be answered alike.
             401 | 408 | 429 | 500 | 502..=599 => return classify::reply(&head, candidate),
             100..=399 => return classify::reply(&head, candidate),
-            // HEAD may be what is not liked; and the body of an error says more than its status.
+            // The registry may not support HEAD, and the body of an error tells more than its status.
             _ => {}
         }
         question.method = Method::Get;
@@ -296,7 +297,7 @@ impl<'a> Target<'a> {
         self.parts.pages.put(self.image.repository(), candidate, &listing);
         match listing {
             Listing::NoRepository => Fact::RepositoryMissing,
-            // Pushed a moment ago, or not given to us: no proof that it is missing.
+            // The tag was pushed a moment ago, or is not served to tagpin: no proof that it is missing.
             Listing::Tags(tags) if tags.iter().any(|tag| tag == self.tag) => {
                 Fact::unavailable(Unavailable::Unreadable)
             }
@@ -307,7 +308,7 @@ impl<'a> Target<'a> {
     }
 }
 
-/// Which credentials an endpoint gets to see.
+/// Returns the credentials that an endpoint may see.
 fn endpoint_candidates<'a>(endpoint: &'a Endpoint, askers: &'a [Candidate]) -> &'a [Candidate] {
     match &endpoint.identity {
         Identity::Asker => askers,
@@ -316,8 +317,9 @@ fn endpoint_candidates<'a>(endpoint: &'a Endpoint, askers: &'a [Candidate]) -> &
     }
 }
 
-/// How much a fact about one credential says of what the next one would get: none when it says all there is to say,
-/// else the more the heavier. A tag that one credential can not find may be there for another (kubelet tries them all).
+/// Returns how much a fact about one credential says about the next one: none if it is final, otherwise a greater
+/// number for a stronger fact. A tag that one credential cannot find may exist for another; the kubelet tries them
+/// all.
 const fn weight(fact: &Fact) -> Option<u8> {
     match fact {
         Fact::CredentialsRejected { .. } => Some(0),
@@ -329,7 +331,7 @@ const fn weight(fact: &Fact) -> Option<u8> {
     }
 }
 
-/// What the endpoints together say, none of them having found the tag.
+/// Combines the facts of the endpoints when none of them found the tag.
 fn conclude(resolve_from: ResolveFrom, facts: Vec<Fact>) -> Fact {
     let nowhere = Fact::unavailable(Unavailable::Dns);
     if resolve_from != ResolveFrom::MirrorsOnly {
@@ -341,7 +343,7 @@ fn conclude(resolve_from: ResolveFrom, facts: Vec<Fact>) -> Fact {
     let mut decided = None;
     for fact in facts {
         if !missing(&fact) {
-            // Somebody who may know could not say.
+            // An endpoint that may have the tag gave no answer.
             return fact;
         }
         tag_missing |= fact != Fact::RepositoryMissing;

@@ -4,28 +4,28 @@ use serde::Deserialize;
 
 use crate::wire::transport::HttpResponse;
 
-/// The codes that decide something, of all that are in a body.
+/// The codes that decide something, among all codes of a body.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Codes {
     pub(super) name_unknown: bool,
     pub(super) tag_expired: bool,
-    /// MANIFEST_UNKNOWN because of what we accept: distribution and GHCR say so, others do not.
+    /// MANIFEST_UNKNOWN because of the `Accept` header, as distribution and GHCR say; others do not say it.
     pub(super) not_acceptable: bool,
-    /// ECR: DENIED because of the credential's age.
+    /// ECR: DENIED, because the credential has expired.
     pub(super) credential_expired: bool,
-    /// GHCR and GitLab at their token services: DENIED because the credential is none of theirs.
+    /// GHCR and GitLab at their token services: DENIED, because the credential is unknown.
     pub(super) credential_unknown: bool,
-    /// GAR: DENIED, or there is nothing.
+    /// GAR: DENIED, or it does not exist.
     pub(super) may_not_exist: bool,
 }
 
-/// Whether the 403 of a token service is about the credential itself, and not about what it may read.
+/// Returns true if the 403 of a token service is about the credential itself, and not about what it may read.
 pub(crate) fn credential_unknown(answer: &HttpResponse) -> bool {
     answer.status == 403 && codes(&answer.body).credential_unknown
 }
 
-/// Whether the token of this request has expired, as ECR says it: it answers 403, and 400 where it is public
-/// (aws/containers-roadmap#2835), and never with a challenge.
+/// Returns true if the token of the request has expired, as ECR reports it: with a 403, or with a 400 at its public
+/// registry (aws/containers-roadmap#2835), and never with a challenge.
 pub(crate) fn token_expired(answer: &HttpResponse, host: &str) -> bool {
     match answer.status {
         400 => host == "public.ecr.aws",
@@ -51,7 +51,7 @@ struct ErrorEntry {
 pub(super) fn codes(body: &[u8]) -> Codes {
     let mut codes = Codes::default();
     let Ok(body) = serde_json::from_slice::<Errors>(body) else {
-        // ECR said it so, before it had codes.
+        // ECR sent this text before it had codes.
         let text = String::from_utf8_lossy(body).to_ascii_lowercase();
         codes.credential_expired = text.starts_with("your authorization token has expired");
         return codes;

@@ -1,5 +1,6 @@
-//! Whether a digest that a tag names can also be pulled by digest, which is what a node does once it is pinned: a cache
-//! that fetches by tag may not have it yet. It costs one GET for each new digest, which registries count as a pull.
+//! Confirms that the digest that a tag names is served by digest, because this is how a node pulls it once it is
+//! pinned. A cache that fetches by tag may not have it yet. It costs one GET for each new digest, which registries
+//! count as a pull.
 
 use std::time::Duration;
 
@@ -15,22 +16,22 @@ use crate::sharing::expiring::Expiring;
 use tagpin_domain::digest::Digest;
 use tagpin_domain::fact::{Fact, Unavailable};
 
-/// How long a digest counts as served.
+/// Time for which a digest counts as served.
 const SERVED: Duration = Duration::from_secs(24 * 60 * 60);
-/// Digests that are remembered as served.
+/// Maximum number of digests that are remembered as served.
 const DIGESTS: usize = 16 * 1024;
-/// How long what a registry said of its limit counts.
+/// Time for which the limit that a registry reported is valid.
 const SAID: Duration = Duration::from_secs(60 * 60);
-/// Limits that are remembered.
+/// Maximum number of limits that are remembered.
 const LIMITS: usize = 512;
-/// How long a cache that was just asked by tag is given before it is asked by digest.
+/// Time that a cache gets to fetch after it was asked by tag.
 const FETCHES: Duration = Duration::from_millis(300);
-/// How often it is given that.
+/// Number of times that it gets that time.
 const ATTEMPTS: usize = 2;
-/// Images of an index that a cache is made to fetch.
+/// Maximum number of images of an index that a cache is made to fetch.
 const CHILDREN: usize = 8;
 
-/// What is known of digests and limits.
+/// The digests that are served, and the limits that registries reported.
 pub(crate) struct Confirmations {
     served: Expiring<Served, ()>,
     limits: Expiring<(String, CredentialId), PullLimit>,
@@ -49,7 +50,7 @@ impl Confirmations {
         Self { served: Expiring::new(DIGESTS), limits: Expiring::new(LIMITS) }
     }
 
-    /// The fact that is left of "the tag names this digest" once it is asked for by digest, if it is to be.
+    /// Returns the fact for a tag that names this digest, after asking for the digest if the profile says so.
     pub(crate) async fn confirm(
         &self,
         profile: &RegistryProfile,
@@ -95,7 +96,7 @@ impl Confirmations {
         }
     }
 
-    /// What is left of the registry's limit, as it said last.
+    /// Returns the limit that the registry reported last.
     fn limit(&self, host: &str, credential: CredentialId, said: Option<PullLimit>) -> Option<PullLimit> {
         let (key, now) = ((host.to_owned(), credential), Instant::now());
         if let Some(said) = said {
@@ -106,7 +107,7 @@ impl Confirmations {
     }
 }
 
-/// The manifest behind a digest; a cache that has not got it is asked by tag first, which makes it fetch.
+/// Returns the manifest behind a digest. A cache that does not have it is asked by tag first, which makes it fetch.
 async fn by_digest(session: &mut Session<'_>, tag: &str, digest: &Digest) -> Result<Content, Fact> {
     for attempt in 0..=ATTEMPTS {
         let reply = match session.ask(&question(session, digest.as_str())).await {
@@ -116,7 +117,7 @@ async fn by_digest(session: &mut Session<'_>, tag: &str, digest: &Digest) -> Res
         match reply.answer.status {
             200 => return manifest::of_digest(&reply.answer, digest),
             404 if attempt == 0 => {
-                // Whatever it answers, it has been asked.
+                // The request alone makes the cache fetch; its answer does not matter.
                 let _ = session.ask(&question(session, tag)).await;
             }
             404 => {}
@@ -129,7 +130,7 @@ async fn by_digest(session: &mut Session<'_>, tag: &str, digest: &Digest) -> Res
     Err(Fact::unavailable(Unavailable::NotByDigest))
 }
 
-/// Makes the cache fetch what the nodes pull next; what it answers is its own business.
+/// Makes the cache fetch what the nodes pull next; its answers do not matter.
 async fn fetch_children(session: &mut Session<'_>, content: &Content) {
     for child in content.children.iter().take(CHILDREN) {
         let _ = session.ask(&question(session, child.digest.as_str())).await;

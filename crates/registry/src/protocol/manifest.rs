@@ -1,5 +1,5 @@
-//! What the answer to "which manifest has this tag" says: a digest, or why no node could run what is there.
-//! It reads only as much of a manifest as tells an image from something else.
+//! Reads manifests: the digest of an image, or the reason why no node can run it. Only the parts that tell an image
+//! from something else are read.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -10,16 +10,17 @@ use tagpin_domain::digest::Digest;
 use tagpin_domain::fact::{Broken, Fact, Unavailable};
 use tagpin_domain::platform::Platform;
 
-/// Exactly what containerd sends, in one header, so that the registry gives us the digest that it gives the node
-/// (`core/remotes/docker/resolver.go`). A registry that misses one of them answers with something else, or with 404.
+/// The `Accept` header, exactly as containerd sends it (`core/remotes/docker/resolver.go`), so that the registry
+/// answers with the digest that the node gets. A registry that misses one of the types answers with something else,
+/// or with 404.
 pub(crate) const ACCEPT: &str = "application/vnd.docker.distribution.manifest.v2+json, \
      application/vnd.docker.distribution.manifest.list.v2+json, \
      application/vnd.oci.image.manifest.v1+json, \
      application/vnd.oci.image.index.v1+json, */*";
-/// Of a manifest; what the distribution specification asks registries to accept.
+/// Maximum size of a manifest, in bytes: the size that the distribution specification asks registries to accept.
 pub(crate) const BODY: usize = 4 * 1024 * 1024;
 
-/// What a manifest is.
+/// The kind of a manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Manifest,
@@ -28,7 +29,7 @@ enum Kind {
 }
 
 impl Kind {
-    /// By media type, whose parameters do not count.
+    /// Returns the kind of a media type, whose parameters are ignored.
     fn of(media_type: &str) -> Option<Self> {
         let essence = media_type.split(';').next().unwrap_or_default().trim();
         Some(match essence {
@@ -36,7 +37,7 @@ impl Kind {
             | "application/vnd.oci.image.manifest.v1+json" => Self::Manifest,
             "application/vnd.docker.distribution.manifest.list.v2+json"
             | "application/vnd.oci.image.index.v1+json" => Self::Index,
-            // `text/plain` is what containerd takes for schema 1: some registries send it so.
+            // containerd takes `text/plain` for schema 1, because some registries send it so.
             "application/vnd.docker.distribution.manifest.v1+json"
             | "application/vnd.docker.distribution.manifest.v1+prettyjws"
             | "text/plain" => Self::Schema1,
@@ -45,7 +46,7 @@ impl Kind {
     }
 }
 
-/// What a 200 to HEAD says; nothing when only the body can tell.
+/// Returns the fact of a 200 to HEAD; none if only the body can tell.
 pub(crate) fn of_head(answer: &HttpResponse) -> Option<Fact> {
     let text = answer.header("content-type")?;
     match Kind::of(text)? {
@@ -55,12 +56,12 @@ pub(crate) fn of_head(answer: &HttpResponse) -> Option<Fact> {
     }
 }
 
-/// What a 200 to GET says.
+/// Returns the fact of a 200 to GET.
 pub(crate) fn of_body(answer: &HttpResponse) -> Fact {
     read(answer.header("content-type"), answer.header("docker-content-digest"), &answer.body)
 }
 
-/// What a manifest says, sent with this media type and under the name of this digest.
+/// Returns the fact of a manifest that was sent with this media type and this digest in its header.
 #[must_use]
 pub fn read(content_type: Option<&str>, named: Option<&str>, body: &[u8]) -> Fact {
     let unreadable = Fact::unavailable(Unavailable::Unreadable);
@@ -83,24 +84,24 @@ pub fn read(content_type: Option<&str>, named: Option<&str>, body: &[u8]) -> Fac
     body_digest(named, body).map_or(unreadable, Fact::Present)
 }
 
-/// What stands behind a digest.
+/// The content behind a digest.
 pub(crate) struct Content {
-    /// What a node may choose of an index.
+    /// The entries of an index that a node may choose.
     pub(crate) children: Vec<Child>,
-    /// Of a lone manifest: its configuration, which says what it is for.
+    /// The configuration of a single manifest, which names its platform.
     pub(crate) configuration: Option<Digest>,
 }
 
 /// One entry of an index.
 pub(crate) struct Child {
     pub(crate) digest: Digest,
-    /// What it is for, where the index says it.
+    /// The platform, if the index names it.
     pub(crate) platform: Option<Platform>,
-    /// It is an index itself.
+    /// True if the entry is an index itself.
     pub(crate) is_index: bool,
 }
 
-/// What a 200 to GET by digest says: unlike a tag, a digest has one content.
+/// Returns the content of a 200 to GET by digest. Unlike a tag, a digest has one content.
 pub(crate) fn of_digest(answer: &HttpResponse, digest: &Digest) -> Result<Content, Fact> {
     if !hashes_to(&answer.body, digest) {
         return Err(Fact::Broken(Broken::HashMismatch));
@@ -115,7 +116,7 @@ pub(crate) fn of_digest(answer: &HttpResponse, digest: &Digest) -> Result<Conten
     let child = |child: &Descriptor| {
         let platform = match &child.platform {
             None => None,
-            // What can not be read is for no node.
+            // No node chooses a platform that cannot be read.
             Some(typed) => Some(typed.named()?),
         };
         Some(Child { digest: child.digest()?, platform, is_index: child.kind() == Some(Kind::Index) })
@@ -138,8 +139,9 @@ fn header_digest(answer: &HttpResponse) -> Option<Digest> {
     Digest::parse(answer.header("docker-content-digest")?).ok()
 }
 
-/// The digest of the body. A header counts only when it names another algorithm and the body hashes to it:
-/// then the registry knows the content by that name. One that is wrong is ignored, as many registries send those.
+/// Returns the digest of the body. The digest in the header counts only if it uses another algorithm and the body
+/// hashes to it, because then the registry knows the content by that name. Many registries send a wrong one, which is
+/// ignored.
 fn body_digest(named: Option<&str>, body: &[u8]) -> Option<Digest> {
     let sha256 = format!("sha256:{}", hex(&Sha256::digest(body)));
     let named = named.and_then(|named| Digest::parse(named).ok()).filter(|named| {
@@ -196,7 +198,7 @@ impl TypedPlatform {
 impl Document {
     fn is_image(&self, kind: Kind) -> bool {
         match (kind, &self.manifests) {
-            // Both an index and a manifest: whoever reads it may read the other one (CVE-2021-41190).
+            // An index that is also a manifest could be read as either (CVE-2021-41190).
             (Kind::Index, Some(_)) if self.config.is_some() || self.layers.is_some() => false,
             (Kind::Index, Some(children)) => children.iter().any(Descriptor::may_run),
             (Kind::Manifest, None) => self.config.as_ref().is_some_and(Descriptor::is_image_config),
@@ -214,7 +216,7 @@ impl Descriptor {
         self.media_type.as_deref().and_then(Kind::of)
     }
 
-    /// A child of an index that a node may choose. Attestations are of platform unknown/unknown.
+    /// Returns true for an entry of an index that a node may choose. Attestations have the platform unknown/unknown.
     fn may_run(&self) -> bool {
         let unknown = |text: &Option<String>| text.as_deref() == Some("unknown");
         let attestation = self

@@ -1,5 +1,5 @@
-//! One credential at one endpoint for one repository: proves who asks when the registry wants to know, renews a token
-//! once, and retries once. What the final answer means is for `classify`.
+//! A session with one endpoint, for one credential and one repository. It authenticates when the registry asks for
+//! it, renews a token once, and retries once. The module `classify` interprets the final response.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -21,75 +21,75 @@ use crate::wire::redirect::{Follow, Followed, Request, Route, Unanswered, host_o
 use crate::wire::retry::{pause_before_retry, retry_after};
 use crate::wire::transport::{Body, HttpResponse};
 
-/// Of a token service's answer.
+/// Maximum size of a token service's response, in bytes.
 const TOKEN_BODY: usize = 64 * 1024;
-/// With less left until the deadline there is no use in a retry.
+/// Minimum time before the deadline for which a retry is worth it.
 const WORTH: Duration = Duration::from_millis(200);
-/// What took longer to fail is not a stumble: a retry would take as long.
+/// Maximum time of a failure that is retried. A slower one would take as long again.
 const QUICK: Duration = Duration::from_secs(1);
 
-/// What is asked.
+/// A request of the protocol.
 pub(crate) struct Question {
     pub(crate) purpose: Purpose,
     pub(crate) method: Method,
     pub(crate) url: Url,
     pub(crate) accept: Option<&'static str>,
-    /// Bytes of the body that are read.
+    /// Maximum size of the body, in bytes.
     pub(crate) limit: usize,
 }
 
-/// The last answer, after every proof that there is.
+/// The final response, after all authentication.
 pub(crate) struct Reply {
     pub(crate) answer: HttpResponse,
-    /// How the asker proved who it is in that last request.
+    /// The authentication of the last request.
     pub(crate) proof: Proved,
-    /// What the registry says is wrong with its token.
+    /// The error that the registry reports for the token.
     pub(crate) token_error: Option<TokenError>,
 }
 
-/// What an answer was given to.
+/// The authentication of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Proved {
-    /// No proof.
+    /// No authentication.
     Nothing,
     /// User and password.
     Password,
-    /// A token that an anonymous asker got.
+    /// A token that was given to an anonymous asker.
     AnonymousToken,
     /// A token that was given for the credential.
     Token,
 }
 
-/// Why there is no answer about the image.
+/// The reason why there is no answer about the image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// The registry, its token service or a redirect did not answer.
+    /// The registry, its token service or the target of a redirect did not respond.
     Unanswered(Unanswered),
     /// The token service gave no token.
     Token {
         status: u16,
-        /// It was asked with the credential.
+        /// True if it was asked with the credential.
         with_credential: bool,
-        /// It says that it does not know this credential.
+        /// True if it reports that it does not know this credential.
         unknown: bool,
         retry_after: Option<Duration>,
     },
-    /// The token service must not be asked, or its answer can not be read.
+    /// The token service must not be asked, or its response cannot be read.
     Unreadable,
 }
 
-/// What a registry says of the pulls that it allows (`ratelimit-limit`, `ratelimit-remaining`).
+/// The number of pulls that a registry allows (`ratelimit-limit`, `ratelimit-remaining`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PullLimit {
-    /// In each of its windows.
+    /// The pulls in each window.
     pub(crate) limit: u64,
-    /// In this one.
+    /// The pulls left in this window.
     pub(crate) remaining: u64,
 }
 
 impl PullLimit {
-    /// Less than a tenth would be left for the nodes, which share our address. Two replicas see the same count and do
-    /// not know of each other, so each plans with half of it.
+    /// Returns true if less than a tenth would be left for the nodes, which share the address. Two replicas see the
+    /// same count and do not know of each other, so each plans with half of it.
     pub(crate) const fn is_low(self) -> bool {
         self.remaining / 2 < self.limit.div_ceil(10)
     }
@@ -100,7 +100,7 @@ impl PullLimit {
     }
 }
 
-/// See the module.
+/// A session with one endpoint.
 pub(crate) struct Session<'a> {
     route: Route<'a>,
     path: &'a str,
@@ -108,31 +108,31 @@ pub(crate) struct Session<'a> {
     candidate: &'a Candidate,
     repository: Cow<'a, str>,
     deadline: Instant,
-    /// Of the one retry.
+    /// True once a request has been retried.
     retried: bool,
-    /// Of the one renewal of a token.
+    /// True once a token has been renewed.
     renewed: bool,
     proof: Option<Proof>,
     pull_limit: Option<PullLimit>,
 }
 
-/// What a candidate has.
+/// The secret of a candidate, by the way in which it is used.
 enum Own {
-    /// User and password, as a value for the `Authorization` header.
+    /// User and password, as the value of the `Authorization` header.
     Password(SecretString),
-    /// For a token service.
+    /// An identity token, for a token service.
     Identity(SecretString),
-    /// For the registry.
+    /// A token for the registry.
     Registry(SecretString),
 }
 
-/// A value for the `Authorization` header and what it proves.
+/// A value of the `Authorization` header, and what it proves.
 struct Proof {
     header: SecretString,
     proved: Proved,
-    /// Of a token.
+    /// The key of the token, if it is one.
     key: Option<TokenKey>,
-    /// Not all of it was made for this very challenge.
+    /// True if a part of it is from the cache, and not made for this challenge.
     remembered: bool,
 }
 
@@ -159,27 +159,27 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// The repository's path, as the image names it.
+    /// Returns the path of the repository, as the image names it.
     pub(crate) const fn path(&self) -> &'a str {
         self.path
     }
 
-    /// The repository's path, as this endpoint calls it.
+    /// Returns the path of the repository at this endpoint.
     pub(crate) fn repository(&self) -> &str {
         &self.repository
     }
 
-    /// Who asks.
+    /// Returns the candidate that asks.
     pub(crate) const fn candidate(&self) -> &'a Candidate {
         self.candidate
     }
 
-    /// Whom a limit or an answer is for: the endpoint's place and the credential.
+    /// Returns the origin of the endpoint and the credential, for which a limit or an answer is valid.
     pub(crate) fn scope(&self) -> (String, CredentialId) {
         (self.route.endpoint.root().origin().ascii_serialization(), self.candidate.id)
     }
 
-    /// What the registry said last of the pulls that it allows.
+    /// Returns the number of pulls that the registry allowed last.
     pub(crate) const fn pull_limit(&self) -> Option<PullLimit> {
         self.pull_limit
     }
@@ -188,7 +188,8 @@ impl<'a> Session<'a> {
         self.route.observe(step);
     }
 
-    /// The repository's URL at this endpoint, with these segments after it: `…/v2/library/nginx/manifests/1.29`.
+    /// Returns the URL of the repository at this endpoint, followed by these segments:
+    /// `…/v2/library/nginx/manifests/1.29`.
     pub(crate) fn url(&self, rest: &[&str]) -> Url {
         let mut url = self.route.endpoint.root().clone();
         if let Ok(mut segments) = url.path_segments_mut() {
@@ -200,7 +201,7 @@ impl<'a> Session<'a> {
         url
     }
 
-    /// Asks, proving who asks as far as the registry wants it and the credential goes.
+    /// Sends a request and authenticates as far as the registry wants it and the credential goes.
     pub(crate) async fn ask(&mut self, question: &Question) -> Result<Reply, Refusal> {
         if self.proof.is_none() {
             self.proof = self.remembered_proof().await?;
@@ -234,8 +235,9 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Whether another proof may be taken more kindly than the one that was not; forgets that one. A proof made for this
-    /// very challenge gets no second chance, unless its token is called invalid; and there is one renewal in all.
+    /// Returns true if another proof may be accepted instead of the one that was not, and forgets that one. A proof
+    /// made for this very challenge gets no second chance, unless the registry calls its token invalid. There is one
+    /// renewal in all.
     fn worth_another_proof(&mut self, error: Option<TokenError>) -> bool {
         let Some(proof) = self.proof.as_ref() else {
             return true;
@@ -253,7 +255,7 @@ impl<'a> Session<'a> {
         true
     }
 
-    /// Forgets a token that may have expired; false when there is none or it has been renewed already.
+    /// Forgets a token that may have expired. Returns false if there is none, or if it has been renewed already.
     fn drop_token(&mut self) -> bool {
         let Some(key) = self.proof.as_ref().and_then(|proof| proof.key.as_ref()) else {
             return false;
@@ -267,8 +269,8 @@ impl<'a> Session<'a> {
         Reply { answer: followed.answer, proof: proved, token_error }
     }
 
-    /// What this registry wanted the last time, so that it need not ask again. A token service that refuses has the
-    /// last word only once the registry has asked for a token.
+    /// Returns the proof that this registry wanted the last time, so that it need not ask again. If the token service
+    /// refuses, the registry is asked without a proof first.
     async fn remembered_proof(&self) -> Result<Option<Proof>, Refusal> {
         let Some(challenge) = self.tokens.challenge(&self.challenge_key()) else {
             return Ok(None);
@@ -289,9 +291,9 @@ impl<'a> Session<'a> {
             (Challenge::Basic, Some(Own::Password(header))) => {
                 Ok(Proof { header, proved: Proved::Password, key: None, remembered })
             }
-            // `Challenges::preferred` offers no such thing.
+            // `Challenges::preferred` never offers this.
             (Challenge::Basic, _) => Err(Refusal::Unreadable),
-            // It is for the registry itself, so no token service has to see it.
+            // The token is for the registry itself, so no token service has to see it.
             (Challenge::Bearer(_), Some(Own::Registry(token))) => {
                 Ok(Proof { header: bearer_header(&token), proved: Proved::Token, key: None, remembered })
             }
@@ -303,7 +305,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// A token, kept or new. What is the candidate's own goes along only where it may be seen.
+    /// Returns a token, from the cache or new. The candidate's own secret is sent only to a token service that may
+    /// see it.
     async fn token(&self, bearer: &Bearer, asked: &Url, own: Option<Own>) -> Result<Proof, Refusal> {
         let plain_http = self.route.endpoint.plain_http();
         let realm = realm_url(bearer, asked, plain_http).map_err(|_: RealmError| {
@@ -336,7 +339,7 @@ impl<'a> Session<'a> {
         Ok(Proof { header: bearer_header(&token.value), proved, key: Some(key), remembered: false })
     }
 
-    /// A token for an identity token. Services that know no POST get it as a password.
+    /// Exchanges an identity token for a token. A service without POST gets it as a password.
     async fn exchanged(
         &self,
         key: &TokenKey,
@@ -379,7 +382,8 @@ impl<'a> Session<'a> {
         Ok(self.route.follow(&request, self.deadline).await.map_err(Refusal::Unanswered)?.answer)
     }
 
-    /// A redirect led to a host that wants a token of its own: it gets an anonymous one and nothing else.
+    /// Asks a host that a redirect led to and that wants a token of its own. It gets an anonymous token and nothing
+    /// else.
     async fn ask_elsewhere(
         &self,
         question: &Question,
@@ -398,7 +402,7 @@ impl<'a> Session<'a> {
         Ok(Reply { answer: followed.answer, proof: proof.proved, token_error })
     }
 
-    /// Sends, and once more when a retry may help and fits.
+    /// Sends a request, and sends it again if a retry may help and fits into the deadline.
     async fn send(&mut self, question: &Question) -> Result<Followed, Refusal> {
         let url = question.url.clone();
         let start = Instant::now();
@@ -439,7 +443,7 @@ impl<'a> Session<'a> {
         self.route.follow(&request, self.deadline).await
     }
 
-    /// What the candidate can prove itself with.
+    /// Returns the secret of the candidate.
     fn own(&self) -> Option<Own> {
         match &self.candidate.credential {
             Credential::Anonymous | Credential::NotGiven => None,

@@ -1,5 +1,6 @@
-//! Every tag of a repository, page by page: for a person at the command line, never for a review.
-//! A registry says where the next page is, and only the query of that is believed.
+//! Lists every tag of a repository, page by page. For people at the command line; no review needs it.
+//!
+//! A registry names the next page, but only the query of that URL is used.
 
 use std::collections::BTreeSet;
 
@@ -14,36 +15,37 @@ use crate::protocol::version::newest_first;
 use crate::wire::transport::HttpResponse;
 use tagpin_domain::fact::{Fact, Unavailable};
 
-/// Pages that are asked for.
+/// Maximum number of pages.
 const PAGES: usize = 10;
-/// Tags that are kept.
+/// Maximum number of tags.
 const TAGS: usize = 10_000;
 
 /// The tags of a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TagList {
-    /// The newest version first, words last. What belongs to an image and is none (`sha256-….sig`) is left out.
+    /// The tags: versions first, the newest before the older, then words. Signatures and the like (`sha256-….sig`)
+    /// are left out.
     pub tags: Vec<String>,
-    /// These are all. Not so beyond 10 pages or 10,000 tags, when a later page could not be had, and when the registry
-    /// names another host for it.
+    /// True if the list is complete. It is not beyond 10 pages or 10,000 tags, if a later page failed, or if the
+    /// registry names another host for it.
     pub whole: bool,
 }
 
-/// Where the next page is.
+/// The next page.
 #[derive(Debug, PartialEq, Eq)]
 enum Next {
     Page(Url),
-    /// The registry does not say that there is one, but its page was full.
+    /// The registry names no next page, but this one was full.
     Guess(Url),
-    /// On another host, or not to be read.
+    /// The next page is on another host, or its link cannot be read.
     Elsewhere,
     None,
 }
 
-/// Asks for page after page.
+/// Lists the tags, page by page.
 ///
 /// # Errors
-/// What the registry says instead of a first page.
+/// Returns the fact that the registry answered instead of a first page.
 pub(crate) async fn list_all(session: &mut Session<'_>, candidate: &Candidate) -> Result<TagList, Fact> {
     let first = tags::url(session);
     let mut found = BTreeSet::new();
@@ -67,7 +69,7 @@ pub(crate) async fn list_all(session: &mut Session<'_>, candidate: &Candidate) -
         let next = next(&first, &answer, &entries);
         let before = found.len();
         found.extend(entries.into_iter().filter(|tag| is_tag(tag) && !is_referrer(tag)));
-        // A registry that ignores what it is asked gives the same page again, and so does a loop.
+        // A registry that ignores the query sends the same page again, and so does a loop of links.
         if page > 0 && found.len() == before {
             return Ok(listed(found, guessed));
         }
@@ -105,7 +107,7 @@ fn next(first: &Url, answer: &HttpResponse, entries: &[String]) -> Next {
     }
 }
 
-/// The target of the first link whose relation is `next` (RFC 8288, as far as registries write it).
+/// Returns the target of the first link with the relation `next` (RFC 8288, as far as registries write it).
 #[must_use]
 pub fn next_link(value: &str) -> Option<&str> {
     let mut rest = value;
@@ -126,7 +128,7 @@ pub fn next_link(value: &str) -> Option<&str> {
     }
 }
 
-/// Our own URL with the query of the link, unless that leads to another origin.
+/// Returns the first URL with the query of the link; none if the link leads to another origin.
 #[must_use]
 pub fn follow(first: &Url, target: &str) -> Option<Url> {
     let named = first.join(target).ok().filter(|named| named.origin() == first.origin())?;

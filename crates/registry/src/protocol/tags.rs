@@ -1,5 +1,5 @@
-//! One page of a repository's tags: to tell a missing tag from a missing repository, and for suggestions.
-//! What a registry lists is believed only as far as it is a tag.
+//! Lists one page of a repository's tags, to tell a missing tag from a missing repository, and for suggestions.
+//! Entries that are not tags are dropped.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,20 +14,20 @@ use crate::protocol::session::{Question, Session};
 use crate::sharing::expiring::Expiring;
 use tagpin_domain::image::ImageRef;
 
-/// What is asked for; more is an error to some registries.
+/// Number of tags that are requested; some registries answer a larger number with an error.
 pub(crate) const PAGE: usize = 1000;
-/// Bytes of a page.
+/// Maximum size of a page, in bytes.
 pub(crate) const BODY: usize = 1024 * 1024;
 
-/// How long a page counts for suggestions, also that there is none.
+/// Time for which a page is valid for suggestions, even if there is none.
 const LIFE: Duration = Duration::from_secs(5 * 60);
-/// Pages in memory, and tags that are kept of one.
+/// Maximum number of pages that are remembered, and of tags in each.
 const PAGES: (usize, usize) = (64, 2000);
 
-/// A page of tags that is shared.
+/// A shared page of tags.
 pub(crate) type Tags = Arc<[Box<str>]>;
 
-/// Pages that were seen a moment ago, by repository and credential.
+/// The pages that were seen a moment ago, by repository and credential.
 pub(crate) struct Pages(Expiring<(String, CredentialId), Option<Tags>>);
 
 impl Pages {
@@ -35,7 +35,7 @@ impl Pages {
         Self(Expiring::new(PAGES.0))
     }
 
-    /// The page that one of them has seen; `Some(None)` when all of them have seen none.
+    /// Returns the page that one of the candidates saw; `Some(None)` if all of them saw none.
     pub(crate) fn get(&self, repository: &str, candidates: &[Candidate]) -> Option<Option<Tags>> {
         let now = Instant::now();
         let mut all_known = true;
@@ -49,7 +49,7 @@ impl Pages {
         all_known.then_some(None)
     }
 
-    /// Keeps what a registry listed for this credential.
+    /// Remembers what a registry listed for this credential.
     pub(crate) fn put(&self, repository: &str, candidate: &Candidate, listing: &Listing) -> Option<Tags> {
         let tags: Option<Tags> = match listing {
             Listing::Tags(tags) => Some(tags.iter().take(PAGES.1).map(|tag| tag.as_str().into()).collect()),
@@ -61,24 +61,24 @@ impl Pages {
     }
 }
 
-/// What a registry says of a repository's tags.
+/// The answer of a registry to a request for tags.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Listing {
     /// The first page.
     Tags(Vec<String>),
-    /// There is no such repository.
+    /// The repository does not exist.
     NoRepository,
-    /// It does not tell.
+    /// The registry does not tell.
     Unknown,
 }
 
 #[derive(Deserialize)]
 struct Page {
-    /// Some registries write `null` for none.
+    /// Some registries write `null` for an empty list.
     tags: Option<Vec<String>>,
 }
 
-/// Where the first page is.
+/// Returns the URL of the first page.
 pub(crate) fn url(session: &Session<'_>) -> Url {
     let mut url = session.url(&["tags", "list"]);
     url.query_pairs_mut().append_pair("n", &PAGE.to_string());
@@ -106,18 +106,18 @@ fn parse(body: &[u8]) -> Listing {
     }
 }
 
-/// What a page lists, tags or not; nothing when it is no page.
+/// Returns the entries of a page, tags or not; none if the body is not a page.
 pub(crate) fn entries(body: &[u8]) -> Option<Vec<String>> {
     let page: Page = serde_json::from_slice(body).ok()?;
     Some(page.tags.unwrap_or_default())
 }
 
-/// Whether the text is a tag, and nothing more.
+/// Returns true if the text is a tag and nothing more.
 pub(crate) fn is_tag(text: &str) -> bool {
     ImageRef::parse(&format!("tag.invalid/x:{text}")).is_ok_and(|image| image.tag() == Some(text))
 }
 
-/// `sha256-…`, with `.sig`, `.att` or `.sbom`: what belongs to an image and is none.
+/// Returns true for tags of signatures and the like: `sha256-…`, with `.sig`, `.att` or `.sbom`.
 pub(crate) fn is_referrer(tag: &str) -> bool {
     let Some(rest) = tag.strip_prefix("sha256-") else { return false };
     let (hex, suffix) = rest.split_once('.').unwrap_or((rest, ""));

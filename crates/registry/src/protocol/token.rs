@@ -1,5 +1,5 @@
-//! Tokens of the distribution token protocol: which token service may be asked, who may see a password, what is
-//! asked, how an answer is read, and how long a token is kept. It sends nothing itself.
+//! Tokens of the distribution token protocol: the token services that may be asked, the requests to them, their
+//! responses, and the tokens that are kept. It sends nothing itself.
 
 use std::time::Duration;
 
@@ -14,60 +14,61 @@ use crate::protocol::challenge::{Bearer, Challenge};
 use crate::sharing::expiring::Expiring;
 use tagpin_domain::image::ImageRef;
 
-/// Of a token that does not say; and no token is believed to live shorter (docker's token specification).
+/// Minimum lifetime of a token, and the lifetime of one that names none (docker's token specification).
 const SHORTEST: Duration = Duration::from_secs(60);
-/// No token is kept longer, whatever it says.
+/// Maximum time for which a token is kept, whatever it says.
 const LONGEST: Duration = Duration::from_secs(3600);
-/// How long a registry's way of asking is remembered.
+/// Time for which the challenge of a registry is remembered.
 const CHALLENGE: Duration = Duration::from_secs(3600);
-/// Tokens in memory.
+/// Maximum number of tokens that are kept.
 const TOKENS: usize = 4096;
-/// Registries whose challenge is remembered.
+/// Maximum number of registries whose challenge is remembered.
 const CHALLENGES: usize = 512;
-/// Longer than any token that fits a request's header.
+/// Maximum length of a token, in bytes.
 const TOKEN_LENGTH: usize = 16 * 1024;
-/// Token services of well-known registries on hosts other than their own.
+/// Token services of well-known registries on hosts other than their own: the registry and its realm.
 const TRUSTED: [(&str, &str); 2] =
     [("registry-1.docker.io", "auth.docker.io"), ("registry.gitlab.com", "gitlab.com")];
 
-/// Tokens and challenges in memory. A token answers only for the registry, scope and credential that it was given for.
+/// The tokens and challenges that are remembered. A token is used only for the registry, scope and credential that it
+/// was given for.
 pub(crate) struct Tokens {
     tokens: Expiring<TokenKey, SecretString>,
     challenges: Expiring<ChallengeKey, Challenge>,
 }
 
-/// What a token is good for.
+/// The key of a token.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct TokenKey {
-    /// The origin that it is sent to.
+    /// The origin that the token is sent to.
     pub(crate) registry: String,
-    /// Where it comes from, with service and scope.
+    /// The URL that gave it, with service and scope.
     pub(crate) url: Url,
-    /// Who asked.
+    /// The credential of the asker.
     pub(crate) credential: CredentialId,
 }
 
-/// Whose challenge is remembered.
+/// The key of a challenge.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct ChallengeKey {
     /// The root of the endpoint.
     pub(crate) root: Url,
-    /// With this credential.
+    /// The credential of the asker.
     pub(crate) credential: CredentialId,
 }
 
-/// Why a token service is not asked.
+/// The reason why a token service is not asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RealmError {
-    /// Not a URL that can be asked.
+    /// The realm is not a URL of a token service.
     #[error("the realm is no URL of a token service")]
     Url,
-    /// Not https, although the registry is.
+    /// The realm is not https, although the registry is.
     #[error("the realm is not https")]
     Scheme,
 }
 
-/// Why an answer of a token service holds no token.
+/// The error for a token service's response without a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the token service's answer holds no token")]
 pub(crate) struct NoToken;
@@ -94,7 +95,7 @@ impl Tokens {
         self.challenges.get(key, Instant::now())
     }
 
-    /// Remembers how the registry asks. The scope was that of one repository and is left out.
+    /// Remembers the challenge of a registry, without its scope, which is that of one repository.
     pub(crate) fn remember(&self, key: ChallengeKey, challenge: &Challenge) {
         let challenge = match challenge {
             Challenge::Basic => Challenge::Basic,
@@ -109,11 +110,11 @@ impl Tokens {
     }
 }
 
-/// The token service: the realm, relative to the URL that was asked. http only where the registry itself is configured
-/// with http.
+/// Returns the URL of the token service: the realm, relative to the URL that was asked. It may be http only if the
+/// registry is configured with http.
 ///
 /// # Errors
-/// When it is not a token service that may be asked, whoever asks.
+/// Returns an error if the realm is not a token service that may be asked.
 pub(crate) fn realm_url(bearer: &Bearer, asked: &Url, plain_http: bool) -> Result<Url, RealmError> {
     let url = asked.join(&bearer.realm).map_err(|_| RealmError::Url)?;
     if !url.has_host() || !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
@@ -127,7 +128,7 @@ pub(crate) fn realm_url(bearer: &Bearer, asked: &Url, plain_http: bool) -> Resul
     }
 }
 
-/// Where to ask for a token: the token service, with service and scope added to its query.
+/// Returns the URL that gives a token: the token service, with service and scope added to its query.
 pub(crate) fn token_url(mut realm: Url, bearer: &Bearer, repository: &str) -> Url {
     let mut query = realm.query_pairs_mut();
     if let Some(service) = &bearer.service {
@@ -140,7 +141,7 @@ pub(crate) fn token_url(mut realm: Url, bearer: &Bearer, repository: &str) -> Ur
     realm
 }
 
-/// The form that asks for a token with an identity token (docker's OAuth 2 specification).
+/// Returns the form that exchanges an identity token for a token (docker's OAuth 2 specification).
 pub(crate) fn token_form(bearer: &Bearer, repository: &str, identity: &SecretString) -> SecretString {
     let mut form = Serializer::new(String::new());
     form.append_pair("grant_type", "refresh_token");
@@ -151,14 +152,15 @@ pub(crate) fn token_form(bearer: &Bearer, repository: &str, identity: &SecretStr
     form.finish().into()
 }
 
-/// Some services read only the first scope, and the registry may call the repository otherwise than we do.
+/// Returns the scopes to ask for, the registry's own first. Some services read only the first scope, and the registry
+/// may call the repository by another name than this endpoint does.
 fn scopes<'a>(bearer: &'a Bearer, repository: &'a str) -> impl Iterator<Item = String> {
     let named = bearer.scope.as_deref().and_then(scope_repository).filter(move |named| *named != repository);
     named.into_iter().chain([repository]).map(|repository| format!("repository:{repository}:pull"))
 }
 
-/// Whether a token service may see the credential of a registry: it is on the registry's own host, on the host that
-/// everybody knows for it, or on one that the operator trusts with it.
+/// Returns true if a token service may see the credential of a registry: it is on the registry's own host, on the
+/// well-known host for it, or on one that the operator trusts with it.
 pub(crate) fn may_see_credential(realm: &Url, registry: &Url, trusted: &[String]) -> bool {
     let (Some(realm_host), Some(registry_host)) = (realm.host(), registry.host()) else {
         return false;
@@ -170,14 +172,14 @@ pub(crate) fn may_see_credential(realm: &Url, registry: &Url, trusted: &[String]
         || trusted.iter().any(|host| realm.host_str() == Some(host))
 }
 
-/// The repository of `repository:NAME:…`, when it is one.
+/// Returns the repository of `repository:NAME:…`, if it is a valid one.
 fn scope_repository(scope: &str) -> Option<&str> {
     let (name, _) = scope.strip_prefix("repository:")?.rsplit_once(':')?;
     let image = ImageRef::parse(&format!("scope.invalid/{name}")).ok()?;
     (image.tag().is_none() && image.digest().is_none()).then_some(name)
 }
 
-/// A token and how long it is kept.
+/// A token, and the time for which it is kept.
 #[derive(Debug)]
 pub(crate) struct Token {
     pub(crate) value: SecretString,
@@ -192,10 +194,10 @@ struct TokenAnswer {
 }
 
 impl Token {
-    /// Reads the answer of a token service. Nothing is read from the token itself: it is opaque.
+    /// Reads the response of a token service. The token itself is opaque and is not read.
     ///
     /// # Errors
-    /// When there is no token in it that could be sent in a header.
+    /// Returns an error if it holds no token that can be sent in a header.
     pub(crate) fn parse(body: &[u8]) -> Result<Self, NoToken> {
         let answer: TokenAnswer = serde_json::from_slice(body).map_err(|_| NoToken)?;
         let usable = |token: &String| {

@@ -1,16 +1,16 @@
-//! Tags as versions: as people write them, not as the semantic versioning specification wants them. `v1.2`,
+//! Tags as versions, the way people write them, which is not always that of semantic versioning: `v1.2`,
 //! `1.29.3-alpine`, `2024.11.05`.
 
 use std::cmp::Reverse;
 
-/// Numbers of a version that count.
+/// Maximum number of numbers in a version.
 const NUMBERS: usize = 4;
 
 /// A tag that begins with a number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Loose<'a> {
     pub(crate) numbers: Vec<u64>,
-    /// What follows the numbers, without the separator: `alpine`.
+    /// The text after the numbers, without the separator: `alpine`.
     pub(crate) rest: &'a str,
 }
 
@@ -29,7 +29,7 @@ impl<'a> Loose<'a> {
         (numbers.len() <= NUMBERS).then_some(Self { numbers, rest })
     }
 
-    /// The number at this place, 0 where none is written.
+    /// Returns the number at this place, 0 if there is none.
     pub(crate) fn at(&self, place: usize) -> u64 {
         self.numbers.get(place).copied().unwrap_or_default()
     }
@@ -49,7 +49,7 @@ pub(crate) fn newest_first(tags: &mut [String]) {
     });
 }
 
-/// Where a tag stands in a list, by the order of what is written here.
+/// The place of a tag in a sorted list; the order of the variants and fields is the order of the list.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Place {
     Version { numbers: Reverse<Vec<u64>>, flavoured: bool, rest: Reverse<Vec<Run>>, tag: String },

@@ -1,4 +1,4 @@
-//! A small bounded map whose entries pass away: tokens, challenges, suggestions. Not the cache of answers.
+//! A bounded map whose entries expire: tokens, challenges, suggestions. The cache of answers is another one.
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
@@ -7,7 +7,7 @@ use std::hash::Hash;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// A map from `K` to `V`, each entry until its own time, of bounded size.
+/// A map from `K` to `V` of bounded size. Each entry expires at its own time.
 #[derive(Debug)]
 pub(crate) struct Expiring<K, V> {
     limit: usize,
@@ -15,12 +15,12 @@ pub(crate) struct Expiring<K, V> {
 }
 
 impl<K: Eq + Hash + Clone, V: Clone> Expiring<K, V> {
-    /// An empty map of at most `limit` entries.
+    /// Creates an empty map of at most `limit` entries.
     pub(crate) fn new(limit: usize) -> Self {
         Self { limit, entries: Mutex::default() }
     }
 
-    /// The value, while it lives.
+    /// Returns the value, unless it has expired.
     pub(crate) fn get<Q: Eq + Hash + ?Sized>(&self, key: &Q, now: Instant) -> Option<V>
     where
         K: Borrow<Q>,
@@ -30,19 +30,19 @@ impl<K: Eq + Hash + Clone, V: Clone> Expiring<K, V> {
         (*until > now).then(|| value.clone())
     }
 
-    /// Keeps the value until then.
+    /// Keeps the value until it expires.
     pub(crate) fn put(&self, key: K, value: V, now: Instant, until: Instant) {
         let mut entries = self.entries.lock();
         Self::make_room(&mut entries, self.limit, now);
         entries.insert(key, (value, until));
     }
 
-    /// Forgets the value.
+    /// Removes the value.
     pub(crate) fn remove(&self, key: &K) {
         self.entries.lock().remove(key);
     }
 
-    /// Drops what has passed away and, if that is not enough, the half that would pass away first.
+    /// Removes the entries that have expired and, if that is not enough, the half that would expire first.
     fn make_room(entries: &mut HashMap<K, (V, Instant)>, limit: usize, now: Instant) {
         if entries.len() < limit {
             return;

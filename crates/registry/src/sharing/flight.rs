@@ -1,5 +1,7 @@
-//! One call for all who ask the same at the same time. The call is a task of its own: it goes on when whoever started
-//! it has gone, and what it learns is there for the next. How many there may be is `permits`.
+//! Coalesces equal calls: all callers that ask for the same key at the same time share one call.
+//!
+//! A call runs as a task of its own. It goes on when its first caller is gone, so that the next caller finds its
+//! result.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -14,7 +16,7 @@ use tracing::{Instrument, debug_span};
 
 use crate::sharing::permits::Permits;
 
-/// The calls that are under way, by what they ask.
+/// The calls in flight, by key.
 pub(crate) struct Flights<K, V, const KINDS: usize = 1> {
     open: Arc<Mutex<Open<K, V>>>,
     permits: Permits<KINDS>,
@@ -22,7 +24,7 @@ pub(crate) struct Flights<K, V, const KINDS: usize = 1> {
 
 type Open<K, V> = HashMap<K, Shared<oneshot::Receiver<V>>>;
 
-/// Takes a key from the table, also when its call panics.
+/// Removes a call from the table when it ends, even by a panic.
 struct Landing<K: Eq + Hash, V> {
     open: Arc<Mutex<Open<K, V>>>,
     key: K,
@@ -33,14 +35,15 @@ where
     K: Eq + Hash + Clone + Send + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// No calls, and at most so many at once.
+    /// Creates an empty table whose calls need a permit.
     pub(crate) fn new(permits: Permits<KINDS>) -> Self {
         Self { open: Arc::default(), permits }
     }
 
-    /// What the call under way says, or else what is known by now, or else what a call that starts now, under these
-    /// names, says.
-    /// `known` is asked while no call can end. Nothing comes back when the call panicked.
+    /// Returns the result of the call in flight for this key, a value that is already known, or the result of a new
+    /// call that runs under a permit for these names.
+    ///
+    /// `known` is called while no call can end, so that no result is missed. Returns none if the call panicked.
     pub(crate) async fn join<F>(
         &self,
         names: [&str; KINDS],
@@ -70,7 +73,7 @@ where
                     let task = async move {
                         let value = call.await;
                         drop((landing, permit));
-                        // Nobody may be waiting any more.
+                        // All callers may be gone.
                         let _ = send.send(value);
                     };
                     tokio::spawn(task.instrument(debug_span!("look-up", registry = names.last())));

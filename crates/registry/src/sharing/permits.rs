@@ -1,5 +1,5 @@
-//! How much may go on at once: so much for each name that a caller goes by (a host, and who asks it), so much in all. A
-//! host that is slow uses up its own share only, and nobody uses up a whole host.
+//! Permits that bound how much runs at once, per name (a host, or an asker at a host) and in all. A slow host uses up
+//! its own permits only, and no asker uses up those of a host.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,24 +7,24 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Names of one kind that are remembered before idle ones are forgotten.
+/// Maximum number of names of one kind before the idle ones are forgotten.
 const NAMES: usize = 1024;
 
-/// Places, for each name of each kind and in all.
+/// Permits for each name of each kind, and in all.
 #[derive(Debug)]
 pub(crate) struct Permits<const KINDS: usize = 1> {
     all: Arc<Semaphore>,
     each: [Named; KINDS],
 }
 
-/// The places of one kind of names.
+/// The permits of one kind of names.
 #[derive(Debug)]
 struct Named {
     limit: usize,
     places: Mutex<HashMap<Box<str>, Arc<Semaphore>>>,
 }
 
-/// A place, until it is dropped.
+/// A permit; it is returned when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Permit {
     _of_names: Vec<OwnedSemaphorePermit>,
@@ -32,13 +32,13 @@ pub(crate) struct Permit {
 }
 
 impl<const KINDS: usize> Permits<KINDS> {
-    /// So many places for one name of each kind, and so many in all.
+    /// Creates this many permits for one name of each kind, and this many in all.
     pub(crate) fn new(each: [usize; KINDS], all: usize) -> Self {
         let each = each.map(|limit| Named { limit, places: Mutex::default() });
         Self { all: Arc::new(Semaphore::new(all)), each }
     }
 
-    /// A place, if one is free.
+    /// Returns a permit if one is free.
     pub(crate) fn try_acquire(&self, names: [&str; KINDS]) -> Option<Permit> {
         let mut of_names = Vec::with_capacity(KINDS);
         for (kind, name) in self.each.iter().zip(names) {
@@ -48,7 +48,7 @@ impl<const KINDS: usize> Permits<KINDS> {
         Some(Permit { _of_names: of_names, _of_all: of_all })
     }
 
-    /// A place, as soon as one is free. Whoever came first gets it first; who waits for one name takes no place of those
+    /// Waits for a permit, in the order of arrival. A caller that waits for one name holds no permit of the names
     /// behind it.
     pub(crate) async fn acquire(&self, names: [&str; KINDS]) -> Permit {
         let mut of_names = Vec::with_capacity(KINDS);
@@ -59,7 +59,7 @@ impl<const KINDS: usize> Permits<KINDS> {
     }
 }
 
-/// A permit; the semaphores are never closed, so that of the first round.
+/// Waits for a permit of a semaphore. The semaphores are never closed, so the first attempt succeeds.
 async fn acquired(places: impl Fn() -> Arc<Semaphore>) -> OwnedSemaphorePermit {
     loop {
         if let Ok(permit) = places().acquire_owned().await {
@@ -75,7 +75,7 @@ impl Named {
             return Arc::clone(known);
         }
         if all.len() >= NAMES {
-            // Whoever holds or awaits a place holds the semaphore too.
+            // A caller that holds or awaits a permit holds the semaphore too.
             all.retain(|_, places| Arc::strong_count(places) > 1);
         }
         let places = Arc::new(Semaphore::new(self.limit));

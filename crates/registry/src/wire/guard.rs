@@ -1,7 +1,7 @@
-//! Which addresses a registry, its token service or its redirect may have. Checked on literal hosts before a request,
-//! and on what a name resolves to just before the connection: a check of names alone is undone by DNS.
+//! The addresses that requests may reach.
 //!
-//! It knows nothing of registries; who may reach private addresses is decided by the caller.
+//! Literal addresses are checked before a request, and the addresses of a name just before the connection: a check of
+//! names alone can be circumvented by DNS. The caller decides who may reach private addresses.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -9,19 +9,19 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use async_trait::async_trait;
 use url::{Host, Url};
 
-/// How far a request may reach.
+/// The set of addresses that a request may reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Reach {
     /// Addresses of the public internet.
     Public,
-    /// These, private ranges and loopback: for hosts that the operator named with `allowPrivate`.
-    /// Link-local addresses and the metadata services of clouds stay out of reach.
+    /// Public and private addresses and loopback, for hosts that the operator marks with `allowPrivate`. Link-local
+    /// addresses and the metadata services of clouds are excluded.
     Private,
-    /// This machine and the metadata services of clouds, and nothing else: for the credentials that a cloud gives.
+    /// This machine and the metadata services of clouds only, for the credentials that a cloud gives.
     Metadata,
 }
 
-/// Where clouds tell a machine or a container who it is: every cloud, ECS, EKS Pod Identity, the two over IPv6, Google.
+/// Addresses of metadata services: of every cloud, ECS, EKS Pod Identity, both of them over IPv6, Google.
 const METADATA: [IpAddr; 6] = [
     IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
     IpAddr::V4(Ipv4Addr::new(169, 254, 170, 2)),
@@ -31,18 +31,18 @@ const METADATA: [IpAddr; 6] = [
     IpAddr::V6(Ipv6Addr::new(0xfd20, 0x00ce, 0, 0, 0, 0, 0, 0x254)),
 ];
 
-/// A host, or everything it resolves to, is out of reach.
+/// The error for a host that has no address that may be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the address is not one that may be reached")]
 pub(crate) struct Forbidden;
 
-/// From a host name to its addresses.
+/// Resolves host names.
 #[async_trait]
 pub trait Names: Send + Sync {
-    /// All addresses of the name.
+    /// Returns all addresses of the name.
     ///
     /// # Errors
-    /// When the name does not resolve.
+    /// Returns an error if the name does not resolve.
     async fn addresses(&self, host: &str) -> io::Result<Vec<IpAddr>>;
 }
 
@@ -58,19 +58,19 @@ impl Names for SystemNames {
 }
 
 impl Reach {
-    /// Keeps the addresses within reach.
+    /// Keeps the addresses that may be reached.
     ///
     /// # Errors
-    /// When nothing is left.
+    /// Returns an error if none is left.
     pub(crate) fn filter(self, addresses: Vec<IpAddr>) -> Result<Vec<IpAddr>, Forbidden> {
         let permitted: Vec<_> = addresses.into_iter().filter(|address| self.permits(*address)).collect();
         if permitted.is_empty() { Err(Forbidden) } else { Ok(permitted) }
     }
 
-    /// Checks a URL whose host is an address: no resolver is asked about those.
+    /// Checks a URL whose host is a literal address, which no resolver sees.
     ///
     /// # Errors
-    /// When the address is out of reach.
+    /// Returns an error if the address may not be reached.
     pub(crate) fn check_literal(self, url: &Url) -> Result<(), Forbidden> {
         let address: IpAddr = match url.host() {
             Some(Host::Ipv4(address)) => address.into(),
@@ -81,7 +81,7 @@ impl Reach {
         if self.permits(address) { Ok(()) } else { Err(Forbidden) }
     }
 
-    /// Whether this address may be connected to.
+    /// Returns true if the address may be reached.
     #[must_use]
     pub(crate) fn permits(self, address: IpAddr) -> bool {
         match self {
@@ -92,7 +92,7 @@ impl Reach {
     }
 }
 
-/// What an address is, as far as reaching it goes.
+/// The class of an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Class {
     Public,
@@ -107,7 +107,8 @@ fn class(address: IpAddr) -> Class {
     }
 }
 
-/// After the IANA special-purpose address registry (RFC 6890), and the metadata addresses outside of 169.254/16.
+/// Classifies by the IANA special-purpose address registry (RFC 6890), and by the metadata addresses outside of
+/// 169.254/16.
 fn class_v4(address: Ipv4Addr) -> Class {
     const ALIBABA_METADATA: [u8; 4] = [100, 100, 100, 200];
     const AZURE_WIRESERVER: [u8; 4] = [168, 63, 129, 16];
@@ -117,7 +118,7 @@ fn class_v4(address: Ipv4Addr) -> Class {
         // multicast, reserved and broadcast.
         [0, ..] | [169, 254, ..] | [192, 0, 0, _] | [192, 88, 99, _] | [224..=255, ..] => Class::Never,
         [127 | 10, ..] | [172, 16..=31, ..] | [192, 168, ..] | [100, 64..=127, ..] => Class::Private,
-        // Benchmarking and documentation: not on the internet, so somebody's own.
+        // Benchmarking and documentation addresses are not on the internet, so they are somebody's own.
         [198, 18 | 19, ..] | [192, 0, 2, _] | [198, 51, 100, _] | [203, 0, 113, _] => Class::Private,
         _ => Class::Public,
     }
@@ -137,7 +138,8 @@ fn class_v6(address: Ipv6Addr) -> Class {
         class_v4(Ipv4Addr::new(a, b, c, d))
     };
     match address.segments() {
-        // An IPv4 address in other clothes: mapped, compatible, translated (RFC 2765), NAT64, 6to4, Teredo.
+        // IPv6 addresses that contain an IPv4 address: mapped, compatible, translated (RFC 2765), NAT64, 6to4,
+        // Teredo.
         [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0, 0, 0, 0, 0xffff, 0, high, low] => v4(high, low),
         [0x64, 0xff9b, 0 | 1, .., high, low] => v4(high, low),
         [0x2002, high, low, ..] => v4(high, low),
@@ -147,7 +149,7 @@ fn class_v6(address: Ipv6Addr) -> Class {
         [0xfc00..=0xfdff, ..] => Class::Private,
         [0x2001, 0x0db8, ..] | [0x3fff, 0..=0x0fff, ..] => Class::Private,
         [0x2000..=0x3fff, ..] => Class::Public,
-        // Unspecified, link-local, site-local, multicast, and what is not assigned.
+        // Unspecified, link-local, site-local, multicast and unassigned addresses.
         _ => Class::Never,
     }
 }

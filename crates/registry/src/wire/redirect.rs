@@ -1,4 +1,5 @@
-//! Redirects by hand: every hop passes the guard, none leaves https, and a credential ends at the first change of origin.
+//! Follows redirects: the guard checks every hop, no hop leaves https, and the credential is dropped at the first
+//! change of origin.
 
 use secrecy::SecretString;
 use tokio::time::Instant;
@@ -11,62 +12,62 @@ use crate::profile::tls::Tls;
 use crate::wire::guard::Reach;
 use crate::wire::transport::{Body, Call, HttpResponse, Transport};
 
-/// How far redirects are followed.
+/// Limits on following redirects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Follow {
-    /// Five hops, to any host.
+    /// At most five hops, to any host.
     Anywhere,
-    /// Two hops on the same host: a token service.
+    /// At most two hops on the same host: for a token service.
     SameHost,
 }
 
-/// One request of a session, before redirects.
+/// A request, before redirects.
 pub(crate) struct Request<'a> {
     pub(crate) purpose: Purpose,
     pub(crate) method: Method,
     pub(crate) url: Url,
-    /// The URL was made by us, so that it may be shown.
+    /// True if tagpin made the URL, so that it may be shown.
     pub(crate) own: bool,
     pub(crate) accept: Option<&'static str>,
-    /// Of a POST.
+    /// The body of a POST.
     pub(crate) body: Option<&'a Body>,
     pub(crate) authorization: Option<&'a SecretString>,
-    /// Whose credential the authorization proves.
+    /// The source of the credential in the authorization.
     pub(crate) source: Option<&'a Source>,
     pub(crate) follow: Follow,
     pub(crate) limit: usize,
 }
 
-/// The last answer of a chain of redirects.
+/// The final response of a chain of redirects.
 pub(crate) struct Followed {
     pub(crate) answer: HttpResponse,
-    /// Who gave it.
+    /// The URL that gave the response.
     pub(crate) url: Url,
-    /// Another origin than the one that was asked.
+    /// True if the response came from another origin than the one that was asked.
     pub(crate) crossed: bool,
 }
 
-/// No answer, and whose it would have been.
+/// The failure of a request that got no response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Unanswered {
     pub(crate) failure: Failure,
-    /// The host, of a parsed URL.
+    /// The host that did not respond.
     pub(crate) host: String,
 }
 
-/// The way to one endpoint and to what it names.
+/// Everything that is needed to reach one endpoint.
 #[derive(Clone, Copy)]
 pub(crate) struct Route<'a> {
     pub(crate) transport: &'a Transport,
     pub(crate) profiles: &'a dyn Profiles,
     pub(crate) observer: &'a dyn Observer,
-    /// The bounded name of the registry.
+    /// The bounded label of the registry.
     pub(crate) label: &'a str,
     pub(crate) endpoint: &'a Endpoint,
 }
 
 impl Route<'_> {
-    /// Sends the request and follows what it is answered with.
+    /// Sends the request and follows redirects.
     pub(crate) async fn follow(
         &self,
         request: &Request<'_>,
@@ -148,7 +149,8 @@ impl Route<'_> {
         }
     }
 
-    /// How far a request to this URL may reach and how it is secured: what the operator said of that very host.
+    /// Returns the addresses that a request to this URL may reach, and its TLS settings: those that the operator set
+    /// for that very host.
     fn way_to(&self, url: &Url) -> (Reach, Tls) {
         let reach = |allow_private: bool| if allow_private { Reach::Private } else { Reach::Public };
         if url.host() == self.endpoint.host() {
@@ -168,7 +170,7 @@ impl Route<'_> {
         }
     }
 
-    /// What the operator wants to be sent to the endpoint goes nowhere else.
+    /// Returns the operator's headers if the URL belongs to the endpoint; they are sent nowhere else.
     fn headers_for(&self, url: &Url) -> &[Header] {
         let own = url.origin() == self.endpoint.root().origin();
         if own { &self.endpoint.headers } else { &[] }
@@ -179,7 +181,7 @@ impl Route<'_> {
     }
 }
 
-/// Where a redirect leads; nothing when it leaves https or is no plain URL.
+/// Returns the target of a redirect; none if it leaves https or is not a plain URL.
 fn next_hop(current: &Url, location: Option<&str>) -> Option<Url> {
     let mut next = current.join(location?).ok()?;
     next.set_fragment(None);
@@ -196,12 +198,12 @@ fn stray(url: &Url) -> Unanswered {
     Unanswered { failure: Failure::Redirect, host: host_of(url).to_owned() }
 }
 
-/// The host of a URL, without its port.
+/// Returns the host of a URL, without its port.
 pub(crate) fn host_of(url: &Url) -> &str {
     url.host_str().unwrap_or_default()
 }
 
-/// `20` of `20;w=21600`.
+/// Parses the number before the window of a rate limit: `20` of `20;w=21600`.
 pub(crate) fn number_before_window(value: &str) -> Option<u64> {
     value.split(';').next()?.trim().parse().ok()
 }

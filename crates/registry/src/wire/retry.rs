@@ -1,4 +1,4 @@
-//! Whether to ask once more, and after which pause. How often is decided by `session`.
+//! Decides whether a request is worth a retry, and after which pause. The session decides how often.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use crate::observe::Failure;
 use crate::wire::redirect::{Followed, Unanswered};
 use crate::wire::transport::HttpResponse;
 
-/// The longest wait that a registry may ask for: what it says beyond is read as this.
+/// Maximum wait that a registry may ask for; longer waits are cut to this.
 const LONGEST: Duration = Duration::from_secs(15 * 60);
-/// A wait that fits into a review.
+/// Maximum wait that fits into a review.
 const BEARABLE: Duration = Duration::from_secs(2);
-/// Before asking again a registry that stumbled: at least this, at most three times this.
+/// Minimum pause before a retry of a failed request; the maximum is three times as long.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The pause after which the same request may be answered better; none when it will not.
+/// Returns the pause before a retry; none if a retry would not help.
 pub(crate) fn pause_before_retry(result: &Result<Followed, Unanswered>) -> Option<Duration> {
     let answer = match result {
         Err(unanswered) => return (unanswered.failure == Failure::Connect).then(jitter),
@@ -33,14 +33,14 @@ pub(crate) fn pause_before_retry(result: &Result<Followed, Unanswered>) -> Optio
     }
 }
 
-/// What `Retry-After` asks for, in seconds or as a date (RFC 9110 section 10.2.3), cut to 15 minutes.
+/// Parses `Retry-After`, in seconds or as a date (RFC 9110 section 10.2.3), cut to 15 minutes.
 pub(crate) fn retry_after(answer: &HttpResponse) -> Option<Duration> {
     parse(answer.header("retry-after")?, Timestamp::now())
 }
 
 fn parse(value: &str, now: Timestamp) -> Option<Duration> {
     if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
-        // More digits than a number holds are a long time.
+        // A number that overflows is a long time.
         return Some(value.parse().map_or(LONGEST, Duration::from_secs).min(LONGEST));
     }
     let then = rfc2822::DateTimeParser::new().parse_timestamp(value).ok()?;
@@ -48,7 +48,7 @@ fn parse(value: &str, now: Timestamp) -> Option<Duration> {
     Some(Duration::try_from(wait).unwrap_or(Duration::ZERO).min(LONGEST))
 }
 
-/// Replicas that fail together must not ask again together.
+/// Returns a random pause, because replicas that fail together must not retry together.
 fn jitter() -> Duration {
     PAUSE.mul_f64(1.0 + 2.0 * fastrand::f64())
 }

@@ -1,7 +1,7 @@
-//! One HTTP exchange: connection, TLS, time and size limits. The only place that knows the HTTP library.
+//! HTTP exchanges with time and size limits. Nothing else in this crate knows the HTTP library.
 //!
-//! It follows no redirect, sends no credential of its own accord, decompresses nothing, and connects
-//! only to addresses within the reach it is given. What an answer means is for others.
+//! The transport follows no redirect, adds no credential, decompresses nothing, and connects only to addresses that
+//! the caller allows. It does not interpret responses.
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
@@ -26,34 +26,34 @@ use crate::profile::endpoint::Header;
 use crate::profile::tls::{CaBundle, Tls};
 use crate::wire::guard::{Forbidden, Names, Reach};
 
-/// For one connection.
+/// Maximum time to open a connection.
 const CONNECT: Duration = Duration::from_secs(2);
-/// For one exchange, whatever the deadline.
+/// Maximum time of one exchange, whatever the deadline.
 const EXCHANGE: Duration = Duration::from_secs(5);
-/// For the body of an answer whose status has said enough.
+/// Maximum time to read the body of an error.
 const ERROR_BODY_TIME: Duration = Duration::from_millis(500);
-/// Of such a body.
+/// Maximum size of the body of an error, in bytes.
 const ERROR_BODY: usize = 64 * 1024;
-/// Names and values of all headers of an answer.
+/// Maximum size of all headers of a response, in bytes.
 const HEADER_BYTES: usize = 32 * 1024;
-/// Headers of an answer.
+/// Maximum number of headers of a response.
 const HEADER_COUNT: usize = 100;
-/// Idle connections are closed before a registry's load balancer does it.
+/// Time after which an idle connection is closed, before the load balancer of a registry closes it.
 const IDLE: Duration = Duration::from_secs(30);
 
-/// Pools of connections.
+/// Maximum number of connection pools.
 const POOLS: usize = 64;
 
-/// Opens connections; one pool of them for each set of authorities and reach, not for each host.
+/// Opens connections. It keeps one pool for each set of TLS settings and reach, not for each host.
 pub struct Transport {
     names: Arc<dyn Names>,
     clients: Mutex<HashMap<Profile, reqwest::Client>>,
 }
 
-/// What connections have in common.
+/// The properties that connections of one pool share.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Profile {
-    /// None is plain http: the authorities of the system are read only where they count.
+    /// The TLS settings; none for plain http, so that the authorities of the system are read only where they count.
     tls: Option<Tls>,
     reach: Reach,
 }
@@ -63,19 +63,19 @@ pub(crate) struct Call<'a> {
     pub(crate) method: Method,
     pub(crate) url: &'a Url,
     pub(crate) accept: Option<&'static str>,
-    /// From the operator, for this very host.
+    /// Headers of the operator for this host.
     pub(crate) headers: &'a [Header],
     pub(crate) body: Option<&'a Body>,
     /// The value of the `Authorization` header.
     pub(crate) authorization: Option<&'a SecretString>,
     pub(crate) tls: &'a Tls,
     pub(crate) reach: Reach,
-    /// Bytes of the body of a 200; a larger one is refused.
+    /// Maximum size of the body of a 200, in bytes; a larger one is an error.
     pub(crate) limit: usize,
 }
 
 impl Call<'_> {
-    /// The headers that are ours to choose.
+    /// Builds the headers of the request.
     fn fields(&self) -> Result<HeaderMap, Failure> {
         let mut fields = HeaderMap::new();
         for Header { name, value } in self.headers {
@@ -97,13 +97,14 @@ impl Call<'_> {
         Ok(fields)
     }
 
-    /// The same for a person.
+    /// Returns the headers for display, without secrets.
     pub(crate) fn shown(&self) -> Vec<(String, String)> {
         self.fields().as_ref().map(shown).unwrap_or_default()
     }
 }
 
-/// Headers without what is or may be a secret. Values are text of one line already; of long ones the start is shown.
+/// Returns headers for display, without what is or may be a secret. Values are single lines already; long ones are
+/// cut.
 fn shown(headers: &HeaderMap) -> Vec<(String, String)> {
     const LONGEST: usize = 300;
     let show = |(name, value): (&HeaderName, &HeaderValue)| {
@@ -112,7 +113,7 @@ fn shown(headers: &HeaderMap) -> Vec<(String, String)> {
         let hidden = name != "www-authenticate" && secret.iter().any(|part| name.contains(part));
         let text = value.to_str().unwrap_or("(not text)");
         let text = match (name, text.split_once('?')) {
-            // Object stores sign their URLs there.
+            // Object stores put signatures into the query.
             ("location" | "link", Some((place, _))) => format!("{place}?***"),
             _ if hidden || value.is_sensitive() => match text.split_once(' ') {
                 Some((scheme @ ("Basic" | "Bearer"), _)) => format!("{scheme} ***"),
@@ -125,32 +126,32 @@ fn shown(headers: &HeaderMap) -> Vec<(String, String)> {
     headers.iter().take(HEADER_COUNT).map(show).collect()
 }
 
-/// What a request carries to a service; it may hold a secret.
+/// The body of a request; it may hold a secret.
 pub(crate) struct Body {
     content_type: &'static str,
     content: SecretString,
 }
 
 impl Body {
-    /// JSON of a service that has a media type of its own.
+    /// Creates a JSON body of this media type.
     #[cfg(feature = "aws")]
     pub(crate) fn json(content_type: &'static str, content: &str) -> Self {
         Self { content_type, content: content.into() }
     }
 
-    /// What it is.
+    /// Returns the media type.
     #[cfg(feature = "aws")]
     pub(crate) const fn content_type(&self) -> &'static str {
         self.content_type
     }
 
-    /// Pairs of a form, encoded.
+    /// Creates a body of encoded form fields.
     pub(crate) const fn form(content: SecretString) -> Self {
         Self { content_type: "application/x-www-form-urlencoded", content }
     }
 }
 
-/// What came back. The body of anything but a 200 is as much of it as was sent in time, and may be empty.
+/// A response. The body of anything but a 200 is as much as arrived in time, and may be empty.
 pub(crate) struct HttpResponse {
     pub(crate) status: u16,
     headers: HeaderMap,
@@ -158,17 +159,17 @@ pub(crate) struct HttpResponse {
 }
 
 impl HttpResponse {
-    /// The headers for a person, without secrets.
+    /// Returns the headers for display, without secrets.
     pub(crate) fn shown(&self) -> Vec<(String, String)> {
         shown(&self.headers)
     }
 
-    /// The first value of a header, when it is text.
+    /// Returns the first value of a header, if it is text.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok().map(str::trim)
     }
 
-    /// Every value of a header that is text.
+    /// Returns every value of a header that is text.
     pub(crate) fn headers(&self, name: &str) -> impl Iterator<Item = &str> {
         self.headers.get_all(name).iter().filter_map(|value| value.to_str().ok())
     }
@@ -176,7 +177,7 @@ impl HttpResponse {
 
 #[cfg(test)]
 impl HttpResponse {
-    /// An answer as a test wants it.
+    /// Creates a response for a test.
     pub(crate) fn of(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Self {
         let headers = headers
             .iter()
@@ -190,16 +191,16 @@ impl HttpResponse {
 }
 
 impl Transport {
-    /// A transport that asks these for the addresses of names.
+    /// Creates a transport that resolves names with this resolver.
     #[must_use]
     pub fn new(names: Arc<dyn Names>) -> Self {
         Self { names, clients: Mutex::default() }
     }
 
-    /// Sends one request and reads the answer, before the deadline and within the limits.
+    /// Sends one request and reads the response, before the deadline and within the limits.
     ///
     /// # Errors
-    /// When there is no answer that can be read.
+    /// Returns an error if there is no readable response.
     pub(crate) async fn exchange(&self, call: &Call<'_>, deadline: Instant) -> Result<HttpResponse, Failure> {
         call.reach.check_literal(call.url).map_err(|Forbidden| Failure::AddressForbidden)?;
         let request = self.request(call)?;
@@ -248,7 +249,7 @@ impl Transport {
             tracing::error!(error = %Chain(&error), "no TLS for registries: are CA certificates installed?");
             Failure::Tls
         })?;
-        // Certificates that were replaced leave a pool behind; the rest is opened again when it is needed.
+        // Replaced certificates leave a pool behind; the other pools are opened again when they are needed.
         if clients.len() == POOLS {
             clients.clear();
         }
@@ -267,7 +268,7 @@ fn build(profile: &Profile, names: Arc<dyn Names>) -> reqwest::Result<reqwest::C
         .user_agent(concat!("tagpin/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
-        // Through a proxy, names would be resolved where the guard can not see it.
+        // A proxy would resolve names where the guard cannot check them.
         .no_proxy()
         .dns_resolver(GuardedNames { names, reach: profile.reach })
         .connect_timeout(CONNECT)
@@ -309,7 +310,7 @@ async fn receive(request: reqwest::RequestBuilder, call: &Call<'_>) -> Result<Ht
     Ok(HttpResponse { status, headers, body })
 }
 
-/// The body, counted as it arrives: its announced length is only an announcement.
+/// Reads the body and counts it as it arrives, because an announced length may be wrong.
 async fn whole_body(response: &mut reqwest::Response, limit: usize) -> Result<Vec<u8>, Failure> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| failure(&error))? {
@@ -321,7 +322,7 @@ async fn whole_body(response: &mut reqwest::Response, limit: usize) -> Result<Ve
     Ok(body)
 }
 
-/// As much of an error's body as comes quickly: the status has already said what counts.
+/// Reads as much of an error's body as arrives quickly. The status has already decided.
 async fn start_of_body(response: &mut reqwest::Response) -> Vec<u8> {
     let mut body = Vec::new();
     let until = Instant::now() + ERROR_BODY_TIME;
@@ -335,7 +336,7 @@ async fn start_of_body(response: &mut reqwest::Response) -> Vec<u8> {
     body
 }
 
-/// Which failure an error of the HTTP library is, by the types in its chain and never by its text.
+/// Classifies an error of the HTTP library, by the types in its chain and never by its text.
 fn failure(error: &reqwest::Error) -> Failure {
     let connecting = error.is_connect();
     let mut found = None;
@@ -343,7 +344,7 @@ fn failure(error: &reqwest::Error) -> Failure {
     while let Some(error) = next {
         found = found.or_else(|| failure_of_cause(error, connecting));
         next = match error.downcast_ref::<io::Error>() {
-            // `source()` of an io::Error skips the error it wraps.
+            // `source()` of an io::Error skips the error that it wraps.
             Some(io) => io.get_ref().map(|inner| inner as _),
             None => error.source(),
         };
@@ -373,7 +374,7 @@ fn failure_of_cause(cause: &(dyn StdError + 'static), connecting: bool) -> Optio
         return Some(Failure::Connect);
     }
     match cause.downcast_ref::<io::Error>()?.kind() {
-        // The peer hung up in the middle of the handshake.
+        // The peer closed the connection during the handshake.
         io::ErrorKind::UnexpectedEof if connecting => Some(Failure::Tls),
         io::ErrorKind::ConnectionReset
         | io::ErrorKind::ConnectionAborted
@@ -383,7 +384,7 @@ fn failure_of_cause(cause: &(dyn StdError + 'static), connecting: bool) -> Optio
     }
 }
 
-/// The resolver of one reach: what it gives is what is dialled.
+/// A resolver that returns only addresses within reach; the connection goes to one of them.
 struct GuardedNames {
     names: Arc<dyn Names>,
     reach: Reach,
@@ -401,14 +402,14 @@ impl reqwest::dns::Resolve for GuardedNames {
             if addresses.is_empty() {
                 return Err(NoSuchName.into());
             }
-            // Port 0: the connector puts the URL's port there.
+            // Port 0: the connector puts the port of the URL there.
             let addresses = reach.filter(addresses)?.into_iter().map(|ip| SocketAddr::new(ip, 0));
             Ok(Box::new(addresses) as reqwest::dns::Addrs)
         })
     }
 }
 
-/// An error and its causes on one line.
+/// Displays an error and its causes on one line.
 struct Chain<'a>(&'a dyn StdError);
 
 impl fmt::Display for Chain<'_> {

@@ -1,5 +1,6 @@
-//! Mirrors as containerd has them: a folder `certs.d` with a folder for each registry, and `hosts.toml` in it
-//! (`core/remotes/docker/config/hosts.go`, containerd 2.4). Without that file, the certificates beside it count.
+//! Mirrors of containerd: a folder `certs.d` that has a folder for each registry with a `hosts.toml`
+//! (`core/remotes/docker/config/hosts.go`, containerd 2.4). Without that file, the certificates in the folder are
+//! used.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -11,13 +12,13 @@ use crate::config::file::{ConfigError, Files, mistake};
 use crate::profile::endpoint::Endpoint;
 use crate::profile::tls::{CaBundle, ClientCertificate, Tls};
 
-/// The folder of every registry that has none of its own.
+/// Name of the folder for every registry without one of its own.
 const DEFAULT: &str = "_default";
 
-/// What a folder `certs.d` says.
+/// The settings of a folder `certs.d`.
 #[derive(Debug, Default)]
 pub(crate) struct CertsD {
-    /// By the name of the registry's folder, in lower case.
+    /// The settings by the name of the folder, in lower case.
     folders: BTreeMap<String, Hosts>,
     warnings: Vec<String>,
 }
@@ -27,7 +28,7 @@ impl CertsD {
     pub(crate) fn load(files: &Files, root: &Path) -> Result<Self, ConfigError> {
         let mut this = Self::default();
         for folder in files.folder(root)? {
-            // `..data` and the like are how Kubernetes swaps the content of a volume.
+            // Kubernetes swaps the content of a volume by `..data` and the like.
             let name =
                 folder.file_name().and_then(|name| name.to_str()).filter(|name| !name.starts_with(".."));
             let Some(name) = name.filter(|_| files.is_folder(&folder)) else { continue };
@@ -37,7 +38,7 @@ impl CertsD {
         Ok(this)
     }
 
-    /// One registry's.
+    /// Reads the folder of one registry.
     fn folder(&mut self, files: &Files, folder: &Path) -> Result<Hosts, ConfigError> {
         let file = folder.join("hosts.toml");
         let text = match files.read(&file) {
@@ -59,7 +60,7 @@ impl CertsD {
         &self.warnings
     }
 
-    /// How connections are secured, wherever it is said.
+    /// Returns all TLS settings.
     pub(crate) fn secured(&self) -> impl Iterator<Item = &Tls> {
         self.folders.values().flat_map(|hosts| {
             let endpoints = hosts.mirrors.iter().chain(&hosts.server).map(|endpoint| &endpoint.tls);
@@ -67,7 +68,7 @@ impl CertsD {
         })
     }
 
-    /// Whether any registry has a mirror.
+    /// Returns true if any registry has a mirror.
     pub(crate) fn names_any(&self) -> bool {
         self.folders.values().any(|hosts| !hosts.mirrors.is_empty())
     }
@@ -84,7 +85,7 @@ impl CertsD {
         self.of(registry)?.tls.clone()
     }
 
-    /// What the folder of this very host says of it; `_default` is about registries and not about mirrors.
+    /// Returns the settings of the folder for this very host. `_default` is for registries and not for mirrors.
     pub(crate) fn own_tls(&self, host: &str) -> Option<Tls> {
         names(host).find_map(|name| self.folders.get(&name))?.tls.clone()
     }
@@ -94,13 +95,13 @@ impl CertsD {
     }
 }
 
-/// The folders that a registry may have, in the order in which they are looked for.
+/// Returns the folders that a registry may have, in the order of the search.
 fn names(registry: &str) -> impl Iterator<Item = String> {
     let with_port = registry.rsplit_once(':').map(|(host, port)| format!("{host}_{port}_"));
     with_port.into_iter().chain([registry.to_owned()])
 }
 
-/// Docker's way: `*.crt` are authorities, `*.cert` with its `*.key` is a certificate of ours.
+/// Reads certificates as docker does: `*.crt` are authorities, `*.cert` with its `*.key` is a client certificate.
 fn beside(files: &Files, folder: &Path) -> Result<Tls, ConfigError> {
     let (mut authorities, mut own) = (Vec::new(), None);
     for path in files.folder(folder)? {
@@ -118,7 +119,7 @@ fn beside(files: &Files, folder: &Path) -> Result<Tls, ConfigError> {
     Ok(Tls { ca, client: own, ..Tls::default() })
 }
 
-/// The key may stand in the certificate's own file.
+/// Reads a client certificate, whose key may be in its own file.
 fn client(files: &Files, certificate: &Path) -> Result<Arc<ClientCertificate>, ConfigError> {
     let chain = files.read_named(certificate)?;
     let key: PathBuf = certificate.with_extension("key");

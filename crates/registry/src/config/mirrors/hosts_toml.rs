@@ -1,4 +1,4 @@
-//! One `hosts.toml`, read as containerd reads it: the tables `[host."…"]` in the order of the file, then the root.
+//! Reads a `hosts.toml` as containerd does: the tables `[host."…"]` in the order of the file, then the root.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -13,14 +13,14 @@ use crate::config::file::{ConfigError, Files, mistake_at};
 use crate::profile::endpoint::{Endpoint, EndpointError, Header};
 use crate::profile::tls::{CaBundle, ClientCertificate, Tls};
 
-/// What the file says of one registry.
+/// The settings for one registry.
 #[derive(Debug, Default)]
 pub(crate) struct Hosts {
     /// The hosts that are asked before the registry.
     pub(crate) mirrors: Vec<Endpoint>,
-    /// `server`, with what the root says of it.
+    /// The `server`, with the settings of the root.
     pub(crate) server: Option<Endpoint>,
-    /// What the root says of connections to the registry's own name.
+    /// The TLS settings of the root, for the registry at its own name.
     pub(crate) tls: Option<Tls>,
 }
 
@@ -59,7 +59,7 @@ pub(crate) fn read(
     Ok(hosts)
 }
 
-/// What a table says of one host.
+/// The settings of a table for one host.
 struct Said {
     resolves: bool,
     override_path: bool,
@@ -95,7 +95,7 @@ impl Reader<'_> {
         boolean.ok_or_else(|| self.wrong(Some(value.span()), key, "must be true or false"))
     }
 
-    /// A text, or several.
+    /// Reads a text or a list of texts.
     fn texts<'v>(&self, value: &'v Value<'_>, key: &str) -> Result<Vec<&'v str>, ConfigError> {
         match value.get_ref().as_array() {
             None => Ok(vec![self.text(value, key)?]),
@@ -134,7 +134,7 @@ impl Reader<'_> {
         Ok(said)
     }
 
-    /// Who says what a tag names must also have it.
+    /// Reads the capabilities. A host that may resolve must also have the image.
     fn resolves(&self, value: &Value<'_>, key: &str) -> Result<bool, ConfigError> {
         let written = self.texts(value, key)?;
         let (mut pulls, mut resolves) = (false, false);
@@ -156,7 +156,7 @@ impl Reader<'_> {
         self.file.parent().unwrap_or(Path::new("")).join(written)
     }
 
-    /// Certificates that are only on the nodes are said to be, and do not count.
+    /// Reads a file with a certificate. A file that is only on the nodes is a warning and is not used.
     fn bytes(&mut self, written: &str, key: &str) -> Option<Vec<u8>> {
         let read = self.files.read(&self.path(written));
         read.map_err(|cause| self.warn(key, format_args!("{written} is not used: {cause}"))).ok()
@@ -175,7 +175,8 @@ impl Reader<'_> {
         bundle.map(Some).map_err(|error| self.wrong(Some(value.span()), key, error.to_string()))
     }
 
-    /// A file with certificate and key, several of those, or pairs of files; the first is shown.
+    /// Reads the client certificate: a file with certificate and key, a list of those, or pairs of files. The first
+    /// one is used.
     fn client(
         &mut self,
         value: &Value<'_>,
@@ -241,7 +242,7 @@ impl Reader<'_> {
     }
 }
 
-/// `/v2` is the end of every path, unless that is overridden.
+/// Parses the URL of a host. Its path ends with `/v2`, unless that is overridden.
 fn place(written: &str, override_path: bool) -> Result<Url, EndpointError> {
     let scheme = if written.contains("://") { "" } else { "https://" };
     let mut url = Url::parse(&format!("{scheme}{written}")).map_err(|_| EndpointError::Url)?;

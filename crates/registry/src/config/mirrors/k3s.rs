@@ -1,8 +1,9 @@
-//! Mirrors as the nodes of a k3s cluster have them: the file `registries.yaml`.
+//! Mirrors of the nodes of a k3s cluster: the file `registries.yaml`.
 //!
-//! Read as k3s turns it into containerd's `hosts.toml` (`pkg/agent/containerd/config.go`): a registry has the mirrors
-//! of exactly its own name, else those of `*`. The file is made for nodes, so what only nodes can use is a warning and
-//! never an error; what would make us ask something else than the node (a rewrite that can not be read) is an error.
+//! It is read as k3s turns it into `hosts.toml` of containerd (`pkg/agent/containerd/config.go`): a registry has the
+//! mirrors of exactly its own name, or else those of `*`. The file is made for nodes, so a setting that only nodes
+//! can use is a warning. A setting that would make tagpin ask another server than the nodes do (a rewrite that cannot
+//! be read) is an error.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -24,7 +25,7 @@ use tagpin_domain::image::DOCKER_HUB;
 
 const EVERY: &str = "*";
 
-/// What the nodes' file says.
+/// The settings of the file.
 #[derive(Debug, Default)]
 pub(crate) struct K3s {
     mirrors: BTreeMap<String, Vec<Endpoint>>,
@@ -32,7 +33,7 @@ pub(crate) struct K3s {
     warnings: Vec<String>,
 }
 
-/// What is configured for one host, be it a registry or a mirror.
+/// The settings for one host, a registry or a mirror.
 #[derive(Debug, Default)]
 struct HostConfig {
     tls: Option<Tls>,
@@ -91,7 +92,7 @@ struct TypedTls {
 }
 
 impl K3s {
-    /// Reads the file and the certificates that it names; those that are only on the nodes are warned of.
+    /// Reads the file and the certificates that it names; those that are only on the nodes are warnings.
     pub(crate) fn load(files: &Files, file: &Path) -> Result<Self, ConfigError> {
         let typed: Typed = config_file::parse(file, &files.read_named(file)?)?;
         let mut nodes = Self::default();
@@ -114,43 +115,43 @@ impl K3s {
         Ok(nodes)
     }
 
-    /// What the file says that has no effect here.
+    /// Returns the warnings about settings that have no effect here.
     pub(crate) fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// How connections are secured, host by host, where the file says so.
+    /// Returns the TLS settings of all hosts that have some.
     pub(crate) fn secured(&self) -> impl Iterator<Item = &Tls> {
         self.hosts.values().filter_map(|host| host.tls.as_ref())
     }
 
-    /// Whether any registry has a mirror.
+    /// Returns true if any registry has a mirror.
     pub(crate) fn names_any(&self) -> bool {
         self.mirrors.values().any(|endpoints| !endpoints.is_empty())
     }
 
-    /// The mirrors of a registry, in order.
+    /// Returns the mirrors of a registry, in order.
     pub(crate) fn mirrors(&self, registry: &str) -> Vec<Endpoint> {
         self.mirrors.get(registry).or_else(|| self.mirrors.get(EVERY)).cloned().unwrap_or_default()
     }
 
-    /// How connections to a registry are secured; as `*` says when the file says nothing else of it.
+    /// Returns the TLS settings for a registry; those of `*` if the file does not name the registry.
     pub(crate) fn registry_tls(&self, registry: &str) -> Option<Tls> {
         let every = || self.hosts.get(EVERY).filter(|_| !self.mirrors.contains_key(registry));
         self.host(registry).or_else(every)?.tls.clone()
     }
 
-    /// How connections to exactly this host are secured.
+    /// Returns the TLS settings for exactly this host.
     pub(crate) fn tls(&self, host: &str) -> Option<Tls> {
         self.host(host)?.tls.clone()
     }
 
-    /// The credential of exactly this host.
+    /// Returns the credential for exactly this host.
     pub(crate) fn candidate(&self, host: &str) -> Option<&Arc<Candidate>> {
         self.host(host)?.candidate.as_ref()
     }
 
-    /// Docker Hub may be named by the server that answers for it.
+    /// Returns the settings for a host; Docker Hub may be given by the host that serves its API.
     fn host(&self, host: &str) -> Option<&HostConfig> {
         let hub = matches!(host, DOCKER_HUB | DOCKER_HUB_HOST);
         let names = if hub { [DOCKER_HUB_HOST, DOCKER_HUB] } else { [host, host] };
@@ -200,7 +201,8 @@ impl K3s {
         }
     }
 
-    /// As the nodes do it: without verification where the file says so. What can not be read is only on the nodes.
+    /// Reads TLS settings as the nodes do, without verification if the file says so. A file that cannot be read is
+    /// only on the nodes.
     fn secure(&mut self, files: &Files, key: &str, typed: TypedTls) -> Tls {
         self.unknown(key, &typed.others);
         let unverified = typed.insecure_skip_verify == Some(true);
@@ -238,7 +240,7 @@ impl K3s {
         read.map_err(|cause| self.warn(key, format_args!("{file} is not used: {cause}"))).ok()
     }
 
-    /// As containerd reads it: the user counts before the token, and that before `auth`.
+    /// Reads a credential as containerd does: the user counts before the token, and the token before `auth`.
     fn auth(&mut self, key: &str, host: &str, typed: TypedAuth) -> Option<Arc<Candidate>> {
         self.unknown(&format!("{key}.auth"), &typed.others);
         let named = typed.username.filter(|username| !username.is_empty());
@@ -276,7 +278,8 @@ fn rewrites(typed: BTreeMap<String, String>) -> Result<Vec<Rewrite>, String> {
     typed.into_iter().map(rewrite).collect()
 }
 
-/// Without a scheme it is https, and http for `localhost` on a port of its own, as containerd has it.
+/// Parses the URL of an endpoint. Without a scheme it is https, or http for `localhost` with a port, as in
+/// containerd.
 fn endpoint(written: &str) -> Result<Endpoint, EndpointError> {
     let url = if written.contains("://") {
         Url::parse(written)

@@ -7,32 +7,33 @@ use super::error::CloudError;
 use super::host::{AcrHost, EcrHost, is_google};
 use crate::observe::Cloud;
 
-/// Which cloud gives the credential of an entry, and as whom.
+/// The cloud that gives the credential of an entry, and the identity towards it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Access {
     /// Amazon ECR.
     Aws {
-        /// A role to take on, in another account for instance.
+        /// A role to assume, for instance in another account.
         role: Option<String>,
-        /// The regions whose hosts are answered for: a name of an image must not make us ask everywhere.
+        /// The regions for which credentials are requested. Without them, the name of an image could make tagpin ask
+        /// every region.
         regions: Arc<[String]>,
     },
     /// Google Artifact Registry and gcr.io.
     Gcp {
-        /// A service account's key instead of the metadata server.
+        /// The key of a service account, used instead of the metadata server.
         key: Option<Arc<ServiceKey>>,
     },
     /// Azure Container Registry.
     Azure,
 }
 
-/// The key file of a service account of Google.
+/// The key file of a Google service account.
 #[cfg_attr(not(feature = "gcp"), allow(dead_code, reason = "nobody reads one then"))]
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct ServiceKey {
     pub(super) email: String,
     pub(super) token_uri: String,
-    /// PKCS #8, as DER.
+    /// The private key: PKCS #8, as DER.
     pub(super) key: Secret,
 }
 
@@ -63,10 +64,10 @@ impl Access {
         self.cloud().word()
     }
 
-    /// Whether this binary has the cloud built in.
+    /// Checks that this binary supports the cloud.
     ///
     /// # Errors
-    /// When it has not.
+    /// Returns an error if it was built without it.
     pub const fn built_in(&self) -> Result<(), CloudError> {
         let built = match self {
             Self::Aws { .. } => cfg!(feature = "aws"),
@@ -76,20 +77,21 @@ impl Access {
         if built { Ok(()) } else { Err(CloudError::NotBuiltIn(self.word())) }
     }
 
-    /// Whether the cloud gives credentials for this host.
+    /// Returns true if the cloud gives credentials for this host.
     #[must_use]
     pub fn answers_for(&self, host: &str) -> bool {
         reach(self, host).is_some()
     }
 }
 
-/// How far a credential for this host reaches; none when the host is none of the cloud's, or of another region.
+/// Returns the scope of a credential for this host: a region, a cloud, or one registry. None if the host does not
+/// belong to the cloud, or to another region.
 pub(super) fn reach(access: &Access, host: &str) -> Option<String> {
     match access {
         Access::Aws { regions, .. } => {
             let ecr = EcrHost::parse(host)?;
             let listed = regions.is_empty() || regions.iter().any(|region| region == ecr.region());
-            // One token is for every account's registry in the region.
+            // One token is valid for the registries of all accounts in the region.
             listed.then(|| ecr.api())
         }
         Access::Gcp { .. } => is_google(host).then(|| "google".to_owned()),

@@ -1,4 +1,5 @@
-//! Amazon ECR: who we are (the order of Amazon's own libraries), then a token of twelve hours for a region.
+//! Amazon ECR: finds keys in the order of Amazon's own libraries, and requests a token that is valid for twelve hours
+//! in a region.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -23,10 +24,11 @@ mod signature;
 use keys::Keys;
 
 const ECR: &str = "ECR";
-/// Of what is over before it came: our clock or theirs is wrong, and asking again does not help.
+/// Lifetime of a token that had expired when it arrived. One of the two clocks is wrong, and asking again does not
+/// help.
 const SKEWED: Duration = Duration::from_secs(5 * 60);
 
-/// A credential for the registry at this host, as this role if one is given.
+/// Returns a credential for the registry at this host, under this role if one is given.
 pub(crate) async fn credential(
     exchange: &Exchange,
     registry: &Endpoint,
@@ -59,7 +61,7 @@ struct TokenResponse {
     authorization_data: Data,
 }
 
-/// One, or a list of one: the public registry's API has no list.
+/// One token, or a list with one; the API of the public registry has no list.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Data {
@@ -76,7 +78,7 @@ struct Token {
     expires_at: f64,
 }
 
-/// `GetAuthorizationToken`.
+/// Calls `GetAuthorizationToken`.
 async fn token(
     exchange: &Exchange,
     ecr: &EcrHost,

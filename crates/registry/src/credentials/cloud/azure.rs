@@ -1,5 +1,5 @@
-//! Azure: a token of Entra ID (a workload's federated identity, or a machine's managed one), which the registry itself
-//! exchanges for a refresh token. The Entra token goes to no other host.
+//! Azure: gets a token of Entra ID (from the federated identity of a workload, or the managed identity of a machine),
+//! which the registry itself exchanges for a refresh token. The Entra token is sent to no other host.
 
 use std::time::Duration;
 
@@ -21,7 +21,8 @@ const METADATA: &str = "the metadata service of Azure";
 const ACR: &str = "the registry's token exchange";
 const SCOPE: &str = "https://containerregistry.azure.net/.default";
 const RESOURCE: &str = "https://containerregistry.azure.net/";
-/// Of a refresh token that lives about three hours; Azure's own provider keeps it as long.
+/// Time after which a new refresh token is requested. It lives about three hours; Azure's own provider uses the same
+/// time.
 const KEPT: Duration = Duration::from_secs(60 * 60);
 const ENDS: Duration = Duration::from_secs(2 * 60 * 60);
 
@@ -35,7 +36,7 @@ struct Exchanged {
     refresh_token: SecretString,
 }
 
-/// An identity token for the registry at this host.
+/// Returns an identity token for the registry at this host.
 pub(crate) async fn credential(
     exchange: &Exchange,
     registry: &Endpoint,
@@ -62,7 +63,7 @@ pub(crate) async fn credential(
     Ok(Given { credential: Credential::Identity(answer.refresh_token), renew: now + KEPT, ends: now + ENDS })
 }
 
-/// Workload identity: Kubernetes' own token proves who we are.
+/// Authenticates with workload identity: a token of Kubernetes.
 async fn of_workload(
     exchange: &Exchange,
     file: &str,
@@ -86,7 +87,7 @@ async fn of_workload(
     exchange.json(Ask::post(ENTRA, url, exchange::form(&fields)), deadline).await
 }
 
-/// Managed identity: that of the machine, or the one of `AZURE_CLIENT_ID` among its own.
+/// Authenticates with managed identity: that of the machine, or the one that `AZURE_CLIENT_ID` selects.
 async fn of_machine(exchange: &Exchange, deadline: Instant) -> Result<Entra, CloudError> {
     let root = exchange.variable("AZURE_POD_IDENTITY_AUTHORITY_HOST");
     let root = root.unwrap_or_else(|| "http://169.254.169.254".to_owned());

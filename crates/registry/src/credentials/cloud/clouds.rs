@@ -1,4 +1,4 @@
-//! Asks clouds for credentials, and remembers what they gave.
+//! Requests credentials from clouds, and remembers them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,37 +26,38 @@ use crate::sharing::flight::Flights;
 use crate::sharing::permits::Permits;
 use crate::wire::transport::Transport;
 
-/// Who gives it, for which hosts.
+/// The key of a credential.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Key {
     access: Access,
-    /// As far as the credential reaches: a region, a cloud, one registry.
+    /// The scope of the credential: a region, a cloud, or one registry.
     reach: String,
 }
 
-/// Asks clouds, and remembers what they gave.
+/// Requests credentials from clouds, and remembers them.
 pub struct Clouds {
     exchange: Arc<Exchange>,
     given: Arc<Expiring<Key, Given>>,
-    /// Failures of a moment ago.
+    /// The failures of the last seconds.
     failed: Arc<Expiring<Key, CloudError>>,
-    /// Credentials that a registry took no more, of a moment ago.
+    /// The credentials that were replaced in the last minute because a registry rejected them.
     renewed: Expiring<Key, ()>,
     flights: Flights<Key, Result<Given, CloudError>>,
     observer: Arc<dyn Observer>,
 }
 
-/// Credentials in memory.
+/// Maximum number of credentials that are remembered.
 const GIVEN: usize = 256;
-/// How long a failure counts.
+/// Time for which a failure is valid.
 const FAILED: Duration = Duration::from_secs(10);
-/// How long nobody asks again for another credential: one that is new and not taken either is not what is wrong.
+/// Minimum time between two replacements of a rejected credential. If a new one is rejected too, the credential is
+/// not the cause.
 const RENEWED: Duration = Duration::from_secs(60);
-/// What one asking may take, whoever waits for it.
+/// Maximum time of one request to a cloud, however many callers wait for it.
 const BUDGET: Duration = Duration::from_secs(8);
 
 impl Clouds {
-    /// Nothing is asked yet.
+    /// Creates an empty memory; no cloud is asked yet.
     #[must_use]
     pub fn new(
         transport: Arc<Transport>,
@@ -73,10 +74,11 @@ impl Clouds {
         }
     }
 
-    /// The credential for a registry, of the entry with this `match`.
+    /// Returns the credential for a registry, for the entry with this `match`.
     ///
     /// # Errors
-    /// When the cloud gives none in time, and why, which is logged too; once one came, it is used for as long as it works.
+    /// Returns the reason why the cloud gives no credential in time; it is logged too. A credential that was given
+    /// before is used as long as it is valid.
     pub async fn candidate(
         self: &Arc<Self>,
         access: &Access,
@@ -112,7 +114,7 @@ impl Clouds {
                 .await
                 .unwrap_or_else(|_| Err(CloudError::late())),
         };
-        // One that still works is better than none.
+        // A credential that is still valid is better than none.
         fresh.or_else(|error| known.ok_or(error)).map(candidate)
     }
 
@@ -150,7 +152,7 @@ impl Clouds {
     }
 }
 
-/// Whom a credential came from, to ask for the next one.
+/// The origin of a credential, which gives the next one.
 struct Renewal {
     clouds: Arc<Clouds>,
     key: Key,

@@ -1,29 +1,29 @@
 //! Errors of asking a cloud for a credential.
 
-/// Why a cloud gave no credential. It never repeats an answer.
+/// The reason why a cloud gave no credential. It never repeats an answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CloudError {
     /// This binary was built without the cloud.
     #[error("this tagpin is built without the feature `{0}`")]
     NotBuiltIn(&'static str),
-    /// The host is none of the cloud's registries, or of no region that is listed.
+    /// The host is not a registry of the cloud, or of no listed region.
     #[error("{0}")]
     NotOurs(&'static str),
-    /// Nothing says who we are.
+    /// No identity is configured.
     #[error("nothing says who tagpin is: {0}")]
     Nobody(&'static str),
-    /// A service did not answer, or not as it should.
+    /// A service did not answer, or answered with an error.
     #[error("{service} {problem}")]
     Service {
-        /// Which one.
+        /// The name of the service.
         service: &'static str,
-        /// What came instead.
+        /// The problem.
         problem: String,
     },
 }
 
 impl CloudError {
-    /// Returns the error that the deadline passed.
+    /// Returns the error for a deadline that passed.
     pub(super) fn late() -> Self {
         Self::Service { service: "the cloud", problem: "was too slow".to_owned() }
     }

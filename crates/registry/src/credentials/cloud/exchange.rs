@@ -1,4 +1,4 @@
-//! Requests to the services of a cloud: its metadata service, which no registry is ever looked for at, and its APIs.
+//! Requests to the services of a cloud: its APIs, and its metadata service, where no registry is ever contacted.
 
 #![cfg_attr(
     not(all(feature = "aws", feature = "gcp", feature = "azure")),
@@ -21,20 +21,20 @@ use crate::profile::tls::Tls;
 use crate::wire::guard::Reach;
 use crate::wire::transport::{Body, Call, HttpResponse, Transport};
 
-/// Of an answer.
+/// Maximum size of a response, in bytes.
 const LIMIT: usize = 256 * 1024;
 
-/// What the process is told about where it runs, and the files that this names.
+/// The surroundings of the process: its environment, files and clock.
 pub trait Surroundings: Send + Sync {
-    /// An environment variable, unless it is empty.
+    /// Returns an environment variable, unless it is empty.
     fn variable(&self, name: &str) -> Option<String>;
-    /// The text of a file, which may change while we run.
+    /// Returns the text of a file, which may change while the process runs.
     fn file(&self, path: &str) -> Option<String>;
-    /// The time of day.
+    /// Returns the time.
     fn now(&self) -> SystemTime;
 }
 
-/// Sends requests, and knows where the process runs.
+/// Sends requests, and knows the surroundings of the process.
 pub(crate) struct Exchange {
     transport: Arc<Transport>,
     surroundings: Arc<dyn Surroundings>,
@@ -42,7 +42,7 @@ pub(crate) struct Exchange {
 
 /// One request.
 pub(crate) struct Ask {
-    /// Whom, in messages.
+    /// The name of the service, for messages.
     pub(crate) service: &'static str,
     pub(crate) method: Method,
     pub(crate) url: Url,
@@ -53,19 +53,19 @@ pub(crate) struct Ask {
 }
 
 impl Ask {
-    /// A GET without headers.
+    /// Creates a GET without headers.
     pub(crate) fn get(service: &'static str, url: Url, reach: Reach) -> Self {
         let tls = Tls::default();
         Self { service, method: Method::Get, url, headers: Vec::new(), body: None, reach, tls }
     }
 
-    /// A POST without headers.
+    /// Creates a POST without headers.
     pub(crate) fn post(service: &'static str, url: Url, body: Body) -> Self {
         // The APIs of a cloud may have private addresses in its networks.
         Self { method: Method::Post, body: Some(body), ..Self::get(service, url, Reach::Private) }
     }
 
-    /// With one more header.
+    /// Adds a header.
     pub(crate) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
@@ -81,7 +81,7 @@ impl Exchange {
         self.surroundings.variable(name)
     }
 
-    /// The text of a file that a variable names.
+    /// Returns the text of a file, without white space at its ends.
     pub(crate) fn file(&self, path: &str) -> Option<String> {
         self.surroundings.file(path).map(|text| text.trim().to_owned())
     }
@@ -90,7 +90,7 @@ impl Exchange {
         self.surroundings.now()
     }
 
-    /// The answer to a request, when its status is 200.
+    /// Sends a request, and returns its response if the status is 200.
     pub(crate) async fn send(&self, ask: Ask, deadline: Instant) -> Result<HttpResponse, CloudError> {
         let Ask { service, method, url, headers, body, reach, tls } = ask;
         let wrong = |problem: String| CloudError::Service { service, problem };
@@ -119,7 +119,7 @@ impl Exchange {
         }
     }
 
-    /// The same, read as JSON.
+    /// Sends a request, and reads its response as JSON.
     pub(crate) async fn json<T: DeserializeOwned>(
         &self,
         ask: Ask,
@@ -131,8 +131,8 @@ impl Exchange {
     }
 }
 
-/// What the code of an error means, in our words; of none that are not listed. Amazon's services say it in JSON
-/// (`"__type":"com.amazon#Code"`), those that are asked by a form in XML (`<Code>Code</Code>`).
+/// Explains the error code in a response; none for an unknown code. Amazon's services send it as JSON
+/// (`"__type":"com.amazon#Code"`), and those that take forms as XML (`<Code>Code</Code>`).
 fn refusal(body: &[u8]) -> Option<&'static str> {
     #[derive(Deserialize)]
     struct Typed {
@@ -157,7 +157,7 @@ fn refusal(body: &[u8]) -> Option<&'static str> {
     })
 }
 
-/// The JSON of an answer.
+/// Reads a response as JSON.
 pub(crate) fn read<T: DeserializeOwned>(
     service: &'static str,
     answer: &HttpResponse,
@@ -165,17 +165,17 @@ pub(crate) fn read<T: DeserializeOwned>(
     serde_json::from_slice(&answer.body).map_err(|_| unreadable(service))
 }
 
-/// An answer that is not what the service's documentation says.
+/// Returns the error for a response that contradicts the documentation of the service.
 pub(crate) fn unreadable(service: &'static str) -> CloudError {
     CloudError::Service { service, problem: "answered with something else than it should".to_owned() }
 }
 
-/// A form of these fields.
+/// Creates a body of these form fields.
 pub(crate) fn form(fields: &[(&str, &str)]) -> Body {
     Body::form(Serializer::new(String::new()).extend_pairs(fields).finish().into())
 }
 
-/// A URL that is put together from parts that were checked.
+/// Parses a URL that is made of checked parts.
 pub(crate) fn url(service: &'static str, text: &str) -> Result<Url, CloudError> {
     Url::parse(text).map_err(|_| CloudError::Service { service, problem: "has no URL".to_owned() })
 }

@@ -1,5 +1,5 @@
-//! Google: a token of the metadata server (a machine's service account, or on GKE the workload's own), or one that a
-//! service account's key is exchanged for. It is the password of the user `oauth2accesstoken`.
+//! Google: gets a token from the metadata server (for the service account of the machine, or on GKE of the workload),
+//! or exchanges a key of a service account for one. The token is the password of the user `oauth2accesstoken`.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -24,9 +24,9 @@ use crate::wire::guard::Reach;
 const METADATA: &str = "the metadata server of Google";
 const OAUTH: &str = "Google's token service";
 const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform.read-only";
-/// A token is renewed so long before its end, as Google's own libraries do it.
+/// Time before the end of a token at which it is renewed, as Google's own libraries do.
 const EARLY: Duration = Duration::from_secs(5 * 60);
-/// Of what we assert, in seconds: the longest that Google takes.
+/// Lifetime of the assertion, in seconds: the longest that Google accepts.
 const ASSERTED: u64 = 3600;
 
 #[derive(Deserialize)]
@@ -35,7 +35,7 @@ struct HttpResponse {
     expires_in: u64,
 }
 
-/// A credential for every registry of Google.
+/// Returns a credential for every registry of Google.
 pub(crate) async fn credential(
     exchange: &Exchange,
     key: Option<&ServiceKey>,
@@ -57,14 +57,14 @@ async fn of_metadata(exchange: &Exchange, deadline: Instant) -> Result<HttpRespo
     let url = exchange::url(METADATA, &format!("http://{host}/{path}"))?;
     let ask = Ask::get(METADATA, url, Reach::Metadata).with("metadata-flavor", "Google");
     let answer = exchange.send(ask, deadline).await?;
-    // Somebody else at that name would not know to say it.
+    // Another server at that name would not send this header.
     if answer.header("metadata-flavor") != Some("Google") {
         return Err(exchange::unreadable(METADATA));
     }
     exchange::read(METADATA, &answer)
 }
 
-/// RFC 7523: what we assert, signed with the key.
+/// Exchanges an assertion that is signed with the key for a token (RFC 7523).
 async fn of_key(
     exchange: &Exchange,
     key: &ServiceKey,
@@ -91,7 +91,7 @@ fn token_uri() -> String {
 }
 
 impl ServiceKey {
-    /// Reads the JSON file that Google gives for a key; none when it is none.
+    /// Reads the JSON key file of a service account; none if it is not one.
     #[must_use]
     pub fn parse(json: &[u8]) -> Option<Self> {
         use secrecy::ExposeSecret as _;
@@ -102,7 +102,7 @@ impl ServiceKey {
         Some(Self { email: file.client_email, token_uri: file.token_uri, key: Secret(key) })
     }
 
-    /// A JWT that says who we are at this time, in seconds since 1970.
+    /// Creates a JWT that identifies the service account at this time, in seconds since 1970.
     fn assert(&self, now: u64) -> Option<String> {
         let part = |json: serde_json::Value| URL_SAFE_NO_PAD.encode(json.to_string());
         let header = part(serde_json::json!({ "alg": "RS256", "typ": "JWT" }));
@@ -121,7 +121,7 @@ impl ServiceKey {
 mod tests {
     use super::*;
 
-    /// A key of the tests, which nobody has given any right.
+    /// A key for tests, without any rights.
     const KEY: &[u8] = include_bytes!("../../../../../tests/cases/registry/service-account.json");
 
     #[test]

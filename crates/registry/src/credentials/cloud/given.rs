@@ -4,12 +4,12 @@ use tokio::time::Instant;
 
 use crate::credential::Credential;
 
-/// A credential and how long it counts.
+/// A credential, and the time for which it is valid.
 #[derive(Debug, Clone)]
 pub(super) struct Given {
     pub(super) credential: Credential,
-    /// From then on a new one is asked for.
+    /// The time after which a new one is requested.
     pub(super) renew: Instant,
-    /// Until then it works.
+    /// The time until which it works.
     pub(super) ends: Instant,
 }

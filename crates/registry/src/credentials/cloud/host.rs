@@ -1,15 +1,16 @@
-//! Which hosts are registries of a cloud. Anchored: nothing that only looks like one gets a credential.
+//! Recognises the registries of clouds. The patterns match the whole host, so that a host that only looks like one
+//! gets no credential.
 
 /// A registry of Amazon ECR.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum EcrHost {
-    /// One account's, in one region.
+    /// The registry of one account in one region.
     Private {
         /// The region.
         region: String,
-        /// What comes after the region.
+        /// The domain after the region.
         suffix: String,
-        /// The endpoint keeps to FIPS 140.
+        /// True for an endpoint that conforms to FIPS 140.
         fips: bool,
     },
     /// `public.ecr.aws`.
@@ -20,7 +21,7 @@ pub(crate) enum EcrHost {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct AcrHost(String);
 
-/// What follows the region: each partition's own, and those of dual-stack hosts.
+/// Domains after the region: those of the partitions, and those of dual-stack hosts.
 const SUFFIXES: [&str; 9] = [
     "amazonaws.com",
     "amazonaws.com.cn",
@@ -34,7 +35,7 @@ const SUFFIXES: [&str; 9] = [
 ];
 
 impl EcrHost {
-    /// Reads a host without a port (`cmd/ecr-credential-provider` of cloud-provider-aws has the same forms).
+    /// Parses a host without a port (`cmd/ecr-credential-provider` of cloud-provider-aws accepts the same forms).
     #[must_use]
     pub(crate) fn parse(host: &str) -> Option<Self> {
         let host = host.to_ascii_lowercase();
@@ -43,7 +44,7 @@ impl EcrHost {
         }
         let (account, rest) = host.split_once('.')?;
         let is_account = account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit());
-        // Hosts of two protocols have a dash where the others have a dot.
+        // Dual-stack hosts have a dash where the others have a dot.
         let rest =
             rest.strip_prefix("dkr.ecr").or_else(|| rest.strip_prefix("dkr-ecr")).filter(|_| is_account)?;
         let (fips, rest) = match rest.strip_prefix("-fips") {
@@ -57,7 +58,7 @@ impl EcrHost {
         known.then(|| Self::Private { region: region.to_owned(), suffix: suffix.to_owned(), fips })
     }
 
-    /// Whose API gives its tokens; that of the public one is in one place.
+    /// Returns the region whose API gives the tokens; the public registry has one region for all.
     #[must_use]
     pub(crate) fn region(&self) -> &str {
         match self {
@@ -66,7 +67,7 @@ impl EcrHost {
         }
     }
 
-    /// Where its API is.
+    /// Returns the URL of the API.
     #[must_use]
     pub(crate) fn api(&self) -> String {
         match self {
@@ -87,7 +88,7 @@ impl EcrHost {
         }
     }
 
-    /// Where tokens for a role come from in its partition.
+    /// Returns the URL of STS in the partition, which gives tokens for roles.
     #[must_use]
     pub(crate) fn sts(&self) -> String {
         let region = self.region();
@@ -104,7 +105,7 @@ impl EcrHost {
 }
 
 impl AcrHost {
-    /// Reads a host without a port.
+    /// Parses a host without a port.
     pub(crate) fn parse(host: &str) -> Option<Self> {
         let host = host.to_ascii_lowercase();
         let (name, zone) = host.split_once('.')?;
@@ -113,13 +114,13 @@ impl AcrHost {
         (ours && !name.is_empty() && name.bytes().all(byte)).then_some(Self(host))
     }
 
-    /// The host itself.
+    /// Returns the host.
     pub(crate) fn login(&self) -> &str {
         &self.0
     }
 }
 
-/// Whether a host without a port is a registry of Google.
+/// Returns true if a host without a port is a registry of Google.
 pub(crate) fn is_google(host: &str) -> bool {
     let host = host.to_ascii_lowercase();
     let label = |text: &str| {

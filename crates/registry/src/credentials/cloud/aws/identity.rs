@@ -1,5 +1,6 @@
-//! Who the process is to Amazon, in the order of its own libraries: keys in the environment, a web identity (IRSA), a
-//! container's endpoint (EKS Pod Identity, ECS), the machine's own role (IMDSv2). And a role that it takes on.
+//! Finds the identity of the process towards Amazon, in the order of its own libraries: keys in the environment, a
+//! web identity (IRSA), the endpoint of a container (EKS Pod Identity, ECS), the role of the machine (IMDSv2). It can
+//! then assume a role.
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -19,10 +20,10 @@ use crate::wire::transport::{Body, HttpResponse};
 const STS: &str = "STS";
 const POD: &str = "the container's credentials endpoint";
 const MACHINE: &str = "the metadata service of EC2";
-/// Of a session that we open, in Amazon's logs.
+/// Name of tagpin's sessions in the logs of Amazon.
 const SESSION: &str = "tagpin";
 
-/// Finds out who we are.
+/// Finds the keys of the process.
 pub(crate) async fn find(exchange: &Exchange, ecr: &EcrHost, deadline: Instant) -> Result<Keys, CloudError> {
     let variable = |name| exchange.variable(name);
     if let (Some(id), Some(secret)) = (variable("AWS_ACCESS_KEY_ID"), variable("AWS_SECRET_ACCESS_KEY")) {
@@ -53,7 +54,7 @@ pub(crate) async fn find(exchange: &Exchange, ecr: &EcrHost, deadline: Instant) 
     })
 }
 
-/// Takes on a role, in another account for instance.
+/// Assumes a role, for instance in another account.
 pub(crate) async fn take_on(
     exchange: &Exchange,
     ecr: &EcrHost,
@@ -98,7 +99,7 @@ fn form(action: &str, fields: &[(&str, &str)]) -> SecretString {
         .into()
 }
 
-/// STS answers in XML; its values are base64 and names, in which nothing is escaped.
+/// Reads the XML response of STS. Its values are base64 and names, in which nothing is escaped.
 fn of_sts(answer: &HttpResponse) -> Result<Keys, CloudError> {
     let text = String::from_utf8_lossy(&answer.body);
     let value = |name: &str| {
@@ -127,7 +128,8 @@ impl From<Held> for Keys {
     }
 }
 
-/// Over http only to the addresses that such endpoints have, as Amazon's own libraries hold it.
+/// Reads keys from the endpoint of a container. Over http, only the addresses of such endpoints are asked, as
+/// Amazon's own libraries do.
 async fn of_container(exchange: &Exchange, url: &str, deadline: Instant) -> Result<Keys, CloudError> {
     let url = exchange::url(POD, url)?;
     let reach = match url.scheme() {
@@ -150,7 +152,7 @@ async fn of_container(exchange: &Exchange, url: &str, deadline: Instant) -> Resu
     Ok(exchange.json::<Held>(ask, deadline).await?.into())
 }
 
-/// IMDSv2: a session first.
+/// Reads keys from IMDSv2, which needs a session first.
 async fn of_machine(exchange: &Exchange, deadline: Instant) -> Result<Keys, CloudError> {
     let root = exchange.variable("AWS_EC2_METADATA_SERVICE_ENDPOINT");
     let root = root.unwrap_or_else(|| "http://169.254.169.254".to_owned());
@@ -168,7 +170,7 @@ async fn of_machine(exchange: &Exchange, deadline: Instant) -> Result<Keys, Clou
     Ok(exchange.json::<Held>(ask(&format!("{roles}{role}"))?, deadline).await?.into())
 }
 
-/// The first line of an answer, as one word.
+/// Returns the first line of a response, as one word.
 fn text(answer: &HttpResponse) -> Result<String, CloudError> {
     let text =
         std::str::from_utf8(&answer.body).ok().and_then(|text| text.lines().next()).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Signature Version 4, as far as POST and GET without dots in the path need it.
+//! Signature Version 4, for POST, and for GET without dots in the path.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -11,7 +11,7 @@ use super::keys::Keys;
 use crate::credentials::cloud::exchange::Ask;
 use crate::observe::Method;
 
-/// Adds the headers that prove who asks.
+/// Adds the headers that sign the request.
 pub(crate) fn sign(ask: Ask, body: &[u8], keys: &Keys, region: &str, service: &str, now: SystemTime) -> Ask {
     let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let time = jiff::Timestamp::from_second(i64::try_from(seconds).unwrap_or_default()).unwrap_or_default();
@@ -61,13 +61,13 @@ fn step(key: &[u8], part: &[u8]) -> Vec<u8> {
     hmac(&Key::new(HMAC_SHA256, key), part).as_ref().to_vec()
 }
 
-/// As the `Host` header has it.
+/// Returns the value of the `Host` header.
 fn authority(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
-/// Sorted by name; what is there is encoded already.
+/// Returns the query sorted by name; it is already encoded.
 fn query(url: &Url) -> String {
     let mut pairs: Vec<&str> =
         url.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()).collect();

@@ -715,7 +715,7 @@ configs: {{ m.example: {{ tls: {{ ca_file: {} }} }} }}",
 
 #[test]
 fn every_example_of_the_document_can_be_used() {
-    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/registries.md")).unwrap();
+    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/registries.md")).unwrap();
     let examples: Vec<_> =
         text.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
     assert!(examples.len() >= 2);

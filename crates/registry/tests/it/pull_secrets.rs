@@ -12,8 +12,8 @@ use std::time::Duration;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
-use axum::http::{Request, Response};
 use futures::future::join_all;
+use hyper::{Request, Response};
 use kube::client::Body;
 use serde_json::{Value, json};
 use tagpin_domain::asker::Asker;
