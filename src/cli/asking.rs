@@ -21,14 +21,10 @@ use tagpin_domain::denial::Violation;
 use tagpin_domain::fact::{Class, Fact};
 use tagpin_domain::image::ImageRef;
 use tagpin_domain::wording::Wording;
-use tagpin_registry::cloud::Clouds;
-use tagpin_registry::config::OperatorCredential;
-use tagpin_registry::credential::{Candidate, Credential, Credentials};
-use tagpin_registry::current::Current;
-use tagpin_registry::endpoint::{Profiles, RegistryProfile};
-use tagpin_registry::guard::SystemNames;
-use tagpin_registry::transport::Transport;
-use tagpin_registry::user_config::UserConfig;
+use tagpin_registry::{
+    Candidate, Clouds, Credential, Credentials, Current, OperatorCredential, OperatorCredentials as _,
+    Profiles, RegistryProfile, SystemNames, Transport, UserConfig,
+};
 
 /// The options.
 #[derive(Debug, clap::Args)]
@@ -99,14 +95,14 @@ impl Credentials for Person {
         match registries.credential(image.domain()) {
             Some(OperatorCredential::Cloud { access, entry }) => {
                 let Some(registry) = profile.upstream.as_ref() else { return own };
-                let given = self.clouds.candidate(access, registry, entry, deadline).await;
+                let given = self.clouds.candidate(&access, registry, &entry, deadline).await;
                 match given {
                     Ok(given) => vec![given],
                     Err(error) => {
                         let (cloud, registry) = (access.word(), image.domain());
                         let text = format!("no credential of {cloud} for {registry}: {error}");
                         self.noted.call_once(|| output::note(&text));
-                        vec![Candidate::not_given(entry)]
+                        vec![Candidate::not_given(&entry)]
                     }
                 }
             }
@@ -125,7 +121,7 @@ impl Credentials for Person {
             return Some(own.into());
         }
         match self.registries.get().credential(image.domain()) {
-            Some(OperatorCredential::Given(given)) => Some(vec![given.clone()].into()),
+            Some(OperatorCredential::Given(given)) => Some(vec![Arc::unwrap_or_clone(given)].into()),
             Some(OperatorCredential::Cloud { .. }) => None,
             // A Secret of the cluster cannot be read here.
             _ => Some(own.into()),

@@ -16,10 +16,7 @@ use tagpin_domain::asker::Asker;
 use tagpin_domain::fact::{Class, Fact};
 use tagpin_domain::image::ImageRef;
 use tagpin_domain::platform::Platform;
-use tagpin_registry::Lookup;
-use tagpin_registry::client::Client;
-use tagpin_registry::credential::{Candidate, Credential, Credentials};
-use tagpin_registry::suggest::Suggestions;
+use tagpin_registry::{Candidate, Client, Credential, Credentials, Lookup, Suggestions};
 use tagpin_review::{Effort, Suggest};
 
 mod account;

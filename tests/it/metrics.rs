@@ -15,7 +15,7 @@ use tagpin_kube::metrics::Watches;
 use tagpin_leader::canaries;
 use tagpin_leader::reconcile;
 use tagpin_objects::kinds::{POD, PODS};
-use tagpin_registry::metrics::RegistryMetrics;
+use tagpin_registry::{AnsweredBy, Cloud, Event, Observer as _, Purpose, RegistryMetrics, Skipped, Step};
 use tagpin_webhook::metrics::{Decided, Decision, Metrics, Turned};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -60,12 +60,18 @@ fn exposed() -> String {
     drop(baseline.pass());
     baseline.failed();
     let registries = RegistryMetrics::register(&mut registry);
-    registries.answered("docker.io", "manifest", 200, Duration::from_millis(1), Some(9));
-    registries.resolved("registry");
-    registries.breaker_opened();
-    registries.secret_skipped("forbidden");
+    let took = Duration::from_millis(1);
+    let step = Step::Answered { purpose: Purpose::Manifest, status: 200, took, remaining: Some(9) };
+    for event in [
+        Event::Step { registry: "docker.io", step },
+        Event::Answered(AnsweredBy::Registry),
+        Event::BreakerOpened,
+        Event::SecretSkipped(Skipped::Forbidden),
+        Event::CloudAsked { cloud: Cloud::Aws, error: None },
+    ] {
+        registries.observe(&event);
+    }
     registries.configured(true, 0);
-    registries.cloud_asked("aws", "given");
     Watches::new(["pods"].into_iter()).register(&mut registry);
     state::register(&mut registry, || State {
         leads: true,
