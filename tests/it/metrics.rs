@@ -15,7 +15,8 @@ use tagpin_kube::metrics::Watches;
 use tagpin_leader::canaries;
 use tagpin_leader::reconcile;
 use tagpin_registry::metrics::RegistryMetrics;
-use tagpin_webhook::metrics::{Decided, Decision, Metrics, Turned};
+use tagpin_webhook::Decision;
+use tagpin_webhook::metrics::{Decided, Metrics, Turned};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 

@@ -134,7 +134,7 @@ mod tests {
     use crate::requirement::Requirement;
     use crate::slot::ImageSlot;
     use crate::subject::{Annotated, Controller, SlotUnderReview, Suggestions, TopOwner};
-    use crate::verdict::{PinSource, Pinned, on_reference};
+    use crate::verdict::{Case, PinSource, Pinned, on_reference};
 
     fn digest(letter: &str) -> Digest {
         Digest::parse(&format!("sha256:{}", letter.repeat(64))).unwrap()
@@ -163,8 +163,8 @@ mod tests {
     }
 
     fn verdict(subject: &Subject, slot: usize, pin: &str) -> Verdict {
-        let none = Requirement { demands: Vec::new(), beyond_limit: false, foreign_owner: false };
-        let mut verdict = on_reference(subject, &subject.slots[slot], &none);
+        let requirement = Requirement { demands: Vec::new(), beyond_limit: false, foreign_owner: false };
+        let mut verdict = on_reference(&Case { subject, slot: &subject.slots[slot], requirement });
         verdict.pinned = Some(Pinned { digest: digest(pin), source: PinSource::Registry });
         verdict
     }

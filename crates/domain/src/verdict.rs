@@ -176,9 +176,21 @@ pub enum Answer<'a> {
     Registry(&'a Fact),
 }
 
-/// Judges what can be told from the reference alone.
+/// One slot of a subject, and what policies require of it.
+#[derive(Debug, Clone)]
+pub struct Case<'a> {
+    /// The object that has the slot.
+    pub subject: &'a Subject,
+    /// The slot.
+    pub slot: &'a SlotUnderReview,
+    /// The requirement of all policies that match the slot.
+    pub requirement: Requirement<'a>,
+}
+
+/// Judges the reference alone.
 #[must_use]
-pub fn on_reference(subject: &Subject, slot: &SlotUnderReview, requirement: &Requirement<'_>) -> Verdict {
+pub fn on_reference(case: &Case<'_>) -> Verdict {
+    let Case { subject, slot, requirement } = case;
     let written = slot.original.as_ref().map(ImageRef::of);
     let image = written.as_ref().unwrap_or(&slot.slot.image).clone();
     let mut verdict = Verdict {
@@ -227,15 +239,10 @@ fn tag_violation(image: &ImageRef, policy: &Policy) -> Option<Violation> {
     (rules.require_explicit && !explicit).then_some(Violation::TagNotExplicit)
 }
 
-/// Judges what was learned of the slot's tag, and chooses its pin.
-pub fn on_answer(
-    phase: Phase,
-    subject: &Subject,
-    slot: &SlotUnderReview,
-    requirement: &Requirement<'_>,
-    answer: Answer<'_>,
-    verdict: &mut Verdict,
-) {
+/// Judges the answer about the slot's tag, chooses the pin, and returns the verdict with both.
+#[must_use]
+pub fn on_answer(phase: Phase, case: &Case<'_>, answer: Answer<'_>, mut verdict: Verdict) -> Verdict {
+    let Case { subject, slot, requirement } = case;
     for demand in &requirement.demands {
         let judged = match answer {
             Answer::Sibling(_) => None,
@@ -266,7 +273,8 @@ pub fn on_answer(
             }
         }
     }
-    sort(verdict);
+    sort(&mut verdict);
+    verdict
 }
 
 /// The digest is known and the pod does not carry it: the pinning webhook did not run, or was undone.

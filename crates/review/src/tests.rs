@@ -15,7 +15,7 @@ use tagpin_domain::policy::{
     Children, Existence, Labels, Mode, Outcome, Owners, Pin, Policy, PolicyId, Resolution, Rules, Scope,
 };
 use tagpin_domain::slot::{Kind, SlotKey, SlotRole};
-use tagpin_domain::subject::{Annotated, Controller, TopOwner};
+use tagpin_domain::subject::{Annotated, Controller, SlotUnderReview, TopOwner};
 
 const HEX: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 

@@ -13,7 +13,7 @@ use tagpin_domain::policy::{Policy, PolicyId, PolicySet};
 use tagpin_domain::requirement::{beyond_limit, policies_of, require};
 use tagpin_domain::slot::{Kind, SlotRole};
 use tagpin_domain::subject::{Annotated, Controller, SlotUnderReview, Subject, Suggestions, TopOwner};
-use tagpin_domain::verdict::on_reference;
+use tagpin_domain::verdict::{Case, on_reference};
 use tagpin_kube::Cluster;
 use tagpin_kube::object::Object;
 use tagpin_objects::image_policy::{Summary, Violation};
@@ -114,7 +114,7 @@ impl<'a> Look<'a> {
                     tally.unpinned += u32::from(demand.pins && !offline);
                 }
             }
-            for finding in on_reference(&subject, slot, &requirement).findings {
+            for finding in on_reference(&Case { subject: &subject, slot, requirement }).findings {
                 let violation = Violation {
                     namespace: object.namespace.clone(),
                     kind: top.kind.name().to_owned(),
