@@ -9,9 +9,10 @@ use tagpin_domain::fact::Unavailable;
 use tagpin_domain::image::{ImageRef, ReferenceErrorKind};
 use tagpin_domain::message;
 use tagpin_domain::policy::PolicyId;
-use tagpin_domain::slot::Kind;
+use tagpin_domain::slot::Role;
 use tagpin_domain::unreadable::Unreadable;
 use tagpin_domain::verdict::{Effect, Finding, Instead, Verdict};
+use tagpin_objects::kinds::{POD, PODS};
 
 /// A refusal for each code of a slot, as the document shows it.
 fn examples() -> Vec<Verdict> {
@@ -53,9 +54,9 @@ fn examples() -> Vec<Verdict> {
 
 fn refused(reference: &str, violation: Violation) -> Verdict {
     let policy = PolicyId { namespace: None, name: "baseline".into() };
-    let (slot, image) = ("containers/web".parse().unwrap(), ImageRef::parse(reference));
+    let (place, image) = (PODS.place(Role::Container, "web", 0), ImageRef::parse(reference));
     let findings = vec![Finding { policy, violation, effect: Effect::Deny, retry_after: None }];
-    Verdict { findings, matched: true, ..Verdict::new(slot, 0, reference.into(), image) }
+    Verdict { findings, matched: true, ..Verdict::new(place, reference.into(), image) }
 }
 
 fn retry(retry_after: Option<Duration>, mut verdict: Verdict) -> Verdict {
@@ -81,12 +82,12 @@ fn every_message_in_the_document_is_what_tagpin_says() {
     let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/denials.md")).unwrap();
     let policy = PolicyId { namespace: None, name: "baseline".into() };
     let too_large = Unreadable::TooLarge { limit: tagpin_webhook::BODY_LIMIT };
-    let said = message::unreadable(Kind::Pod, "web", too_large, &[&policy]).message;
+    let said = message::unreadable(POD, PODS.pod_spec, "web", too_large, &[&policy]).message;
     assert_eq!(shown(&text, Code::ReviewUnreadable), said);
     for example in examples() {
         let code = example.findings[0].code();
         let said = match example.findings[0].effect {
-            Effect::Deny => message::refusal(Kind::Pod, &[example]).message,
+            Effect::Deny => message::refusal(&[example]).message,
             _ => message::warnings(&[example]).join("\n"),
         };
         assert_eq!(shown(&text, code), said, "docs/denials.md, {code}");

@@ -8,12 +8,13 @@ use regex::Regex;
 use tagpin::telemetry::state::{self, PolicyCount, State};
 use tagpin_domain::digest::Digest;
 use tagpin_domain::image::ImageRef;
-use tagpin_domain::slot::Kind;
+use tagpin_domain::slot::Role;
 use tagpin_domain::subject::Phase;
 use tagpin_domain::verdict::{PinSource, Pinned, Verdict};
 use tagpin_kube::metrics::Watches;
 use tagpin_leader::canaries;
 use tagpin_leader::reconcile;
+use tagpin_objects::kinds::{POD, PODS};
 use tagpin_registry::metrics::RegistryMetrics;
 use tagpin_webhook::Decision;
 use tagpin_webhook::metrics::{Decided, Metrics, Turned};
@@ -30,11 +31,10 @@ fn read(path: &str) -> String {
 /// A slot that was pinned, matched by a policy and found fine.
 fn verdict() -> Verdict {
     let digest: Digest = format!("sha256:{}", "a".repeat(64)).parse().unwrap();
-    let slot = "containers/web".parse().unwrap();
     Verdict {
         pinned: Some(Pinned { digest, source: PinSource::Registry }),
         matched: true,
-        ..Verdict::new(slot, 0, "web:1".into(), ImageRef::parse("web:1"))
+        ..Verdict::new(PODS.place(Role::Container, "web", 0), "web:1".into(), ImageRef::parse("web:1"))
     }
 }
 
@@ -49,7 +49,7 @@ fn exposed() -> String {
         admission.decided(&Decided {
             phase,
             operation: "CREATE",
-            kind: Some(Kind::Pod),
+            kind: Some(POD),
             decision: Decision::Pin,
             verdicts: &[verdict()],
             patched: 2,

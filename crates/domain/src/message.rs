@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::denial::{Code, shown};
+use crate::kind::Kind;
 use crate::policy::PolicyId;
-use crate::slot::Kind;
 use crate::unreadable::Unreadable;
 use crate::verdict::{Effect, Verdict};
 use crate::wording::Wording;
@@ -49,7 +49,7 @@ pub struct Refusal {
 
 /// Returns the refusal of an object with these verdicts. The message is empty if nothing is refused.
 #[must_use]
-pub fn refusal(kind: Kind, verdicts: &[Verdict]) -> Refusal {
+pub fn refusal(verdicts: &[Verdict]) -> Refusal {
     let entries = entries(verdicts, Effect::Deny);
     let mut refusal = Refusal { message: String::new(), causes: Vec::new() };
     for entry in entries.iter().take(ENTRIES) {
@@ -61,7 +61,7 @@ pub fn refusal(kind: Kind, verdicts: &[Verdict]) -> Refusal {
         entry.write_rest(&mut refusal.message);
         refusal.causes.push(Cause {
             reason: entry.wording.code(),
-            field: entry.verdict.slot.role.field(kind, entry.verdict.index),
+            field: entry.verdict.place.field.to_string(),
             message: first,
         });
     }
@@ -82,12 +82,19 @@ pub fn warnings(verdicts: &[Verdict]) -> Vec<String> {
     warnings
 }
 
-/// Returns the refusal of an object that cannot be read, with the policies that may apply to it.
+/// Returns the refusal of an object that cannot be read, with the policies that may apply to it. `field` is the path of the
+/// part that cannot be judged.
 #[must_use]
-pub fn unreadable(kind: Kind, name: &str, why: Unreadable, policies: &[&PolicyId]) -> Refusal {
+pub fn unreadable(
+    kind: Kind,
+    field: &[&str],
+    name: &str,
+    why: Unreadable,
+    policies: &[&PolicyId],
+) -> Refusal {
     let first = unreadable_line(kind, name, &why.problem());
     let message = format!("{first}\n  policy: {}\n  fix:    {}", named(policies), why.remedy());
-    let field = kind.pod_spec_path().join(".");
+    let field = field.join(".");
     Refusal { message, causes: vec![Cause { reason: Code::ReviewUnreadable, field, message: first }] }
 }
 
@@ -169,7 +176,8 @@ impl Entry<'_> {
     }
 
     fn line(&self, reference_limit: usize, problem: &str) -> String {
-        let Verdict { slot, reference, .. } = self.verdict;
+        let Verdict { place, reference, .. } = self.verdict;
+        let slot = &place.key;
         format!(
             "image \"{}\" ({} {}): {problem} [{}]",
             shown(reference, reference_limit),
@@ -249,7 +257,7 @@ impl Entry<'_> {
         ];
         lines.extend([120, 60, 20].map(|limit| self.line(limit, &problem)));
         lines.into_iter().find(|line| line.len() <= WARNING_BYTES).unwrap_or_else(|| {
-            let Verdict { slot, .. } = self.verdict;
+            let slot = &self.verdict.place.key;
             format!("{} {} [{}]", slot.role.noun(), shown(&slot.name, NAME_SHOWN), self.wording.code())
         })
     }

@@ -18,13 +18,15 @@ use tagpin_domain::fact::{Fact, Unavailable};
 use tagpin_domain::image::ImageRef;
 use tagpin_domain::policy::PolicySet;
 use tagpin_domain::requirement::{beyond_limit, policies_of, require};
-use tagpin_domain::slot::ImageSlot;
+use tagpin_domain::slot::{Pulled, Slot};
 use tagpin_domain::subject::{Phase, Subject, Suggestions};
 use tagpin_domain::verdict::{Answer, Case, Effect, Instead, Verdict, on_answer, on_reference};
 
-pub use ports::{Effort, Pins, Resolve, Seeds, Suggest, Version};
+pub use ports::{Effort, Pins, Resolve, Seeds, Suggest, Surroundings, Version};
+pub use subject::{Asked, subject};
 
 mod ports;
+mod subject;
 
 /// What is kept of the deadline for judging and answering.
 const MARGIN: Duration = Duration::from_millis(50);
@@ -134,7 +136,7 @@ pub async fn review(
 }
 
 impl<'a> Draft<'a> {
-    const fn slot(&self) -> &'a ImageSlot {
+    const fn slot(&self) -> &'a Slot {
         &self.case.slot.slot
     }
 
@@ -149,13 +151,13 @@ impl<'a> Draft<'a> {
             return None;
         }
         let slot = self.slot();
-        pins.sibling(self.case.subject.revision.as_ref()?, &slot.key, &slot.reference)
+        pins.sibling(self.case.subject.revision.as_ref()?, slot.key(), &slot.reference)
     }
 }
 
-/// Asks for all different references at the same time.
+/// Asks about all different references at the same time. The slots are those that a check asks about.
 async fn resolve<'a>(
-    slots: impl Iterator<Item = &'a ImageSlot>,
+    slots: impl Iterator<Item = &'a Slot>,
     subject: &Subject,
     registry: &dyn Resolve,
     deadline: Instant,
@@ -164,7 +166,7 @@ async fn resolve<'a>(
     let mut images: Vec<(&'a str, &'a ImageRef)> = Vec::new();
     for slot in slots {
         let reference = &*slot.reference;
-        if let Some(image) = slot.askable()
+        if let Ok(image) = &slot.image
             && !images.iter().any(|(asked, _)| *asked == reference)
         {
             images.push((reference, image));
@@ -197,8 +199,12 @@ async fn suggest(drafts: &mut [Draft<'_>], subject: &Subject, registry: &dyn Sug
     };
     let mut images: HashMap<&str, (&ImageRef, Wanted)> = HashMap::new();
     for draft in drafts.iter() {
-        let image = draft.slot().askable().filter(|_| !draft.case.requirement.beyond_limit);
-        let (Some(image), Some(wanted)) = (image, Wanted::of(&draft.verdict)) else { continue };
+        let slot = draft.slot();
+        // Somebody who wrote a digest needs no other tag.
+        if slot.pulled() != Some(Pulled::ByTag) || draft.case.requirement.beyond_limit {
+            continue;
+        }
+        let (Ok(image), Some(wanted)) = (&slot.image, Wanted::of(&draft.verdict)) else { continue };
         if images.len() < SUGGESTION_LIMIT {
             images.insert(image.original(), (image, wanted));
         }

@@ -12,7 +12,7 @@ use prometheus_client::registry::Registry;
 
 use crate::response::Decision;
 use crate::trace;
-use tagpin_domain::slot::Kind;
+use tagpin_domain::kind::Kind;
 use tagpin_domain::subject::Phase;
 use tagpin_domain::verdict::{Effect, PinSource, Verdict};
 

@@ -29,7 +29,7 @@ pub(crate) fn respond(judged: &Judged<'_>, signer: Option<&Key>) -> ReviewRespon
     let pins = || review.verdicts.iter().filter_map(|verdict| Some((verdict, verdict.pinned.as_ref()?)));
     if pins().next().is_some() {
         let pinned = pins().take(AUDITED);
-        let words = pinned.map(|(verdict, pinned)| (verdict.slot.parts(), pinned.digest.as_str()));
+        let words = pinned.map(|(verdict, pinned)| (verdict.place.key.parts(), pinned.digest.as_str()));
         response.audit.push(("pinned", json::map(words).into()));
     }
     let stale = pins().filter_map(|(_, pinned)| match pinned.source {

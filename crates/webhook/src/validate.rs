@@ -6,7 +6,7 @@ use tagpin_domain::message;
 use tagpin_domain::verdict::Effect;
 
 pub(crate) fn respond(judged: &Judged<'_>) -> ReviewResponse {
-    let Judged { subject, review, .. } = judged;
+    let Judged { review, .. } = judged;
     let mut response = ReviewResponse::new(match review.effect() {
         Some(Effect::Deny) => Decision::Deny,
         Some(Effect::Warn) => Decision::Warn,
@@ -15,7 +15,7 @@ pub(crate) fn respond(judged: &Judged<'_>) -> ReviewResponse {
     });
     response.warnings = message::warnings(&review.verdicts);
     if review.denied() {
-        response.refusal = Some(message::refusal(subject.kind, &review.verdicts));
+        response.refusal = Some(message::refusal(&review.verdicts));
     }
     let findings = || review.verdicts.iter().flat_map(|verdict| &verdict.findings);
     response.note("codes", findings().map(|finding| finding.code().to_string()));

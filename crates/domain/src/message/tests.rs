@@ -8,7 +8,7 @@ use crate::denial::Violation;
 use crate::digest::Digest;
 use crate::fact::Unavailable;
 use crate::image::{ImageRef, ReferenceErrorKind};
-use crate::slot::{SlotKey, SlotRole};
+use crate::slot::{Field, Place, Role, SlotKey};
 use crate::verdict::{Finding, Instead};
 
 fn violations(text: &str) -> Vec<Violation> {
@@ -47,11 +47,14 @@ fn violations(text: &str) -> Vec<Violation> {
 
 fn verdict(reference: &str, name: &str, violation: Violation, effect: Effect) -> Verdict {
     let policy = PolicyId { namespace: Some("shop".into()), name: "p".into() };
-    let slot = SlotKey { role: SlotRole::EphemeralContainer, name: name.into() };
+    let place = Place {
+        key: SlotKey { role: Role::EphemeralContainer, name: name.into() },
+        field: Field { root: &["spec"], list: "ephemeralContainers", index: 3, leaf: &["image"] },
+    };
     let findings =
         vec![Finding { policy, violation, effect, retry_after: Some(Duration::from_millis(1500)) }];
     let image = ImageRef::parse(reference);
-    Verdict { findings, matched: true, ..Verdict::new(slot, 3, reference.into(), image) }
+    Verdict { findings, matched: true, ..Verdict::new(place, reference.into(), image) }
 }
 
 /// Texts that try to leave their line, and references as long as they may be.
@@ -92,7 +95,7 @@ proptest! {
                 reference: similar.clone(),
                 digest: Digest::parse(&format!("sha256:{}", "a".repeat(64))).unwrap(),
             });
-            let Refusal { message, causes } = refusal(Kind::Pod, std::slice::from_ref(&verdict));
+            let Refusal { message, causes } = refusal(std::slice::from_ref(&verdict));
             let lines: Vec<&str> = message.split('\n').collect();
             prop_assert_eq!(lines.len(), 4, "{}", message);
             prop_assert!(lines[0].starts_with("image \""));
@@ -110,7 +113,7 @@ proptest! {
 fn a_refusal_of_very_many_slots_is_cut_and_counted() {
     let verdict = verdict("nginx:latest", "web", Violation::TagForbidden, Effect::Deny);
     let verdicts = vec![verdict; 1000];
-    let Refusal { message, causes } = refusal(Kind::Pod, &verdicts);
+    let Refusal { message, causes } = refusal(&verdicts);
     assert!(message.ends_with("\nand 936 more"), "{message}");
     assert_eq!(causes.len(), ENTRIES);
 }
@@ -129,7 +132,7 @@ fn what_is_refused_is_not_warned_of_too() {
 #[test]
 fn what_is_only_counted_is_not_told() {
     let verdict = verdict("nginx:latest", "web", Violation::TagForbidden, Effect::Audit);
-    let Refusal { message, causes } = refusal(Kind::Pod, std::slice::from_ref(&verdict));
+    let Refusal { message, causes } = refusal(std::slice::from_ref(&verdict));
     assert_eq!(message, "");
     assert!(warnings(&[verdict]).is_empty());
     assert!(causes.is_empty());
