@@ -82,8 +82,8 @@ pub fn warnings(verdicts: &[Verdict]) -> Vec<String> {
     warnings
 }
 
-/// Returns the refusal of an object that cannot be read, with the policies that may apply to it. `field` is the path of
-/// the part that could not be judged.
+/// Returns the refusal of an object that cannot be read, with the policies that may apply to it. `field` is the path of the
+/// part that cannot be judged.
 #[must_use]
 pub fn unreadable(
     kind: Kind,

@@ -192,7 +192,6 @@ pub struct Subject {
     pub asker: Asker,
     /// The effort that suggestions may cost.
     pub suggestions: Suggestions,
-
     /// Every slot of the object.
     pub slots: Vec<SlotUnderReview>,
 }

@@ -131,18 +131,6 @@ impl Verdict {
         }
     }
 
-    /// The strictest effect of its findings.
-    #[must_use]
-    pub fn effect(&self) -> Option<Effect> {
-        self.findings.iter().map(|finding| finding.effect).max()
-    }
-
-    /// Whether the slot is refused.
-    #[must_use]
-    pub fn denied(&self) -> bool {
-        self.effect() == Some(Effect::Deny)
-    }
-
     /// Warns of a missing pin instead of refusing it: while no pod is sent to be pinned, one that is applied again arrives
     /// in the same way.
     pub fn soften_unpinned(&mut self) {
@@ -153,6 +141,18 @@ impl Verdict {
             }
         }
         sort(self);
+    }
+
+    /// The strictest effect of its findings.
+    #[must_use]
+    pub fn effect(&self) -> Option<Effect> {
+        self.findings.iter().map(|finding| finding.effect).max()
+    }
+
+    /// Whether the slot is refused.
+    #[must_use]
+    pub fn denied(&self) -> bool {
+        self.effect() == Some(Effect::Deny)
     }
 
     /// Whether somebody reads that this is wrong: a refusal or a warning with this code.
@@ -193,17 +193,29 @@ impl<'a> Answer<'a> {
     }
 }
 
+/// One slot of a subject, and what policies require of it.
+#[derive(Debug, Clone)]
+pub struct Case<'a> {
+    /// The object that has the slot.
+    pub subject: &'a Subject,
+    /// The slot.
+    pub slot: &'a SlotUnderReview,
+    /// The requirement of all policies that match the slot.
+    pub requirement: Requirement<'a>,
+}
+
 /// Judges the checks that need the reference alone.
 #[must_use]
-pub fn on_reference(subject: &Subject, slot: &SlotUnderReview, requirement: &Requirement<'_>) -> Verdict {
-    let written = slot.original.as_ref().map(ImageRef::of);
-    let image = written.as_ref().unwrap_or(&slot.slot.image).clone();
+pub fn on_reference(case: &Case<'_>) -> Verdict {
+    let Case { subject, slot, requirement } = case;
+    let original = slot.original.as_ref().map(ImageRef::of);
+    let image = original.as_ref().unwrap_or(&slot.slot.image).clone();
     let mut verdict = Verdict {
         matched: !requirement.demands.is_empty(),
         foreign_owner: requirement.foreign_owner,
         ..Verdict::new(slot.slot.place.clone(), Arc::clone(slot.written()), image)
     };
-    let original = written.and_then(Result::ok);
+    let original = original.and_then(Result::ok);
     let beyond_limit = requirement.beyond_limit;
     let evidence = Evidence { subject, slot, original, beyond_limit, answer: None };
     judge(Stage::Reference, requirement, &evidence, &mut verdict);
@@ -211,18 +223,13 @@ pub fn on_reference(subject: &Subject, slot: &SlotUnderReview, requirement: &Req
     verdict
 }
 
-/// Judges the checks that need an answer about the slot's tag, and chooses its pin.
-pub fn on_answer(
-    phase: Phase,
-    subject: &Subject,
-    slot: &SlotUnderReview,
-    requirement: &Requirement<'_>,
-    answer: Answer<'_>,
-    verdict: &mut Verdict,
-) {
+/// Judges the checks that need an answer about the slot's tag, chooses its pin, and returns the verdict with both.
+#[must_use]
+pub fn on_answer(phase: Phase, case: &Case<'_>, answer: Answer<'_>, mut verdict: Verdict) -> Verdict {
+    let Case { subject, slot, requirement } = case;
     let beyond_limit = requirement.beyond_limit;
     let evidence = Evidence { subject, slot, original: None, beyond_limit, answer: Some(answer) };
-    judge(Stage::Fact, requirement, &evidence, verdict);
+    judge(Stage::Fact, requirement, &evidence, &mut verdict);
     verdict.stale = stale(requirement, answer);
     if !verdict.denied() {
         match phase {
@@ -230,10 +237,11 @@ pub fn on_answer(
                 let mut pinning = requirement.demands.iter().filter(|demand| demand.pins());
                 verdict.pinned = pinning.find_map(|demand| digest(answer, demand.policy));
             }
-            Phase::Validate => judge(Stage::Object, requirement, &evidence, verdict),
+            Phase::Validate => judge(Stage::Object, requirement, &evidence, &mut verdict),
         }
     }
-    sort(verdict);
+    sort(&mut verdict);
+    verdict
 }
 
 /// Judges every check of one stage, and adds a finding for each that is not met.
@@ -328,7 +336,7 @@ impl Softening {
     }
 }
 
-/// Returns why no node could run what the tag names, where the registry is definite about it.
+/// Returns why no node can run the image, if the registry is certain of it.
 fn nonexistent(fact: &Fact) -> Option<Violation> {
     if fact.class() == Class::Definite { Violation::of(fact) } else { None }
 }
@@ -336,7 +344,7 @@ fn nonexistent(fact: &Fact) -> Option<Violation> {
 /// Returns why there is no definite answer, and what follows by the policy's resolution.
 fn unanswered(fact: &Fact, resolution: &Resolution) -> Option<Judged> {
     let (outcome, retry_after) = match fact.class() {
-        Class::Present | Class::Offline | Class::Definite => return None,
+        Class::Present | Class::Definite | Class::Offline => return None,
         Class::Unavailable if last_known(fact, resolution).is_some() => return None,
         // Only an outage ends by itself.
         Class::Unavailable => (resolution.on_unavailable, Some(fact.retry_after().unwrap_or(RETRY_AFTER))),
@@ -351,7 +359,7 @@ fn unanswered(fact: &Fact, resolution: &Resolution) -> Option<Judged> {
     Some((Violation::of(fact)?, effect, retry_after))
 }
 
-/// Returns the digest that the tag named last, if it is young enough for this policy.
+/// Returns the last known digest, if it is young enough for this policy.
 fn last_known<'a>(fact: &'a Fact, resolution: &Resolution) -> Option<&'a LastKnown> {
     let oldest = resolution.last_known_max_age;
     fact.last_known().filter(|known| !oldest.is_zero() && known.age <= oldest)

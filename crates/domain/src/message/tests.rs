@@ -103,7 +103,6 @@ proptest! {
             prop_assert_eq!(lines[3], "  retry:  try again in 2 s");
             prop_assert!(!message.chars().any(|c| c.is_control() && c != '\n'), "{:?}", message);
             prop_assert!(lines[0].is_ascii());
-
             prop_assert_eq!(causes[0].message.as_str(), lines[0]);
             prop_assert_eq!(causes[0].field.as_str(), "spec.ephemeralContainers[3].image");
         }
