@@ -101,7 +101,7 @@ pub enum Children {
     Enforce,
 }
 
-/// A rule of a policy, as exceptions and messages name it.
+/// A rule of a policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Rule {
