@@ -10,8 +10,8 @@ use sha2::{Digest as _, Sha256};
 use tagpin_domain::digest::Digest;
 use tagpin_domain::fact::Fact;
 use tagpin_domain::image::ImageRef;
+use tagpin_kube::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyObject};
 use tagpin_kube::policies::Reported;
-use tagpin_objects::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyObject};
 use tagpin_registry::{
     Challenge, Challenges, DockerConfig, Identity, Keyring, OperatorCredentials as _, Profiles, Registries,
     Source, follow_link, next_link, read_manifest,

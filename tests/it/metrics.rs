@@ -15,7 +15,7 @@ use tagpin_kube::metrics::Watches;
 use tagpin_leader::canaries;
 use tagpin_leader::reconcile;
 use tagpin_objects::kinds::{POD, PODS};
-use tagpin_registry::metrics::RegistryMetrics;
+use tagpin_registry::{AnsweredBy, Cloud, Event, Observer as _, Purpose, RegistryMetrics, Skipped, Step};
 use tagpin_webhook::Decision;
 use tagpin_webhook::metrics::{Decided, Metrics, Turned};
 

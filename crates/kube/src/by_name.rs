@@ -10,11 +10,11 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use crate::Cluster;
+use crate::image_policy::ClusterImagePolicy;
 use crate::policies::Reported;
 use crate::slim::Unparsed;
 use crate::store::Store;
 use tagpin_domain::policy::PolicyId;
-use tagpin_objects::image_policy::ClusterImagePolicy;
 use tagpin_objects::release::BASELINE;
 
 /// Of one read.

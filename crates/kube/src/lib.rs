@@ -17,6 +17,8 @@ use tagpin_domain::workload::Workload;
 use tagpin_objects::kinds::Kinds;
 use tagpin_review::Surroundings;
 
+pub mod crds;
+pub mod image_policy;
 pub mod item;
 pub mod slim;
 pub mod stored;

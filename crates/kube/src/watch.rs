@@ -13,12 +13,12 @@ use tracing::{Instrument, info_span};
 
 use crate::Cluster;
 use crate::follow::{Progress, config, follow};
+use crate::image_policy::{ClusterImagePolicy, ImagePolicy};
 use crate::item::Item;
 use crate::slim::Unparsed;
 use crate::store::Store;
 use crate::unreadable::Watched;
 use tagpin_domain::policy::PolicyKind;
-use tagpin_objects::image_policy::{ClusterImagePolicy, ImagePolicy};
 use tagpin_objects::kinds::CONTROLLER_REVISIONS;
 
 /// The error for a watch that ended, which only happens when its task panics.

@@ -15,9 +15,9 @@ use crate::call::{CallError, call};
 use crate::reconcile::Reconcile;
 use tagpin_domain::policy::{Mode, PolicyId};
 use tagpin_kube::Cluster;
+use tagpin_kube::image_policy::ClusterImagePolicy;
 use tagpin_kube::policies::Reported;
 use tagpin_kube::slim::Unparsed;
-use tagpin_objects::image_policy::ClusterImagePolicy;
 use tagpin_objects::release::{self, BASELINE};
 
 /// Who owns what we write there.

@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 use tagpin_domain::kind::Kind;
 use tagpin_domain::policy::{Labels, PolicyId};
 use tagpin_kube::Cluster;
+use tagpin_kube::image_policy::{ClusterImagePolicy, ImagePolicy};
 use tagpin_kube::policies::Reported;
 use tagpin_kube::reader::Reader;
 use tagpin_kube::slim::Slim;
 use tagpin_kube::stored::Stored;
 use tagpin_leader::policy_status::standing::{Standing, next_expiry, standings};
-use tagpin_objects::image_policy::{ClusterImagePolicy, ImagePolicy};
 use tagpin_objects::kinds::{CRON_JOB, DEPLOYMENT, JOB, Kinds, POD, REPLICA_SET, STATEFUL_SET};
 use tagpin_review::Surroundings as _;
 
