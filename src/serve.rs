@@ -21,7 +21,7 @@ use crate::serve::probe::Probe;
 use crate::serve::signals::Signals;
 use crate::serve::state::Shown;
 use crate::serve::tasks::Tasks;
-use crate::settings::{Baseline, BaselineMode, Settings};
+use crate::settings::{Baseline, Settings};
 use crate::telemetry::admin;
 use crate::telemetry::readiness::Readiness;
 use crate::telemetry::{self, Metrics};
@@ -35,7 +35,6 @@ use tagpin_leader::certificates::issue::Lifetimes;
 use tagpin_leader::leader::Election;
 use tagpin_leader::reconcile;
 use tagpin_leader::webhook_config::Installed;
-use tagpin_objects::image_policy::Mode;
 use tagpin_registry::client::Client;
 use tagpin_registry::current::Current;
 use tagpin_registry::endpoint::Profiles;
@@ -277,11 +276,7 @@ impl Replica {
 /// The baseline as the leader keeps it.
 fn baseline(settings: &Baseline) -> baseline::Baseline {
     baseline::Baseline {
-        mode: match settings.mode {
-            BaselineMode::Enforce => Mode::Enforce,
-            BaselineMode::Warn => Mode::Warn,
-            BaselineMode::Audit => Mode::Audit,
-        },
+        mode: settings.mode,
         pin: settings.pin,
         namespace_selector: settings.namespace_selector.clone(),
     }

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::check::Check;
 use crate::glob::Globs;
@@ -15,6 +17,26 @@ use crate::slot::{Kind, SlotRole};
 /// Labels of an object.
 pub type Labels = BTreeMap<String, String>;
 
+/// The kind of a policy object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum PolicyKind {
+    /// A policy for the whole cluster.
+    ClusterImagePolicy,
+    /// A policy for one namespace.
+    ImagePolicy,
+}
+
+impl PolicyKind {
+    /// Returns the kind's name in the API: `ImagePolicy`.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::ClusterImagePolicy => "ClusterImagePolicy",
+            Self::ImagePolicy => "ImagePolicy",
+        }
+    }
+}
+
 /// The identity of a policy. Displayed as `clusterimagepolicy/NAME` or `imagepolicy/NAMESPACE/NAME`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PolicyId {
@@ -22,6 +44,17 @@ pub struct PolicyId {
     pub namespace: Option<String>,
     /// The object's name.
     pub name: String,
+}
+
+impl PolicyId {
+    /// Returns the kind of the policy.
+    #[must_use]
+    pub const fn kind(&self) -> PolicyKind {
+        match self.namespace {
+            None => PolicyKind::ClusterImagePolicy,
+            Some(_) => PolicyKind::ImagePolicy,
+        }
+    }
 }
 
 impl fmt::Display for PolicyId {
@@ -34,27 +67,42 @@ impl fmt::Display for PolicyId {
 }
 
 /// The effect of a violated rule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Mode {
     /// The object is refused.
     Enforce,
     /// The author gets a warning.
     Warn,
     /// The violation is counted and reported.
+    #[default]
     Audit,
 }
 
+impl Mode {
+    /// Returns the word in policies and metrics: `Enforce`.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Enforce => "Enforce",
+            Self::Warn => "Warn",
+            Self::Audit => "Audit",
+        }
+    }
+}
+
 /// The treatment of children: objects that a built-in controller makes for an object of a validated kind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Children {
     /// Children are never refused.
+    #[default]
     Warn,
     /// Children are judged like any other object, and every image of a template whenever the template changes.
     Enforce,
 }
 
-/// A rule of a policy, as exceptions and messages name it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// A rule of a policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum Rule {
     /// A node can pull the reference, and the object has at most 64 different ones.
     Reference,
@@ -180,9 +228,10 @@ impl Selector {
 }
 
 /// The pods that are pinned, by their controllers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Owners {
     /// Pods of the built-in controllers, and pods without a controller.
+    #[default]
     BuiltIn,
     /// Pods of custom resources too, whose operators may compare images.
     Any,
@@ -202,11 +251,12 @@ pub struct Resolution {
 }
 
 /// The outcome without a definite answer; the policy's mode caps it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Outcome {
     /// Nothing follows.
     Allow,
     /// The author gets a warning.
+    #[default]
     Warn,
     /// The object is refused.
     Deny,
@@ -258,6 +308,31 @@ impl PolicySet {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_are_what_the_api_has() {
+        fn of_api(value: impl Serialize) -> String {
+            serde_json::to_value(value).unwrap().as_str().unwrap().to_owned()
+        }
+        for mode in [Mode::Enforce, Mode::Warn, Mode::Audit] {
+            assert_eq!(mode.word(), of_api(mode));
+        }
+        for rule in [Rule::Reference, Rule::Tags, Rule::Existence, Rule::Pin] {
+            assert_eq!(rule.word(), of_api(rule));
+            assert!(RuleSet::from_iter([rule]).contains(rule));
+        }
+        for kind in [PolicyKind::ClusterImagePolicy, PolicyKind::ImagePolicy] {
+            assert_eq!(kind.word(), of_api(kind));
+        }
+    }
+
+    #[test]
+    fn a_union_has_the_rules_of_both_sets_and_no_other() {
+        let (tags, pin) = (RuleSet::from_iter([Rule::Tags]), RuleSet::from_iter([Rule::Pin]));
+        let both = tags.union(pin);
+        assert!(both.contains(Rule::Tags) && both.contains(Rule::Pin));
+        assert!(!both.contains(Rule::Reference) && !both.contains(Rule::Existence));
+    }
 
     #[test]
     fn selectors_demand_every_requirement() {

@@ -8,18 +8,21 @@ use std::fmt::Write as _;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use crate::image::{ImageRef, ReferenceError};
 
-/// What kind of place a slot is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// A place that names an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum SlotRole {
-    /// `containers[].image`
+    /// The image of a container.
     Container,
-    /// `initContainers[].image`, sidecars included
+    /// The image of an init container, sidecars included.
     InitContainer,
-    /// `ephemeralContainers[].image`
+    /// The image of an ephemeral container.
     EphemeralContainer,
-    /// `volumes[].image.reference`
+    /// The reference of an image volume.
     ImageVolume,
 }
 

@@ -8,34 +8,26 @@ use crate::follow::Sink;
 use crate::object::{Object, OldRevision};
 use crate::policies::Reported;
 use crate::store::Store;
-use tagpin_domain::policy::{Labels, PolicyId};
+use tagpin_domain::policy::{Labels, PolicyId, PolicyKind};
 use tagpin_domain::slot::Kind;
-use tagpin_objects::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyObject};
+use tagpin_objects::image_policy::PolicyObject;
 use tagpin_objects::item::{Identity, Unreadable};
 use tagpin_objects::slim::{Slim, SlimNamespace, SlimServiceAccount, Unparsed};
 
 pub(crate) struct PolicySink<K> {
     cluster: Arc<Cluster>,
-    namespaced: bool,
-    kind: PhantomData<fn() -> K>,
+    object: PhantomData<fn() -> K>,
 }
 
-impl PolicySink<ClusterImagePolicy> {
-    pub(crate) const fn cluster_wide(cluster: Arc<Cluster>) -> Self {
-        Self { cluster, namespaced: false, kind: PhantomData }
+impl<K: PolicyObject> PolicySink<K> {
+    pub(crate) const fn new(cluster: Arc<Cluster>) -> Self {
+        Self { cluster, object: PhantomData }
     }
-}
 
-impl PolicySink<ImagePolicy> {
-    pub(crate) const fn namespaced(cluster: Arc<Cluster>) -> Self {
-        Self { cluster, namespaced: true, kind: PhantomData }
-    }
-}
-
-impl<K> PolicySink<K> {
-    const fn store(&self) -> Store {
-        if self.namespaced { Store::ImagePolicies } else { Store::ClusterImagePolicies }
-    }
+    const STORE: Store = match K::KIND {
+        PolicyKind::ClusterImagePolicy => Store::ClusterImagePolicies,
+        PolicyKind::ImagePolicy => Store::ImagePolicies,
+    };
 }
 
 impl<K: PolicyObject> Sink for PolicySink<K> {
@@ -57,8 +49,8 @@ impl<K: PolicyObject> Sink for PolicySink<K> {
 
     fn replace(&self, items: Vec<Reported>, unreadable: &[Unreadable]) {
         let unreadable = unreadable.iter().map(|object| id(&object.identity)).collect();
-        self.cluster.policies.replace_readable(self.namespaced, items, &unreadable);
-        self.cluster.synced.fill(self.store());
+        self.cluster.policies.replace_readable(K::KIND, items, &unreadable);
+        self.cluster.synced.fill(Self::STORE);
     }
 
     /// The last good generation stays in force, as where a newer one does not compile: nobody turns a policy off by
@@ -66,12 +58,12 @@ impl<K: PolicyObject> Sink for PolicySink<K> {
     fn lose(&self, _: &Identity) {}
 
     fn failed(&self) {
-        self.cluster.watches.restarted(self.store().name());
+        self.cluster.watches.restarted(Self::STORE.name());
     }
 
     fn unknown(&self) {
-        self.cluster.policies.replace(self.namespaced, Vec::new());
-        self.cluster.synced.unknown(self.store());
+        self.cluster.policies.replace(K::KIND, Vec::new());
+        self.cluster.synced.unknown(Self::STORE);
     }
 }
 

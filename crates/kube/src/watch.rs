@@ -15,6 +15,7 @@ use crate::follow::{config, follow};
 use crate::sinks::{AccountSink, NamespaceSink, ObjectSink, PolicySink, RevisionSink};
 use crate::store::Store;
 use crate::unreadable::Watched;
+use tagpin_objects::image_policy::{ClusterImagePolicy, ImagePolicy};
 use tagpin_objects::slim::SlimKind;
 
 /// A watch ended, which none does unless its task died.
@@ -51,11 +52,11 @@ async fn fill(store: Store, cluster: Arc<Cluster>, client: Client) -> Infallible
     let (lost, watched) = (&cluster.unreadable.clone(), Watched::Store(store));
     match store {
         Store::ClusterImagePolicies => {
-            let sink = PolicySink::cluster_wide(cluster);
+            let sink = PolicySink::<ClusterImagePolicy>::new(cluster);
             follow(Api::all(client), config(), sink, lost, watched).await
         }
         Store::ImagePolicies => {
-            let sink = PolicySink::namespaced(cluster);
+            let sink = PolicySink::<ImagePolicy>::new(cluster);
             follow(Api::all(client), config(), sink, lost, watched).await
         }
         Store::Namespaces => follow(Api::all(client), config(), NamespaceSink(cluster), lost, watched).await,

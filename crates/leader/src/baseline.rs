@@ -13,11 +13,11 @@ use tracing::{info, warn};
 
 use crate::call::{CallError, call};
 use crate::reconcile::Reconcile;
-use tagpin_domain::policy::PolicyId;
+use tagpin_domain::policy::{Mode, PolicyId};
 use tagpin_kube::Cluster;
 use tagpin_kube::by_name::BASELINE;
 use tagpin_kube::policies::Reported;
-use tagpin_objects::image_policy::{ClusterImagePolicy, Mode};
+use tagpin_objects::image_policy::ClusterImagePolicy;
 use tagpin_objects::slim::Unparsed;
 
 /// Who owns what we write there.

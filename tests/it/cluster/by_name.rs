@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kube::core::ObjectMeta;
 use serde_json::{Value, json};
-use tagpin_domain::policy::PolicyId;
+use tagpin_domain::policy::{PolicyId, PolicyKind};
 use tagpin_kube::client::ApiReader;
 use tagpin_kube::policies::Reported;
 use tagpin_kube::store::Store;
@@ -69,7 +69,7 @@ async fn what_lists_leave_out_is_used_until_they_tell() {
     assert_eq!(replica.generation(), Some((1, true)));
     assert_eq!(replica.cluster.policies().cluster.len(), 1);
     // A list without it comes in, and a newer generation is read.
-    replica.cluster.policies.replace(false, vec![]);
+    replica.cluster.policies.replace(PolicyKind::ClusterImagePolicy, vec![]);
     again.ok(json!({ "metadata": metadata(2), "spec": {} }));
     let again = replica.get().await;
     assert_eq!(replica.generation(), Some((2, true)));

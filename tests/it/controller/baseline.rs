@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde_json::{Value, json};
+use tagpin_domain::policy::Mode;
+use tagpin_domain::slot::SlotRole;
 use tagpin_kube::Cluster;
 use tagpin_kube::client::ApiReader;
 use tagpin_leader::baseline::{Baseline, keep};
 use tagpin_leader::reconcile::Reconcile;
-use tagpin_objects::image_policy::{ClusterImagePolicySpec, Mode, Slot};
+use tagpin_objects::image_policy::ClusterImagePolicySpec;
 use tokio::task::JoinHandle;
 
 use crate::scripted_api::{Api, Call};
@@ -104,7 +106,7 @@ fn the_document_is_this_and_means_what_it_should() {
     // Every field is one that the schema knows: nothing is lost on the way.
     for document in [document(), other] {
         let spec: ClusterImagePolicySpec = serde_json::from_value(document["spec"].clone()).unwrap();
-        assert!(!spec.r#match.common.slots.contains(&Slot::EphemeralContainer));
+        assert!(!spec.r#match.common.slots.contains(&SlotRole::EphemeralContainer));
         let back = serde_json::to_value(&spec).unwrap();
         for pointer in ["/mode", "/match/slots", "/rules/tags/forbidden", "/rules/existence", "/pin/targets"]
         {

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use kube::core::ObjectMeta;
 use serde_json::{Value, json};
+use tagpin_domain::policy::PolicyKind;
 use tagpin_domain::slot::Kind;
 use tagpin_kube::Cluster;
 use tagpin_kube::client::ApiReader;
@@ -44,7 +45,7 @@ impl Answers {
     /// This replica has this generation of the policy with this UID in force.
     fn has(&self, replica: &str, uid: &str, generation: i64) {
         let row = InForce {
-            kind: "ClusterImagePolicy".into(),
+            kind: PolicyKind::ClusterImagePolicy,
             namespace: None,
             name: "base".into(),
             uid: uid.into(),

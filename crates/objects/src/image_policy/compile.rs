@@ -1,5 +1,6 @@
-//! From what was typed to what is meant. What the schema and its CEL rules refuse may still come by (objects stored
-//! before a rule existed, files that never saw an API server), so this is total: it compiles or names the field.
+//! Compiles the spec of a policy object into a domain policy. A spec that the schema and its CEL rules refuse may still
+//! arrive here, from an object that was stored before a rule existed or from a file that no API server has seen. So
+//! every spec either compiles or names the field that is wrong.
 
 use std::fmt::Debug;
 
@@ -8,44 +9,43 @@ use serde::de::DeserializeOwned;
 
 use crate::duration::{self, DurationError};
 use crate::image_policy::{
-    Children, ClusterImagePolicy, ClusterImagePolicySpec, Exception, Existence, GroupKind, ImagePolicy,
-    ImagePolicySpec, Match, Mode, Outcome, Owners, Pin, Resolution, Rules, Slot, TagRules, Target,
-    WaivedRule,
+    ClusterImagePolicy, ClusterImagePolicySpec, Exception, Existence, GroupKind, ImagePolicy,
+    ImagePolicySpec, Match, Pin, Resolution, Rules, TagRules, Target,
 };
 use tagpin_domain::check::Check;
 use tagpin_domain::glob::{GlobError, Globs};
 use tagpin_domain::policy;
-use tagpin_domain::policy::{Policy, PolicyId, Rule, RuleSet, Selector};
-use tagpin_domain::slot::{Kind, SlotRole};
+use tagpin_domain::policy::{Policy, PolicyId, PolicyKind, Rule, RuleSet, Selector};
+use tagpin_domain::slot::Kind;
 
-/// Which field keeps a policy from being put in force, and why. The text is for people.
+/// The field that keeps a policy from being put in force, and the problem with it. The text is for people.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {problem}")]
 pub struct PolicyError {
     /// The field's path: `spec.match.images[2]`.
     pub field: String,
-    /// What is wrong with it.
+    /// The problem with the field.
     pub problem: Problem,
 }
 
-/// What can be wrong with a field.
+/// A problem with a field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
     /// A glob that does not compile.
     #[error("{0}")]
     Glob(GlobError),
-    /// Not a duration, or one that does not fit.
+    /// A text that is not a duration, or one that does not fit.
     #[error("\"{text}\" {error}")]
     Duration {
-        /// As written.
+        /// The text as written.
         text: String,
-        /// Why.
+        /// The reason.
         error: DurationError,
     },
-    /// Not a time.
+    /// A text that is not a time.
     #[error("\"{0}\" is not a time; write a date that exists, a time and a zone: 2027-01-31T00:00:00Z")]
     Time(String),
-    /// Not a kind that is validated.
+    /// A kind that tagpin does not validate.
     #[error("{group}/{kind} is not a kind that tagpin validates")]
     Kind {
         /// The group as written.
@@ -55,29 +55,32 @@ pub enum Problem {
     },
 }
 
-/// What both kinds of policy have in common, for those who treat them alike.
+/// The interface that both kinds of policy share.
 pub trait PolicyObject:
     kube::Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static
 {
-    /// Its spec.
+    /// The kind, as a value.
+    const KIND: PolicyKind;
+    /// The type of its spec.
     type Spec: DeserializeOwned + serde::Serialize;
 
-    /// Compiles a spec: the object's own, or its last good one.
+    /// Compiles a spec: the current one, or the last good one.
     ///
     /// # Errors
-    /// The first field that does not compile.
+    /// Returns the first field that does not compile.
     fn compile(id: PolicyId, spec: &Self::Spec) -> Result<Policy, PolicyError>;
 }
 
 impl PolicyObject for ClusterImagePolicy {
+    const KIND: PolicyKind = PolicyKind::ClusterImagePolicy;
     type Spec = ClusterImagePolicySpec;
 
     fn compile(id: PolicyId, spec: &ClusterImagePolicySpec) -> Result<Policy, PolicyError> {
         let exceptions = spec.exceptions.iter().enumerate();
         Ok(Policy {
             id,
-            mode: spec.mode.into(),
-            children: spec.children.into(),
+            mode: spec.mode,
+            children: spec.children,
             scope: scope(&spec.r#match.common, Selector::from(&spec.r#match.namespace_selector))?,
             checks: checks(&spec.rules, &spec.pin)?,
             resolution: resolution(&spec.resolution)?,
@@ -89,14 +92,15 @@ impl PolicyObject for ClusterImagePolicy {
 }
 
 impl PolicyObject for ImagePolicy {
+    const KIND: PolicyKind = PolicyKind::ImagePolicy;
     type Spec = ImagePolicySpec;
 
     fn compile(id: PolicyId, spec: &ImagePolicySpec) -> Result<Policy, PolicyError> {
         let exceptions = spec.exceptions.iter().enumerate();
         Ok(Policy {
             id,
-            mode: spec.mode.into(),
-            children: spec.children.into(),
+            mode: spec.mode,
+            children: spec.children,
             scope: scope(&spec.r#match, Selector::default())?,
             checks: checks(&spec.rules, &spec.pin)?,
             resolution: resolution(&spec.resolution)?,
@@ -113,7 +117,7 @@ fn scope(matching: &Match, namespaces: Selector) -> Result<policy::Scope, Policy
         objects: Selector::from(&matching.object_selector),
         kinds: matching.kinds.iter().enumerate().map(kind).collect::<Result<_, _>>()?,
         images: some_globs("spec.match.images", &matching.images)?,
-        slots: matching.slots.iter().map(|&slot| slot.into()).collect(),
+        slots: matching.slots.iter().copied().collect(),
     })
 }
 
@@ -133,7 +137,7 @@ fn checks(rules: &Rules, pin: &Pin) -> Result<Vec<Check>, PolicyError> {
         checks.push(Check::Tags { forbidden, require_explicit: *require_explicit });
     }
     let existence = rules.existence != Existence::Ignore;
-    let pin = pin.targets.contains(&Target::Pods).then(|| Check::Pin(pin.owners.into()));
+    let pin = pin.targets.contains(&Target::Pods).then(|| Check::Pin(pin.owners));
     if existence {
         checks.push(Check::Existence);
     }
@@ -152,9 +156,9 @@ fn resolution(resolution: &Resolution) -> Result<policy::Resolution, PolicyError
     })?;
     Ok(policy::Resolution {
         last_known_max_age,
-        on_unavailable: resolution.on_unavailable.into(),
-        on_unauthorized: resolution.on_unauthorized.into(),
-        on_forbidden_address: resolution.on_forbidden_address.into(),
+        on_unavailable: resolution.on_unavailable,
+        on_unauthorized: resolution.on_unauthorized,
+        on_forbidden_address: resolution.on_forbidden_address,
     })
 }
 
@@ -167,7 +171,7 @@ fn exception(
     let rules: RuleSet = if exception.rules.is_empty() {
         [Rule::Reference, Rule::Tags, Rule::Existence].into_iter().collect()
     } else {
-        exception.rules.iter().map(|&rule| rule.into()).collect()
+        exception.rules.iter().copied().collect()
     };
     Ok(policy::Exception {
         name: exception.name.clone(),
@@ -181,7 +185,7 @@ fn exception(
     })
 }
 
-/// Globs of which none means all.
+/// Compiles globs; an empty list means everything.
 fn some_globs(field: &str, written: &[String]) -> Result<Option<Globs>, PolicyError> {
     if written.is_empty() { Ok(None) } else { globs(field, written).map(Some) }
 }
@@ -191,64 +195,4 @@ fn globs(field: &str, written: &[String]) -> Result<Globs, PolicyError> {
         field: format!("{field}[{}]", error.index),
         problem: Problem::Glob(error),
     })
-}
-
-impl From<Mode> for policy::Mode {
-    fn from(mode: Mode) -> Self {
-        match mode {
-            Mode::Enforce => Self::Enforce,
-            Mode::Warn => Self::Warn,
-            Mode::Audit => Self::Audit,
-        }
-    }
-}
-
-impl From<Children> for policy::Children {
-    fn from(children: Children) -> Self {
-        match children {
-            Children::Warn => Self::Warn,
-            Children::Enforce => Self::Enforce,
-        }
-    }
-}
-
-impl From<Slot> for SlotRole {
-    fn from(slot: Slot) -> Self {
-        match slot {
-            Slot::Container => Self::Container,
-            Slot::InitContainer => Self::InitContainer,
-            Slot::EphemeralContainer => Self::EphemeralContainer,
-            Slot::ImageVolume => Self::ImageVolume,
-        }
-    }
-}
-
-impl From<Owners> for policy::Owners {
-    fn from(owners: Owners) -> Self {
-        match owners {
-            Owners::BuiltIn => Self::BuiltIn,
-            Owners::Any => Self::Any,
-        }
-    }
-}
-
-impl From<Outcome> for policy::Outcome {
-    fn from(outcome: Outcome) -> Self {
-        match outcome {
-            Outcome::Allow => Self::Allow,
-            Outcome::Warn => Self::Warn,
-            Outcome::Deny => Self::Deny,
-        }
-    }
-}
-
-impl From<WaivedRule> for Rule {
-    fn from(rule: WaivedRule) -> Self {
-        match rule {
-            WaivedRule::Reference => Self::Reference,
-            WaivedRule::Tags => Self::Tags,
-            WaivedRule::Existence => Self::Existence,
-            WaivedRule::Pin => Self::Pin,
-        }
-    }
 }

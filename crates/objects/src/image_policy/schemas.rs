@@ -3,11 +3,12 @@
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
-use crate::image_policy::{Slot, Target, WaivedRule};
+use crate::image_policy::Target;
 use crate::schema::rule;
-use tagpin_domain::slot::Kind;
+use tagpin_domain::policy::Rule;
+use tagpin_domain::slot::{Kind, SlotRole};
 
-/// Every entry is there once.
+/// The rule that every entry is there once.
 fn unique(what: &str) -> Value {
     rule("self.all(a, self.exists_one(b, a == b))", &format!("name each {what} once"))
 }
@@ -68,7 +69,7 @@ fn words<T: JsonSchema>(generator: &mut SchemaGenerator, max: usize, rules: &[Va
 }
 
 pub(super) fn slots(generator: &mut SchemaGenerator) -> Schema {
-    words::<Slot>(generator, 4, &[unique("slot")])
+    words::<SlotRole>(generator, 4, &[unique("slot")])
 }
 
 pub(super) fn targets(generator: &mut SchemaGenerator) -> Schema {
@@ -80,7 +81,7 @@ pub(super) fn waived_rules(generator: &mut SchemaGenerator) -> Schema {
         "self.size() > 0",
         "name the rules it waives, or leave the list out to waive every rule but pin",
     );
-    words::<WaivedRule>(generator, 4, &[unique("rule"), some])
+    words::<Rule>(generator, 4, &[unique("rule"), some])
 }
 
 /// Names of namespaces.
@@ -125,7 +126,7 @@ pub(super) fn time(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// The kind is one that is validated; anything else would never match.
+/// The rule that the kind is one that tagpin validates: any other kind would never match.
 pub(super) fn known_kind() -> Value {
     let mut known = Kind::ALL.map(|kind| format!("{}/{}", kind.group(), kind.name()));
     known.sort_unstable();

@@ -166,7 +166,8 @@ fn what_a_policy_does_not_demand_is_no_check() {
         (json!({ "forbidden": [] }), "Tags", json!([]), 4),
         (json!({ "forbidden": [] }), "Ignore", json!(["Pods"]), 4),
     ] {
-        let spec = json!({ "rules": { "tags": tags, "existence": existence }, "pin": { "targets": targets } });
+        let spec =
+            json!({ "rules": { "tags": tags, "existence": existence }, "pin": { "targets": targets } });
         let policy = compiled(spec);
         assert_eq!(policy.checks.len(), checks, "{:?}", policy.checks);
         assert!(policy.checks.is_sorted_by_key(Check::stage));
