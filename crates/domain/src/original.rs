@@ -14,15 +14,13 @@ pub const ANNOTATION: &str = "tagpin.dev/original";
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Originals(Vec<(String, Arc<str>)>);
 
-/// The annotation's value: a JSON object with sorted keys, without white space. Where two entries are of one slot, the
-/// later one counts; nothing where there is none.
+/// Returns the annotation's value: a JSON object with sorted keys, without white space. Where two entries are of one
+/// slot, the later one counts; none if there is no entry.
 #[must_use]
-pub fn annotation(mut entries: Vec<(&SlotKey, &str)>) -> Option<String> {
-    entries.reverse();
-    entries.sort_by_key(|(slot, _)| slot.parts());
-    entries.dedup_by_key(|(slot, _)| *slot);
-    let fields = entries.iter().map(|(slot, original)| (slot.parts(), original));
-    (!entries.is_empty()).then(|| tagpin_json::map(fields))
+pub fn annotation(entries: Vec<(&SlotKey, &str)>) -> Option<String> {
+    let fields: BTreeMap<_, _> =
+        entries.into_iter().map(|(slot, original)| (slot.text(), original)).collect();
+    if fields.is_empty() { None } else { serde_json::to_string(&fields).ok() }
 }
 
 impl Originals {
