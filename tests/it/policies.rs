@@ -8,8 +8,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tagpin_domain::policy::{Policy, PolicyId};
 use tagpin_domain::slot::Kind;
-use tagpin_objects::crds;
-use tagpin_objects::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyError, PolicyObject};
+use tagpin_kube::crds;
+use tagpin_kube::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyObject};
+use tagpin_objects::image_policy::{PolicyError, PolicySpec};
 
 /// A policy that must not come into force.
 #[derive(Deserialize)]
@@ -53,7 +54,7 @@ fn compile(object: &Value) -> Option<Result<Policy, PolicyError>> {
     fn as_kind<K: PolicyObject>(object: &Value) -> Option<Result<Policy, PolicyError>> {
         let id = PolicyId { namespace: None, name: "case".to_owned() };
         let spec: K::Spec = serde_json::from_value(object["spec"].clone()).ok()?;
-        Some(K::compile(id, &spec))
+        Some(spec.compile(id))
     }
     if object["kind"] == "ClusterImagePolicy" {
         as_kind::<ClusterImagePolicy>(object)

@@ -10,10 +10,10 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use crate::Cluster;
+use crate::image_policy::ClusterImagePolicy;
 use crate::policies::Reported;
 use crate::store::Store;
 use tagpin_domain::policy::PolicyId;
-use tagpin_objects::image_policy::ClusterImagePolicy;
 use tagpin_objects::slim::Unparsed;
 
 /// The policy that the leader keeps, and the first one of a new cluster.

@@ -1,5 +1,5 @@
-//! The custom resource definitions, in install order, as objects and as YAML. `crds/` and the chart hold what is
-//! generated here.
+//! The custom resource definitions, in install order, as objects and as YAML. `crds/` and the chart have generated
+//! copies.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceColumnDefinition, CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray,
@@ -9,16 +9,16 @@ use kube::CustomResourceExt;
 
 use crate::image_policy::{ClusterImagePolicy, ImagePolicy};
 
-/// Every definition, in the order in which to install them.
+/// Returns every definition, in the order in which to install them.
 #[must_use]
 pub fn crds() -> Vec<CustomResourceDefinition> {
     [ClusterImagePolicy::crd(), ImagePolicy::crd()].into_iter().map(polished).collect()
 }
 
-/// The definitions as one YAML stream, a document each.
+/// Returns the definitions as one YAML stream, with one document for each.
 ///
 /// # Errors
-/// None that a definition of ours could cause.
+/// Fails if a definition cannot be written as YAML, which none of these causes.
 pub fn yaml() -> Result<String, serde_saphyr::ser::Error> {
     let mut stream = String::new();
     for crd in crds() {
@@ -39,7 +39,7 @@ fn polished(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     crd
 }
 
-/// What `kubectl get` shows, and `-o wide` beside it (priority 1).
+/// The columns of `kubectl get`; those of priority 1 are shown with `-o wide`.
 fn printer_columns() -> Vec<CustomResourceColumnDefinition> {
     [
         ("Mode", "string", ".spec.mode", None),
@@ -60,7 +60,7 @@ fn printer_columns() -> Vec<CustomResourceColumnDefinition> {
     .into()
 }
 
-/// The name goes where label values go.
+/// The rule that a name is short enough for a label value.
 fn short_name() -> ValidationRule {
     ValidationRule {
         rule: "self.metadata.name.size() <= 63".to_owned(),
@@ -69,7 +69,8 @@ fn short_name() -> ValidationRule {
     }
 }
 
-/// `null` is never a value of ours (a field is there or it is not), and `kubectl explain` wraps lines itself.
+/// Removes `nullable`, because a field of these kinds is never null, and line breaks, because `kubectl explain` wraps
+/// lines itself.
 fn polish(schema: &mut JSONSchemaProps) {
     schema.nullable = None;
     if let Some(description) = &mut schema.description {

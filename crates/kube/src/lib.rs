@@ -13,6 +13,8 @@ use tagpin_domain::policy::{Labels, PolicySet};
 use tagpin_domain::slot::{Kind, SlotKey};
 use tagpin_domain::subject::TopOwner;
 
+pub mod crds;
+pub mod image_policy;
 pub mod object;
 
 pub mod accounts;

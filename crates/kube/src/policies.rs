@@ -8,13 +8,14 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use kube::core::ObjectMeta;
+use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::changes::Changes;
-use parking_lot::RwLock;
+use crate::image_policy::PolicyObject;
 use tagpin_domain::policy::{Policy, PolicyId, PolicyKind, PolicySet};
-use tagpin_objects::image_policy::{PolicyError, PolicyObject, PolicyStatus};
+use tagpin_objects::image_policy::{PolicyError, PolicySpec, PolicyStatus};
 
 /// One policy object as the API holds it, parsed and compiled.
 #[derive(Debug, Clone)]
@@ -122,10 +123,10 @@ impl Reported {
         let last_good = status
             .last_good
             .as_ref()
-            .and_then(|good| Good::compile::<K>(&id, good.generation, good.spec.clone()).ok());
+            .and_then(|good| Good::compile::<K::Spec>(&id, good.generation, good.spec.clone()).ok());
         let compiled = match spec {
-            Value::Null => Good::compile::<K>(&id, generation, Map::new()),
-            Value::Object(spec) => Good::compile::<K>(&id, generation, spec),
+            Value::Null => Good::compile::<K::Spec>(&id, generation, Map::new()),
+            Value::Object(spec) => Good::compile::<K::Spec>(&id, generation, spec),
             _ => Err(InvalidPolicy::NotAnObject),
         };
         Self {
@@ -141,14 +142,14 @@ impl Reported {
 }
 
 impl Good {
-    fn compile<K: PolicyObject>(
+    fn compile<S: PolicySpec>(
         id: &PolicyId,
         generation: i64,
         spec: Map<String, Value>,
     ) -> Result<Self, InvalidPolicy> {
-        let typed = serde_json::from_value::<K::Spec>(Value::Object(spec.clone()))
+        let typed = serde_json::from_value::<S>(Value::Object(spec.clone()))
             .map_err(|cause| InvalidPolicy::Unreadable(Arc::new(cause)))?;
-        let policy = K::compile(id.clone(), &typed)?;
+        let policy = typed.compile(id.clone())?;
         Ok(Self { generation, policy: Arc::new(policy), spec: Arc::new(spec) })
     }
 }

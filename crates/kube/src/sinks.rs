@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use crate::Cluster;
 use crate::follow::Sink;
+use crate::image_policy::PolicyObject;
 use crate::object::{Object, OldRevision};
 use crate::policies::Reported;
 use crate::store::Store;
 use tagpin_domain::policy::{Labels, PolicyId, PolicyKind};
 use tagpin_domain::slot::Kind;
-use tagpin_objects::image_policy::PolicyObject;
+use tagpin_objects::image_policy::PolicySpec;
 use tagpin_objects::item::{Identity, Unreadable};
 use tagpin_objects::slim::{Slim, SlimNamespace, SlimServiceAccount, Unparsed};
 
@@ -24,7 +25,7 @@ impl<K: PolicyObject> PolicySink<K> {
         Self { cluster, object: PhantomData }
     }
 
-    const STORE: Store = match K::KIND {
+    const STORE: Store = match K::Spec::KIND {
         PolicyKind::ClusterImagePolicy => Store::ClusterImagePolicies,
         PolicyKind::ImagePolicy => Store::ImagePolicies,
     };
@@ -49,7 +50,7 @@ impl<K: PolicyObject> Sink for PolicySink<K> {
 
     fn replace(&self, items: Vec<Reported>, unreadable: &[Unreadable]) {
         let unreadable = unreadable.iter().map(|object| id(&object.identity)).collect();
-        self.cluster.policies.replace_readable(K::KIND, items, &unreadable);
+        self.cluster.policies.replace_readable(K::Spec::KIND, items, &unreadable);
         self.cluster.synced.fill(Self::STORE);
     }
 
@@ -62,7 +63,7 @@ impl<K: PolicyObject> Sink for PolicySink<K> {
     }
 
     fn unknown(&self) {
-        self.cluster.policies.replace(K::KIND, Vec::new());
+        self.cluster.policies.replace(K::Spec::KIND, Vec::new());
         self.cluster.synced.unknown(Self::STORE);
     }
 }

@@ -12,10 +12,10 @@ use tracing::{Instrument, info_span};
 
 use crate::Cluster;
 use crate::follow::{config, follow};
+use crate::image_policy::{ClusterImagePolicy, ImagePolicy};
 use crate::sinks::{AccountSink, NamespaceSink, ObjectSink, PolicySink, RevisionSink};
 use crate::store::Store;
 use crate::unreadable::Watched;
-use tagpin_objects::image_policy::{ClusterImagePolicy, ImagePolicy};
 use tagpin_objects::slim::SlimKind;
 
 /// A watch ended, which none does unless its task died.

@@ -16,8 +16,8 @@ use crate::reconcile::Reconcile;
 use tagpin_domain::policy::{Mode, PolicyId};
 use tagpin_kube::Cluster;
 use tagpin_kube::by_name::BASELINE;
+use tagpin_kube::image_policy::ClusterImagePolicy;
 use tagpin_kube::policies::Reported;
-use tagpin_objects::image_policy::ClusterImagePolicy;
 use tagpin_objects::slim::Unparsed;
 
 /// Who owns what we write there.

@@ -26,8 +26,9 @@ use crate::webhook_config::{Installed, POLICIES};
 use tagpin_domain::image::ImageRef;
 use tagpin_domain::policy::PolicyId;
 use tagpin_kube::Cluster;
+use tagpin_kube::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyObject};
 use tagpin_kube::policies::{Held, Reported};
-use tagpin_objects::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyObject, PolicyStatus};
+use tagpin_objects::image_policy::PolicyStatus;
 use tagpin_objects::item::Item;
 use tagpin_objects::slim::Unparsed;
 

@@ -1,7 +1,6 @@
 //! The documents `ClusterImagePolicy` and `ImagePolicy`: the fields that people write and read, with their schema. The
 //! doc comments are product text: `kubectl explain` prints them. `compile` turns a spec into `domain::policy`.
 
-use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +8,7 @@ mod compile;
 mod schemas;
 mod status;
 
-pub use compile::{PolicyError, PolicyObject};
+pub use compile::{PolicyError, PolicySpec};
 pub use status::{LastGood, PolicyStatus, Summary, Violation};
 
 use crate::label_selector::LabelSelector;
@@ -20,20 +19,8 @@ use tagpin_domain::slot::SlotRole;
 #[cfg(test)]
 mod tests;
 
-/// Rules for the images of a cluster, and for the pods whose tags are pinned to digests.
-#[derive(CustomResource, Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[kube(
-    group = "tagpin.dev",
-    version = "v1alpha1",
-    kind = "ClusterImagePolicy",
-    plural = "clusterimagepolicies",
-    shortname = "cipol",
-    category = "imagepolicies-all",
-    status = "PolicyStatus",
-    derive = "Default",
-    derive = "PartialEq",
-    doc = "Rules for the images of a cluster, and for the pods whose tags are pinned to digests. Every policy that matches an image judges it; the strictest outcome wins."
-)]
+/// The spec of a `ClusterImagePolicy`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ClusterImagePolicySpec {
     /// The effect of a violated rule: `Enforce` refuses the object, `Warn` prints a warning, `Audit` counts and reports.
@@ -60,21 +47,8 @@ pub struct ClusterImagePolicySpec {
     pub exceptions: Vec<ClusterException>,
 }
 
-/// Rules for the images of a namespace, and for the pods whose tags are pinned to digests.
-#[derive(CustomResource, Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[kube(
-    group = "tagpin.dev",
-    version = "v1alpha1",
-    kind = "ImagePolicy",
-    plural = "imagepolicies",
-    shortname = "ipol",
-    category = "imagepolicies-all",
-    namespaced,
-    status = "PolicyStatus",
-    derive = "Default",
-    derive = "PartialEq",
-    doc = "Rules for the images of a namespace, and for the pods whose tags are pinned to digests. It adds to the cluster policies and cannot weaken them."
-)]
+/// The spec of an `ImagePolicy`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ImagePolicySpec {
     /// The effect of a violated rule: `Enforce` refuses the object, `Warn` prints a warning, `Audit` counts and reports.

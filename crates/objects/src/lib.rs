@@ -1,9 +1,8 @@
-//! Kubernetes vocabulary without a client: the policy kinds, conditions, match conditions and rules of webhooks.
+//! Kubernetes documents without a client: the specs of policies, conditions, match conditions and rules of webhooks.
 //!
-//! What is written here is what people type and read (`kubectl explain`); what it means is `domain::policy`.
+//! People write and read these documents, with the help of `kubectl explain`. `domain::policy` has their meaning.
 
 pub mod canary;
-pub mod crds;
 pub mod image_policy;
 pub mod match_conditions;
 pub mod rights;

@@ -7,10 +7,10 @@ use kube::core::ObjectMeta;
 use serde_json::{Value, json};
 use tagpin_domain::policy::{PolicyId, PolicyKind};
 use tagpin_kube::client::ApiReader;
+use tagpin_kube::image_policy::ClusterImagePolicy;
 use tagpin_kube::policies::Reported;
 use tagpin_kube::store::Store;
 use tagpin_kube::{Cluster, by_name};
-use tagpin_objects::image_policy::ClusterImagePolicy;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 

@@ -3,8 +3,8 @@
 use kube::core::ObjectMeta;
 use serde_json::{Value, json};
 use tagpin_domain::policy::{Mode, PolicyId, PolicyKind};
+use tagpin_kube::image_policy::{ClusterImagePolicy, ImagePolicy};
 use tagpin_kube::policies::{InForce, Policies, Reported};
-use tagpin_objects::image_policy::{ClusterImagePolicy, ImagePolicy};
 
 fn metadata(name: &str, uid: &str, generation: i64) -> ObjectMeta {
     serde_json::from_value(json!({ "name": name, "uid": uid, "generation": generation })).unwrap()

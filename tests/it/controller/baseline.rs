@@ -83,8 +83,8 @@ impl Keeper {
 
     /// The watch tells of this.
     fn tell(&self, live: &Value) {
+        use tagpin_kube::image_policy::ClusterImagePolicy;
         use tagpin_kube::policies::Reported;
-        use tagpin_objects::image_policy::ClusterImagePolicy;
         let metadata = serde_json::from_value(live["metadata"].clone()).unwrap();
         self.cluster.policies.apply(Reported::parse::<ClusterImagePolicy>(
             &metadata,

@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 use tagpin_domain::policy::{Labels, PolicyId};
 use tagpin_domain::slot::Kind;
 use tagpin_kube::Cluster;
+use tagpin_kube::image_policy::{ClusterImagePolicy, ImagePolicy};
 use tagpin_kube::object::Object;
 use tagpin_kube::policies::Reported;
 use tagpin_kube::reader::Reader;
 use tagpin_leader::policy_status::standing::{Standing, next_expiry, standings};
-use tagpin_objects::image_policy::{ClusterImagePolicy, ImagePolicy};
 use tagpin_objects::slim::Slim;
 
 const DIGEST: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";

@@ -2,15 +2,14 @@
 //! arrive here, from an object that was stored before a rule existed or from a file that no API server has seen. So
 //! every spec either compiles or names the field that is wrong.
 
-use std::fmt::Debug;
-
 use jiff::Timestamp;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::duration::{self, DurationError};
 use crate::image_policy::{
-    ClusterImagePolicy, ClusterImagePolicySpec, Exception, Existence, GroupKind, ImagePolicy,
-    ImagePolicySpec, Match, Pin, Resolution, Rules, TagRules, Target,
+    ClusterImagePolicySpec, Exception, Existence, GroupKind, ImagePolicySpec, Match, Pin, Resolution, Rules,
+    TagRules, Target,
 };
 use tagpin_domain::check::Check;
 use tagpin_domain::glob::{GlobError, Globs};
@@ -55,35 +54,30 @@ pub enum Problem {
     },
 }
 
-/// The interface that both kinds of policy share.
-pub trait PolicyObject:
-    kube::Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static
-{
-    /// The kind, as a value.
+/// The spec of a policy object of either kind.
+pub trait PolicySpec: Serialize + DeserializeOwned {
+    /// The kind of the object.
     const KIND: PolicyKind;
-    /// The type of its spec.
-    type Spec: DeserializeOwned + serde::Serialize;
 
-    /// Compiles a spec: the current one, or the last good one.
+    /// Compiles the spec.
     ///
     /// # Errors
     /// Returns the first field that does not compile.
-    fn compile(id: PolicyId, spec: &Self::Spec) -> Result<Policy, PolicyError>;
+    fn compile(&self, id: PolicyId) -> Result<Policy, PolicyError>;
 }
 
-impl PolicyObject for ClusterImagePolicy {
+impl PolicySpec for ClusterImagePolicySpec {
     const KIND: PolicyKind = PolicyKind::ClusterImagePolicy;
-    type Spec = ClusterImagePolicySpec;
 
-    fn compile(id: PolicyId, spec: &ClusterImagePolicySpec) -> Result<Policy, PolicyError> {
-        let exceptions = spec.exceptions.iter().enumerate();
+    fn compile(&self, id: PolicyId) -> Result<Policy, PolicyError> {
+        let exceptions = self.exceptions.iter().enumerate();
         Ok(Policy {
             id,
-            mode: spec.mode,
-            children: spec.children,
-            scope: scope(&spec.r#match.common, Selector::from(&spec.r#match.namespace_selector))?,
-            checks: checks(&spec.rules, &spec.pin)?,
-            resolution: resolution(&spec.resolution)?,
+            mode: self.mode,
+            children: self.children,
+            scope: scope(&self.r#match.common, Selector::from(&self.r#match.namespace_selector))?,
+            checks: checks(&self.rules, &self.pin)?,
+            resolution: resolution(&self.resolution)?,
             exceptions: exceptions
                 .map(|(index, item)| exception(index, &item.common, &item.namespaces))
                 .collect::<Result<_, _>>()?,
@@ -91,19 +85,18 @@ impl PolicyObject for ClusterImagePolicy {
     }
 }
 
-impl PolicyObject for ImagePolicy {
+impl PolicySpec for ImagePolicySpec {
     const KIND: PolicyKind = PolicyKind::ImagePolicy;
-    type Spec = ImagePolicySpec;
 
-    fn compile(id: PolicyId, spec: &ImagePolicySpec) -> Result<Policy, PolicyError> {
-        let exceptions = spec.exceptions.iter().enumerate();
+    fn compile(&self, id: PolicyId) -> Result<Policy, PolicyError> {
+        let exceptions = self.exceptions.iter().enumerate();
         Ok(Policy {
             id,
-            mode: spec.mode,
-            children: spec.children,
-            scope: scope(&spec.r#match, Selector::default())?,
-            checks: checks(&spec.rules, &spec.pin)?,
-            resolution: resolution(&spec.resolution)?,
+            mode: self.mode,
+            children: self.children,
+            scope: scope(&self.r#match, Selector::default())?,
+            checks: checks(&self.rules, &self.pin)?,
+            resolution: resolution(&self.resolution)?,
             exceptions: exceptions
                 .map(|(index, item)| exception(index, item, &[]))
                 .collect::<Result<_, _>>()?,

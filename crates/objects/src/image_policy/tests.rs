@@ -10,7 +10,7 @@ use tagpin_domain::slot::{Kind, SlotRole};
 
 fn compile(spec: Value) -> Result<Policy, PolicyError> {
     let id = PolicyId { namespace: None, name: "baseline".to_owned() };
-    ClusterImagePolicy::compile(id, &serde_json::from_value(spec).unwrap())
+    serde_json::from_value::<ClusterImagePolicySpec>(spec).unwrap().compile(id)
 }
 
 fn compiled(spec: Value) -> Policy {
@@ -145,7 +145,8 @@ fn what_does_not_compile_names_its_field() {
 fn a_namespaced_policy_selects_by_its_namespace_alone() {
     let id = PolicyId { namespace: Some("shop".to_owned()), name: "strict".to_owned() };
     let spec = json!({ "match": { "namespaceSelector": { "matchLabels": { "a": "b" } } } });
-    let policy = ImagePolicy::compile(id.clone(), &serde_json::from_value(spec).unwrap()).unwrap();
+    let spec: ImagePolicySpec = serde_json::from_value(spec).unwrap();
+    let policy = spec.compile(id.clone()).unwrap();
     assert_eq!(policy.id, id);
     assert_eq!(policy.scope.namespaces, policy::Selector::default());
 }

@@ -3,7 +3,6 @@ use kube::core::{ObjectList, PartialObjectMeta, WatchEvent};
 use serde_json::json;
 
 use super::*;
-use crate::image_policy::ImagePolicy;
 use crate::slim::{Slim, SlimKind, Unparsed};
 use tagpin_domain::slot::Kind;
 
@@ -74,7 +73,7 @@ fn the_name_survives_whatever_is_wrong_with_the_rest() {
 fn a_policy_that_is_nested_too_deeply_is_named_with_its_place() {
     let nested = format!("{}1{}", "[".repeat(200), "]".repeat(200));
     let text = format!(r#"{{"metadata":{{"name":"deep"}},"spec":{{"deep":{nested}}},"status":{nested}}}"#);
-    let Item::Unreadable(unreadable) = serde_json::from_str::<Item<Unparsed<ImagePolicy>>>(&text).unwrap()
+    let Item::Unreadable(unreadable) = serde_json::from_str::<Item<Unparsed<Namespace>>>(&text).unwrap()
     else {
         panic!("read")
     };
@@ -82,7 +81,7 @@ fn a_policy_that_is_nested_too_deeply_is_named_with_its_place() {
     assert!(fault.starts_with("spec.deep[0][0]") && fault.ends_with(": nested too deeply"), "{fault}");
     // What the leader wrote about it spoils nothing.
     let text = format!(r#"{{"metadata":{{"name":"deep"}},"spec":{{}},"status":{nested}}}"#);
-    let policy = serde_json::from_str::<Item<Unparsed<ImagePolicy>>>(&text).unwrap().read().unwrap();
+    let policy = serde_json::from_str::<Item<Unparsed<Namespace>>>(&text).unwrap().read().unwrap();
     assert!(policy.spec.is_object() && policy.status.is_null());
 }
 
