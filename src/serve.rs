@@ -35,6 +35,7 @@ use tagpin_leader::certificates::issue::Lifetimes;
 use tagpin_leader::leader::Election;
 use tagpin_leader::reconcile;
 use tagpin_leader::webhook_config::Installed;
+use tagpin_objects::kinds::Kinds;
 use tagpin_registry::client::Client;
 use tagpin_registry::current::Current;
 use tagpin_registry::endpoint::Profiles;
@@ -63,8 +64,9 @@ pub(crate) async fn run(settings: Settings, registries: Current) -> anyhow::Resu
     let readiness = Readiness::default();
     let mut signals = Signals::listen()?;
     let client = client::connect().await?;
+    let kinds = Kinds::default();
     let mut replica = Replica {
-        cluster: Arc::new(Cluster::new(ApiReader::new(client.clone()))),
+        cluster: Arc::new(Cluster::new(kinds.clone(), ApiReader::new(client.clone(), kinds))),
         client,
         registries: Arc::new(registries),
         readiness,
@@ -154,7 +156,9 @@ struct Leading {
 impl Replica {
     /// Fills the stores of the cluster; tells when all were filled once.
     fn watch(&mut self) -> watch::Receiver<bool> {
-        let stores = Store::all().map(|store| (store, self.readiness.gate(store.name()))).collect();
+        let stores = Store::all(self.cluster.kinds())
+            .map(|store| (store, self.readiness.gate(store.name())))
+            .collect();
         let (all, filled) = watch::channel(false);
         self.tasks.spawn("readiness", never(gates::open_when_filled(Arc::clone(&self.cluster), stores, all)));
         let watches = tagpin_kube::watch::run(Arc::clone(&self.cluster), self.client.clone());

@@ -15,15 +15,16 @@ use tagpin::telemetry;
 use tagpin_domain::asker::Asker;
 use tagpin_domain::fact::Fact;
 use tagpin_domain::image::ImageRef;
+use tagpin_domain::kind::Kind;
 use tagpin_domain::policy::Labels;
 use tagpin_domain::policy::Mode;
-use tagpin_domain::slot::Kind;
 use tagpin_kube::Cluster;
 use tagpin_kube::image_policy::ClusterImagePolicy;
-use tagpin_kube::object::Object;
 use tagpin_kube::policies::Reported;
 use tagpin_kube::reader::Reader;
+use tagpin_kube::stored::Stored;
 use tagpin_leader::baseline::Baseline;
+use tagpin_objects::kinds::Kinds;
 use tagpin_registry::Lookup;
 use tagpin_registry::config::Registries;
 use tagpin_registry::credential::Candidate;
@@ -75,7 +76,7 @@ pub(crate) struct NoOwner;
 
 #[async_trait]
 impl Reader for NoOwner {
-    async fn object(&self, _: Kind, _: &str, _: &str, _: Instant) -> Option<Object> {
+    async fn object(&self, _: Kind, _: &str, _: &str, _: Instant) -> Option<Stored> {
         None
     }
 
@@ -107,7 +108,7 @@ pub(crate) fn composed<L: Lookup + 'static>(
 
 /// The same, around a registry that knows every tag.
 pub(crate) fn around(registry: Registry, in_flight: usize) -> (Arc<Cluster>, Composed<Registry>) {
-    let cluster = Arc::new(Cluster::new(NoOwner));
+    let cluster = Arc::new(Cluster::new(Kinds::default(), NoOwner));
     let composed = composed(&cluster, in_flight, |_| (registry.clone(), Arc::new(registry)));
     (cluster, composed)
 }

@@ -125,16 +125,17 @@ mod tests {
 
     use super::*;
     use crate::telemetry::readiness::Readiness;
+    use tagpin_domain::kind::Kind;
     use tagpin_domain::policy::Labels;
-    use tagpin_domain::slot::Kind;
-    use tagpin_kube::object::Object;
     use tagpin_kube::reader::Reader;
+    use tagpin_kube::stored::Stored;
+    use tagpin_objects::kinds::Kinds;
 
     struct NobodyToAsk;
 
     #[async_trait]
     impl Reader for NobodyToAsk {
-        async fn object(&self, _: Kind, _: &str, _: &str, _: Instant) -> Option<Object> {
+        async fn object(&self, _: Kind, _: &str, _: &str, _: Instant) -> Option<Stored> {
             None
         }
 
@@ -145,12 +146,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_last_fill_opens_though_nothing_changes_after_it() {
-        let cluster = Arc::new(Cluster::new(NobodyToAsk));
+        let cluster = Arc::new(Cluster::new(Kinds::default(), NobodyToAsk));
         let readiness = Readiness::default();
-        let shut: Vec<_> = Store::all().map(|store| (store, readiness.gate(store.name()))).collect();
+        let shut: Vec<_> =
+            Store::all(cluster.kinds()).map(|store| (store, readiness.gate(store.name()))).collect();
         let (all, mut filled) = watch::channel(false);
         tokio::spawn(open_when_filled(Arc::clone(&cluster), shut, all));
-        for store in Store::all() {
+        for store in Store::all(cluster.kinds()) {
             cluster.synced.fill(store);
             // Each is seen by itself: the clock moves on once the gates wait for the next change.
             sleep(Duration::from_secs(1)).await;

@@ -12,12 +12,11 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use tagpin_leader::replicas::page;
+use tagpin_objects::release;
 use tagpin_webhook::tls::CurrentCertificate;
 
 /// The page of the webhook's port that only this process asks for; it is no review, and counts as none.
 const PAGE: &str = "/healthz";
-/// Any name: trusted is the certificate itself.
-const NAME: &str = "tagpin";
 
 /// Adds the page to the paths of the webhook.
 pub(crate) fn with_page(router: Router) -> Router {
@@ -49,7 +48,9 @@ impl Probe {
             [(Ipv4Addr::LOCALHOST, self.port).into(), (Ipv6Addr::LOCALHOST, self.port).into()];
         let stream = TcpStream::connect(loopback.as_slice()).await.context("connect")?;
         let connector = TlsConnector::from(self.trust);
-        let stream = connector.connect(ServerName::try_from(NAME)?, stream).await.context("shake hands")?;
+        // The client trusts this one certificate, whatever names are in it.
+        let stream =
+            connector.connect(ServerName::try_from(release::NAME)?, stream).await.context("shake hands")?;
         let (status, _) = page(stream, PAGE).await.map_err(|error| anyhow!("get {PAGE}: {error}"))?;
         ensure!(status.is_success(), "{PAGE} answers with status {status}");
         Ok(())

@@ -15,6 +15,7 @@ use tagpin_kube::policies::Held;
 use tagpin_kube::{Cluster, Seen};
 use tagpin_leader::break_glass;
 use tagpin_leader::webhook_config::Installed;
+use tagpin_review::Surroundings as _;
 
 /// Time before the end of an exception from which it counts as expiring.
 const SOON: SignedDuration = SignedDuration::from_hours(7 * 24);
@@ -56,7 +57,7 @@ impl Shown {
                 ("workloads", self.cluster.workloads.all().len()),
                 ("pods", self.cluster.pods.all().len()),
             ],
-            unreadable: self.cluster.unreadable.counts(),
+            unreadable: self.cluster.unreadable.counts(self.cluster.kinds()),
             cache: self.registry.held(),
         }
     }

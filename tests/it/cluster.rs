@@ -11,9 +11,10 @@ mod watch;
 
 use serde_json::{Value, json};
 use tagpin_domain::digest::Digest;
-use tagpin_domain::slot::Kind;
-use tagpin_kube::object::Object;
-use tagpin_objects::slim::Slim;
+use tagpin_domain::kind::Kind;
+use tagpin_kube::slim::Slim;
+use tagpin_kube::stored::Stored;
+use tagpin_objects::kinds::Kinds;
 
 /// A digest whose hexadecimal digits are all this one.
 pub(crate) fn digest(digit: char) -> Digest {
@@ -21,8 +22,9 @@ pub(crate) fn digest(digit: char) -> Digest {
 }
 
 /// An object as a watch reports it.
-pub(crate) fn object(kind: Kind, value: Value) -> Object {
-    Object::new(kind, &serde_json::from_value::<Slim>(value).unwrap()).unwrap()
+pub(crate) fn object(kind: Kind, value: Value) -> Stored {
+    let (kinds, slim) = (Kinds::default(), serde_json::from_str::<Slim>(&value.to_string()).unwrap());
+    Stored::new(&kinds, kinds.row(kind).unwrap(), &slim).unwrap().unwrap()
 }
 
 /// A controller reference.

@@ -9,9 +9,10 @@ use tagpin_domain::fact::Unavailable;
 use tagpin_domain::image::ReferenceErrorKind;
 use tagpin_domain::message;
 use tagpin_domain::policy::PolicyId;
-use tagpin_domain::slot::Kind;
+use tagpin_domain::slot::Role;
 use tagpin_domain::unreadable::Unreadable;
 use tagpin_domain::verdict::{Effect, Finding, Instead, Verdict};
+use tagpin_objects::kinds::{POD, PODS};
 
 /// A refusal for each code of a slot, as the document shows it.
 fn examples() -> Vec<Verdict> {
@@ -54,8 +55,7 @@ fn examples() -> Vec<Verdict> {
 fn refused(reference: &str, violation: Violation) -> Verdict {
     let policy = PolicyId { namespace: None, name: "baseline".into() };
     Verdict {
-        slot: "containers/web".parse().unwrap(),
-        index: 0,
+        place: PODS.place(Role::Container, "web", 0),
         reference: reference.into(),
         findings: vec![Finding { policy, violation, effect: Effect::Deny, retry_after: None }],
         pinned: None,
@@ -90,7 +90,7 @@ fn every_message_in_the_document_is_what_tagpin_says() {
     let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/denials.md")).unwrap();
     let policy = PolicyId { namespace: None, name: "baseline".into() };
     let too_large = Unreadable::TooLarge { limit: tagpin_webhook::BODY_LIMIT };
-    let said = message::unreadable(Kind::Pod, "web", too_large, &[&policy]);
+    let said = message::unreadable(POD, "web", too_large, &[&policy]);
     assert_eq!(shown(&text, Code::ReviewUnreadable), said);
     for example in examples() {
         let code = example.findings[0].code();

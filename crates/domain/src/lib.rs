@@ -8,9 +8,12 @@ pub mod image;
 pub mod platform;
 
 pub mod asker;
+pub mod kind;
+pub mod object_name;
 pub mod original;
 pub mod slot;
 pub mod subject;
+pub mod workload;
 
 pub mod check;
 pub mod glob;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::denial::{Code, Violation, shown};
 use crate::image::ImageRef;
+use crate::kind::Kind;
 use crate::policy::PolicyId;
-use crate::slot::Kind;
 use crate::unreadable::Unreadable;
 use crate::verdict::{Effect, Verdict};
 
@@ -58,10 +58,10 @@ pub fn refusal(verdicts: &[Verdict]) -> String {
 
 /// The causes of a refusal, in the order of the message.
 #[must_use]
-pub fn causes(kind: Kind, verdicts: &[Verdict]) -> Vec<Cause> {
+pub fn causes(verdicts: &[Verdict]) -> Vec<Cause> {
     let cause = |entry: &Entry<'_>| Cause {
         reason: entry.violation.code(),
-        field: entry.verdict.slot.role.field(kind, entry.verdict.index),
+        field: entry.verdict.place.field.to_string(),
         message: entry.first_line(REFERENCE_SHOWN),
     };
     entries(verdicts, Effect::Deny).iter().take(ENTRIES).map(cause).collect()
@@ -85,12 +85,12 @@ pub fn unreadable(kind: Kind, name: &str, why: Unreadable, policies: &[&PolicyId
     format!("{first}\n  policy: {}\n  fix:    {}", named(policies), why.wording().remedy)
 }
 
-/// The cause of such a refusal.
+/// The cause of such a refusal. `field` is the path of the part that could not be judged.
 #[must_use]
-pub fn unreadable_cause(kind: Kind, name: &str, why: Unreadable) -> Cause {
+pub fn unreadable_cause(kind: Kind, field: &[&str], name: &str, why: Unreadable) -> Cause {
     Cause {
         reason: Code::ReviewUnreadable,
-        field: kind.pod_spec_path().join("."),
+        field: field.join("."),
         message: unreadable_line(kind, name, &why.wording().problem),
     }
 }
@@ -165,7 +165,8 @@ fn entries(verdicts: &[Verdict], effect: Effect) -> Vec<Entry<'_>> {
 impl Entry<'_> {
     /// `image "nginx:latest" (container web): tag "latest" is forbidden [TagForbidden]`
     fn first_line(&self, reference_limit: usize) -> String {
-        let Verdict { slot, reference, .. } = self.verdict;
+        let Verdict { place, reference, .. } = self.verdict;
+        let slot = &place.key;
         format!(
             "image \"{}\" ({} {}): {} [{}]",
             shown(reference, reference_limit),
@@ -246,7 +247,7 @@ impl Entry<'_> {
         ];
         lines.extend([120, 60, 20].map(|limit| self.first_line(limit)));
         lines.into_iter().find(|line| line.len() <= WARNING_BYTES).unwrap_or_else(|| {
-            let Verdict { slot, .. } = self.verdict;
+            let slot = &self.verdict.place.key;
             format!("{} {} [{}]", slot.role.noun(), shown(&slot.name, NAME_SHOWN), self.violation.code())
         })
     }

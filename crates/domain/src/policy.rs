@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::check::Check;
 use crate::glob::Globs;
-use crate::slot::{Kind, SlotRole};
+use crate::kind::Kind;
+use crate::slot::Role;
 
 /// Labels of an object.
 pub type Labels = BTreeMap<String, String>;
@@ -182,7 +183,7 @@ pub struct Scope {
     /// Globs on the normalised name; none matches every image. A reference that does not parse always matches.
     pub images: Option<Globs>,
     /// Roles of slots; empty matches every slot.
-    pub slots: BTreeSet<SlotRole>,
+    pub slots: BTreeSet<Role>,
 }
 
 /// A label selector: every requirement must hold. The empty one selects everything.

@@ -7,8 +7,9 @@ use jiff::Timestamp;
 
 use crate::check::Check;
 use crate::image::ImageRef;
+use crate::kind::Kind;
 use crate::policy::{Children, Exception, Labels, Mode, Owners, Policy, PolicySet, RuleSet};
-use crate::slot::{ImageSlot, Kind, Pulled, SlotRole};
+use crate::slot::{Pulled, Role, Slot};
 use crate::subject::{Controller, Phase, SlotUnderReview, Subject, TopOwner};
 
 /// Maximum number of different references of one object that are looked at in full.
@@ -111,17 +112,18 @@ pub fn policies_of<'a>(policies: &'a PolicySet, subject: &Subject) -> Vec<&'a Po
 }
 
 /// Returns the Enforce policies that may apply to an object of which only its namespace and kind are known. `labels` are
-/// those of the namespace, where they are known; `ephemeral` is true if only ephemeral containers are added.
+/// those of the namespace, where they are known. `may_be_owned` is true if a controller makes objects of this kind for
+/// objects of other kinds, which then are the kind that counts. `ephemeral` is true if only ephemeral containers are
+/// added.
 #[must_use]
 pub fn enforced_upon<'a>(
     policies: &'a PolicySet,
     namespace: &str,
     labels: Option<&Labels>,
     kind: Kind,
+    may_be_owned: bool,
     ephemeral: bool,
 ) -> Vec<&'a Policy> {
-    // Built-in controllers make these for objects of other kinds, which then are the kind that counts.
-    let may_be_owned = matches!(kind, Kind::Pod | Kind::ReplicaSet | Kind::Job);
     policies
         .of_namespace(namespace)
         .map(AsRef::as_ref)
@@ -131,9 +133,7 @@ pub fn enforced_upon<'a>(
             policy.mode == Mode::Enforce
                 && (policy.id.namespace.is_some() || labels.is_none_or(selects))
                 && (may_be_owned || scope.kinds.is_empty() || scope.kinds.contains(&kind))
-                && (!ephemeral
-                    || scope.slots.is_empty()
-                    || scope.slots.contains(&SlotRole::EphemeralContainer))
+                && (!ephemeral || scope.slots.is_empty() || scope.slots.contains(&Role::EphemeralContainer))
         })
         .collect()
 }
@@ -175,10 +175,9 @@ pub fn require<'a>(
     // Few policies look at it.
     let name = OnceCell::new();
     let name = || name.get_or_init(|| slot.slot.image.as_ref().ok().map(ImageRef::policy_name)).as_deref();
-    let is_pod = subject.kind == Kind::Pod;
-    let judges = |policy: &Policy| slot.changed || (!is_pod && policy.children == Children::Enforce);
+    let judges = |policy: &Policy| slot.changed || (!subject.is_pod && policy.children == Children::Enforce);
     let pulled = slot.slot.pulled().filter(|_| !beyond_limit);
-    let pod = is_pod.then_some(subject.controller);
+    let pod = subject.is_pod.then_some(subject.controller);
     let mut demands = Vec::new();
     for &policy in policies {
         if judges(policy) && matches(policy, &slot.slot, &name) {
@@ -191,9 +190,9 @@ pub fn require<'a>(
     (slot.changed || !demands.is_empty()).then_some(Requirement { demands, beyond_limit, foreign_owner })
 }
 
-fn matches<'a>(policy: &Policy, slot: &ImageSlot, name: &impl Fn() -> Option<&'a str>) -> bool {
+fn matches<'a>(policy: &Policy, slot: &Slot, name: &impl Fn() -> Option<&'a str>) -> bool {
     let scope = &policy.scope;
-    (scope.slots.is_empty() || scope.slots.contains(&slot.key.role))
+    (scope.slots.is_empty() || scope.slots.contains(&slot.key().role))
         && scope.images.as_ref().is_none_or(|globs| name().is_none_or(|name| globs.is_match(name)))
 }
 

@@ -12,7 +12,7 @@ use crate::glob::Globs;
 use crate::image::ImageRef;
 use crate::policy::{Children, Mode, Outcome, Policy, PolicyId, Resolution, Rule};
 use crate::requirement::Requirement;
-use crate::slot::SlotKey;
+use crate::slot::Place;
 use crate::subject::{Phase, SlotUnderReview, Subject};
 
 /// When a registry gives no time, this is when asking again makes sense.
@@ -90,10 +90,8 @@ pub struct Instead {
 /// What was decided for one slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
-    /// Which slot.
-    pub slot: SlotKey,
-    /// Position of the slot in its list.
-    pub index: usize,
+    /// The place of the slot.
+    pub place: Place,
     /// What the author wrote there.
     pub reference: Arc<str>,
     /// What is wrong, the strictest effect first.
@@ -167,8 +165,7 @@ impl<'a> Answer<'a> {
 #[must_use]
 pub fn on_reference(subject: &Subject, slot: &SlotUnderReview, requirement: &Requirement<'_>) -> Verdict {
     let mut verdict = Verdict {
-        slot: slot.slot.key.clone(),
-        index: slot.slot.index,
+        place: slot.slot.place.clone(),
         reference: Arc::clone(slot.written()),
         findings: Vec::new(),
         pinned: None,

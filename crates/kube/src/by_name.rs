@@ -12,12 +12,10 @@ use tracing::{debug, warn};
 use crate::Cluster;
 use crate::image_policy::ClusterImagePolicy;
 use crate::policies::Reported;
+use crate::slim::Unparsed;
 use crate::store::Store;
 use tagpin_domain::policy::PolicyId;
-use tagpin_objects::slim::Unparsed;
-
-/// The policy that the leader keeps, and the first one of a new cluster.
-pub const BASELINE: &str = "baseline";
+use tagpin_objects::release::BASELINE;
 
 /// Of one read.
 const LIMIT: Duration = Duration::from_secs(5);

@@ -11,9 +11,7 @@ use tracing::{Instrument, info_span};
 
 use crate::follow::{Seen, follow_one};
 use crate::unreadable::{Unreadables, Watched};
-
-/// The Secret's name, in the namespace of the release.
-pub const SECRET: &str = "tagpin-webhook-tls";
+use tagpin_objects::release;
 
 /// The keys of its data.
 const CA: &str = "ca.crt";
@@ -76,7 +74,13 @@ pub async fn watch(
     seen: watch::Sender<Seen<Secret>>,
     unreadable: &Unreadables,
 ) -> Infallible {
-    follow_one(Api::namespaced(client, namespace), SECRET, seen, unreadable, Watched::Certificate)
-        .instrument(info_span!("watch", store = "certificate"))
-        .await
+    follow_one(
+        Api::namespaced(client, namespace),
+        release::CERTIFICATE,
+        seen,
+        unreadable,
+        Watched::Certificate,
+    )
+    .instrument(info_span!("watch", store = "certificate"))
+    .await
 }

@@ -17,9 +17,8 @@ use crate::follow::follow_one;
 use crate::pods::Pods;
 use crate::unreadable::{Unreadables, Watched};
 use tagpin_domain::mark::{KeyId, Keys};
+use tagpin_objects::release::PIN_KEYS;
 
-/// The Secret's name, in the namespace of the release.
-pub const SECRET: &str = "tagpin-pin-keys";
 /// The entry of its data that says since when pods are marked, in seconds since 1970.
 pub const SINCE: &str = "since";
 /// Number of bytes of a key.
@@ -51,7 +50,7 @@ pub async fn watch(
     seen: watch::Sender<Seen<Secret>>,
     unreadable: &Unreadables,
 ) -> Infallible {
-    follow_one(Api::namespaced(client, namespace), SECRET, seen, unreadable, Watched::PinKeys)
+    follow_one(Api::namespaced(client, namespace), PIN_KEYS, seen, unreadable, Watched::PinKeys)
         .instrument(info_span!("watch", store = "pin keys"))
         .await
 }
@@ -66,7 +65,7 @@ pub async fn use_newest(
     heard: watch::Sender<bool>,
 ) -> Infallible {
     if timeout(PATIENCE, seen.wait_for(|seen| *seen != Seen::NotYet)).await.is_err() {
-        info!(secret = SECRET, "the keys for marks are not known yet; pins are not marked");
+        info!(secret = PIN_KEYS, "the keys for marks are not known yet; pins are not marked");
         heard.send_replace(true);
     }
     loop {

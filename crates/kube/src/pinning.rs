@@ -12,9 +12,8 @@ use tokio::time::{Instant, timeout_at};
 use crate::Cluster;
 use crate::follow::{Seen, follow_one};
 use crate::unreadable::Watched;
+use tagpin_objects::release::MUTATING;
 
-/// The configuration's name: they run in the order of their names, and injectors come first.
-pub const MUTATING: &str = "zz-tagpin";
 /// How much later than the API server a replica may hear that the configuration is gone.
 const BEHIND: Duration = Duration::from_millis(500);
 

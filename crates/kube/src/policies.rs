@@ -13,7 +13,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::changes::Changes;
+use crate::follow::Sink;
 use crate::image_policy::PolicyObject;
+use crate::item::{Identity, Unreadable};
+use crate::slim::Unparsed;
 use tagpin_domain::policy::{Policy, PolicyId, PolicyKind, PolicySet};
 use tagpin_objects::image_policy::{PolicyError, PolicySpec, PolicyStatus};
 
@@ -311,4 +314,34 @@ fn snapshot(held: &BTreeMap<PolicyId, Held>) -> PolicySet {
         }
     }
     set
+}
+
+impl<K: PolicyObject> Sink<Unparsed<K>> for Policies {
+    type Item = Reported;
+
+    fn parse(&self, object: Unparsed<K>) -> Result<Option<Reported>, Unreadable> {
+        let has_uid = object.metadata.uid.is_some();
+        Ok(has_uid.then(|| Reported::parse::<K>(&object.metadata, object.spec, object.status)))
+    }
+
+    fn apply(&self, reported: Reported) {
+        self.apply(reported);
+    }
+
+    fn delete(&self, gone: &Identity) {
+        self.delete(&id(gone), &gone.uid);
+    }
+
+    fn replace(&self, all: Vec<Reported>, unreadable: &[Unreadable]) {
+        let unreadable = unreadable.iter().map(|object| id(&object.identity)).collect();
+        self.replace_readable(K::Spec::KIND, all, &unreadable);
+    }
+
+    /// Keeps the last good generation in force, as if a newer one did not compile: nobody turns a policy off by making
+    /// it unreadable.
+    fn lose(&self, _: &Identity) {}
+}
+
+fn id(object: &Identity) -> PolicyId {
+    PolicyId { namespace: object.namespace.clone(), name: object.name.clone() }
 }

@@ -6,9 +6,9 @@ use async_trait::async_trait;
 use tokio::time::{Instant, timeout_at};
 
 use crate::changes::Watcher;
-use crate::object::Object;
+use crate::stored::Stored;
+use tagpin_domain::kind::Kind;
 use tagpin_domain::policy::Labels;
-use tagpin_domain::slot::Kind;
 
 /// How long a watch may lag behind an admission.
 const GRACE: Duration = Duration::from_millis(250);
@@ -17,7 +17,7 @@ const GRACE: Duration = Duration::from_millis(250);
 #[async_trait]
 pub trait Reader: Send + Sync {
     /// The object of this kind and name, or nothing when it is not there or can not be read before the deadline.
-    async fn object(&self, kind: Kind, namespace: &str, name: &str, deadline: Instant) -> Option<Object>;
+    async fn object(&self, kind: Kind, namespace: &str, name: &str, deadline: Instant) -> Option<Stored>;
 
     /// The labels of this namespace, or nothing when it is not there or can not be read before the deadline.
     async fn namespace_labels(&self, name: &str, deadline: Instant) -> Option<Labels>;

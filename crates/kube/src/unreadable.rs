@@ -6,9 +6,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
+use crate::item::{Identity, Unreadable};
 use crate::store::Store;
 use parking_lot::RwLock;
-use tagpin_objects::item::{Identity, Unreadable};
+use tagpin_objects::kinds::Kinds;
 
 /// Objects of one watch that are named; others are counted.
 const NAMED: usize = 20;
@@ -35,8 +36,8 @@ pub enum Watched {
 }
 
 impl Watched {
-    /// Everything that is watched.
-    pub fn all() -> impl Iterator<Item = Self> {
+    /// Returns everything that is watched, with a store for each of these kinds.
+    pub fn all(kinds: &Kinds) -> impl Iterator<Item = Self> + use<'_> {
         let release = [
             Self::Replicas,
             Self::Certificate,
@@ -46,7 +47,7 @@ impl Watched {
             Self::Mutating,
             Self::Validating,
         ];
-        Store::all().map(Self::Store).chain(release)
+        Store::all(kinds).map(Self::Store).chain(release)
     }
 
     /// The word in metrics and in the doctor's rows.
@@ -98,10 +99,10 @@ pub struct Named {
 impl Unreadables {
     /// Returns their number for each watch, also where there is none.
     #[must_use]
-    pub fn counts(&self) -> Vec<(&'static str, usize)> {
+    pub fn counts(&self, kinds: &Kinds) -> Vec<(&'static str, usize)> {
         let held = self.0.read();
         let count = |watched| held.get(&watched).map_or(0, BTreeMap::len);
-        Watched::all().map(|watched| (watched.name(), count(watched))).collect()
+        Watched::all(kinds).map(|watched| (watched.name(), count(watched))).collect()
     }
 
     /// The watches with objects that cannot be read, and the first of these.

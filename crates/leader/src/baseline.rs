@@ -15,15 +15,15 @@ use crate::call::{CallError, call};
 use crate::reconcile::Reconcile;
 use tagpin_domain::policy::{Mode, PolicyId};
 use tagpin_kube::Cluster;
-use tagpin_kube::by_name::BASELINE;
 use tagpin_kube::image_policy::ClusterImagePolicy;
 use tagpin_kube::policies::Reported;
-use tagpin_objects::slim::Unparsed;
+use tagpin_kube::slim::Unparsed;
+use tagpin_objects::release::{self, BASELINE};
 
 /// Who owns what we write there.
 const MANAGER: &str = "tagpin-baseline";
 /// What makes a policy ours.
-const OURS: (&str, &str) = ("app.kubernetes.io/managed-by", "tagpin");
+const OURS: (&str, &str) = (release::MANAGER_LABEL, release::NAME);
 /// After a failure.
 const RETRY: Duration = Duration::from_secs(10);
 /// Fields that persons may take before we give up.

@@ -15,9 +15,10 @@ use tracing::{info, warn};
 
 use crate::call::call;
 use crate::reconcile::Reconcile;
+use crate::webhook_config::Installed;
 use crate::webhook_config::documents::{BREAK_GLASS, FAIL_CLOSED, ON};
-use crate::webhook_config::{DEPLOYMENT, Installed};
 use tagpin_kube::Cluster;
+use tagpin_objects::release;
 
 /// What happens together is looked at together.
 const DEBOUNCE: Duration = Duration::from_millis(500);
@@ -54,7 +55,7 @@ pub fn namespaces(cluster: &Cluster) -> BTreeSet<String> {
 impl Audit {
     /// Writes Events for ever. A new leader tells once more of what is on.
     pub async fn keep(&self) -> Infallible {
-        let reporter = Reporter { controller: "tagpin".to_owned(), instance: None };
+        let reporter = Reporter { controller: release::NAME.to_owned(), instance: None };
         let recorder = Recorder::new(self.client.clone(), reporter);
         let mut changes = self.cluster.changes();
         let mut installed = self.installed.clone();
@@ -159,7 +160,7 @@ impl Audit {
         ObjectReference {
             api_version: Some("apps/v1".to_owned()),
             kind: Some("Deployment".to_owned()),
-            name: Some(DEPLOYMENT.to_owned()),
+            name: Some(release::NAME.to_owned()),
             namespace: Some(self.namespace.clone()),
             ..ObjectReference::default()
         }

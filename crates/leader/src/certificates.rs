@@ -17,7 +17,8 @@ use crate::certificates::issue::Lifetimes;
 use crate::reconcile::Reconcile;
 use crate::secret::{Document, write};
 use tagpin_kube::Seen;
-use tagpin_kube::certificate::{Pems, SECRET};
+use tagpin_kube::certificate::Pems;
+use tagpin_objects::release;
 
 pub mod issue;
 
@@ -92,16 +93,16 @@ async fn tend(
         return Tended::InOrder;
     };
     let data = wanted.data().map(|(name, pem)| (name, ByteString(pem))).collect();
-    let document = Document { name: SECRET, kind: "kubernetes.io/tls", data };
+    let document = Document { name: release::CERTIFICATE, kind: "kubernetes.io/tls", data };
     match write(client, namespace, secret, document).await {
         Ok(true) => {
-            info!(secret = SECRET, "wrote the webhook's certificate");
+            info!(secret = release::CERTIFICATE, "wrote the webhook's certificate");
             *last = Some(wanted);
         }
         Ok(false) => debug!("there is no Deployment any more: no certificate is made"),
         Err(error) => {
             reconcile.failed();
-            warn!(%error, secret = SECRET, "can not write the webhook's certificate");
+            warn!(%error, secret = release::CERTIFICATE, "can not write the webhook's certificate");
         }
     }
     Tended::Busy

@@ -18,9 +18,7 @@ use tracing::{debug, info, warn};
 
 use crate::call::{CallError, within};
 use crate::owner;
-
-/// The Lease's name, in the namespace of the release.
-pub const NAME: &str = "tagpin";
+use tagpin_objects::release::NAME;
 
 /// Others may take over when the lease has not changed for so long.
 const DURATION: Duration = Duration::from_secs(15);

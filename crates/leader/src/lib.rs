@@ -2,17 +2,18 @@
 //!
 //! It decides nothing about requests and is not needed to answer one: every replica does that from its own memory.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{self, Future};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Client;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::JoinMap;
 use tracing::{Instrument, info_span};
 
 use crate::canaries::Metrics;
@@ -79,12 +80,13 @@ pub struct Controller {
     pub passes: reconcile::Metrics,
 }
 
-/// A writer ended, which none does unless its task died.
+/// The error for a writer that ended, which only happens when its task panics.
 #[derive(Debug, thiserror::Error)]
-#[error("the leader's {writer} ended: {cause}")]
+#[error("the leader's {writer} ended")]
 pub struct WriterEnded {
     writer: &'static str,
-    cause: String,
+    #[source]
+    cause: JoinError,
 }
 
 impl Controller {
@@ -166,27 +168,21 @@ impl Controller {
     }
 }
 
-/// The tasks of a leader, by name. Dropping them ends them.
+/// The tasks of a leader by their unique names. Dropping them aborts them.
 #[derive(Default)]
-struct Writers {
-    tasks: JoinSet<Infallible>,
-    names: HashMap<tokio::task::Id, &'static str>,
-}
+struct Writers(JoinMap<&'static str, Infallible>);
 
 impl Writers {
     fn start(&mut self, name: &'static str, task: impl Future<Output = Infallible> + Send + 'static) {
-        let handle = self.tasks.spawn(task.instrument(info_span!("leader", writer = name)));
-        self.names.insert(handle.id(), name);
+        self.0.spawn(name, task.instrument(info_span!("leader", writer = name)));
     }
 
+    /// Waits for the first writer that ends, and returns the cause.
     async fn death(&mut self) -> WriterEnded {
-        match self.tasks.join_next().await {
-            Some(Ok(never)) => match never {},
-            Some(Err(died)) => {
-                let writer = self.names.get(&died.id()).copied().unwrap_or("writer");
-                WriterEnded { writer, cause: died.to_string() }
-            }
-            None => WriterEnded { writer: "writers", cause: "there were none".to_owned() },
+        match self.0.join_next().await {
+            Some((writer, Err(cause))) => WriterEnded { writer, cause },
+            Some((_, Ok(never))) => match never {},
+            None => future::pending().await,
         }
     }
 }

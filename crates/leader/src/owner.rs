@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Api, Client};
 
 use crate::call::{CallError, within};
-use crate::webhook_config::DEPLOYMENT;
+use tagpin_objects::release;
 
 /// Of one call; the lease outlives it.
 const LIMIT: Duration = Duration::from_secs(3);
@@ -18,11 +18,11 @@ pub(crate) async fn deployment(
     namespace: &str,
 ) -> Result<Option<OwnerReference>, CallError> {
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
-    let found = within(LIMIT, deployments.get_metadata_opt(DEPLOYMENT)).await?;
+    let found = within(LIMIT, deployments.get_metadata_opt(release::NAME)).await?;
     Ok(found.and_then(|found| found.metadata.uid).map(|uid| OwnerReference {
         api_version: "apps/v1".to_owned(),
         kind: "Deployment".to_owned(),
-        name: DEPLOYMENT.to_owned(),
+        name: release::NAME.to_owned(),
         uid,
         ..OwnerReference::default()
     }))

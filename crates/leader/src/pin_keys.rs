@@ -20,10 +20,10 @@ use tracing::{debug, info, warn};
 use crate::call::{CallError, call};
 use crate::reconcile::Reconcile;
 use crate::secret::{Document, write};
-use crate::webhook_config::DEPLOYMENT;
 use tagpin_domain::mark::KeyId;
-use tagpin_kube::pin_keys::{KEY_LENGTH, SECRET, SINCE, held, since};
+use tagpin_kube::pin_keys::{KEY_LENGTH, SINCE, held, since};
 use tagpin_kube::{Cluster, Seen};
+use tagpin_objects::release;
 
 /// Age of the newest key at which another one is made.
 const ROTATION: SignedDuration = SignedDuration::from_hours(30 * 24);
@@ -110,7 +110,7 @@ pub async fn keep(
             Ok(Look::Again) => PAUSE,
             Err(error) => {
                 reconcile.failed();
-                warn!(%error, secret = SECRET, "cannot write the keys for marks");
+                warn!(%error, secret = release::PIN_KEYS, "cannot write the keys for marks");
                 PAUSE
             }
         };
@@ -153,9 +153,9 @@ impl Keeper<'_> {
             self.last = held;
             return Ok(Look::InOrder);
         }
-        let document = Document { name: SECRET, kind: "Opaque", data: wanted.data() };
+        let document = Document { name: release::PIN_KEYS, kind: "Opaque", data: wanted.data() };
         if write(&self.client, self.namespace, secret, document).await? {
-            info!(secret = SECRET, keys = wanted.keys.len(), "wrote the keys for marks");
+            info!(secret = release::PIN_KEYS, keys = wanted.keys.len(), "wrote the keys for marks");
             self.last = Some(wanted);
         }
         Ok(Look::Again)
@@ -165,7 +165,7 @@ impl Keeper<'_> {
     /// the first key was made would count for nobody.
     async fn is_rolled_out(&self) -> Result<bool, CallError> {
         let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), self.namespace);
-        let Some(deployment) = call(deployments.get_opt(DEPLOYMENT)).await? else { return Ok(false) };
+        let Some(deployment) = call(deployments.get_opt(release::NAME)).await? else { return Ok(false) };
         let status = deployment.status.unwrap_or_default();
         Ok(status.observed_generation >= deployment.metadata.generation
             && status.updated_replicas.unwrap_or_default() >= status.replicas.unwrap_or_default())

@@ -21,13 +21,12 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use tagpin_kube::follow::{Sink, config, follow};
+use tagpin_kube::item::{Identity, Unreadable};
 use tagpin_kube::policies::InForce;
+use tagpin_kube::slim::ReplicaPod;
 use tagpin_kube::unreadable::{Unreadables, Watched};
-use tagpin_objects::item::{Identity, Unreadable};
-use tagpin_objects::slim::ReplicaPod;
+use tagpin_objects::release;
 
-/// The label of our own pods; there is one tagpin in a cluster.
-const LABEL: &str = "app.kubernetes.io/name=tagpin";
 /// For connecting, asking and reading.
 const LIMIT: Duration = Duration::from_secs(1);
 /// Bytes of an answer.
@@ -66,7 +65,7 @@ pub async fn watch(
 ) -> Infallible {
     let sink = Replicas { held: Mutex::default(), ready };
     let pods = Api::namespaced(client, namespace);
-    follow(pods, config().labels(LABEL), sink, unreadable, Watched::Replicas).await
+    follow(pods, config().labels(release::POD_SELECTOR), &sink, unreadable, Watched::Replicas, |_| ()).await
 }
 
 struct Replicas {
@@ -90,15 +89,16 @@ impl Replicas {
     }
 }
 
-impl Sink for Replicas {
-    type Object = ReplicaPod;
+impl Sink<ReplicaPod> for Replicas {
     type Item = (String, Option<Replica>);
 
-    fn parse(&self, pod: ReplicaPod) -> Option<Self::Item> {
-        let (name, uid) = (pod.metadata.name.clone()?, pod.metadata.uid.clone()?);
+    fn parse(&self, pod: ReplicaPod) -> Result<Option<Self::Item>, Unreadable> {
+        let (Some(name), Some(uid)) = (pod.metadata.name.clone(), pod.metadata.uid.clone()) else {
+            return Ok(None);
+        };
         let ready = pod.is_ready() && pod.metadata.deletion_timestamp.is_none();
         let address = pod.address().filter(|_| ready);
-        Some((uid.clone(), address.map(|address| Replica { name, uid, address })))
+        Ok(Some((uid.clone(), address.map(|address| Replica { name, uid, address }))))
     }
 
     fn apply(&self, (uid, replica): Self::Item) {
@@ -115,6 +115,10 @@ impl Sink for Replicas {
 
     fn replace(&self, items: Vec<Self::Item>, _: &[Unreadable]) {
         self.change(|held| *held = items.into_iter().collect());
+    }
+
+    fn lose(&self, object: &Identity) {
+        self.delete(object);
     }
 }
 
@@ -154,7 +158,7 @@ where
 {
     let text = |error: &dyn std::error::Error| error.to_string();
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| text(&e))?;
-    let request = Request::get(path).header(HOST, "tagpin").body(Empty::<Bytes>::new());
+    let request = Request::get(path).header(HOST, release::NAME).body(Empty::<Bytes>::new());
     let request = request.map_err(|e| text(&e))?;
     let answer = async {
         let response = sender.send_request(request).await.map_err(|e| text(&e))?;

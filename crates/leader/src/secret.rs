@@ -10,6 +10,7 @@ use kube::{Api, Client};
 
 use crate::call::{CallError, call};
 use crate::owner;
+use tagpin_objects::release;
 
 /// A Secret to write.
 pub(crate) struct Document<'a> {
@@ -40,8 +41,8 @@ pub(crate) async fn write(
             call(secrets.replace(name, &PostParams::default(), &secret)).await?;
         }
         None => {
-            let labels = [("app.kubernetes.io/name", "tagpin"), ("app.kubernetes.io/managed-by", "tagpin")];
-            let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            let labels = [release::APPLICATION_LABEL, release::MANAGER_LABEL];
+            let labels = labels.map(|label| (label.to_owned(), release::NAME.to_owned()));
             let metadata = ObjectMeta {
                 name: Some(name.to_owned()),
                 labels: Some(labels.into()),

@@ -35,12 +35,11 @@ mod writer;
 
 use arming::{Canary, Reach};
 use canary::Canaries;
-use documents::{VALIDATING, Wanted};
+use documents::Wanted;
+use tagpin_objects::release;
 
 /// Where the policies are; while the API server knows neither kind, there is nothing to ask us about.
 pub(crate) const POLICIES: [Store; 2] = [Store::ClusterImagePolicies, Store::ImagePolicies];
-/// Our own Deployment, in our namespace.
-pub(crate) const DEPLOYMENT: &str = "tagpin";
 /// After a write, for the watch to tell of it; somebody else may be writing too.
 const PAUSE: Duration = Duration::from_secs(2);
 /// After a failure.
@@ -147,14 +146,14 @@ impl WebhookConfig {
             ) => never,
             never = follow_one(
                 Api::namespaced(client(), &self.namespace),
-                DEPLOYMENT,
+                release::NAME,
                 views.deployment.clone(),
                 lost,
                 Watched::Deployment,
             ) => never,
             never = follow_one(
                 Api::all(client()),
-                VALIDATING,
+                release::NAME,
                 views.validating.clone(),
                 lost,
                 Watched::Validating,
@@ -254,6 +253,7 @@ impl WebhookConfig {
             excluded: self.excluded.clone(),
             ca,
             fails_closed,
+            kinds: self.cluster.kinds().clone(),
         })
     }
 

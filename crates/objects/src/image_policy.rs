@@ -14,7 +14,7 @@ pub use status::{LastGood, PolicyStatus, Summary, Violation};
 use crate::label_selector::LabelSelector;
 use crate::schema::rule;
 use tagpin_domain::policy::{Children, Mode, Outcome, Owners, Rule};
-use tagpin_domain::slot::SlotRole;
+use tagpin_domain::slot::Role;
 
 #[cfg(test)]
 mod tests;
@@ -104,7 +104,7 @@ pub struct Match {
     /// The places that name an image: `Container`, `InitContainer` (sidecars too), `EphemeralContainer`
     /// (`kubectl debug`), `ImageVolume`. Empty: all of them.
     #[schemars(schema_with = "schemas::slots")]
-    pub slots: Vec<SlotRole>,
+    pub slots: Vec<Role>,
 }
 
 /// A kind that tagpin validates.

@@ -2,17 +2,17 @@
 //!
 //! People write and read these documents, with the help of `kubectl explain`. `domain::policy` has their meaning.
 
+pub mod kinds;
+pub mod reader;
+
 pub mod canary;
 pub mod image_policy;
 pub mod match_conditions;
+pub mod release;
 pub mod rights;
-
-pub mod item;
-pub mod slim;
 
 pub mod conditions;
 pub mod duration;
 pub mod label_selector;
 
-mod metadata;
 mod schema;

@@ -18,13 +18,15 @@ use tagpin_domain::fact::{Fact, Unavailable};
 use tagpin_domain::image::ImageRef;
 use tagpin_domain::policy::PolicySet;
 use tagpin_domain::requirement::{Requirement, beyond_limit, policies_of, require};
-use tagpin_domain::slot::{ImageSlot, Pulled};
+use tagpin_domain::slot::{Pulled, Slot};
 use tagpin_domain::subject::{Phase, SlotUnderReview, Subject, Suggestions};
 use tagpin_domain::verdict::{Answer, Effect, Instead, Verdict, on_answer, on_reference};
 
-pub use ports::{Effort, Pins, Resolve, Seeds, Suggest, Version};
+pub use ports::{Effort, Pins, Resolve, Seeds, Suggest, Surroundings, Version};
+pub use subject::{Asked, subject};
 
 mod ports;
+mod subject;
 
 /// What is kept of the deadline for judging and answering.
 const MARGIN: Duration = Duration::from_millis(50);
@@ -140,13 +142,13 @@ impl Draft<'_> {
             return None;
         }
         let slot = &self.slot.slot;
-        pins.sibling(subject.revision.as_ref()?, &slot.key, &slot.reference)
+        pins.sibling(subject.revision.as_ref()?, slot.key(), &slot.reference)
     }
 }
 
 /// Asks about all different references at the same time. The slots are those that a check asks about.
 async fn resolve<'a>(
-    slots: impl Iterator<Item = &'a ImageSlot>,
+    slots: impl Iterator<Item = &'a Slot>,
     subject: &Subject,
     registry: &dyn Resolve,
     deadline: Instant,

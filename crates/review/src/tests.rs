@@ -9,12 +9,14 @@ use super::*;
 use tagpin_domain::check::Check;
 use tagpin_domain::digest::Digest;
 use tagpin_domain::glob::Globs;
-use tagpin_domain::mark::{Marks, Provenance};
-use tagpin_domain::original::Originals;
+use tagpin_domain::kind::Kind;
 use tagpin_domain::pin::Revision;
 use tagpin_domain::policy::{Children, Labels, Mode, Outcome, Owners, Policy, PolicyId, Resolution, Scope};
-use tagpin_domain::slot::{Kind, SlotKey, SlotRole};
-use tagpin_domain::subject::{Annotated, Controller, TopOwner};
+use tagpin_domain::slot::{Field, Place, Role, SlotKey};
+use tagpin_domain::subject::{Surrounding, TopOwner};
+use tagpin_domain::workload::Workload;
+
+const POD: Kind = Kind::new("", "Pod");
 
 const HEX: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
@@ -53,26 +55,16 @@ fn policies() -> PolicySet {
 
 fn pod(references: impl IntoIterator<Item = impl AsRef<str>>) -> Subject {
     let slots = references.into_iter().enumerate().map(|(index, reference)| {
-        let slot =
-            ImageSlot::new(SlotRole::Container, &format!("c{index}"), index, reference.as_ref(), false);
-        let (originals, marks) = (&Originals::default(), &Marks::default());
-        let annotated = Annotated { originals, marks, provenance: Provenance::default() };
-        SlotUnderReview::new(slot, annotated, false)
+        let key = SlotKey { role: Role::Container, name: format!("c{index}").into() };
+        let field = Field { root: &["spec"], list: "containers", index, leaf: &["image"] };
+        Slot::new(Place { key, field }, reference.as_ref(), false)
     });
-    Subject {
-        kind: Kind::Pod,
-        namespace: "shop".into(),
-        namespace_labels: Labels::new(),
-        labels: Labels::new(),
-        top_owner: TopOwner::Known(Kind::Pod),
-        controller: Controller::None,
-        child: false,
-        revision: None,
-        asker: Asker::anonymous(),
+    let workload = Workload { slots: slots.collect(), ..Workload::new(POD, true, "shop", "web") };
+    let surrounding = Surrounding {
         suggestions: Suggestions::Ask,
-        pinning: true,
-        slots: slots.collect(),
-    }
+        ..Surrounding::unasked(Labels::new(), TopOwner::Known(POD))
+    };
+    Subject::of(workload, surrounding, None)
 }
 
 struct NoPins;

@@ -31,7 +31,7 @@ pub(crate) fn answer(judged: &Judged<'_>, signer: Option<&Key>) -> Answer {
     let pins = || review.verdicts.iter().filter_map(|verdict| Some((verdict, verdict.pinned.as_ref()?)));
     if pins().next().is_some() {
         let pinned = pins().take(AUDITED);
-        let words = pinned.map(|(verdict, pinned)| (verdict.slot.parts(), pinned.digest.as_str()));
+        let words = pinned.map(|(verdict, pinned)| (verdict.place.key.parts(), pinned.digest.as_str()));
         answer.audit.push(("pinned", json::map(words).into()));
     }
     let stale = pins().filter_map(|(_, pinned)| match pinned.source {

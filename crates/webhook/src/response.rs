@@ -11,12 +11,11 @@ use serde::Serialize;
 use tagpin_json::{write_map, write_text};
 
 use crate::metrics::Decision;
-use crate::object::Way;
 use crate::review::API_VERSION;
 use tagpin_domain::message::Cause;
 use tagpin_domain::patch::{Annotation, Patch, Replacement};
-use tagpin_domain::slot::Kind;
 use tagpin_domain::{mark, original};
+use tagpin_objects::reader::Way;
 
 /// The standard alphabet, by what this processor does best: most of an answer is its patch.
 static BASE64: LazyLock<Simd> = LazyLock::new(|| Simd::standard(PAD));
@@ -204,8 +203,8 @@ impl JsonPatch {
 /// The JSON patch that writes this; none when nothing changes, because the API server refuses an empty one.
 pub(crate) fn json_patch(patch: &Patch, way: Way) -> Option<JsonPatch> {
     let mut written = JsonPatch { json: String::with_capacity(USUAL), operations: 0 };
-    for Replacement { role, index, value } in &patch.replacements {
-        written.operation("replace", |json| role.write_pointer(Kind::Pod, *index, json));
+    for Replacement { field, value } in &patch.replacements {
+        written.operation("replace", |json| field.write_pointer(json));
         written.value(value);
     }
     let annotations = POINTERS.into_iter().zip([&patch.original, &patch.mark]);
@@ -237,7 +236,9 @@ pub(crate) fn json_patch(patch: &Patch, way: Way) -> Option<JsonPatch> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tagpin_domain::slot::SlotRole;
+    use tagpin_domain::slot::Field;
+
+    const IMAGE: Field = Field { root: &["spec"], list: "containers", index: 0, leaf: &["image"] };
 
     fn written(patch: &Patch, way: Way) -> String {
         json_patch(patch, way).unwrap().json
@@ -263,7 +264,7 @@ mod tests {
 
     #[test]
     fn the_annotation_is_added_beside_others_or_with_the_whole_map() {
-        let replacements = vec![Replacement { role: SlotRole::Container, index: 0, value: "a@b".into() }];
+        let replacements = vec![Replacement { field: IMAGE, value: "a@b".into() }];
         let patch = Patch { replacements, original: Annotation::Set("{}".into()), mark: Annotation::Keep };
         assert_eq!(
             written(&patch, Way::Annotations),

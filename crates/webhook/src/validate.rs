@@ -7,7 +7,7 @@ use tagpin_domain::message;
 use tagpin_domain::verdict::Effect;
 
 pub(crate) fn answer(judged: &Judged<'_>) -> Answer {
-    let Judged { subject, review, .. } = judged;
+    let Judged { review, .. } = judged;
     let mut answer = Answer::new(match review.effect() {
         Some(Effect::Deny) => Decision::Deny,
         Some(Effect::Warn) => Decision::Warn,
@@ -18,7 +18,7 @@ pub(crate) fn answer(judged: &Judged<'_>) -> Answer {
     if review.denied() {
         answer.refusal = Some(Refusal {
             message: message::refusal(&review.verdicts),
-            causes: message::causes(subject.kind, &review.verdicts),
+            causes: message::causes(&review.verdicts),
         });
     }
     let findings = || review.verdicts.iter().flat_map(|verdict| &verdict.findings);

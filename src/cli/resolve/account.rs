@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use crate::cli::Failure;
 use crate::surroundings::Process;
 use tagpin_domain::asker::Asker;
+use tagpin_domain::object_name::is_object_name;
 use tagpin_kube::client;
 use tagpin_registry::cloud::{CloudError, Clouds};
 use tagpin_registry::current::Current;
@@ -69,12 +70,8 @@ impl FromStr for Account {
     type Err = NoAccount;
 
     fn from_str(text: &str) -> Result<Self, NoAccount> {
-        let plain = |text: &str| {
-            let byte = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
-            !text.is_empty() && text.len() <= 253 && text.bytes().all(byte)
-        };
         match text.split_once('/') {
-            Some((namespace, name)) if plain(namespace) && plain(name) => {
+            Some((namespace, name)) if is_object_name(namespace) && is_object_name(name) => {
                 Ok(Self { namespace: namespace.to_owned(), name: name.to_owned() })
             }
             _ => Err(NoAccount),

@@ -20,6 +20,7 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, ServerName};
 use serde_json::{Value, json};
 use tagpin_kube::store::Store;
+use tagpin_objects::kinds::Kinds;
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -43,8 +44,8 @@ pub(crate) fn path(store: Store) -> String {
         }
         Store::ControllerRevisions => "/apis/apps/v1/controllerrevisions".to_owned(),
         Store::Namespaces | Store::ServiceAccounts => format!("/api/v1/{}", store.name()),
-        Store::Objects(kind) if kind.group().is_empty() => format!("/api/v1/{}", kind.resource()),
-        Store::Objects(kind) => format!("/apis/{}/v1/{}", kind.group(), kind.resource()),
+        Store::Objects(row) if row.kind.group().is_empty() => format!("/api/v1/{}", row.resource),
+        Store::Objects(row) => format!("/apis/{}/v1/{}", row.kind.group(), row.resource),
     }
 }
 
@@ -115,7 +116,7 @@ impl Serving {
         let cluster = Quiet { lists: Arc::default(), held: watch::Sender::new(held.map(str::to_owned)) };
         {
             let mut all = cluster.lists.lock().unwrap();
-            all.extend(Store::all().map(|store| (path(store), list(&[]))));
+            all.extend(Store::all(&Kinds::default()).map(|store| (path(store), list(&[]))));
             // The certificate's: the selector of a list is not looked at, and this one holds no key for marks.
             all.insert(SECRETS.to_owned(), list(&[secret]));
             all.insert(MUTATING.to_owned(), list(&[]));

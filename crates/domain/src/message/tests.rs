@@ -7,7 +7,7 @@ use super::*;
 use crate::digest::Digest;
 use crate::fact::Unavailable;
 use crate::image::ReferenceErrorKind;
-use crate::slot::{SlotKey, SlotRole};
+use crate::slot::{Field, Place, Role, SlotKey};
 use crate::verdict::{Finding, Instead};
 
 fn violations(text: &str) -> Vec<Violation> {
@@ -44,8 +44,10 @@ fn violations(text: &str) -> Vec<Violation> {
 fn verdict(reference: &str, name: &str, violation: Violation, effect: Effect) -> Verdict {
     let policy = PolicyId { namespace: Some("shop".into()), name: "p".into() };
     Verdict {
-        slot: SlotKey { role: SlotRole::EphemeralContainer, name: name.into() },
-        index: 3,
+        place: Place {
+            key: SlotKey { role: Role::EphemeralContainer, name: name.into() },
+            field: Field { root: &["spec"], list: "ephemeralContainers", index: 3, leaf: &["image"] },
+        },
         reference: reference.into(),
         findings: vec![Finding { policy, violation, effect, retry_after: Some(Duration::from_millis(1500)) }],
         pinned: None,
@@ -103,7 +105,7 @@ proptest! {
             prop_assert_eq!(lines[3], "  retry:  try again in 2 s");
             prop_assert!(!message.chars().any(|c| c.is_control() && c != '\n'), "{:?}", message);
             prop_assert!(lines[0].is_ascii());
-            let causes = causes(Kind::Pod, &[verdict]);
+            let causes = causes(&[verdict]);
             prop_assert_eq!(causes[0].message.as_str(), lines[0]);
             prop_assert_eq!(causes[0].field.as_str(), "spec.ephemeralContainers[3].image");
         }
@@ -116,7 +118,7 @@ fn a_refusal_of_very_many_slots_is_cut_and_counted() {
     let verdicts = vec![verdict; 1000];
     let message = refusal(&verdicts);
     assert!(message.ends_with("\nand 936 more"), "{message}");
-    assert_eq!(causes(Kind::Pod, &verdicts).len(), ENTRIES);
+    assert_eq!(causes(&verdicts).len(), ENTRIES);
 }
 
 #[test]
@@ -135,5 +137,5 @@ fn what_is_only_counted_is_not_told() {
     let verdict = verdict("nginx:latest", "web", Violation::TagForbidden, Effect::Audit);
     assert_eq!(refusal(std::slice::from_ref(&verdict)), "");
     assert!(warnings(std::slice::from_ref(&verdict)).is_empty());
-    assert!(causes(Kind::Pod, &[verdict]).is_empty());
+    assert!(causes(&[verdict]).is_empty());
 }

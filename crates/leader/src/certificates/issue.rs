@@ -23,9 +23,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use secrecy::{ExposeSecret, SecretSlice};
 
 use tagpin_kube::certificate::Pems;
-
-/// The Service that the API server calls.
-const SERVICE: &str = "tagpin";
+use tagpin_objects::release;
 
 /// The start of every certificate is so far in the past: clocks differ.
 const BACKDATE: Duration = Duration::from_hours(1);
@@ -169,7 +167,7 @@ impl Maker<'_> {
     /// A leaf and its key, in PEM.
     fn leaf(&self, issuer: &Issuer<'_, KeyPair>) -> Result<(Vec<u8>, Vec<u8>), IssueError> {
         let key = KeyPair::generate()?;
-        let name = format!("{SERVICE}.{}", self.namespace);
+        let name = format!("{}.{}", release::NAME, self.namespace);
         let names = vec![host(self.namespace), name.clone(), format!("{name}.svc.cluster.local")];
         let mut params = CertificateParams::new(names)?;
         params.distinguished_name.push(DnType::CommonName, "tagpin webhook");
@@ -190,7 +188,7 @@ impl Maker<'_> {
 
 /// The name that the API server asks for.
 fn host(namespace: &str) -> String {
-    format!("{SERVICE}.{namespace}.svc")
+    format!("{}.{namespace}.svc", release::NAME)
 }
 
 /// Whether a client that trusts these authorities would take this pair at that time.

@@ -12,13 +12,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
 };
 
 use crate::webhook_config::entries::Configuration;
+use tagpin_objects::kinds::Kinds;
 use tagpin_objects::match_conditions::{
     all_rules, canary_conditions, canary_rules, match_conditions, pod_rules,
 };
-
-pub use tagpin_kube::pinning::MUTATING;
-/// The validating configuration.
-pub const VALIDATING: &str = "tagpin";
+use tagpin_objects::release;
 
 /// The entry that pins.
 const PIN: &str = "pin.tagpin.dev";
@@ -63,6 +61,8 @@ pub struct Wanted {
     pub ca: Option<Vec<u8>>,
     /// Whether namespaces that ask for it refuse what we do not answer.
     pub fails_closed: bool,
+    /// The kinds that are validated.
+    pub kinds: Kinds,
 }
 
 /// What differs between the validating entries of namespaces.
@@ -104,7 +104,7 @@ impl Wanted {
                 admission_review_versions: vec!["v1".to_owned()],
                 client_config: self.client(ca, "/mutate"),
                 failure_policy: Some("Ignore".to_owned()),
-                match_conditions: Some(match_conditions()),
+                match_conditions: Some(match_conditions(&self.kinds)),
                 match_policy: Some("Equivalent".to_owned()),
                 namespace_selector: Some(self.namespaces(&[])),
                 object_selector: Some(LabelSelector::default()),
@@ -114,7 +114,7 @@ impl Wanted {
                 timeout_seconds: Some(5),
             }]
         });
-        MutatingWebhookConfiguration { metadata: self.metadata(MUTATING, uid), webhooks }
+        MutatingWebhookConfiguration { metadata: self.metadata(release::MUTATING, uid), webhooks }
     }
 
     /// `tagpin`, for the object with this UID.
@@ -126,7 +126,7 @@ impl Wanted {
             webhooks.push(self.canary(ca));
             webhooks
         });
-        ValidatingWebhookConfiguration { metadata: self.metadata(VALIDATING, uid), webhooks }
+        ValidatingWebhookConfiguration { metadata: self.metadata(release::NAME, uid), webhooks }
     }
 
     fn validate(&self, ca: &[u8], entry: &Entry) -> ValidatingWebhook {
@@ -135,11 +135,11 @@ impl Wanted {
             admission_review_versions: vec!["v1".to_owned()],
             client_config: self.client(ca, entry.path),
             failure_policy: Some(entry.failure_policy.to_owned()),
-            match_conditions: Some(match_conditions()),
+            match_conditions: Some(match_conditions(&self.kinds)),
             match_policy: Some("Equivalent".to_owned()),
             namespace_selector: Some(self.namespaces(entry.labels)),
             object_selector: Some(LabelSelector::default()),
-            rules: Some(all_rules()),
+            rules: Some(all_rules(&self.kinds)),
             side_effects: "None".to_owned(),
             timeout_seconds: Some(VALIDATE_SECONDS),
         }
@@ -200,7 +200,7 @@ impl Wanted {
         WebhookClientConfig {
             ca_bundle: Some(ByteString(ca.to_vec())),
             service: Some(ServiceReference {
-                name: "tagpin".to_owned(),
+                name: release::NAME.to_owned(),
                 namespace: self.namespace.clone(),
                 path: Some(path.to_owned()),
                 port: Some(443),

@@ -12,7 +12,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::webhook_config::documents::{IGNORE, MUTATING, OURS, VALIDATING, Wanted};
+use crate::webhook_config::documents::{IGNORE, OURS, Wanted};
+use tagpin_objects::release;
 
 /// One of the two webhook configurations.
 pub(crate) trait Configuration:
@@ -51,7 +52,7 @@ impl LiveEntry<'_> {
 }
 
 impl Configuration for MutatingWebhookConfiguration {
-    const NAME: &'static str = MUTATING;
+    const NAME: &'static str = release::MUTATING;
 
     fn entries(&self) -> Vec<LiveEntry<'_>> {
         let entries = self.webhooks.iter().flatten().map(|webhook| LiveEntry {
@@ -72,7 +73,7 @@ impl Configuration for MutatingWebhookConfiguration {
 }
 
 impl Configuration for ValidatingWebhookConfiguration {
-    const NAME: &'static str = VALIDATING;
+    const NAME: &'static str = release::NAME;
 
     fn entries(&self) -> Vec<LiveEntry<'_>> {
         let entries = self.webhooks.iter().flatten().map(|webhook| LiveEntry {

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use crate::call::{CallError, call};
 use crate::webhook_config::documents::Wanted;
 use crate::webhook_config::entries::{Configuration, opening, removal};
-use tagpin_objects::item::Whole;
+use tagpin_kube::item::Whole;
 
 /// Field manager of what we want there.
 const MANAGER: &str = "tagpin-webhooks";

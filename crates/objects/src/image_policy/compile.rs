@@ -11,11 +11,12 @@ use crate::image_policy::{
     ClusterImagePolicySpec, Exception, Existence, GroupKind, ImagePolicySpec, Match, Pin, Resolution, Rules,
     TagRules, Target,
 };
+use crate::kinds::Kinds;
 use tagpin_domain::check::Check;
 use tagpin_domain::glob::{GlobError, Globs};
+use tagpin_domain::kind::Kind;
 use tagpin_domain::policy;
 use tagpin_domain::policy::{Policy, PolicyId, PolicyKind, Rule, RuleSet, Selector};
-use tagpin_domain::slot::Kind;
 
 /// The field that keeps a policy from being put in force, and the problem with it. The text is for people.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -115,7 +116,7 @@ fn scope(matching: &Match, namespaces: Selector) -> Result<policy::Scope, Policy
 }
 
 fn kind((index, written): (usize, &GroupKind)) -> Result<Kind, PolicyError> {
-    Kind::find(&written.group, &written.kind).ok_or_else(|| PolicyError {
+    Kinds::default().find(&written.group, &written.kind).map(|row| row.kind).ok_or_else(|| PolicyError {
         field: format!("spec.match.kinds[{index}]"),
         problem: Problem::Kind { group: written.group.clone(), kind: written.kind.clone() },
     })

@@ -4,9 +4,11 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
 use crate::image_policy::Target;
+use crate::kinds::Kinds;
 use crate::schema::rule;
+use tagpin_domain::kind::Kind;
 use tagpin_domain::policy::Rule;
-use tagpin_domain::slot::{Kind, SlotRole};
+use tagpin_domain::slot::Role;
 
 /// The rule that every entry is there once.
 fn unique(what: &str) -> Value {
@@ -69,7 +71,7 @@ fn words<T: JsonSchema>(generator: &mut SchemaGenerator, max: usize, rules: &[Va
 }
 
 pub(super) fn slots(generator: &mut SchemaGenerator) -> Schema {
-    words::<SlotRole>(generator, 4, &[unique("slot")])
+    words::<Role>(generator, 4, &[unique("slot")])
 }
 
 pub(super) fn targets(generator: &mut SchemaGenerator) -> Schema {
@@ -128,11 +130,12 @@ pub(super) fn time(_: &mut SchemaGenerator) -> Schema {
 
 /// The rule that the kind is one that tagpin validates: any other kind would never match.
 pub(super) fn known_kind() -> Value {
-    let mut known = Kind::ALL.map(|kind| format!("{}/{}", kind.group(), kind.name()));
+    let table = Kinds::default();
+    let mut known = table.all().map(|kind| format!("{}/{}", kind.group(), kind.name())).collect::<Vec<_>>();
     known.sort_unstable();
     let list = known.iter().map(|kind| format!("'{kind}'")).collect::<Vec<_>>().join(", ");
     let groups = ["apps", "batch", ""].map(|group| {
-        let kinds = Kind::ALL.into_iter().filter(|kind| kind.group() == group).map(Kind::name);
+        let kinds = table.all().filter(|kind| kind.group() == group).map(Kind::name);
         let kinds = kinds.collect::<Vec<_>>().join(", ");
         if group.is_empty() { format!("no group: {kinds}") } else { format!("group {group}: {kinds}") }
     });

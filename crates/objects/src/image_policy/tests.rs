@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 use super::*;
 use tagpin_domain::check::Check;
 use tagpin_domain::policy::{self, LabelOperator, Policy, PolicyId, Rule, RuleSet};
-use tagpin_domain::slot::{Kind, SlotRole};
+use tagpin_domain::slot::Role;
+
+use crate::kinds::{DEPLOYMENT, POD};
 
 fn compile(spec: Value) -> Result<Policy, PolicyError> {
     let id = PolicyId { namespace: None, name: "baseline".to_owned() };
@@ -87,9 +89,9 @@ fn a_full_spec_means_what_it_says() {
     assert_eq!(namespaces, [("env", &LabelOperator::In(["prod".to_owned()].into()))]);
     let objects: Vec<_> = policy.scope.objects.0.iter().map(|r| (r.key.as_str(), &r.operator)).collect();
     assert_eq!(objects, [("app", &LabelOperator::NotIn(["batch".to_owned()].into()))]);
-    assert_eq!(policy.scope.kinds, BTreeSet::from([Kind::Deployment, Kind::Pod]));
+    assert_eq!(policy.scope.kinds, BTreeSet::from([DEPLOYMENT, POD]));
     assert!(policy.scope.images.unwrap().is_match("docker.io/library/nginx"));
-    assert_eq!(policy.scope.slots, BTreeSet::from([SlotRole::Container, SlotRole::ImageVolume]));
+    assert_eq!(policy.scope.slots, BTreeSet::from([Role::Container, Role::ImageVolume]));
     let [
         Check::Limit,
         Check::Reference,
