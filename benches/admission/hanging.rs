@@ -17,6 +17,7 @@ use tagpin_registry::guard::SystemNames;
 use tagpin_registry::limit::Limit;
 use tagpin_registry::transport::Transport;
 use tagpin_review::Resolve as _;
+use tagpin_testing::NoObjects;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime;
@@ -25,7 +26,7 @@ use tokio::time::sleep;
 
 use crate::figures::{goal, median};
 use crate::review::digest;
-use crate::tagpin_webhook::{NoOwner, Registry, composed};
+use crate::tagpin_webhook::{Registry, composed};
 
 /// Tags that are asked for in a round, and how many of them at once.
 const TAGS: (usize, usize) = (2000, 8);
@@ -122,7 +123,7 @@ async fn round(good: &Loopback, bad: Option<&Loopback>) -> Duration {
 
 /// The real client behind limits and an empty memory.
 pub(crate) fn assembled() -> Arc<Cache<Limit<Client>>> {
-    let cluster = Arc::new(Cluster::new(NoOwner));
+    let cluster = Arc::new(Cluster::new(NoObjects));
     let client = Client::new(Transport::new(Arc::new(SystemNames)), Arc::new(Here), Arc::new(()));
     let suggest = Arc::new(Registry::new(Duration::ZERO));
     composed(&cluster, IN_FLIGHT, |_| (client, suggest)).cache

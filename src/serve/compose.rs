@@ -116,7 +116,8 @@ pub fn compose_around<L: Lookup + 'static>(
     let gate = Arc::new(Gate::default());
     let inside = Inside { client, credentials: Arc::clone(&credentials), gate: Arc::clone(&gate) };
     let (lookup, suggest) = innermost(inside);
-    let around = Around { credentials, profiles: registries, seeds: cluster.pods.clone(), tally: counters };
+    let around =
+        Around { credentials, profiles: registries, seeds: cluster.pods.clone(), now, tally: counters };
     let cache = Arc::new(tagpin_registry::assemble(lookup, gate, around));
     let registries = Registries { resolve: cache.clone(), suggest };
     let settings = tagpin_webhook::Settings { controller_identities, excluded_namespaces, in_flight, now };

@@ -1,11 +1,11 @@
-//! What the registry layer tells, counted by telemetry: neither knows the other.
+//! Counts the events of the registry client in its metrics.
 
 use tagpin_registry::cloud::CloudError;
 use tagpin_registry::metrics::RegistryMetrics;
 use tagpin_registry::observe::{Event, Observer};
 use tagpin_registry::tally::{AnsweredBy, Skipped, Tally};
 
-/// Counts what registries are asked.
+/// The counters of requests to registries.
 #[derive(Debug, Clone)]
 pub(crate) struct Counters(pub(crate) RegistryMetrics);
 

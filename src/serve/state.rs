@@ -1,4 +1,4 @@
-//! What the parts hold, gathered for the metrics.
+//! The state of the parts, gathered for the metrics.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use crate::telemetry::state::{PolicyCount, State};
 use tagpin_domain::policy::Mode;
 use tagpin_kube::certificate::Pems;
 use tagpin_kube::policies::Held;
-use tagpin_kube::{Cluster, Seen};
+use tagpin_kube::{Cluster, Observed};
 use tagpin_leader::break_glass;
 use tagpin_leader::webhook_config::Installed;
 
-/// Exceptions that expire within this are counted, so that somebody looks at them before.
+/// Time before its expiry from which an exception is counted as expiring.
 const SOON: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-/// Where the state is.
+/// The parts that hold the state.
 pub(crate) struct Shown {
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) registry: Arc<Registry>,
@@ -29,7 +29,7 @@ pub(crate) struct Shown {
 }
 
 impl Shown {
-    /// The state now.
+    /// Returns the present state.
     pub(crate) fn state(&self) -> State {
         let now = Timestamp::now();
         let leads = *self.leading.leads.borrow();
@@ -63,14 +63,14 @@ impl Shown {
     }
 
     fn certificate_expires(&self) -> Option<i64> {
-        let Seen::There(secret) = &*self.certificate.seen.borrow() else { return None };
+        let Observed::Present(secret) = &*self.certificate.seen.borrow() else { return None };
         let leaf = CertificateDer::from_pem_slice(&Pems::of(secret).certificate).ok()?;
         let (_, parsed) = x509_parser::parse_x509_certificate(&leaf).ok()?;
         Some(parsed.validity().not_after.timestamp())
     }
 }
 
-/// The policies in force by kind and mode.
+/// Counts the policies in force by kind and mode.
 fn counted(policies: &[Held]) -> Vec<PolicyCount> {
     let mut counts = BTreeMap::new();
     for policy in policies.iter().filter_map(|policy| policy.good.as_ref()) {

@@ -1,8 +1,8 @@
-//! What every replica knows of its cluster, from watches: policies, namespaces, workloads and their revisions, pods
-//! and their pins, service accounts. It decides nothing and writes nothing.
+//! The memory of every replica, which watches fill: policies, namespaces, workloads and their revisions, pods and their
+//! pins, service accounts. It decides nothing and writes nothing.
 //!
-//! Every store is memory behind a short lock; the only call to the API server on behalf of a review is one read of an
-//! owner that no watch has reported yet.
+//! Every store is memory behind a short lock. A review causes at most one call to the API server: it reads an owner or a
+//! namespace that no watch has reported yet.
 
 use std::sync::Arc;
 
@@ -39,7 +39,7 @@ pub mod follow;
 mod shelf;
 
 pub use changes::{Changes, Watcher};
-pub use follow::Seen;
+pub use follow::Observed;
 
 use accounts::Accounts;
 use namespaces::Namespaces;
@@ -52,32 +52,32 @@ use store::{Store, Synced};
 use unreadable::Unreadables;
 use workloads::Workloads;
 
-/// What a replica knows. Cheap to share: every method takes `&self`.
+/// Everything that a replica knows of its cluster.
 pub struct Cluster {
-    /// The policies in force, and those that do not compile.
+    /// The policies, in force or not.
     pub policies: Policies,
-    /// The namespaces' labels.
+    /// The labels of namespaces.
     pub namespaces: Namespaces,
-    /// The objects with pod templates, and the revisions of some.
+    /// The objects with pod templates, and their revisions.
     pub workloads: Arc<Workloads>,
-    /// The pods, their pins, and the pins of those that went a moment ago.
+    /// The pods and their pins, also those of pods that were deleted within the last hour.
     pub pods: Arc<Pods>,
-    /// The service accounts' pull secrets.
+    /// The names of the pull secrets of service accounts.
     pub accounts: Accounts,
-    /// Whether pods are sent to be pinned.
+    /// The mutating webhook configuration, as it was last reported.
     pub pinning: Pinning,
-    /// Which stores have been filled.
+    /// The stores that have been filled.
     pub synced: Synced,
     /// The objects that cannot be read.
     pub unreadable: Unreadables,
-    /// How often the watches failed.
+    /// Counters of failed watches.
     pub watches: Watches,
     reader: Box<dyn Reader>,
     changes: Changes,
 }
 
 impl Cluster {
-    /// An empty memory. The reader is asked for what no watch has reported.
+    /// Returns empty stores. The reader reads what no watch has reported.
     #[must_use]
     pub fn new(reader: impl Reader + 'static) -> Self {
         let changes = Changes::default();
@@ -97,41 +97,41 @@ impl Cluster {
         }
     }
 
-    /// The policies in force, as one snapshot.
+    /// Returns a snapshot of the policies in force.
     #[must_use]
     pub fn policies(&self) -> Arc<PolicySet> {
         self.policies.in_force()
     }
 
-    /// The labels of a namespace; none when no watch has reported it.
+    /// Returns the labels of a namespace; none if no watch has reported it.
     #[must_use]
     pub fn namespace_labels(&self, namespace: &str) -> Option<Arc<Labels>> {
         self.namespaces.labels(namespace)
     }
 
-    /// The labels of a namespace, waited for a moment when no watch has reported it yet and then read once, all before
-    /// the deadline: what is created in a new namespace at once must not be judged as if the namespace had no labels.
+    /// Returns the labels of a namespace before the deadline. If no watch has reported it, this waits a moment and then
+    /// reads it once, because an object in a new namespace must not be judged as if the namespace had no labels.
     pub async fn awaited_namespace_labels(&self, namespace: &str, deadline: Instant) -> Option<Arc<Labels>> {
         let held = || self.namespaces.labels(namespace);
         let read = async { self.reader.namespace_labels(namespace, deadline).await.map(Arc::new) };
         held_or_read(&mut self.changes.watch(), deadline, held, read).await
     }
 
-    /// The names of the service account's pull secrets, in its order. An omitted service account is `default`.
+    /// Returns the names of the service account's pull secrets in its order. An empty name means `default`.
     #[must_use]
     pub fn pull_secrets(&self, namespace: &str, service_account: &str) -> Vec<String> {
         self.accounts.pull_secrets(namespace, service_account)
     }
 
-    /// Whether another revision of this workload carries this reference in this slot: a ReplicaSet of a Deployment, a
+    /// Returns true if a revision of this workload has this reference in this slot: a ReplicaSet of a Deployment, or a
     /// ControllerRevision of a StatefulSet or a DaemonSet. Other kinds have no revisions.
     #[must_use]
     pub fn carries(&self, kind: Kind, namespace: &str, uid: &str, slot: &SlotKey, reference: &str) -> bool {
         self.workloads.carries(kind, namespace, uid, slot, reference)
     }
 
-    /// The last validated object on the way up from an object of this kind with this controller. An owner that is not
-    /// in a store yet is waited for a moment and then read once, all before the deadline.
+    /// Returns the topmost owner of an object of this kind with this controller, before the deadline. If an owner is not
+    /// in a store yet, this waits a moment and then reads it once.
     pub async fn top_owner(
         &self,
         namespace: &str,
@@ -143,7 +143,7 @@ impl Cluster {
         owners::top(stores, &*self.reader, self.changes.watch(), namespace, kind, controller, deadline).await
     }
 
-    /// Sees every change of every store that a reader could notice.
+    /// Returns a watcher of the changes of all stores.
     #[must_use]
     pub fn changes(&self) -> Watcher {
         self.changes.watch()

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use equivalent::Equivalent;
+use jiff::Timestamp;
 use quick_cache::Weighter;
 use quick_cache::sync::DefaultLifecycle;
 use tokio::time::{Instant, timeout_at};
@@ -67,6 +68,8 @@ pub struct Around {
     pub profiles: Arc<dyn Profiles>,
     /// What our own pins remember.
     pub seeds: Arc<dyn Seeds>,
+    /// The clock that the age of seeds is measured with.
+    pub now: fn() -> Timestamp,
     /// Who counts.
     pub tally: Arc<dyn Tally>,
 }
@@ -158,7 +161,7 @@ impl<L: Lookup + 'static> Cache<L> {
 
     /// What our own pins say that the tag named.
     fn seed(&self, question: Question<'_>) -> Option<LastKnown> {
-        let known = self.around.seeds.last_known(question.image, question.asker);
+        let known = self.around.seeds.last_known(question.image, question.asker, (self.around.now)());
         known.filter(|known| known.age <= LAST_KNOWN)
     }
 

@@ -2,6 +2,7 @@
 //! method has a default: an implementation that wraps another one cannot lose what it does not name.
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use tagpin_domain::asker::Asker;
@@ -61,6 +62,6 @@ pub trait Pins: Send + Sync {
 /// Gives the digests that our pins on pods remember, for when a registry cannot be asked.
 pub trait Seeds: Send + Sync {
     /// Returns what this reference named by the pins of pods in the asker's namespace that use the same pull secrets.
-    /// Its age counts from the creation of the youngest pod that carries the digest.
-    fn last_known(&self, image: &ImageRef, asker: &Asker) -> Option<LastKnown>;
+    /// Its age at this time counts from the creation of the youngest pod that carries the digest.
+    fn last_known(&self, image: &ImageRef, asker: &Asker, now: Timestamp) -> Option<LastKnown>;
 }

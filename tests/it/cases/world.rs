@@ -16,15 +16,14 @@ use serde_json::{Value, json};
 use tagpin_domain::asker::Asker;
 use tagpin_domain::fact::{Broken, Fact, LastKnown, Unavailable};
 use tagpin_domain::image::ImageRef;
-use tagpin_domain::policy::Labels;
 use tagpin_domain::slot::Kind;
 use tagpin_kube::Cluster;
 use tagpin_kube::object::{Object, OldRevision};
 use tagpin_kube::policies::Reported;
-use tagpin_kube::reader::Reader;
 use tagpin_objects::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyObject};
 use tagpin_objects::slim::Slim;
 use tagpin_review::{Effort, Resolve, Suggest, Version};
+use tagpin_testing::NoObjects;
 use tagpin_webhook::metrics::Metrics;
 use tagpin_webhook::{Admission, Registries, Settings, router};
 use tokio::time::Instant;
@@ -41,7 +40,7 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn of(case: &Case) -> Self {
-        let cluster = Cluster::new(NothingElse);
+        let cluster = Cluster::new(NoObjects);
         for policy in &case.policies {
             cluster.policies.apply(reported(policy));
         }
@@ -152,20 +151,6 @@ fn report(cluster: &Cluster, mut object: Value) {
 
 pub(crate) fn kind(name: &str) -> Kind {
     Kind::ALL.into_iter().find(|kind| kind.name() == name).unwrap_or_else(|| panic!("kind {name}"))
-}
-
-/// No owner can be read beyond those that were reported.
-struct NothingElse;
-
-#[async_trait]
-impl Reader for NothingElse {
-    async fn object(&self, _: Kind, _: &str, _: &str, _: Instant) -> Option<Object> {
-        None
-    }
-
-    async fn namespace_labels(&self, _: &str, _: Instant) -> Option<Labels> {
-        None
-    }
 }
 
 /// What the registry says, and what it was asked.

@@ -23,6 +23,7 @@ use tagpin_kube::policies::Reported;
 use tagpin_kube::reader::Reader;
 use tagpin_objects::image_policy::{ClusterImagePolicy, ImagePolicy};
 use tagpin_review::{Effort, Resolve, Suggest, Version};
+use tagpin_testing::NoObjects;
 use tagpin_webhook::metrics::Metrics;
 use tagpin_webhook::{Admission, Registries, Settings, router};
 use tokio::time::Instant;
@@ -111,20 +112,6 @@ impl Suggest for Table {
     }
 }
 
-/// An API server that knows no owner.
-pub(crate) struct NoOwner;
-
-#[async_trait]
-impl Reader for NoOwner {
-    async fn object(&self, _: Kind, _: &str, _: &str, _: Instant) -> Option<Object> {
-        None
-    }
-
-    async fn namespace_labels(&self, _: &str, _: Instant) -> Option<Labels> {
-        None
-    }
-}
-
 /// An API server that never answers.
 pub(crate) struct NoAnswer;
 
@@ -207,7 +194,7 @@ impl Webhook {
         in_flight: usize,
         now: fn() -> Timestamp,
     ) -> Self {
-        Self::over(Cluster::new(NoOwner), policies, registry.ports(), in_flight, now)
+        Self::over(Cluster::new(NoObjects), policies, registry.ports(), in_flight, now)
     }
 
     pub(crate) fn over(

@@ -11,8 +11,7 @@ use tagpin_kube::Cluster;
 use tagpin_kube::object::Object;
 use tagpin_review::{Pins, Seeds};
 
-use super::{digest, object, owned_by};
-use crate::support::webhook::NoOwner;
+use tagpin_testing::{NoObjects, digest, object, owned_by};
 
 /// Age of the first mark in seconds.
 const SINCE: i64 = 1000;
@@ -104,7 +103,7 @@ impl Pod {
 }
 
 fn cluster(keys: Option<Keys>, pods: &[Pod]) -> Cluster {
-    let cluster = Cluster::new(NoOwner);
+    let cluster = Cluster::new(NoObjects);
     cluster.pods.use_keys(keys);
     pods.iter().for_each(|pod| cluster.pods.apply(pod.object()));
     cluster
@@ -119,7 +118,7 @@ fn sibling(cluster: &Cluster) -> Option<Digest> {
 /// The digest that is believed while the registry is away.
 fn last_known(cluster: &Cluster) -> Option<Digest> {
     let asker = Asker { namespace: "shop".into(), pull_secrets: Vec::new() };
-    cluster.pods.last_known(&"web:1".parse().unwrap(), &asker).map(|known| known.digest)
+    cluster.pods.last_known(&"web:1".parse().unwrap(), &asker, Timestamp::now()).map(|known| known.digest)
 }
 
 #[test]

@@ -10,9 +10,9 @@ use tagpin_kube::Cluster;
 use tagpin_kube::store::Store;
 use tokio::time::Instant;
 
-use crate::support::serving::path;
+use tagpin_testing::path;
 
-use super::replica::Replica;
+use crate::replica::Replica;
 
 const NAMESPACES: &str = "/api/v1/namespaces";
 const POLICIES: &str = "/apis/tagpin.dev/v1alpha1/clusterimagepolicies";

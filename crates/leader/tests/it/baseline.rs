@@ -12,7 +12,7 @@ use tagpin_leader::reconcile::Reconcile;
 use tagpin_objects::image_policy::{ClusterImagePolicySpec, Mode, Slot};
 use tokio::task::JoinHandle;
 
-use crate::scripted_api::{Api, Call};
+use tagpin_testing::scripted_api::{Api, Call};
 
 const BASELINE: &str = "/apis/tagpin.dev/v1alpha1/clusterimagepolicies/baseline";
 

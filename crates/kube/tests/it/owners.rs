@@ -14,7 +14,7 @@ use tagpin_kube::object::{ControllerRef, Object, OldRevision};
 use tagpin_kube::reader::Reader;
 use tokio::time::Instant;
 
-use super::{object, owned_by};
+use tagpin_testing::{object, owned_by};
 
 /// An API server that has these objects, and notes what was asked.
 #[derive(Clone, Default)]

@@ -14,7 +14,7 @@ use tagpin_objects::image_policy::ClusterImagePolicy;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::scripted_api::{Api, Call};
+use tagpin_testing::scripted_api::{Api, Call};
 
 struct Replica {
     api: Api,

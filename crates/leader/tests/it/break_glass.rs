@@ -13,7 +13,7 @@ use tagpin_leader::webhook_config::Installed;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::scripted_api::Api;
+use tagpin_testing::scripted_api::Api;
 
 struct Auditor {
     api: Api,
