@@ -21,7 +21,7 @@ use crate::serve::probe::Probe;
 use crate::serve::signals::Signals;
 use crate::serve::state::Shown;
 use crate::serve::tasks::Tasks;
-use crate::settings::{Baseline, BaselineMode, Settings};
+use crate::settings::{Baseline, Settings};
 use crate::telemetry::admin;
 use crate::telemetry::readiness::Readiness;
 use crate::telemetry::{self, Metrics};
@@ -35,7 +35,7 @@ use tagpin_leader::certificates::issue::Lifetimes;
 use tagpin_leader::lease::LeaseManager;
 use tagpin_leader::reconcile;
 use tagpin_leader::webhook_config::Installed;
-use tagpin_objects::image_policy::Mode;
+use tagpin_objects::kinds::Kinds;
 use tagpin_registry::client::Client;
 use tagpin_registry::current::Current;
 use tagpin_registry::endpoint::Profiles;
@@ -64,8 +64,9 @@ pub(crate) async fn run(settings: Settings, registries: Current) -> anyhow::Resu
     let readiness = Readiness::default();
     let mut signals = Signals::listen()?;
     let client = client::connect().await?;
+    let kinds = Kinds::default();
     let mut replica = Replica {
-        cluster: Arc::new(Cluster::new(ApiReader::new(client.clone()))),
+        cluster: Arc::new(Cluster::new(kinds.clone(), ApiReader::new(client.clone(), kinds))),
         client,
         registries: Arc::new(registries),
         readiness,
@@ -155,7 +156,9 @@ struct Leading {
 impl Replica {
     /// Starts the watches that fill the stores. The receiver becomes true once all stores have been filled.
     fn watch(&mut self) -> watch::Receiver<bool> {
-        let stores = Store::all().map(|store| (store, self.readiness.gate(store.name()))).collect();
+        let stores = Store::all(self.cluster.kinds())
+            .map(|store| (store, self.readiness.gate(store.name())))
+            .collect();
         let (all, filled) = watch::channel(false);
         self.tasks.spawn("readiness", never(gates::open_when_filled(Arc::clone(&self.cluster), stores, all)));
         let watches = tagpin_kube::watch::run(Arc::clone(&self.cluster), self.client.clone());
@@ -277,11 +280,7 @@ impl Replica {
 /// Converts the settings of the baseline.
 fn baseline(settings: &Baseline) -> baseline::Baseline {
     baseline::Baseline {
-        mode: match settings.mode {
-            BaselineMode::Enforce => Mode::Enforce,
-            BaselineMode::Warn => Mode::Warn,
-            BaselineMode::Audit => Mode::Audit,
-        },
+        mode: settings.mode,
         pin: settings.pin,
         namespace_selector: settings.namespace_selector.clone(),
     }

@@ -10,6 +10,7 @@ use tagpin_domain::asker::Asker;
 use tagpin_domain::fact::Fact;
 use tagpin_domain::image::ImageRef;
 use tagpin_kube::Cluster;
+use tagpin_objects::kinds::Kinds;
 use tagpin_registry::cache::Cache;
 use tagpin_registry::client::Client;
 use tagpin_registry::endpoint::{Endpoint, Profiles, RegistryProfile};
@@ -123,7 +124,7 @@ async fn round(good: &Loopback, bad: Option<&Loopback>) -> Duration {
 
 /// The real client behind limits and an empty memory.
 pub(crate) fn assembled() -> Arc<Cache<Limit<Client>>> {
-    let cluster = Arc::new(Cluster::new(NoObjects));
+    let cluster = Arc::new(Cluster::new(Kinds::default(), NoObjects));
     let client = Client::new(Transport::new(Arc::new(SystemNames)), Arc::new(Here), Arc::new(()));
     let suggest = Arc::new(Registry::new(Duration::ZERO));
     composed(&cluster, IN_FLIGHT, |_| (client, suggest)).cache

@@ -15,10 +15,12 @@ use tagpin::telemetry;
 use tagpin_domain::asker::Asker;
 use tagpin_domain::fact::Fact;
 use tagpin_domain::image::ImageRef;
+use tagpin_domain::policy::Mode;
 use tagpin_kube::Cluster;
 use tagpin_kube::policies::Reported;
 use tagpin_leader::baseline::Baseline;
-use tagpin_objects::image_policy::{ClusterImagePolicy, Mode};
+use tagpin_objects::image_policy::ClusterImagePolicy;
+use tagpin_objects::kinds::Kinds;
 use tagpin_registry::Lookup;
 use tagpin_registry::config::Registries;
 use tagpin_registry::credential::Candidate;
@@ -89,7 +91,7 @@ pub(crate) fn composed<L: Lookup + 'static>(
 
 /// The same, around a registry that knows every tag.
 pub(crate) fn around(registry: Registry, in_flight: usize) -> (Arc<Cluster>, Composed<Registry>) {
-    let cluster = Arc::new(Cluster::new(NoObjects));
+    let cluster = Arc::new(Cluster::new(Kinds::default(), NoObjects));
     let composed = composed(&cluster, in_flight, |_| (registry.clone(), Arc::new(registry)));
     (cluster, composed)
 }

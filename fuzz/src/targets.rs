@@ -149,8 +149,8 @@ pub fn policy(bytes: &[u8]) {
         [reported::<ClusterImagePolicy>(None, &spec), reported::<ImagePolicy>(Some("shop"), &spec)];
     WORLD.with(|world| {
         for policy in policies {
-            let namespaced = policy.id.namespace.is_some();
-            world.webhook.cluster.policies.replace(namespaced, vec![policy]);
+            let kind = policy.id.kind();
+            world.webhook.cluster.policies.replace(kind, vec![policy]);
         }
         for image in ["web:1", "web", "ghcr.io/acme/api:2", "%"] {
             let review = create(pod(image));
@@ -169,7 +169,7 @@ fn reported<K: PolicyObject>(namespace: Option<&str>, spec: &Value) -> Reported 
     let status = json!({ "lastGood": { "generation": 2, "spec": spec } });
     let reported = Reported::parse::<K>(&metadata, spec.clone(), status);
     match &reported.compiled {
-        Err(problem) => assert!(!problem.is_empty()),
+        Err(problem) => assert!(!problem.to_string().is_empty()),
         // The leader keeps the spec of a generation in force; after a restart the same must follow from it.
         Ok(_) => assert!(reported.last_good.is_some() || spec.is_null(), "{spec}"),
     }

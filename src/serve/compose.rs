@@ -120,8 +120,11 @@ pub fn compose_around<L: Lookup + 'static>(
         Around { credentials, profiles: registries, seeds: cluster.pods.clone(), now, tally: counters };
     let cache = Arc::new(tagpin_registry::assemble(lookup, gate, around));
     let registries = Registries { resolve: cache.clone(), suggest };
-    let settings = tagpin_webhook::Settings { controller_identities, excluded_namespaces, in_flight, now };
+    let kinds = cluster.kinds().clone();
+    let settings =
+        tagpin_webhook::Settings { controller_identities, excluded_namespaces, in_flight, kinds, now };
     let counters = AdmissionMetrics::register(metrics);
-    let admission = Admission::new(cluster, registries.clone(), settings, counters);
+    let admission =
+        Admission::new(cluster.clone(), cluster.pods.clone(), registries.clone(), settings, counters);
     Composed { router: tagpin_webhook::router(admission), registries, cache, asked }
 }

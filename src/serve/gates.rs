@@ -124,16 +124,18 @@ mod tests {
 
     use super::*;
     use crate::telemetry::readiness::Readiness;
+    use tagpin_objects::kinds::Kinds;
     use tagpin_testing::NoObjects;
 
     #[tokio::test(start_paused = true)]
     async fn the_last_fill_opens_though_nothing_changes_after_it() {
-        let cluster = Arc::new(Cluster::new(NoObjects));
+        let cluster = Arc::new(Cluster::new(Kinds::default(), NoObjects));
         let readiness = Readiness::default();
-        let shut: Vec<_> = Store::all().map(|store| (store, readiness.gate(store.name()))).collect();
+        let shut: Vec<_> =
+            Store::all(cluster.kinds()).map(|store| (store, readiness.gate(store.name()))).collect();
         let (all, mut filled) = watch::channel(false);
         tokio::spawn(open_when_filled(Arc::clone(&cluster), shut, all));
-        for store in Store::all() {
+        for store in Store::all(cluster.kinds()) {
             cluster.synced.fill(store);
             // Each is seen by itself: the clock moves on once the gates wait for the next change.
             sleep(Duration::from_secs(1)).await;

@@ -181,7 +181,7 @@ fn present(letter: char) -> Fact {
 }
 
 fn failed(cause: Unavailable) -> Fact {
-    Fact::Unavailable { cause, retry_after: None, last_known: None }
+    Fact::unavailable(cause)
 }
 
 fn seconds(seconds: u64) -> Duration {

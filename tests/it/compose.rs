@@ -19,6 +19,7 @@ use tagpin_domain::image::ImageRef;
 use tagpin_kube::Cluster;
 use tagpin_kube::policies::Reported;
 use tagpin_objects::image_policy::ClusterImagePolicy;
+use tagpin_objects::kinds::Kinds;
 use tagpin_registry::Lookup;
 use tagpin_registry::config::Registries;
 use tagpin_registry::credential::Candidate;
@@ -63,7 +64,7 @@ fn composed(cluster: &Arc<Cluster>, lookup: Everything) -> Composed<Everything> 
 #[tokio::test]
 async fn a_tag_that_was_pinned_once_is_known_without_waiting_and_without_allocating() {
     rustls::crypto::ring::default_provider().install_default().ok();
-    let (cluster, registry) = (Arc::new(Cluster::new(NoObjects)), Everything::default());
+    let (cluster, registry) = (Arc::new(Cluster::new(Kinds::default(), NoObjects)), Everything::default());
     let composed = composed(&cluster, registry.clone());
     let metadata = json!({ "name": "pin", "uid": "pin", "generation": 1 });
     let spec = json!({ "mode": "Enforce", "pin": { "targets": ["Pods"] } });

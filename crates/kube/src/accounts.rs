@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use crate::changes::Changes;
 use crate::follow::Sink;
+use crate::item::{Identity, Unreadable};
+use crate::slim::SlimServiceAccount;
 use parking_lot::RwLock;
-use tagpin_objects::item::{Identity, Unreadable};
-use tagpin_objects::slim::SlimServiceAccount;
 
 /// What a pod without a service account gets.
 const DEFAULT: &str = "default";
@@ -70,10 +70,11 @@ impl Accounts {
 impl Sink<SlimServiceAccount> for Accounts {
     type Item = (String, String, Vec<String>);
 
-    fn parse(&self, object: SlimServiceAccount) -> Option<Self::Item> {
+    fn parse(&self, object: SlimServiceAccount) -> Result<Option<Self::Item>, Unreadable> {
         let secrets = object.image_pull_secrets.into_iter().map(|secret| secret.name);
         let secrets = secrets.filter(|name| !name.is_empty()).collect();
-        Some((object.metadata.namespace?, object.metadata.name?, secrets))
+        let (namespace, name) = (object.metadata.namespace, object.metadata.name);
+        Ok(namespace.zip(name).map(|(namespace, name)| (namespace, name, secrets)))
     }
 
     fn apply(&self, (namespace, name, secrets): Self::Item) {

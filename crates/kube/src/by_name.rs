@@ -11,11 +11,11 @@ use tracing::{debug, warn};
 
 use crate::Cluster;
 use crate::policies::Reported;
+use crate::slim::Unparsed;
 use crate::store::Store;
 use tagpin_domain::policy::PolicyId;
 use tagpin_objects::image_policy::ClusterImagePolicy;
 use tagpin_objects::release::BASELINE;
-use tagpin_objects::slim::Unparsed;
 
 /// Of one read.
 const LIMIT: Duration = Duration::from_secs(5);

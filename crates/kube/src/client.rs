@@ -6,12 +6,13 @@ use async_trait::async_trait;
 use kube::{Api, Client, Config};
 use tokio::time::{Instant, timeout_at};
 
-use crate::object::Object;
+use crate::item::Item;
 use crate::reader::Reader;
+use crate::slim::{Slim, SlimNamespace};
+use crate::stored::Stored;
+use tagpin_domain::kind::Kind;
 use tagpin_domain::policy::Labels;
-use tagpin_domain::slot::Kind;
-use tagpin_objects::item::Item;
-use tagpin_objects::slim::{Slim, SlimKind, SlimNamespace};
+use tagpin_objects::kinds::Kinds;
 
 /// Time limit for connecting to the API server, including TLS.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -53,27 +54,30 @@ fn limited(mut config: Config) -> Config {
 
 /// Reads from the API server by name.
 #[derive(Clone)]
-pub struct ApiReader(Client);
+pub struct ApiReader {
+    client: Client,
+    kinds: Kinds,
+}
 
 impl ApiReader {
     /// Reads with this client.
     #[must_use]
-    pub const fn new(client: Client) -> Self {
-        Self(client)
+    pub const fn new(client: Client, kinds: Kinds) -> Self {
+        Self { client, kinds }
     }
 }
 
 #[async_trait]
 impl Reader for ApiReader {
-    async fn object(&self, kind: Kind, namespace: &str, name: &str, deadline: Instant) -> Option<Object> {
-        let slim = SlimKind::Object(kind);
-        let api = Api::<Item<Slim>>::namespaced_with(self.0.clone(), namespace, &slim);
+    async fn object(&self, kind: Kind, namespace: &str, name: &str, deadline: Instant) -> Option<Stored> {
+        let row = self.kinds.row(kind)?;
+        let api = Api::<Item<Slim>>::namespaced_with(self.client.clone(), namespace, &row);
         let found = timeout_at(deadline.min(Instant::now() + READ), api.get_opt(name)).await;
-        Object::new(kind, &found.ok()?.ok()??.read()?)
+        Stored::new(&self.kinds, row, &found.ok()?.ok()??.read()?).ok()?
     }
 
     async fn namespace_labels(&self, name: &str, deadline: Instant) -> Option<Labels> {
-        let api = Api::<Item<SlimNamespace>>::all(self.0.clone());
+        let api = Api::<Item<SlimNamespace>>::all(self.client.clone());
         let found = timeout_at(deadline.min(Instant::now() + READ), api.get_opt(name)).await;
         Some(found.ok()?.ok()??.read()?.metadata.labels.unwrap_or_default())
     }

@@ -17,8 +17,8 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use crate::client::WATCH;
+use crate::item::{Identity, Item, Unreadable, Whole};
 use crate::unreadable::{Unreadables, Watched};
-use tagpin_objects::item::{Identity, Item, Unreadable, Whole};
 
 /// Number of objects in one page of a list: about 1 MB of JSON at most.
 const PAGE: u32 = 100;
@@ -29,7 +29,10 @@ pub trait Sink<K> {
     type Item;
 
     /// Returns what is held of an object; none if it lacks a field that every API server sends.
-    fn parse(&self, object: K) -> Option<Self::Item>;
+    ///
+    /// # Errors
+    /// The object cannot be read.
+    fn parse(&self, object: K) -> Result<Option<Self::Item>, Unreadable>;
     /// Holds an object that was added or changed.
     fn apply(&self, item: Self::Item);
     /// Forgets an object that is gone.
@@ -125,8 +128,10 @@ where
                     listed.clear();
                     lost.clear();
                 }
-                Ok(Event::InitApply(Item::Read(object))) => listed.extend(sink.parse(object)),
-                Ok(Event::InitApply(Item::Unreadable(object))) => lost.push(*object),
+                Ok(Event::InitApply(item)) => match item.and_then(|object| sink.parse(object)) {
+                    Ok(item) => listed.extend(item),
+                    Err(object) => lost.push(object),
+                },
                 Ok(Event::InitDone) => {
                     sink.replace(std::mem::take(&mut listed), &lost);
                     report(Progress::Listed);
@@ -134,14 +139,14 @@ where
                 }
                 Ok(Event::Apply(item)) => {
                     let identity = item.identity();
-                    match item {
-                        Item::Read(object) => {
-                            sink.parse(object).into_iter().for_each(|item| sink.apply(item));
+                    match item.and_then(|object| sink.parse(object)) {
+                        Ok(item) => {
+                            item.into_iter().for_each(|item| sink.apply(item));
                             unreadable.take(watched, &identity);
                         }
-                        Item::Unreadable(object) => {
+                        Err(object) => {
                             sink.lose(&identity);
-                            unreadable.put(watched, *object);
+                            unreadable.put(watched, object);
                         }
                     }
                 }
@@ -183,8 +188,8 @@ where
 impl<K> Sink<Whole<K>> for watch::Sender<Observed<K>> {
     type Item = K;
 
-    fn parse(&self, Whole(object): Whole<K>) -> Option<K> {
-        Some(object)
+    fn parse(&self, Whole(object): Whole<K>) -> Result<Option<K>, Unreadable> {
+        Ok(Some(object))
     }
 
     fn apply(&self, item: K) {

@@ -6,14 +6,20 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use tokio::time::Instant;
 
-use crate::metrics::Watches;
+use tagpin_domain::mark::Keys;
 use tagpin_domain::policy::{Labels, PolicySet};
-use tagpin_domain::slot::{Kind, SlotKey};
+use tagpin_domain::slot::Slot;
 use tagpin_domain::subject::TopOwner;
+use tagpin_domain::workload::Workload;
+use tagpin_objects::kinds::Kinds;
+use tagpin_review::Surroundings;
 
-pub mod object;
+pub mod item;
+pub mod slim;
+pub mod stored;
 
 pub mod accounts;
 pub mod namespaces;
@@ -36,19 +42,22 @@ pub mod watch;
 
 mod changes;
 pub mod follow;
+mod metadata;
 mod shelf;
 
 pub use changes::{Changes, Watcher};
 pub use follow::Observed;
 
 use accounts::Accounts;
+use metrics::Watches;
 use namespaces::Namespaces;
-use object::ControllerRef;
+use owners::Stores;
 use pinning::Pinning;
 use pods::Pods;
 use policies::Policies;
 use reader::{Reader, held_or_read};
 use store::{Store, Synced};
+use stored::Stored;
 use unreadable::Unreadables;
 use workloads::Workloads;
 
@@ -72,35 +81,31 @@ pub struct Cluster {
     pub unreadable: Unreadables,
     /// Counters of failed watches.
     pub watches: Watches,
+    kinds: Kinds,
     reader: Box<dyn Reader>,
     changes: Changes,
 }
 
 impl Cluster {
-    /// Returns empty stores. The reader reads what no watch has reported.
+    /// Returns empty stores for objects of these kinds. The reader reads what no watch has reported.
     #[must_use]
-    pub fn new(reader: impl Reader + 'static) -> Self {
+    pub fn new(kinds: Kinds, reader: impl Reader + 'static) -> Self {
         let changes = Changes::default();
-        let workloads = Arc::new(Workloads::new(changes.clone()));
+        let workloads = Arc::new(Workloads::new(kinds.clone(), changes.clone()));
         Self {
             policies: Policies::new(changes.clone()),
             namespaces: Namespaces::new(changes.clone()),
-            pods: Arc::new(Pods::new(Arc::clone(&workloads), changes.clone())),
+            pods: Arc::new(Pods::new(Arc::clone(&workloads), kinds.clone(), changes.clone())),
             workloads,
             accounts: Accounts::new(changes.clone()),
             pinning: Pinning::default(),
-            synced: Synced::new(changes.clone()),
+            synced: Synced::new(kinds.clone(), changes.clone()),
             unreadable: Unreadables::default(),
-            watches: Watches::new(Store::all().map(Store::name)),
+            watches: Watches::new(Store::all(&kinds).map(Store::name)),
+            kinds,
             reader: Box::new(reader),
             changes,
         }
-    }
-
-    /// Returns a snapshot of the policies in force.
-    #[must_use]
-    pub fn policies(&self) -> Arc<PolicySet> {
-        self.policies.in_force()
     }
 
     /// Returns the labels of a namespace; none if no watch has reported it.
@@ -109,43 +114,66 @@ impl Cluster {
         self.namespaces.labels(namespace)
     }
 
-    /// Returns the labels of a namespace before the deadline. If no watch has reported it, this waits a moment and then
-    /// reads it once, because an object in a new namespace must not be judged as if the namespace had no labels.
-    pub async fn awaited_namespace_labels(&self, namespace: &str, deadline: Instant) -> Option<Arc<Labels>> {
-        let held = || self.namespaces.labels(namespace);
-        let read = async { self.reader.namespace_labels(namespace, deadline).await.map(Arc::new) };
-        held_or_read(&mut self.changes.watch(), deadline, held, read).await
-    }
-
-    /// Returns the names of the service account's pull secrets in its order. An empty name means `default`.
+    /// Climbs from a stored object to the last validated one that controls it, as far as the stores know it.
     #[must_use]
-    pub fn pull_secrets(&self, namespace: &str, service_account: &str) -> Vec<String> {
-        self.accounts.pull_secrets(namespace, service_account)
+    pub fn climb(&self, from: &Arc<Stored>) -> (Arc<Stored>, TopOwner) {
+        self.owners().climb(from)
     }
 
-    /// Returns true if a revision of this workload has this reference in this slot: a ReplicaSet of a Deployment, or a
-    /// ControllerRevision of a StatefulSet or a DaemonSet. Other kinds have no revisions.
+    fn owners(&self) -> Stores<'_> {
+        Stores { workloads: &self.workloads, pods: &self.pods }
+    }
+
+    /// Returns the table of the kinds that are validated.
     #[must_use]
-    pub fn carries(&self, kind: Kind, namespace: &str, uid: &str, slot: &SlotKey, reference: &str) -> bool {
-        self.workloads.carries(kind, namespace, uid, slot, reference)
-    }
-
-    /// Returns the topmost owner of an object of this kind with this controller, before the deadline. If an owner is not
-    /// in a store yet, this waits a moment and then reads it once.
-    pub async fn top_owner(
-        &self,
-        namespace: &str,
-        kind: Kind,
-        controller: Option<&ControllerRef>,
-        deadline: Instant,
-    ) -> TopOwner {
-        let stores = owners::Stores { workloads: &self.workloads, pods: &self.pods };
-        owners::top(stores, &*self.reader, self.changes.watch(), namespace, kind, controller, deadline).await
+    pub const fn kinds(&self) -> &Kinds {
+        &self.kinds
     }
 
     /// Returns a watcher of the changes of all stores.
     #[must_use]
     pub fn changes(&self) -> Watcher {
         self.changes.watch()
+    }
+}
+
+#[async_trait]
+impl Surroundings for Cluster {
+    fn policies(&self) -> Arc<PolicySet> {
+        self.policies.in_force()
+    }
+
+    fn keys(&self) -> Option<Arc<Keys>> {
+        self.pods.keys()
+    }
+
+    fn pull_secrets(&self, namespace: &str, service_account: &str) -> Vec<String> {
+        self.accounts.pull_secrets(namespace, service_account)
+    }
+
+    /// The revisions are ReplicaSets of a Deployment, and ControllerRevisions of a StatefulSet or a DaemonSet.
+    fn carries(&self, workload: &Workload, slot: &Slot) -> bool {
+        let Workload { kind, namespace, uid, .. } = workload;
+        self.workloads.carries(*kind, namespace, uid, slot.key(), &slot.reference)
+    }
+
+    fn needs_no_mark(&self, uid: &str) -> bool {
+        let keys = self.pods.keys();
+        self.pods.get(uid).is_some_and(|pod| pod.needs_no_mark(keys.as_deref()))
+    }
+
+    /// What is created in a new namespace at once must not be judged as if the namespace had no labels.
+    async fn namespace_labels(&self, namespace: &str, deadline: Instant) -> Option<Arc<Labels>> {
+        let held = || self.namespaces.labels(namespace);
+        let read = async { self.reader.namespace_labels(namespace, deadline).await.map(Arc::new) };
+        held_or_read(&mut self.changes.watch(), deadline, held, read).await
+    }
+
+    async fn top_owner(&self, workload: &Workload, deadline: Instant) -> TopOwner {
+        owners::top(self.owners(), &*self.reader, self.changes.watch(), workload, deadline).await
+    }
+
+    async fn pinning_is_off(&self, deadline: Instant) -> bool {
+        self.pinning.is_off(deadline).await
     }
 }

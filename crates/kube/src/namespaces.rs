@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use crate::changes::Changes;
 use crate::follow::Sink;
+use crate::item::{Identity, Unreadable};
+use crate::slim::SlimNamespace;
 use parking_lot::RwLock;
 use tagpin_domain::policy::Labels;
-use tagpin_objects::item::{Identity, Unreadable};
-use tagpin_objects::slim::SlimNamespace;
 
 /// Labels by the namespace's name.
 #[derive(Debug, Default)]
@@ -71,8 +71,9 @@ impl Namespaces {
 impl Sink<SlimNamespace> for Namespaces {
     type Item = (String, Labels);
 
-    fn parse(&self, object: SlimNamespace) -> Option<Self::Item> {
-        Some((object.metadata.name?, object.metadata.labels.unwrap_or_default()))
+    fn parse(&self, object: SlimNamespace) -> Result<Option<Self::Item>, Unreadable> {
+        let labels = object.metadata.labels.unwrap_or_default();
+        Ok(object.metadata.name.map(|name| (name, labels)))
     }
 
     fn apply(&self, (name, labels): Self::Item) {

@@ -6,9 +6,9 @@ use async_trait::async_trait;
 use tokio::time::{Instant, timeout_at};
 
 use crate::changes::Watcher;
-use crate::object::Object;
+use crate::stored::Stored;
+use tagpin_domain::kind::Kind;
 use tagpin_domain::policy::Labels;
-use tagpin_domain::slot::Kind;
 
 /// Time that a review waits for a watch that lags behind it.
 const GRACE: Duration = Duration::from_millis(250);
@@ -17,7 +17,7 @@ const GRACE: Duration = Duration::from_millis(250);
 #[async_trait]
 pub trait Reader: Send + Sync {
     /// Returns the object of this kind and name; none if it does not exist or cannot be read before the deadline.
-    async fn object(&self, kind: Kind, namespace: &str, name: &str, deadline: Instant) -> Option<Object>;
+    async fn object(&self, kind: Kind, namespace: &str, name: &str, deadline: Instant) -> Option<Stored>;
 
     /// Returns the labels of this namespace; none if it does not exist or cannot be read before the deadline.
     async fn namespace_labels(&self, name: &str, deadline: Instant) -> Option<Labels>;

@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 use crate::changes::Changes;
 use parking_lot::RwLock;
-use tagpin_domain::slot::Kind;
+use tagpin_objects::kinds::{Kinds, Row};
 
 /// One store that a watch fills.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -21,13 +21,13 @@ pub enum Store {
     ServiceAccounts,
     /// `controllerrevisions.apps`
     ControllerRevisions,
-    /// A kind of the slot table.
-    Objects(Kind),
+    /// A kind of the table.
+    Objects(&'static Row),
 }
 
 impl Store {
-    /// Returns every store.
-    pub fn all() -> impl Iterator<Item = Self> {
+    /// Returns every store, with one for each of these kinds.
+    pub fn all(kinds: &Kinds) -> impl Iterator<Item = Self> + use<'_> {
         [
             Self::ClusterImagePolicies,
             Self::ImagePolicies,
@@ -36,7 +36,7 @@ impl Store {
             Self::ControllerRevisions,
         ]
         .into_iter()
-        .chain(Kind::ALL.into_iter().map(Self::Objects))
+        .chain(kinds.rows().map(Self::Objects))
     }
 
     /// Returns the plural resource name, as in metrics and in reasons of readiness: `replicasets`.
@@ -48,7 +48,7 @@ impl Store {
             Self::Namespaces => "namespaces",
             Self::ServiceAccounts => "serviceaccounts",
             Self::ControllerRevisions => "controllerrevisions",
-            Self::Objects(kind) => kind.resource(),
+            Self::Objects(row) => row.resource,
         }
     }
 }
@@ -60,12 +60,13 @@ pub struct Synced {
     filled: RwLock<BTreeSet<Store>>,
     /// The stores of kinds that the API server does not know.
     unknown: watch::Sender<BTreeSet<Store>>,
+    kinds: Kinds,
     changes: Changes,
 }
 
 impl Synced {
-    pub(crate) fn new(changes: Changes) -> Self {
-        Self { changes, ..Self::default() }
+    pub(crate) fn new(kinds: Kinds, changes: Changes) -> Self {
+        Self { kinds, changes, ..Self::default() }
     }
 
     /// Records that the store holds a complete list.
@@ -92,6 +93,6 @@ impl Synced {
     #[must_use]
     pub fn missing(&self) -> Vec<Store> {
         let filled = self.filled.read();
-        Store::all().filter(|store| !filled.contains(store)).collect()
+        Store::all(&self.kinds).filter(|store| !filled.contains(store)).collect()
     }
 }

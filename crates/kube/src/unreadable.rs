@@ -6,9 +6,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
+use crate::item::{Identity, Unreadable};
 use crate::store::Store;
 use parking_lot::RwLock;
-use tagpin_objects::item::{Identity, Unreadable};
+use tagpin_objects::kinds::Kinds;
 
 /// Maximum number of objects of one watch that are named; all are counted.
 const NAMED: usize = 20;
@@ -35,8 +36,8 @@ pub enum Watched {
 }
 
 impl Watched {
-    /// Returns every watch.
-    pub fn all() -> impl Iterator<Item = Self> {
+    /// Returns everything that is watched, with a store for each of these kinds.
+    pub fn all(kinds: &Kinds) -> impl Iterator<Item = Self> + use<'_> {
         let release = [
             Self::Replicas,
             Self::Certificate,
@@ -46,7 +47,7 @@ impl Watched {
             Self::Mutating,
             Self::Validating,
         ];
-        Store::all().map(Self::Store).chain(release)
+        Store::all(kinds).map(Self::Store).chain(release)
     }
 
     /// Returns the word in metrics and in the rows of `tagpin doctor`.
@@ -98,10 +99,10 @@ pub struct Named {
 impl Unreadables {
     /// Returns the number of objects for each watch, also where it is 0.
     #[must_use]
-    pub fn counts(&self) -> Vec<(&'static str, usize)> {
+    pub fn counts(&self, kinds: &Kinds) -> Vec<(&'static str, usize)> {
         let held = self.0.read();
         let count = |watched| held.get(&watched).map_or(0, BTreeMap::len);
-        Watched::all().map(|watched| (watched.name(), count(watched))).collect()
+        Watched::all(kinds).map(|watched| (watched.name(), count(watched))).collect()
     }
 
     /// Returns a row for each watch with objects that cannot be read.

@@ -12,12 +12,13 @@ use tracing::{Instrument, info_span};
 
 use crate::Cluster;
 use crate::follow::{Progress, config, follow};
+use crate::item::Item;
+use crate::slim::Unparsed;
 use crate::store::Store;
 use crate::unreadable::Watched;
-use tagpin_domain::slot::Kind;
+use tagpin_domain::policy::PolicyKind;
 use tagpin_objects::image_policy::{ClusterImagePolicy, ImagePolicy};
-use tagpin_objects::item::Item;
-use tagpin_objects::slim::{SlimKind, Unparsed};
+use tagpin_objects::kinds::CONTROLLER_REVISIONS;
 
 /// The error for a watch that ended, which only happens when its task panics.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +35,7 @@ pub struct WatchEnded {
 /// Fails if the task of a watch panics.
 pub async fn run(cluster: Arc<Cluster>, client: Client) -> Result<Infallible, WatchEnded> {
     let mut tasks = JoinMap::new();
-    for store in Store::all() {
+    for store in Store::all(&cluster.kinds) {
         let span = info_span!("watch", store = store.name());
         tasks.spawn(store, fill(store, Arc::clone(&cluster), client.clone()).instrument(span));
     }
@@ -66,16 +67,16 @@ async fn fill(store: Store, cluster: Arc<Cluster>, client: Client) -> Infallible
         Store::Namespaces => follow(Api::all(client), config(), namespaces, lost, watched, report).await,
         Store::ServiceAccounts => follow(Api::all(client), config(), accounts, lost, watched, report).await,
         Store::ControllerRevisions => {
-            let api = Api::all_with(client, &SlimKind::ControllerRevision);
+            let api = Api::all_with(client, &&CONTROLLER_REVISIONS);
             follow(api, config(), &workloads.revisions(), lost, watched, report).await
         }
-        Store::Objects(Kind::Pod) => {
-            let api = Api::all_with(client, &SlimKind::Object(Kind::Pod));
+        Store::Objects(row) if row.is_pod() => {
+            let api = Api::all_with(client, &row);
             follow(api, config(), &**pods, lost, watched, report).await
         }
-        Store::Objects(kind) => {
-            let api = Api::all_with(client, &SlimKind::Object(kind));
-            follow(api, config(), &workloads.of_kind(kind), lost, watched, report).await
+        Store::Objects(row) => {
+            let api = Api::all_with(client, &row);
+            follow(api, config(), &workloads.of_kind(row), lost, watched, report).await
         }
     }
 }
@@ -84,12 +85,12 @@ impl Cluster {
     /// Handles an API server that does not know the kind of a store. Only the kinds of policies can be missing, while
     /// their CRDs are: then no policy is in force.
     fn unknown_kind(&self, store: Store) {
-        let namespaced = match store {
-            Store::ClusterImagePolicies => false,
-            Store::ImagePolicies => true,
+        let kind = match store {
+            Store::ClusterImagePolicies => PolicyKind::ClusterImagePolicy,
+            Store::ImagePolicies => PolicyKind::ImagePolicy,
             _ => return,
         };
-        self.policies.replace(namespaced, Vec::new());
+        self.policies.replace(kind, Vec::new());
         self.synced.unknown(store);
     }
 }

@@ -14,12 +14,12 @@ use tracing::{info, warn};
 
 use crate::call::{CallError, call};
 use crate::reconcile::Reconcile;
-use tagpin_domain::policy::PolicyId;
+use tagpin_domain::policy::{Mode, PolicyId};
 use tagpin_kube::Cluster;
 use tagpin_kube::policies::Reported;
-use tagpin_objects::image_policy::{ClusterImagePolicy, Mode};
+use tagpin_kube::slim::Unparsed;
+use tagpin_objects::image_policy::ClusterImagePolicy;
 use tagpin_objects::release::{self, BASELINE};
-use tagpin_objects::slim::Unparsed;
 
 /// Field manager of the policy.
 const MANAGER: &str = "tagpin-baseline";

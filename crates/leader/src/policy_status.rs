@@ -26,10 +26,11 @@ use crate::webhook_config::{Installed, POLICIES};
 use tagpin_domain::image::ImageRef;
 use tagpin_domain::policy::PolicyId;
 use tagpin_kube::Cluster;
+use tagpin_kube::item::Item;
 use tagpin_kube::policies::{Held, Reported};
+use tagpin_kube::slim::Unparsed;
 use tagpin_objects::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyObject, PolicyStatus};
-use tagpin_objects::item::Item;
-use tagpin_objects::slim::Unparsed;
+use tagpin_review::Surroundings as _;
 
 pub mod standing;
 

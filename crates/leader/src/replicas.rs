@@ -21,11 +21,11 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use tagpin_kube::follow::{Sink, config, follow};
+use tagpin_kube::item::{Identity, Unreadable};
 use tagpin_kube::policies::InForce;
+use tagpin_kube::slim::ReplicaPod;
 use tagpin_kube::unreadable::{Unreadables, Watched};
-use tagpin_objects::item::{Identity, Unreadable};
 use tagpin_objects::release;
-use tagpin_objects::slim::ReplicaPod;
 
 /// Time limit for connecting and reading a page.
 const LIMIT: Duration = Duration::from_secs(1);
@@ -92,11 +92,13 @@ impl Replicas {
 impl Sink<ReplicaPod> for Replicas {
     type Item = (String, Option<Replica>);
 
-    fn parse(&self, pod: ReplicaPod) -> Option<Self::Item> {
-        let (name, uid) = (pod.metadata.name.clone()?, pod.metadata.uid.clone()?);
+    fn parse(&self, pod: ReplicaPod) -> Result<Option<Self::Item>, Unreadable> {
+        let (Some(name), Some(uid)) = (pod.metadata.name.clone(), pod.metadata.uid.clone()) else {
+            return Ok(None);
+        };
         let ready = pod.is_ready() && pod.metadata.deletion_timestamp.is_none();
         let address = pod.address().filter(|_| ready);
-        Some((uid.clone(), address.map(|address| Replica { name, uid, address })))
+        Ok(Some((uid.clone(), address.map(|address| Replica { name, uid, address }))))
     }
 
     fn apply(&self, (uid, replica): Self::Item) {

@@ -254,6 +254,7 @@ impl WebhookConfig {
             excluded: self.excluded.clone(),
             ca,
             fails_closed,
+            kinds: self.cluster.kinds().clone(),
         })
     }
 

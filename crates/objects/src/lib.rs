@@ -2,6 +2,9 @@
 //!
 //! What is written here is what people type and read (`kubectl explain`); what it means is `domain::policy`.
 
+pub mod kinds;
+pub mod reader;
+
 pub mod canary;
 pub mod crds;
 pub mod image_policy;
@@ -9,12 +12,8 @@ pub mod match_conditions;
 pub mod release;
 pub mod rights;
 
-pub mod item;
-pub mod slim;
-
 pub mod conditions;
 pub mod duration;
 pub mod label_selector;
 
-mod metadata;
 mod schema;

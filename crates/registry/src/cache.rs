@@ -28,7 +28,7 @@ use crate::slots::Slots;
 use crate::tally::{AnsweredBy, Tally};
 use tagpin_domain::asker::Asker;
 use tagpin_domain::digest::Digest;
-use tagpin_domain::fact::{Fact, LastKnown, Unavailable};
+use tagpin_domain::fact::{Class, Fact, LastKnown, Unavailable};
 use tagpin_domain::image::ImageRef;
 use tagpin_review::{Resolve, Seeds};
 
@@ -174,7 +174,7 @@ impl<L: Lookup + 'static> Cache<L> {
             async move {
                 let deadline = Instant::now() + BUDGET;
                 let fact = timeout_at(deadline, inner.look_up(&image, &candidates, deadline)).await;
-                let fact = fact.unwrap_or(unavailable(Unavailable::Timeout, None));
+                let fact = fact.unwrap_or(Fact::unavailable(Unavailable::Timeout));
                 let earlier = memory.get(&key).map_or(Known::Nothing, |answer| answer.known.clone());
                 let now = Instant::now();
                 let answer = Arc::new(Answer::new(fact, &candidates, earlier, now, ttl));
@@ -223,7 +223,7 @@ impl<L: Lookup + 'static> Resolve for Cache<L> {
                 answer.tell(&candidates, || self.seed(question), Instant::now())
             }
             // The question panicked: the same for us as an answer that nobody can read.
-            Ok(None) => unavailable(Unavailable::Unreadable, None),
+            Ok(None) => Fact::unavailable(Unavailable::Unreadable),
             Err(_) => {
                 tally.answered(AnsweredBy::Deadline);
                 let known = self.memory.get(&question).map_or(Known::Nothing, |answer| answer.known.clone());
@@ -293,9 +293,7 @@ impl Answer {
             Fact::Present(digest) => Known::Digest(digest.clone(), now),
             // The digest from before is not what the tag names now.
             Fact::Unavailable { cause: Unavailable::NotByDigest, .. } => Known::Gone(now),
-            Fact::TagMissing | Fact::TagExpired | Fact::RepositoryMissing | Fact::Broken(_) => {
-                Known::Gone(now)
-            }
+            fact if fact.class() == Class::Definite => Known::Gone(now),
             _ => earlier,
         };
         Self { until: now + lifetime(&fact, ttl), known, rejected, fact }
@@ -364,10 +362,6 @@ const fn secret_name(candidate: &Candidate) -> Option<&String> {
         Source::PullSecret(name) => Some(name),
         _ => None,
     }
-}
-
-const fn unavailable(cause: Unavailable, retry_after: Option<Duration>) -> Fact {
-    Fact::Unavailable { cause, retry_after, last_known: None }
 }
 
 /// Bytes of an entry: what it holds, and what holds it.

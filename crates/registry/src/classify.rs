@@ -50,14 +50,14 @@ pub(super) fn unanswered(unanswered: &Unanswered) -> Fact {
         Failure::Tls => Unavailable::Tls,
         Failure::Unreadable | Failure::Redirect => Unavailable::Unreadable,
     };
-    unavailable(cause, None)
+    Fact::unavailable(cause)
 }
 
 /// The registry could not be asked with this credential.
 pub(super) fn refusal(refusal: &Refusal, candidate: &Candidate) -> Fact {
     match refusal {
         Refusal::Unanswered(nothing) => unanswered(nothing),
-        Refusal::Unreadable => unavailable(Unavailable::Unreadable, None),
+        Refusal::Unreadable => Fact::unavailable(Unavailable::Unreadable),
         Refusal::Token { status: 401, with_credential: true, .. }
         | Refusal::Token { status: 403, with_credential: true, unknown: true, .. } => rejected(candidate),
         Refusal::Token { status: 403, with_credential: true, .. } => Fact::AccessDenied,
@@ -122,7 +122,7 @@ pub(super) fn may_mean_missing(answer: &Answer) -> bool {
 /// Not shown to who asks so.
 const fn hidden(candidate: &Candidate) -> Fact {
     match candidate.credential {
-        Credential::NotGiven => unavailable(Unavailable::NoCredential, None),
+        Credential::NotGiven => Fact::unavailable(Unavailable::NoCredential),
         _ => Fact::MissingOrPrivate,
     }
 }
@@ -136,16 +136,12 @@ fn rejected(candidate: &Candidate) -> Fact {
 }
 
 fn other_status(status: u16, retry_after: Option<Duration>) -> Fact {
-    match status {
-        429 => Fact::RateLimited { retry_after, last_known: None },
+    let cause = match status {
+        429 => return Fact::RateLimited { retry_after, last_known: None },
         // Neither an answer nor a failure: a redirect that is none, a 204, a 304 that nobody asked for.
-        100..=399 => unavailable(Unavailable::Unreadable, retry_after),
-        _ => unavailable(Unavailable::Status(status), retry_after),
-    }
-}
-
-/// No usable answer.
-pub(super) const fn unavailable(cause: Unavailable, retry_after: Option<Duration>) -> Fact {
+        100..=399 => Unavailable::Unreadable,
+        _ => Unavailable::Status(status),
+    };
     Fact::Unavailable { cause, retry_after, last_known: None }
 }
 

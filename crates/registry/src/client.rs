@@ -95,7 +95,7 @@ impl Client {
             return Err(Fact::Offline);
         }
         let target = Target { parts: &self.parts, profile: &profile, image, tag: "" };
-        let mut instead = classify::unavailable(Unavailable::Dns, None);
+        let mut instead = Fact::unavailable(Unavailable::Dns);
         for endpoint in profile.authorities() {
             let mut heaviest = None;
             for candidate in endpoint_candidates(endpoint, candidates).iter() {
@@ -155,7 +155,7 @@ impl Lookup for Client {
             return Fact::Present(digest.clone());
         }
         let Some(tag) = image.effective_tag() else {
-            return classify::unavailable(Unavailable::Unreadable, None);
+            return Fact::unavailable(Unavailable::Unreadable);
         };
         let profile = self.parts.profiles.profile(image.domain());
         if profile.offline {
@@ -292,7 +292,7 @@ impl<'a> Target<'a> {
         match classify::missing(&get.answer) {
             Missing::Repository => return Fact::RepositoryMissing,
             Missing::Tag => return Fact::TagExpired,
-            Missing::NotForUs => return classify::unavailable(Unavailable::Unreadable, None),
+            Missing::NotForUs => return Fact::unavailable(Unavailable::Unreadable),
             Missing::Either => {}
         }
         let definite = get.answer.status == 404;
@@ -302,7 +302,7 @@ impl<'a> Target<'a> {
             Listing::NoRepository => Fact::RepositoryMissing,
             // Pushed a moment ago, or not given to us: no proof that it is missing.
             Listing::Tags(tags) if tags.iter().any(|tag| tag == self.tag) => {
-                classify::unavailable(Unavailable::Unreadable, None)
+                Fact::unavailable(Unavailable::Unreadable)
             }
             Listing::Tags(_) => Fact::TagMissing,
             Listing::Unknown if definite => Fact::TagMissing,
@@ -335,7 +335,7 @@ const fn weight(fact: &Fact) -> Option<u8> {
 
 /// What the endpoints together say, none of them having found the tag.
 fn conclude(resolve_from: ResolveFrom, facts: Vec<Fact>) -> Fact {
-    let nowhere = classify::unavailable(Unavailable::Dns, None);
+    let nowhere = Fact::unavailable(Unavailable::Dns);
     if resolve_from != ResolveFrom::MirrorsOnly {
         // The registry itself was asked last, and it decides.
         return facts.into_iter().next_back().unwrap_or(nowhere);

@@ -126,7 +126,7 @@ async fn by_digest(session: &mut Session<'_>, tag: &str, digest: &Digest) -> Res
             sleep(FETCHES).await;
         }
     }
-    Err(classify::unavailable(Unavailable::NotByDigest, None))
+    Err(Fact::unavailable(Unavailable::NotByDigest))
 }
 
 /// Makes the cache fetch what the nodes pull next; what it answers is its own business.

@@ -54,7 +54,7 @@ impl Client {
         candidates: &[Candidate],
         deadline: Instant,
     ) -> Result<ForPlatform, NotInspected> {
-        let mut instead = NotInspected::Instead(classify::unavailable(Unavailable::Dns, None));
+        let mut instead = NotInspected::Instead(Fact::unavailable(Unavailable::Dns));
         let profile = self.profile(image);
         for mut session in self.sessions(&profile, image, candidates, deadline) {
             match choose(&mut session, digest, wanted).await {
@@ -109,7 +109,7 @@ async fn configured(session: &mut Session<'_>, configuration: &Digest) -> Result
     let body = get(session, &["blobs", configuration.as_str()], None, CONFIGURATION).await?;
     let read: Option<Configuration> = serde_json::from_slice(&body.body).ok();
     let platform = read.and_then(|read| read.platform());
-    platform.ok_or_else(|| classify::unavailable(Unavailable::Unreadable, None).into())
+    platform.ok_or_else(|| Fact::unavailable(Unavailable::Unreadable).into())
 }
 
 impl From<Fact> for NotInspected {
@@ -129,7 +129,7 @@ async fn get(
     match session.ask(&question).await {
         Err(refusal) => Err(classify::refusal(&refusal, session.candidate())),
         Ok(reply) if reply.answer.status == 200 => Ok(reply.answer),
-        Ok(reply) if reply.answer.status == 404 => Err(classify::unavailable(Unavailable::NotByDigest, None)),
+        Ok(reply) if reply.answer.status == 404 => Err(Fact::unavailable(Unavailable::NotByDigest)),
         Ok(reply) => Err(classify::reply(&reply, session.candidate())),
     }
 }

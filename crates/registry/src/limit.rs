@@ -90,13 +90,16 @@ impl<L: Lookup> Lookup for Limit<L> {
             return Fact::RateLimited { retry_after, last_known: None };
         }
         let Ok(_slot) = timeout_at(deadline, self.gate.slots.acquire([host])).await else {
-            return unavailable(Unavailable::Timeout, None);
+            return Fact::unavailable(Unavailable::Timeout);
         };
         // Asked only now: the registry may have failed while this waited for its place.
         let asked = Instant::now();
         let pass = match self.gate.breakers.enter(host, asked) {
             Ok(pass) => pass,
-            Err(rest) => return unavailable(Unavailable::BreakerOpen, (!rest.is_zero()).then_some(rest)),
+            Err(rest) => {
+                let retry_after = (!rest.is_zero()).then_some(rest);
+                return Fact::Unavailable { cause: Unavailable::BreakerOpen, retry_after, last_known: None };
+            }
         };
         // In a box, so that what waits for a place is small.
         let fact = Box::pin(self.inner.look_up(image, candidates, deadline)).await;
@@ -111,8 +114,4 @@ impl<L: Lookup> Lookup for Limit<L> {
         }
         fact
     }
-}
-
-fn unavailable(cause: Unavailable, retry_after: Option<Duration>) -> Fact {
-    Fact::Unavailable { cause, retry_after, last_known: None }
 }

@@ -134,7 +134,7 @@ fn hashes_to(body: &[u8], digest: &Digest) -> bool {
 }
 
 const fn unreadable() -> Fact {
-    Fact::Unavailable { cause: Unavailable::Unreadable, retry_after: None, last_known: None }
+    Fact::unavailable(Unavailable::Unreadable)
 }
 
 fn header_digest(answer: &Answer) -> Option<Digest> {

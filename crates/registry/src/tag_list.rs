@@ -62,7 +62,7 @@ pub(super) async fn list_all(session: &mut Session<'_>, candidate: &Candidate) -
         let entries = match tags::entries(&answer.body) {
             Some(entries) => entries,
             None if page > 0 => return Ok(listed(found, false)),
-            None => return Err(classify::unavailable(Unavailable::Unreadable, None)),
+            None => return Err(Fact::unavailable(Unavailable::Unreadable)),
         };
         let next = next(&first, &answer, &entries);
         let before = found.len();

@@ -18,13 +18,15 @@ use tagpin_domain::fact::{Fact, Unavailable};
 use tagpin_domain::image::ImageRef;
 use tagpin_domain::policy::PolicySet;
 use tagpin_domain::requirement::{Requirement, beyond_limit, policies_of, require};
-use tagpin_domain::slot::ImageSlot;
+use tagpin_domain::slot::{Pulled, Slot};
 use tagpin_domain::subject::{Phase, SlotUnderReview, Subject, Suggestions};
 use tagpin_domain::verdict::{Answer, Effect, Instead, Verdict, on_answer, on_reference};
 
-pub use ports::{Effort, Pins, Resolve, Seeds, Suggest, Version};
+pub use ports::{Effort, Pins, Resolve, Seeds, Suggest, Surroundings, Version};
+pub use subject::{Asked, subject};
 
 mod ports;
+mod subject;
 
 /// What is kept of the deadline for judging and answering.
 const MARGIN: Duration = Duration::from_millis(50);
@@ -54,6 +56,11 @@ impl Review {
     pub fn denies_for(&self, code: Code) -> bool {
         let findings = || self.verdicts.iter().flat_map(|verdict| &verdict.findings);
         findings().any(|finding| finding.code() == code && finding.effect == Effect::Deny)
+    }
+
+    /// Warns of missing pins instead of refusing them, for a cluster that sends no pods to be pinned.
+    pub fn soften_unpinned(&mut self) {
+        self.verdicts.iter_mut().for_each(Verdict::soften_unpinned);
     }
 
     /// Whether the object is refused.
@@ -140,13 +147,13 @@ impl Draft<'_> {
             return None;
         }
         let slot = &self.slot.slot;
-        pins.sibling(subject.revision.as_ref()?, &slot.key, &slot.reference)
+        pins.sibling(subject.revision.as_ref()?, slot.key(), &slot.reference)
     }
 }
 
-/// Asks for all different references at the same time.
+/// Asks about all different references at the same time. The slots are those that a check asks about.
 async fn resolve<'a>(
-    slots: impl Iterator<Item = &'a ImageSlot>,
+    slots: impl Iterator<Item = &'a Slot>,
     subject: &Subject,
     registry: &dyn Resolve,
     deadline: Instant,
@@ -155,7 +162,7 @@ async fn resolve<'a>(
     let mut images: Vec<(&'a str, &'a ImageRef)> = Vec::new();
     for slot in slots {
         let reference = &*slot.reference;
-        if let Some(image) = slot.askable()
+        if let Ok(image) = &slot.image
             && !images.iter().any(|(asked, _)| *asked == reference)
         {
             images.push((reference, image));
@@ -172,8 +179,7 @@ async fn resolve<'a>(
     let cut = deadline + GRACE;
     let look_ups = images.into_iter().map(async |(reference, image)| {
         let fact = timeout_at(cut, registry.resolve(image, &subject.asker, deadline)).await;
-        let late = Fact::Unavailable { cause: Unavailable::Timeout, retry_after: None, last_known: None };
-        (reference, fact.unwrap_or(late))
+        (reference, fact.unwrap_or(Fact::unavailable(Unavailable::Timeout)))
     });
     facts.extend(join_all(look_ups).await);
     facts
@@ -189,8 +195,12 @@ async fn suggest(drafts: &mut [Draft<'_>], subject: &Subject, registry: &dyn Sug
     };
     let mut images: HashMap<&str, (&ImageRef, Wanted)> = HashMap::new();
     for draft in drafts.iter() {
-        let image = draft.slot.slot.askable().filter(|_| !draft.requirement.beyond_limit);
-        let (Some(image), Some(wanted)) = (image, Wanted::of(&draft.verdict)) else { continue };
+        let slot = &draft.slot.slot;
+        // Somebody who wrote a digest needs no other tag.
+        if slot.pulled() != Some(Pulled::ByTag) || draft.requirement.beyond_limit {
+            continue;
+        }
+        let (Ok(image), Some(wanted)) = (&slot.image, Wanted::of(&draft.verdict)) else { continue };
         if images.len() < SUGGESTION_LIMIT {
             images.insert(image.original(), (image, wanted));
         }

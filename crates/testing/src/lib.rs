@@ -11,12 +11,13 @@
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use tagpin_domain::digest::Digest;
+use tagpin_domain::kind::Kind;
 use tagpin_domain::policy::Labels;
-use tagpin_domain::slot::Kind;
-use tagpin_kube::object::Object;
 use tagpin_kube::reader::Reader;
+use tagpin_kube::slim::Slim;
 use tagpin_kube::store::Store;
-use tagpin_objects::slim::Slim;
+use tagpin_kube::stored::Stored;
+use tagpin_objects::kinds::Kinds;
 use tokio::time::Instant;
 
 pub mod scripted_api;
@@ -29,8 +30,9 @@ pub fn digest(digit: char) -> Digest {
 
 /// Returns an object as a watch reports it.
 #[must_use]
-pub fn object(kind: Kind, value: Value) -> Object {
-    Object::new(kind, &serde_json::from_value::<Slim>(value).unwrap()).unwrap()
+pub fn object(kind: Kind, value: Value) -> Stored {
+    let (kinds, slim) = (Kinds::default(), serde_json::from_str::<Slim>(&value.to_string()).unwrap());
+    Stored::new(&kinds, kinds.row(kind).unwrap(), &slim).unwrap().unwrap()
 }
 
 /// Returns owner references with one controller.
@@ -48,8 +50,8 @@ pub fn path(store: Store) -> String {
         }
         Store::ControllerRevisions => "/apis/apps/v1/controllerrevisions".to_owned(),
         Store::Namespaces | Store::ServiceAccounts => format!("/api/v1/{}", store.name()),
-        Store::Objects(kind) if kind.group().is_empty() => format!("/api/v1/{}", kind.resource()),
-        Store::Objects(kind) => format!("/apis/{}/v1/{}", kind.group(), kind.resource()),
+        Store::Objects(row) if row.kind.group().is_empty() => format!("/api/v1/{}", row.resource),
+        Store::Objects(row) => format!("/apis/{}/v1/{}", row.kind.group(), row.resource),
     }
 }
 
@@ -58,7 +60,7 @@ pub struct NoObjects;
 
 #[async_trait]
 impl Reader for NoObjects {
-    async fn object(&self, _: Kind, _: &str, _: &str, _: Instant) -> Option<Object> {
+    async fn object(&self, _: Kind, _: &str, _: &str, _: Instant) -> Option<Stored> {
         None
     }
 

@@ -11,7 +11,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::trace;
-use tagpin_domain::slot::Kind;
+use tagpin_domain::kind::Kind;
 use tagpin_domain::subject::Phase;
 use tagpin_domain::verdict::{Effect, PinSource, Verdict};
 

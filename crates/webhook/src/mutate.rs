@@ -5,7 +5,6 @@ use tagpin_json as json;
 use crate::Judged;
 use crate::metrics::Decision;
 use crate::response::{Answer, json_patch};
-use tagpin_domain::image::ImageRef;
 use tagpin_domain::mark::Key;
 use tagpin_domain::message;
 use tagpin_domain::patch::{Annotation, patch};
@@ -31,7 +30,7 @@ pub(crate) fn answer(judged: &Judged<'_>, signer: Option<&Key>) -> Answer {
     let pins = || review.verdicts.iter().filter_map(|verdict| Some((verdict, verdict.pinned.as_ref()?)));
     if pins().next().is_some() {
         let pinned = pins().take(AUDITED);
-        let words = pinned.map(|(verdict, pinned)| (verdict.slot.parts(), pinned.digest.as_str()));
+        let words = pinned.map(|(verdict, pinned)| (verdict.place.key.parts(), pinned.digest.as_str()));
         answer.audit.push(("pinned", json::map(words).into()));
     }
     let stale = pins().filter_map(|(_, pinned)| match pinned.source {
@@ -51,7 +50,7 @@ fn unseen_by_validation(verdicts: &[Verdict]) -> Vec<Verdict> {
     pinned
         .cloned()
         .map(|mut verdict| {
-            let tag = ImageRef::parse(&verdict.reference).is_ok_and(|image| image.tag().is_some());
+            let tag = verdict.image.as_ref().is_ok_and(|image| image.tag().is_some());
             verdict.findings.retain(|finding| !tag || finding.rule() != Rule::Tags);
             verdict
         })

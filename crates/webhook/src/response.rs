@@ -11,12 +11,11 @@ use serde::Serialize;
 use tagpin_json::{write_map, write_text};
 
 use crate::metrics::Decision;
-use crate::object::Way;
 use crate::review::API_VERSION;
-use tagpin_domain::message::Cause;
+use tagpin_domain::message::{Cause, Refusal};
 use tagpin_domain::patch::{Annotation, Patch, Replacement};
-use tagpin_domain::slot::Kind;
 use tagpin_domain::{mark, original};
+use tagpin_objects::reader::Way;
 
 /// The standard alphabet, by what this processor does best: most of an answer is its patch.
 static BASE64: LazyLock<Simd> = LazyLock::new(|| Simd::standard(PAD));
@@ -39,13 +38,6 @@ pub(crate) struct Answer {
     pub(crate) warnings: Vec<String>,
     /// For the audit log; the API server puts the webhook's name before each key.
     pub(crate) audit: Vec<(&'static str, Cow<'static, str>)>,
-}
-
-/// Why a request is refused.
-#[derive(Debug)]
-pub(crate) struct Refusal {
-    pub(crate) message: String,
-    pub(crate) causes: Vec<Cause>,
 }
 
 impl Answer {
@@ -86,7 +78,7 @@ impl Answer {
         json.push_str(if self.refusal.is_none() { r#","allowed":true"# } else { r#","allowed":false"# });
         if let Some(refusal) = &self.refusal {
             json.push_str(r#","status":"#);
-            json.push_str(&refusal.to_json());
+            json.push_str(&status(refusal));
         }
         if !patch.is_empty() {
             json.push_str(r#","patchType":"JSONPatch","patch":""#);
@@ -104,19 +96,17 @@ impl Answer {
     }
 }
 
-impl Refusal {
-    fn to_json(&self) -> String {
-        let status = Status {
-            status: "Failure",
-            // Not `Invalid`: kubectl would throw the message away and print the causes only.
-            reason: "Forbidden",
-            code: 403,
-            message: &self.message,
-            details: Details { causes: self.causes.iter().map(CauseOut::from).collect() },
-        };
-        // Strings and numbers only: writing them to memory can not fail.
-        serde_json::to_string(&status).unwrap_or_default()
-    }
+fn status(refusal: &Refusal) -> String {
+    let status = Status {
+        status: "Failure",
+        // Not `Invalid`: kubectl would throw the message away and print the causes only.
+        reason: "Forbidden",
+        code: 403,
+        message: &refusal.message,
+        details: Details { causes: refusal.causes.iter().map(CauseOut::from).collect() },
+    };
+    // Strings and numbers only: writing them to memory cannot fail.
+    serde_json::to_string(&status).unwrap_or_default()
 }
 
 #[derive(Serialize)]
@@ -204,8 +194,8 @@ impl JsonPatch {
 /// The JSON patch that writes this; none when nothing changes, because the API server refuses an empty one.
 pub(crate) fn json_patch(patch: &Patch, way: Way) -> Option<JsonPatch> {
     let mut written = JsonPatch { json: String::with_capacity(USUAL), operations: 0 };
-    for Replacement { role, index, value } in &patch.replacements {
-        written.operation("replace", |json| role.write_pointer(Kind::Pod, *index, json));
+    for Replacement { field, value } in &patch.replacements {
+        written.operation("replace", |json| field.write_pointer(json));
         written.value(value);
     }
     let annotations = POINTERS.into_iter().zip([&patch.original, &patch.mark]);
@@ -237,7 +227,9 @@ pub(crate) fn json_patch(patch: &Patch, way: Way) -> Option<JsonPatch> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tagpin_domain::slot::SlotRole;
+    use tagpin_domain::slot::Field;
+
+    const IMAGE: Field = Field { root: &["spec"], list: "containers", index: 0, leaf: &["image"] };
 
     fn written(patch: &Patch, way: Way) -> String {
         json_patch(patch, way).unwrap().json
@@ -263,7 +255,7 @@ mod tests {
 
     #[test]
     fn the_annotation_is_added_beside_others_or_with_the_whole_map() {
-        let replacements = vec![Replacement { role: SlotRole::Container, index: 0, value: "a@b".into() }];
+        let replacements = vec![Replacement { field: IMAGE, value: "a@b".into() }];
         let patch = Patch { replacements, original: Annotation::Set("{}".into()), mark: Annotation::Keep };
         assert_eq!(
             written(&patch, Way::Annotations),

@@ -2,12 +2,12 @@
 
 use crate::Judged;
 use crate::metrics::Decision;
-use crate::response::{Answer, Refusal};
+use crate::response::Answer;
 use tagpin_domain::message;
 use tagpin_domain::verdict::Effect;
 
 pub(crate) fn answer(judged: &Judged<'_>) -> Answer {
-    let Judged { subject, review, .. } = judged;
+    let Judged { review, .. } = judged;
     let mut answer = Answer::new(match review.effect() {
         Some(Effect::Deny) => Decision::Deny,
         Some(Effect::Warn) => Decision::Warn,
@@ -16,10 +16,7 @@ pub(crate) fn answer(judged: &Judged<'_>) -> Answer {
     });
     answer.warnings = message::warnings(&review.verdicts);
     if review.denied() {
-        answer.refusal = Some(Refusal {
-            message: message::refusal(&review.verdicts),
-            causes: message::causes(subject.kind, &review.verdicts),
-        });
+        answer.refusal = Some(message::refusal(&review.verdicts));
     }
     let findings = || review.verdicts.iter().flat_map(|verdict| &verdict.findings);
     answer.note("codes", findings().map(|finding| finding.code().to_string()));

@@ -26,15 +26,17 @@ use crate::cli::doctor::{configuration, replica};
 use crate::settings::NEVER_INTERCEPTED;
 use tagpin_domain::image::ImageRef;
 use tagpin_domain::policy::PolicyId;
-use tagpin_domain::slot::Kind;
+use tagpin_domain::workload::Workload;
 use tagpin_kube::certificate::Pems;
+use tagpin_kube::item::Item;
+use tagpin_kube::slim::{Slim, SlimNamespace, Unparsed};
+use tagpin_kube::stored::Stored;
 use tagpin_objects::conditions::READY;
 use tagpin_objects::crds;
 use tagpin_objects::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyObject, PolicyStatus};
-use tagpin_objects::item::Item;
+use tagpin_objects::kinds::{Kinds, PODS};
 use tagpin_objects::release;
 use tagpin_objects::rights::{RIGHTS, Right, Scope};
-use tagpin_objects::slim::{Slim, SlimKind, SlimNamespace, Unparsed};
 
 /// Maximum number of questions to the API server at the same time.
 const AT_ONCE: usize = 8;
@@ -208,20 +210,21 @@ impl Cluster<'_> {
     }
 
     async fn behind_secrets(&self) -> Answer<Vec<BehindSecrets>> {
-        const POD: SlimKind = SlimKind::Object(Kind::Pod);
-        let api = Api::<Item<Slim>>::all_with(self.client.clone(), &POD);
+        let kinds = Kinds::default();
+        let api = Api::<Item<Slim>>::all_with(self.client.clone(), &&PODS);
         let mut counts: BTreeMap<String, usize> = BTreeMap::new();
         let mut page = ListParams::default().limit(PAGE);
         loop {
             let listed = ask("list pods", api.list(&page)).await?;
             let (items, metadata) = (listed.items, listed.metadata);
-            for pod in items.into_iter().filter_map(Item::read) {
-                let namespace = pod.metadata.namespace.clone().unwrap_or_default();
+            let read =
+                |item: Item<Slim>| item.and_then(|slim| Stored::new(&kinds, &PODS, &slim)).ok().flatten();
+            for pod in items.into_iter().filter_map(read) {
+                let Workload { namespace, pull_secrets, slots, .. } = pod.workload;
                 let judged = namespace != self.namespace && !NEVER_INTERCEPTED.contains(&namespace.as_str());
-                if judged && !pod.ended(Kind::Pod) && !pod.pull_secrets(POD).is_empty() {
-                    let slots = pod.slots(POD);
+                if judged && !pod.ended && !pull_secrets.is_empty() {
                     let unpinned =
-                        slots.iter().filter(|slot| !slot.never_pulled && has_no_digest(slot.reference));
+                        slots.iter().filter(|slot| !slot.never_pulled && has_no_digest(&slot.reference));
                     *counts.entry(namespace).or_default() += unpinned.count();
                 }
             }

@@ -7,8 +7,8 @@ use axum::http::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tagpin_domain::fact::Fact;
-use tagpin_domain::slot::Kind;
 use tagpin_kube::{Cluster, Observed};
+use tagpin_objects::kinds::{Kinds, REPLICA_SET};
 use tagpin_review::Effort;
 use tokio::time::Instant;
 
@@ -360,7 +360,13 @@ async fn owners_are_looked_for_only_when_a_policy_names_kinds() {
     let mut child = pod("web:latest");
     child["metadata"]["ownerReferences"] = replica_set();
     let over = |policies: &[(&str, Value)]| {
-        Webhook::over(Cluster::new(NoAnswer), policies, registry().ports(), 256, Timestamp::now)
+        Webhook::over(
+            Cluster::new(Kinds::default(), NoAnswer),
+            policies,
+            registry().ports(),
+            256,
+            Timestamp::now,
+        )
     };
     let started = Instant::now();
     let webhook = over(&[("baseline", baseline())]);
@@ -396,7 +402,7 @@ async fn what_another_revision_carries_is_warned_of_by_the_uid_that_the_server_k
     let mut replica_set = deployment("web:latest");
     replica_set["metadata"] =
         json!({ "name": "web-1", "namespace": "shop", "uid": "rs-1", "ownerReferences": owner });
-    webhook.cluster.workloads.apply(tagpin_testing::object(Kind::ReplicaSet, replica_set));
+    webhook.cluster.workloads.apply(tagpin_testing::object(REPLICA_SET, replica_set));
     let undo = update(deployment("web:latest"), deployment("web:1"));
     assert_eq!(webhook.validate(&undo).await.decision(), "warn");
     let mut forged = undo.clone();

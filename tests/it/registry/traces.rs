@@ -18,6 +18,7 @@ use tagpin_domain::asker::Asker;
 use tagpin_domain::fact::LastKnown;
 use tagpin_domain::image::ImageRef;
 use tagpin_kube::Cluster;
+use tagpin_objects::kinds::Kinds;
 use tagpin_registry::cache::Around;
 use tagpin_registry::suggest::Suggestions;
 use tagpin_registry::user_config::UserConfig;
@@ -149,7 +150,8 @@ async fn a_look_up_is_in_the_trace_of_the_review_and_that_in_its_callers() {
     let policies = [("pin", json!({ "pin": { "targets": ["Pods"] } }))];
     let resolve = Arc::new(tagpin_registry::assemble(client, Arc::default(), around));
     let registries = Registries { resolve, suggest };
-    let webhook = Webhook::over(Cluster::new(NoObjects), &policies, registries, 256, Timestamp::now);
+    let webhook =
+        Webhook::over(Cluster::new(Kinds::default(), NoObjects), &policies, registries, 256, Timestamp::now);
 
     let spans = collector
         .spans_of(async {

@@ -20,6 +20,7 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, ServerName};
 use serde_json::{Value, json};
 use tagpin_kube::store::Store;
+use tagpin_objects::kinds::Kinds;
 use tagpin_testing::path;
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -103,7 +104,7 @@ impl Serving {
         let cluster = Quiet { lists: Arc::default(), held: watch::Sender::new(held.map(str::to_owned)) };
         {
             let mut all = cluster.lists.lock().unwrap();
-            all.extend(Store::all().map(|store| (path(store), list(&[]))));
+            all.extend(Store::all(&Kinds::default()).map(|store| (path(store), list(&[]))));
             // The certificate's: the selector of a list is not looked at, and this one holds no key for marks.
             all.insert(SECRETS.to_owned(), list(&[secret]));
             all.insert(MUTATING.to_owned(), list(&[]));

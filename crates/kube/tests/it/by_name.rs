@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use kube::core::ObjectMeta;
 use serde_json::{Value, json};
-use tagpin_domain::policy::PolicyId;
+use tagpin_domain::policy::{PolicyId, PolicyKind};
 use tagpin_kube::client::ApiReader;
 use tagpin_kube::policies::Reported;
 use tagpin_kube::store::Store;
 use tagpin_kube::{Cluster, by_name};
 use tagpin_objects::image_policy::ClusterImagePolicy;
+use tagpin_objects::kinds::Kinds;
+use tagpin_review::Surroundings as _;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -36,7 +38,8 @@ impl Replica {
     /// A replica whose list of policies came back empty.
     fn start() -> Self {
         let (client, api) = Api::new();
-        let cluster = Arc::new(Cluster::new(ApiReader::new(client.clone())));
+        let cluster =
+            Arc::new(Cluster::new(Kinds::default(), ApiReader::new(client.clone(), Kinds::default())));
         cluster.synced.fill(Store::ClusterImagePolicies);
         let task = tokio::spawn(by_name::watch(Arc::clone(&cluster), client));
         Self { api, cluster, task }
@@ -69,7 +72,7 @@ async fn what_lists_leave_out_is_used_until_they_tell() {
     assert_eq!(replica.generation(), Some((1, true)));
     assert_eq!(replica.cluster.policies().cluster.len(), 1);
     // A list without it comes in, and a newer generation is read.
-    replica.cluster.policies.replace(false, vec![]);
+    replica.cluster.policies.replace(PolicyKind::ClusterImagePolicy, vec![]);
     again.ok(json!({ "metadata": metadata(2), "spec": {} }));
     let again = replica.get().await;
     assert_eq!(replica.generation(), Some((2, true)));
@@ -103,7 +106,7 @@ async fn each_change_that_is_reported_is_read_once() {
 #[tokio::test(start_paused = true)]
 async fn nothing_is_read_before_the_first_list_and_failures_are_waited_out() {
     let (client, api) = Api::new();
-    let cluster = Arc::new(Cluster::new(ApiReader::new(client.clone())));
+    let cluster = Arc::new(Cluster::new(Kinds::default(), ApiReader::new(client.clone(), Kinds::default())));
     let task = tokio::spawn(by_name::watch(Arc::clone(&cluster), client));
     let mut replica = Replica { api, cluster, task };
     replica.api.quiet(Duration::from_hours(1)).await;

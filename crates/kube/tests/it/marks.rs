@@ -6,9 +6,10 @@ use tagpin_domain::asker::Asker;
 use tagpin_domain::digest::Digest;
 use tagpin_domain::mark::{self, Claim, KeyId, Keys};
 use tagpin_domain::pin::Revision;
-use tagpin_domain::slot::{Kind, SlotKey};
+use tagpin_domain::slot::SlotKey;
 use tagpin_kube::Cluster;
-use tagpin_kube::object::Object;
+use tagpin_kube::stored::Stored;
+use tagpin_objects::kinds::{Kinds, POD, REPLICA_SET};
 use tagpin_review::{Pins, Seeds};
 
 use tagpin_testing::{NoObjects, digest, object, owned_by};
@@ -78,11 +79,11 @@ struct Pod {
     generation: i64,
 }
 
-const POD: Pod =
+const ONE: Pod =
     Pod { name: "one", controller: Some("rs"), digit: 'a', mark: Some(RIGHT), age: 10, generation: 1 };
 
 impl Pod {
-    fn object(&self) -> Object {
+    fn object(&self) -> Stored {
         let mut value = json!({
             "metadata": {
                 "name": self.name, "namespace": "shop", "uid": self.name, "generation": self.generation,
@@ -98,12 +99,12 @@ impl Pod {
         if let Some(mark) = &self.mark {
             value["metadata"]["annotations"]["tagpin.dev/mark"] = json!(mark.annotation());
         }
-        object(Kind::Pod, value)
+        object(POD, value)
     }
 }
 
 fn cluster(keys: Option<Keys>, pods: &[Pod]) -> Cluster {
-    let cluster = Cluster::new(NoObjects);
+    let cluster = Cluster::new(Kinds::default(), NoObjects);
     cluster.pods.use_keys(keys);
     pods.iter().for_each(|pod| cluster.pods.apply(pod.object()));
     cluster
@@ -123,7 +124,7 @@ fn last_known(cluster: &Cluster) -> Option<Digest> {
 
 #[test]
 fn a_marked_pin_counts_for_siblings_and_for_when_the_registry_is_away() {
-    let cluster = cluster(Some(keys(&[KEY])), &[POD]);
+    let cluster = cluster(Some(keys(&[KEY])), &[ONE]);
     assert_eq!((sibling(&cluster), last_known(&cluster)), (Some(digest('a')), Some(digest('a'))));
 }
 
@@ -139,35 +140,35 @@ fn a_forged_pin_counts_for_nobody() {
         ("a mark by a key that is not held", Some(Marked { key: 8, ..RIGHT })),
     ];
     for (what, mark) in forgeries {
-        let cluster = cluster(Some(keys(&[KEY])), &[Pod { mark, ..POD }]);
+        let cluster = cluster(Some(keys(&[KEY])), &[Pod { mark, ..ONE }]);
         assert_eq!((sibling(&cluster), last_known(&cluster)), (None, None), "{what}");
         cluster.pods.delete("one");
         assert_eq!((sibling(&cluster), last_known(&cluster)), (None, None), "{what}, and gone");
     }
     // A mark of another owner proves that tagpin chose the digest, but not for this revision.
     let mark = Some(Marked { owner: "other", ..RIGHT });
-    let cluster = cluster(Some(keys(&[KEY])), &[Pod { mark, ..POD }]);
+    let cluster = cluster(Some(keys(&[KEY])), &[Pod { mark, ..ONE }]);
     assert_eq!((sibling(&cluster), last_known(&cluster)), (None, Some(digest('a'))));
 }
 
 #[test]
 fn a_forged_pod_does_not_hide_the_right_one() {
-    let forged = Pod { name: "forged", digit: 'f', mark: None, age: 500, ..POD };
-    let cluster = cluster(Some(keys(&[KEY])), &[forged, POD]);
+    let forged = Pod { name: "forged", digit: 'f', mark: None, age: 500, ..ONE };
+    let cluster = cluster(Some(keys(&[KEY])), &[forged, ONE]);
     assert_eq!((sibling(&cluster), last_known(&cluster)), (Some(digest('a')), Some(digest('a'))));
 }
 
 #[test]
 fn a_pod_that_somebody_gave_another_digest_stops_counting() {
-    let cluster = cluster(Some(keys(&[KEY])), &[POD]);
+    let cluster = cluster(Some(keys(&[KEY])), &[ONE]);
     // The annotations stay as they are.
-    cluster.pods.apply(Pod { digit: 'f', generation: 2, ..POD }.object());
+    cluster.pods.apply(Pod { digit: 'f', generation: 2, ..ONE }.object());
     assert_eq!((sibling(&cluster), last_known(&cluster)), (None, None));
 }
 
 #[test]
 fn a_pod_older_than_the_first_mark_counts_without_one_until_somebody_writes_its_spec() {
-    let old = Pod { mark: None, age: SINCE + 10, ..POD };
+    let old = Pod { mark: None, age: SINCE + 10, ..ONE };
     let with = |pod: Pod| {
         let cluster = cluster(Some(keys(&[KEY])), &[pod]);
         (sibling(&cluster), last_known(&cluster))
@@ -183,9 +184,9 @@ fn a_pod_older_than_the_first_mark_counts_without_one_until_somebody_writes_its_
 }
 
 /// ReplicaSet `rs`, so many seconds old.
-fn replica_set(age: i64) -> Object {
+fn replica_set(age: i64) -> Stored {
     object(
-        Kind::ReplicaSet,
+        REPLICA_SET,
         json!({
             "metadata": {
                 "name": "web-h1", "namespace": "shop", "uid": "rs", "creationTimestamp": ago(age).to_string(),
@@ -197,7 +198,7 @@ fn replica_set(age: i64) -> Object {
 #[test]
 fn a_pod_older_than_the_first_mark_that_somebody_gave_to_a_younger_controller_does_not_count_for_it() {
     // Owner references, labels and annotations change without a write of the spec.
-    let cluster = cluster(Some(keys(&[KEY])), &[Pod { mark: None, age: SINCE + 10, ..POD }]);
+    let cluster = cluster(Some(keys(&[KEY])), &[Pod { mark: None, age: SINCE + 10, ..ONE }]);
     cluster.workloads.apply(replica_set(SINCE + 20));
     assert_eq!(sibling(&cluster), Some(digest('a')), "the controller made it");
     cluster.workloads.apply(replica_set(SINCE - 20));
@@ -206,9 +207,9 @@ fn a_pod_older_than_the_first_mark_that_somebody_gave_to_a_younger_controller_do
 
 #[test]
 fn the_mark_of_the_controller_counts_before_age_and_before_the_mark_of_another_owner() {
-    let forged = |name, mark, age| Pod { name, digit: 'f', mark, age, ..POD };
+    let forged = |name, mark, age| Pod { name, digit: 'f', mark, age, ..ONE };
     let of_another = Some(Marked { owner: "", hash: "", digit: 'f', ..RIGHT });
-    let pods = [forged("adopted", of_another, 100), forged("old", None, SINCE + 10), POD];
+    let pods = [forged("adopted", of_another, 100), forged("old", None, SINCE + 10), ONE];
     let cluster = cluster(Some(keys(&[KEY])), &pods);
     cluster.workloads.apply(replica_set(50));
     assert_eq!((sibling(&cluster), last_known(&cluster)), (Some(digest('a')), Some(digest('a'))));
@@ -216,13 +217,13 @@ fn the_mark_of_the_controller_counts_before_age_and_before_the_mark_of_another_o
 
 #[test]
 fn without_a_key_each_pin_counts() {
-    let cluster = cluster(None, &[Pod { mark: None, ..POD }]);
+    let cluster = cluster(None, &[Pod { mark: None, ..ONE }]);
     assert_eq!(sibling(&cluster), Some(digest('a')));
 }
 
 #[test]
 fn pins_are_held_against_keys_that_come_later() {
-    let cluster = cluster(None, &[Pod { name: "forged", mark: None, age: 20, digit: 'f', ..POD }, POD]);
+    let cluster = cluster(None, &[Pod { name: "forged", mark: None, age: 20, digit: 'f', ..ONE }, ONE]);
     cluster.pods.use_keys(Some(keys(&[8])));
     assert_eq!(sibling(&cluster), None);
     cluster.pods.use_keys(Some(keys(&[8, KEY])));
@@ -239,7 +240,7 @@ fn pods_that_a_younger_controller_adopted_count_by_the_owner_of_their_mark() {
         // A bare pod has no revision.
         let hash = if owner.is_empty() { "" } else { "h1" };
         let adopted = mark(owner).map(|mark| Marked { hash, ..mark });
-        let cluster = cluster(Some(keys(&[KEY])), &[Pod { mark: adopted, age: 50, ..POD }]);
+        let cluster = cluster(Some(keys(&[KEY])), &[Pod { mark: adopted, age: 50, ..ONE }]);
         assert_eq!(sibling(&cluster), None, "no controller is known");
         cluster.workloads.apply(replica_set(100));
         assert_eq!(sibling(&cluster), None, "the controller is older");
@@ -247,6 +248,6 @@ fn pods_that_a_younger_controller_adopted_count_by_the_owner_of_their_mark() {
         assert_eq!(sibling(&cluster), Some(digest('a')), "{owner}");
     }
     // And one that lost its controller is believed while the registry is away.
-    let cluster = cluster(Some(keys(&[KEY])), &[Pod { controller: None, ..POD }]);
+    let cluster = cluster(Some(keys(&[KEY])), &[Pod { controller: None, ..ONE }]);
     assert_eq!(last_known(&cluster), Some(digest('a')));
 }

@@ -8,9 +8,10 @@ use tagpin_domain::asker::Asker;
 use tagpin_domain::digest::Digest;
 use tagpin_domain::image::ImageRef;
 use tagpin_domain::pin::Revision;
-use tagpin_domain::slot::{Kind, SlotKey};
-use tagpin_kube::object::Object;
+use tagpin_domain::slot::SlotKey;
 use tagpin_kube::pods::Pods;
+use tagpin_kube::stored::Stored;
+use tagpin_objects::kinds::POD;
 use tagpin_review::{Pins, Seeds};
 
 use tagpin_testing::{digest, object, owned_by};
@@ -43,7 +44,7 @@ fn pod(name: &'static str, digit: char, age: i64) -> Pod {
 }
 
 impl Pod {
-    fn object(self) -> Object {
+    fn object(self) -> Stored {
         let created = Timestamp::now() - SignedDuration::from_secs(self.age);
         let mut value = json!({
             "metadata": {
@@ -63,7 +64,7 @@ impl Pod {
         if self.deleting {
             value["metadata"]["deletionTimestamp"] = json!(created.to_string());
         }
-        object(Kind::Pod, value)
+        object(POD, value)
     }
 }
 
@@ -211,7 +212,7 @@ fn a_list_holds_what_is_there_and_remembers_what_is_not() {
     pods.apply(pod("gone", 'a', 100).object());
     pods.apply(pod("stays", 'b', 50).object());
     pods.replace(vec![pod("stays", 'b', 50).object(), pod("new", 'c', 1).object()]);
-    let mut names: Vec<_> = pods.all().iter().map(|pod| pod.name.clone()).collect();
+    let mut names: Vec<_> = pods.all().iter().map(|pod| pod.workload.name.clone()).collect();
     names.sort();
     assert_eq!(names, ["new", "stays"]);
     assert_eq!(sibling().of(&pods), Some(digest('a')));
@@ -223,7 +224,7 @@ fn every_slot_of_a_pod_is_remembered_by_itself() {
         json!({ "containers/app": "web:1", "initContainers/app": "tool:2", "volumes/data": "data:3" });
     let pods = Pods::default();
     pods.apply(object(
-        Kind::Pod,
+        POD,
         json!({
             "metadata": {
                 "name": "one", "namespace": "shop", "uid": "one", "labels": { "pod-template-hash": "h1" },
@@ -246,7 +247,7 @@ fn every_slot_of_a_pod_is_remembered_by_itself() {
 fn a_pod_of_a_job_shares_with_its_job() {
     let pods = Pods::default();
     let mut job_pod = pod("one", 'a', 1).object();
-    job_pod.labels.clear();
+    job_pod.workload.revision_hash.clear();
     pods.apply(job_pod);
     assert_eq!(key("rs", "", "containers/app", "web:1").of(&pods), Some(digest('a')));
 }

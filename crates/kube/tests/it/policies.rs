@@ -2,7 +2,7 @@
 
 use kube::core::ObjectMeta;
 use serde_json::{Value, json};
-use tagpin_domain::policy::{Mode, PolicyId};
+use tagpin_domain::policy::{Mode, PolicyId, PolicyKind};
 use tagpin_kube::policies::{InForce, Policies, Reported};
 use tagpin_objects::image_policy::{ClusterImagePolicy, ImagePolicy};
 
@@ -63,7 +63,10 @@ fn exceptions_are_counted_while_they_hold_and_expire_in_time() {
 fn a_spec_of_another_version_is_an_error_of_that_policy_alone() {
     let policies = Policies::default();
     let other = Reported::parse::<ClusterImagePolicy>(&metadata("other", "o", 1), json!({}), Value::Null);
-    policies.replace(false, vec![policy("u", 1, json!({ "mode": "Obliterate" })), other]);
+    policies.replace(
+        PolicyKind::ClusterImagePolicy,
+        vec![policy("u", 1, json!({ "mode": "Obliterate" })), other],
+    );
     let rows = policies.rows();
     assert_eq!(rows.len(), 2);
     assert_eq!((rows[0].generation, rows[0].error.is_some()), (None, true));
@@ -82,7 +85,7 @@ fn after_a_restart_the_last_good_generation_comes_from_the_status() {
     let last_good = json!({ "lastGood": { "generation": 7, "spec": { "mode": "Warn" } } });
     let reported =
         Reported::parse::<ClusterImagePolicy>(&metadata("base", "u", 9), broken(), last_good.clone());
-    policies.replace(false, vec![reported]);
+    policies.replace(PolicyKind::ClusterImagePolicy, vec![reported]);
     assert_eq!(state(&policies), (Some(7), true, Some(Mode::Warn)));
     // What is in memory is newer than what the status says.
     policies.apply(policy("u", 10, json!({ "mode": "Enforce" })));
@@ -128,8 +131,11 @@ fn a_list_of_one_kind_leaves_the_other_alone() {
         Reported::parse::<ImagePolicy>(&metadata, json!({}), Value::Null)
     };
     policies.apply(policy("u", 1, json!({})));
-    policies.replace(true, vec![namespaced("b", "z"), namespaced("b", "a"), namespaced("a", "m")]);
-    policies.replace(false, vec![]);
+    policies.replace(
+        PolicyKind::ImagePolicy,
+        vec![namespaced("b", "z"), namespaced("b", "a"), namespaced("a", "m")],
+    );
+    policies.replace(PolicyKind::ClusterImagePolicy, vec![]);
     let set = policies.in_force();
     assert!(set.cluster.is_empty());
     let names = |namespace: &str| -> Vec<_> {
@@ -147,7 +153,7 @@ fn what_only_a_read_by_name_finds_is_in_force_until_a_read_finds_it_gone() {
     assert!(policies.read_by_name(&id("base"), Some(policy("u", 1, json!({ "mode": "Enforce" })))));
     assert_eq!(state(&policies), (Some(1), false, Some(Mode::Enforce)));
     assert!(policies.all()[0].by_name);
-    policies.replace(false, vec![]);
+    policies.replace(PolicyKind::ClusterImagePolicy, vec![]);
     assert_eq!(policies.rows().len(), 1, "a list that leaves it out changes nothing");
     assert!(policies.read_by_name(&id("base"), Some(policy("u", 1, json!({ "mode": "Enforce" })))));
     // The watch tells of it at last.

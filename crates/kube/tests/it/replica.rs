@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tagpin_kube::client::ApiReader;
 use tagpin_kube::{Cluster, watch};
+use tagpin_objects::kinds::Kinds;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -30,7 +31,8 @@ impl Drop for Replica {
 impl Replica {
     pub(super) fn start() -> Self {
         let (client, api) = Api::new();
-        let cluster = Arc::new(Cluster::new(ApiReader::new(client.clone())));
+        let cluster =
+            Arc::new(Cluster::new(Kinds::default(), ApiReader::new(client.clone(), Kinds::default())));
         let watching = watch::run(Arc::clone(&cluster), client);
         let task = tokio::spawn(async { panic!("{}", watching.await.unwrap_err()) });
         Self { cluster, api, waiting: BTreeMap::new(), task }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
 use tagpin_domain::policy::PolicyId;
-use tagpin_domain::slot::Kind;
 use tagpin_kube::store::Store;
 use tagpin_kube::unreadable::{Named, Unreadables, Watched};
 use tagpin_kube::{Cluster, Observed, certificate};
+use tagpin_objects::kinds::Kinds;
+use tagpin_review::Surroundings as _;
 use tokio::sync::watch::Sender;
 
 use tagpin_testing::path;
@@ -62,13 +63,13 @@ fn knows(cluster: &Cluster, store: Store, name: &str) -> bool {
         Store::ServiceAccounts => !cluster.pull_secrets("shop", name).is_empty(),
         // They are known by what they carry alone.
         Store::ControllerRevisions => true,
-        Store::Objects(Kind::Pod) => cluster.pods.get(&uid).is_some(),
-        Store::Objects(kind) => cluster.workloads.get(kind, &uid).is_some(),
+        Store::Objects(row) if row.is_pod() => cluster.pods.get(&uid).is_some(),
+        Store::Objects(row) => cluster.workloads.get(row.kind, &uid).is_some(),
     }
 }
 
 fn count(unreadable: &Unreadables, watched: Watched) -> usize {
-    unreadable.counts().into_iter().find(|(name, _)| *name == watched.name()).unwrap().1
+    unreadable.counts(&Kinds::default()).into_iter().find(|(name, _)| *name == watched.name()).unwrap().1
 }
 
 /// The names of those that cannot be read.
@@ -92,7 +93,7 @@ async fn told(holds: impl Fn() -> bool, what: &str) {
 async fn in_a_list_one_bad_object_of_any_kind_hides_no_other() {
     let mut replica = Replica::start();
     let mut open = Vec::new();
-    for store in Store::all() {
+    for store in Store::all(&Kinds::default()) {
         let items = json!([good("a", "1"), bad("b", "2"), null, strange("c", "3")]);
         open.push(replica.fill(&path(store), items).await);
         let cluster = Arc::clone(&replica.cluster);
@@ -110,7 +111,7 @@ async fn in_a_list_one_bad_object_of_any_kind_hides_no_other() {
 async fn in_an_event_one_bad_object_of_any_kind_hides_no_other() {
     let mut replica = Replica::start();
     let cluster = Arc::clone(&replica.cluster);
-    for store in Store::all() {
+    for store in Store::all(&Kinds::default()) {
         let watched = Watched::Store(store);
         let policy = matches!(store, Store::ClusterImagePolicies | Store::ImagePolicies);
         let revision = store == Store::ControllerRevisions;

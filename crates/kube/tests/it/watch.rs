@@ -8,6 +8,8 @@ use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tagpin_kube::Cluster;
 use tagpin_kube::store::Store;
+use tagpin_objects::kinds::{Kinds, POD, REPLICA_SET};
+use tagpin_review::Surroundings as _;
 use tokio::time::Instant;
 
 use tagpin_testing::path;
@@ -29,8 +31,8 @@ fn env(cluster: &Cluster, name: &str) -> Option<String> {
 async fn every_store_is_filled_before_the_replica_is_ready() {
     let mut replica = Replica::start();
     let mut open = Vec::new();
-    assert_eq!(replica.cluster.synced.missing(), Store::all().collect::<Vec<_>>());
-    for store in Store::all() {
+    assert_eq!(replica.cluster.synced.missing(), Store::all(&Kinds::default()).collect::<Vec<_>>());
+    for store in Store::all(&Kinds::default()) {
         let path = path(store);
         assert!(replica.cluster.synced.missing().contains(&store), "{path}");
         open.push(replica.fill(&path, json!([])).await);
@@ -132,27 +134,28 @@ async fn a_policy_that_this_version_can_not_read_does_not_hide_the_others() {
 
 #[tokio::test(start_paused = true)]
 async fn an_owner_that_no_watch_reported_is_asked_for_by_name() {
-    use tagpin_domain::slot::Kind;
     use tagpin_domain::subject::TopOwner;
-    use tagpin_kube::object::ControllerRef;
+    use tagpin_domain::workload::Workload;
 
     let mut replica = Replica::start();
     let cluster = Arc::clone(&replica.cluster);
     let asking = tokio::spawn(async move {
-        let owner = ControllerRef::new("apps/v1", "ReplicaSet", "web-1", "u1");
-        cluster.top_owner("shop", Kind::Pod, Some(&owner), Instant::now() + Duration::from_secs(5)).await
+        let owner = Kinds::default().controller("apps/v1", "ReplicaSet", "web-1", "u1");
+        let pod = Workload { controller: Some(owner), ..Workload::new(POD, true, "shop", "web") };
+        cluster.top_owner(&pod, Instant::now() + Duration::from_secs(5)).await
     });
     let call = replica.call("/apis/apps/v1/namespaces/shop/replicasets/web-1").await;
     assert_eq!(call.method, "GET");
     call.ok(json!({ "metadata": { "name": "web-1", "namespace": "shop", "uid": "u1" } }));
-    assert_eq!(asking.await.unwrap(), TopOwner::Known(Kind::ReplicaSet));
+    assert_eq!(asking.await.unwrap(), TopOwner::Known(REPLICA_SET));
 
     // An API server that does not answer costs a second, not the whole deadline.
     let cluster = Arc::clone(&replica.cluster);
     let start = Instant::now();
     let asking = tokio::spawn(async move {
-        let owner = ControllerRef::new("apps/v1", "ReplicaSet", "web-2", "u2");
-        cluster.top_owner("shop", Kind::Pod, Some(&owner), Instant::now() + Duration::from_secs(5)).await
+        let owner = Kinds::default().controller("apps/v1", "ReplicaSet", "web-2", "u2");
+        let pod = Workload { controller: Some(owner), ..Workload::new(POD, true, "shop", "web") };
+        cluster.top_owner(&pod, Instant::now() + Duration::from_secs(5)).await
     });
     let _hangs = replica.call("/apis/apps/v1/namespaces/shop/replicasets/web-2").await;
     assert_eq!(asking.await.unwrap(), TopOwner::Unknown);

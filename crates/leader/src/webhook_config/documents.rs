@@ -12,6 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
 };
 
 use crate::webhook_config::entries::{Entries, IGNORE, OURS};
+use tagpin_objects::kinds::Kinds;
 use tagpin_objects::match_conditions::{
     all_rules, canary_conditions, canary_rules, match_conditions, pod_rules,
 };
@@ -85,6 +86,8 @@ pub struct Wanted {
     pub ca: Option<Vec<u8>>,
     /// True if fail-closed namespaces refuse unanswered requests.
     pub fails_closed: bool,
+    /// The kinds that are validated.
+    pub kinds: Kinds,
 }
 
 /// The differences between the validating entries.
@@ -126,7 +129,7 @@ impl Wanted {
                 admission_review_versions: vec!["v1".to_owned()],
                 client_config: self.client(ca, "/mutate"),
                 failure_policy: Some(IGNORE.to_owned()),
-                match_conditions: Some(match_conditions()),
+                match_conditions: Some(match_conditions(&self.kinds)),
                 match_policy: Some("Equivalent".to_owned()),
                 namespace_selector: Some(self.namespaces(&[])),
                 object_selector: Some(LabelSelector::default()),
@@ -157,11 +160,11 @@ impl Wanted {
             admission_review_versions: vec!["v1".to_owned()],
             client_config: self.client(ca, entry.path),
             failure_policy: Some(entry.failure_policy.to_owned()),
-            match_conditions: Some(match_conditions()),
+            match_conditions: Some(match_conditions(&self.kinds)),
             match_policy: Some("Equivalent".to_owned()),
             namespace_selector: Some(self.namespaces(entry.labels)),
             object_selector: Some(LabelSelector::default()),
-            rules: Some(all_rules()),
+            rules: Some(all_rules(&self.kinds)),
             side_effects: "None".to_owned(),
             timeout_seconds: Some(VALIDATE_SECONDS),
         }

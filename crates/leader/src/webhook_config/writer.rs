@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use crate::call::{CallError, call};
 use crate::webhook_config::documents::{Configuration, Wanted};
 use crate::webhook_config::entries::{opening, removal};
-use tagpin_objects::item::Whole;
+use tagpin_kube::item::Whole;
 
 /// Field manager of the wanted document.
 const MANAGER: &str = "tagpin-webhooks";

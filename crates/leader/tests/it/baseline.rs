@@ -5,11 +5,15 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde_json::{Value, json};
+use tagpin_domain::policy::Mode;
+use tagpin_domain::slot::Role;
 use tagpin_kube::Cluster;
 use tagpin_kube::client::ApiReader;
 use tagpin_leader::baseline::{Baseline, keep};
 use tagpin_leader::reconcile::Reconcile;
-use tagpin_objects::image_policy::{ClusterImagePolicySpec, Mode, Slot};
+use tagpin_objects::image_policy::ClusterImagePolicySpec;
+use tagpin_objects::kinds::Kinds;
+use tagpin_review::Surroundings as _;
 use tokio::task::JoinHandle;
 
 use tagpin_testing::scripted_api::{Api, Call};
@@ -60,7 +64,8 @@ impl Drop for Keeper {
 impl Keeper {
     fn start(wanted: Option<Baseline>) -> Self {
         let (client, api) = Api::new();
-        let cluster = Arc::new(Cluster::new(ApiReader::new(client.clone())));
+        let cluster =
+            Arc::new(Cluster::new(Kinds::default(), ApiReader::new(client.clone(), Kinds::default())));
         let reconcile = Reconcile::default();
         let task = tokio::spawn(keep(client, Arc::clone(&cluster), wanted, reconcile.clone()));
         Self { api, cluster, reconcile, task }
@@ -104,7 +109,7 @@ fn the_document_is_this_and_means_what_it_should() {
     // Every field is one that the schema knows: nothing is lost on the way.
     for document in [document(), other] {
         let spec: ClusterImagePolicySpec = serde_json::from_value(document["spec"].clone()).unwrap();
-        assert!(!spec.r#match.common.slots.contains(&Slot::EphemeralContainer));
+        assert!(!spec.r#match.common.slots.contains(&Role::EphemeralContainer));
         let back = serde_json::to_value(&spec).unwrap();
         for pointer in ["/mode", "/match/slots", "/rules/tags/forbidden", "/rules/existence", "/pin/targets"]
         {

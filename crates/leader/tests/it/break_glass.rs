@@ -10,6 +10,7 @@ use tagpin_kube::client::ApiReader;
 use tagpin_leader::break_glass::{Audit, namespaces};
 use tagpin_leader::reconcile::Reconcile;
 use tagpin_leader::webhook_config::Installed;
+use tagpin_objects::kinds::Kinds;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -32,7 +33,8 @@ impl Drop for Auditor {
 impl Auditor {
     fn start() -> Self {
         let (client, api) = Api::new();
-        let cluster = Arc::new(Cluster::new(ApiReader::new(client.clone())));
+        let cluster =
+            Arc::new(Cluster::new(Kinds::default(), ApiReader::new(client.clone(), Kinds::default())));
         let (installed, reconcile) = (watch::Sender::new(Installed::Armed), Reconcile::default());
         let audit = Audit {
             client,

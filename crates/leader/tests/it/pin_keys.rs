@@ -10,6 +10,7 @@ use tagpin_kube::store::Store;
 use tagpin_kube::{Cluster, Observed};
 use tagpin_leader::pin_keys::keep;
 use tagpin_leader::reconcile::Reconcile;
+use tagpin_objects::kinds::Kinds;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -45,7 +46,8 @@ impl Keeper {
         let (_, newest) = watch::channel(newest);
         let (client, api) = Api::new();
         let (sender, receiver) = watch::channel(seen);
-        let (cluster, reconcile) = (Arc::new(Cluster::new(NoObjects)), Reconcile::default());
+        let (cluster, reconcile) =
+            (Arc::new(Cluster::new(Kinds::default(), NoObjects)), Reconcile::default());
         let (known, passes) = (Arc::clone(&cluster), reconcile.clone());
         let task =
             tokio::spawn(async move { keep(client, "tagpin-system", known, receiver, newest, passes).await });
@@ -128,7 +130,7 @@ async fn an_old_key_is_followed_by_another_and_stays_while_it_is_not_known_who_u
     keeper.tell(new.clone());
     keeper.api.quiet(Duration::from_hours(24)).await;
     // Once every pod is known, the key that none of them uses goes at the next look.
-    Store::all().for_each(|store| keeper.cluster.synced.fill(store));
+    Store::all(&Kinds::default()).for_each(|store| keeper.cluster.synced.fill(store));
     let put = keeper.write(THE_SECRET).await;
     let left = entries(&put.json());
     assert!(left.len() == 2 && !left.contains(&entries(&old)[0]), "{left:?}");
@@ -169,7 +171,7 @@ async fn a_new_leader_writes_again_what_it_knew_before_it_led() {
 
 #[tokio::test(start_paused = true)]
 async fn replicas_keep_the_keys_of_a_secret_that_is_gone() {
-    let cluster = Cluster::new(NoObjects);
+    let cluster = Cluster::new(Kinds::default(), NoObjects);
     let (seeing, seen) = watch::channel(Observed::Unknown);
     let ((holding, mut newest), (hearing, mut heard)) = (watch::channel(None), watch::channel(false));
     tokio::spawn(use_newest(Arc::clone(&cluster.pods), seen, holding, hearing));
@@ -190,7 +192,7 @@ async fn replicas_keep_the_keys_of_a_secret_that_is_gone() {
 
 #[tokio::test(start_paused = true)]
 async fn a_replica_that_hears_of_no_secret_goes_on_without_keys() {
-    let cluster = Cluster::new(NoObjects);
+    let cluster = Cluster::new(Kinds::default(), NoObjects);
     let (_seeing, seen) = watch::channel(Observed::Unknown);
     let ((holding, _newest), (hearing, mut heard)) = (watch::channel(None), watch::channel(false));
     tokio::spawn(use_newest(Arc::clone(&cluster.pods), seen, holding, hearing));

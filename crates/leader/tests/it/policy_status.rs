@@ -9,17 +9,18 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use kube::core::ObjectMeta;
 use serde_json::{Value, json};
-use tagpin_domain::slot::Kind;
+use tagpin_domain::policy::PolicyKind;
 use tagpin_kube::Cluster;
 use tagpin_kube::client::ApiReader;
-use tagpin_kube::object::Object;
 use tagpin_kube::policies::{InForce, Reported};
 use tagpin_kube::store::Store;
+use tagpin_kube::stored::Stored;
 use tagpin_leader::policy_status::StatusWriter;
 use tagpin_leader::reconcile::Reconcile;
 use tagpin_leader::replicas::{Ask, Replica};
 use tagpin_leader::webhook_config::Installed;
 use tagpin_objects::image_policy::{ClusterImagePolicy, ImagePolicy};
+use tagpin_objects::kinds::{DEPLOYMENT, Kinds};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -44,7 +45,7 @@ impl Answers {
     /// This replica has this generation of the policy with this UID in force.
     fn has(&self, replica: &str, uid: &str, generation: i64) {
         let row = InForce {
-            kind: "ClusterImagePolicy".into(),
+            kind: PolicyKind::ClusterImagePolicy,
             namespace: None,
             name: "base".into(),
             uid: uid.into(),
@@ -86,8 +87,9 @@ impl Writer {
     /// Two ready replicas, webhooks in place, stores filled.
     fn start() -> Self {
         let (client, api) = Api::new();
-        let cluster = Arc::new(Cluster::new(ApiReader::new(client.clone())));
-        Store::all().for_each(|store| cluster.synced.fill(store));
+        let cluster =
+            Arc::new(Cluster::new(Kinds::default(), ApiReader::new(client.clone(), Kinds::default())));
+        Store::all(&Kinds::default()).for_each(|store| cluster.synced.fill(store));
         Self::with(client, api, cluster)
     }
 
@@ -156,22 +158,23 @@ fn condition(status: &Value) -> (&str, &str, &str) {
     (text("status"), text("reason"), text("message"))
 }
 
-fn deployment(name: &str, image: &str) -> Object {
+fn deployment(name: &str, image: &str) -> Stored {
     let value = json!({
         "metadata": { "name": name, "namespace": "shop", "uid": name },
         "spec": { "template": { "spec": { "containers": [{ "name": "app", "image": image }] } } },
     });
-    Object::new(Kind::Deployment, &serde_json::from_value(value).unwrap()).unwrap()
+    let (kinds, slim) = (Kinds::default(), serde_json::from_str(&value.to_string()).unwrap());
+    Stored::new(&kinds, kinds.row(DEPLOYMENT).unwrap(), &slim).unwrap().unwrap()
 }
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_written_until_every_store_is_filled() {
     let (client, api) = Api::new();
-    let cluster = Arc::new(Cluster::new(ApiReader::new(client.clone())));
+    let cluster = Arc::new(Cluster::new(Kinds::default(), ApiReader::new(client.clone(), Kinds::default())));
     let mut writer = Writer::with(client, api, cluster);
     writer.answers.has("a", "p", 1);
     writer.answers.has("b", "p", 1);
-    let all: Vec<_> = Store::all().collect();
+    let all: Vec<_> = Store::all(&Kinds::default()).collect();
     for store in &all {
         writer.tell(1, json!({}), Value::Null);
         writer.api.quiet(Duration::from_secs(10)).await;
@@ -243,7 +246,7 @@ async fn changes_that_do_not_count_and_events_that_say_nothing_new_write_nothing
     writer.cluster.namespaces.apply("new".into(), [("a".to_owned(), "b".to_owned())].into());
     writer.tell(1, json!({}), status);
     let mut elsewhere = deployment("dns", "dns:latest");
-    elsewhere.namespace = "kube-system".into();
+    elsewhere.workload.namespace = "kube-system".into();
     writer.cluster.workloads.apply(elsewhere);
     writer.api.quiet(Duration::from_mins(10)).await;
 }
@@ -365,8 +368,8 @@ async fn webhooks_that_are_missing_and_namespaces_that_are_excluded_are_told() {
 #[tokio::test(start_paused = true)]
 async fn a_new_leader_waits_for_its_look_at_the_webhooks() {
     let (client, api) = Api::new();
-    let cluster = Arc::new(Cluster::new(ApiReader::new(client.clone())));
-    Store::all().for_each(|store| cluster.synced.fill(store));
+    let cluster = Arc::new(Cluster::new(Kinds::default(), ApiReader::new(client.clone(), Kinds::default())));
+    Store::all(&Kinds::default()).for_each(|store| cluster.synced.fill(store));
     let mut writer = Writer::with(client, api, cluster);
     writer.installed.send_replace(Installed::NotYet);
     writer.answers.has("a", "p", 1);
@@ -380,7 +383,7 @@ async fn a_new_leader_waits_for_its_look_at_the_webhooks() {
 #[tokio::test(start_paused = true)]
 async fn a_leader_that_is_not_ready_says_so_of_the_policies_that_it_knows_and_counts_nothing() {
     let (client, api) = Api::new();
-    let cluster = Arc::new(Cluster::new(ApiReader::new(client.clone())));
+    let cluster = Arc::new(Cluster::new(Kinds::default(), ApiReader::new(client.clone(), Kinds::default())));
     let mut writer = Writer::with(client, api, cluster);
     writer.installed.send_replace(Installed::Opened);
     writer.answers.has("a", "p", 1);

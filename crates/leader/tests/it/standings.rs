@@ -6,15 +6,17 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use kube::core::ObjectMeta;
 use serde_json::{Value, json};
+use tagpin_domain::kind::Kind;
 use tagpin_domain::policy::{Labels, PolicyId};
-use tagpin_domain::slot::Kind;
 use tagpin_kube::Cluster;
-use tagpin_kube::object::Object;
 use tagpin_kube::policies::Reported;
 use tagpin_kube::reader::Reader;
+use tagpin_kube::slim::Slim;
+use tagpin_kube::stored::Stored;
 use tagpin_leader::policy_status::standing::{Standing, next_expiry, standings};
 use tagpin_objects::image_policy::{ClusterImagePolicy, ImagePolicy};
-use tagpin_objects::slim::Slim;
+use tagpin_objects::kinds::{CRON_JOB, DEPLOYMENT, JOB, Kinds, POD, REPLICA_SET, STATEFUL_SET};
+use tagpin_review::Surroundings as _;
 
 const DIGEST: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
@@ -23,7 +25,7 @@ struct Nobody;
 
 #[async_trait]
 impl Reader for Nobody {
-    async fn object(&self, _: Kind, _: &str, _: &str, _: tokio::time::Instant) -> Option<Object> {
+    async fn object(&self, _: Kind, _: &str, _: &str, _: tokio::time::Instant) -> Option<Stored> {
         panic!("a status is made from memory alone")
     }
 
@@ -37,34 +39,36 @@ type Thing<'a> = (Kind, &'a str, Option<(&'a str, &'a str)>, &'a str, Value);
 
 /// A cluster with this policy and these objects.
 fn cluster(spec: Value, objects: &[Thing<'_>]) -> Cluster {
-    let cluster = Cluster::new(Nobody);
+    let cluster = Cluster::new(Kinds::default(), Nobody);
     let metadata = ObjectMeta { name: Some("base".into()), uid: Some("p".into()), ..ObjectMeta::default() };
     cluster.policies.apply(Reported::parse::<ClusterImagePolicy>(&metadata, spec, Value::Null));
     for (kind, name, owner, image, more) in objects {
         let object = object(*kind, name, *owner, image, more);
-        match kind {
-            Kind::Pod => cluster.pods.apply(object),
+        match *kind {
+            POD => cluster.pods.apply(object),
             _ => cluster.workloads.apply(object),
         }
     }
     cluster
 }
 
-fn object(kind: Kind, name: &str, owner: Option<(&str, &str)>, image: &str, more: &Value) -> Object {
+fn object(kind: Kind, name: &str, owner: Option<(&str, &str)>, image: &str, more: &Value) -> Stored {
     let mut value = json!({ "metadata": { "name": name, "namespace": "shop", "uid": name } });
     if let Some((owner_kind, owner)) = owner {
         let group =
-            Kind::ALL.into_iter().find(|kind| kind.name() == owner_kind).map_or("example.com", Kind::group);
+            Kinds::default().all().find(|kind| kind.name() == owner_kind).map_or("example.com", Kind::group);
         let api_version = if group.is_empty() { "v1".to_owned() } else { format!("{group}/v1") };
         value["metadata"]["ownerReferences"] = json!([{ "apiVersion": api_version, "kind": owner_kind, "name": owner, "uid": owner, "controller": true }]);
     }
+    let kinds = Kinds::default();
     let mut level = &mut value;
-    for part in kind.pod_spec_path() {
+    for part in kinds.row(kind).unwrap().pod_spec {
         level = &mut level[*part];
     }
     *level = json!({ "containers": [{ "name": "app", "image": image }] });
     merge(&mut value, more);
-    Object::new(kind, &serde_json::from_value::<Slim>(value).unwrap()).unwrap()
+    let slim = serde_json::from_str::<Slim>(&value.to_string()).unwrap();
+    Stored::new(&kinds, kinds.row(kind).unwrap(), &slim).unwrap().unwrap()
 }
 
 /// RFC 7386, as far as tests need it.
@@ -109,7 +113,6 @@ const NO: Value = Value::Null;
 /// Policy, objects, (workloads, pinned, unpinned, violations), violations as kind/name/slot/code.
 #[test]
 fn the_numbers_of_a_status() {
-    use Kind::{CronJob, Deployment, Job, Pod, ReplicaSet, StatefulSet};
     let pins = || json!({ "pin": { "targets": ["Pods"] } });
     let (image, annotated) = pinned("web:1");
     let (latest, annotated_latest) = pinned("web:latest");
@@ -124,10 +127,10 @@ fn the_numbers_of_a_status() {
             "a deployment, its replica set and two pods are one workload",
             pins(),
             vec![
-                (Deployment, "web", None, "web:1", NO),
-                (ReplicaSet, "web-1", set, "web:1", NO),
-                (Pod, "web-1-a", of_set, &image, annotated.clone()),
-                (Pod, "web-1-b", of_set, "web:1", NO),
+                (DEPLOYMENT, "web", None, "web:1", NO),
+                (REPLICA_SET, "web-1", set, "web:1", NO),
+                (POD, "web-1-a", of_set, &image, annotated.clone()),
+                (POD, "web-1-b", of_set, "web:1", NO),
             ],
             (1, 1, 1, 0),
             &[],
@@ -136,10 +139,10 @@ fn the_numbers_of_a_status() {
             "one mistake of an author is one violation, however many pods carry it",
             json!({}),
             vec![
-                (Deployment, "web", None, "web:latest", NO),
-                (ReplicaSet, "web-1", set, "web:latest", NO),
-                (Pod, "web-1-a", of_set, "web:latest", NO),
-                (Pod, "web-1-b", of_set, "web:latest", NO),
+                (DEPLOYMENT, "web", None, "web:latest", NO),
+                (REPLICA_SET, "web-1", set, "web:latest", NO),
+                (POD, "web-1-a", of_set, "web:latest", NO),
+                (POD, "web-1-b", of_set, "web:latest", NO),
             ],
             (1, 0, 0, 1),
             &["Deployment/web/app/TagForbidden"],
@@ -148,10 +151,10 @@ fn the_numbers_of_a_status() {
             "a revision that no pod is of does not count",
             json!({}),
             vec![
-                (Deployment, "web", None, "web:2", NO),
-                (ReplicaSet, "web-1", set, "web:latest", NO),
-                (ReplicaSet, "web-2", set, "web:2", NO),
-                (Pod, "web-2-a", Some(("ReplicaSet", "web-2")), "web:2", NO),
+                (DEPLOYMENT, "web", None, "web:2", NO),
+                (REPLICA_SET, "web-1", set, "web:latest", NO),
+                (REPLICA_SET, "web-2", set, "web:2", NO),
+                (POD, "web-2-a", Some(("ReplicaSet", "web-2")), "web:2", NO),
             ],
             (1, 0, 0, 0),
             &[],
@@ -159,7 +162,7 @@ fn the_numbers_of_a_status() {
         (
             "what was forbidden stays so behind our pin",
             pins(),
-            vec![(Pod, "bare", None, &latest, annotated_latest)],
+            vec![(POD, "bare", None, &latest, annotated_latest)],
             (1, 1, 0, 1),
             &["Pod/bare/app/TagForbidden"],
         ),
@@ -167,10 +170,10 @@ fn the_numbers_of_a_status() {
             "a sidecar that only pods have is a violation of their workload",
             pins(),
             vec![
-                (Deployment, "web", None, "web:1", NO),
-                (ReplicaSet, "web-1", set, "web:1", NO),
+                (DEPLOYMENT, "web", None, "web:1", NO),
+                (REPLICA_SET, "web-1", set, "web:1", NO),
                 (
-                    Pod,
+                    POD,
                     "web-1-a",
                     of_set,
                     "web:1",
@@ -184,9 +187,9 @@ fn the_numbers_of_a_status() {
             "two levels up",
             json!({}),
             vec![
-                (CronJob, "nightly", None, "job:latest", NO),
-                (Job, "nightly-1", Some(("CronJob", "nightly")), "job:latest", NO),
-                (Pod, "nightly-1-a", Some(("Job", "nightly-1")), "job:latest", NO),
+                (CRON_JOB, "nightly", None, "job:latest", NO),
+                (JOB, "nightly-1", Some(("CronJob", "nightly")), "job:latest", NO),
+                (POD, "nightly-1-a", Some(("Job", "nightly-1")), "job:latest", NO),
             ],
             (1, 0, 0, 1),
             &["CronJob/nightly/app/TagForbidden"],
@@ -195,9 +198,9 @@ fn the_numbers_of_a_status() {
             "what has ended does not count",
             pins(),
             vec![
-                (Pod, "done", None, "web:latest", ended()),
-                (Job, "done", None, "web:latest", complete()),
-                (Job, "runs", None, "web:1", NO),
+                (POD, "done", None, "web:latest", ended()),
+                (JOB, "done", None, "web:latest", complete()),
+                (JOB, "runs", None, "web:1", NO),
             ],
             (1, 0, 0, 0),
             &[],
@@ -205,14 +208,14 @@ fn the_numbers_of_a_status() {
         (
             "pods of a custom resource are judged, and are not wanted pinned",
             pins(),
-            vec![(Pod, "db-1", Some(("Cluster", "db")), "db:latest", NO)],
+            vec![(POD, "db-1", Some(("Cluster", "db")), "db:latest", NO)],
             (1, 0, 0, 1),
             &["Pod/db-1/app/TagForbidden"],
         ),
         (
             "unless the policy says so",
             json!({ "pin": { "targets": ["Pods"], "owners": "Any" } }),
-            vec![(Pod, "db-1", Some(("Cluster", "db")), "db:1", NO)],
+            vec![(POD, "db-1", Some(("Cluster", "db")), "db:1", NO)],
             (1, 0, 1, 0),
             &[],
         ),
@@ -221,13 +224,13 @@ fn the_numbers_of_a_status() {
             pins(),
             vec![
                 (
-                    Pod,
+                    POD,
                     "loaded",
                     None,
                     "web:1",
                     json!({ "spec": { "containers": [{ "name": "app", "image": "web:1", "imagePullPolicy": "Never" }] } }),
                 ),
-                (Pod, "offline", None, "localhost/web:1", NO),
+                (POD, "offline", None, "localhost/web:1", NO),
             ],
             (2, 0, 0, 0),
             &[],
@@ -236,7 +239,7 @@ fn the_numbers_of_a_status() {
             "a digest that an author wrote is pinned too",
             pins(),
             vec![(
-                Pod,
+                POD,
                 "bare",
                 None,
                 "web@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
@@ -248,7 +251,7 @@ fn the_numbers_of_a_status() {
         (
             "a policy that pins nothing misses no pin",
             json!({}),
-            vec![(Pod, "bare", None, "web:1", NO)],
+            vec![(POD, "bare", None, "web:1", NO)],
             (1, 0, 0, 0),
             &[],
         ),
@@ -256,11 +259,11 @@ fn the_numbers_of_a_status() {
             "kinds are those of the top",
             json!({ "match": { "kinds": [{ "group": "apps", "kind": "Deployment" }] } }),
             vec![
-                (Deployment, "web", None, "web:latest", NO),
-                (ReplicaSet, "web-1", set, "web:latest", NO),
-                (Pod, "web-1-a", of_set, "web:latest", NO),
-                (StatefulSet, "db", None, "db:latest", NO),
-                (Pod, "db-0", Some(("StatefulSet", "db")), "db:latest", NO),
+                (DEPLOYMENT, "web", None, "web:latest", NO),
+                (REPLICA_SET, "web-1", set, "web:latest", NO),
+                (POD, "web-1-a", of_set, "web:latest", NO),
+                (STATEFUL_SET, "db", None, "db:latest", NO),
+                (POD, "db-0", Some(("StatefulSet", "db")), "db:latest", NO),
             ],
             (1, 0, 0, 1),
             &["Deployment/web/app/TagForbidden"],
@@ -268,7 +271,7 @@ fn the_numbers_of_a_status() {
         (
             "an owner that is not known matches every kind",
             json!({ "match": { "kinds": [{ "group": "apps", "kind": "Deployment" }] } }),
-            vec![(Pod, "orphan", Some(("ReplicaSet", "gone")), "web:latest", NO)],
+            vec![(POD, "orphan", Some(("ReplicaSet", "gone")), "web:latest", NO)],
             (1, 0, 0, 1),
             &["Pod/orphan/app/TagForbidden"],
         ),
@@ -277,14 +280,14 @@ fn the_numbers_of_a_status() {
             json!({ "match": { "objectSelector": { "matchLabels": { "tier": "front" } } } }),
             vec![
                 (
-                    Deployment,
+                    DEPLOYMENT,
                     "web",
                     None,
                     "web:latest",
                     json!({ "spec": { "template": { "metadata": { "labels": { "tier": "front" } } } } }),
                 ),
                 (
-                    Deployment,
+                    DEPLOYMENT,
                     "api",
                     None,
                     "api:latest",
@@ -298,10 +301,10 @@ fn the_numbers_of_a_status() {
             "namespaces are selected by their labels, and the excluded ones never",
             json!({ "match": { "namespaceSelector": { "matchLabels": { "env": "prod" } } } }),
             vec![
-                (Deployment, "web", None, "web:latest", NO),
-                (Deployment, "prod", None, "web:latest", json!({ "metadata": { "namespace": "prod" } })),
+                (DEPLOYMENT, "web", None, "web:latest", NO),
+                (DEPLOYMENT, "prod", None, "web:latest", json!({ "metadata": { "namespace": "prod" } })),
                 (
-                    Deployment,
+                    DEPLOYMENT,
                     "system",
                     None,
                     "web:latest",
@@ -314,7 +317,7 @@ fn the_numbers_of_a_status() {
         (
             "an unreadable reference is a violation of every policy",
             json!({ "match": { "images": ["ghcr.io/**"] } }),
-            vec![(Deployment, "web", None, "Not A Reference", NO)],
+            vec![(DEPLOYMENT, "web", None, "Not A Reference", NO)],
             (1, 0, 0, 1),
             &["Deployment/web/app/ReferenceInvalid"],
         ),
@@ -328,7 +331,7 @@ fn the_numbers_of_a_status() {
                     { "name": "old", "reason": "until it is mended", "rules": ["reference"], "expires": "2026-01-01T00:00:00Z" },
                 ],
             }),
-            vec![(Pod, "bare", None, "web:latest", NO), (Pod, "broken", None, "???", NO)],
+            vec![(POD, "bare", None, "web:latest", NO), (POD, "broken", None, "???", NO)],
             (2, 0, 0, 1),
             &["Pod/broken/app/ReferenceInvalid"],
         ),
@@ -367,7 +370,7 @@ fn active_exceptions_are_counted_and_the_next_expiry_is_known() {
 fn twenty_violations_are_named_and_all_are_counted() {
     let names: Vec<String> = (0..30).map(|number| format!("web-{number:02}")).collect();
     let objects: Vec<_> =
-        names.iter().map(|name| (Kind::Deployment, name.as_str(), None, "web:latest", NO)).collect();
+        names.iter().map(|name| (DEPLOYMENT, name.as_str(), None, "web:latest", NO)).collect();
     let standing = stand(&cluster(json!({}), &objects));
     assert_eq!((standing.summary.violations, standing.top.len()), (30, 20));
     assert_eq!((standing.top[0].name.as_str(), standing.top[19].name.as_str()), ("web-00", "web-19"));
@@ -375,7 +378,7 @@ fn twenty_violations_are_named_and_all_are_counted() {
 
 #[test]
 fn a_namespaced_policy_counts_its_own_namespace() {
-    let cluster = cluster(json!({}), &[(Kind::Deployment, "web", None, "web:latest", NO)]);
+    let cluster = cluster(json!({}), &[(DEPLOYMENT, "web", None, "web:latest", NO)]);
     for namespace in ["shop", "other"] {
         let metadata = ObjectMeta {
             name: Some("mine".into()),

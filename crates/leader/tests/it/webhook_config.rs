@@ -16,6 +16,7 @@ use tagpin_leader::canaries::Metrics;
 use tagpin_leader::reconcile::Reconcile;
 use tagpin_leader::webhook_config::documents::Wanted;
 use tagpin_leader::webhook_config::{Installed, WebhookConfig};
+use tagpin_objects::kinds::Kinds;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
@@ -35,11 +36,12 @@ fn wanted() -> Wanted {
         excluded: BTreeSet::from(["tagpin-system".to_owned(), "kube-system".to_owned()]),
         ca: Some(b"CA".to_vec()),
         fails_closed: false,
+        kinds: Kinds::default(),
     }
 }
 
 fn conditions() -> Value {
-    serde_json::to_value(tagpin_objects::match_conditions::match_conditions()).unwrap()
+    serde_json::to_value(tagpin_objects::match_conditions::match_conditions(&Kinds::default())).unwrap()
 }
 
 /// What does not differ between the two.
@@ -319,7 +321,8 @@ impl Keeper {
     /// A keeper that may write.
     pub(super) fn start() -> Self {
         let (client, api) = Api::new();
-        let cluster = Arc::new(Cluster::new(ApiReader::new(client.clone())));
+        let cluster =
+            Arc::new(Cluster::new(Kinds::default(), ApiReader::new(client.clone(), Kinds::default())));
         let listens = watch::Sender::new(true);
         let certificate = watch::Sender::new(secret("CA"));
         let (tell, metrics) = (watch::Sender::new(Installed::NotYet), Metrics::default());
@@ -351,7 +354,7 @@ impl Keeper {
     }
 
     pub(super) fn fill_stores(&self) {
-        Store::all().for_each(|store| self.cluster.synced.fill(store));
+        Store::all(&Kinds::default()).for_each(|store| self.cluster.synced.fill(store));
     }
 
     /// Answers the four lists and opens the four watches, with one replica asked for.

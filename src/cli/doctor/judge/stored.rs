@@ -6,6 +6,7 @@ use crate::cli::doctor::findings::{Answers, Findings};
 use crate::cli::doctor::judge::{Row, known, named};
 use tagpin_kube::store::Store;
 use tagpin_kube::unreadable::{Named, Row as UnreadableObjects, Watched};
+use tagpin_objects::kinds::Kinds;
 
 /// Returns a row for each kind with objects that cannot be read, from the replica that counts most of them.
 pub(crate) fn unreadable(found: &Findings) -> Vec<Row> {
@@ -80,5 +81,5 @@ fn is_ours(watch: &str) -> bool {
 }
 
 fn watched(name: &str) -> Option<Watched> {
-    Watched::all().find(|watched| watched.name() == name)
+    Watched::all(&Kinds::default()).find(|watched| watched.name() == name)
 }

@@ -5,7 +5,7 @@ use crate::cli::doctor::findings::{
     Labelled, Policy, Ready, Replica, Validity,
 };
 use crate::cli::doctor::judge::{Row, Status, judge};
-use tagpin_domain::policy::PolicyId;
+use tagpin_domain::policy::{PolicyId, PolicyKind};
 use tagpin_kube::policies::InForce;
 use tagpin_kube::unreadable::{Named, Row as Unreadable};
 use tagpin_registry::metrics::LastAsked;
@@ -18,7 +18,7 @@ fn entry(name: &str) -> Entry {
 
 fn replica(name: &str) -> Replica {
     let in_force = InForce {
-        kind: "ClusterImagePolicy".into(),
+        kind: PolicyKind::ClusterImagePolicy,
         namespace: None,
         name: "baseline".into(),
         uid: "u".into(),

@@ -3,24 +3,29 @@ use kube::core::{ObjectList, PartialObjectMeta, WatchEvent};
 use serde_json::json;
 
 use super::*;
-use crate::image_policy::ImagePolicy;
-use crate::slim::{Slim, SlimKind, Unparsed};
-use tagpin_domain::slot::Kind;
+use crate::slim::{Slim, Unparsed};
+use crate::stored::{OldRevision, Stored};
+use tagpin_objects::image_policy::ImagePolicy;
+use tagpin_objects::kinds::{Kinds, PODS};
+
+/// Metadata that every stored object has.
+fn identified() -> ObjectMeta {
+    let text = Some("x".to_owned());
+    ObjectMeta { name: text.clone(), namespace: text.clone(), uid: text, ..ObjectMeta::default() }
+}
 
 /// The fault of an object that cannot be read.
 #[track_caller]
 fn fault(text: &str) -> Unreadable {
-    match serde_json::from_str::<Item<Slim>>(text).unwrap() {
-        Item::Unreadable(unreadable) => *unreadable,
-        Item::Read(read) => panic!("{read:?}"),
-    }
+    let item = serde_json::from_str::<Item<Slim>>(text).unwrap();
+    item.and_then(|slim| Stored::new(&Kinds::default(), &PODS, &slim)).unwrap_err()
 }
 
 #[test]
 fn a_page_with_an_object_that_cannot_be_read_has_all_others() {
     let page = r#"{ "kind": "PodList", "apiVersion": "v1", "metadata": { "resourceVersion": "9" }, "items": [
         { "metadata": { "name": "a", "resourceVersion": "1" } },
-        { "metadata": { "name": "b", "namespace": "shop", "uid": "u", "resourceVersion": "2" }, "spec": 5 },
+        { "metadata": { "name": "b", "namespace": "shop", "uid": "u", "resourceVersion": "2", "labels": 5 } },
         null,
         { "metadata": { "name": "c" } } ] }"#;
     let page: ObjectList<Item<Slim>> = serde_json::from_str(page).unwrap();
@@ -31,7 +36,7 @@ fn a_page_with_an_object_that_cannot_be_read_has_all_others() {
 
 #[test]
 fn an_event_keeps_the_version_of_an_object_that_cannot_be_read() {
-    let event = r#"{"type":"MODIFIED","object":{"metadata":{"name":"b","resourceVersion":"7"},"spec":5}}"#;
+    let event = r#"{"type":"MODIFIED","object":{"metadata":{"name":"b","resourceVersion":"7","labels":5}}}"#;
     let WatchEvent::Modified(item) = serde_json::from_str::<WatchEvent<Item<Slim>>>(event).unwrap() else {
         panic!("not modified")
     };
@@ -43,12 +48,12 @@ fn an_event_keeps_the_version_of_an_object_that_cannot_be_read() {
 fn a_fault_has_a_place_and_no_value() {
     for (text, place) in [
         (
-            r#"{"spec":{"containers":[{"name":"a"},{"name":["HIDDEN"]}]}}"#,
-            "spec.containers[1].name: expected a string",
+            r#"{"metadata":{"name":"a","namespace":"b","uid":"c"},"spec":{"containers":[{"name":"a"},{"name":["HIDDEN"]}]}}"#,
+            "spec.containers[1].name: not a valid value",
         ),
         (
-            r#"{"spec":{"containers":[{"name":"HIDDEN, expected a"},{"image":7}]}}"#,
-            "spec.containers[1].image: expected a string",
+            r#"{"metadata":{"name":"a","namespace":"b","uid":"c"},"spec":{"containers":[{"name":"HIDDEN"},{"image":7}]}}"#,
+            "spec.containers[1].image: not a valid value",
         ),
         (r#"{"metadata":{"labels":{"a\"}":1}}}"#, "metadata.labels.…: expected a string"),
         (r#"{"metadata":{"creationTimestamp":"HIDDEN"}}"#, "metadata.creationTimestamp: not a valid value"),
@@ -96,8 +101,11 @@ fn what_is_not_looked_at_may_be_anything() {
     );
     let read = serde_json::from_str::<Item<Slim>>(&text).unwrap().read().unwrap();
     assert!(read.metadata.deletion_timestamp.is_some());
-    assert!(read.slots(SlimKind::ControllerRevision).is_empty());
-    assert!(!read.ended(Kind::Pod));
+    assert!(!read.ended(&PODS));
+    let mut named = read;
+    named.metadata = identified();
+    assert!(OldRevision::new(&Kinds::default(), &named).unwrap().slots.is_empty());
+    assert!(Stored::new(&Kinds::default(), &PODS, &named).unwrap().unwrap().workload.slots.is_empty());
 }
 
 #[test]

@@ -1,16 +1,28 @@
 use serde_json::{Value, json};
 
 use super::*;
+use tagpin_domain::kind::Kind;
 use tagpin_domain::requirement::SLOT_LIMIT;
-use tagpin_domain::slot::SlotRole;
+use tagpin_domain::slot::{Place, Role};
 
-fn parse(kind: Kind, text: &str) -> Result<Box<Object<'_>>, Unreadable> {
-    Object::parse(kind, Reader::whole(text, Reader::raw).unwrap())
+use crate::kinds::{CRON_JOB, DEPLOYMENT, POD};
+
+fn row(kind: Kind) -> &'static Row {
+    Kinds::default().row(kind).unwrap()
+}
+
+fn parse(kind: Kind, text: &str) -> Result<Box<Document<'_>>, Unreadable> {
+    Document::parse(row(kind), Reader::whole(text, Reader::raw).unwrap())
+}
+
+/// Returns the workload with the labels of these keys.
+fn workload(read: &Document<'_>, keys: &[&str]) -> Workload {
+    read.workload(&Kinds::default(), "shop", Wanted::Keys(&keys.iter().copied().collect()))
 }
 
 /// An object of this kind with this pod template.
 fn object(kind: Kind, template: Value) -> Value {
-    let mut object = kind.template_path().iter().rev().fold(template, |inner, part| json!({ *part: inner }));
+    let mut object = row(kind).template.iter().rev().fold(template, |inner, part| json!({ *part: inner }));
     object["kind"] = json!(kind.name());
     object
 }
@@ -28,36 +40,38 @@ fn every_kind_of_the_table_is_read_where_the_table_says() {
             "imagePullSecrets": [ { "name": "one" }, {}, { "name": "two" } ],
         },
     });
-    for kind in Kind::ALL {
+    for kind in Kinds::default().all() {
         let raw = object(kind, template.clone()).to_string();
         let read = parse(kind, &raw).unwrap();
-        let slots: Vec<_> = read
-            .slots()
+        let made = workload(&read, &["app", "tier"]);
+        let slots: Vec<_> = made
+            .slots
             .into_iter()
-            .map(|slot| (slot.key.role, slot.key.name, slot.index, slot.reference, slot.never_pulled))
+            .map(|slot| {
+                let Place { key, field } = slot.place;
+                (key.role, key.name, field.index, slot.reference, slot.never_pulled)
+            })
             .collect();
         let expected = [
-            (SlotRole::Container, "a", 1, "x:1", false),
-            (SlotRole::InitContainer, "i", 0, "x:2", true),
-            (SlotRole::EphemeralContainer, "e", 0, "x:3", false),
-            (SlotRole::ImageVolume, "d", 1, "data:1", true),
+            (Role::Container, "a", 1, "x:1", false),
+            (Role::InitContainer, "i", 0, "x:2", true),
+            (Role::EphemeralContainer, "e", 0, "x:3", false),
+            (Role::ImageVolume, "d", 1, "data:1", true),
         ]
         .map(|(role, name, index, reference, never)| (role, name.into(), index, reference.into(), never));
         assert_eq!(slots, expected, "{kind}");
-        assert_eq!(
-            read.labels(&["app", "tier"].into()),
-            [("app".to_owned(), "we\"b".to_owned())].into(),
-            "{kind}"
-        );
-        assert_eq!(read.labels(&BTreeSet::new()), Labels::new());
-        assert_eq!(read.service_account(), "robot");
-        assert_eq!(read.pull_secrets(), ["one", "two"]);
+        assert_eq!(made.labels, [("app".to_owned(), "we\"b".to_owned())].into(), "{kind}");
+        assert_eq!(workload(&read, &[]).labels, Labels::new());
+        assert_eq!(read.workload(&Kinds::default(), "shop", Wanted::All).labels, made.labels);
+        assert_eq!(made.service_account, "robot");
+        assert_eq!(made.pull_secrets, ["one", "two"]);
+        assert_eq!((made.kind, made.is_pod), (kind, kind == POD));
     }
 }
 
 #[test]
 fn what_is_left_out_or_null_is_empty() {
-    for kind in Kind::ALL {
+    for kind in Kinds::default().all() {
         let nothing = [
             json!({}),
             object(kind, Value::Null),
@@ -69,8 +83,8 @@ fn what_is_left_out_or_null_is_empty() {
             let raw = value.to_string();
             let read = parse(kind, &raw).unwrap();
             assert!(
-                read.slots().is_empty()
-                    && read.labels(&["app"].into()).is_empty()
+                workload(&read, &["app"]).slots.is_empty()
+                    && workload(&read, &["app"]).labels.is_empty()
                     && read.way() != Way::Annotations
             );
         }
@@ -80,16 +94,16 @@ fn what_is_left_out_or_null_is_empty() {
 #[test]
 fn what_stands_there_twice_is_refused() {
     let twice = [
-        (Kind::Pod, r#"{"spec":{},"spec":{}}"#),
-        (Kind::Pod, r#"{"metadata":{},"metadata":{}}"#),
-        (Kind::Pod, r#"{"spec":{"containers":[{"image":"a","image":"b"}]}}"#),
-        (Kind::Pod, r#"{"metadata":{"labels":{"a":"1","a":"2"}}}"#),
-        (Kind::Pod, r#"{"metadata":{"labels":{"a":"1","c":"","b":"","a":"1"}}}"#),
-        (Kind::Pod, r#"{"metadata":{"labels":{"<":"1","\u003c":"1"}}}"#),
-        (Kind::Pod, r#"{"metadata":{"annotations":{"tagpin.dev/original":"","tagpin.dev/original":""}}}"#),
-        (Kind::Deployment, r#"{"spec":{},"spec":{}}"#),
-        (Kind::Deployment, r#"{"spec":{"template":{},"template":{}}}"#),
-        (Kind::CronJob, r#"{"spec":{"jobTemplate":{"spec":{"template":{}},"spec":{"template":{}}}}}"#),
+        (POD, r#"{"spec":{},"spec":{}}"#),
+        (POD, r#"{"metadata":{},"metadata":{}}"#),
+        (POD, r#"{"spec":{"containers":[{"image":"a","image":"b"}]}}"#),
+        (POD, r#"{"metadata":{"labels":{"a":"1","a":"2"}}}"#),
+        (POD, r#"{"metadata":{"labels":{"a":"1","c":"","b":"","a":"1"}}}"#),
+        (POD, r#"{"metadata":{"labels":{"<":"1","\u003c":"1"}}}"#),
+        (POD, r#"{"metadata":{"annotations":{"tagpin.dev/original":"","tagpin.dev/original":""}}}"#),
+        (DEPLOYMENT, r#"{"spec":{},"spec":{}}"#),
+        (DEPLOYMENT, r#"{"spec":{"template":{},"template":{}}}"#),
+        (CRON_JOB, r#"{"spec":{"jobTemplate":{"spec":{"template":{}},"spec":{"template":{}}}}}"#),
     ];
     for (kind, text) in twice {
         assert!(parse(kind, text).is_err(), "{text}");
@@ -105,10 +119,10 @@ fn an_object_with_more_slots_than_somebody_looks_at_is_unreadable() {
         (0..count).map(|n| json!({ "name": n.to_string(), "image": { "reference": "x" } })).collect()
     };
     let no_images: Value = (0..SLOT_LIMIT).map(|n| json!({ "name": n.to_string() })).collect();
-    for kind in Kind::ALL {
+    for kind in Kinds::default().all() {
         let read = |spec: Value| {
             let raw = object(kind, json!({ "spec": spec })).to_string();
-            parse(kind, &raw).map(|read| read.slots().len())
+            parse(kind, &raw).map(|read| workload(&read, &[]).slots.len())
         };
         assert_eq!(read(json!({ "containers": slots(SLOT_LIMIT), "volumes": no_images })), Ok(SLOT_LIMIT));
         for spec in [
@@ -133,12 +147,12 @@ fn labels_are_read_whatever_their_number_and_order() {
     let backwards: Vec<String> = sorted.iter().rev().cloned().collect();
     let twice: Vec<String> = backwards.iter().cloned().chain([label(7)]).collect();
     for text in [labels(sorted), labels(backwards)] {
-        let read = parse(Kind::Pod, &text).unwrap();
+        let read = parse(POD, &text).unwrap();
         assert_eq!(read.label("99999").as_ref().map(Text::as_str), Some("v99999"));
         assert_eq!(read.label("100000"), None);
-        assert_eq!(read.labels(&["12", "x"].into()), [("12".to_owned(), "v12".to_owned())].into());
+        assert_eq!(workload(&read, &["12", "x"]).labels, [("12".to_owned(), "v12".to_owned())].into());
     }
-    assert!(matches!(parse(Kind::Pod, &labels(twice)), Err(Unreadable::Malformed { .. })));
+    assert!(matches!(parse(POD, &labels(twice)), Err(Unreadable::Malformed { .. })));
 }
 
 #[test]
@@ -147,8 +161,8 @@ fn an_annotation_above_what_the_api_server_accepts_says_nothing() {
         let annotation = format!(r#"{{"containers/web":"{}"}}"#, "x".repeat(padding));
         let text =
             json!({ "metadata": { "annotations": { "tagpin.dev/original": annotation } } }).to_string();
-        let read = parse(Kind::Pod, &text).unwrap();
-        (read.present().original.is_some(), read.ours().0.is_empty())
+        let read = parse(POD, &text).unwrap();
+        (read.present().original.is_some(), workload(&read, &[]).originals.is_empty())
     };
     assert_eq!(originals(ANNOTATIONS_LIMIT - 100), (true, false));
     assert_eq!(originals(ANNOTATIONS_LIMIT), (true, true));
@@ -158,21 +172,20 @@ fn an_annotation_above_what_the_api_server_accepts_says_nothing() {
 fn depth_that_nobody_reads_does_no_harm() {
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     let text = format!(r#"{{"spec":{{"x":{deep},"containers":[{{"env":{deep},"image":"x:1"}}]}}}}"#);
-    assert_eq!(parse(Kind::Pod, &text).unwrap().slots()[0].reference.as_ref(), "x:1");
+    assert_eq!(workload(&parse(POD, &text).unwrap(), &[]).slots[0].reference.as_ref(), "x:1");
     let text = format!(r#"{{"spec":{{"containers":{deep}}}}}"#);
-    assert!(parse(Kind::Pod, &text).is_err());
+    assert!(parse(POD, &text).is_err());
 }
 
 #[test]
 fn a_template_is_the_same_only_byte_by_byte() {
-    let one = object(Kind::Deployment, json!({ "spec": { "containers": [] } })).to_string();
-    let other =
-        object(Kind::Deployment, json!({ "spec": { "containers": [ { "image": "x" } ] } })).to_string();
-    let read = |text| parse(Kind::Deployment, text).unwrap();
+    let one = object(DEPLOYMENT, json!({ "spec": { "containers": [] } })).to_string();
+    let other = object(DEPLOYMENT, json!({ "spec": { "containers": [ { "image": "x" } ] } })).to_string();
+    let read = |text| parse(DEPLOYMENT, text).unwrap();
     assert!(read(&one).has_template_of(&read(&one)));
     assert!(!read(&one).has_template_of(&read(&other)));
     // A pod is its own template, and much else of it may change.
-    let pod = || parse(Kind::Pod, r#"{"spec":{}}"#).unwrap();
+    let pod = || parse(POD, r#"{"spec":{}}"#).unwrap();
     assert!(!pod().has_template_of(&pod()));
 }
 
@@ -180,7 +193,7 @@ fn a_template_is_the_same_only_byte_by_byte() {
 fn the_name_in_logs_tells_what_is_still_to_be_made() {
     let name = |metadata: Value| {
         let raw = json!({ "metadata": metadata }).to_string();
-        parse(Kind::Pod, &raw).unwrap().name()
+        parse(POD, &raw).unwrap().name()
     };
     assert_eq!(name(json!({ "name": "web", "generateName": "w-" })), "web");
     assert_eq!(name(json!({ "generateName": "web-5d4f-" })), "web-5d4f-*");

@@ -48,6 +48,17 @@ pub struct Identity {
 }
 
 impl<T> Item<T> {
+    /// Returns what the function makes of the object.
+    ///
+    /// # Errors
+    /// The object cannot be read, or the function fails.
+    pub fn and_then<U>(self, parse: impl FnOnce(T) -> Result<U, Unreadable>) -> Result<U, Unreadable> {
+        match self {
+            Self::Read(object) => parse(object),
+            Self::Unreadable(unreadable) => Err(*unreadable),
+        }
+    }
+
     /// The object, if it can be read.
     pub fn read(self) -> Option<T> {
         match self {
@@ -88,6 +99,13 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Item<T> {
 }
 
 impl Unreadable {
+    /// Returns an object whose metadata can be read and whose field cannot: it has another type than it should have at
+    /// this line and column of the field.
+    pub(crate) fn of_field(metadata: ObjectMeta, name: &str, json: &str, line: usize, column: usize) -> Self {
+        let fault = fault::in_field(name, json, line, column);
+        Self { identity: Identity::of(&metadata), fault, metadata }
+    }
+
     fn new(text: &str, error: &serde_json::Error) -> Self {
         let Outline { metadata: named } = serde_json::from_str(text).unwrap_or_default();
         let metadata = ObjectMeta {

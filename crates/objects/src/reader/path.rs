@@ -1,8 +1,8 @@
-//! Finding the pod template in an object of any kind of the slot table, in one pass and without reading the rest.
+//! Finding the pod template in an object of any kind of the table, in one pass and without reading the rest.
 
 use tagpin_json::{Read, Reader, once_or_null};
 
-use crate::object::Template;
+use crate::reader::Template;
 
 /// Reads the template at a path, if it is there.
 pub(super) fn read<'a>(template: &mut Template<'a>, path: &[&str], reader: &mut Reader<'a>) -> Read<()> {

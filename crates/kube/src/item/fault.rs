@@ -26,6 +26,13 @@ pub(super) fn describe(text: &str, error: &serde_json::Error) -> String {
     if place.is_empty() { what } else { format!("{place}: {what}") }
 }
 
+/// Describes a fault at this position inside of a field of an object: `spec.containers[0].name: not a valid value`.
+pub(super) fn in_field(name: &str, json: &str, line: usize, column: usize) -> String {
+    let place = place(json, offset(json, line, column));
+    let separator = if place.is_empty() || place.starts_with('[') { "" } else { "." };
+    format!("{name}{separator}{place}: not a valid value")
+}
+
 /// Bytes before this position of the text. Lines and columns count from 1; 0 is no position.
 fn offset(text: &str, line: usize, column: usize) -> usize {
     let Some(before) = line.checked_sub(1) else { return 0 };

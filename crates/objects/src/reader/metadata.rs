@@ -1,15 +1,17 @@
-//! What is read of an object's metadata.
+//! Reads an object's metadata.
 
-use std::collections::BTreeSet;
 use std::hash::{BuildHasher as _, RandomState};
 
 use tagpin_json::{Raw, Read, Reader, Stopped, Text, once_or_null, once_text, once_text_or_null};
 
 use tagpin_domain::policy::Labels;
+use tagpin_domain::workload::ControllerRef;
 use tagpin_domain::{mark, original};
-use tagpin_kube::object::ControllerRef;
-use tagpin_objects::canary;
-use tagpin_objects::match_conditions::MIRROR_ANNOTATION;
+
+use crate::canary;
+use crate::kinds::Kinds;
+use crate::match_conditions::MIRROR_ANNOTATION;
+use crate::reader::Wanted;
 
 #[derive(Debug, Default)]
 pub(crate) struct Metadata<'a> {
@@ -22,7 +24,7 @@ pub(crate) struct Metadata<'a> {
     pub(crate) annotations: Option<Annotations<'a>>,
     /// Since when it is being deleted.
     pub(crate) deleted: Option<Text<'a>>,
-    pub(crate) owners: Option<Owners>,
+    pub(crate) owners: Option<Owners<'a>>,
 }
 
 impl<'a> Metadata<'a> {
@@ -114,11 +116,18 @@ impl<'a> WrittenLabels<'a> {
         found
     }
 
-    /// Those of these keys, as policies look at them.
-    pub(crate) fn of(&self, wanted: &BTreeSet<&str>) -> Labels {
+    /// Returns those that are wanted, as policies look at them.
+    pub(crate) fn of(&self, wanted: Wanted<'_>) -> Labels {
         let mut labels = Labels::new();
+        if matches!(wanted, Wanted::Keys(keys) if keys.is_empty()) {
+            return labels;
+        }
         self.each(&mut |key, value| {
-            if wanted.contains(key.as_str()) {
+            let is_wanted = match wanted {
+                Wanted::All => true,
+                Wanted::Keys(keys) => keys.contains(key.as_str()),
+            };
+            if is_wanted {
                 labels.insert(key.as_str().to_owned(), value.as_str().to_owned());
             }
             Ok(())
@@ -159,21 +168,29 @@ impl<'a> Annotations<'a> {
 
 /// The owner references.
 #[derive(Debug, Default)]
-pub(crate) struct Owners {
+pub(crate) struct Owners<'a> {
     /// The first with `controller: true`.
-    pub(crate) controller: Option<ControllerRef>,
+    controller: Option<Owner<'a>>,
 }
 
-impl Owners {
-    fn read(&mut self, reader: &mut Reader<'_>) -> Read<()> {
+/// One owner reference.
+#[derive(Debug, Default)]
+struct Owner<'a> {
+    api_version: Option<Text<'a>>,
+    kind: Option<Text<'a>>,
+    name: Option<Text<'a>>,
+    uid: Option<Text<'a>>,
+}
+
+impl<'a> Owners<'a> {
+    fn read(&mut self, reader: &mut Reader<'a>) -> Read<()> {
         reader.list(&mut |reader, _| {
-            let (mut api_version, mut kind, mut name, mut uid, mut controller) =
-                (None, None, None, None, None);
+            let (mut owner, mut controller) = (Owner::default(), None);
             reader.object(&mut |reader, key| match key {
-                "apiVersion" => once_text(reader, &mut api_version),
-                "kind" => once_text(reader, &mut kind),
-                "name" => once_text(reader, &mut name),
-                "uid" => once_text(reader, &mut uid),
+                "apiVersion" => once_text(reader, &mut owner.api_version),
+                "kind" => once_text(reader, &mut owner.kind),
+                "name" => once_text(reader, &mut owner.name),
+                "uid" => once_text(reader, &mut owner.uid),
                 "controller" => once_or_null(reader, &mut controller, |controller, reader| {
                     *controller = reader.boolean()?;
                     Ok(())
@@ -181,10 +198,16 @@ impl Owners {
                 _ => reader.pass(),
             })?;
             if controller == Some(true) && self.controller.is_none() {
-                let [api_version, kind, name, uid] = [&api_version, &kind, &name, &uid].map(Text::of);
-                self.controller = Some(ControllerRef::new(api_version, kind, name, uid));
+                self.controller = Some(owner);
             }
             Ok(())
         })
+    }
+
+    /// Returns the owner with `controller: true`.
+    pub(crate) fn controller(&self, kinds: &Kinds) -> Option<ControllerRef> {
+        let Owner { api_version, kind, name, uid } = self.controller.as_ref()?;
+        let [api_version, kind, name, uid] = [api_version, kind, name, uid].map(Text::of);
+        Some(kinds.controller(api_version, kind, name, uid))
     }
 }

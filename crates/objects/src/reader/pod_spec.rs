@@ -1,24 +1,26 @@
-//! What is read of a pod's spec: the lists of the slot table, and who pulls.
+//! Reads a pod's spec: the lists that name images, and who pulls.
 
 use tagpin_json::{Read, Reader, Stopped, Text, once_or_null, once_text, once_text_or_null};
 
 use tagpin_domain::requirement::SLOT_LIMIT;
-use tagpin_domain::slot::{ImageSlot, SlotRole};
+use tagpin_domain::slot::{Role, Slot};
+
+use crate::kinds::Row;
 
 /// Pull secrets of one pod that are tried.
 const SECRET_LIMIT: usize = 64;
 
 #[derive(Debug, Default)]
 pub(crate) struct PodSpec<'a> {
-    /// In the order of the slot table.
-    lists: [Option<Vec<Slot<'a>>>; SlotRole::ALL.len()],
+    /// In the order of the roles.
+    lists: [Option<Vec<Named<'a>>>; Role::ALL.len()],
     service_account: Option<Text<'a>>,
     pull_secrets: Option<Vec<String>>,
 }
 
 /// One element of a list that names an image.
 #[derive(Debug)]
-struct Slot<'a> {
+struct Named<'a> {
     index: usize,
     name: Text<'a>,
     reference: Text<'a>,
@@ -30,7 +32,7 @@ impl<'a> PodSpec<'a> {
         reader.object(&mut |reader, key| match key {
             "serviceAccountName" => once_text_or_null(reader, &mut self.service_account),
             "imagePullSecrets" => once_or_null(reader, &mut self.pull_secrets, secrets),
-            _ => match SlotRole::ALL.into_iter().zip(&mut self.lists).find(|(role, _)| role.list() == key) {
+            _ => match Role::ALL.into_iter().zip(&mut self.lists).find(|(role, _)| role.list() == key) {
                 Some((role, list)) => once_or_null(reader, list, |list, reader| slots(list, role, reader)),
                 None => reader.pass(),
             },
@@ -51,12 +53,12 @@ impl<'a> PodSpec<'a> {
         Text::of(&self.service_account)
     }
 
-    pub(crate) fn slots(&self) -> Vec<ImageSlot> {
-        let all = SlotRole::ALL.into_iter().zip(&self.lists);
+    pub(crate) fn slots(&self, row: &Row) -> Vec<Slot> {
+        let all = Role::ALL.into_iter().zip(&self.lists);
         let slots = all.flat_map(|(role, slots)| {
             slots.iter().flatten().map(move |slot| {
-                let Slot { index, name, reference, never_pulled } = slot;
-                ImageSlot::new(role, name.as_str(), *index, reference.as_str(), *never_pulled)
+                let Named { index, name, reference, never_pulled } = slot;
+                Slot::new(row.place(role, name.as_str(), *index), reference.as_str(), *never_pulled)
             })
         });
         slots.collect()
@@ -64,7 +66,7 @@ impl<'a> PodSpec<'a> {
 }
 
 /// The elements of one list that name an image.
-fn slots<'a>(slots: &mut Vec<Slot<'a>>, role: SlotRole, reader: &mut Reader<'a>) -> Read<()> {
+fn slots<'a>(slots: &mut Vec<Named<'a>>, role: Role, reader: &mut Reader<'a>) -> Read<()> {
     reader.list(&mut |reader, index| {
         // One more than the limit is kept, which tells why reading stopped.
         if slots.len() > SLOT_LIMIT {
@@ -72,14 +74,14 @@ fn slots<'a>(slots: &mut Vec<Slot<'a>>, role: SlotRole, reader: &mut Reader<'a>)
         }
         let mut element = Element::default();
         match role {
-            SlotRole::ImageVolume => element.read_volume(reader)?,
+            Role::ImageVolume => element.read_volume(reader)?,
             _ => element.read_container(reader)?,
         }
         let Image { reference, policy } = element.image;
         let (name, reference) = (element.name.unwrap_or_default(), reference.unwrap_or_default());
         // An image may be left out of a template, for something else to fill in: there is nothing to judge.
         if !reference.as_str().is_empty() {
-            slots.push(Slot { index, name, reference, never_pulled: Text::of(&policy) == "Never" });
+            slots.push(Named { index, name, reference, never_pulled: Text::of(&policy) == "Never" });
         }
         Ok(())
     })
