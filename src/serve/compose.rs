@@ -106,7 +106,7 @@ pub fn compose_around<L: Lookup + 'static>(
     let gate = Arc::new(Gate::default());
     let inside = Inside { client, credentials: Arc::clone(&credentials), gate: Arc::clone(&gate) };
     let (lookup, suggest) = innermost(inside);
-    let around = Around { credentials, profiles: registries, seeds: cluster.pods.clone(), observer };
+    let around = Around { credentials, profiles: registries, seeds: cluster.pods.clone(), now, observer };
     let cache = Arc::new(tagpin_registry::assemble(lookup, gate, around));
     let registries = Registries { resolve: cache.clone(), suggest };
     let kinds = cluster.kinds().clone();

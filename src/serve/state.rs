@@ -12,7 +12,7 @@ use crate::serve::{Certificate, Leading};
 use crate::telemetry::state::{PolicyCount, State};
 use tagpin_kube::certificate::Pems;
 use tagpin_kube::policies::Held;
-use tagpin_kube::{Cluster, Seen};
+use tagpin_kube::{Cluster, Observed};
 use tagpin_leader::break_glass;
 use tagpin_leader::webhook_config::Installed;
 use tagpin_review::Surroundings as _;
@@ -63,7 +63,7 @@ impl Shown {
     }
 
     fn certificate_expires(&self) -> Option<i64> {
-        let Seen::There(secret) = &*self.certificate.seen.borrow() else { return None };
+        let Observed::Present(secret) = &*self.certificate.seen.borrow() else { return None };
         let leaf = CertificateDer::from_pem_slice(&Pems::of(secret).certificate).ok()?;
         let (_, parsed) = x509_parser::parse_x509_certificate(&leaf).ok()?;
         Some(parsed.validity().not_after.timestamp())

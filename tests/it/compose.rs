@@ -22,10 +22,11 @@ use tagpin_kube::policies::Reported;
 use tagpin_objects::kinds::Kinds;
 use tagpin_registry::{Candidate, Current, Lookup, Registries};
 use tagpin_review::Suggest;
+use tagpin_testing::NoObjects;
 use tokio::time::Instant;
 use tower::ServiceExt as _;
 
-use crate::support::webhook::{NoOwner, Table, create, pod};
+use crate::support::webhook::{Table, create, pod};
 
 const HEX: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
@@ -60,7 +61,7 @@ fn composed(cluster: &Arc<Cluster>, lookup: Everything) -> Composed<Everything> 
 #[tokio::test]
 async fn a_tag_that_was_pinned_once_is_known_without_waiting_and_without_allocating() {
     rustls::crypto::ring::default_provider().install_default().ok();
-    let (cluster, registry) = (Arc::new(Cluster::new(Kinds::default(), NoOwner)), Everything::default());
+    let (cluster, registry) = (Arc::new(Cluster::new(Kinds::default(), NoObjects)), Everything::default());
     let composed = composed(&cluster, registry.clone());
     let metadata = json!({ "name": "pin", "uid": "pin", "generation": 1 });
     let spec = json!({ "mode": "Enforce", "pin": { "targets": ["Pods"] } });

@@ -5,8 +5,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tagpin_kube::store::Store;
 use tagpin_objects::kinds::PODS;
+use tagpin_testing::path;
 
-use crate::support::serving::{Serving, path};
+use crate::support::serving::Serving;
 
 /// Time limit for an answer over TLS on a busy machine.
 const AT_ONCE: Duration = Duration::from_secs(3);

@@ -36,7 +36,9 @@ pub async fn watch(cluster: Arc<Cluster>, client: Client) -> Infallible {
     let mut agreed: Agreed = None;
     let mut differed = false;
     loop {
-        while cluster.synced.missing().contains(&Store::ClusterImagePolicies) || is(&cluster, &id, &agreed) {
+        while cluster.synced.missing().contains(&Store::ClusterImagePolicies)
+            || store_matches(&cluster, &id, &agreed)
+        {
             changes.changed().await;
         }
         sleep(LAG).await;
@@ -69,8 +71,8 @@ pub async fn watch(cluster: Arc<Cluster>, client: Client) -> Infallible {
     }
 }
 
-/// Whether the store holds what was agreed on.
-fn is(cluster: &Cluster, id: &PolicyId, agreed: &Agreed) -> bool {
+/// Returns true if the store holds the generation that lists and reads agree on.
+fn store_matches(cluster: &Cluster, id: &PolicyId, agreed: &Agreed) -> bool {
     let Some((uid, generation)) = agreed else { return false };
     cluster
         .policies

@@ -1,4 +1,5 @@
-//! How a watch is followed: pages, back-off, complete lists, and what to do when the API server has forgotten.
+//! Follows watches: it lists in pages, backs off after failures, and lists anew when the API server has forgotten the
+//! version.
 
 use std::convert::Infallible;
 use std::fmt::{self, Debug};
@@ -19,7 +20,7 @@ use crate::client::WATCH;
 use crate::item::{Identity, Item, Unreadable, Whole};
 use crate::unreadable::{Unreadables, Watched};
 
-/// Objects in one page of a list: about 1 MB of JSON at most.
+/// Number of objects in one page of a list: about 1 MB of JSON at most.
 const PAGE: u32 = 100;
 
 /// A store that holds what a watch of `K` reports.
@@ -54,38 +55,50 @@ pub enum Progress {
     UnknownKind,
 }
 
-/// Between attempts at most. kube's own pauses go on to a minute, and for so long a replica would be blind after an API
-/// server came back.
-const LONGEST_PAUSE: Duration = Duration::from_secs(6);
+/// Maximum pause between attempts. kube's own back-off grows to a minute, for which a replica would see nothing after an
+/// API server came back.
+const MAX_BACKOFF: Duration = Duration::from_secs(6);
 
-/// What is known of one object.
+/// What a watch has reported of one object.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Seen<K> {
-    /// Nothing yet.
-    NotYet,
-    /// It is not there.
+pub enum Observed<K> {
+    /// The watch has not reported yet.
+    Unknown,
+    /// The object does not exist.
     Absent,
-    /// It is this.
-    There(Arc<K>),
+    /// The object exists.
+    Present(Arc<K>),
 }
 
-/// How a watch is asked for.
+impl<K> Observed<K> {
+    /// Returns the object if it exists.
+    #[must_use]
+    pub fn object(&self) -> Option<&K> {
+        match self {
+            Self::Present(object) => Some(object),
+            Self::Unknown | Self::Absent => None,
+        }
+    }
+}
+
+/// Returns the configuration of every watch.
+#[must_use]
 pub fn config() -> Config {
     Config::default().page_size(PAGE).timeout(WATCH)
 }
 
-/// kube's pauses, as far as they are short.
-struct Pauses(DefaultBackoff);
+/// kube's back-off, up to [`MAX_BACKOFF`].
+struct ShortBackoff(DefaultBackoff);
 
-impl Iterator for Pauses {
+impl Iterator for ShortBackoff {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
-        self.0.next().map(|pause| pause.min(LONGEST_PAUSE))
+        self.0.next().map(|pause| pause.min(MAX_BACKOFF))
     }
 }
 
-impl Backoff for Pauses {
+impl Backoff for ShortBackoff {
     fn reset(&mut self) {
         self.0.reset();
     }
@@ -107,7 +120,7 @@ where
 {
     loop {
         let mut events =
-            pin!(watcher(api.clone(), config.clone()).backoff(Pauses(DefaultBackoff::default())));
+            pin!(watcher(api.clone(), config.clone()).backoff(ShortBackoff(DefaultBackoff::default())));
         let (mut listed, mut lost) = (Vec::new(), Vec::new());
         while let Some(event) = events.next().await {
             match event {
@@ -144,8 +157,8 @@ where
                 }
                 Err(error) => {
                     report(Progress::Failed);
-                    warn!(error = %Cause(&error), "watch failed; what is held stays in use");
-                    if refused(&error) == Some(404) {
+                    warn!(error = %Cause(&error), "the watch failed; the objects known before stay in use");
+                    if status_code(&error) == Some(404) {
                         report(Progress::UnknownKind);
                     }
                     if must_list_again(&error) {
@@ -161,7 +174,7 @@ where
 pub async fn follow_one<K>(
     api: Api<Item<Whole<K>>>,
     name: &str,
-    seen: watch::Sender<Seen<K>>,
+    seen: watch::Sender<Observed<K>>,
     unreadable: &Unreadables,
     watched: Watched,
 ) -> Infallible
@@ -172,7 +185,7 @@ where
     follow(api, config, &seen, unreadable, watched, |_| ()).await
 }
 
-impl<K> Sink<Whole<K>> for watch::Sender<Seen<K>> {
+impl<K> Sink<Whole<K>> for watch::Sender<Observed<K>> {
     type Item = K;
 
     fn parse(&self, Whole(object): Whole<K>) -> Result<Option<K>, Unreadable> {
@@ -180,17 +193,17 @@ impl<K> Sink<Whole<K>> for watch::Sender<Seen<K>> {
     }
 
     fn apply(&self, item: K) {
-        self.send_replace(Seen::There(Arc::new(item)));
+        self.send_replace(Observed::Present(Arc::new(item)));
     }
 
     fn delete(&self, _: &Identity) {
-        self.send_replace(Seen::Absent);
+        self.send_replace(Observed::Absent);
     }
 
     fn replace(&self, items: Vec<K>, unreadable: &[Unreadable]) {
         match items.into_iter().next() {
             Some(item) => Sink::apply(self, item),
-            None if unreadable.is_empty() => drop(self.send_replace(Seen::Absent)),
+            None if unreadable.is_empty() => drop(self.send_replace(Observed::Absent)),
             None => {}
         }
     }
@@ -199,14 +212,14 @@ impl<K> Sink<Whole<K>> for watch::Sender<Seen<K>> {
     fn lose(&self, _: &Identity) {}
 }
 
-/// kube's watcher would ask for the same version again and again when the answer to the request is 410 itself; and
-/// where a kind is made anew, what was known of it before is of no use.
+/// Returns true if the watch has to start with a new list. kube's watcher would request the same version for ever after
+/// an answer of 410, and after a kind was deleted and created again the old version means nothing.
 fn must_list_again(error: &watcher::Error) -> bool {
     matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if [404, 410].contains(&status.code))
 }
 
-/// The code that the API server refused the list or the watch with.
-fn refused(error: &watcher::Error) -> Option<u16> {
+/// Returns the status code with which the API server refused the list or the watch.
+fn status_code(error: &watcher::Error) -> Option<u16> {
     match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => Some(status.code),
@@ -214,15 +227,15 @@ fn refused(error: &watcher::Error) -> Option<u16> {
     }
 }
 
-/// What went wrong, with what to do where that is known.
+/// The error of a watch, with a remedy where one is known.
 struct Cause<'a>(&'a watcher::Error);
 
 impl fmt::Display for Cause<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)?;
-        match refused(self.0) {
-            Some(403) => f.write_str(" (the chart's roles give this right)"),
-            Some(404) => f.write_str(" (the API server does not know this kind; are the CRDs installed?)"),
+        match status_code(self.0) {
+            Some(403) => f.write_str(" (the chart's roles grant this right: helm upgrade restores them)"),
+            Some(404) => f.write_str(" (the API server does not know this kind: tagpin crds | kubectl apply --server-side -f - installs the CRDs)"),
             _ => Ok(()),
         }
     }

@@ -1,8 +1,8 @@
-//! What every replica knows of its cluster, from watches: policies, namespaces, workloads and their revisions, pods
-//! and their pins, service accounts. It decides nothing and writes nothing.
+//! The memory of every replica, which watches fill: policies, namespaces, workloads and their revisions, pods and their
+//! pins, service accounts. It decides nothing and writes nothing.
 //!
-//! Every store is memory behind a short lock; the only call to the API server on behalf of a review is one read of an
-//! owner that no watch has reported yet.
+//! Every store is memory behind a short lock. A review causes at most one call to the API server: it reads an owner or a
+//! namespace that no watch has reported yet.
 
 use std::sync::Arc;
 
@@ -48,7 +48,7 @@ mod metadata;
 mod shelf;
 
 pub use changes::{Changes, Watcher};
-pub use follow::Seen;
+pub use follow::Observed;
 
 use accounts::Accounts;
 use metrics::Watches;
@@ -63,25 +63,25 @@ use stored::Stored;
 use unreadable::Unreadables;
 use workloads::Workloads;
 
-/// What a replica knows. Cheap to share: every method takes `&self`.
+/// Everything that a replica knows of its cluster.
 pub struct Cluster {
-    /// The policies in force, and those that do not compile.
+    /// The policies, in force or not.
     pub policies: Policies,
-    /// The namespaces' labels.
+    /// The labels of namespaces.
     pub namespaces: Namespaces,
-    /// The objects with pod templates, and the revisions of some.
+    /// The objects with pod templates, and their revisions.
     pub workloads: Arc<Workloads>,
-    /// The pods, their pins, and the pins of those that went a moment ago.
+    /// The pods and their pins, also those of pods that were deleted within the last hour.
     pub pods: Arc<Pods>,
-    /// The service accounts' pull secrets.
+    /// The names of the pull secrets of service accounts.
     pub accounts: Accounts,
-    /// Whether pods are sent to be pinned.
+    /// The mutating webhook configuration, as it was last reported.
     pub pinning: Pinning,
-    /// Which stores have been filled.
+    /// The stores that have been filled.
     pub synced: Synced,
     /// The objects that cannot be read.
     pub unreadable: Unreadables,
-    /// How often the watches failed.
+    /// Counters of failed watches.
     pub watches: Watches,
     kinds: Kinds,
     reader: Box<dyn Reader>,
@@ -89,7 +89,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Returns an empty memory for objects of these kinds. The reader is asked for what no watch has reported.
+    /// Returns empty stores for objects of these kinds. The reader reads what no watch has reported.
     #[must_use]
     pub fn new(kinds: Kinds, reader: impl Reader + 'static) -> Self {
         let changes = Changes::default();
@@ -110,7 +110,7 @@ impl Cluster {
         }
     }
 
-    /// The labels of a namespace; none when no watch has reported it.
+    /// Returns the labels of a namespace; none if no watch has reported it.
     #[must_use]
     pub fn namespace_labels(&self, namespace: &str) -> Option<Arc<Labels>> {
         self.namespaces.labels(namespace)
@@ -132,7 +132,7 @@ impl Cluster {
         &self.kinds
     }
 
-    /// Sees every change of every store that a reader could notice.
+    /// Returns a watcher of the changes of all stores.
     #[must_use]
     pub fn changes(&self) -> Watcher {
         self.changes.watch()

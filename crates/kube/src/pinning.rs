@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use crate::Cluster;
-use crate::follow::{Seen, follow_one};
+use crate::follow::{Observed, follow_one};
 use crate::unreadable::Watched;
 use tagpin_objects::release::MUTATING;
 
@@ -19,32 +19,32 @@ const BEHIND: Duration = Duration::from_millis(500);
 
 /// What was last heard of the configuration.
 #[derive(Debug)]
-pub struct Pinning(watch::Sender<Seen<MutatingWebhookConfiguration>>);
+pub struct Pinning(watch::Sender<Observed<MutatingWebhookConfiguration>>);
 
 impl Default for Pinning {
     fn default() -> Self {
-        Self(watch::Sender::new(Seen::NotYet))
+        Self(watch::Sender::new(Observed::Unknown))
     }
 }
 
 impl Pinning {
     /// The configuration was reported.
-    pub fn report(&self, seen: Seen<MutatingWebhookConfiguration>) {
+    pub fn report(&self, seen: Observed<MutatingWebhookConfiguration>) {
         self.0.send_replace(seen);
     }
 
     /// What was last heard of it, and what will be.
     #[must_use]
-    pub fn seen(&self) -> watch::Receiver<Seen<MutatingWebhookConfiguration>> {
+    pub fn seen(&self) -> watch::Receiver<Observed<MutatingWebhookConfiguration>> {
         self.0.subscribe()
     }
 
     /// Whether no pod is sent to be pinned, now or as will be heard within half a second, before the deadline.
     pub async fn is_off(&self, deadline: Instant) -> bool {
-        let off = |seen: &Seen<MutatingWebhookConfiguration>| match seen {
-            Seen::NotYet => false,
-            Seen::Absent => true,
-            Seen::There(configuration) => configuration.webhooks.iter().flatten().next().is_none(),
+        let off = |seen: &Observed<MutatingWebhookConfiguration>| match seen {
+            Observed::Unknown => false,
+            Observed::Absent => true,
+            Observed::Present(configuration) => configuration.webhooks.iter().flatten().next().is_none(),
         };
         let until = deadline.min(Instant::now() + BEHIND);
         let mut seen = self.seen();

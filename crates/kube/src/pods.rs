@@ -232,7 +232,7 @@ impl Memory {
             let carrier = || Carrier { pod: Arc::clone(pod), slot: pin.slot, proof };
             if let Some(revision) = pod.workload.revision() {
                 let siblings = self.siblings.entry(revision).or_default();
-                match siblings.iter_mut().find(|siblings| siblings.are(pin.key, &pin.original)) {
+                match siblings.iter_mut().find(|siblings| siblings.matches(pin.key, &pin.original)) {
                     Some(siblings) => siblings.carriers.push(carrier()),
                     None => siblings.push(Siblings {
                         slot: pin.key.clone(),
@@ -296,7 +296,7 @@ fn pins(pod: &Stored) -> impl Iterator<Item = Pin<'_>> {
 }
 
 impl Siblings {
-    fn are(&self, slot: &SlotKey, reference: &str) -> bool {
+    fn matches(&self, slot: &SlotKey, reference: &str) -> bool {
         self.slot == *slot && self.reference == reference
     }
 }
@@ -338,7 +338,7 @@ impl Pins for Pods {
     fn sibling(&self, revision: &Revision, slot: &SlotKey, reference: &str) -> Option<Digest> {
         let memory = self.read();
         let siblings =
-            memory.siblings.get(revision)?.iter().find(|siblings| siblings.are(slot, reference))?;
+            memory.siblings.get(revision)?.iter().find(|siblings| siblings.matches(slot, reference))?;
         let counting =
             siblings.carriers.iter().filter(|carrier| carrier.counts_for_controller(&self.workloads));
         counting.min_by_key(|carrier| (carrier.proof, carrier.age_order()))?.digest()
@@ -348,7 +348,7 @@ impl Pins for Pods {
 impl Seeds for Pods {
     /// Of several digests it is that of the revision whose first pod came last: a new pod of an old revision carries
     /// an old digest.
-    fn last_known(&self, image: &ImageRef, asker: &Asker) -> Option<LastKnown> {
+    fn last_known(&self, image: &ImageRef, asker: &Asker, now: Timestamp) -> Option<LastKnown> {
         let key = SeedKey::new(&asker.namespace, image)?;
         let mut secrets = asker.pull_secrets.clone();
         secrets.sort_unstable();
@@ -374,7 +374,7 @@ impl Seeds for Pods {
         let same = carriers.iter().filter(|carrier| carrier.digest().as_ref() == Some(&digest));
         let youngest = same.map(|carrier| carrier.pod.created).max()?;
         // A creation time ahead of our clock is now.
-        let age = Duration::try_from(Timestamp::now().duration_since(youngest)).unwrap_or_default();
+        let age = Duration::try_from(now.duration_since(youngest)).unwrap_or_default();
         Some(LastKnown { digest, age })
     }
 }

@@ -1,4 +1,4 @@
-//! Which watches there are, and which of them have told everything once.
+//! The stores that watches fill, and which of them have been filled once.
 
 use std::collections::BTreeSet;
 
@@ -39,7 +39,7 @@ impl Store {
         .chain(kinds.rows().map(Self::Objects))
     }
 
-    /// The plural resource name, as in metrics and readiness reasons: `replicasets`.
+    /// Returns the plural resource name, as in metrics and in reasons of readiness: `replicasets`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -53,12 +53,12 @@ impl Store {
     }
 }
 
-/// Which stores have been filled once. A store that was filled stays so: while its watch is broken, what it held last
-/// is the best that is known.
+/// The stores that have been filled once. A store stays filled while its watch is broken, because what it holds is the
+/// best that is known.
 #[derive(Debug, Default)]
 pub struct Synced {
     filled: RwLock<BTreeSet<Store>>,
-    /// Of kinds that the API server does not know.
+    /// The stores of kinds that the API server does not know.
     unknown: watch::Sender<BTreeSet<Store>>,
     kinds: Kinds,
     changes: Changes,
@@ -69,7 +69,7 @@ impl Synced {
         Self { kinds, changes, ..Self::default() }
     }
 
-    /// This store holds everything that there was when its list was asked for.
+    /// Records that the store holds a complete list.
     pub fn fill(&self, store: Store) {
         self.unknown.send_if_modified(|unknown| unknown.remove(&store));
         let first = self.filled.write().insert(store);
@@ -78,18 +78,18 @@ impl Synced {
         }
     }
 
-    /// The API server does not know the kind of this store. What is held of it is for whoever fills the store.
+    /// Records that the API server does not know the kind of this store. The content of the store stays as it is.
     pub fn unknown(&self, store: Store) {
         self.unknown.send_if_modified(|unknown| unknown.insert(store));
     }
 
-    /// The stores of kinds that the API server does not know, now and later.
+    /// Returns the stores of kinds that the API server does not know, now and later.
     #[must_use]
     pub fn unknown_kinds(&self) -> watch::Receiver<BTreeSet<Store>> {
         self.unknown.subscribe()
     }
 
-    /// The stores that have not been filled yet; none when the replica may decide.
+    /// Returns the stores that have not been filled yet. A replica without any may decide.
     #[must_use]
     pub fn missing(&self) -> Vec<Store> {
         let filled = self.filled.read();

@@ -1,6 +1,5 @@
-//! The watches that fill the stores: one task each, for as long as the process lives. An API server that does not
-//! answer, a kind that does not exist yet and a right that is missing are all waited for; the stores keep what they
-//! held last.
+//! The watches that fill the stores, one task each. They retry for as long as the process lives: while the API server
+//! does not answer, a kind does not exist or a right is missing, the stores keep what they held last.
 
 use std::convert::Infallible;
 use std::future;

@@ -1,6 +1,6 @@
-//! What only the leader writes: the status of policies, the baseline, the certificate, the lists of webhooks.
+//! Everything that only the leader writes: the status of policies, the baseline, the certificate, the lists of webhooks.
 //!
-//! It decides nothing about requests and is not needed to answer one: every replica does that from its own memory.
+//! It decides nothing about requests, and no request needs it: every replica answers from its own memory.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -18,10 +18,10 @@ use tracing::{Instrument, info_span};
 
 use crate::canaries::Metrics;
 use tagpin_domain::image::ImageRef;
-use tagpin_kube::{Cluster, Seen};
+use tagpin_kube::{Cluster, Observed};
 
 pub mod canaries;
-pub mod leader;
+pub mod lease;
 pub mod reconcile;
 
 pub mod baseline;
@@ -39,44 +39,44 @@ mod secret;
 use baseline::Baseline;
 use break_glass::Audit;
 use certificates::issue::Lifetimes;
-use leader::Election;
+use lease::LeaseManager;
 use policy_status::StatusWriter;
 use replicas::AskByAddress;
 use webhook_config::{Installed, WebhookConfig};
 
-/// Everything that leading needs.
+/// The parts that the writers of a leader need.
 pub struct Controller {
-    /// For reading and writing.
+    /// Client of the API server.
     pub client: Client,
-    /// What the watches know.
+    /// The stores that the watches fill.
     pub cluster: Arc<Cluster>,
-    /// Our namespace.
+    /// Namespace of the release.
     pub namespace: String,
-    /// The port of `GET /policies` on every replica.
+    /// Port of `GET /policies` on every replica.
     pub admin_port: u16,
-    /// Namespaces that are never intercepted, ours among them.
+    /// Namespaces that are never intercepted, including that of the release.
     pub excluded_namespaces: BTreeSet<String>,
-    /// The policy to keep; none deletes ours.
+    /// The baseline policy; none deletes the one that tagpin created.
     pub baseline: Option<Baseline>,
-    /// Whether images of this registry are never asked about, and so never pinned.
+    /// Returns true if the registry of this image is offline, so that its images are never pinned.
     pub offline: Arc<dyn Fn(&ImageRef) -> bool + Send + Sync>,
-    /// The webhook server listens, with a certificate.
+    /// True while the webhook server answers with a certificate.
     pub listens: watch::Receiver<bool>,
     /// The Secret with the certificate, from [`tagpin_kube::certificate::watch`].
-    pub certificate: watch::Receiver<Seen<Secret>>,
+    pub certificate: watch::Receiver<Observed<Secret>>,
     /// The Secret with the keys for marks, from [`tagpin_kube::pin_keys::watch`].
-    pub pin_keys: watch::Receiver<Seen<Secret>>,
+    pub pin_keys: watch::Receiver<Observed<Secret>>,
     /// The newest of these Secrets that this replica knows, from [`tagpin_kube::pin_keys::use_newest`].
     pub newest_pin_keys: watch::Receiver<Option<Arc<Secret>>>,
-    /// Whether the API server is told to call us, as the leader knows it.
+    /// Receives the state of the webhook configurations.
     pub installed: watch::Sender<Installed>,
-    /// True while something is refused because we do not answer, as the leader sees it.
+    /// Receives true while an entry refuses requests that no replica answers.
     pub closed: watch::Sender<bool>,
-    /// How long the webhook's certificate and its authority are valid.
+    /// Lifetimes of the webhook's certificate and its authority.
     pub lifetimes: Lifetimes,
-    /// What counts the canaries.
+    /// Counters of canaries.
     pub canaries: Metrics,
-    /// What measures the writers.
+    /// Metrics of the writers.
     pub passes: reconcile::Metrics,
 }
 
@@ -90,15 +90,15 @@ pub struct WriterEnded {
 }
 
 impl Controller {
-    /// Takes part in the election, and writes while it leads; until the stop. Then the lease is given back.
+    /// Claims the lease, and writes while it holds it, until the stop. Then it releases the lease.
     ///
     /// # Errors
-    /// When a writer died.
-    pub async fn run(&self, election: &Election, stop: CancellationToken) -> Result<(), WriterEnded> {
-        election.run(stop, || self.lead()).await
+    /// Fails if the task of a writer panics.
+    pub async fn run(&self, lease: &LeaseManager, stop: CancellationToken) -> Result<(), WriterEnded> {
+        lease.run(stop, || self.lead()).await
     }
 
-    /// Runs every writer; they end when this is dropped.
+    /// Runs every writer until one ends. Dropping this aborts them.
     async fn lead(&self) -> WriterEnded {
         let mut writers = Writers::default();
         let (client, namespace) = (|| self.client.clone(), || self.namespace.clone());

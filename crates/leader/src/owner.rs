@@ -1,4 +1,4 @@
-//! Whose the Lease and the Secret are: our Deployment's, so that they go when it goes, however it is uninstalled.
+//! The owner of the Lease and the Secrets: the Deployment, so that they are deleted with it, however it is uninstalled.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use kube::{Api, Client};
 use crate::call::{CallError, within};
 use tagpin_objects::release;
 
-/// Of one call; the lease outlives it.
+/// Time limit for one call, shorter than the lease.
 const LIMIT: Duration = Duration::from_secs(3);
 
-/// Our Deployment as an owner; none once it is gone, when nothing may be made any more.
+/// Returns the Deployment as an owner; none after it was deleted, when nothing may be created any more.
 pub(crate) async fn deployment(
     client: &Client,
     namespace: &str,

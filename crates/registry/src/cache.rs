@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use equivalent::Equivalent;
+use jiff::Timestamp;
 use quick_cache::Weighter;
 use quick_cache::sync::DefaultLifecycle;
 use tokio::time::{Instant, timeout_at};
@@ -68,6 +69,8 @@ pub struct Around {
     pub profiles: Arc<dyn Profiles>,
     /// Tells which digests tagpin's own pins hold.
     pub seeds: Arc<dyn Seeds>,
+    /// The clock that the age of seeds is measured with.
+    pub now: fn() -> Timestamp,
     /// Receives how each look-up was answered.
     pub observer: Arc<dyn Observer>,
 }
@@ -160,7 +163,7 @@ impl<L: Lookup + 'static> Cache<L> {
 
     /// Returns the digest that tagpin's own pins hold for the tag.
     fn seed(&self, question: Question<'_>) -> Option<LastKnown> {
-        let known = self.around.seeds.last_known(question.image, question.asker);
+        let known = self.around.seeds.last_known(question.image, question.asker, (self.around.now)());
         known.filter(|known| known.age <= LAST_KNOWN)
     }
 

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use tagpin_domain::asker::Asker;
@@ -96,6 +97,6 @@ pub trait Surroundings: Send + Sync {
 /// Gives the digests that our pins on pods remember, for when a registry cannot be asked.
 pub trait Seeds: Send + Sync {
     /// Returns what this reference named by the pins of pods in the asker's namespace that use the same pull secrets.
-    /// Its age counts from the creation of the youngest pod that carries the digest.
-    fn last_known(&self, image: &ImageRef, asker: &Asker) -> Option<LastKnown>;
+    /// Its age at this time counts from the creation of the youngest pod that carries the digest.
+    fn last_known(&self, image: &ImageRef, asker: &Asker, now: Timestamp) -> Option<LastKnown>;
 }

@@ -9,10 +9,10 @@ use tagpin_kube::stored::Stored;
 use tagpin_objects::kinds::POD;
 
 use super::reviews::patched;
-use crate::cluster::{digest, object, owned_by};
 use crate::support::webhook::{
     Answered, REPLICA_SET_CONTROLLER, Table, Tables, Webhook, create, pod, update,
 };
+use tagpin_testing::{digest, object, owned_by};
 
 const ORIGINAL: &str = r#"{"containers/app":"web:1"}"#;
 

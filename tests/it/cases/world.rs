@@ -17,15 +17,14 @@ use tagpin_domain::asker::Asker;
 use tagpin_domain::fact::{Broken, Fact, LastKnown, Unavailable};
 use tagpin_domain::image::ImageRef;
 use tagpin_domain::kind::Kind;
-use tagpin_domain::policy::Labels;
 use tagpin_kube::Cluster;
 use tagpin_kube::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyObject};
 use tagpin_kube::policies::Reported;
-use tagpin_kube::reader::Reader;
 use tagpin_kube::slim::Slim;
 use tagpin_kube::stored::{OldRevision, Stored};
 use tagpin_objects::kinds::{Kinds, POD};
 use tagpin_review::{Effort, Resolve, Suggest, Version};
+use tagpin_testing::NoObjects;
 use tagpin_webhook::metrics::Metrics;
 use tagpin_webhook::{Admission, Registries, Settings, router};
 use tokio::time::Instant;
@@ -42,7 +41,7 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn of(case: &Case) -> Self {
-        let cluster = Cluster::new(Kinds::default(), NothingElse);
+        let cluster = Cluster::new(Kinds::default(), NoObjects);
         for policy in &case.policies {
             cluster.policies.apply(reported(policy));
         }
@@ -156,20 +155,6 @@ fn report(cluster: &Cluster, mut object: Value) {
 
 pub(crate) fn kind(name: &str) -> Kind {
     Kinds::default().all().find(|kind| kind.name() == name).unwrap_or_else(|| panic!("kind {name}"))
-}
-
-/// No owner can be read beyond those that were reported.
-struct NothingElse;
-
-#[async_trait]
-impl Reader for NothingElse {
-    async fn object(&self, _: Kind, _: &str, _: &str, _: Instant) -> Option<Stored> {
-        None
-    }
-
-    async fn namespace_labels(&self, _: &str, _: Instant) -> Option<Labels> {
-        None
-    }
 }
 
 /// What the registry says, and what it was asked.

@@ -21,6 +21,7 @@ use rustls_pki_types::{CertificateDer, ServerName};
 use serde_json::{Value, json};
 use tagpin_kube::store::Store;
 use tagpin_objects::kinds::Kinds;
+use tagpin_testing::path;
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -35,19 +36,6 @@ const LIMIT: Duration = Duration::from_secs(60);
 const HOST: &str = "tagpin.tagpin-system.svc";
 const MUTATING: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
 const SECRETS: &str = "/api/v1/namespaces/tagpin-system/secrets";
-
-/// The path that a store is listed by.
-pub(crate) fn path(store: Store) -> String {
-    match store {
-        Store::ClusterImagePolicies | Store::ImagePolicies => {
-            format!("/apis/tagpin.dev/v1alpha1/{}", store.name())
-        }
-        Store::ControllerRevisions => "/apis/apps/v1/controllerrevisions".to_owned(),
-        Store::Namespaces | Store::ServiceAccounts => format!("/api/v1/{}", store.name()),
-        Store::Objects(row) if row.kind.group().is_empty() => format!("/api/v1/{}", row.resource),
-        Store::Objects(row) => format!("/apis/{}/v1/{}", row.kind.group(), row.resource),
-    }
-}
 
 /// An API server whose lists are what a test says, and whose watches are silent.
 #[derive(Clone)]

@@ -24,6 +24,7 @@ use tagpin_kube::reader::Reader;
 use tagpin_kube::stored::Stored;
 use tagpin_objects::kinds::Kinds;
 use tagpin_review::{Effort, Resolve, Suggest, Version};
+use tagpin_testing::NoObjects;
 use tagpin_webhook::metrics::Metrics;
 use tagpin_webhook::{Admission, Registries, Settings, router};
 use tokio::time::Instant;
@@ -112,20 +113,6 @@ impl Suggest for Table {
     }
 }
 
-/// An API server that knows no owner.
-pub(crate) struct NoOwner;
-
-#[async_trait]
-impl Reader for NoOwner {
-    async fn object(&self, _: Kind, _: &str, _: &str, _: Instant) -> Option<Stored> {
-        None
-    }
-
-    async fn namespace_labels(&self, _: &str, _: Instant) -> Option<Labels> {
-        None
-    }
-}
-
 /// An API server that never answers.
 pub(crate) struct NoAnswer;
 
@@ -208,7 +195,7 @@ impl Webhook {
         in_flight: usize,
         now: fn() -> Timestamp,
     ) -> Self {
-        Self::over(Cluster::new(Kinds::default(), NoOwner), policies, registry.ports(), in_flight, now)
+        Self::over(Cluster::new(Kinds::default(), NoObjects), policies, registry.ports(), in_flight, now)
     }
 
     pub(crate) fn over(

@@ -16,7 +16,7 @@ use tagpin_objects::kinds::Kinds;
 use tagpin_review::Surroundings as _;
 use tokio::task::JoinHandle;
 
-use crate::scripted_api::{Api, Call};
+use tagpin_testing::scripted_api::{Api, Call};
 
 const BASELINE: &str = "/apis/tagpin.dev/v1alpha1/clusterimagepolicies/baseline";
 

@@ -7,15 +7,15 @@ use serde_json::{Value, json};
 use tagpin_domain::policy::PolicyId;
 use tagpin_kube::store::Store;
 use tagpin_kube::unreadable::{Named, Unreadables, Watched};
-use tagpin_kube::{Cluster, Seen, certificate};
+use tagpin_kube::{Cluster, Observed, certificate};
 use tagpin_objects::kinds::Kinds;
 use tagpin_review::Surroundings as _;
 use tokio::sync::watch::Sender;
 
-use crate::scripted_api::Api;
-use crate::support::serving::path;
+use tagpin_testing::path;
+use tagpin_testing::scripted_api::Api;
 
-use super::replica::Replica;
+use crate::replica::Replica;
 
 /// A good object of any kind.
 fn good(name: &str, version: &str) -> Value {
@@ -155,11 +155,11 @@ const SECRET: &str = "GET /api/v1/namespaces/tagpin-system/secrets";
 #[tokio::test(start_paused = true)]
 async fn the_one_secret_is_read_whatever_its_metadata_holds_and_kept_when_it_cannot_be() {
     let (client, mut api) = Api::new();
-    let (sender, unreadable) = (Sender::new(Seen::NotYet), Unreadables::default());
+    let (sender, unreadable) = (Sender::new(Observed::Unknown), Unreadables::default());
     let (mut secret, counted) = (sender.subscribe(), unreadable.clone());
     let task =
         tokio::spawn(async move { certificate::watch(client, "tagpin-system", sender, &counted).await });
-    let there = |seen: &Seen<Secret>| matches!(seen, Seen::There(_));
+    let there = |seen: &Observed<Secret>| matches!(seen, Observed::Present(_));
     let mut first = strange("tagpin-webhook-tls", "1");
     first["data"] = json!({ "tls.crt": "dg==" });
     api.expect(SECRET).await.list(json!([first]), "10");
@@ -173,7 +173,7 @@ async fn the_one_secret_is_read_whatever_its_metadata_holds_and_kept_when_it_can
     let watch = api.expect(SECRET).await.watch();
     assert!(there(&secret.borrow()), "it is not gone");
     watch.event("DELETED", bad("tagpin-webhook-tls", "22"));
-    told(|| matches!(*secret.borrow(), Seen::Absent), "gone").await;
+    told(|| matches!(*secret.borrow(), Observed::Absent), "gone").await;
     assert_eq!(count(&unreadable, Watched::Certificate), 0);
     task.abort();
 }

@@ -25,7 +25,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::scripted_api::{Api, Call};
+use tagpin_testing::scripted_api::{Api, Call};
 
 const STATUS: &str = "PATCH /apis/tagpin.dev/v1alpha1/clusterimagepolicies/base/status";
 

@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tagpin_kube::Seen;
+use tagpin_kube::Observed;
 use tagpin_leader::webhook_config::Installed;
 use tokio::time::Instant;
 
-use crate::controller::arming::{keeper, lost};
-use crate::controller::webhook_config::{
+use crate::arming::{keeper, lost};
+use crate::webhook_config::{
     DEPLOYMENTS, Keeper, MUTATING, NAMESPACES, VALIDATING, armed, chart, deployment, live, mutating,
     namespace, opened, secret, through, validating,
 };
-use crate::scripted_api::Call;
+use tagpin_testing::scripted_api::Call;
 
 const STRICT: &str = "validate-strict.tagpin.dev";
 const CANARY: &str = "POST /api/v1/namespaces/tagpin-system/podtemplates";
@@ -44,7 +44,7 @@ async fn a_leader_that_is_not_ready_for_15_s_opens_what_is_closed() {
         let mut keeper = Keeper::start();
         match lacks {
             "listens" => drop(keeper.listens.send_replace(false)),
-            "certificate" => drop(keeper.certificate.send_replace(Seen::Absent)),
+            "certificate" => drop(keeper.certificate.send_replace(Observed::Absent)),
             "authority" => drop(keeper.certificate.send_replace(secret(""))),
             _ => {}
         }

@@ -5,10 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tagpin_leader::webhook_config::Installed;
 
-use crate::controller::webhook_config::{
-    Keeper, Watches, armed, deployment, live, mutating, nonce, through, validating,
-};
-use crate::scripted_api::Call;
+use crate::webhook_config::{Keeper, Watches, armed, deployment, live, mutating, nonce, through, validating};
+use tagpin_testing::scripted_api::Call;
 
 /// A keeper that may write, with this many replicas asked for and this configuration in place.
 pub(super) async fn keeper(replicas: i32, configuration: Value) -> (Keeper, Watches) {

@@ -1,22 +1,22 @@
-//! The election, with a scripted API server and a clock that the tests move.
+//! The lease, with a scripted API server and a clock that the tests move.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tagpin_leader::leader::Election;
+use tagpin_leader::lease::LeaseManager;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::scripted_api::{Api, Call};
+use tagpin_testing::scripted_api::{Api, Call};
 
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/tagpin-system/leases";
 const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/tagpin-system/leases/tagpin";
 const DEPLOYMENT: &str = "GET /apis/apps/v1/namespaces/tagpin-system/deployments/tagpin";
 
-/// One replica in the election.
+/// One replica that claims the lease.
 struct Replica {
     api: Api,
     stop: CancellationToken,
@@ -38,7 +38,7 @@ impl Replica {
     /// A replica whose writers end with an error after so long.
     fn start(dies_after: Duration) -> Self {
         let (client, api) = Api::new();
-        let election = Election::new(client, "tagpin-system", "tagpin-0");
+        let lease = LeaseManager::new(client, "tagpin-system", "tagpin-0");
         let (stop, writes) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
         let task = tokio::spawn({
             let (stop, writes) = (stop.clone(), Arc::clone(&writes));
@@ -49,7 +49,7 @@ impl Replica {
                     sleep(dies_after).await;
                     "a writer died"
                 };
-                election.run(stop, lead).await
+                lease.run(stop, lead).await
             }
         });
         Self { api, stop, writes, task }

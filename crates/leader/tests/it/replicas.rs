@@ -13,7 +13,7 @@ use tagpin_kube::unreadable::Unreadables;
 use tagpin_leader::replicas::{Ask, AskByAddress, Replica, watch};
 use tokio::net::TcpListener;
 
-use crate::scripted_api::Api;
+use tagpin_testing::scripted_api::Api;
 
 fn pod(name: &str, ip: Option<&str>, ready: &str, deleting: bool) -> Value {
     let mut metadata =

@@ -11,7 +11,7 @@ use tagpin_objects::kinds::Kinds;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::scripted_api::{Api, Call, Watch};
+use tagpin_testing::scripted_api::{Api, Call, Watch};
 
 /// A replica that watches, and the API server it watches.
 pub(super) struct Replica {

@@ -14,7 +14,7 @@ use tagpin_kube::stored::Stored;
 use tagpin_objects::kinds::POD;
 use tagpin_review::{Pins, Seeds};
 
-use super::{digest, object, owned_by};
+use tagpin_testing::{digest, object, owned_by};
 
 /// A pod of ReplicaSet `rs`, pinned by us, so many seconds old.
 struct Pod {
@@ -156,7 +156,7 @@ fn a_digest_that_an_author_wrote_is_no_pin_of_ours() {
         pods.apply(case.object());
         assert_eq!(sibling().of(&pods), None, "{name}");
         assert_eq!(key("rs", "h1", "containers/app", &written).of(&pods), None, "{name}");
-        assert_eq!(pods.last_known(&image("web:1"), &asker(&[])), None, "{name}");
+        assert_eq!(pods.last_known(&image("web:1"), &asker(&[]), Timestamp::now()), None, "{name}");
     }
 }
 
@@ -197,7 +197,7 @@ async fn the_pins_of_a_pod_that_is_gone_count_for_an_hour() {
     assert_eq!(sibling().of(&pods), Some(digest('a')));
     tokio::time::advance(Duration::from_mins(2)).await;
     assert_eq!(sibling().of(&pods), None);
-    assert_eq!(pods.last_known(&image("web:1"), &asker(&[])), None);
+    assert_eq!(pods.last_known(&image("web:1"), &asker(&[]), Timestamp::now()), None);
 
     pods.apply(pod("left-out-of-a-list", 'b', 5).object());
     pods.replace(vec![]);
@@ -256,7 +256,7 @@ fn a_pod_of_a_job_shares_with_its_job() {
 fn a_bare_pod_has_no_siblings_and_still_seeds() {
     let pods = Pods::default();
     pods.apply(Pod { controller: None, ..pod("bare", 'a', 30) }.object());
-    let known = pods.last_known(&image("web:1"), &asker(&[])).unwrap();
+    let known = pods.last_known(&image("web:1"), &asker(&[]), Timestamp::now()).unwrap();
     assert_eq!(known.digest, digest('a'));
     assert!(known.age >= Duration::from_secs(30) && known.age < Duration::from_secs(60), "{known:?}");
 }
@@ -266,27 +266,30 @@ fn a_seed_is_found_by_any_spelling_of_its_image() {
     let pods = Pods::default();
     pods.apply(pod("one", 'a', 1).object());
     for spelling in ["web:1", "docker.io/web:1", "docker.io/library/web:1", "index.docker.io/library/web:1"] {
-        assert!(pods.last_known(&image(spelling), &asker(&[])).is_some(), "{spelling}");
+        assert!(pods.last_known(&image(spelling), &asker(&[]), Timestamp::now()).is_some(), "{spelling}");
     }
     for other in ["web", "web:2", "acme/web:1", "ghcr.io/library/web:1"] {
-        assert_eq!(pods.last_known(&image(other), &asker(&[])), None, "{other}");
+        assert_eq!(pods.last_known(&image(other), &asker(&[]), Timestamp::now()), None, "{other}");
     }
     let untagged =
         Pod { original: Some("web"), image: format!("web@{}", digest('d')), ..pod("latest", 'd', 1) };
     pods.apply(untagged.object());
-    assert_eq!(pods.last_known(&image("web:latest"), &asker(&[])).unwrap().digest, digest('d'));
+    assert_eq!(
+        pods.last_known(&image("web:latest"), &asker(&[]), Timestamp::now()).unwrap().digest,
+        digest('d')
+    );
 }
 
 #[test]
 fn a_seed_answers_only_askers_of_its_namespace_with_its_secrets() {
     let pods = Pods::default();
     pods.apply(Pod { secrets: json!([{ "name": "a" }, { "name": "b" }]), ..pod("one", 'a', 1) }.object());
-    assert!(pods.last_known(&image("web:1"), &asker(&["b", "a"])).is_some());
+    assert!(pods.last_known(&image("web:1"), &asker(&["b", "a"]), Timestamp::now()).is_some());
     for others in [&[][..], &["a"], &["a", "b", "c"]] {
-        assert_eq!(pods.last_known(&image("web:1"), &asker(others)), None, "{others:?}");
+        assert_eq!(pods.last_known(&image("web:1"), &asker(others), Timestamp::now()), None, "{others:?}");
     }
     let elsewhere = Asker { namespace: "other".into(), ..asker(&["a", "b"]) };
-    assert_eq!(pods.last_known(&image("web:1"), &elsewhere), None);
+    assert_eq!(pods.last_known(&image("web:1"), &elsewhere, Timestamp::now()), None);
 }
 
 #[test]
@@ -297,7 +300,7 @@ fn a_seed_is_what_the_latest_revision_got_and_as_old_as_its_youngest_pod() {
     pods.apply(Pod { hash: "h2", ..pod("new-second", 'b', 400) }.object());
     // A node was lost: the old revision has a young pod, with the digest of its oldest one.
     pods.apply(pod("old-second", 'a', 10).object());
-    let known = pods.last_known(&image("web:1"), &asker(&[])).unwrap();
+    let known = pods.last_known(&image("web:1"), &asker(&[]), Timestamp::now()).unwrap();
     assert_eq!(known.digest, digest('b'));
     assert!(known.age >= Duration::from_secs(400) && known.age < Duration::from_secs(500), "{known:?}");
 }
@@ -306,5 +309,5 @@ fn a_seed_is_what_the_latest_revision_got_and_as_old_as_its_youngest_pod() {
 fn a_pod_from_the_future_seeds_as_of_now() {
     let pods = Pods::default();
     pods.apply(pod("skewed", 'a', -3600).object());
-    assert_eq!(pods.last_known(&image("web:1"), &asker(&[])).unwrap().age, Duration::ZERO);
+    assert_eq!(pods.last_known(&image("web:1"), &asker(&[]), Timestamp::now()).unwrap().age, Duration::ZERO);
 }

@@ -12,9 +12,9 @@ use tagpin_objects::kinds::{Kinds, POD, REPLICA_SET};
 use tagpin_review::Surroundings as _;
 use tokio::time::Instant;
 
-use crate::support::serving::path;
+use tagpin_testing::path;
 
-use super::replica::Replica;
+use crate::replica::Replica;
 
 const NAMESPACES: &str = "/api/v1/namespaces";
 const POLICIES: &str = "/apis/tagpin.dev/v1alpha1/clusterimagepolicies";

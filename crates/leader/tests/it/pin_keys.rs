@@ -7,15 +7,15 @@ use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
 use tagpin_kube::pin_keys::use_newest;
 use tagpin_kube::store::Store;
-use tagpin_kube::{Cluster, Seen};
+use tagpin_kube::{Cluster, Observed};
 use tagpin_leader::pin_keys::keep;
 use tagpin_leader::reconcile::Reconcile;
 use tagpin_objects::kinds::Kinds;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::scripted_api::{Api, Call};
-use crate::support::webhook::NoOwner;
+use tagpin_testing::NoObjects;
+use tagpin_testing::scripted_api::{Api, Call};
 
 const DEPLOYMENT: &str = "GET /apis/apps/v1/namespaces/tagpin-system/deployments/tagpin";
 const SECRETS: &str = "/api/v1/namespaces/tagpin-system/secrets";
@@ -23,7 +23,7 @@ const THE_SECRET: &str = "PUT /api/v1/namespaces/tagpin-system/secrets/tagpin-pi
 
 struct Keeper {
     api: Api,
-    seen: watch::Sender<Seen<Secret>>,
+    seen: watch::Sender<Observed<Secret>>,
     cluster: Arc<Cluster>,
     reconcile: Reconcile,
     task: JoinHandle<std::convert::Infallible>,
@@ -36,17 +36,18 @@ impl Drop for Keeper {
 }
 
 impl Keeper {
-    fn start(seen: Seen<Secret>) -> Self {
+    fn start(seen: Observed<Secret>) -> Self {
         Self::after(seen, None)
     }
 
     /// A leader that knew this Secret before it led.
-    fn after(seen: Seen<Secret>, newest: Option<Value>) -> Self {
+    fn after(seen: Observed<Secret>, newest: Option<Value>) -> Self {
         let newest = newest.map(|secret| Arc::new(serde_json::from_value::<Secret>(secret).unwrap()));
         let (_, newest) = watch::channel(newest);
         let (client, api) = Api::new();
         let (sender, receiver) = watch::channel(seen);
-        let (cluster, reconcile) = (Arc::new(Cluster::new(Kinds::default(), NoOwner)), Reconcile::default());
+        let (cluster, reconcile) =
+            (Arc::new(Cluster::new(Kinds::default(), NoObjects)), Reconcile::default());
         let (known, passes) = (Arc::clone(&cluster), reconcile.clone());
         let task =
             tokio::spawn(async move { keep(client, "tagpin-system", known, receiver, newest, passes).await });
@@ -77,7 +78,7 @@ impl Keeper {
     }
 
     fn tell(&self, secret: Value) {
-        self.seen.send_replace(Seen::There(Arc::new(serde_json::from_value(secret).unwrap())));
+        self.seen.send_replace(Observed::Present(Arc::new(serde_json::from_value(secret).unwrap())));
     }
 }
 
@@ -101,9 +102,9 @@ fn entries(secret: &Value) -> Vec<String> {
 
 #[tokio::test(start_paused = true)]
 async fn the_first_key_is_made_once_no_replica_of_another_version_is_left() {
-    let mut keeper = Keeper::start(Seen::NotYet);
+    let mut keeper = Keeper::start(Observed::Unknown);
     keeper.api.quiet(Duration::from_hours(2)).await;
-    keeper.seen.send_replace(Seen::Absent);
+    keeper.seen.send_replace(Observed::Absent);
     keeper.asked_for_the_roll_out(1).await;
     keeper.asked_for_the_roll_out(2).await;
     let create = keeper.write(&format!("POST {SECRETS}")).await;
@@ -116,7 +117,7 @@ async fn the_first_key_is_made_once_no_replica_of_another_version_is_left() {
 
 #[tokio::test(start_paused = true)]
 async fn an_old_key_is_followed_by_another_and_stays_while_it_is_not_known_who_uses_it() {
-    let mut keeper = Keeper::start(Seen::NotYet);
+    let mut keeper = Keeper::start(Observed::Unknown);
     let old = secret(31);
     keeper.tell(old.clone());
     let put = keeper.write(THE_SECRET).await;
@@ -137,11 +138,11 @@ async fn an_old_key_is_followed_by_another_and_stays_while_it_is_not_known_who_u
 
 #[tokio::test(start_paused = true)]
 async fn a_secret_that_was_deleted_comes_back_with_its_keys_and_its_age() {
-    let mut keeper = Keeper::start(Seen::NotYet);
+    let mut keeper = Keeper::start(Observed::Unknown);
     let held = secret(1);
     keeper.tell(held.clone());
     keeper.api.quiet(Duration::from_hours(2)).await;
-    keeper.seen.send_replace(Seen::Absent);
+    keeper.seen.send_replace(Observed::Absent);
     let create = keeper.write(&format!("POST {SECRETS}")).await;
     let made = create.json();
     let id = &entries(&held)[0];
@@ -159,8 +160,8 @@ async fn a_new_leader_writes_again_what_it_knew_before_it_led() {
     let held = secret(1);
     let mut spoilt = held.clone();
     spoilt["data"] = json!({});
-    let spoilt = Seen::There(Arc::new(serde_json::from_value(spoilt).unwrap()));
-    for (seen, line) in [(Seen::Absent, format!("POST {SECRETS}")), (spoilt, THE_SECRET.to_owned())] {
+    let spoilt = Observed::Present(Arc::new(serde_json::from_value(spoilt).unwrap()));
+    for (seen, line) in [(Observed::Absent, format!("POST {SECRETS}")), (spoilt, THE_SECRET.to_owned())] {
         let mut keeper = Keeper::after(seen, Some(held.clone()));
         let made = keeper.write(&line).await.json();
         let id = &entries(&held)[0];
@@ -170,17 +171,17 @@ async fn a_new_leader_writes_again_what_it_knew_before_it_led() {
 
 #[tokio::test(start_paused = true)]
 async fn replicas_keep_the_keys_of_a_secret_that_is_gone() {
-    let cluster = Cluster::new(Kinds::default(), NoOwner);
-    let (seeing, seen) = watch::channel(Seen::NotYet);
+    let cluster = Cluster::new(Kinds::default(), NoObjects);
+    let (seeing, seen) = watch::channel(Observed::Unknown);
     let ((holding, mut newest), (hearing, mut heard)) = (watch::channel(None), watch::channel(false));
     tokio::spawn(use_newest(Arc::clone(&cluster.pods), seen, holding, hearing));
-    seeing.send_replace(Seen::There(Arc::new(serde_json::from_value(secret(1)).unwrap())));
+    seeing.send_replace(Observed::Present(Arc::new(serde_json::from_value(secret(1)).unwrap())));
     heard.wait_for(|heard| *heard).await.unwrap();
     assert!(newest.wait_for(Option::is_some).await.is_ok() && cluster.pods.keys().is_some());
     let mut spoilt = secret(1);
     spoilt["data"] = json!({});
-    let spoilt = Seen::There(Arc::new(serde_json::from_value(spoilt).unwrap()));
-    for seen in [Seen::Absent, spoilt] {
+    let spoilt = Observed::Present(Arc::new(serde_json::from_value(spoilt).unwrap()));
+    for seen in [Observed::Absent, spoilt] {
         heard.mark_unchanged();
         seeing.send_replace(seen);
         heard.changed().await.unwrap();
@@ -191,8 +192,8 @@ async fn replicas_keep_the_keys_of_a_secret_that_is_gone() {
 
 #[tokio::test(start_paused = true)]
 async fn a_replica_that_hears_of_no_secret_goes_on_without_keys() {
-    let cluster = Cluster::new(Kinds::default(), NoOwner);
-    let (_seeing, seen) = watch::channel(Seen::NotYet);
+    let cluster = Cluster::new(Kinds::default(), NoObjects);
+    let (_seeing, seen) = watch::channel(Observed::Unknown);
     let ((holding, _newest), (hearing, mut heard)) = (watch::channel(None), watch::channel(false));
     tokio::spawn(use_newest(Arc::clone(&cluster.pods), seen, holding, hearing));
     let waited = tokio::time::timeout(Duration::from_secs(60), heard.wait_for(|heard| *heard)).await;
@@ -201,7 +202,7 @@ async fn a_replica_that_hears_of_no_secret_goes_on_without_keys() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_no_key_is_no_key() {
-    let mut keeper = Keeper::start(Seen::NotYet);
+    let mut keeper = Keeper::start(Observed::Unknown);
     let mut spoilt = secret(1);
     spoilt["data"] = json!({ "1700000000": "c2hvcnQ=", "name": "c2hvcnQ=" });
     keeper.tell(spoilt);
@@ -213,7 +214,7 @@ async fn what_is_no_key_is_no_key() {
 
 #[tokio::test(start_paused = true)]
 async fn no_key_is_made_once_the_deployment_is_gone() {
-    let mut keeper = Keeper::start(Seen::Absent);
+    let mut keeper = Keeper::start(Observed::Absent);
     for _ in 0..3 {
         keeper.api.expect(DEPLOYMENT).await.refuse(404, "NotFound");
     }

@@ -16,7 +16,7 @@ use tagpin_review::Surroundings as _;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::scripted_api::{Api, Call};
+use tagpin_testing::scripted_api::{Api, Call};
 
 struct Replica {
     api: Api,

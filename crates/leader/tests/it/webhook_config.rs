@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tagpin_kube::client::ApiReader;
 use tagpin_kube::pinning;
 use tagpin_kube::store::Store;
-use tagpin_kube::{Cluster, Seen};
+use tagpin_kube::{Cluster, Observed};
 use tagpin_leader::canaries::Metrics;
 use tagpin_leader::reconcile::Reconcile;
 use tagpin_leader::webhook_config::documents::Wanted;
@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
-use crate::scripted_api::{Api, Call, Watch};
+use tagpin_testing::scripted_api::{Api, Call, Watch};
 
 pub(super) const NAMESPACES: &str = "/api/v1/namespaces";
 pub(super) const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/tagpin-system/deployments";
@@ -217,8 +217,8 @@ fn every_namespace_has_one_entry_and_only_those_that_ask_for_it_refuse_what_is_n
 
 #[test]
 fn what_the_chart_made_and_what_somebody_changed_is_not_as_it_should_be() {
-    let is = |live: Value| wanted().validating_is(&serde_json::from_value(live).unwrap());
-    assert!(is(validating()));
+    let matches = |live: Value| wanted().matches_validating(&serde_json::from_value(live).unwrap());
+    assert!(matches(validating()));
     let changed = |pointer: &str, value: Value| {
         let mut live = validating();
         *live.pointer_mut(pointer).unwrap_or_else(|| panic!("{pointer}")) = value;
@@ -238,9 +238,9 @@ fn what_the_chart_made_and_what_somebody_changed_is_not_as_it_should_be() {
         ("/webhooks/0/matchConditions", json!([])),
         ("/webhooks/0/name", json!("other.tagpin.dev")),
     ] {
-        assert!(!is(changed(pointer, value)), "{pointer}");
+        assert!(!matches(changed(pointer, value)), "{pointer}");
     }
-    assert!(!is(emptied(validating())));
+    assert!(!matches(emptied(validating())));
     // An entry of an older version of ours goes; one of somebody else is theirs.
     let with = |name: &str| {
         let mut live = validating();
@@ -249,9 +249,9 @@ fn what_the_chart_made_and_what_somebody_changed_is_not_as_it_should_be() {
         live["webhooks"].as_array_mut().unwrap().push(other);
         live
     };
-    assert!(!is(with("validate-older.tagpin.dev")));
-    assert!(!is(armed()), "what refuses for want of an answer goes when it must not");
-    assert!(is(with("policy.example.com")));
+    assert!(!matches(with("validate-older.tagpin.dev")));
+    assert!(!matches(armed()), "what refuses for want of an answer goes when it must not");
+    assert!(matches(with("policy.example.com")));
 }
 
 /// The leader's keeper of the configurations, and the API server.
@@ -261,7 +261,7 @@ pub(super) struct Keeper {
     early: VecDeque<Call>,
     pub(super) cluster: Arc<Cluster>,
     pub(super) listens: watch::Sender<bool>,
-    pub(super) certificate: watch::Sender<Seen<Secret>>,
+    pub(super) certificate: watch::Sender<Observed<Secret>>,
     installed: watch::Receiver<Installed>,
     closed: watch::Receiver<bool>,
     metrics: Metrics,
@@ -283,9 +283,9 @@ pub(super) struct Watches {
     pub(super) validating: Watch,
 }
 
-pub(super) fn secret(ca: &str) -> Seen<Secret> {
+pub(super) fn secret(ca: &str) -> Observed<Secret> {
     let data = json!({ "data": { "ca.crt": STANDARD.encode(ca) } });
-    Seen::There(Arc::new(serde_json::from_value(data).unwrap()))
+    Observed::Present(Arc::new(serde_json::from_value(data).unwrap()))
 }
 
 pub(super) fn namespace(deleting: bool) -> Value {
@@ -580,7 +580,7 @@ async fn they_are_filled_once_the_server_listens_the_stores_are_full_and_there_i
         } else { /* it listens */
         }
         if last == "certificate" {
-            keeper.certificate.send_replace(Seen::Absent);
+            keeper.certificate.send_replace(Observed::Absent);
         }
         if last != "stores" {
             keeper.fill_stores();
@@ -675,7 +675,7 @@ async fn when_our_namespace_goes_the_lists_are_emptied_whatever_else_is_missing(
     let watches = keeper.watches(json!([live(mutating(), "5")]), json!([live(validating(), "5")])).await;
     keeper.until(Installed::Yes).await;
     keeper.listens.send_replace(false);
-    keeper.certificate.send_replace(Seen::Absent);
+    keeper.certificate.send_replace(Observed::Absent);
     watches.namespace.event("MODIFIED", namespace(true));
     keeper.empties(&watches).await;
 }

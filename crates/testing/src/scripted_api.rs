@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::time::Duration;
 
-use axum::body::Bytes;
-use axum::http::{Request, Response};
 use futures::StreamExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
-use hyper::body::Frame;
+use hyper::body::{Bytes, Frame};
+use hyper::{Request, Response};
 use kube::Client;
 use kube::client::Body;
 use serde_json::{Value, json};
@@ -19,29 +18,35 @@ use tokio_util::sync::CancellationToken;
 
 type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
-/// How long a test waits for a call that must come; tests pause the clock, so this passes at once.
+/// Time limit for a call that must come. Tests pause the clock, so that it passes at once.
 const LIMIT: Duration = Duration::from_secs(3600);
 
-/// The server's side: the calls in the order they came.
-pub(crate) struct Api(mpsc::UnboundedReceiver<Call>);
+/// The server's side: the calls in the order in which they came.
+pub struct Api(mpsc::UnboundedReceiver<Call>);
 
 /// One request that waits for its answer. Dropped unanswered, it fails like a broken connection.
-pub(crate) struct Call {
-    pub(crate) method: String,
-    pub(crate) path: String,
-    pub(crate) query: BTreeMap<String, String>,
-    pub(crate) body: Vec<u8>,
-    pub(crate) content_type: String,
+pub struct Call {
+    /// The HTTP method.
+    pub method: String,
+    /// The path without the query.
+    pub path: String,
+    /// The parameters of the query, as they are encoded.
+    pub query: BTreeMap<String, String>,
+    /// The body.
+    pub body: Vec<u8>,
+    /// The type of the body; empty without one.
+    pub content_type: String,
     answer: oneshot::Sender<Answer>,
     gone: CancellationToken,
 }
 
 /// An open watch: it ends when this is dropped.
-pub(crate) struct Watch(mpsc::UnboundedSender<Value>);
+pub struct Watch(mpsc::UnboundedSender<Value>);
 
 impl Api {
-    /// A client and the server behind it.
-    pub(crate) fn new() -> (Client, Self) {
+    /// Returns a client and the server behind it.
+    #[must_use]
+    pub fn new() -> (Client, Self) {
         let (calls, receiver) = mpsc::unbounded_channel();
         let service = tower::service_fn(move |request: Request<Body>| {
             let calls = calls.clone();
@@ -71,20 +76,20 @@ impl Api {
         (Client::new(service, "default"), Self(receiver))
     }
 
-    /// The next call, whatever it is.
-    pub(crate) async fn next(&mut self) -> Call {
+    /// Returns the next call.
+    pub async fn next(&mut self) -> Call {
         timeout(LIMIT, self.0.recv()).await.expect("a call should have come").expect("the client is gone")
     }
 
-    /// The next call, which must be this one: `GET /api/v1/pods`.
-    pub(crate) async fn expect(&mut self, line: &str) -> Call {
+    /// Returns the next call, which must be this one: `GET /api/v1/pods`.
+    pub async fn expect(&mut self, line: &str) -> Call {
         let call = self.next().await;
         assert_eq!(call.line(), line, "{}", String::from_utf8_lossy(&call.body));
         call
     }
 
-    /// Nothing is asked for so long.
-    pub(crate) async fn quiet(&mut self, time: Duration) {
+    /// Asserts that no call comes for so long.
+    pub async fn quiet(&mut self, time: Duration) {
         if let Ok(Some(call)) = timeout(time, self.0.recv()).await {
             panic!("unexpected: {} {}", call.line(), String::from_utf8_lossy(&call.body));
         }
@@ -92,22 +97,26 @@ impl Api {
 }
 
 impl Call {
-    pub(crate) fn line(&self) -> String {
+    /// Returns the method and the path: `GET /api/v1/pods`.
+    #[must_use]
+    pub fn line(&self) -> String {
         format!("{} {}", self.method, self.path)
     }
 
-    pub(crate) fn json(&self) -> Value {
+    /// Returns the body as JSON.
+    #[must_use]
+    pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()
     }
 
     /// Answers with this status and body.
-    pub(crate) fn answer(self, status: u16, body: Value) {
+    pub fn answer(self, status: u16, body: Value) {
         let body = Full::new(Bytes::from(body.to_string())).boxed_unsync();
         let _ = self.answer.send(Response::builder().status(status).body(body).unwrap());
     }
 
     /// Answers with this status, body and warning of a webhook.
-    pub(crate) fn warn(self, status: u16, body: Value, warning: &str) {
+    pub fn warn(self, status: u16, body: Value, warning: &str) {
         let body = Full::new(Bytes::from(body.to_string())).boxed_unsync();
         let header = format!("299 - \"{warning}\"");
         let _ = self
@@ -115,12 +124,13 @@ impl Call {
             .send(Response::builder().status(status).header("warning", header).body(body).unwrap());
     }
 
-    pub(crate) fn ok(self, body: Value) {
+    /// Answers with status 200 and this body.
+    pub fn ok(self, body: Value) {
         self.answer(200, body);
     }
 
     /// Answers with a Kubernetes status of this code and reason.
-    pub(crate) fn refuse(self, code: u16, reason: &str) {
+    pub fn refuse(self, code: u16, reason: &str) {
         let message = format!("scripted: {reason}");
         let status = json!({
             "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason,
@@ -130,13 +140,14 @@ impl Call {
     }
 
     /// Answers a list request: one page, at this version.
-    pub(crate) fn list(self, items: Value, resource_version: &str) {
+    pub fn list(self, items: Value, resource_version: &str) {
         let metadata = json!({ "resourceVersion": resource_version });
         self.ok(json!({ "kind": "List", "apiVersion": "v1", "metadata": metadata, "items": items }));
     }
 
     /// Answers a watch request with a stream that stays open.
-    pub(crate) fn watch(self) -> Watch {
+    #[must_use]
+    pub fn watch(self) -> Watch {
         let (events, receiver) = mpsc::unbounded_channel::<Value>();
         let lines = futures::stream::unfold(receiver, |mut receiver| async {
             let event = receiver.recv().await?;
@@ -151,19 +162,19 @@ impl Call {
     }
 
     /// Waits until the caller has given up.
-    pub(crate) async fn given_up(&self) {
+    pub async fn given_up(&self) {
         timeout(LIMIT, self.gone.cancelled()).await.expect("the caller should have given up");
     }
 }
 
 impl Watch {
     /// Sends one event: `ADDED`, `MODIFIED`, `DELETED`.
-    pub(crate) fn event(&self, kind: &str, object: Value) {
+    pub fn event(&self, kind: &str, object: Value) {
         self.0.send(json!({ "type": kind, "object": object })).unwrap();
     }
 
     /// Ends as an API server does that has forgotten the version.
-    pub(crate) fn expired(self) {
+    pub fn expired(self) {
         self.event("ERROR", json!({ "kind": "Status", "status": "Failure", "code": 410, "reason": "Expired", "message": "too old" }));
     }
 }

@@ -18,7 +18,7 @@ use tagpin_objects::kinds::{CRON_JOB, DAEMON_SET, DEPLOYMENT, JOB, Kinds, POD, R
 use tagpin_review::Surroundings;
 use tokio::time::Instant;
 
-use super::{object, owned_by};
+use tagpin_testing::{object, owned_by};
 
 /// An API server that has these objects, and notes what was asked.
 #[derive(Clone, Default)]

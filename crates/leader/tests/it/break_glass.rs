@@ -14,7 +14,7 @@ use tagpin_objects::kinds::Kinds;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::scripted_api::Api;
+use tagpin_testing::scripted_api::Api;
 
 struct Auditor {
     api: Api,

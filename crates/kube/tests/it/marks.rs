@@ -12,8 +12,7 @@ use tagpin_kube::stored::Stored;
 use tagpin_objects::kinds::{Kinds, POD, REPLICA_SET};
 use tagpin_review::{Pins, Seeds};
 
-use super::{digest, object, owned_by};
-use crate::support::webhook::NoOwner;
+use tagpin_testing::{NoObjects, digest, object, owned_by};
 
 /// Age of the first mark in seconds.
 const SINCE: i64 = 1000;
@@ -105,7 +104,7 @@ impl Pod {
 }
 
 fn cluster(keys: Option<Keys>, pods: &[Pod]) -> Cluster {
-    let cluster = Cluster::new(Kinds::default(), NoOwner);
+    let cluster = Cluster::new(Kinds::default(), NoObjects);
     cluster.pods.use_keys(keys);
     pods.iter().for_each(|pod| cluster.pods.apply(pod.object()));
     cluster
@@ -120,7 +119,7 @@ fn sibling(cluster: &Cluster) -> Option<Digest> {
 /// The digest that is believed while the registry is away.
 fn last_known(cluster: &Cluster) -> Option<Digest> {
     let asker = Asker { namespace: "shop".into(), pull_secrets: Vec::new() };
-    cluster.pods.last_known(&"web:1".parse().unwrap(), &asker).map(|known| known.digest)
+    cluster.pods.last_known(&"web:1".parse().unwrap(), &asker, Timestamp::now()).map(|known| known.digest)
 }
 
 #[test]

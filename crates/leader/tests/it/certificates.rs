@@ -15,7 +15,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
-use tagpin_kube::Seen;
+use tagpin_kube::Observed;
 use tagpin_kube::certificate::Pems;
 use tagpin_leader::certificates::issue::{self, Lifetimes};
 use tagpin_leader::certificates::keep;
@@ -23,7 +23,7 @@ use tagpin_leader::reconcile::Reconcile;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::scripted_api::{Api, Call};
+use tagpin_testing::scripted_api::{Api, Call};
 
 const NAMESPACE: &str = "tagpin-system";
 const DAY: i64 = 24 * 3600;
@@ -146,7 +146,7 @@ fn what_would_last_longer_than_is_wanted_now_is_made_anew() {
 fn a_leaf_of_seconds_is_not_forgotten_when_leaves_are_to_live_for_months_again() {
     let seconds = lifetimes(8, 90);
     let short = issue::next(None, NAMESPACE, seconds, after(0)).unwrap().unwrap();
-    let look = |held, lifetimes| issue::next_look(Some(held), lifetimes, after(2));
+    let look = |held, lifetimes| issue::next_check(Some(held), lifetimes, after(2));
     assert_eq!(look(&short, USUAL), look(&short, seconds));
     assert!(look(&short, USUAL) < Duration::from_secs(1), "{:?}", look(&short, USUAL));
     assert_eq!(look(&first(), USUAL), Duration::from_hours(1));
@@ -224,7 +224,7 @@ fn an_authority_without_its_key_is_trusted_on_while_its_leaf_serves() {
 /// The leader's keeper of the Secret, and the API server.
 struct Keeper {
     api: Api,
-    seen: watch::Sender<Seen<Secret>>,
+    seen: watch::Sender<Observed<Secret>>,
     reconcile: Reconcile,
     task: JoinHandle<std::convert::Infallible>,
 }
@@ -243,7 +243,7 @@ fn owners() -> Value {
 }
 
 impl Keeper {
-    fn start(seen: Seen<Secret>) -> Self {
+    fn start(seen: Observed<Secret>) -> Self {
         let (client, api) = Api::new();
         let (sender, receiver) = watch::channel(seen);
         let reconcile = Reconcile::default();
@@ -266,7 +266,7 @@ impl Keeper {
 
     /// The watch tells that it is this now.
     fn tell(&self, value: Value) {
-        self.seen.send_replace(Seen::There(Arc::new(serde_json::from_value(value).unwrap())));
+        self.seen.send_replace(Observed::Present(Arc::new(serde_json::from_value(value).unwrap())));
     }
 }
 
@@ -293,9 +293,9 @@ fn now() -> Pems {
 
 #[tokio::test(start_paused = true)]
 async fn a_secret_that_is_missing_is_made_and_one_in_order_is_left_alone() {
-    let mut keeper = Keeper::start(Seen::NotYet);
+    let mut keeper = Keeper::start(Observed::Unknown);
     keeper.api.quiet(Duration::from_hours(2)).await;
-    keeper.seen.send_replace(Seen::Absent);
+    keeper.seen.send_replace(Observed::Absent);
     let create = keeper.write(&format!("POST {SECRETS}")).await;
     let made = create.json();
     assert_eq!(made["type"], "kubernetes.io/tls");
@@ -310,10 +310,10 @@ async fn a_secret_that_is_missing_is_made_and_one_in_order_is_left_alone() {
 #[tokio::test(start_paused = true)]
 async fn a_secret_that_was_deleted_comes_back_as_it_was() {
     let pems = now();
-    let mut keeper = Keeper::start(Seen::NotYet);
+    let mut keeper = Keeper::start(Observed::Unknown);
     keeper.tell(secret(&pems, "7"));
     keeper.api.quiet(Duration::from_hours(2)).await;
-    keeper.seen.send_replace(Seen::Absent);
+    keeper.seen.send_replace(Observed::Absent);
     let create = keeper.write(&format!("POST {SECRETS}")).await;
     assert_eq!(create.json()["data"], secret(&pems, "7")["data"]);
 }
@@ -321,7 +321,7 @@ async fn a_secret_that_was_deleted_comes_back_as_it_was() {
 #[tokio::test(start_paused = true)]
 async fn a_secret_of_an_earlier_version_is_given_its_owner() {
     let pems = now();
-    let mut keeper = Keeper::start(Seen::NotYet);
+    let mut keeper = Keeper::start(Observed::Unknown);
     let mut unowned = secret(&pems, "7");
     unowned["metadata"].as_object_mut().unwrap().remove("ownerReferences");
     let data = unowned["data"].clone();
@@ -335,7 +335,7 @@ async fn a_secret_of_an_earlier_version_is_given_its_owner() {
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_made_once_the_deployment_is_gone() {
-    let mut keeper = Keeper::start(Seen::Absent);
+    let mut keeper = Keeper::start(Observed::Absent);
     for _ in 0..3 {
         keeper.api.expect(DEPLOYMENT).await.refuse(404, "NotFound");
     }
@@ -344,7 +344,7 @@ async fn nothing_is_made_once_the_deployment_is_gone() {
 #[tokio::test(start_paused = true)]
 async fn a_secret_that_was_spoilt_is_replaced_at_its_version() {
     let pems = now();
-    let mut keeper = Keeper::start(Seen::NotYet);
+    let mut keeper = Keeper::start(Observed::Unknown);
     keeper.tell(secret(&Pems { certificate: b"spoilt".to_vec(), ..pems.clone() }, "9"));
     let put = keeper.write(&format!("PUT {SECRETS}/tagpin-webhook-tls")).await;
     assert_eq!(put.json()["metadata"]["resourceVersion"], "9");
@@ -357,7 +357,7 @@ async fn a_secret_that_was_spoilt_is_replaced_at_its_version() {
 
 #[tokio::test(start_paused = true)]
 async fn a_write_that_fails_is_tried_again() {
-    let mut keeper = Keeper::start(Seen::Absent);
+    let mut keeper = Keeper::start(Observed::Absent);
     for refusal in [(403, "Forbidden"), (500, "InternalError")] {
         keeper.write(&format!("POST {SECRETS}")).await.refuse(refusal.0, refusal.1);
     }
