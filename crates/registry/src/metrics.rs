@@ -103,44 +103,48 @@ impl RegistryMetrics {
         };
         metrics.register(
             "registry_requests",
-            "Requests to registries and token services, by the status of the answer or the reason why there was none",
+            "Requests to registries and token services, by the status of the response or the reason why there was none",
             this.requests.clone(),
         );
         metrics.register_with_unit(
             "registry_request_duration",
-            "How long such a request took, body included",
+            "Duration of requests to registries and token services, body included",
             Unit::Seconds,
             this.durations.clone(),
         );
         metrics.register(
             "registry_ratelimit_remaining",
-            "What is left of the limit that the registry tells in its answers",
+            "Requests that the registry's own limit still allows, from its last response",
             this.remaining.clone(),
         );
-        metrics.register("resolution", "Look-ups of tags, by what answered them", this.resolutions.clone());
+        metrics.register(
+            "resolution",
+            "Look-ups of tags, by the source of the answer",
+            this.resolutions.clone(),
+        );
         metrics.register(
             "registry_breaker_opened",
-            "How often a registry that failed was left alone for a while",
+            "Times that a registry failed and was not asked for a while",
             this.breakers.clone(),
         );
         metrics.register(
             "pull_secrets_skipped",
-            "Pull secrets that a pod or service account names and that were not used",
+            "Pull secrets that were named by a pod or service account and not used",
             this.skipped.clone(),
         );
         metrics.register(
             "cloud_credentials",
-            "Credentials for a registry that a cloud was asked for",
+            "Requests to clouds for the credential of a registry",
             this.clouds.clone(),
         );
         metrics.register(
             "registries_invalid",
-            "1 while the newest configuration of registries can not be used; the last one that could stays in force",
+            "1 while the newest configuration of registries cannot be used and the previous one stays in force",
             this.invalid.clone(),
         );
         metrics.register(
             "registries_unverified",
-            "Hosts that are asked without verifying their certificates, because the configuration says so",
+            "Hosts whose certificates are not verified, because the configuration says so",
             this.unverified.clone(),
         );
         this

@@ -1,4 +1,4 @@
-//! `--as NAMESPACE/NAME`: a service account of the cluster asks, with the pull secrets that it names.
+//! `--as NAMESPACE/NAME`: asks as a service account of the cluster, with the pull secrets that it names.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -22,22 +22,22 @@ pub(super) struct Account {
     name: String,
 }
 
-/// Why a text names no service account.
+/// The error for a text that does not name a service account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("write the namespace and the name of a service account, as shop/default")]
 pub(super) struct NoAccount;
 
-/// What a person may not expect of the credentials: pull secrets that were not used, and clouds that were asked.
+/// Events about credentials that may surprise a person: pull secrets that were not used, and clouds that were asked.
 #[derive(Default)]
 pub(super) struct Passed {
     secrets: Mutex<Vec<Skipped>>,
-    /// Each with why it gave no credential, if it gave none.
+    /// The clouds that were asked, each with the reason why it gave no credential, if it gave none.
     clouds: Mutex<Vec<(Cloud, Option<String>)>>,
 }
 
 impl Account {
-    /// Who asks, and whose credentials count: what a pod of this account that names no secret itself would have. A cloud
-    /// is asked as the process here, since tagpin's own identity in the cluster is nobody else's to take on.
+    /// Returns the asker and its credentials: those of a pod of this account that names no secret itself. A cloud is
+    /// asked with the identity of this process, because only tagpin's own pod has its identity.
     pub(super) async fn find(
         &self,
         registries: Arc<Current>,
@@ -76,7 +76,7 @@ impl FromStr for Account {
 }
 
 impl Passed {
-    /// A sentence for each.
+    /// Returns one sentence for each event.
     pub(super) fn notes(&self) -> Vec<String> {
         let secrets = self.secrets.lock();
         let clouds = self.clouds.lock();
@@ -85,10 +85,10 @@ impl Passed {
         let asked = |(cloud, failed): &(Cloud, Option<String>)| {
             let cloud = cloud.word();
             let answer = match failed {
-                None => format!("{cloud} gave a credential to you"),
-                Some(why) => format!("{cloud} gives no credential to you: {why}"),
+                None => format!("{cloud} gave you a credential"),
+                Some(why) => format!("{cloud} gave you no credential: {why}"),
             };
-            format!("{answer}; in the cluster it is asked as tagpin's own pod")
+            format!("{answer}; in the cluster, tagpin's own pod asks it")
         };
         secrets.iter().map(secret).chain(clouds.iter().map(asked)).collect()
     }

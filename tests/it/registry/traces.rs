@@ -143,8 +143,13 @@ async fn a_look_up_is_in_the_trace_of_the_review_and_that_in_its_callers() {
     let client = client(profiles.clone(), TestNames::default(), Arc::new(()));
     let credentials = Arc::new(UserConfig::default());
     let suggest = Arc::new(Suggestions::new(client.clone(), credentials.clone(), Arc::default(), PATIENCE));
-    let around =
-        Around { credentials, profiles, seeds: Arc::new(NoPins), now: Timestamp::now, observer: Arc::new(()) };
+    let around = Around {
+        credentials,
+        profiles,
+        seeds: Arc::new(NoPins),
+        now: Timestamp::now,
+        observer: Arc::new(()),
+    };
     let policies = [("pin", json!({ "pin": { "targets": ["Pods"] } }))];
     let resolve = Arc::new(tagpin_registry::assemble(client, Arc::default(), around));
     let registries = Registries { resolve, suggest };

@@ -193,8 +193,8 @@ fn problem(error: &YamlError) -> String {
             format!("{variant:?} is not one of: {}", expected.join(", "))
         }
         YamlError::SerdeMissingField { field, .. } => format!("the key {field} is missing"),
-        YamlError::DuplicateMappingKey { .. } => "the same key stands here twice".to_owned(),
-        YamlError::MultipleDocuments { .. } => "one document is read; put everything into it".to_owned(),
+        YamlError::DuplicateMappingKey { .. } => "this key is given twice".to_owned(),
+        YamlError::MultipleDocuments { .. } => "the file has several YAML documents; write one".to_owned(),
         other => {
             let text = other.to_string();
             // The position is reported once, before the key.

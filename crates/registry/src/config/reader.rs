@@ -53,12 +53,14 @@ impl Reader<'_> {
         };
         let is_port = |port: &str| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
         if !is_host || !port.is_none_or(is_port) {
-            let help = "write a host, with its port if it has one; * stands for a part of one label: \
-                        registry.example.com:5000, *.example.com";
+            let help = "write a host, with its port if it has one, such as registry.example.com:5000; * stands for a part of \
+                        one label, as in *.example.com";
             return Err(self.wrong("match", help));
         }
         if host == "index.docker.io" {
-            return Err(self.wrong("match", "images of Docker Hub are named docker.io: write docker.io"));
+            return Err(
+                self.wrong("match", "Docker Hub is named docker.io in image references: write docker.io")
+            );
         }
         Ok(Pattern { typed: typed.into(), host: host.to_owned(), port: port.map(str::to_owned) })
     }
@@ -76,7 +78,7 @@ impl Reader<'_> {
             Some(index) => Err(self.wrong(
                 "match",
                 format!(
-                    "the first match wins and registries[{index}] covers this one: put this entry before it"
+                    "registries[{index}] already matches these hosts, and the first match wins: move this entry before it"
                 ),
             )),
         }
@@ -127,7 +129,7 @@ impl Reader<'_> {
             return Err(self.wrong("tls.caOnly", "has no effect without caFile"));
         }
         if typed.insecure_skip_verify && ca.is_some() {
-            let problem = "has no effect: certificates that are not verified are not held against it";
+            let problem = "has no effect with insecureSkipVerify: remove one of the two";
             return Err(self.wrong("tls.caFile", problem));
         }
         let client = typed.client_cert.map(|pair| self.pair(&pair)).transpose()?.map(Arc::new);
@@ -163,7 +165,7 @@ impl Reader<'_> {
             if typed.value.bytes().all(byte) && !typed.value.starts_with('/') {
                 return Ok(typed.value.clone());
             }
-            let problem = "write the start of repositories' paths, without the host: docker-hub/";
+            let problem = "write the prefix of repository paths, without the host: docker-hub/";
             Err(self.wrong_text(typed, &format!("pullThrough[{index}]"), problem))
         };
         typed.iter().enumerate().map(prefix).collect()
@@ -177,7 +179,7 @@ impl Reader<'_> {
             if host.eq_ignore_ascii_case(&typed.value) {
                 return Ok(host.to_owned());
             }
-            let problem = "write the host of a token service, without scheme and port: gitlab.example.com";
+            let problem = "write the host of the token service, without scheme and port: gitlab.example.com";
             Err(self.wrong_text(typed, &format!("trustedRealms[{index}]"), problem))
         };
         typed.iter().enumerate().map(realm).collect()
@@ -202,7 +204,8 @@ impl Reader<'_> {
         access.built_in().map_err(|error| self.wrong(&key, error.to_string()))?;
         let is_ours = pattern.port.is_none() && access.answers_for(&pattern.host);
         if !pattern.has_star() && !is_ours {
-            let problem = format!("{} is no registry of this cloud, or of another region", pattern.typed);
+            let problem =
+                format!("{} is not a registry of this cloud, or not in a listed region", pattern.typed);
             return Err(self.wrong(&key, problem));
         }
         Ok(EntryCredential::Cloud(access))
@@ -223,7 +226,7 @@ impl Reader<'_> {
             || EcrHost::parse(&pattern.host).is_some();
         if typed.regions.is_empty() && !region_is_named {
             let problem =
-                "write the regions that you use, because the match does not say one: regions: [eu-west-1]";
+                "the match names no region: write the regions that you use, as in regions: [eu-west-1]";
             return Err(self.wrong("credentials.aws", problem));
         }
         Ok(Access::Aws { role, regions: typed.regions.into() })
@@ -233,7 +236,7 @@ impl Reader<'_> {
     fn service_key(&self, path: &Written) -> Result<ServiceKey, ConfigError> {
         let key = "credentials.gcp.keyFile";
         let read = ServiceKey::parse(&self.bytes(path, key)?);
-        read.ok_or_else(|| self.wrong_text(path, key, "is no key file of a service account of Google"))
+        read.ok_or_else(|| self.wrong_text(path, key, "is not a key file of a Google service account"))
     }
 
     #[cfg(not(feature = "gcp"))]
@@ -246,7 +249,11 @@ impl Reader<'_> {
         for (text, key) in [(&typed.namespace, "namespace"), (&typed.name, "name")] {
             if !is_object_name(&text.value) {
                 let key = format!("credentials.secretRef.{key}");
-                return Err(self.wrong_text(text, &key, "is not a name of Kubernetes: a-z, 0-9, - and ."));
+                return Err(self.wrong_text(
+                    text,
+                    &key,
+                    "is not a valid Kubernetes name: use a-z, 0-9, - and .",
+                ));
             }
         }
         Ok(SecretRef { namespace: typed.namespace.value, name: typed.name.value })
@@ -263,7 +270,7 @@ impl Reader<'_> {
             if let Some(capabilities) = &typed.capabilities {
                 endpoint.resolves = capabilities.contains(&TypedCapability::Resolve);
                 if !capabilities.contains(&TypedCapability::Pull) {
-                    let problem = "must have pull: whoever says what a tag names also has it";
+                    let problem = "must include pull: a mirror that resolves tags also serves the image";
                     return Err(self.wrong_text(&typed.url, &format!("{key}.capabilities"), problem));
                 }
             }
@@ -289,7 +296,7 @@ impl Reader<'_> {
         let mut warnings = Vec::new();
         if entry.tls.as_ref().is_some_and(|tls| tls.unverified) {
             warnings.push(format!(
-                "{}: the certificate of {typed} is not verified: whoever is on the way can answer for it",
+                "{}: the certificate of {typed} is not verified: anybody on the network path can answer in its place",
                 self.key
             ));
         }

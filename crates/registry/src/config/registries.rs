@@ -144,7 +144,7 @@ impl Registries {
         };
         let said = |entry: &Entry| {
             let typed = &entry.pattern.typed;
-            format!("the credentials of {typed} are never used: it is asked at its mirrors alone")
+            format!("the credentials of {typed} are never used, because only its mirrors are asked")
         };
         self.entries.iter().filter(unused).map(said).collect()
     }
@@ -164,10 +164,10 @@ impl Registries {
             return None;
         }
         Some(if entry.mirrors.is_empty() {
-            "asks mirrors, but neither this entry nor registriesFile names a mirror of it that says what tags \
-             name: write mirrors: [{ url: … }]"
+            "asks mirrors, but neither this entry nor registriesFile names a mirror that resolves tags: write \
+             mirrors: [{ url: … }]"
         } else {
-            "asks mirrors, but none of them has the capability resolve"
+            "asks mirrors, but none of them has the capability resolve: add it to one, or write resolveFrom: upstream"
         })
     }
 
@@ -277,7 +277,7 @@ impl Profiles for Registries {
 
 /// Parses a time such as `60s`, `1m 30s` or `PT1M`; 0s stands for none.
 fn ttl(text: &str) -> Result<Duration, &'static str> {
-    let problem = "write a time of at most an hour, as 60s or 2m; 0s asks each time";
+    let problem = "write a time of at most one hour, such as 60s or 2m; 0s asks the registry each time";
     let time = text.parse::<jiff::SignedDuration>().map_err(|_| problem)?;
     let time = Duration::try_from(time).map_err(|_| problem)?;
     if time > LONGEST_TTL { Err(problem) } else { Ok(time) }

@@ -38,7 +38,7 @@ pub enum DockerConfigError {
     /// The text is not JSON, has another shape, or has an `auth` that is not base64 of `user:password`. The kubelet
     /// then refuses the whole configuration.
     #[error(
-        "it is not a docker configuration: JSON with auths, each with username and password, or auth in base64"
+        "not a docker configuration: write JSON with auths, each with username and password, or with auth in base64"
     )]
     Malformed,
 }

@@ -129,8 +129,8 @@ impl PullSecrets {
                 namespace,
                 secret,
                 repository,
-                "the location in this pull secret is only the start of a name, so it is used for repositories of \
-                 other names too, by nodes as well: end it with a slash"
+                "this pull secret is used for more repositories than its location names, by nodes as well: the location is \
+                 only the start of their names; end it with a slash"
             );
         }
     }

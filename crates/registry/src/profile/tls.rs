@@ -40,13 +40,13 @@ pub enum PemError {
     #[error("the CA file holds no PEM certificate")]
     Authorities,
     /// The file of the client certificate holds no PEM certificate.
-    #[error("it holds no PEM certificate")]
+    #[error("the file holds no PEM certificate")]
     Certificate,
     /// The file holds no PEM private key.
-    #[error("it holds no PEM private key")]
+    #[error("the file holds no PEM private key")]
     Key,
     /// Certificate and key do not match, or are of a kind that TLS does not use.
-    #[error("certificate and key do not belong together")]
+    #[error("the certificate and the key do not match")]
     Pair,
 }
 

@@ -61,7 +61,7 @@ pub(crate) struct ChallengeKey {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RealmError {
     /// The realm is not a URL of a token service.
-    #[error("the realm is no URL of a token service")]
+    #[error("the realm is not the URL of a token service")]
     Url,
     /// The realm is not https, although the registry is.
     #[error("the realm is not https")]

@@ -33,7 +33,7 @@ const METADATA: [IpAddr; 6] = [
 
 /// The error for a host that has no address that may be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the address is not one that may be reached")]
+#[error("the address must not be contacted")]
 pub(crate) struct Forbidden;
 
 /// Resolves host names.

@@ -246,7 +246,7 @@ impl Transport {
             return Ok(client.clone());
         }
         let client = build(&profile, Arc::clone(&self.names)).map_err(|error| {
-            tracing::error!(error = %Chain(&error), "no TLS for registries: are CA certificates installed?");
+            tracing::error!(error = %Chain(&error), "cannot set up TLS for registries: are CA certificates installed?");
             Failure::Tls
         })?;
         // Replaced certificates leave a pool behind; the other pools are opened again when they are needed.

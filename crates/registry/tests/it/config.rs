@@ -220,7 +220,7 @@ fn what_secures_a_connection_is_for_the_one_host() {
     assert!(!format!("{registries:?}").contains("PRIVATE KEY"));
     let refused = files("{ clientCert: { certFile: own.pem, keyFile: other.pem } }").refusal();
     assert!(
-        refused.contains("tls.clientCert.certFile: own.pem: certificate and key do not belong"),
+        refused.contains("tls.clientCert.certFile: own.pem: the certificate and the key do not match"),
         "{refused}"
     );
     let refused = files("{ caFile: ca.pem, insecureSkipVerify: true }").refusal();
@@ -310,24 +310,27 @@ fn a_cloud_gives_credentials_for_its_own_registries() {
     assert!(registries.credential("ghcr.io").is_none());
     let refused = |entry: &str| refusal(&format!("registries: [{{ {entry} }}]"));
     for (entry, expected) in [
-        ("match: a.example, credentials: { aws: {} }", "credentials.aws: write the regions"),
+        (
+            "match: a.example, credentials: { aws: {} }",
+            "credentials.aws: the match names no region: write the regions",
+        ),
         (
             "match: a.example, credentials: { aws: { regions: [eu-west-1] } }",
-            "credentials.aws: a.example is no registry",
+            "credentials.aws: a.example is not a registry",
         ),
         (
             "match: 123456789012.dkr.ecr.us-east-1.amazonaws.com, credentials: { aws: { regions: [eu-west-1] } }",
-            "or of another region",
+            "or not in a listed region",
         ),
         (
             "match: '*.dkr.ecr.*.amazonaws.com', credentials: { aws: {} }",
-            "credentials.aws: write the regions",
+            "credentials.aws: the match names no region: write the regions",
         ),
         (
             "match: public.ecr.aws, credentials: { aws: { roleArn: pull } }",
             "credentials.aws.roleArn: write the ARN",
         ),
-        ("match: a.example, credentials: { gcp: {} }", "credentials.gcp: a.example is no registry"),
+        ("match: a.example, credentials: { gcp: {} }", "credentials.gcp: a.example is not a registry"),
         (
             "match: 'acme.azurecr.io:8443', credentials: { azure: {} }",
             "credentials.azure: acme.azurecr.io:8443 is no",
@@ -339,7 +342,7 @@ fn a_cloud_gives_credentials_for_its_own_registries() {
         ("match: a.example, credentials: {}", "credentials: write one of"),
         (
             "match: gcr.io, credentials: { gcp: { keyFile: config.yaml } }",
-            "credentials.gcp.keyFile: is no key file",
+            "credentials.gcp.keyFile: is not a key file",
         ),
     ] {
         let said = refused(entry);
@@ -425,7 +428,7 @@ fn a_mistake_is_named_with_file_line_and_key() {
         ),
         (
             "registries:\n- match: a.io\n  match: b.io\n",
-            "config.yaml:3:3: registries[0]: the same key stands here twice",
+            "config.yaml:3:3: registries[0]: this key is given twice",
         ),
         ("registries:\n- match: [a.io]\n", "config.yaml:2:10: registries[0].match: expected string scalar"),
         ("registries: [\n", "config.yaml:1:13: registries: unclosed bracket '['"),
@@ -435,7 +438,7 @@ fn a_mistake_is_named_with_file_line_and_key() {
         ),
         (
             "registries: []\n---\nregistries: []\n",
-            "config.yaml:3:1: one document is read; put everything into it",
+            "config.yaml:3:1: the file has several YAML documents; write one",
         ),
     ] {
         assert_eq!(refusal(config), expected);
@@ -454,7 +457,7 @@ fn a_value_that_can_not_be_meant_is_refused_at_its_line() {
         ("offline: true\n  resolveFrom: upstream", "resolveFrom: has no effect: an offline registry"),
         (
             "credentials: { secretRef: { namespace: a/b, name: x } }",
-            "credentials.secretRef.namespace: is not a name of Kubernetes",
+            "credentials.secretRef.namespace: is not a valid Kubernetes name",
         ),
     ] {
         let refused = entry(rest);
@@ -464,7 +467,7 @@ fn a_value_that_can_not_be_meant_is_refused_at_its_line() {
     for (rest, expected) in [
         ("tls: { caOnly: true }", "tls.caOnly: has no effect without caFile"),
         ("tls: { clientCert: { certFile: a, keyFile: b } }", "tls.clientCert.keyFile: read b: No such file"),
-        ("pullThrough: [a/, 'https://b']", "pullThrough[1]: write the start of repositories' paths"),
+        ("pullThrough: [a/, 'https://b']", "pullThrough[1]: write the prefix of repository paths"),
         ("offline: true\n  confirmDigest: auto", "confirmDigest: has no effect: an offline registry"),
         ("trustedRealms: ['https://a.io']", "trustedRealms[0]: write the host of a token service"),
         ("trustedRealms: [a.io, 'b.io:8443']", "trustedRealms[1]: write the host of a token service"),
@@ -478,7 +481,7 @@ fn a_value_that_can_not_be_meant_is_refused_at_its_line() {
         ),
         (
             "resolveFrom: mirrors-only\n  mirrors: [{ url: 'https://m', capabilities: [pull] }]",
-            "resolveFrom: asks mirrors, but none of them has the capability resolve",
+            "resolveFrom: asks mirrors, but none of them has the capability resolve: add it to one, or write resolveFrom: upstream",
         ),
     ] {
         let refused = entry(rest);
@@ -504,10 +507,12 @@ fn an_entry_that_would_never_count_is_refused() {
         let refused =
             refusal(&format!("registries:\n- match: '*.example.com'\n- match: b.io\n- match: {second}\n"));
         assert!(
-            refused.starts_with("config.yaml:4:10: registries[2].match: the first match wins"),
+            refused.starts_with(
+                "config.yaml:4:10: registries[2].match: registries[0] already matches these hosts"
+            ),
             "{refused}"
         );
-        assert!(refused.contains("registries[0] covers this one"), "{refused}");
+        assert!(refused.contains("and the first match wins"), "{refused}");
     }
     load(
         "registries: [{ match: a.example.com }, { match: '*.example.com' }, { match: 'a.example.com:5000' }]",
@@ -672,10 +677,10 @@ configs:
         "configs.m.example.tls.insecure_skip_verify: the certificate is not verified",
         "configs.m.example.tls.cert_file: a is not used: No such file",
         "configs.m.example.tls.ca_file: /node/only.pem is not used: No such file",
-        "mirrors.docker.io: the endpoint \"ftp://x\" is left out",
-        "mirrors.docker.io.endpoints: k3s knows no such key",
+        "mirrors.docker.io: the endpoint \"ftp://x\" is ignored",
+        "mirrors.docker.io.endpoints: has no effect: k3s has no such key",
         "mirrors.docker.io: has several rewrites",
-        "mirrors.registry-1.docker.io: nodes do not use it",
+        "mirrors.registry-1.docker.io: nodes do not use this",
     ] {
         assert!(said.contains(&format!("registries.yaml: {part}")), "{part} is not in\n{said}");
     }

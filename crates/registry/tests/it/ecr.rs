@@ -230,26 +230,26 @@ async fn what_amazon_checks_opens_its_registries_and_only_that() {
     let said = registries.refusal(&moto.clouds(&keys(&puller.id, &stranger.secret)), None).await;
     assert_eq!(
         said,
-        "ECR does not take the signature: the secret key is wrong, or the clock of this machine (status 403)"
+        "ECR rejects the signature: check the secret key, and the clock of this machine (status 403)"
     );
     let said = registries.refusal(&moto.clouds(&keys(&puller.id, &stranger.secret)), Some(&web)).await;
     assert_eq!(
         said,
-        "STS does not take the signature: the secret key is wrong, or the clock of this machine (status 403)"
+        "STS rejects the signature: check the secret key, and the clock of this machine (status 403)"
     );
     let said = registries.refusal(&moto.clouds(&keys("AKIAIOSFODNN7EXAMPLE", &puller.secret)), None).await;
-    assert_eq!(said, "ECR does not know the access key, or not this session (status 403)");
+    assert_eq!(said, "ECR does not know the access key or the session (status 403)");
     let said = registries.refusal(&moto.clouds(&keys(&stranger.id, &stranger.secret)), None).await;
-    assert_eq!(said, "ECR does not allow it to this user or role (status 403)");
+    assert_eq!(said, "ECR denies access to this user or role (status 403)");
     let said = registries.refusal(&static_keys, Some(&poor)).await;
-    assert_eq!(said, "ECR does not allow it to this user or role (status 403)");
+    assert_eq!(said, "ECR denies access to this user or role (status 403)");
     let said = registries.refusal(&static_keys, Some(&closed)).await;
-    assert_eq!(said, "STS does not allow it to this user or role (status 403)");
+    assert_eq!(said, "STS denies access to this user or role (status 403)");
 
     // The machine that moto plays has keys that its own IAM does not know.
     let machine = [("AWS_EC2_METADATA_SERVICE_ENDPOINT", moto.url.as_str())];
     let said = registries.refusal(&moto.clouds(&machine), None).await;
-    assert_eq!(said, "ECR does not know the access key, or not this session (status 403)");
+    assert_eq!(said, "ECR does not know the access key or the session (status 403)");
     moto.check_after(1).await;
     registries.opens(0, &moto.clouds(&machine), None).await;
 
@@ -261,7 +261,7 @@ async fn what_amazon_checks_opens_its_registries_and_only_that() {
             registries.opens(0, &irsa, None).await;
         } else {
             let said = registries.refusal(&irsa, None).await;
-            assert_eq!(said, "ECR does not allow it to this user or role (status 403)");
+            assert_eq!(said, "ECR denies access to this user or role (status 403)");
         }
     }
 }

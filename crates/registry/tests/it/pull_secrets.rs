@@ -524,10 +524,7 @@ async fn the_command_line_uses_the_users_own_configuration() {
 
     fs::write(&file, "{").unwrap();
     let refused = UserConfig::load(&file).unwrap_err().to_string();
-    assert!(
-        refused.starts_with(&format!("{}: it is not a docker configuration", file.display())),
-        "{refused}"
-    );
+    assert!(refused.starts_with(&format!("{}: not a docker configuration", file.display())), "{refused}");
     let home = UserConfig::path(None, Some("/home/u".into())).unwrap();
     assert_eq!(home, std::path::Path::new("/home/u/.docker/config.json"));
 }

@@ -117,7 +117,7 @@ impl Reader<'_> {
                 "skip_verify" => {
                     (tls.unverified, secured) = (self.boolean(value, &key)?, true);
                     if tls.unverified {
-                        self.warn(&key, "the certificate is not verified: whoever is on the way can answer");
+                        self.warn(&key, "the certificate is not verified: anybody on the network path can answer in place of this host");
                     }
                 }
                 "ca" => (tls.ca, secured) = (self.authorities(value, &key)?, true),
@@ -125,9 +125,9 @@ impl Reader<'_> {
                 "header" => said.headers = self.headers(value, &key)?,
                 "dial_timeout" => {
                     self.text(value, &key)?;
-                    self.warn(&key, "has no effect: a connection is given two seconds");
+                    self.warn(&key, "has no effect: tagpin always waits two seconds for a connection");
                 }
-                _ => self.warn(&key, "containerd knows no such key; it has no effect"),
+                _ => self.warn(&key, "has no effect: containerd has no such key"),
             }
         }
         said.tls = secured.then_some(tls);
@@ -187,7 +187,7 @@ impl Reader<'_> {
             Some([]) => return Ok(None),
             Some([first, rest @ ..]) => {
                 if !rest.is_empty() {
-                    self.warn(key, "names several certificates: the first one is shown");
+                    self.warn(key, "names several certificates: tagpin uses the first one");
                 }
                 first
             }
@@ -196,7 +196,13 @@ impl Reader<'_> {
         let (chain, private) = match pair.as_slice() {
             [both] => (*both, *both),
             [chain, private] => (*chain, *private),
-            _ => return Err(self.wrong(Some(first.span()), key, "a pair is a certificate and its key")),
+            _ => {
+                return Err(self.wrong(
+                    Some(first.span()),
+                    key,
+                    "write a pair: the file of the certificate and the file of its key",
+                ));
+            }
         };
         let Some((chain, private)) = self.bytes(chain, key).zip(self.bytes(private, key)) else {
             return Ok(None);
@@ -215,8 +221,8 @@ impl Reader<'_> {
             let key = format!("{key}.{}", name.get_ref());
             for text in self.texts(value, &key)? {
                 let header = Header::new(name.get_ref(), text);
-                let header =
-                    header.ok_or_else(|| self.wrong(Some(name.span()), &key, "is no header of HTTP"))?;
+                let header = header
+                    .ok_or_else(|| self.wrong(Some(name.span()), &key, "is not a valid HTTP header"))?;
                 headers.push(header);
             }
         }
@@ -233,7 +239,7 @@ impl Reader<'_> {
         let place = place(written, said.override_path).and_then(hub::endpoint);
         let mut endpoint = place.map_err(|error| self.wrong(Some(span), key, error.to_string()))?;
         if endpoint.plain_http() && said.tls.is_some() && endpoint.root().port().is_some() {
-            self.warn(key, "is asked over http; nodes try https first, because it has certificates");
+            self.warn(key, "tagpin uses http, but nodes try https first, because TLS settings are given");
         }
         endpoint.resolves = said.resolves;
         endpoint.tls = said.tls.unwrap_or_default();

@@ -104,7 +104,7 @@ impl K3s {
         for (registry, mirror) in typed.mirrors.unwrap_or_default() {
             let key = format!("mirrors.{registry}");
             if matches!(registry.as_str(), "index.docker.io" | DOCKER_HUB_HOST) {
-                nodes.warn(&key, "nodes do not use it for images of Docker Hub; they look for docker.io");
+                nodes.warn(&key, "nodes do not use this for images of Docker Hub: write docker.io");
             }
             let endpoints = nodes.endpoints(&key, mirror.unwrap_or_default());
             let endpoints = endpoints.map_err(|problem| config_file::mistake(file, None, key, problem))?;
@@ -165,7 +165,7 @@ impl K3s {
     fn unknown(&mut self, key: &str, others: &Others) {
         for other in others.keys() {
             let place = if key.is_empty() { other.clone() } else { format!("{key}.{other}") };
-            self.warn(&place, "k3s knows no such key; it has no effect");
+            self.warn(&place, "has no effect: k3s has no such key");
         }
     }
 
@@ -175,13 +175,13 @@ impl K3s {
         if rewrites.len() > 1 {
             self.warn(
                 key,
-                "has several rewrites: nodes take any that matches, tagpin the first in key order",
+                "has several rewrites: nodes apply any that matches, tagpin applies the first in the order of the keys",
             );
         }
         let mut endpoints: Vec<Endpoint> = Vec::new();
         for written in typed.endpoint.unwrap_or_default() {
             match endpoint(&written) {
-                Err(error) => self.warn(key, format_args!("the endpoint {written:?} is left out: {error}")),
+                Err(error) => self.warn(key, format_args!("the endpoint {written:?} is ignored: {error}")),
                 Ok(endpoint) if endpoints.iter().any(|earlier| earlier.root() == endpoint.root()) => {}
                 Ok(mut endpoint) => {
                     endpoint.rewrites.clone_from(&rewrites);
@@ -207,7 +207,7 @@ impl K3s {
         self.unknown(key, &typed.others);
         let unverified = typed.insecure_skip_verify == Some(true);
         if unverified {
-            let risk = "the certificate is not verified: whoever is on the way can answer for this host";
+            let risk = "the certificate is not verified: anybody on the network path can answer in place of this host";
             self.warn(&format!("{key}.insecure_skip_verify"), risk);
         }
         let ca = typed.ca_file.filter(|file| !file.is_empty()).and_then(|file| {
@@ -253,7 +253,7 @@ impl K3s {
             (None, None, Some(auth)) => {
                 let decoded = decode_auth(&auth);
                 if decoded.is_none() {
-                    self.warn(&format!("{key}.auth.auth"), "is not base64 of user:password; it is not used");
+                    self.warn(&format!("{key}.auth.auth"), "is ignored: it is not base64 of user:password");
                 }
                 decoded
             }
@@ -271,8 +271,9 @@ impl K3s {
 fn rewrites(typed: BTreeMap<String, String>) -> Result<Vec<Rewrite>, String> {
     let rewrite = |(pattern, replacement): (String, String)| {
         let read = Regex::new(&pattern);
-        let pattern =
-            read.map_err(|_| format!("the rewrite {pattern:?} is not an expression that tagpin reads"))?;
+        let pattern = read.map_err(|_| {
+            format!("the rewrite {pattern:?} is not a regular expression that tagpin can read")
+        })?;
         Ok(Rewrite { pattern, replacement })
     };
     typed.into_iter().map(rewrite).collect()

@@ -36,7 +36,7 @@ pub(crate) async fn credential(
     deadline: Instant,
 ) -> Result<Given, CloudError> {
     let ecr = registry.root().host_str().and_then(EcrHost::parse).filter(|_| !registry.plain_http());
-    let ecr = ecr.ok_or(CloudError::NotOurs("it is no https host of ECR"))?;
+    let ecr = ecr.ok_or(CloudError::NotOurs("the registry is not an https host of ECR"))?;
     let keys = identity::find(exchange, &ecr, deadline).await?;
     let keys = match role {
         None => keys,

@@ -44,7 +44,7 @@ pub(crate) async fn credential(
 ) -> Result<Given, CloudError> {
     let host = registry.root().host_str().unwrap_or_default();
     let acr = AcrHost::parse(host).filter(|_| !registry.plain_http());
-    let acr = acr.ok_or(CloudError::NotOurs("it is no https host of Azure's registries"))?;
+    let acr = acr.ok_or(CloudError::NotOurs("the registry is not an https host of Azure"))?;
     let variable = |name| exchange.variable(name);
     let federated = variable("AZURE_FEDERATED_TOKEN_FILE").zip(variable("AZURE_CLIENT_ID"));
     let entra = match federated.zip(variable("AZURE_TENANT_ID")) {
@@ -73,7 +73,7 @@ async fn of_workload(
 ) -> Result<Entra, CloudError> {
     let token = exchange.file(file);
     let token =
-        token.ok_or(CloudError::Nobody("AZURE_FEDERATED_TOKEN_FILE names a file that can not be read"))?;
+        token.ok_or(CloudError::Nobody("AZURE_FEDERATED_TOKEN_FILE names a file that cannot be read"))?;
     let root = exchange.variable("AZURE_AUTHORITY_HOST");
     let root = root.unwrap_or_else(|| "https://login.microsoftonline.com/".to_owned());
     let url = exchange::url(ENTRA, &format!("{}/{tenant}/oauth2/v2.0/token", root.trim_end_matches('/')))?;

@@ -88,7 +88,7 @@ impl Clouds {
     ) -> Result<Candidate, CloudError> {
         let host = registry.root().host_str().unwrap_or_default();
         let reach = reach(access, host).ok_or(CloudError::NotOurs(
-            "the host is no registry of the cloud, or of no region that is listed",
+            "the host is not a registry of this cloud, or not in a listed region",
         ))?;
         let key = Key { access: access.clone(), reach };
         let now = Instant::now();

@@ -4,13 +4,13 @@
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CloudError {
     /// This binary was built without the cloud.
-    #[error("this tagpin is built without the feature `{0}`")]
+    #[error("this tagpin was built without the feature `{0}`")]
     NotBuiltIn(&'static str),
     /// The host is not a registry of the cloud, or of no listed region.
     #[error("{0}")]
     NotOurs(&'static str),
     /// No identity is configured.
-    #[error("nothing says who tagpin is: {0}")]
+    #[error("tagpin has no identity for this cloud: {0}")]
     Nobody(&'static str),
     /// A service did not answer, or answered with an error.
     #[error("{service} {problem}")]
@@ -25,6 +25,6 @@ pub enum CloudError {
 impl CloudError {
     /// Returns the error for a deadline that passed.
     pub(super) fn late() -> Self {
-        Self::Service { service: "the cloud", problem: "was too slow".to_owned() }
+        Self::Service { service: "the cloud", problem: "did not answer in time".to_owned() }
     }
 }

@@ -96,7 +96,8 @@ impl Exchange {
         let wrong = |problem: String| CloudError::Service { service, problem };
         let header = |(name, value): &(&'static str, String)| Header::new(name, value);
         let headers: Option<Vec<Header>> = headers.iter().map(header).collect();
-        let headers = headers.ok_or_else(|| wrong("was given something that is no header".to_owned()))?;
+        let headers =
+            headers.ok_or_else(|| wrong("cannot be asked: the request has an invalid header".to_owned()))?;
         let call = Call {
             method,
             url: &url,
@@ -146,13 +147,13 @@ fn refusal(body: &[u8]) -> Option<&'static str> {
     let code = code.rsplit('#').next().unwrap_or_default();
     Some(match code.strip_suffix("Exception").unwrap_or(code) {
         "SignatureDoesNotMatch" | "InvalidSignature" => {
-            "does not take the signature: the secret key is wrong, or the clock of this machine"
+            "rejects the signature: check the secret key, and the clock of this machine"
         }
-        "InvalidClientTokenId" | "UnrecognizedClient" => "does not know the access key, or not this session",
-        "ExpiredToken" | "RequestExpired" => "says that the keys or the token have expired",
-        "AccessDenied" => "does not allow it to this user or role",
-        "InvalidIdentityToken" | "IDPRejectedClaim" => "does not take the token of the service account",
-        "Throttling" | "TooManyRequests" => "is asked too often",
+        "InvalidClientTokenId" | "UnrecognizedClient" => "does not know the access key or the session",
+        "ExpiredToken" | "RequestExpired" => "reports that the keys or the token have expired",
+        "AccessDenied" => "denies access to this user or role",
+        "InvalidIdentityToken" | "IDPRejectedClaim" => "rejects the token of the service account",
+        "Throttling" | "TooManyRequests" => "reports too many requests",
         _ => return None,
     })
 }
@@ -167,7 +168,7 @@ pub(crate) fn read<T: DeserializeOwned>(
 
 /// Returns the error for a response that contradicts the documentation of the service.
 pub(crate) fn unreadable(service: &'static str) -> CloudError {
-    CloudError::Service { service, problem: "answered with something else than it should".to_owned() }
+    CloudError::Service { service, problem: "gave an invalid response".to_owned() }
 }
 
 /// Creates a body of these form fields.
@@ -177,5 +178,8 @@ pub(crate) fn form(fields: &[(&str, &str)]) -> Body {
 
 /// Parses a URL that is made of checked parts.
 pub(crate) fn url(service: &'static str, text: &str) -> Result<Url, CloudError> {
-    Url::parse(text).map_err(|_| CloudError::Service { service, problem: "has no URL".to_owned() })
+    Url::parse(text).map_err(|_| CloudError::Service {
+        service,
+        problem: "cannot be asked: its address is not a URL".to_owned(),
+    })
 }

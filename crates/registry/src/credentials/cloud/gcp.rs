@@ -71,7 +71,8 @@ async fn of_key(
     deadline: Instant,
 ) -> Result<HttpResponse, CloudError> {
     let now = exchange.now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let assertion = key.assert(now).ok_or(CloudError::Nobody("the key file's key can not sign"))?;
+    let assertion =
+        key.assert(now).ok_or(CloudError::Nobody("the private key in the key file cannot sign"))?;
     let grant = "urn:ietf:params:oauth:grant-type:jwt-bearer";
     let form = exchange::form(&[("grant_type", grant), ("assertion", &assertion)]);
     let ask = Ask::post(OAUTH, exchange::url(OAUTH, &key.token_uri)?, form);

@@ -164,8 +164,8 @@ fn what_only_nodes_can_use_is_warned_of_and_not_refused() {
     for part in [
         "host.\"http://m.example:5000\".ca: /node/ca.pem is not used: No such file",
         "host.\"http://m.example:5000\".dial_timeout: has no effect",
-        "host.\"http://m.example:5000\".rewrite: containerd knows no such key",
-        "host.\"http://m.example:5000\": is asked over http; nodes try https first",
+        "host.\"http://m.example:5000\".rewrite: has no effect: containerd has no such key",
+        "host.\"http://m.example:5000\": tagpin uses http, but nodes try https first",
     ] {
         assert!(said.contains(&format!("ghcr.io/hosts.toml: {part}")), "{part} is not in\n{said}");
     }
@@ -189,8 +189,8 @@ fn a_mistake_is_named_with_file_line_and_key() {
             "2:15: host.\"https://x\".skip_verify: must be true or false",
         ),
         ("header = 1", "1:10: header: must be a table"),
-        ("[header]\n\"a b\" = \"c\"", "2:1: header.a b: is no header"),
-        ("client = [[\"a\", \"b\", \"c\"]]", "1:11: client: a pair is"),
+        ("[header]\n\"a b\" = \"c\"", "2:1: header.a b: is not a valid HTTP header"),
+        ("client = [[\"a\", \"b\", \"c\"]]", "1:11: client: write a pair"),
         ("ca = \"hosts.toml\"", "1:6: ca: the CA file holds no PEM certificate"),
     ] {
         let refused = with("[]", &[("ghcr.io/hosts.toml", hosts)]).refusal();

@@ -78,7 +78,7 @@ async fn by_web_identity(
 ) -> Result<Keys, CloudError> {
     let token = exchange.file(file);
     let token =
-        token.ok_or(CloudError::Nobody("AWS_WEB_IDENTITY_TOKEN_FILE names a file that can not be read"))?;
+        token.ok_or(CloudError::Nobody("AWS_WEB_IDENTITY_TOKEN_FILE names a file that cannot be read"))?;
     let session = exchange.variable("AWS_ROLE_SESSION_NAME").unwrap_or_else(|| SESSION.to_owned());
     let fields = [("RoleArn", role), ("RoleSessionName", &session), ("WebIdentityToken", &token)];
     let body = form("AssumeRoleWithWebIdentity", &fields);
@@ -137,7 +137,7 @@ async fn of_container(exchange: &Exchange, url: &str, deadline: Instant) -> Resu
         _ if matches!(url.host(), Some(Host::Ipv4(_) | Host::Ipv6(_))) => Reach::Metadata,
         _ => {
             return Err(CloudError::Nobody(
-                "the container's credentials endpoint is no address and not https",
+                "the endpoint in AWS_CONTAINER_CREDENTIALS_FULL_URI must be https, or http with an IP address",
             ));
         }
     };
