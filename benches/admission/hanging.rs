@@ -144,6 +144,11 @@ impl Loopback {
         });
         Self { address, reached }
     }
+
+    /// Returns the number of requests that have reached it.
+    pub(crate) fn reached(&self) -> usize {
+        *self.reached.borrow()
+    }
 }
 
 async fn serve(mut stream: TcpStream, manner: Manner, count: Arc<watch::Sender<usize>>) {

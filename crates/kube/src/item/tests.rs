@@ -3,7 +3,6 @@ use kube::core::{ObjectList, PartialObjectMeta, WatchEvent};
 use serde_json::json;
 
 use super::*;
-use crate::image_policy::ImagePolicy;
 use crate::slim::{Slim, Unparsed};
 use crate::stored::{OldRevision, Stored};
 use tagpin_objects::kinds::{Kinds, PODS};

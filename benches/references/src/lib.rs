@@ -1,5 +1,10 @@
-//! The references: bytes that are always the same, a webhook that allows with a constant patch, and one that does the
-//! same as tagpin for this one review, as the documentation of kube shows it. Each takes in the whole body.
+//! The webhooks that `make bench` measures tagpin against: bytes that are always the same, a constant answer, and the
+//! usual webhook, which does the same as tagpin for one review as the documentation of kube shows it. Each reads the
+//! whole body.
+//!
+//! They are a crate of their own, which is built for speed in the bench: generic code of serde is compiled where it is
+//! used, so a fast `serde_json` alone would not make them fast.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a bench fails by panicking")]
 
 use std::collections::HashMap;
 use std::sync::{Arc, RwLock};
@@ -17,14 +22,13 @@ use kube::core::DynamicObject;
 use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use tagpin_domain::original::ANNOTATION;
 
-/// What tags name; warm from the start.
-pub(crate) type Digests = HashMap<String, String>;
+/// The digest of each reference.
+pub type Digests = HashMap<String, String>;
 
-/// Answers the same to every review. An answer must carry the UID of its review, or the API server refuses it: that one
-/// field is read, and written in place of the UID in `answer`.
-pub(crate) fn constant(answer: &[u8], uid: &str) -> Router {
+/// Answers the same to every review but for the UID. The API server refuses an answer without the UID of its review, so
+/// this one field is read and takes the place of `uid` in `answer`.
+pub fn constant(answer: &[u8], uid: &str) -> Router {
     let answer = std::str::from_utf8(answer).unwrap();
     let (before, after) = answer.split_once(uid).unwrap();
     let (before, after): (Arc<str>, Arc<str>) = (before.into(), after.into());
@@ -51,8 +55,8 @@ struct Request<'a> {
     uid: &'a str,
 }
 
-/// Answers these bytes to everything: what TLS and HTTP cost alone.
-pub(crate) fn bytes(answer: Vec<u8>) -> Router {
+/// Answers every request with these bytes, which shows the cost of TLS and HTTP alone.
+pub fn bytes(answer: Vec<u8>) -> Router {
     let answer = Bytes::from(answer);
     Router::new().route(
         "/mutate",
@@ -63,20 +67,29 @@ pub(crate) fn bytes(answer: Vec<u8>) -> Router {
     )
 }
 
-/// Pins what the digests know, and refuses `latest`.
-pub(crate) fn usual(digests: Digests) -> Router {
-    let digests = Arc::new(RwLock::new(digests));
-    Router::new().route("/mutate", post(pin)).with_state(digests)
+/// Pins the references that it has digests for, keeps the originals in this annotation, and refuses `latest`.
+pub fn usual(digests: Digests, annotation: String) -> Router {
+    let usual = Arc::new(Usual { digests: RwLock::new(digests), annotation });
+    Router::new().route("/mutate", post(pin)).with_state(usual)
 }
 
-async fn pin(State(digests): State<Arc<RwLock<Digests>>>, body: Bytes) -> Response {
+struct Usual {
+    digests: RwLock<Digests>,
+    annotation: String,
+}
+
+async fn pin(State(usual): State<Arc<Usual>>, body: Bytes) -> Response {
     let review: AdmissionReview<DynamicObject> = serde_json::from_slice(&body).unwrap();
     let request: AdmissionRequest<DynamicObject> = review.try_into().unwrap();
-    let answer = answer(&digests.read().unwrap(), &request).into_review();
+    let answer = answer(&usual.digests.read().unwrap(), &usual.annotation, &request).into_review();
     written(serde_json::to_vec(&answer).unwrap())
 }
 
-fn answer(digests: &Digests, request: &AdmissionRequest<DynamicObject>) -> AdmissionResponse {
+fn answer(
+    digests: &Digests,
+    annotation: &str,
+    request: &AdmissionRequest<DynamicObject>,
+) -> AdmissionResponse {
     let response = AdmissionResponse::from(request);
     let Some(object) = &request.object else { return response };
     let mut operations = Vec::new();
@@ -100,9 +113,9 @@ fn answer(digests: &Digests, request: &AdmissionRequest<DynamicObject>) -> Admis
     }
     let original = Value::Object(originals).to_string();
     let (path, value) = if object.metadata.annotations.is_some() {
-        (PointerBuf::from_tokens(["metadata", "annotations", ANNOTATION]), original.into())
+        (PointerBuf::from_tokens(["metadata", "annotations", annotation]), original.into())
     } else {
-        (PointerBuf::from_tokens(["metadata", "annotations"]), json!({ ANNOTATION: original }))
+        (PointerBuf::from_tokens(["metadata", "annotations"]), json!({ annotation: original }))
     };
     operations.push(PatchOperation::Add(AddOperation { path, value }));
     response.with_patch(Patch(operations)).unwrap()
