@@ -15,16 +15,15 @@ use tagpin::telemetry;
 use tagpin_domain::asker::Asker;
 use tagpin_domain::fact::Fact;
 use tagpin_domain::image::ImageRef;
-use tagpin_domain::policy::Labels;
-use tagpin_domain::slot::Kind;
+use tagpin_domain::policy::Mode;
 use tagpin_kube::Cluster;
-use tagpin_kube::object::Object;
+use tagpin_kube::image_policy::ClusterImagePolicy;
 use tagpin_kube::policies::Reported;
-use tagpin_kube::reader::Reader;
 use tagpin_leader::baseline::Baseline;
-use tagpin_objects::image_policy::{ClusterImagePolicy, Mode};
+use tagpin_objects::kinds::Kinds;
 use tagpin_registry::{Candidate, Current, Lookup, Registries};
 use tagpin_review::{Effort, Suggest, Version};
+use tagpin_testing::NoObjects;
 use tokio::time::{Instant, sleep};
 
 use crate::review::digest;
@@ -66,20 +65,6 @@ impl Suggest for Registry {
     }
 }
 
-/// No policy of the bench asks for owners.
-pub(crate) struct NoOwner;
-
-#[async_trait]
-impl Reader for NoOwner {
-    async fn object(&self, _: Kind, _: &str, _: &str, _: Instant) -> Option<Object> {
-        None
-    }
-
-    async fn namespace_labels(&self, _: &str, _: Instant) -> Option<Labels> {
-        None
-    }
-}
-
 /// tagpin as `tagpin serve` composes it, but for its client of registries, which is this one. Call it inside a runtime.
 pub(crate) fn composed<L: Lookup + 'static>(
     cluster: &Arc<Cluster>,
@@ -103,7 +88,7 @@ pub(crate) fn composed<L: Lookup + 'static>(
 
 /// The same, around a registry that knows every tag.
 pub(crate) fn around(registry: Registry, in_flight: usize) -> (Arc<Cluster>, Composed<Registry>) {
-    let cluster = Arc::new(Cluster::new(NoOwner));
+    let cluster = Arc::new(Cluster::new(Kinds::default(), NoObjects));
     let composed = composed(&cluster, in_flight, |_| (registry.clone(), Arc::new(registry)));
     (cluster, composed)
 }

@@ -10,8 +10,8 @@ use sha2::{Digest as _, Sha256};
 use tagpin_domain::digest::Digest;
 use tagpin_domain::fact::Fact;
 use tagpin_domain::image::ImageRef;
+use tagpin_kube::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyObject};
 use tagpin_kube::policies::Reported;
-use tagpin_objects::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyObject};
 use tagpin_registry::{
     Challenge, Challenges, DockerConfig, Identity, Keyring, OperatorCredentials as _, Profiles, Registries,
     Source, follow_link, next_link, read_manifest,
@@ -146,8 +146,8 @@ pub fn policy(bytes: &[u8]) {
         [reported::<ClusterImagePolicy>(None, &spec), reported::<ImagePolicy>(Some("shop"), &spec)];
     WORLD.with(|world| {
         for policy in policies {
-            let namespaced = policy.id.namespace.is_some();
-            world.webhook.cluster.policies.replace(namespaced, vec![policy]);
+            let kind = policy.id.kind();
+            world.webhook.cluster.policies.replace(kind, vec![policy]);
         }
         for image in ["web:1", "web", "ghcr.io/acme/api:2", "%"] {
             let review = create(pod(image));
@@ -166,7 +166,7 @@ fn reported<K: PolicyObject>(namespace: Option<&str>, spec: &Value) -> Reported 
     let status = json!({ "lastGood": { "generation": 2, "spec": spec } });
     let reported = Reported::parse::<K>(&metadata, spec.clone(), status);
     match &reported.compiled {
-        Err(problem) => assert!(!problem.is_empty()),
+        Err(problem) => assert!(!problem.to_string().is_empty()),
         // The leader keeps the spec of a generation in force; after a restart the same must follow from it.
         Ok(_) => assert!(reported.last_good.is_some() || spec.is_null(), "{spec}"),
     }

@@ -164,7 +164,7 @@ impl Args {
             admin_port,
             excluded_namespaces: excluded,
             controller_identities: controller_identities.into_iter().collect(),
-            pull_secrets: whose(pull_secrets, pull_secret_namespaces)?,
+            pull_secrets: readable_pull_secrets(pull_secrets, pull_secret_namespaces)?,
             registries,
             baseline: Baseline::parse(&baseline)?,
             drain: Duration::from_secs(drain_seconds.into()),
@@ -181,7 +181,10 @@ fn collector(typed: &str) -> Result<Url, SettingsError> {
         .ok_or(SettingsError::OtlpEndpoint)
 }
 
-fn whose(mode: PullSecretsMode, namespaces: Vec<String>) -> Result<PullSecrets, SettingsError> {
+fn readable_pull_secrets(
+    mode: PullSecretsMode,
+    namespaces: Vec<String>,
+) -> Result<PullSecrets, SettingsError> {
     let unfit = |mode, problem| Err(SettingsError::PullSecrets { mode, problem });
     match (mode, namespaces.is_empty()) {
         (PullSecretsMode::Off, true) => Ok(PullSecrets::Off),

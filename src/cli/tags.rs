@@ -163,7 +163,7 @@ impl Answer {
             whole: false,
             problem,
             remedy,
-            retry_after_seconds: asking::retry_after(fact).map(|wait| wait.as_secs()),
+            retry_after_seconds: fact.retry_after().map(|wait| wait.as_secs()),
             exit: asking::exit(fact),
         }
     }

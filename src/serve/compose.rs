@@ -106,11 +106,14 @@ pub fn compose_around<L: Lookup + 'static>(
     let gate = Arc::new(Gate::default());
     let inside = Inside { client, credentials: Arc::clone(&credentials), gate: Arc::clone(&gate) };
     let (lookup, suggest) = innermost(inside);
-    let around = Around { credentials, profiles: registries, seeds: cluster.pods.clone(), observer };
+    let around = Around { credentials, profiles: registries, seeds: cluster.pods.clone(), now, observer };
     let cache = Arc::new(tagpin_registry::assemble(lookup, gate, around));
     let registries = Registries { resolve: cache.clone(), suggest };
-    let settings = tagpin_webhook::Settings { controller_identities, excluded_namespaces, in_flight, now };
+    let kinds = cluster.kinds().clone();
+    let settings =
+        tagpin_webhook::Settings { controller_identities, excluded_namespaces, in_flight, kinds, now };
     let counters = AdmissionMetrics::register(metrics);
-    let admission = Admission::new(cluster, registries.clone(), settings, counters);
+    let admission =
+        Admission::new(cluster.clone(), cluster.pods.clone(), registries.clone(), settings, counters);
     Composed { router: tagpin_webhook::router(admission), registries, cache, asked }
 }

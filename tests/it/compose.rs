@@ -17,14 +17,16 @@ use tagpin_domain::digest::Digest;
 use tagpin_domain::fact::Fact;
 use tagpin_domain::image::ImageRef;
 use tagpin_kube::Cluster;
+use tagpin_kube::image_policy::ClusterImagePolicy;
 use tagpin_kube::policies::Reported;
-use tagpin_objects::image_policy::ClusterImagePolicy;
+use tagpin_objects::kinds::Kinds;
 use tagpin_registry::{Candidate, Current, Lookup, Registries};
 use tagpin_review::Suggest;
+use tagpin_testing::NoObjects;
 use tokio::time::Instant;
 use tower::ServiceExt as _;
 
-use crate::support::webhook::{NoOwner, Table, create, pod};
+use crate::support::webhook::{Table, create, pod};
 
 const HEX: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
@@ -59,7 +61,7 @@ fn composed(cluster: &Arc<Cluster>, lookup: Everything) -> Composed<Everything> 
 #[tokio::test]
 async fn a_tag_that_was_pinned_once_is_known_without_waiting_and_without_allocating() {
     rustls::crypto::ring::default_provider().install_default().ok();
-    let (cluster, registry) = (Arc::new(Cluster::new(NoOwner)), Everything::default());
+    let (cluster, registry) = (Arc::new(Cluster::new(Kinds::default(), NoObjects)), Everything::default());
     let composed = composed(&cluster, registry.clone());
     let metadata = json!({ "name": "pin", "uid": "pin", "generation": 1 });
     let spec = json!({ "mode": "Enforce", "pin": { "targets": ["Pods"] } });

@@ -12,9 +12,7 @@ mod admission;
 mod cases;
 mod chart;
 mod cli;
-mod cluster;
 mod compose;
-mod controller;
 mod crds;
 mod denials;
 mod doctor;
@@ -27,7 +25,7 @@ mod parts;
 mod policies;
 mod references;
 mod registry;
-mod scripted_api;
+
 mod serve;
 mod slot_table;
 mod support;

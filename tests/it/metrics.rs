@@ -7,14 +7,17 @@ use std::time::Duration;
 use regex::Regex;
 use tagpin::telemetry::state::{self, PolicyCount, State};
 use tagpin_domain::digest::Digest;
-use tagpin_domain::slot::Kind;
+use tagpin_domain::image::ImageRef;
+use tagpin_domain::slot::Role;
 use tagpin_domain::subject::Phase;
 use tagpin_domain::verdict::{PinSource, Pinned, Verdict};
 use tagpin_kube::metrics::Watches;
 use tagpin_leader::canaries;
 use tagpin_leader::reconcile;
+use tagpin_objects::kinds::{POD, PODS};
 use tagpin_registry::{AnsweredBy, Cloud, Event, Observer as _, Purpose, RegistryMetrics, Skipped, Step};
-use tagpin_webhook::metrics::{Decided, Decision, Metrics, Turned};
+use tagpin_webhook::Decision;
+use tagpin_webhook::metrics::{Decided, Metrics, Turned};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -29,16 +32,9 @@ fn read(path: &str) -> String {
 fn verdict() -> Verdict {
     let digest: Digest = format!("sha256:{}", "a".repeat(64)).parse().unwrap();
     Verdict {
-        slot: "containers/web".parse().unwrap(),
-        index: 0,
-        reference: "web:1".into(),
-        findings: Vec::new(),
         pinned: Some(Pinned { digest, source: PinSource::Registry }),
         matched: true,
-        stale: None,
-        foreign_owner: false,
-        instead: None,
-        similar: Vec::new(),
+        ..Verdict::new(PODS.place(Role::Container, "web", 0), "web:1".into(), ImageRef::parse("web:1"))
     }
 }
 
@@ -53,7 +49,7 @@ fn exposed() -> String {
         admission.decided(&Decided {
             phase,
             operation: "CREATE",
-            kind: Some(Kind::Pod),
+            kind: Some(POD),
             decision: Decision::Pin,
             verdicts: &[verdict()],
             patched: 2,

@@ -29,7 +29,7 @@ const HOMES: &[(&str, &[&str], &[&str])] = &[
         &["crates/registry/src"],
         &["crates/registry/src/credentials/pull_secrets.rs"],
     ),
-    (r"\bkube::Client\b|\buse kube::.*\bClient\b", &["crates/objects/src", "crates/webhook/src"], &[]),
+    (r"\bkube::Client\b|\buse kube::.*\bClient\b", &["crates/webhook/src"], &[]),
 ];
 
 /// What `domain` is free of beyond what its manifest withholds: tasks, clocks, files, the process.

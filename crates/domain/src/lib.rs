@@ -8,11 +8,14 @@ pub mod image;
 pub mod platform;
 
 pub mod asker;
+pub mod kind;
 pub mod object_name;
 pub mod original;
 pub mod slot;
 pub mod subject;
+pub mod workload;
 
+pub mod check;
 pub mod glob;
 pub mod policy;
 pub mod requirement;
@@ -25,6 +28,7 @@ pub mod denial;
 mod hint;
 pub mod unreadable;
 pub mod verdict;
+pub mod wording;
 
 pub mod message;
 pub mod patch;

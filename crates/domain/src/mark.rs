@@ -216,15 +216,13 @@ impl Marks {
     }
 }
 
-/// The annotation's value: a JSON object with sorted keys, without white space. Where two entries are of one slot, the
-/// later one counts; none where there is no mark.
+/// Returns the annotation's value: a JSON object with sorted keys, without white space. Where two entries are of one
+/// slot, the later one counts; none if there is no mark.
 #[must_use]
-pub fn annotation(mut entries: Vec<(&SlotKey, Mark)>) -> Option<String> {
-    entries.reverse();
-    entries.sort_by_key(|(slot, _)| slot.parts());
-    entries.dedup_by_key(|(slot, _)| *slot);
-    let fields = entries.iter().map(|(slot, mark)| (slot.parts(), mark.to_string()));
-    (!entries.is_empty()).then(|| tagpin_json::map(fields))
+pub fn annotation(entries: Vec<(&SlotKey, Mark)>) -> Option<String> {
+    let fields: BTreeMap<_, _> =
+        entries.into_iter().map(|(slot, mark)| (slot.text(), mark.to_string())).collect();
+    if fields.is_empty() { None } else { serde_json::to_string(&fields).ok() }
 }
 
 impl fmt::Display for Mark {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::digest::Digest;
-use crate::slot::{ImageSlot, SlotKey};
+use crate::slot::{Slot, SlotKey};
 
 /// The annotation's key.
 pub const ANNOTATION: &str = "tagpin.dev/original";
@@ -14,15 +14,13 @@ pub const ANNOTATION: &str = "tagpin.dev/original";
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Originals(Vec<(String, Arc<str>)>);
 
-/// The annotation's value: a JSON object with sorted keys, without white space. Where two entries are of one slot, the
-/// later one counts; nothing where there is none.
+/// Returns the annotation's value: a JSON object with sorted keys, without white space. Where two entries are of one
+/// slot, the later one counts; none if there is no entry.
 #[must_use]
-pub fn annotation(mut entries: Vec<(&SlotKey, &str)>) -> Option<String> {
-    entries.reverse();
-    entries.sort_by_key(|(slot, _)| slot.parts());
-    entries.dedup_by_key(|(slot, _)| *slot);
-    let fields = entries.iter().map(|(slot, original)| (slot.parts(), original));
-    (!entries.is_empty()).then(|| tagpin_json::map(fields))
+pub fn annotation(entries: Vec<(&SlotKey, &str)>) -> Option<String> {
+    let fields: BTreeMap<_, _> =
+        entries.into_iter().map(|(slot, original)| (slot.text(), original)).collect();
+    if fields.is_empty() { None } else { serde_json::to_string(&fields).ok() }
 }
 
 impl Originals {
@@ -35,8 +33,8 @@ impl Originals {
 
     /// The author's reference and our digest, when the slot carries a pin of ours.
     #[must_use]
-    pub fn pin_of(&self, slot: &ImageSlot) -> Option<(&str, Digest)> {
-        let original = self.named(&slot.key)?;
+    pub fn pin_of(&self, slot: &Slot) -> Option<(&str, Digest)> {
+        let original = self.named(slot.key())?;
         let digest = slot.reference.strip_prefix(original)?.strip_prefix('@')?;
         // The entry itself has no digest: the slot would have two, and would not parse.
         slot.image.as_ref().ok()?;
@@ -67,12 +65,13 @@ impl Originals {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::slot::SlotRole;
+    use crate::slot::Role;
+    use crate::slot::tests::container;
 
     const HEX: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
-    fn slot(reference: &str) -> ImageSlot {
-        ImageSlot::new(SlotRole::Container, "web", 0, reference, false)
+    fn slot(reference: &str) -> Slot {
+        container("web", 0, reference)
     }
 
     #[test]
@@ -94,7 +93,7 @@ mod tests {
     #[test]
     fn an_entry_that_carries_a_digest_itself_counts_for_nothing() {
         let originals = Originals::parse(&format!(r#"{{"containers/web":"nginx@sha256:{HEX}"}}"#));
-        assert!(originals.named(&slot("x").key).is_some());
+        assert!(originals.named(&slot("x").place.key).is_some());
         assert_eq!(originals.pin_of(&slot(&format!("nginx@sha256:{HEX}@sha256:{HEX}"))), None);
     }
 
@@ -108,11 +107,11 @@ mod tests {
     #[test]
     fn entries_are_written_sorted_by_their_text_and_read_back() {
         let slots = [
-            (SlotRole::ImageVolume, "data"),
-            (SlotRole::InitContainer, "b"),
-            (SlotRole::EphemeralContainer, "e"),
-            (SlotRole::Container, "web"),
-            (SlotRole::Container, "app"),
+            (Role::ImageVolume, "data"),
+            (Role::InitContainer, "b"),
+            (Role::EphemeralContainer, "e"),
+            (Role::Container, "web"),
+            (Role::Container, "app"),
         ]
         .map(|(role, name)| SlotKey { role, name: name.into() });
         let twice = slots.iter().map(|slot| (slot, "earlier")).chain(slots.iter().map(|slot| (slot, "x\"y")));

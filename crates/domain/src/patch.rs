@@ -3,17 +3,15 @@
 
 use crate::mark::{self, Claim, Key};
 use crate::original;
-use crate::slot::{Kind, SlotRole};
+use crate::slot::Field;
 use crate::subject::Subject;
 use crate::verdict::Verdict;
 
 /// One reference to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replacement {
-    /// In which list of the pod it stands.
-    pub role: SlotRole,
-    /// At which place there.
-    pub index: usize,
+    /// The path of the reference.
+    pub field: Field,
     /// The new reference.
     pub value: String,
 }
@@ -61,7 +59,7 @@ pub struct Present<'a> {
 /// Without a signer new pins get no mark. Other kinds are never patched.
 #[must_use]
 pub fn patch(subject: &Subject, verdicts: &[Verdict], present: Present<'_>, signer: Option<&Key>) -> Patch {
-    if subject.kind != Kind::Pod {
+    if !subject.is_pod {
         return Patch::default();
     }
     let mut replacements = Vec::new();
@@ -69,23 +67,19 @@ pub fn patch(subject: &Subject, verdicts: &[Verdict], present: Present<'_>, sign
     let mut marks = Vec::with_capacity(subject.slots.len());
     let mut verdicts = verdicts.iter().peekable();
     for slot in &subject.slots {
-        let key = &slot.slot.key;
+        let (key, field) = (slot.slot.key(), slot.slot.place.field);
         // Both lists are in slot order; positions are unique where names of an object not yet validated may not be.
-        let verdict = verdicts.next_if(|next| next.slot.role == key.role && next.index == slot.slot.index);
+        let verdict = verdicts.next_if(|next| next.place == slot.slot.place);
         let digest = verdict.and_then(|verdict| Some(&verdict.pinned.as_ref()?.digest));
         let image = slot.slot.image.as_ref().ok();
         let written = &*slot.slot.reference;
         if let Some(value) = &slot.reapplied {
-            replacements.push(Replacement {
-                role: key.role,
-                index: slot.slot.index,
-                value: value.to_string(),
-            });
+            replacements.push(Replacement { field, value: value.to_string() });
             originals.push((key, written));
             marks.extend(slot.mark.clone().map(|mark| (key, mark)));
         } else if let (Some(image), Some(digest)) = (image, digest) {
             let value = image.pinned(digest);
-            replacements.push(Replacement { role: key.role, index: slot.slot.index, value });
+            replacements.push(Replacement { field, value });
             originals.push((key, written));
             let claim = Claim::new(&subject.namespace, subject.revision.as_ref(), key, written, digest);
             marks.extend(signer.map(|signer| (key, signer.mark(&claim))));
@@ -126,53 +120,39 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::asker::Asker;
     use crate::digest::Digest;
+    use crate::kind::Kind;
     use crate::mark::{Keys, Marks, Provenance};
-    use crate::original::Originals;
     use crate::policy::Labels;
     use crate::requirement::Requirement;
-    use crate::slot::ImageSlot;
-    use crate::subject::{Annotated, Controller, SlotUnderReview, Suggestions, TopOwner};
-    use crate::verdict::{PinSource, Pinned, on_reference};
+    use crate::slot::tests::container;
+    use crate::subject::{Surrounding, TopOwner};
+    use crate::verdict::{Case, PinSource, Pinned, on_reference};
+    use crate::workload::Workload;
+
+    const POD: Kind = Kind::new("", "Pod");
+    const DEPLOYMENT: Kind = Kind::new("apps", "Deployment");
 
     fn digest(letter: &str) -> Digest {
         Digest::parse(&format!("sha256:{}", letter.repeat(64))).unwrap()
     }
 
     fn subject(kind: Kind, slots: &[(&str, usize, &str)]) -> Subject {
-        let slot = |&(name, index, reference): &(&str, usize, &str)| {
-            let slot = ImageSlot::new(SlotRole::Container, name, index, reference, false);
-            let (originals, marks) = (&Originals::default(), &Marks::default());
-            let annotated = Annotated { originals, marks, provenance: Provenance::default() };
-            SlotUnderReview::new(slot, annotated, false)
-        };
-        Subject {
-            kind,
-            namespace: String::new(),
-            namespace_labels: Labels::new(),
-            labels: Labels::new(),
-            top_owner: TopOwner::Known(kind),
-            controller: Controller::None,
-            child: false,
-            revision: None,
-            asker: Asker::anonymous(),
-            suggestions: Suggestions::Off,
-            pinning: true,
-            slots: slots.iter().map(slot).collect(),
-        }
+        let slots = slots.iter().map(|&(name, index, reference)| container(name, index, reference)).collect();
+        let workload = Workload { slots, ..Workload::new(kind, kind == POD, "", "") };
+        Subject::of(workload, Surrounding::unasked(Labels::new(), TopOwner::Known(kind)), None)
     }
 
     fn verdict(subject: &Subject, slot: usize, pin: &str) -> Verdict {
-        let none = Requirement { demands: Vec::new(), beyond_limit: false, foreign_owner: false };
-        let mut verdict = on_reference(subject, &subject.slots[slot], &none);
+        let requirement = Requirement { demands: Vec::new(), beyond_limit: false, foreign_owner: false };
+        let mut verdict = on_reference(&Case { subject, slot: &subject.slots[slot], requirement });
         verdict.pinned = Some(Pinned { digest: digest(pin), source: PinSource::Registry });
         verdict
     }
 
     #[test]
     fn slots_of_one_name_are_told_apart_by_their_position() {
-        let subject = subject(Kind::Pod, &[("web", 0, "a:1"), ("web", 1, "b:1"), ("web", 2, "c:1")]);
+        let subject = subject(POD, &[("web", 0, "a:1"), ("web", 1, "b:1"), ("web", 2, "c:1")]);
         let patch = patch(
             &subject,
             &[verdict(&subject, 0, "a"), verdict(&subject, 2, "c")],
@@ -180,21 +160,21 @@ mod tests {
             None,
         );
         let written: Vec<_> =
-            patch.replacements.iter().map(|new| (new.role, new.index, new.value.as_str())).collect();
+            patch.replacements.iter().map(|new| (new.field.index, new.value.as_str())).collect();
         let (a, c) = (format!("a:1@{}", digest("a")), format!("c:1@{}", digest("c")));
-        assert_eq!(written, [(SlotRole::Container, 0, a.as_str()), (SlotRole::Container, 2, c.as_str())]);
+        assert_eq!(written, [(0, a.as_str()), (2, c.as_str())]);
     }
 
     #[test]
     fn only_pods_are_patched() {
-        let subject = subject(Kind::Deployment, &[("web", 0, "a:1")]);
+        let subject = subject(DEPLOYMENT, &[("web", 0, "a:1")]);
         let present = Present { original: Some("{}"), mark: Some("{}"), others: 0 };
         assert_eq!(patch(&subject, &[verdict(&subject, 0, "a")], present, None), Patch::default());
     }
 
     #[test]
     fn an_annotation_that_says_it_already_is_kept() {
-        let pod = subject(Kind::Pod, &[("web", 0, "a:1")]);
+        let pod = subject(POD, &[("web", 0, "a:1")]);
         let verdicts = [verdict(&pod, 0, "a")];
         let present = r#"{"containers/web":"a:1"}"#;
         let original = |verdicts: &[Verdict], original| {
@@ -208,7 +188,7 @@ mod tests {
 
     #[test]
     fn new_pins_are_marked_and_a_mark_whose_pin_is_gone_goes() {
-        let pod = subject(Kind::Pod, &[("web", 0, "a:1")]);
+        let pod = subject(POD, &[("web", 0, "a:1")]);
         let keys = Keys::new([(7, b"secret".as_slice())], Timestamp::UNIX_EPOCH).unwrap();
         let signer = keys.signer(Timestamp::UNIX_EPOCH);
         let marked = |verdicts: &[Verdict], mark, signer| {
@@ -216,9 +196,9 @@ mod tests {
         };
         let pinned = [verdict(&pod, 0, "a")];
         let Annotation::Set(value) = marked(&pinned, None, signer) else { panic!("no mark") };
-        let written = Marks::parse(&value).of(&pod.slots[0].slot.key).unwrap();
+        let written = Marks::parse(&value).of(&pod.slots[0].slot.place.key).unwrap();
         let provenance = Provenance { keys: Some(&keys), ..Provenance::default() };
-        assert!(provenance.proves(&pod.slots[0].slot.key, "a:1", Some(&written)));
+        assert!(provenance.proves(&pod.slots[0].slot.place.key, "a:1", Some(&written)));
         assert_eq!(marked(&pinned, Some(&value), signer), Annotation::Keep);
         assert_eq!(marked(&pinned, None, None), Annotation::Keep, "without a key pins have no mark");
         assert_eq!(marked(&[], Some(&value), signer), Annotation::Remove);

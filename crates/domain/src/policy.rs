@@ -1,5 +1,5 @@
-//! Compiled policies: what they match and what they demand. A policy object becomes one of these or is invalid;
-//! nothing here can fail. It does not judge; `verdict` does.
+//! Compiled policies: what they match, and the checks that they demand. A policy object becomes one of these or is
+//! invalid, so nothing here can fail. `verdict` judges.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -7,20 +7,55 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
+use crate::check::Check;
 use crate::glob::Globs;
-use crate::slot::{Kind, SlotRole};
+use crate::kind::Kind;
+use crate::slot::Role;
 
 /// Labels of an object.
 pub type Labels = BTreeMap<String, String>;
 
-/// Which policy. Displayed as `clusterimagepolicy/NAME` or `imagepolicy/NAMESPACE/NAME`.
+/// The kind of a policy object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum PolicyKind {
+    /// A policy for the whole cluster.
+    ClusterImagePolicy,
+    /// A policy for one namespace.
+    ImagePolicy,
+}
+
+impl PolicyKind {
+    /// Returns the kind's name in the API: `ImagePolicy`.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::ClusterImagePolicy => "ClusterImagePolicy",
+            Self::ImagePolicy => "ImagePolicy",
+        }
+    }
+}
+
+/// The identity of a policy. Displayed as `clusterimagepolicy/NAME` or `imagepolicy/NAMESPACE/NAME`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PolicyId {
     /// The namespace of an `ImagePolicy`; none for a `ClusterImagePolicy`.
     pub namespace: Option<String>,
     /// The object's name.
     pub name: String,
+}
+
+impl PolicyId {
+    /// Returns the kind of the policy.
+    #[must_use]
+    pub const fn kind(&self) -> PolicyKind {
+        match self.namespace {
+            None => PolicyKind::ClusterImagePolicy,
+            Some(_) => PolicyKind::ImagePolicy,
+        }
+    }
 }
 
 impl fmt::Display for PolicyId {
@@ -32,41 +67,56 @@ impl fmt::Display for PolicyId {
     }
 }
 
-/// What a violated rule does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The effect of a violated rule.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Mode {
-    /// It refuses.
+    /// The object is refused.
     Enforce,
-    /// It warns.
+    /// The author gets a warning.
     Warn,
-    /// It is counted and reported.
+    /// The violation is counted and reported.
+    #[default]
     Audit,
 }
 
-/// How children (objects made by a built-in controller for a kind that is validated itself) are judged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+impl Mode {
+    /// Returns the word in policies and metrics: `Enforce`.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Enforce => "Enforce",
+            Self::Warn => "Warn",
+            Self::Audit => "Audit",
+        }
+    }
+}
+
+/// The treatment of children: objects that a built-in controller makes for an object of a validated kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Children {
-    /// Never refused.
+    /// Children are never refused.
+    #[default]
     Warn,
-    /// In full, as their templates, which then are judged whole on each change.
+    /// Children are judged like any other object, and every image of a template whenever the template changes.
     Enforce,
 }
 
-/// The rules of a policy, as exceptions and messages name them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// A rule of a policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum Rule {
-    /// The reference is one a node could pull, and an object has at most 64 different ones.
+    /// A node can pull the reference, and the object has at most 64 different ones.
     Reference,
-    /// Forbidden and omitted tags.
+    /// The tag is permitted, and written where the policy requires it.
     Tags,
-    /// The tag exists in its registry.
+    /// The registry has the tag.
     Existence,
-    /// The pod carries its pin.
+    /// The pod carries its digest.
     Pin,
 }
 
 impl Rule {
-    /// The word in messages and exceptions: `tags`.
+    /// Returns the word in messages and exceptions: `tags`.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
@@ -78,40 +128,62 @@ impl Rule {
     }
 }
 
+/// A set of rules.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RuleSet(u8);
+
+impl RuleSet {
+    /// Returns true if the set has this rule.
+    #[must_use]
+    pub const fn contains(self, rule: Rule) -> bool {
+        self.0 & 1 << rule as u8 != 0
+    }
+
+    /// Returns the rules that are in one of the two sets.
+    #[must_use]
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+impl FromIterator<Rule> for RuleSet {
+    fn from_iter<I: IntoIterator<Item = Rule>>(rules: I) -> Self {
+        Self(rules.into_iter().fold(0, |bits, rule| bits | 1 << rule as u8))
+    }
+}
+
 /// One compiled policy.
 #[derive(Debug, Clone)]
 pub struct Policy {
-    /// Which policy.
+    /// The policy's identity.
     pub id: PolicyId,
-    /// What a violated rule does.
+    /// The effect of a violated rule.
     pub mode: Mode,
-    /// How children are judged.
+    /// The treatment of children.
     pub children: Children,
-    /// Which slots of which objects it is about.
+    /// The slots of the objects that the policy is about.
     pub scope: Scope,
-    /// What it demands of a reference.
-    pub rules: Rules,
-    /// What it wants pinned.
-    pub pin: Pin,
-    /// What a registry's silence means.
+    /// Everything that the policy demands, in the order in which it is judged.
+    pub checks: Vec<Check>,
+    /// The consequences when a registry gives no definite answer.
     pub resolution: Resolution,
-    /// What it does not demand of some images, for some time.
+    /// The exceptions, expired ones included.
     pub exceptions: Vec<Exception>,
 }
 
-/// Which slots of which objects a policy is about: every given part must match.
+/// The slots of the objects that a policy is about: every part that is given must match.
 #[derive(Debug, Clone, Default)]
 pub struct Scope {
-    /// On the namespace's labels. A namespaced policy matches its own namespace only, whatever this says.
+    /// Selects by the namespace's labels. A namespaced policy matches its own namespace only, whatever this says.
     pub namespaces: Selector,
-    /// On the labels of the pod template, or of the bare pod.
+    /// Selects by the labels of the pod template, or of a pod that has none.
     pub objects: Selector,
-    /// The top-level validated owner; empty matches every kind.
+    /// Kinds of the top-level validated owner; empty matches every kind.
     pub kinds: BTreeSet<Kind>,
-    /// On the normalised name; none matches every image, and an unparseable reference matches always.
+    /// Globs on the normalised name; none matches every image. A reference that does not parse always matches.
     pub images: Option<Globs>,
-    /// Empty matches every slot.
-    pub slots: BTreeSet<SlotRole>,
+    /// Roles of slots; empty matches every slot.
+    pub slots: BTreeSet<Role>,
 }
 
 /// A label selector: every requirement must hold. The empty one selects everything.
@@ -121,27 +193,27 @@ pub struct Selector(pub Vec<LabelRequirement>);
 /// One requirement of a label selector.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LabelRequirement {
-    /// The label.
+    /// The label's key.
     pub key: String,
-    /// What must hold of it.
+    /// The condition on the label's value.
     pub operator: LabelOperator,
 }
 
-/// What a label selector can demand of a label.
+/// The condition of one requirement of a label selector.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LabelOperator {
-    /// Present with one of these values.
+    /// The label is present with one of these values.
     In(BTreeSet<String>),
-    /// Absent, or present with another value.
+    /// The label is absent, or present with another value.
     NotIn(BTreeSet<String>),
-    /// Present.
+    /// The label is present.
     Exists,
-    /// Absent.
+    /// The label is absent.
     DoesNotExist,
 }
 
 impl Selector {
-    /// Whether these labels are selected.
+    /// Returns true if these labels are selected.
     #[must_use]
     pub fn selects(&self, labels: &Labels) -> bool {
         self.0.iter().all(|requirement| {
@@ -156,104 +228,77 @@ impl Selector {
     }
 }
 
-/// What a policy demands of a reference.
-#[derive(Debug, Clone)]
-pub struct Rules {
-    /// Tags that are refused.
-    pub forbidden: Globs,
-    /// An omitted tag is refused (unless a digest is written).
-    pub require_explicit: bool,
-    /// Whether a registry must confirm the tag.
-    pub existence: Existence,
-}
-
-/// Whether a registry must confirm the tag.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Existence {
-    /// Tags must exist; references with a digest are not asked about.
-    Tags,
-    /// Nothing is asked for this rule.
-    Ignore,
-}
-
-/// What a policy wants pinned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pin {
-    /// Pods get the digest of the tag before they run.
-    pub pods: bool,
-    /// Whose pods.
-    pub owners: Owners,
-}
-
-/// Whose pods are pinned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The pods that are pinned, by their controllers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Owners {
-    /// Bare pods and pods of the built-in controllers.
+    /// Pods of the built-in controllers, and pods without a controller.
+    #[default]
     BuiltIn,
     /// Pods of custom resources too, whose operators may compare images.
     Any,
 }
 
-/// What a registry's silence means.
+/// The consequences when a registry gives no definite answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resolution {
-    /// How old a last known digest may be; zero never uses one.
+    /// Maximum age of a last known digest that is used instead of an answer; zero never uses one.
     pub last_known_max_age: Duration,
-    /// Rate limited or unavailable, and no last known digest is young enough.
+    /// The outcome when the registry limits requests or is unavailable, and no last known digest is young enough.
     pub on_unavailable: Outcome,
-    /// Missing or private, access denied, credentials rejected.
+    /// The outcome when the image is missing or private, access is denied, or credentials are rejected.
     pub on_unauthorized: Outcome,
-    /// An address or host that tagpin may not reach.
+    /// The outcome when the address or host is one that tagpin may not reach.
     pub on_forbidden_address: Outcome,
 }
 
-/// What to do where no definite answer was had; the policy's mode caps it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The outcome without a definite answer; the policy's mode caps it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Outcome {
-    /// Nothing.
+    /// Nothing follows.
     Allow,
-    /// A warning.
+    /// The author gets a warning.
+    #[default]
     Warn,
-    /// A refusal.
+    /// The object is refused.
     Deny,
 }
 
-/// What a policy does not demand of some images, for some time.
+/// An exception: some rules are waived for some images until a given time.
 #[derive(Debug, Clone)]
 pub struct Exception {
-    /// Unique in its policy.
+    /// The name, unique in its policy.
     pub name: String,
-    /// On the normalised name; none covers every image of the policy's scope.
+    /// Globs on the normalised name; none covers every image of the policy's scope.
     pub images: Option<Globs>,
     /// Names of namespaces; empty covers every namespace of the policy's scope.
     pub namespaces: BTreeSet<String>,
-    /// The rules it waives.
-    pub rules: BTreeSet<Rule>,
-    /// It waives nothing from then on.
+    /// The rules that it waives.
+    pub rules: RuleSet,
+    /// The time from which it waives nothing.
     pub expires: Timestamp,
 }
 
 /// Every policy in force, as one immutable snapshot.
 #[derive(Debug, Clone, Default)]
 pub struct PolicySet {
-    /// Sorted by name.
+    /// Cluster policies, sorted by name.
     pub cluster: Vec<Arc<Policy>>,
-    /// By namespace, each sorted by name.
+    /// Namespaced policies by namespace, each list sorted by name.
     pub namespaced: BTreeMap<String, Vec<Arc<Policy>>>,
 }
 
 impl PolicySet {
-    /// The policies that a namespace is under, cluster policies first; their scopes are not looked at yet.
+    /// Returns the policies that a namespace is under, cluster policies first, whatever their scopes are.
     pub fn of_namespace(&self, namespace: &str) -> impl Iterator<Item = &Arc<Policy>> {
         self.cluster.iter().chain(self.namespaced.get(namespace).into_iter().flatten())
     }
 
-    /// Every policy, cluster policies first.
+    /// Returns every policy, cluster policies first.
     pub fn all(&self) -> impl Iterator<Item = &Arc<Policy>> {
         self.cluster.iter().chain(self.namespaced.values().flatten())
     }
 
-    /// How many exceptions hold now and no longer at `then`.
+    /// Returns the number of exceptions that are in force at `now` and have expired at `then`.
     #[must_use]
     pub fn expiring(&self, now: Timestamp, then: Timestamp) -> usize {
         let exceptions = self.all().flat_map(|policy| &policy.exceptions);
@@ -264,6 +309,31 @@ impl PolicySet {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_are_what_the_api_has() {
+        fn of_api(value: impl Serialize) -> String {
+            serde_json::to_value(value).unwrap().as_str().unwrap().to_owned()
+        }
+        for mode in [Mode::Enforce, Mode::Warn, Mode::Audit] {
+            assert_eq!(mode.word(), of_api(mode));
+        }
+        for rule in [Rule::Reference, Rule::Tags, Rule::Existence, Rule::Pin] {
+            assert_eq!(rule.word(), of_api(rule));
+            assert!(RuleSet::from_iter([rule]).contains(rule));
+        }
+        for kind in [PolicyKind::ClusterImagePolicy, PolicyKind::ImagePolicy] {
+            assert_eq!(kind.word(), of_api(kind));
+        }
+    }
+
+    #[test]
+    fn a_union_has_the_rules_of_both_sets_and_no_other() {
+        let (tags, pin) = (RuleSet::from_iter([Rule::Tags]), RuleSet::from_iter([Rule::Pin]));
+        let both = tags.union(pin);
+        assert!(both.contains(Rule::Tags) && both.contains(Rule::Pin));
+        assert!(!both.contains(Rule::Reference) && !both.contains(Rule::Existence));
+    }
 
     #[test]
     fn selectors_demand_every_requirement() {

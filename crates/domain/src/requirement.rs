@@ -5,60 +5,95 @@ use std::collections::HashSet;
 
 use jiff::Timestamp;
 
+use crate::check::Check;
 use crate::image::ImageRef;
-use crate::policy::{Children, Exception, Existence, Labels, Mode, Owners, Policy, PolicySet, Rule};
-use crate::slot::{ImageSlot, Kind, SlotRole};
+use crate::kind::Kind;
+use crate::policy::{Children, Exception, Labels, Mode, Owners, Policy, PolicySet, RuleSet};
+use crate::slot::{Pulled, Role, Slot};
 use crate::subject::{Controller, Phase, SlotUnderReview, Subject, TopOwner};
 
-/// Different references of one object that are looked at in full.
+/// Maximum number of different references of one object that are looked at in full.
 pub const REFERENCE_LIMIT: usize = 64;
-/// Slots of one object that are looked at; nobody reads further than the first one beyond.
+/// Maximum number of slots of one object that are looked at; nothing reads further than the first slot beyond it.
 pub const SLOT_LIMIT: usize = 1000;
 
-/// What must hold of one slot.
+/// Everything that must hold of one slot.
 #[derive(Debug, Clone)]
 pub struct Requirement<'a> {
-    /// What each matching policy demands, cluster policies first; empty when none matches.
+    /// The demands of each matching policy, cluster policies first; empty when none matches.
     pub demands: Vec<Demand<'a>>,
-    /// The slot is beyond [`SLOT_LIMIT`], or its reference beyond the object's [`REFERENCE_LIMIT`] different ones: it
-    /// is not asked about.
+    /// True if the slot is beyond [`SLOT_LIMIT`], or its reference beyond the object's [`REFERENCE_LIMIT`] different
+    /// ones: then no registry is asked about it.
     pub beyond_limit: bool,
-    /// It would be pinned, were the pod's controller not a custom resource.
+    /// True if the slot would be pinned if the pod's controller were not a custom resource.
     pub foreign_owner: bool,
 }
 
-/// What one policy demands of one slot, its exceptions already taken off.
+/// The checks of one policy that apply to one slot.
 #[derive(Debug, Clone, Copy)]
 pub struct Demand<'a> {
-    /// Who demands it.
+    /// The policy.
     pub policy: &'a Policy,
-    /// The reference is one that a node could pull, within the limit.
-    pub reference: bool,
-    /// The rules for tags.
-    pub tags: bool,
-    /// A registry confirms the tag.
-    pub existence: bool,
-    /// The `on…` settings say what follows when a registry that is asked gives no definite answer.
-    pub silence: bool,
-    /// The slot gets a digest.
-    pub pins: bool,
+    /// The rules that the policy's exceptions waive for this slot.
+    waived: RuleSet,
+    /// What a node pulls the image by; none where no registry is asked.
+    pulled: Option<Pulled>,
+    /// The controller of the pod; none where the object is not a pod.
+    pod: Option<Controller>,
+}
+
+impl<'a> Demand<'a> {
+    /// Returns the checks that apply to the slot, in the order of the policy's list.
+    pub fn checks(self) -> impl Iterator<Item = &'a Check> {
+        self.policy.checks.iter().filter(move |check| self.applies(check))
+    }
+
+    /// Returns true if the policy wants the slot pinned.
+    #[must_use]
+    pub fn pins(self) -> bool {
+        self.checks().any(|check| matches!(check, Check::Pin(_)))
+    }
+
+    fn applies(self, check: &Check) -> bool {
+        if self.waived.contains(check.rule()) {
+            return false;
+        }
+        let asks = |check: &Check| self.pulled.is_some_and(|pulled| check.asks_about(pulled));
+        match check {
+            Check::Limit | Check::Reference | Check::Tags { .. } => true,
+            Check::Existence => asks(check),
+            // Without a question there is no answer to miss.
+            Check::Resolution => self.policy.checks.iter().any(|other| asks(other) && self.applies(other)),
+            Check::Pin(owners) => {
+                let any = *owners == Owners::Any;
+                asks(check) && self.pod.is_some_and(|controller| any || controller != Controller::Foreign)
+            }
+        }
+    }
+
+    /// Returns true if the policy would want the slot pinned if a built-in controller had made the pod.
+    fn would_pin(self) -> bool {
+        Self { pod: self.pod.and(Some(Controller::BuiltIn)), ..self }.pins()
+    }
 }
 
 impl Requirement<'_> {
-    /// Whether a sibling or a registry must be asked. /mutate asks only for what it may pin.
+    /// Returns true if a check needs the answer of a sibling or a registry in this phase.
     #[must_use]
     pub fn needs_answer(&self, phase: Phase) -> bool {
-        self.demands.iter().any(|demand| demand.pins || (phase == Phase::Validate && demand.existence))
+        self.demands.iter().any(|demand| demand.checks().any(|check| check.asks_in(phase)))
     }
 
-    /// Whether no policy forbids this tag here.
+    /// Returns true if no policy forbids this tag here.
     #[must_use]
     pub fn permits_tag(&self, tag: &str) -> bool {
-        !self.demands.iter().any(|demand| demand.tags && demand.policy.rules.forbidden.is_match(tag))
+        let forbids =
+            |check: &Check| matches!(check, Check::Tags { forbidden, .. } if forbidden.is_match(tag));
+        !self.demands.iter().any(|demand| demand.checks().any(forbids))
     }
 }
 
-/// The policies whose scope has this object; images and slots are not looked at yet.
+/// Returns the policies whose scope has this object, whatever images and slots they are about.
 #[must_use]
 pub fn policies_of<'a>(policies: &'a PolicySet, subject: &Subject) -> Vec<&'a Policy> {
     policies
@@ -76,18 +111,19 @@ pub fn policies_of<'a>(policies: &'a PolicySet, subject: &Subject) -> Vec<&'a Po
         .collect()
 }
 
-/// The Enforce policies that an object may be under of which nothing is known but this. `labels` are those of its
-/// namespace, where they are known; `ephemeral` says that only ephemeral containers are added.
+/// Returns the Enforce policies that may apply to an object of which only its namespace and kind are known. `labels` are
+/// those of the namespace, where they are known; `may_be_owned` is true if a controller makes objects of this kind for
+/// objects of other kinds, which then are the kind that counts; `ephemeral` is true if only ephemeral containers are
+/// added.
 #[must_use]
 pub fn enforced_upon<'a>(
     policies: &'a PolicySet,
     namespace: &str,
     labels: Option<&Labels>,
     kind: Kind,
+    may_be_owned: bool,
     ephemeral: bool,
 ) -> Vec<&'a Policy> {
-    // Built-in controllers make these for objects of other kinds, which then are the kind that counts.
-    let may_be_owned = matches!(kind, Kind::Pod | Kind::ReplicaSet | Kind::Job);
     policies
         .of_namespace(namespace)
         .map(AsRef::as_ref)
@@ -97,14 +133,12 @@ pub fn enforced_upon<'a>(
             policy.mode == Mode::Enforce
                 && (policy.id.namespace.is_some() || labels.is_none_or(selects))
                 && (may_be_owned || scope.kinds.is_empty() || scope.kinds.contains(&kind))
-                && (!ephemeral
-                    || scope.slots.is_empty()
-                    || scope.slots.contains(&SlotRole::EphemeralContainer))
+                && (!ephemeral || scope.slots.is_empty() || scope.slots.contains(&Role::EphemeralContainer))
         })
         .collect()
 }
 
-/// Which slots are beyond the limits, in slot order.
+/// Returns true for each slot that is beyond the limits, in slot order.
 #[must_use]
 pub fn beyond_limit(slots: &[SlotUnderReview]) -> Vec<bool> {
     if slots.len() <= REFERENCE_LIMIT {
@@ -128,8 +162,8 @@ pub fn beyond_limit(slots: &[SlotUnderReview]) -> Vec<bool> {
         .collect()
 }
 
-/// What must hold of a slot; nothing when the slot is not judged: an unchanged one is left alone, but for a
-/// template under `children: Enforce`, whose children would be refused.
+/// Returns what must hold of a slot; none if the slot is not judged. An unchanged slot is judged only in a template, by
+/// policies with `children: Enforce`, which would refuse the children of that template.
 #[must_use]
 pub fn require<'a>(
     policies: &[&'a Policy],
@@ -141,51 +175,40 @@ pub fn require<'a>(
     // Few policies look at it.
     let name = OnceCell::new();
     let name = || name.get_or_init(|| slot.slot.image.as_ref().ok().map(ImageRef::policy_name)).as_deref();
-    let judges =
-        |policy: &Policy| slot.changed || (subject.kind != Kind::Pod && policy.children == Children::Enforce);
-    let mut requirement = Requirement { demands: Vec::new(), beyond_limit, foreign_owner: false };
+    let is_pod = subject.is_pod;
+    let judges = |policy: &Policy| slot.changed || (!is_pod && policy.children == Children::Enforce);
+    let pulled = slot.slot.pulled().filter(|_| !beyond_limit);
+    let pod = is_pod.then_some(subject.controller);
+    let mut demands = Vec::new();
     for &policy in policies {
-        if !judges(policy) || !matches(policy, &slot.slot, &name) {
-            continue;
+        if judges(policy) && matches(policy, &slot.slot, &name) {
+            let waived = waived(policy, subject, &name, now);
+            demands.push(Demand { policy, waived, pulled, pod });
         }
-        let waived = |rule| {
-            let mut exceptions = policy.exceptions.iter();
-            exceptions.any(|exception| waives(exception, rule, subject, &name, now))
-        };
-        let askable = !beyond_limit && slot.slot.askable().is_some();
-        let wants_pin = askable && subject.kind == Kind::Pod && policy.pin.pods && !waived(Rule::Pin);
-        let foreign = subject.controller == Controller::Foreign && policy.pin.owners != Owners::Any;
-        let pins = wants_pin && !foreign;
-        let existence = askable && policy.rules.existence != Existence::Ignore && !waived(Rule::Existence);
-        requirement.foreign_owner |= wants_pin && foreign;
-        requirement.demands.push(Demand {
-            policy,
-            reference: !waived(Rule::Reference),
-            tags: !waived(Rule::Tags),
-            existence,
-            silence: existence || (pins && !waived(Rule::Existence)),
-            pins,
-        });
     }
-    requirement.foreign_owner &= !requirement.demands.iter().any(|demand| demand.pins);
-    (slot.changed || !requirement.demands.is_empty()).then_some(requirement)
+    let would_pin = demands.iter().any(|demand| demand.would_pin());
+    let foreign_owner = would_pin && !demands.iter().any(|demand| demand.pins());
+    (slot.changed || !demands.is_empty()).then_some(Requirement { demands, beyond_limit, foreign_owner })
 }
 
-fn matches<'a>(policy: &Policy, slot: &ImageSlot, name: &impl Fn() -> Option<&'a str>) -> bool {
+fn matches<'a>(policy: &Policy, slot: &Slot, name: &impl Fn() -> Option<&'a str>) -> bool {
     let scope = &policy.scope;
-    (scope.slots.is_empty() || scope.slots.contains(&slot.key.role))
+    (scope.slots.is_empty() || scope.slots.contains(&slot.key().role))
         && scope.images.as_ref().is_none_or(|globs| name().is_none_or(|name| globs.is_match(name)))
 }
 
-fn waives<'a>(
-    exception: &Exception,
-    rule: Rule,
+/// Returns the rules that the policy's exceptions waive for an image of this name.
+fn waived<'a>(
+    policy: &Policy,
     subject: &Subject,
     name: &impl Fn() -> Option<&'a str>,
     now: Timestamp,
-) -> bool {
-    exception.rules.contains(&rule)
-        && now < exception.expires
-        && (exception.namespaces.is_empty() || exception.namespaces.contains(&subject.namespace))
-        && exception.images.as_ref().is_none_or(|globs| name().is_some_and(|name| globs.is_match(name)))
+) -> RuleSet {
+    let covers = |exception: &&Exception| {
+        now < exception.expires
+            && (exception.namespaces.is_empty() || exception.namespaces.contains(&subject.namespace))
+            && exception.images.as_ref().is_none_or(|globs| name().is_some_and(|name| globs.is_match(name)))
+    };
+    let covering = policy.exceptions.iter().filter(covers);
+    covering.fold(RuleSet::default(), |waived, exception| waived.union(exception.rules))
 }

@@ -1,34 +1,34 @@
-//! The places in an object that name images, and THE table of kinds that have them.
-//!
-//! Everything that must know "where is the pod spec of a CronJob" reads this table:
-//! admission, the watches, the webhook rules and the match conditions.
+//! A slot: one place that names an image, and what is written there. It knows no kind of document.
 
 use std::fmt;
 use std::fmt::Write as _;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use crate::image::{ImageRef, ReferenceError};
 
-/// What kind of place a slot is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum SlotRole {
-    /// `containers[].image`
+/// The role that the image of a slot plays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum Role {
+    /// A container of the workload.
     Container,
-    /// `initContainers[].image`, sidecars included
+    /// A container that runs before the others, sidecars included.
     InitContainer,
-    /// `ephemeralContainers[].image`
+    /// A container that is added to a running pod (`kubectl debug`).
     EphemeralContainer,
-    /// `volumes[].image.reference`
+    /// An image that is mounted as a volume.
     ImageVolume,
 }
 
-impl SlotRole {
+impl Role {
     /// All roles, in the order in which slots are reported.
     pub const ALL: [Self; 4] =
         [Self::Container, Self::InitContainer, Self::EphemeralContainer, Self::ImageVolume];
 
-    /// The list of the pod spec that holds such slots: `containers`.
+    /// Returns the word of the role in the identity of a slot, which is also the list of the pod spec: `containers`.
     #[must_use]
     pub const fn list(self) -> &'static str {
         match self {
@@ -39,16 +39,7 @@ impl SlotRole {
         }
     }
 
-    /// The path of the reference inside one element of that list.
-    #[must_use]
-    pub const fn path(self) -> &'static [&'static str] {
-        match self {
-            Self::Container | Self::InitContainer | Self::EphemeralContainer => &["image"],
-            Self::ImageVolume => &["image", "reference"],
-        }
-    }
-
-    /// As a person calls it: `init container`.
+    /// Returns the role as people call it: `init container`.
     #[must_use]
     pub const fn noun(self) -> &'static str {
         match self {
@@ -60,48 +51,23 @@ impl SlotRole {
     }
 }
 
-impl SlotRole {
-    /// Writes the JSON pointer of a reference in an object of this kind (RFC 6901): `/spec/containers/0/image`.
-    pub fn write_pointer(self, kind: Kind, index: usize, pointer: &mut String) {
-        for part in kind.pod_spec_path() {
-            pointer.push('/');
-            pointer.push_str(part);
-        }
-        pointer.push('/');
-        pointer.push_str(self.list());
-        pointer.push('/');
-        // Writing to memory can not fail.
-        let _ = write!(pointer, "{index}");
-        for part in self.path() {
-            pointer.push('/');
-            pointer.push_str(part);
-        }
-    }
-
-    /// The field path as Kubernetes writes it in causes: `spec.containers[0].image`.
-    #[must_use]
-    pub fn field(self, kind: Kind, index: usize) -> String {
-        format!("{}.{}[{index}].{}", kind.pod_spec_path().join("."), self.list(), self.path().join("."))
-    }
-}
-
-/// A slot's identity inside its object: by name, never by position. Displayed as `containers/web`.
+/// The identity of a slot inside its object: by name, never by position. Displayed as `containers/web`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SlotKey {
-    /// Which list.
-    pub role: SlotRole,
-    /// The container's or volume's name.
+    /// The role of the image.
+    pub role: Role,
+    /// The name of the container or volume.
     pub name: Arc<str>,
 }
 
 impl SlotKey {
-    /// As it is displayed: `containers/web`.
+    /// Returns the text of the key: `containers/web`.
     #[must_use]
     pub fn text(&self) -> String {
         self.parts().concat()
     }
 
-    /// The parts of the text. They sort as the text does: no list's name is the beginning of another's.
+    /// Returns the parts of the text. They sort as the text does: no list's name is the beginning of another's.
     #[must_use]
     pub fn parts(&self) -> [&str; 3] {
         [self.role.list(), "/", &self.name]
@@ -126,7 +92,7 @@ impl FromStr for SlotKey {
 
     fn from_str(text: &str) -> Result<Self, SlotKeyError> {
         let (list, name) = text.split_once('/').ok_or(SlotKeyError)?;
-        let role = SlotRole::ALL.into_iter().find(|role| role.list() == list).ok_or(SlotKeyError)?;
+        let role = Role::ALL.into_iter().find(|role| role.list() == list).ok_or(SlotKeyError)?;
         if name.is_empty() {
             return Err(SlotKeyError);
         }
@@ -134,211 +100,158 @@ impl FromStr for SlotKey {
     }
 }
 
+/// The path of a reference in its document: down to a list, an element of it, and the string in that. The text is made
+/// when somebody reads it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Field {
+    /// The fields from the document down to the object that holds the list: `spec`.
+    pub root: &'static [&'static str],
+    /// The list: `containers`.
+    pub list: &'static str,
+    /// The position in the list.
+    pub index: usize,
+    /// The fields from the element down to the reference: `image`.
+    pub leaf: &'static [&'static str],
+}
+
+impl Field {
+    /// Appends the JSON pointer (RFC 6901): `/spec/containers/0/image`.
+    pub fn write_pointer(&self, pointer: &mut String) {
+        for part in self.root.iter().chain([&self.list]) {
+            pointer.push('/');
+            pointer.push_str(part);
+        }
+        // Writing to memory cannot fail.
+        let _ = write!(pointer, "/{}", self.index);
+        for part in self.leaf {
+            pointer.push('/');
+            pointer.push_str(part);
+        }
+    }
+}
+
+/// Displayed as Kubernetes writes field paths: `spec.containers[0].image`.
+impl fmt::Display for Field {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for part in self.root {
+            write!(f, "{part}.")?;
+        }
+        write!(f, "{}[{}]", self.list, self.index)?;
+        for part in self.leaf {
+            write!(f, ".{part}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The place of a slot in its document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The identity of the slot inside its object.
+    pub key: SlotKey,
+    /// The path of the reference.
+    pub field: Field,
+}
+
 /// One place that names an image, and what is written there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ImageSlot {
-    /// Which slot of the object.
-    pub key: SlotKey,
-    /// Position in its list; with the kind it gives the JSON pointer and the field path.
-    pub index: usize,
+pub struct Slot {
+    /// The place in the document.
+    pub place: Place,
     /// The reference exactly as written.
     pub reference: Arc<str>,
-    /// What it means to a node, or why no node could pull it.
+    /// The reference as a node understands it, or the reason why no node could pull it.
     pub image: Result<ImageRef, ReferenceError>,
-    /// `imagePullPolicy: Never` (image volume: `pullPolicy: Never`): the node takes what it has.
+    /// True for `imagePullPolicy: Never` (image volume: `pullPolicy: Never`): the node takes what it has.
     pub never_pulled: bool,
 }
 
-impl ImageSlot {
-    /// A slot holding this reference.
+impl Slot {
+    /// Returns a slot that holds this reference.
     #[must_use]
-    pub fn new(role: SlotRole, name: &str, index: usize, reference: &str, never_pulled: bool) -> Self {
+    pub fn new(place: Place, reference: &str, never_pulled: bool) -> Self {
         let reference = Arc::from(reference);
         let image = ImageRef::of(&reference);
-        Self { key: SlotKey { role, name: name.into() }, index, reference, image, never_pulled }
+        Self { place, reference, image, never_pulled }
     }
 
-    /// What a registry may be asked about: a tag that a node would pull. Not a digest, which needs no registry,
-    /// and not an image that the node must have already.
+    /// Returns the identity of the slot inside its object.
     #[must_use]
-    pub fn askable(&self) -> Option<&ImageRef> {
-        let image = self.image.as_ref().ok()?;
-        (!self.never_pulled && image.digest().is_none()).then_some(image)
+    pub const fn key(&self) -> &SlotKey {
+        &self.place.key
+    }
+
+    /// Returns what a node pulls the image by; none if the reference does not parse, or if the node must have the image
+    /// already.
+    #[must_use]
+    pub fn pulled(&self) -> Option<Pulled> {
+        let image = self.image.as_ref().ok().filter(|_| !self.never_pulled)?;
+        Some(if image.digest().is_some() { Pulled::ByDigest } else { Pulled::ByTag })
     }
 }
 
-/// The kinds that hold a pod spec and that we validate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Kind {
-    /// core/v1
-    Pod,
-    /// apps/v1
-    Deployment,
-    /// apps/v1
-    StatefulSet,
-    /// apps/v1
-    DaemonSet,
-    /// apps/v1
-    ReplicaSet,
-    /// core/v1
-    ReplicationController,
-    /// batch/v1
-    Job,
-    /// batch/v1
-    CronJob,
-    /// core/v1
-    PodTemplate,
-}
-
-impl Kind {
-    /// Every kind of the table.
-    pub const ALL: [Self; 9] = [
-        Self::Pod,
-        Self::Deployment,
-        Self::StatefulSet,
-        Self::DaemonSet,
-        Self::ReplicaSet,
-        Self::ReplicationController,
-        Self::Job,
-        Self::CronJob,
-        Self::PodTemplate,
-    ];
-
-    /// The API group; the core group is empty. All kinds are of version `v1`.
-    #[must_use]
-    pub const fn group(self) -> &'static str {
-        match self {
-            Self::Pod | Self::ReplicationController | Self::PodTemplate => "",
-            Self::Deployment | Self::StatefulSet | Self::DaemonSet | Self::ReplicaSet => "apps",
-            Self::Job | Self::CronJob => "batch",
-        }
-    }
-
-    /// The kind's name: `Deployment`.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Pod => "Pod",
-            Self::Deployment => "Deployment",
-            Self::StatefulSet => "StatefulSet",
-            Self::DaemonSet => "DaemonSet",
-            Self::ReplicaSet => "ReplicaSet",
-            Self::ReplicationController => "ReplicationController",
-            Self::Job => "Job",
-            Self::CronJob => "CronJob",
-            Self::PodTemplate => "PodTemplate",
-        }
-    }
-
-    /// The plural resource name: `deployments`.
-    #[must_use]
-    pub const fn resource(self) -> &'static str {
-        match self {
-            Self::Pod => "pods",
-            Self::Deployment => "deployments",
-            Self::StatefulSet => "statefulsets",
-            Self::DaemonSet => "daemonsets",
-            Self::ReplicaSet => "replicasets",
-            Self::ReplicationController => "replicationcontrollers",
-            Self::Job => "jobs",
-            Self::CronJob => "cronjobs",
-            Self::PodTemplate => "podtemplates",
-        }
-    }
-
-    /// Where the object that carries the pod's labels and annotations is: the pod template, or the pod itself.
-    #[must_use]
-    pub const fn template_path(self) -> &'static [&'static str] {
-        match self {
-            Self::Pod => &[],
-            Self::Deployment
-            | Self::StatefulSet
-            | Self::DaemonSet
-            | Self::ReplicaSet
-            | Self::ReplicationController
-            | Self::Job => &["spec", "template"],
-            Self::CronJob => &["spec", "jobTemplate", "spec", "template"],
-            Self::PodTemplate => &["template"],
-        }
-    }
-
-    /// Where the pod spec is.
-    #[must_use]
-    pub const fn pod_spec_path(self) -> &'static [&'static str] {
-        match self {
-            Self::Pod => &["spec"],
-            Self::Deployment
-            | Self::StatefulSet
-            | Self::DaemonSet
-            | Self::ReplicaSet
-            | Self::ReplicationController
-            | Self::Job => &["spec", "template", "spec"],
-            Self::CronJob => &["spec", "jobTemplate", "spec", "template", "spec"],
-            Self::PodTemplate => &["template", "spec"],
-        }
-    }
-
-    /// The kind of this group and name, when the table has it.
-    #[must_use]
-    pub fn find(group: &str, name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name && kind.group() == group)
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
+/// The part of a reference that a node pulls an image by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pulled {
+    /// The tag, written or implied.
+    ByTag,
+    /// The digest. A tag beside it is not looked at.
+    ByDigest,
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
+    /// Returns a container of a pod.
+    pub(crate) fn container(name: &str, index: usize, reference: &str) -> Slot {
+        let field = Field { root: &["spec"], list: "containers", index, leaf: &["image"] };
+        let key = SlotKey { role: Role::Container, name: name.into() };
+        Slot::new(Place { key, field }, reference, false)
+    }
+
     #[test]
-    fn a_slot_is_found_in_each_kind() {
-        let at = |role: SlotRole, kind| {
-            let mut pointer = String::new();
-            role.write_pointer(kind, 2, &mut pointer);
-            (pointer, role.field(kind, 2))
+    fn a_field_is_written_as_a_pointer_and_as_kubernetes_does() {
+        let written = |root, list, leaf| {
+            let (field, mut pointer) = (Field { root, list, index: 2, leaf }, String::new());
+            field.write_pointer(&mut pointer);
+            (pointer, field.to_string())
         };
-        for (role, kind, pointer, field) in [
-            (SlotRole::Container, Kind::Pod, "/spec/containers/2/image", "spec.containers[2].image"),
+        for (root, list, leaf, pointer, field) in [
             (
-                SlotRole::InitContainer,
-                Kind::CronJob,
+                &["spec"][..],
+                "containers",
+                &["image"][..],
+                "/spec/containers/2/image",
+                "spec.containers[2].image",
+            ),
+            (
+                &["spec", "jobTemplate", "spec", "template", "spec"],
+                "initContainers",
+                &["image"],
                 "/spec/jobTemplate/spec/template/spec/initContainers/2/image",
                 "spec.jobTemplate.spec.template.spec.initContainers[2].image",
             ),
             (
-                SlotRole::ImageVolume,
-                Kind::PodTemplate,
+                &["template", "spec"],
+                "volumes",
+                &["image", "reference"],
                 "/template/spec/volumes/2/image/reference",
                 "template.spec.volumes[2].image.reference",
             ),
         ] {
-            assert_eq!(at(role, kind), (pointer.to_owned(), field.to_owned()));
+            assert_eq!(written(root, list, leaf), (pointer.to_owned(), field.to_owned()));
         }
     }
 
     #[test]
     fn slot_names_are_read_back() {
-        for role in SlotRole::ALL {
+        for role in Role::ALL {
             let key = SlotKey { role, name: "a/b".into() };
             assert_eq!(key.to_string().parse(), Ok(key));
         }
         for text in ["", "containers", "containers/", "/web", "Containers/web", "pods/web"] {
             assert_eq!(text.parse::<SlotKey>(), Err(SlotKeyError), "{text}");
         }
-    }
-
-    #[test]
-    fn a_kind_is_found_by_group_and_name_together() {
-        for kind in Kind::ALL {
-            assert_eq!(Kind::find(kind.group(), kind.name()), Some(kind));
-        }
-        assert_eq!(Kind::find("", "Deployment"), None);
-        assert_eq!(Kind::find("apps", "deployment"), None);
-        assert_eq!(Kind::find("apps.kruise.io", "StatefulSet"), None);
     }
 }

@@ -1,21 +1,24 @@
-//! What is reviewed: one object as far as policies look at it, slot by slot. It judges nothing.
+//! The subject of a review: a workload and what surrounds it, as far as policies look at it. It judges nothing.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::asker::Asker;
 use crate::digest::Digest;
-use crate::mark::{Mark, Marks, Provenance};
+use crate::kind::Kind;
+use crate::mark::{Keys, Mark, Marks, Provenance};
 use crate::original::Originals;
 use crate::pin::Revision;
 use crate::policy::Labels;
-use crate::slot::{ImageSlot, Kind, SlotKey};
+use crate::slot::{Slot, SlotKey};
+use crate::workload::Workload;
 
-/// Which question is asked.
+/// The question of a review.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// What to pin: slots that will be refused stay as they are.
+    /// Which digests to write: slots that will be refused stay as they are.
     Mutate,
-    /// What to say: both strings of a pinned slot are judged and the stricter wins.
+    /// Whether the object may pass: both strings of a pinned slot are judged and the stricter wins.
     Validate,
 }
 
@@ -28,7 +31,7 @@ pub enum TopOwner {
     Unknown,
 }
 
-/// Who controls the pod directly, for `pin.owners`.
+/// The direct controller of a pod, for `pin.owners`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Controller {
     /// Nobody: a bare pod, or a workload.
@@ -39,7 +42,7 @@ pub enum Controller {
     Foreign,
 }
 
-/// What suggestions may cost.
+/// The effort that suggestions may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Suggestions {
     /// None: nobody reads them (children).
@@ -54,14 +57,14 @@ pub enum Suggestions {
 #[derive(Debug, Clone)]
 pub struct SlotUnderReview {
     /// The slot as the object has it now.
-    pub slot: ImageSlot,
-    /// The string differs from the old object's (always on CREATE).
+    pub slot: Slot,
+    /// True if the string differs from the old object's (always on CREATE).
     pub changed: bool,
-    /// Another revision of the same workload carries this reference in this slot.
+    /// True if another revision of the same workload carries this reference in this slot.
     pub carried: bool,
     /// The reference that our valid annotation entry gives for this slot: the slot is that plus `@` and a digest.
     pub original: Option<Arc<str>>,
-    /// We pinned the slot, but it carries no digest any more: a later webhook undid the pin.
+    /// True if we pinned the slot, but it carries no digest any more: a later webhook undid the pin.
     pub undone: bool,
     /// The old object's string, when it is this slot's reference pinned by us: the author applied the same
     /// reference again, and /mutate puts the pin back.
@@ -72,84 +75,200 @@ pub struct SlotUnderReview {
 
 /// The content of our annotations on one pod, and its proof.
 #[derive(Debug, Clone, Copy)]
-pub struct Annotated<'a> {
-    /// The slots that we pinned.
-    pub originals: &'a Originals,
-    /// The marks of these pins.
-    pub marks: &'a Marks,
+struct Annotated<'a> {
+    originals: &'a Originals,
+    marks: &'a Marks,
     /// The facts that the marks are checked against.
-    pub provenance: Provenance<'a>,
+    provenance: Provenance<'a>,
 }
 
 impl Annotated<'_> {
-    /// The mark that goes with this digest.
+    /// Returns the mark that goes with this digest.
     fn mark_of(&self, slot: &SlotKey, digest: &Digest) -> Option<Mark> {
         self.marks.of(slot).filter(|mark| mark.digest == *digest)
     }
 }
 
 impl SlotUnderReview {
-    /// A slot of an object that is new, or of one that runs already; workloads have no annotations of ours.
-    #[must_use]
-    pub fn new(slot: ImageSlot, annotated: Annotated<'_>, carried: bool) -> Self {
+    /// Returns a slot of an object that is new; workloads have no annotations of ours.
+    fn new(slot: Slot, annotated: Annotated<'_>) -> Self {
         let pin = annotated.originals.pin_of(&slot);
-        let mark = pin.as_ref().and_then(|(_, digest)| annotated.mark_of(&slot.key, digest));
+        let mark = pin.as_ref().and_then(|(_, digest)| annotated.mark_of(slot.key(), digest));
         let original = pin.map(|(original, _)| Arc::from(original));
         let pinless = slot.image.as_ref().is_ok_and(|image| image.digest().is_none());
-        let named = annotated.originals.named(&slot.key).filter(|_| pinless);
+        let named = annotated.originals.named(slot.key()).filter(|_| pinless);
         let undone = named.is_some_and(|original| {
-            let mark = annotated.marks.of(&slot.key);
-            annotated.provenance.proves(&slot.key, original, mark.as_ref())
+            let mark = annotated.marks.of(slot.key());
+            annotated.provenance.proves(slot.key(), original, mark.as_ref())
         });
-        Self { slot, changed: true, carried, original, undone, reapplied: None, mark }
+        Self { slot, changed: true, carried: false, original, undone, reapplied: None, mark }
     }
 
-    /// The same, beside the slot of the same name in the old object.
-    #[must_use]
-    pub fn after(mut self, old: &ImageSlot, annotated: Annotated<'_>) -> Self {
+    /// Returns the slot beside the slot of the same name in the old object.
+    fn after(mut self, old: &Slot, annotated: Annotated<'_>) -> Self {
         self.changed = old.reference != self.slot.reference;
         let pin = annotated.originals.pin_of(old).filter(|(original, _)| *original == &*self.slot.reference);
         if let Some((original, digest)) = pin {
-            let mark = annotated.mark_of(&old.key, &digest);
-            if annotated.provenance.proves(&old.key, original, mark.as_ref()) {
+            let mark = annotated.mark_of(old.key(), &digest);
+            if annotated.provenance.proves(old.key(), original, mark.as_ref()) {
                 (self.reapplied, self.mark) = (Some(Arc::clone(&old.reference)), mark);
             }
         }
         self
     }
 
-    /// What the author wrote: the original of a pinned slot, else the slot's own string.
+    /// Returns the reference that the author wrote: the original of a pinned slot, else the slot's own string.
     #[must_use]
     pub fn written(&self) -> &Arc<str> {
         self.original.as_ref().unwrap_or(&self.slot.reference)
     }
 }
 
-/// What is reviewed: one object, as far as policies look at it.
+/// The facts about a workload that are not in the object itself.
+#[derive(Debug, Clone)]
+pub struct Surrounding<'a> {
+    /// The namespace's labels; empty when the namespace is not in the store.
+    pub namespace_labels: Labels,
+    /// The top-level validated owner.
+    pub top_owner: TopOwner,
+    /// The pull secrets of the service account, which pods get that name none themselves.
+    pub account_secrets: Vec<String>,
+    /// True if a built-in controller's own identity asks. Anybody can copy an owner reference.
+    pub by_controller: bool,
+    /// The effort that suggestions may cost, where anybody reads them.
+    pub suggestions: Suggestions,
+    /// The keys that prove a pin; none while there is no key.
+    pub keys: Option<&'a Keys>,
+}
+
+impl Surrounding<'_> {
+    /// Returns what surrounds a workload that nobody asks about: one that was found in a store.
+    #[must_use]
+    pub const fn unasked(namespace_labels: Labels, top_owner: TopOwner) -> Self {
+        Self {
+            namespace_labels,
+            top_owner,
+            account_secrets: Vec::new(),
+            by_controller: false,
+            suggestions: Suggestions::Off,
+            keys: None,
+        }
+    }
+}
+
+/// The object before the update that is reviewed.
+#[derive(Clone, Copy)]
+pub struct Before<'a> {
+    /// The old object.
+    pub workload: &'a Workload,
+    /// True if its pins count without a mark, because it is older than the first key.
+    pub needs_no_mark: bool,
+    /// Returns true if another revision of the workload carries the reference of this slot.
+    pub carries: &'a dyn Fn(&Slot) -> bool,
+}
+
+/// The subject of a review: one object, as far as policies look at it.
 #[derive(Debug, Clone)]
 pub struct Subject {
     /// The object's kind.
     pub kind: Kind,
+    /// True for a pod.
+    pub is_pod: bool,
     /// Its namespace.
     pub namespace: String,
     /// The namespace's labels; empty when the namespace is not in the store.
     pub namespace_labels: Labels,
     /// Labels of the pod template, or of the bare pod.
     pub labels: Labels,
-    /// For `match.kinds`.
+    /// The top-level validated owner, for `match.kinds`.
     pub top_owner: TopOwner,
-    /// For `pin.owners`.
+    /// The direct controller, for `pin.owners`.
     pub controller: Controller,
-    /// Made by a built-in controller's own identity for a kind that we validate.
+    /// True if a built-in controller's own identity made it for a kind that we validate.
     pub child: bool,
     /// The revision whose pods share a digest; none for bare pods and workloads.
     pub revision: Option<Revision>,
-    /// Who asks the registry.
+    /// The identity that the registry is asked for.
     pub asker: Asker,
-    /// What suggestions may cost.
+    /// The effort that suggestions may cost.
     pub suggestions: Suggestions,
-    /// Pods are sent to be pinned before they are judged.
-    pub pinning: bool,
     /// Every slot of the object.
     pub slots: Vec<SlotUnderReview>,
+}
+
+impl Subject {
+    /// Joins a workload and what surrounds it. With an old object each slot is compared with the slot of the same
+    /// name there: names decide, never positions.
+    #[must_use]
+    pub fn of(workload: Workload, surrounding: Surrounding<'_>, before: Option<Before<'_>>) -> Self {
+        let revision = workload.revision();
+        let Workload {
+            kind,
+            is_pod,
+            namespace,
+            labels,
+            controller,
+            pull_secrets,
+            slots,
+            originals,
+            marks,
+            ..
+        } = workload;
+        let Surrounding { namespace_labels, top_owner, account_secrets, by_controller, suggestions, keys } =
+            surrounding;
+        let provenance =
+            Provenance { keys, namespace: &namespace, revision: revision.as_ref(), older: false };
+        let annotated = Annotated { originals: &originals, marks: &marks, provenance };
+        let new = |slot| SlotUnderReview::new(slot, annotated);
+        let slots = match before {
+            None => slots.into_iter().map(new).collect(),
+            Some(before) => {
+                let compare = before.comparison(provenance);
+                slots.into_iter().map(|slot| compare(new(slot))).collect()
+            }
+        };
+        let validated_owner = controller.as_ref().is_some_and(|owner| owner.kind.is_some());
+        let child = validated_owner && by_controller;
+        Self {
+            kind,
+            is_pod,
+            namespace_labels,
+            labels,
+            top_owner,
+            controller: match &controller {
+                Some(_) if is_pod && validated_owner => Controller::BuiltIn,
+                Some(_) if is_pod => Controller::Foreign,
+                _ => Controller::None,
+            },
+            child,
+            revision,
+            asker: Asker {
+                namespace: namespace.clone(),
+                pull_secrets: if pull_secrets.is_empty() { account_secrets } else { pull_secrets },
+            },
+            suggestions: if child { Suggestions::Off } else { suggestions },
+            slots,
+            namespace,
+        }
+    }
+}
+
+impl<'a> Before<'a> {
+    /// Returns the function that puts a slot beside the one of the same name in the old object.
+    fn comparison(self, now: Provenance<'a>) -> impl Fn(SlotUnderReview) -> SlotUnderReview {
+        let Self { workload, needs_no_mark, carries } = self;
+        let old: HashMap<&SlotKey, &Slot> = workload.slots.iter().map(|slot| (slot.key(), slot)).collect();
+        let revision = workload.revision();
+        move |mut slot| {
+            let provenance = Provenance { revision: revision.as_ref(), older: needs_no_mark, ..now };
+            let annotated = Annotated { originals: &workload.originals, marks: &workload.marks, provenance };
+            let before = old.get(slot.slot.key());
+            let changed = before.is_none_or(|before| before.reference != slot.slot.reference);
+            slot.carried = changed && carries(&slot.slot);
+            match before {
+                Some(before) => slot.after(before, annotated),
+                None => slot,
+            }
+        }
+    }
 }

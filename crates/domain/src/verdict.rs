@@ -1,15 +1,19 @@
-//! Requirement and fact (and pin, and child or not) become a verdict; the policy's mode is the last step.
+//! A requirement and a fact become a verdict: the checks are judged stage by stage, and the policy's mode is the last
+//! step.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::check::{Check, Stage};
 use crate::denial::{Code, Violation};
 use crate::digest::Digest;
-use crate::fact::{Broken, Fact, LastKnown};
-use crate::image::ImageRef;
+use crate::fact::{Class, Fact, LastKnown};
+use crate::glob::Globs;
+use crate::image::{ImageRef, ReferenceError};
 use crate::policy::{Children, Mode, Outcome, Policy, PolicyId, Resolution, Rule};
-use crate::requirement::{Demand, Requirement};
-use crate::slot::SlotKey;
+use crate::requirement::Requirement;
+use crate::slot::Place;
 use crate::subject::{Phase, SlotUnderReview, Subject};
 
 /// When a registry gives no time, this is when asking again makes sense.
@@ -87,12 +91,12 @@ pub struct Instead {
 /// What was decided for one slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
-    /// Which slot.
-    pub slot: SlotKey,
-    /// Position of the slot in its list.
-    pub index: usize,
-    /// What the author wrote there.
+    /// The place of the slot.
+    pub place: Place,
+    /// The reference as the author wrote it.
     pub reference: Arc<str>,
+    /// The reference in its parsed form, or the reason why no node could pull it.
+    pub image: Result<ImageRef, ReferenceError>,
     /// What is wrong, the strictest effect first.
     pub findings: Vec<Finding>,
     /// The pin to write, when a policy wants one and the digest is known (only in [`Phase::Mutate`]).
@@ -110,6 +114,35 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// Returns a verdict without findings on a reference that no policy has matched yet.
+    #[must_use]
+    pub const fn new(place: Place, reference: Arc<str>, image: Result<ImageRef, ReferenceError>) -> Self {
+        Self {
+            place,
+            reference,
+            image,
+            findings: Vec::new(),
+            pinned: None,
+            matched: false,
+            stale: None,
+            foreign_owner: false,
+            instead: None,
+            similar: Vec::new(),
+        }
+    }
+
+    /// Warns of a missing pin instead of refusing it: while no pod is sent to be pinned, one that is applied again arrives
+    /// in the same way.
+    pub fn soften_unpinned(&mut self) {
+        for finding in &mut self.findings {
+            if finding.violation == Violation::NotPinned {
+                finding.effect = finding.effect.min(Effect::Warn);
+                finding.retry_after = None;
+            }
+        }
+        sort(self);
+    }
+
     /// The strictest effect of its findings.
     #[must_use]
     pub fn effect(&self) -> Option<Effect> {
@@ -138,124 +171,149 @@ pub enum Answer<'a> {
     Registry(&'a Fact),
 }
 
-/// Judges what can be told from the reference alone.
-#[must_use]
-pub fn on_reference(subject: &Subject, slot: &SlotUnderReview, requirement: &Requirement<'_>) -> Verdict {
-    let mut verdict = Verdict {
-        slot: slot.slot.key.clone(),
-        index: slot.slot.index,
-        reference: Arc::clone(slot.written()),
-        findings: Vec::new(),
-        pinned: None,
-        matched: !requirement.demands.is_empty(),
-        stale: None,
-        foreign_owner: requirement.foreign_owner,
-        instead: None,
-        similar: Vec::new(),
-    };
-    let written = slot.original.as_ref().map(ImageRef::of);
-    for demand in &requirement.demands {
-        let mut add = |violation| {
-            let effect = Softening::of(demand, subject, slot).apply(Effect::Deny);
-            verdict.findings.push(Finding {
-                policy: demand.policy.id.clone(),
-                violation,
-                effect,
-                retry_after: None,
-            });
-        };
-        if demand.reference && requirement.beyond_limit {
-            add(Violation::TooManyImages);
+/// The evidence that checks are judged by.
+struct Evidence<'a> {
+    subject: &'a Subject,
+    slot: &'a SlotUnderReview,
+    /// The author's reference of a pinned slot, where it parses.
+    original: Option<ImageRef>,
+    /// True if the slot is beyond the limits of one object.
+    beyond_limit: bool,
+    /// What was learned of the slot's tag; none at the first stage.
+    answer: Option<Answer<'a>>,
+}
+
+impl<'a> Answer<'a> {
+    /// Returns the fact, if a registry was asked.
+    const fn fact(self) -> Option<&'a Fact> {
+        match self {
+            Self::Sibling(_) => None,
+            Self::Registry(fact) => Some(fact),
         }
-        match &slot.slot.image {
-            Err(error) if demand.reference => add(Violation::ReferenceInvalid(error.kind)),
-            Ok(image) if demand.tags => {
-                // Both strings of a pinned slot: the stricter wins, so a forged annotation gains nothing.
-                let written = written.as_ref().and_then(|parsed| parsed.as_ref().ok());
-                let found = [written, Some(image)].into_iter().flatten();
-                let violations = found.filter_map(|image| tag_violation(image, demand.policy));
-                if let Some(violation) = violations.min_by_key(Violation::code) {
-                    add(violation);
-                }
+    }
+}
+
+/// One slot of a subject, and what policies require of it.
+#[derive(Debug, Clone)]
+pub struct Case<'a> {
+    /// The object that has the slot.
+    pub subject: &'a Subject,
+    /// The slot.
+    pub slot: &'a SlotUnderReview,
+    /// The requirement of all policies that match the slot.
+    pub requirement: Requirement<'a>,
+}
+
+/// Judges the checks that need the reference alone.
+#[must_use]
+pub fn on_reference(case: &Case<'_>) -> Verdict {
+    let Case { subject, slot, requirement } = case;
+    let original = slot.original.as_ref().map(ImageRef::of);
+    let image = original.as_ref().unwrap_or(&slot.slot.image).clone();
+    let mut verdict = Verdict {
+        matched: !requirement.demands.is_empty(),
+        foreign_owner: requirement.foreign_owner,
+        ..Verdict::new(slot.slot.place.clone(), Arc::clone(slot.written()), image)
+    };
+    let original = original.and_then(Result::ok);
+    let beyond_limit = requirement.beyond_limit;
+    let evidence = Evidence { subject, slot, original, beyond_limit, answer: None };
+    judge(Stage::Reference, requirement, &evidence, &mut verdict);
+    sort(&mut verdict);
+    verdict
+}
+
+/// Judges the checks that need an answer about the slot's tag, chooses its pin, and returns the verdict with both.
+#[must_use]
+pub fn on_answer(phase: Phase, case: &Case<'_>, answer: Answer<'_>, mut verdict: Verdict) -> Verdict {
+    let Case { subject, slot, requirement } = case;
+    let beyond_limit = requirement.beyond_limit;
+    let evidence = Evidence { subject, slot, original: None, beyond_limit, answer: Some(answer) };
+    judge(Stage::Fact, requirement, &evidence, &mut verdict);
+    verdict.stale = stale(requirement, answer);
+    if !verdict.denied() {
+        match phase {
+            Phase::Mutate => {
+                let mut pinning = requirement.demands.iter().filter(|demand| demand.pins());
+                verdict.pinned = pinning.find_map(|demand| digest(answer, demand.policy));
             }
-            _ => {}
+            Phase::Validate => judge(Stage::Object, requirement, &evidence, &mut verdict),
         }
     }
     sort(&mut verdict);
     verdict
 }
 
-/// A forbidden tag is told before an omitted one, here and in the order of codes.
-fn tag_violation(image: &ImageRef, policy: &Policy) -> Option<Violation> {
-    let rules = &policy.rules;
-    if image.effective_tag().is_some_and(|tag| rules.forbidden.is_match(tag)) {
-        return Some(Violation::TagForbidden);
-    }
-    let explicit = image.tag().is_some() || image.digest().is_some();
-    (rules.require_explicit && !explicit).then_some(Violation::TagNotExplicit)
-}
-
-/// Judges what was learned of the slot's tag, and chooses its pin.
-pub fn on_answer(
-    phase: Phase,
-    subject: &Subject,
-    slot: &SlotUnderReview,
-    requirement: &Requirement<'_>,
-    answer: Answer<'_>,
-    verdict: &mut Verdict,
-) {
+/// Judges every check of one stage, and adds a finding for each that is not met.
+fn judge(stage: Stage, requirement: &Requirement<'_>, evidence: &Evidence<'_>, verdict: &mut Verdict) {
     for demand in &requirement.demands {
-        let judged = match answer {
-            Answer::Sibling(_) => None,
-            Answer::Registry(fact) => violated(fact, demand),
-        };
-        if let Some((violation, outcome, retry_after)) = judged {
-            let softening = Softening::of(demand, subject, slot);
+        let softening = Softening::of(demand.policy, evidence.subject, evidence.slot);
+        for check in demand.checks().filter(|check| check.stage() == stage) {
+            let Some((violation, strictest, retry_after)) = violated(check, demand.policy, evidence) else {
+                continue;
+            };
+            let effect = softening.apply(strictest);
             verdict.findings.push(Finding {
                 policy: demand.policy.id.clone(),
                 violation,
-                effect: softening.apply(outcome),
+                effect,
                 retry_after,
             });
-        } else if demand.silence
-            && let Answer::Registry(fact) = answer
-        {
-            verdict.stale = verdict.stale.or_else(|| last_known(fact, demand).map(|known| known.age));
         }
     }
-    if !verdict.denied() {
-        for demand in requirement.demands.iter().filter(|demand| demand.pins) {
-            let Some(known) = digest(answer, demand) else { continue };
-            match phase {
-                Phase::Mutate => {
-                    verdict.pinned.get_or_insert(known);
-                }
-                Phase::Validate => verdict.findings.push(unpinned(demand, subject, slot)),
-            }
-        }
-    }
-    sort(verdict);
 }
 
-/// The digest is known and the pod does not carry it: the pinning webhook did not run, or was undone.
-fn unpinned(demand: &Demand<'_>, subject: &Subject, slot: &SlotUnderReview) -> Finding {
-    let (violation, strictest, retry_after) = if slot.undone {
+/// A violation, its strictest effect before the mode, and the time after which a retry may pass.
+type Judged = (Violation, Effect, Option<Duration>);
+
+/// Returns what violates this check of this policy.
+fn violated(check: &Check, policy: &Policy, evidence: &Evidence<'_>) -> Option<Judged> {
+    let refused = |violation| (violation, Effect::Deny, None);
+    let image = &evidence.slot.slot.image;
+    match check {
+        Check::Limit => evidence.beyond_limit.then(|| refused(Violation::TooManyImages)),
+        Check::Reference => {
+            image.as_ref().err().map(|error| refused(Violation::ReferenceInvalid(error.kind)))
+        }
+        Check::Tags { forbidden, require_explicit } => {
+            // Both strings of a pinned slot: the stricter wins, so a forged annotation gains nothing.
+            let image = image.as_ref().ok()?;
+            let written = [evidence.original.as_ref(), Some(image)].into_iter().flatten();
+            let violations = written.filter_map(|image| tag_violation(image, forbidden, *require_explicit));
+            violations.min_by_key(Violation::code).map(refused)
+        }
+        Check::Existence => nonexistent(evidence.answer?.fact()?).map(refused),
+        Check::Resolution => unanswered(evidence.answer?.fact()?, &policy.resolution),
+        Check::Pin(_) => digest(evidence.answer?, policy).map(|_| unpinned(evidence.slot)),
+    }
+}
+
+/// Returns what is wrong with a tag. A forbidden tag is told before an omitted one, here and in the order of codes.
+fn tag_violation(image: &ImageRef, forbidden: &Globs, require_explicit: bool) -> Option<Violation> {
+    if image.effective_tag().is_some_and(|tag| forbidden.is_match(tag)) {
+        return Some(Violation::TagForbidden);
+    }
+    let explicit = image.tag().is_some() || image.digest().is_some();
+    (require_explicit && !explicit).then_some(Violation::TagNotExplicit)
+}
+
+/// Returns the finding about a pod that does not carry a known digest: the pinning webhook did not run, or its pin was
+/// undone.
+const fn unpinned(slot: &SlotUnderReview) -> Judged {
+    if slot.undone {
         (Violation::PinUndone, Effect::Warn, None)
-    } else if !subject.pinning {
-        // Applied again it would arrive in the same way.
-        (Violation::NotPinned, Effect::Warn, None)
     } else {
         (Violation::NotPinned, Effect::Deny, Some(REAPPLY_AFTER))
-    };
-    let effect = Softening::of(demand, subject, slot).apply(strictest);
-    Finding { policy: demand.policy.id.clone(), violation, effect, retry_after }
+    }
 }
 
 fn sort(verdict: &mut Verdict) {
-    verdict.findings.sort_by_key(|finding| std::cmp::Reverse(finding.effect));
+    // Of equal effects the pin comes last, however late its effect was decided.
+    let key = |finding: &Finding| (Reverse(finding.effect), finding.rule() == Rule::Pin);
+    verdict.findings.sort_by_key(key);
 }
 
-/// What keeps a finding from refusing: the policy's mode, a child that is only warned of, a reference that
+/// The strictest effect that a finding may have: the policy's mode, or a warning for a child or for a reference that
 /// another revision of the workload carries already.
 #[derive(Debug, Clone, Copy)]
 struct Softening {
@@ -263,13 +321,13 @@ struct Softening {
 }
 
 impl Softening {
-    fn of(demand: &Demand<'_>, subject: &Subject, slot: &SlotUnderReview) -> Self {
-        let mode = match demand.policy.mode {
+    fn of(policy: &Policy, subject: &Subject, slot: &SlotUnderReview) -> Self {
+        let mode = match policy.mode {
             Mode::Enforce => Effect::Deny,
             Mode::Warn => Effect::Warn,
             Mode::Audit => Effect::Audit,
         };
-        let spared = (subject.child || slot.carried) && demand.policy.children == Children::Warn;
+        let spared = (subject.child || slot.carried) && policy.children == Children::Warn;
         Self { strictest: if spared { mode.min(Effect::Warn) } else { mode } }
     }
 
@@ -278,66 +336,50 @@ impl Softening {
     }
 }
 
-type Judged = (Violation, Effect, Option<Duration>);
+/// Returns why no node can run the image, if the registry is certain of it.
+fn nonexistent(fact: &Fact) -> Option<Violation> {
+    if fact.class() == Class::Definite { Violation::of(fact) } else { None }
+}
 
-/// What a fact violates of one policy, and how strictly, before the mode.
-fn violated(fact: &Fact, demand: &Demand<'_>) -> Option<Judged> {
-    let Resolution { on_unavailable, on_unauthorized, on_forbidden_address, .. } = demand.policy.resolution;
-    let definite = |violation| demand.existence.then_some((violation, Effect::Deny, None));
-    let silence = |violation, outcome, retry_after| {
-        let effect = match outcome {
-            Outcome::Allow => return None,
-            Outcome::Warn => Effect::Warn,
-            Outcome::Deny => Effect::Deny,
-        };
-        demand.silence.then_some((violation, effect, retry_after))
+/// Returns why there is no definite answer, and what follows by the policy's resolution.
+fn unanswered(fact: &Fact, resolution: &Resolution) -> Option<Judged> {
+    let (outcome, retry_after) = match fact.class() {
+        Class::Present | Class::Definite | Class::Offline => return None,
+        Class::Unavailable if last_known(fact, resolution).is_some() => return None,
+        // Only an outage ends by itself.
+        Class::Unavailable => (resolution.on_unavailable, Some(fact.retry_after().unwrap_or(RETRY_AFTER))),
+        Class::Unauthorized => (resolution.on_unauthorized, None),
+        Class::Forbidden => (resolution.on_forbidden_address, None),
     };
-    match fact {
-        Fact::Present(_) | Fact::Offline => None,
-        Fact::TagMissing => definite(Violation::TagNotFound),
-        Fact::TagExpired => definite(Violation::TagExpired),
-        Fact::RepositoryMissing => definite(Violation::RepositoryNotFound),
-        Fact::Broken(Broken::HashMismatch) => definite(Violation::RegistryAnswerInvalid),
-        Fact::Broken(Broken::Schema1) => definite(Violation::Schema1),
-        Fact::Broken(Broken::NotAnImage) => definite(Violation::NotAnImage),
-        Fact::MissingOrPrivate => silence(Violation::RepositoryMissingOrPrivate, on_unauthorized, None),
-        Fact::AccessDenied => silence(Violation::AccessDenied, on_unauthorized, None),
-        Fact::CredentialsRejected { secret } => {
-            silence(Violation::CredentialsRejected { secret: secret.clone() }, on_unauthorized, None)
-        }
-        Fact::AddressForbidden { host } => {
-            silence(Violation::RegistryForbidden { host: host.clone() }, on_forbidden_address, None)
-        }
-        Fact::RateLimited { .. } | Fact::Unavailable { .. } if last_known(fact, demand).is_some() => None,
-        Fact::RateLimited { retry_after, .. } => {
-            silence(Violation::RateLimited, on_unavailable, Some(retry_after.unwrap_or(RETRY_AFTER)))
-        }
-        Fact::Unavailable { cause, retry_after, .. } => silence(
-            Violation::RegistryUnavailable(*cause),
-            on_unavailable,
-            Some(retry_after.unwrap_or(RETRY_AFTER)),
-        ),
-    }
+    let effect = match outcome {
+        Outcome::Allow => return None,
+        Outcome::Warn => Effect::Warn,
+        Outcome::Deny => Effect::Deny,
+    };
+    Some((Violation::of(fact)?, effect, retry_after))
 }
 
-/// What the tag named last, when that is young enough for this policy.
-fn last_known<'a>(fact: &'a Fact, demand: &Demand<'_>) -> Option<&'a LastKnown> {
-    let oldest = demand.policy.resolution.last_known_max_age;
-    match fact {
-        Fact::RateLimited { last_known, .. } | Fact::Unavailable { last_known, .. } => {
-            last_known.as_ref().filter(|known| !oldest.is_zero() && known.age <= oldest)
-        }
-        _ => None,
-    }
+/// Returns the last known digest, if it is young enough for this policy.
+fn last_known<'a>(fact: &'a Fact, resolution: &Resolution) -> Option<&'a LastKnown> {
+    let oldest = resolution.last_known_max_age;
+    fact.last_known().filter(|known| !oldest.is_zero() && known.age <= oldest)
 }
 
-fn digest(answer: Answer<'_>, demand: &Demand<'_>) -> Option<Pinned> {
+/// Returns the age of the last known digest that a policy accepts instead of an answer.
+fn stale(requirement: &Requirement<'_>, answer: Answer<'_>) -> Option<Duration> {
+    let fact = answer.fact()?;
+    let resolves = |check: &Check| matches!(check, Check::Resolution);
+    let mut resolving = requirement.demands.iter().filter(|demand| demand.checks().any(resolves));
+    resolving.find_map(|demand| last_known(fact, &demand.policy.resolution)).map(|known| known.age)
+}
+
+fn digest(answer: Answer<'_>, policy: &Policy) -> Option<Pinned> {
     match answer {
         Answer::Sibling(digest) => Some(Pinned { digest: digest.clone(), source: PinSource::Sibling }),
         Answer::Registry(Fact::Present(digest)) => {
             Some(Pinned { digest: digest.clone(), source: PinSource::Registry })
         }
-        Answer::Registry(fact) => last_known(fact, demand)
+        Answer::Registry(fact) => last_known(fact, &policy.resolution)
             .map(|known| Pinned { digest: known.digest.clone(), source: PinSource::LastKnown(known.age) }),
     }
 }

@@ -3,6 +3,9 @@
 use std::collections::HashMap;
 
 use crate::changes::Changes;
+use crate::follow::Sink;
+use crate::item::{Identity, Unreadable};
+use crate::slim::SlimServiceAccount;
 use parking_lot::RwLock;
 
 /// What a pod without a service account gets.
@@ -61,5 +64,32 @@ impl Accounts {
         let name = if service_account.is_empty() { DEFAULT } else { service_account };
         let held = self.secrets.read();
         held.get(namespace).and_then(|accounts| accounts.get(name)).cloned().unwrap_or_default()
+    }
+}
+
+impl Sink<SlimServiceAccount> for Accounts {
+    type Item = (String, String, Vec<String>);
+
+    fn parse(&self, object: SlimServiceAccount) -> Result<Option<Self::Item>, Unreadable> {
+        let secrets = object.image_pull_secrets.into_iter().map(|secret| secret.name);
+        let secrets = secrets.filter(|name| !name.is_empty()).collect();
+        let (namespace, name) = (object.metadata.namespace, object.metadata.name);
+        Ok(namespace.zip(name).map(|(namespace, name)| (namespace, name, secrets)))
+    }
+
+    fn apply(&self, (namespace, name, secrets): Self::Item) {
+        self.apply(namespace, name, secrets);
+    }
+
+    fn delete(&self, gone: &Identity) {
+        self.delete(gone.namespace.as_deref().unwrap_or_default(), &gone.name);
+    }
+
+    fn replace(&self, items: Vec<Self::Item>, _: &[Unreadable]) {
+        self.replace(items);
+    }
+
+    fn lose(&self, object: &Identity) {
+        Sink::delete(self, object);
     }
 }

@@ -10,14 +10,12 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use crate::Cluster;
+use crate::image_policy::ClusterImagePolicy;
 use crate::policies::Reported;
+use crate::slim::Unparsed;
 use crate::store::Store;
 use tagpin_domain::policy::PolicyId;
-use tagpin_objects::image_policy::ClusterImagePolicy;
-use tagpin_objects::slim::Unparsed;
-
-/// The policy that the leader keeps, and the first one of a new cluster.
-pub const BASELINE: &str = "baseline";
+use tagpin_objects::release::BASELINE;
 
 /// Of one read.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -38,7 +36,9 @@ pub async fn watch(cluster: Arc<Cluster>, client: Client) -> Infallible {
     let mut agreed: Agreed = None;
     let mut differed = false;
     loop {
-        while cluster.synced.missing().contains(&Store::ClusterImagePolicies) || is(&cluster, &id, &agreed) {
+        while cluster.synced.missing().contains(&Store::ClusterImagePolicies)
+            || store_matches(&cluster, &id, &agreed)
+        {
             changes.changed().await;
         }
         sleep(LAG).await;
@@ -71,8 +71,8 @@ pub async fn watch(cluster: Arc<Cluster>, client: Client) -> Infallible {
     }
 }
 
-/// Whether the store holds what was agreed on.
-fn is(cluster: &Cluster, id: &PolicyId, agreed: &Agreed) -> bool {
+/// Returns true if the store holds the generation that lists and reads agree on.
+fn store_matches(cluster: &Cluster, id: &PolicyId, agreed: &Agreed) -> bool {
     let Some((uid, generation)) = agreed else { return false };
     cluster
         .policies

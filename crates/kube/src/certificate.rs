@@ -1,4 +1,4 @@
-//! The Secret with the webhook's certificate, as every replica watches it. It makes no certificate; the leader does.
+//! The Secret with the webhook's certificate, which every replica watches. The leader makes the certificate.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -9,33 +9,31 @@ use secrecy::{ExposeSecret, SecretSlice};
 use tokio::sync::watch;
 use tracing::{Instrument, info_span};
 
-use crate::follow::{Seen, follow_one};
+use crate::follow::{Observed, follow_one};
 use crate::unreadable::{Unreadables, Watched};
+use tagpin_objects::release;
 
-/// The Secret's name, in the namespace of the release.
-pub const SECRET: &str = "tagpin-webhook-tls";
-
-/// The keys of its data.
+/// Key of the authorities' certificates.
 const CA: &str = "ca.crt";
 const CA_KEY: &str = "ca.key";
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
 
-/// What the Secret holds, in PEM. A part that is missing is empty.
+/// The content of the Secret, in PEM. A part that is missing is empty.
 #[derive(Clone)]
 pub struct Pems {
-    /// The authorities that clients trust, the newest first.
+    /// Certificates of the authorities that clients trust, the newest first.
     pub ca: Vec<u8>,
-    /// The key of the newest authority.
+    /// Private key of the newest authority.
     pub ca_key: SecretSlice<u8>,
-    /// What the webhook shows.
+    /// The webhook's certificate.
     pub certificate: Vec<u8>,
-    /// Its key.
+    /// Private key of the webhook's certificate.
     pub key: SecretSlice<u8>,
 }
 
 impl Pems {
-    /// What this Secret holds.
+    /// Returns the content of this Secret.
     #[must_use]
     pub fn of(secret: &Secret) -> Self {
         let part = |key: &str| {
@@ -50,7 +48,7 @@ impl Pems {
         }
     }
 
-    /// The data of the Secret.
+    /// Returns the data for the Secret, by key.
     pub fn data(&self) -> impl Iterator<Item = (String, Vec<u8>)> {
         [
             (CA, self.ca.as_slice()),
@@ -69,14 +67,20 @@ impl fmt::Debug for Pems {
     }
 }
 
-/// Follows the Secret for ever; `seen` always has the newest.
+/// Follows the Secret for ever; `seen` holds what was last reported.
 pub async fn watch(
     client: Client,
     namespace: &str,
-    seen: watch::Sender<Seen<Secret>>,
+    seen: watch::Sender<Observed<Secret>>,
     unreadable: &Unreadables,
 ) -> Infallible {
-    follow_one(Api::namespaced(client, namespace), SECRET, seen, unreadable, Watched::Certificate)
-        .instrument(info_span!("watch", store = "certificate"))
-        .await
+    follow_one(
+        Api::namespaced(client, namespace),
+        release::CERTIFICATE,
+        seen,
+        unreadable,
+        Watched::Certificate,
+    )
+    .instrument(info_span!("watch", store = "certificate"))
+    .await
 }

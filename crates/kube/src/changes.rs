@@ -1,13 +1,13 @@
-//! One signal for all stores: something that a reader could notice has changed.
+//! One signal for all stores, which is sent after each change that a reader can notice.
 
 use tokio::sync::watch;
 
-/// The sending half: every store holds one and gives the signal after each change.
+/// The sending half; every store holds one.
 #[derive(Debug, Clone, Default)]
 pub struct Changes(watch::Sender<u64>);
 
 impl Changes {
-    /// Tells those who wait.
+    /// Wakes all watchers.
     pub(crate) fn announce(&self) {
         self.0.send_modify(|version| *version = version.wrapping_add(1));
     }
@@ -22,10 +22,10 @@ impl Changes {
 pub struct Watcher(watch::Receiver<u64>);
 
 impl Watcher {
-    /// Returns after the next change since the last call, at once when there has been one already.
+    /// Waits for a change since the last call; returns at once if there has been one.
     pub async fn changed(&mut self) {
         if self.0.changed().await.is_err() {
-            // The stores are gone: nothing will change any more.
+            // The stores were dropped, so that nothing changes any more.
             std::future::pending::<()>().await;
         }
     }

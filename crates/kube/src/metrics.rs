@@ -5,7 +5,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
-/// How often watches failed. Clones count together.
+/// Counters of failed watches. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Watches {
     restarts: Family<Kind, Counter>,
@@ -17,7 +17,7 @@ struct Kind {
 }
 
 impl Watches {
-    /// Counters at 0 for the watches of these kinds.
+    /// Returns counters at 0 for the watches of these kinds.
     #[must_use]
     pub fn new(kinds: impl Iterator<Item = &'static str>) -> Self {
         let restarts = Family::default();
@@ -29,12 +29,12 @@ impl Watches {
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
             "watch_restarts",
-            "Watches that failed and were opened again; what was held stays in use",
+            "Number of watches that failed and were opened again; the objects known before stay in use",
             self.restarts.clone(),
         );
     }
 
-    /// The watch of this kind failed.
+    /// Counts a failure of the watch of this kind.
     pub fn restarted(&self, kind: &'static str) {
         self.restarts.get_or_create(&Kind { kind }).inc();
     }

@@ -4,6 +4,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::changes::Changes;
+use crate::follow::Sink;
+use crate::item::{Identity, Unreadable};
+use crate::slim::SlimNamespace;
 use parking_lot::RwLock;
 use tagpin_domain::policy::Labels;
 
@@ -62,5 +65,30 @@ impl Namespaces {
     #[must_use]
     pub fn count(&self) -> usize {
         self.labels.read().len()
+    }
+}
+
+impl Sink<SlimNamespace> for Namespaces {
+    type Item = (String, Labels);
+
+    fn parse(&self, object: SlimNamespace) -> Result<Option<Self::Item>, Unreadable> {
+        let labels = object.metadata.labels.unwrap_or_default();
+        Ok(object.metadata.name.map(|name| (name, labels)))
+    }
+
+    fn apply(&self, (name, labels): Self::Item) {
+        self.apply(name, labels);
+    }
+
+    fn delete(&self, gone: &Identity) {
+        self.delete(&gone.name);
+    }
+
+    fn replace(&self, items: Vec<Self::Item>, _: &[Unreadable]) {
+        self.replace(items);
+    }
+
+    fn lose(&self, object: &Identity) {
+        self.delete(&object.name);
     }
 }

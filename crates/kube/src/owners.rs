@@ -5,17 +5,17 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::changes::Watcher;
-use crate::object::{ControllerRef, Object};
+
 use crate::pods::Pods;
 use crate::reader::{Reader, held_or_read};
+use crate::stored::Stored;
 use crate::workloads::Workloads;
-use tagpin_domain::slot::Kind;
+use tagpin_domain::kind::Kind;
 use tagpin_domain::subject::TopOwner;
+use tagpin_domain::workload::{Ascent, ControllerRef, Workload};
+use tagpin_objects::kinds::POD;
 
-/// Controllers are two deep in a cluster (a Job of a CronJob); a longer chain is somebody's game.
-const DEPTH: usize = 8;
-
-/// Where owners are held.
+/// The stores that hold owners.
 #[derive(Clone, Copy)]
 pub(crate) struct Stores<'a> {
     pub(crate) workloads: &'a Workloads,
@@ -23,58 +23,58 @@ pub(crate) struct Stores<'a> {
 }
 
 impl Stores<'_> {
-    fn get(self, kind: Kind, uid: &str) -> Option<Arc<Object>> {
-        match kind {
-            Kind::Pod => self.pods.get(uid),
-            kind => self.workloads.get(kind, uid),
+    /// Returns a controller that a store holds. Owners are of the same namespace: one of another namespace is no owner
+    /// (Kubernetes deletes such children).
+    fn get(self, kind: Kind, owner: &ControllerRef, namespace: &str) -> Option<Arc<Stored>> {
+        let held = match kind {
+            POD => self.pods.get(&owner.uid),
+            kind => self.workloads.get(kind, &owner.uid),
+        };
+        held.filter(|object| is_owner(object, owner, namespace))
+    }
+
+    /// Climbs to the last validated object, as far as the stores know it.
+    pub(crate) fn climb(self, from: &Arc<Stored>) -> (Arc<Stored>, TopOwner) {
+        let mut top = Arc::clone(from);
+        let mut ascent = Ascent::new(&from.workload);
+        while let Some((kind, owner)) = ascent.next() {
+            match self.get(kind, owner, &from.workload.namespace) {
+                Some(object) => {
+                    ascent.found(object.workload.controller.clone());
+                    top = object;
+                }
+                None => ascent.lost(),
+            }
         }
+        (top, ascent.top())
     }
 }
 
-/// The last validated object on the way up.
+/// Climbs to the last validated object. An owner that is not in a store yet is waited for a moment and then read once,
+/// all before the deadline.
 pub(crate) async fn top(
     stores: Stores<'_>,
     reader: &dyn Reader,
     mut changes: Watcher,
-    namespace: &str,
-    kind: Kind,
-    controller: Option<&ControllerRef>,
+    workload: &Workload,
     deadline: Instant,
 ) -> TopOwner {
-    let mut top = kind;
-    let mut controller = controller.cloned();
-    for _ in 0..DEPTH {
-        let Some((owner, kind)) = controller.as_ref().and_then(|owner| Some((owner, owner.kind?))) else {
-            return TopOwner::Known(top);
+    let namespace = &workload.namespace;
+    let mut ascent = Ascent::new(workload);
+    while let Some((kind, owner)) = ascent.next() {
+        let held = || Some(stores.get(kind, owner, namespace)?.workload.controller.clone());
+        let read = async {
+            let object = reader.object(kind, namespace, &owner.name, deadline).await?;
+            is_owner(&object, owner, namespace).then_some(object.workload.controller)
         };
-        let Some(next) = find(stores, reader, &mut changes, namespace, kind, owner, deadline).await else {
-            return TopOwner::Unknown;
-        };
-        top = kind;
-        controller = next;
+        match held_or_read(&mut changes, deadline, held, read).await {
+            Some(controller) => ascent.found(controller),
+            None => ascent.lost(),
+        }
     }
-    TopOwner::Unknown
+    ascent.top()
 }
 
-/// The controller of one owner; nothing when the owner can not be found in time.
-async fn find(
-    stores: Stores<'_>,
-    reader: &dyn Reader,
-    changes: &mut Watcher,
-    namespace: &str,
-    kind: Kind,
-    owner: &ControllerRef,
-    deadline: Instant,
-) -> Option<Option<ControllerRef>> {
-    // Owners are of the same namespace: one of another namespace is no owner (Kubernetes deletes such children).
-    let is_it = |object: &Object| object.uid == owner.uid && object.namespace == namespace;
-    let held = || {
-        let object = stores.get(kind, &owner.uid).filter(|object| is_it(object))?;
-        Some(object.controller.clone())
-    };
-    let read = async {
-        let object = reader.object(kind, namespace, &owner.name, deadline).await?;
-        is_it(&object).then_some(object.controller)
-    };
-    held_or_read(changes, deadline, held, read).await
+fn is_owner(object: &Stored, owner: &ControllerRef, namespace: &str) -> bool {
+    object.workload.uid == owner.uid && object.workload.namespace == namespace
 }

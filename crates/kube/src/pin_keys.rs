@@ -1,4 +1,4 @@
-//! The Secret with the keys that pins are marked with, as every replica watches it. It makes no key; the leader does.
+//! The Secret with the keys that pins are marked with, which every replica watches. The leader makes the keys.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -12,22 +12,21 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::{Instrument, info, info_span};
 
-use crate::Seen;
+use crate::Observed;
 use crate::follow::follow_one;
 use crate::pods::Pods;
 use crate::unreadable::{Unreadables, Watched};
 use tagpin_domain::mark::{KeyId, Keys};
+use tagpin_objects::release::PIN_KEYS;
 
-/// The Secret's name, in the namespace of the release.
-pub const SECRET: &str = "tagpin-pin-keys";
-/// The entry of its data that says since when pods are marked, in seconds since 1970.
+/// Key of the time since when pods are marked, in seconds since 1970.
 pub const SINCE: &str = "since";
-/// Number of bytes of a key.
+/// Length of a key in bytes.
 pub const KEY_LENGTH: usize = 32;
 /// Time that a replica waits for the Secret before it goes on without keys.
-const PATIENCE: Duration = Duration::from_secs(10);
+const WAIT: Duration = Duration::from_secs(10);
 
-/// The keys that the Secret holds, by their identifiers. What is no key is left out.
+/// Returns the keys in the Secret with their identifiers. Entries that are no key are left out.
 pub fn held(secret: &Secret) -> impl Iterator<Item = (KeyId, &[u8])> {
     let entries = secret.data.iter().flatten();
     entries
@@ -35,7 +34,7 @@ pub fn held(secret: &Secret) -> impl Iterator<Item = (KeyId, &[u8])> {
         .filter(|(_, key)| key.len() == KEY_LENGTH)
 }
 
-/// Time since when pods are marked: as the Secret says, else when it was created.
+/// Returns the time since when pods are marked: the entry of the Secret, else the creation time of the Secret.
 #[must_use]
 pub fn since(secret: &Secret) -> Timestamp {
     let entry = secret.data.as_ref().and_then(|data| data.get(SINCE));
@@ -44,38 +43,38 @@ pub fn since(secret: &Secret) -> Timestamp {
     written.and_then(|second| Timestamp::from_second(second).ok()).or_else(created).unwrap_or_default()
 }
 
-/// Follows the Secret for ever; `seen` always has the newest.
+/// Follows the Secret for ever; `seen` holds what was last reported.
 pub async fn watch(
     client: Client,
     namespace: &str,
-    seen: watch::Sender<Seen<Secret>>,
+    seen: watch::Sender<Observed<Secret>>,
     unreadable: &Unreadables,
 ) -> Infallible {
-    follow_one(Api::namespaced(client, namespace), SECRET, seen, unreadable, Watched::PinKeys)
+    follow_one(Api::namespaced(client, namespace), PIN_KEYS, seen, unreadable, Watched::PinKeys)
         .instrument(info_span!("watch", store = "pin keys"))
         .await
 }
 
-/// Gives the pods the keys that the Secret holds, now and later. `newest` is the last Secret that held a key: one that
-/// somebody deletes or spoils stays in use, because pods carry marks of its keys. `heard` becomes true once the Secret is known or
-/// has not been heard of for ten seconds: without keys a replica works on, and pins without marks.
+/// Passes the keys in the Secret on to the pods, for ever. `newest` holds the last Secret with a key: it stays in use when
+/// somebody deletes or empties the Secret, because pods carry marks made with its keys. `heard` becomes true once the
+/// Secret was reported, or after ten seconds: without keys a replica still works, and pins without marks.
 pub async fn use_newest(
     pods: Arc<Pods>,
-    mut seen: watch::Receiver<Seen<Secret>>,
+    mut seen: watch::Receiver<Observed<Secret>>,
     newest: watch::Sender<Option<Arc<Secret>>>,
     heard: watch::Sender<bool>,
 ) -> Infallible {
-    if timeout(PATIENCE, seen.wait_for(|seen| *seen != Seen::NotYet)).await.is_err() {
-        info!(secret = SECRET, "the keys for marks are not known yet; pins are not marked");
+    if timeout(WAIT, seen.wait_for(|seen| *seen != Observed::Unknown)).await.is_err() {
+        info!(secret = PIN_KEYS, "the keys for marks are not known yet: pins are not marked");
         heard.send_replace(true);
     }
     loop {
         let seen_now = seen.borrow_and_update().clone();
         match seen_now {
-            Seen::NotYet => {}
-            Seen::Absent => drop(heard.send_replace(true)),
-            Seen::There(secret) => {
-                // One that somebody spoilt takes no key away, like one that is gone.
+            Observed::Unknown => {}
+            Observed::Absent => drop(heard.send_replace(true)),
+            Observed::Present(secret) => {
+                // A Secret without a key takes no key away, like a Secret that was deleted.
                 if let Some(keys) = Keys::new(held(&secret), since(&secret)) {
                     pods.use_keys(Some(keys));
                     newest.send_replace(Some(secret));
@@ -84,7 +83,7 @@ pub async fn use_newest(
             }
         }
         if seen.changed().await.is_err() {
-            // Nobody stops watching while the process runs.
+            // The watch runs as long as the process.
             pending::<()>().await;
         }
     }

@@ -10,42 +10,41 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use crate::Cluster;
-use crate::follow::{Seen, follow_one};
+use crate::follow::{Observed, follow_one};
 use crate::unreadable::Watched;
+use tagpin_objects::release::MUTATING;
 
-/// The configuration's name: they run in the order of their names, and injectors come first.
-pub const MUTATING: &str = "zz-tagpin";
 /// How much later than the API server a replica may hear that the configuration is gone.
 const BEHIND: Duration = Duration::from_millis(500);
 
 /// What was last heard of the configuration.
 #[derive(Debug)]
-pub struct Pinning(watch::Sender<Seen<MutatingWebhookConfiguration>>);
+pub struct Pinning(watch::Sender<Observed<MutatingWebhookConfiguration>>);
 
 impl Default for Pinning {
     fn default() -> Self {
-        Self(watch::Sender::new(Seen::NotYet))
+        Self(watch::Sender::new(Observed::Unknown))
     }
 }
 
 impl Pinning {
     /// The configuration was reported.
-    pub fn report(&self, seen: Seen<MutatingWebhookConfiguration>) {
+    pub fn report(&self, seen: Observed<MutatingWebhookConfiguration>) {
         self.0.send_replace(seen);
     }
 
     /// What was last heard of it, and what will be.
     #[must_use]
-    pub fn seen(&self) -> watch::Receiver<Seen<MutatingWebhookConfiguration>> {
+    pub fn seen(&self) -> watch::Receiver<Observed<MutatingWebhookConfiguration>> {
         self.0.subscribe()
     }
 
     /// Whether no pod is sent to be pinned, now or as will be heard within half a second, before the deadline.
     pub async fn is_off(&self, deadline: Instant) -> bool {
-        let off = |seen: &Seen<MutatingWebhookConfiguration>| match seen {
-            Seen::NotYet => false,
-            Seen::Absent => true,
-            Seen::There(configuration) => configuration.webhooks.iter().flatten().next().is_none(),
+        let off = |seen: &Observed<MutatingWebhookConfiguration>| match seen {
+            Observed::Unknown => false,
+            Observed::Absent => true,
+            Observed::Present(configuration) => configuration.webhooks.iter().flatten().next().is_none(),
         };
         let until = deadline.min(Instant::now() + BEHIND);
         let mut seen = self.seen();

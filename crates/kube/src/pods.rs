@@ -13,8 +13,11 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::changes::Changes;
-use crate::object::{Object, Proof};
+use crate::follow::Sink;
+use crate::item::{Identity, Unreadable};
 use crate::shelf::Shelf;
+use crate::slim::Slim;
+use crate::stored::{Proof, Stored};
 use crate::workloads::Workloads;
 use parking_lot::{RwLock, RwLockReadGuard};
 use tagpin_domain::asker::Asker;
@@ -24,6 +27,7 @@ use tagpin_domain::image::ImageRef;
 use tagpin_domain::mark::{KeyId, Keys};
 use tagpin_domain::pin::Revision;
 use tagpin_domain::slot::SlotKey;
+use tagpin_objects::kinds::{Kinds, PODS};
 use tagpin_review::{Pins, Seeds};
 
 /// How long the pins of a pod that is gone still count.
@@ -35,6 +39,7 @@ pub struct Pods {
     memory: RwLock<Memory>,
     /// The controllers that may have adopted a pod.
     workloads: Arc<Workloads>,
+    kinds: Kinds,
     changes: Changes,
 }
 
@@ -42,7 +47,7 @@ pub struct Pods {
 struct Memory {
     /// The keys that prove a pin; none while there is no key.
     keys: Option<Arc<Keys>>,
-    live: Shelf<Object>,
+    live: Shelf<Stored>,
     /// In the order in which they went.
     departed: VecDeque<Departed>,
     siblings: HashMap<Revision, Vec<Siblings>>,
@@ -52,13 +57,13 @@ struct Memory {
 #[derive(Debug)]
 struct Departed {
     at: Instant,
-    pod: Arc<Object>,
+    pod: Arc<Stored>,
 }
 
 /// One slot of a pod that carries a pin of ours.
 #[derive(Debug)]
 struct Carrier {
-    pod: Arc<Object>,
+    pod: Arc<Stored>,
     /// Position in the pod's slots.
     slot: usize,
     proof: Proof,
@@ -82,8 +87,8 @@ struct SeedKey {
 }
 
 impl Pods {
-    pub(crate) fn new(workloads: Arc<Workloads>, changes: Changes) -> Self {
-        Self { memory: RwLock::default(), workloads, changes }
+    pub(crate) fn new(workloads: Arc<Workloads>, kinds: Kinds, changes: Changes) -> Self {
+        Self { memory: RwLock::default(), workloads, kinds, changes }
     }
 
     /// These are the keys from now on: every pin is held against them anew.
@@ -107,7 +112,7 @@ impl Pods {
     }
 
     /// A pod was reported.
-    pub fn apply(&self, pod: Object) {
+    pub fn apply(&self, pod: Stored) {
         let changed = self.memory.write().apply(Arc::new(pod));
         if changed {
             self.changes.announce();
@@ -123,16 +128,17 @@ impl Pods {
     }
 
     /// These are all pods.
-    pub fn replace(&self, pods: Vec<Object>) {
+    pub fn replace(&self, pods: Vec<Stored>) {
         let now = Instant::now();
         let new = pods.into_iter().map(Arc::new).collect::<Vec<_>>();
         let mut memory = self.memory.write();
-        let listed = new.iter().map(|pod| pod.uid.as_str()).collect::<HashSet<_>>();
-        let gone = memory.live.all().filter(|pod| !listed.contains(pod.uid.as_str())).map(Arc::clone);
+        let listed = new.iter().map(|pod| pod.workload.uid.as_str()).collect::<HashSet<_>>();
+        let gone =
+            memory.live.all().filter(|pod| !listed.contains(pod.workload.uid.as_str())).map(Arc::clone);
         let gone = gone.collect::<Vec<_>>();
         let mut changed = false;
         for pod in gone {
-            changed |= memory.depart(&pod.uid, now);
+            changed |= memory.depart(&pod.workload.uid, now);
         }
         for pod in &new {
             changed |= memory.apply(Arc::clone(pod));
@@ -156,13 +162,13 @@ impl Pods {
 
     /// The pod with this UID.
     #[must_use]
-    pub fn get(&self, uid: &str) -> Option<Arc<Object>> {
+    pub fn get(&self, uid: &str) -> Option<Arc<Stored>> {
         self.memory.read().live.get(uid).map(Arc::clone)
     }
 
     /// Every pod there is, in no order.
     #[must_use]
-    pub fn all(&self) -> Vec<Arc<Object>> {
+    pub fn all(&self) -> Vec<Arc<Stored>> {
         self.memory.read().live.all().map(Arc::clone).collect()
     }
 }
@@ -179,15 +185,17 @@ impl Memory {
         }
     }
 
-    fn apply(&mut self, pod: Arc<Object>) -> bool {
+    fn apply(&mut self, pod: Arc<Stored>) -> bool {
         self.forget_old();
-        let old = self.live.get(&pod.uid).map(Arc::clone);
+        let old = self.live.get(&pod.workload.uid).map(Arc::clone);
         if !self.live.put(Arc::clone(&pod)) {
             return false;
         }
         if let Some(old) = old {
             self.forget(&old);
-        } else if let Some(at) = self.departed.iter().position(|gone| gone.pod.uid == pod.uid) {
+        } else if let Some(at) =
+            self.departed.iter().position(|gone| gone.pod.workload.uid == pod.workload.uid)
+        {
             // A list that came late had left it out.
             if let Some(gone) = self.departed.remove(at) {
                 self.forget(&gone.pod);
@@ -200,7 +208,7 @@ impl Memory {
     fn depart(&mut self, uid: &str, now: Instant) -> bool {
         self.forget_old();
         let Some(pod) = self.live.take(uid) else { return false };
-        if pod.slots.iter().any(|slot| pod.originals.pin_of(&slot.image_slot()).is_some()) {
+        if pod.workload.slots.iter().any(|slot| pod.workload.originals.pin_of(slot).is_some()) {
             self.departed.push_back(Departed { at: now, pod });
         }
         true
@@ -218,13 +226,13 @@ impl Memory {
         }
     }
 
-    fn remember(&mut self, pod: &Arc<Object>) {
+    fn remember(&mut self, pod: &Arc<Stored>) {
         for pin in pins(pod) {
             let Some(proof) = pod.proof(pin.slot, self.keys.as_deref()) else { continue };
             let carrier = || Carrier { pod: Arc::clone(pod), slot: pin.slot, proof };
-            if let Some(revision) = pod.revision() {
+            if let Some(revision) = pod.workload.revision() {
                 let siblings = self.siblings.entry(revision).or_default();
-                match siblings.iter_mut().find(|siblings| siblings.are(pin.key, &pin.original)) {
+                match siblings.iter_mut().find(|siblings| siblings.matches(pin.key, &pin.original)) {
                     Some(siblings) => siblings.carriers.push(carrier()),
                     None => siblings.push(Siblings {
                         slot: pin.key.clone(),
@@ -239,12 +247,12 @@ impl Memory {
         }
     }
 
-    fn forget(&mut self, pod: &Object) {
-        if let Some(revision) = pod.revision()
+    fn forget(&mut self, pod: &Stored) {
+        if let Some(revision) = pod.workload.revision()
             && let Some(siblings) = self.siblings.get_mut(&revision)
         {
             for siblings in &mut *siblings {
-                siblings.carriers.retain(|carrier| carrier.pod.uid != pod.uid);
+                siblings.carriers.retain(|carrier| carrier.pod.workload.uid != pod.workload.uid);
             }
             siblings.retain(|siblings| !siblings.carriers.is_empty());
             if siblings.is_empty() {
@@ -253,7 +261,7 @@ impl Memory {
         }
         for pin in pins(pod) {
             if let Some(key) = pin.seed {
-                remove(&mut self.seeds, &key, &pod.uid);
+                remove(&mut self.seeds, &key, &pod.workload.uid);
             }
         }
     }
@@ -261,7 +269,7 @@ impl Memory {
 
 fn remove<K: Hash + Eq>(carriers: &mut HashMap<K, Vec<Carrier>>, key: &K, uid: &str) {
     if let Some(held) = carriers.get_mut(key) {
-        held.retain(|carrier| carrier.pod.uid != uid);
+        held.retain(|carrier| carrier.pod.workload.uid != uid);
         if held.is_empty() {
             carriers.remove(key);
         }
@@ -278,17 +286,17 @@ struct Pin<'a> {
     seed: Option<SeedKey>,
 }
 
-fn pins(pod: &Object) -> impl Iterator<Item = Pin<'_>> {
-    pod.slots.iter().enumerate().filter_map(|(position, slot)| {
-        let image_slot = slot.image_slot();
-        let (original, _) = pod.originals.pin_of(&image_slot)?;
-        let seed = ImageRef::parse(original).ok().and_then(|image| SeedKey::new(&pod.namespace, &image));
-        Some(Pin { slot: position, key: &slot.key, original: original.to_owned(), seed })
+fn pins(pod: &Stored) -> impl Iterator<Item = Pin<'_>> {
+    pod.workload.slots.iter().enumerate().filter_map(|(position, slot)| {
+        let (original, _) = pod.workload.originals.pin_of(slot)?;
+        let seed =
+            ImageRef::parse(original).ok().and_then(|image| SeedKey::new(&pod.workload.namespace, &image));
+        Some(Pin { slot: position, key: slot.key(), original: original.to_owned(), seed })
     })
 }
 
 impl Siblings {
-    fn are(&self, slot: &SlotKey, reference: &str) -> bool {
+    fn matches(&self, slot: &SlotKey, reference: &str) -> bool {
         self.slot == *slot && self.reference == reference
     }
 }
@@ -302,14 +310,14 @@ impl SeedKey {
 
 impl Carrier {
     fn digest(&self) -> Option<Digest> {
-        let (_, digest) = self.pod.originals.pin_of(&self.pod.slots.get(self.slot)?.image_slot())?;
+        let (_, digest) = self.pod.workload.originals.pin_of(self.pod.workload.slots.get(self.slot)?)?;
         Some(digest)
     }
 
     /// Returns true if the proof counts for the pod's controller. Anybody who may patch a pod can write its owner
     /// reference, so that the ages of both decide whether the pod was made by that controller or adopted.
     fn counts_for_controller(&self, workloads: &Workloads) -> bool {
-        let controller = self.pod.controller.as_ref().and_then(|controller| {
+        let controller = self.pod.workload.controller.as_ref().and_then(|controller| {
             let found = workloads.get(controller.kind?, &controller.uid)?;
             Some(found.created)
         });
@@ -322,7 +330,7 @@ impl Carrier {
 
     /// Creation times are whole seconds: the UID makes every replica choose the same of two.
     fn age_order(&self) -> (Timestamp, &str) {
-        (self.pod.created, &self.pod.uid)
+        (self.pod.created, &self.pod.workload.uid)
     }
 }
 
@@ -330,7 +338,7 @@ impl Pins for Pods {
     fn sibling(&self, revision: &Revision, slot: &SlotKey, reference: &str) -> Option<Digest> {
         let memory = self.read();
         let siblings =
-            memory.siblings.get(revision)?.iter().find(|siblings| siblings.are(slot, reference))?;
+            memory.siblings.get(revision)?.iter().find(|siblings| siblings.matches(slot, reference))?;
         let counting =
             siblings.carriers.iter().filter(|carrier| carrier.counts_for_controller(&self.workloads));
         counting.min_by_key(|carrier| (carrier.proof, carrier.age_order()))?.digest()
@@ -340,13 +348,13 @@ impl Pins for Pods {
 impl Seeds for Pods {
     /// Of several digests it is that of the revision whose first pod came last: a new pod of an old revision carries
     /// an old digest.
-    fn last_known(&self, image: &ImageRef, asker: &Asker) -> Option<LastKnown> {
+    fn last_known(&self, image: &ImageRef, asker: &Asker, now: Timestamp) -> Option<LastKnown> {
         let key = SeedKey::new(&asker.namespace, image)?;
         let mut secrets = asker.pull_secrets.clone();
         secrets.sort_unstable();
         let memory = self.read();
         let carriers = memory.seeds.get(&key)?.iter().filter(|carrier| {
-            let mut theirs = carrier.pod.pull_secrets.clone();
+            let mut theirs = carrier.pod.workload.pull_secrets.clone();
             theirs.sort_unstable();
             theirs == secrets
         });
@@ -355,8 +363,8 @@ impl Seeds for Pods {
         carriers.retain(|carrier| carrier.proof == best);
         let mut firsts: HashMap<(Option<Revision>, &str), &Carrier> = HashMap::new();
         for carrier in &carriers {
-            let revision = carrier.pod.revision();
-            let bare = if revision.is_none() { carrier.pod.uid.as_str() } else { "" };
+            let revision = carrier.pod.workload.revision();
+            let bare = if revision.is_none() { carrier.pod.workload.uid.as_str() } else { "" };
             let first = firsts.entry((revision, bare)).or_insert(carrier);
             if carrier.age_order() < first.age_order() {
                 *first = carrier;
@@ -366,7 +374,31 @@ impl Seeds for Pods {
         let same = carriers.iter().filter(|carrier| carrier.digest().as_ref() == Some(&digest));
         let youngest = same.map(|carrier| carrier.pod.created).max()?;
         // A creation time ahead of our clock is now.
-        let age = Duration::try_from(Timestamp::now().duration_since(youngest)).unwrap_or_default();
+        let age = Duration::try_from(now.duration_since(youngest)).unwrap_or_default();
         Some(LastKnown { digest, age })
+    }
+}
+
+impl Sink<Slim> for Pods {
+    type Item = Stored;
+
+    fn parse(&self, object: Slim) -> Result<Option<Stored>, Unreadable> {
+        Stored::new(&self.kinds, &PODS, &object)
+    }
+
+    fn apply(&self, pod: Stored) {
+        self.apply(pod);
+    }
+
+    fn delete(&self, gone: &Identity) {
+        self.delete(&gone.uid);
+    }
+
+    fn replace(&self, pods: Vec<Stored>, _: &[Unreadable]) {
+        self.replace(pods);
+    }
+
+    fn lose(&self, object: &Identity) {
+        self.delete(&object.uid);
     }
 }

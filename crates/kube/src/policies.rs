@@ -1,4 +1,4 @@
-//! The policies: which generation of each is in force here, and why a newer one is not.
+//! The policies of the cluster: the generation of each that is in force here, and the reason why a newer one is not.
 //!
 //! A generation that does not compile keeps the last good one: the one in memory, or after a restart the one that
 //! the leader wrote into the status.
@@ -8,31 +8,49 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use kube::core::ObjectMeta;
+use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::changes::Changes;
-use parking_lot::RwLock;
-use tagpin_domain::policy::{Policy, PolicyId, PolicySet};
-use tagpin_objects::image_policy::{PolicyObject, PolicyStatus};
+use crate::follow::Sink;
+use crate::image_policy::PolicyObject;
+use crate::item::{Identity, Unreadable};
+use crate::slim::Unparsed;
+use tagpin_domain::policy::{Policy, PolicyId, PolicyKind, PolicySet};
+use tagpin_objects::image_policy::{PolicyError, PolicySpec, PolicyStatus};
 
 /// One policy object as the API holds it, parsed and compiled.
 #[derive(Debug, Clone)]
 pub struct Reported {
-    /// Which policy.
+    /// The policy's identity.
     pub id: PolicyId,
-    /// The object's UID: a policy that was deleted and made again has no last good generation.
+    /// The object's UID: a policy that was deleted and created again has no last good generation.
     pub uid: String,
     /// The generation of the spec.
     pub generation: i64,
     /// The object's version, where it is a number (as etcd's and kine's are): later ones are greater.
     pub version: Option<u64>,
-    /// The compiled policy, or which field keeps it from being one.
-    pub compiled: Result<Good, String>,
-    /// What the status holds.
+    /// The compiled policy, or the reason why it does not compile.
+    pub compiled: Result<Good, InvalidPolicy>,
+    /// The status in the API.
     pub status: PolicyStatus,
     /// The compiled `status.lastGood`, when there is one and it still compiles.
     pub last_good: Option<Good>,
+}
+
+/// The reason why a generation does not compile.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum InvalidPolicy {
+    /// The spec is not a JSON object.
+    #[error("spec: is not an object")]
+    NotAnObject,
+    /// The spec cannot be read: a field has a value of another type.
+    #[error("spec: {0}")]
+    Unreadable(#[source] Arc<serde_json::Error>),
+    /// A field has a value that does not compile.
+    #[error(transparent)]
+    Field(#[from] PolicyError),
 }
 
 /// A generation that compiles.
@@ -40,18 +58,18 @@ pub struct Reported {
 pub struct Good {
     /// The generation.
     pub generation: i64,
-    /// What it means.
+    /// The compiled policy.
     pub policy: Arc<Policy>,
-    /// What was typed.
+    /// The spec as written.
     pub spec: Arc<Map<String, Value>>,
 }
 
-/// One row of `GET /policies`: what this replica has in force.
+/// One row of `GET /policies`: the generation of one policy that this replica has in force.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct InForce {
-    /// `ClusterImagePolicy` or `ImagePolicy`.
-    pub kind: String,
+    /// The kind of the policy.
+    pub kind: PolicyKind,
     /// The namespace of an `ImagePolicy`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
@@ -62,15 +80,15 @@ pub struct InForce {
     /// The generation in force; none while no generation compiles.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<i64>,
-    /// Why the newest generation is not in force.
+    /// The reason why the newest generation is not in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
-/// One policy as it is held, for the leader who writes its status.
+/// One policy as the store holds it, for the leader, which writes the status.
 #[derive(Debug, Clone)]
 pub struct Held {
-    /// Which policy.
+    /// The policy's identity.
     pub id: PolicyId,
     /// The object's UID.
     pub uid: String,
@@ -78,13 +96,13 @@ pub struct Held {
     pub generation: i64,
     /// The version of that report.
     pub version: Option<u64>,
-    /// Why that generation does not compile.
-    pub error: Option<String>,
+    /// The reason why that generation does not compile.
+    pub error: Option<InvalidPolicy>,
     /// The generation in force.
     pub good: Option<Good>,
-    /// What the status holds.
+    /// The status in the API.
     pub status: PolicyStatus,
-    /// A read by name found it, no list or watch did.
+    /// True if a read by name found the policy, and no list or watch did.
     pub by_name: bool,
 }
 
@@ -97,8 +115,8 @@ pub struct Policies {
 }
 
 impl Reported {
-    /// Compiles what the API holds. Spec and status are parsed apart, so that neither can hide the other: an object
-    /// that this version can not read is an error of that object alone.
+    /// Compiles a policy object. Spec and status are parsed separately, so that a fault in one does not hide the other.
+    /// An object that this version cannot read is an error of that object alone.
     #[must_use]
     pub fn parse<K: PolicyObject>(metadata: &ObjectMeta, spec: Value, status: Value) -> Self {
         let name = metadata.name.clone().unwrap_or_default();
@@ -108,11 +126,11 @@ impl Reported {
         let last_good = status
             .last_good
             .as_ref()
-            .and_then(|good| Good::compile::<K>(&id, good.generation, good.spec.clone()).ok());
+            .and_then(|good| Good::compile::<K::Spec>(&id, good.generation, good.spec.clone()).ok());
         let compiled = match spec {
-            Value::Null => Good::compile::<K>(&id, generation, Map::new()),
-            Value::Object(spec) => Good::compile::<K>(&id, generation, spec),
-            _ => Err("spec: is not an object".to_owned()),
+            Value::Null => Good::compile::<K::Spec>(&id, generation, Map::new()),
+            Value::Object(spec) => Good::compile::<K::Spec>(&id, generation, spec),
+            _ => Err(InvalidPolicy::NotAnObject),
         };
         Self {
             id,
@@ -127,14 +145,14 @@ impl Reported {
 }
 
 impl Good {
-    fn compile<K: PolicyObject>(
+    fn compile<S: PolicySpec>(
         id: &PolicyId,
         generation: i64,
         spec: Map<String, Value>,
-    ) -> Result<Self, String> {
-        let typed = serde_json::from_value::<K::Spec>(Value::Object(spec.clone()))
-            .map_err(|cause| format!("spec: {cause}"))?;
-        let policy = K::compile(id.clone(), &typed).map_err(|cause| cause.to_string())?;
+    ) -> Result<Self, InvalidPolicy> {
+        let typed = serde_json::from_value::<S>(Value::Object(spec.clone()))
+            .map_err(|cause| InvalidPolicy::Unreadable(Arc::new(cause)))?;
+        let policy = typed.compile(id.clone())?;
         Ok(Self { generation, policy: Arc::new(policy), spec: Arc::new(spec) })
     }
 }
@@ -144,12 +162,12 @@ impl Policies {
         Self { changes, ..Self::default() }
     }
 
-    /// A policy was reported. What is older than what is held is late and changes nothing.
+    /// Takes in a report of a policy. A report that is older than the policy held changes nothing.
     pub fn apply(&self, reported: Reported) {
         self.change(|held| put(held, reported, false));
     }
 
-    /// A policy is gone; a late word about an older object of that name changes nothing.
+    /// Removes a policy. A late report about an older object of that name changes nothing.
     pub fn delete(&self, id: &PolicyId, uid: &str) {
         self.change(|held| match held.get(id) {
             Some(policy) if policy.uid == uid => held.remove(id).is_some(),
@@ -157,22 +175,22 @@ impl Policies {
         });
     }
 
-    /// These are all policies of one of the two kinds (`namespaced` tells which). What only a read by name found stays.
-    pub fn replace(&self, namespaced: bool, all: Vec<Reported>) {
-        self.replace_readable(namespaced, all, &BTreeSet::new());
+    /// Takes in the list of all policies of one kind. A policy that only a read by name found stays.
+    pub fn replace(&self, kind: PolicyKind, all: Vec<Reported>) {
+        self.replace_readable(kind, all, &BTreeSet::new());
     }
 
-    /// These are all policies of one of the two kinds that can be read. Those that cannot stay as they are held.
+    /// Takes in the list of all policies of one kind that can be read. Policies that cannot be read stay as they are held.
     pub(crate) fn replace_readable(
         &self,
-        namespaced: bool,
+        kind: PolicyKind,
         all: Vec<Reported>,
         unreadable: &BTreeSet<PolicyId>,
     ) {
         self.change(|held| {
             let before = held.len();
             held.retain(|id, policy| {
-                id.namespace.is_some() != namespaced
+                id.kind() != kind
                     || policy.by_name
                     || unreadable.contains(id)
                     || all.iter().any(|reported| reported.id == *id)
@@ -185,8 +203,8 @@ impl Policies {
         });
     }
 
-    /// A policy was read by name. Returns whether the read knows something that list and watch have not told: that
-    /// is used (a datastore behind the API server can leave a new object out of its lists).
+    /// Takes in a policy that was read by name. Returns true if the read found something that list and watch have not
+    /// reported; it is used then, because a datastore behind the API server can leave a new object out of its lists.
     pub fn read_by_name(&self, id: &PolicyId, found: Option<Reported>) -> bool {
         let mut differs = false;
         self.change(|held| match found {
@@ -197,38 +215,38 @@ impl Policies {
                 differs = !known;
                 differs && put(held, found, true)
             }
-            // What lists and watches told of, they will also tell to be gone.
+            // A policy that lists and watches have reported is removed when they report it gone.
             None => held.get(id).is_some_and(|policy| policy.by_name) && held.remove(id).is_some(),
         });
         differs
     }
 
-    /// The policies in force, as one snapshot.
+    /// Returns the policies in force, as one snapshot.
     #[must_use]
     pub fn in_force(&self) -> Arc<PolicySet> {
         self.published.load_full()
     }
 
-    /// What this replica has in force, as it tells others, by kind and name.
+    /// Returns the rows of `GET /policies`, by kind and name.
     #[must_use]
     pub fn rows(&self) -> Vec<InForce> {
         let held = self.held.read();
         held.values().map(InForce::from).collect()
     }
 
-    /// One policy, in force or not.
+    /// Returns one policy, in force or not.
     #[must_use]
     pub fn get(&self, id: &PolicyId) -> Option<Held> {
         self.held.read().get(id).cloned()
     }
 
-    /// Every policy, in force or not, by kind and name.
+    /// Returns every policy, in force or not, by kind and name.
     #[must_use]
     pub fn all(&self) -> Vec<Held> {
         self.held.read().values().cloned().collect()
     }
 
-    /// Changes what is held and publishes it when anything changed.
+    /// Changes the policies that are held, and publishes a snapshot if anything changed.
     fn change(&self, change: impl FnOnce(&mut BTreeMap<PolicyId, Held>) -> bool) {
         let mut held = self.held.write();
         if change(&mut held) {
@@ -262,8 +280,9 @@ fn put(held: &mut BTreeMap<PolicyId, Held>, reported: Reported, by_name: bool) -
 impl Held {
     fn same_as(&self, other: &Self) -> bool {
         let good = |held: &Self| held.good.as_ref().map(|good| good.generation);
+        let error = |held: &Self| held.error.as_ref().map(ToString::to_string);
         self.generation == other.generation
-            && self.error == other.error
+            && error(self) == error(other)
             && good(self) == good(other)
             && self.status == other.status
             && self.by_name == other.by_name
@@ -272,19 +291,18 @@ impl Held {
 
 impl From<&Held> for InForce {
     fn from(held: &Held) -> Self {
-        let kind = if held.id.namespace.is_some() { "ImagePolicy" } else { "ClusterImagePolicy" };
         Self {
-            kind: kind.to_owned(),
+            kind: held.id.kind(),
             namespace: held.id.namespace.clone(),
             name: held.id.name.clone(),
             uid: held.uid.clone(),
             generation: held.good.as_ref().map(|good| good.generation),
-            error: held.error.clone(),
+            error: held.error.as_ref().map(ToString::to_string),
         }
     }
 }
 
-/// The map is sorted by namespace and name, and so is the snapshot.
+/// Returns the policies in force, sorted by namespace and name as the map is.
 fn snapshot(held: &BTreeMap<PolicyId, Held>) -> PolicySet {
     let mut set = PolicySet::default();
     for (id, held) in held {
@@ -296,4 +314,34 @@ fn snapshot(held: &BTreeMap<PolicyId, Held>) -> PolicySet {
         }
     }
     set
+}
+
+impl<K: PolicyObject> Sink<Unparsed<K>> for Policies {
+    type Item = Reported;
+
+    fn parse(&self, object: Unparsed<K>) -> Result<Option<Reported>, Unreadable> {
+        let has_uid = object.metadata.uid.is_some();
+        Ok(has_uid.then(|| Reported::parse::<K>(&object.metadata, object.spec, object.status)))
+    }
+
+    fn apply(&self, reported: Reported) {
+        self.apply(reported);
+    }
+
+    fn delete(&self, gone: &Identity) {
+        self.delete(&id(gone), &gone.uid);
+    }
+
+    fn replace(&self, all: Vec<Reported>, unreadable: &[Unreadable]) {
+        let unreadable = unreadable.iter().map(|object| id(&object.identity)).collect();
+        self.replace_readable(K::Spec::KIND, all, &unreadable);
+    }
+
+    /// Keeps the last good generation in force, as if a newer one did not compile: nobody turns a policy off by making
+    /// it unreadable.
+    fn lose(&self, _: &Identity) {}
+}
+
+fn id(object: &Identity) -> PolicyId {
+    PolicyId { namespace: object.namespace.clone(), name: object.name.clone() }
 }

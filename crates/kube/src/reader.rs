@@ -1,4 +1,4 @@
-//! What no watch has reported: it is waited for, and then read by its name.
+//! Objects that no watch has reported yet: a review waits for them a moment, and then reads them by name.
 
 use std::time::Duration;
 
@@ -6,25 +6,25 @@ use async_trait::async_trait;
 use tokio::time::{Instant, timeout_at};
 
 use crate::changes::Watcher;
-use crate::object::Object;
+use crate::stored::Stored;
+use tagpin_domain::kind::Kind;
 use tagpin_domain::policy::Labels;
-use tagpin_domain::slot::Kind;
 
-/// How long a watch may lag behind an admission.
+/// Time that a review waits for a watch that lags behind it.
 const GRACE: Duration = Duration::from_millis(250);
 
-/// Asks the API server for what a watch should have reported by now.
+/// Reads from the API server what no watch has reported yet.
 #[async_trait]
 pub trait Reader: Send + Sync {
-    /// The object of this kind and name, or nothing when it is not there or can not be read before the deadline.
-    async fn object(&self, kind: Kind, namespace: &str, name: &str, deadline: Instant) -> Option<Object>;
+    /// Returns the object of this kind and name; none if it does not exist or cannot be read before the deadline.
+    async fn object(&self, kind: Kind, namespace: &str, name: &str, deadline: Instant) -> Option<Stored>;
 
-    /// The labels of this namespace, or nothing when it is not there or can not be read before the deadline.
+    /// Returns the labels of this namespace; none if it does not exist or cannot be read before the deadline.
     async fn namespace_labels(&self, name: &str, deadline: Instant) -> Option<Labels>;
 }
 
-/// What a store holds, now or a moment later, or else what one read gives; nothing when the deadline passes before. What
-/// is in memory is answered even when it has passed.
+/// Returns what a store holds now or within [`GRACE`], else the result of one read; none if the deadline passes first.
+/// What a store holds now is returned also after the deadline.
 pub(crate) async fn held_or_read<T>(
     changes: &mut Watcher,
     deadline: Instant,

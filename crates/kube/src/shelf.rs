@@ -1,11 +1,11 @@
-//! Objects by their UID and by the UID of their controller. Names are reused, UIDs are not: a late event about an
-//! object that is gone can not touch its successor.
+//! Objects by their UID and by the UID of their controller. Names are reused and UIDs are not, so that a late event
+//! about a deleted object cannot change its successor.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
-/// What a shelf needs to know of an object.
+/// An object with a UID and perhaps a controller.
 pub(crate) trait Shelved: PartialEq {
     fn uid(&self) -> &str;
     fn controller_uid(&self) -> Option<&str>;
@@ -32,7 +32,7 @@ impl<T: Shelved> Shelf<T> {
         shelf
     }
 
-    /// Puts an object in its place and returns whether anything changed.
+    /// Adds or replaces an object. Returns true if anything changed.
     pub(crate) fn put(&mut self, object: Arc<T>) -> bool {
         if self.by_uid.get(object.uid()).is_some_and(|held| *held == object) {
             return false;
@@ -50,7 +50,7 @@ impl<T: Shelved> Shelf<T> {
         true
     }
 
-    /// Takes an object away.
+    /// Removes an object and returns it.
     pub(crate) fn take(&mut self, uid: &str) -> Option<Arc<T>> {
         let object = self.by_uid.remove(uid)?;
         if let Some(controller) = object.controller_uid()
@@ -68,7 +68,7 @@ impl<T: Shelved> Shelf<T> {
         self.by_uid.get(uid)
     }
 
-    /// The objects that this one controls.
+    /// Returns the objects with this controller.
     pub(crate) fn controlled_by(&self, uid: &str) -> &[Arc<T>] {
         self.by_controller.get(uid).map_or(&[], Vec::as_slice)
     }

@@ -1,4 +1,4 @@
-//! Which watches there are, and which of them have told everything once.
+//! The stores that watches fill, and which of them have been filled once.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 use crate::changes::Changes;
 use parking_lot::RwLock;
-use tagpin_domain::slot::Kind;
+use tagpin_objects::kinds::{Kinds, Row};
 
 /// One store that a watch fills.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -21,13 +21,13 @@ pub enum Store {
     ServiceAccounts,
     /// `controllerrevisions.apps`
     ControllerRevisions,
-    /// A kind of the slot table.
-    Objects(Kind),
+    /// A kind of the table.
+    Objects(&'static Row),
 }
 
 impl Store {
-    /// Every store.
-    pub fn all() -> impl Iterator<Item = Self> {
+    /// Returns every store, with one for each of these kinds.
+    pub fn all(kinds: &Kinds) -> impl Iterator<Item = Self> + use<'_> {
         [
             Self::ClusterImagePolicies,
             Self::ImagePolicies,
@@ -36,10 +36,10 @@ impl Store {
             Self::ControllerRevisions,
         ]
         .into_iter()
-        .chain(Kind::ALL.into_iter().map(Self::Objects))
+        .chain(kinds.rows().map(Self::Objects))
     }
 
-    /// The plural resource name, as in metrics and readiness reasons: `replicasets`.
+    /// Returns the plural resource name, as in metrics and in reasons of readiness: `replicasets`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -48,27 +48,28 @@ impl Store {
             Self::Namespaces => "namespaces",
             Self::ServiceAccounts => "serviceaccounts",
             Self::ControllerRevisions => "controllerrevisions",
-            Self::Objects(kind) => kind.resource(),
+            Self::Objects(row) => row.resource,
         }
     }
 }
 
-/// Which stores have been filled once. A store that was filled stays so: while its watch is broken, what it held last
-/// is the best that is known.
+/// The stores that have been filled once. A store stays filled while its watch is broken, because what it holds is the
+/// best that is known.
 #[derive(Debug, Default)]
 pub struct Synced {
     filled: RwLock<BTreeSet<Store>>,
-    /// Of kinds that the API server does not know.
+    /// The stores of kinds that the API server does not know.
     unknown: watch::Sender<BTreeSet<Store>>,
+    kinds: Kinds,
     changes: Changes,
 }
 
 impl Synced {
-    pub(crate) fn new(changes: Changes) -> Self {
-        Self { changes, ..Self::default() }
+    pub(crate) fn new(kinds: Kinds, changes: Changes) -> Self {
+        Self { kinds, changes, ..Self::default() }
     }
 
-    /// This store holds everything that there was when its list was asked for.
+    /// Records that the store holds a complete list.
     pub fn fill(&self, store: Store) {
         self.unknown.send_if_modified(|unknown| unknown.remove(&store));
         let first = self.filled.write().insert(store);
@@ -77,21 +78,21 @@ impl Synced {
         }
     }
 
-    /// The API server does not know the kind of this store. What is held of it is for whoever fills the store.
+    /// Records that the API server does not know the kind of this store. The content of the store stays as it is.
     pub fn unknown(&self, store: Store) {
         self.unknown.send_if_modified(|unknown| unknown.insert(store));
     }
 
-    /// The stores of kinds that the API server does not know, now and later.
+    /// Returns the stores of kinds that the API server does not know, now and later.
     #[must_use]
     pub fn unknown_kinds(&self) -> watch::Receiver<BTreeSet<Store>> {
         self.unknown.subscribe()
     }
 
-    /// The stores that have not been filled yet; none when the replica may decide.
+    /// Returns the stores that have not been filled yet. A replica without any may decide.
     #[must_use]
     pub fn missing(&self) -> Vec<Store> {
         let filled = self.filled.read();
-        Store::all().filter(|store| !filled.contains(store)).collect()
+        Store::all(&self.kinds).filter(|store| !filled.contains(store)).collect()
     }
 }

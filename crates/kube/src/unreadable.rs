@@ -1,4 +1,4 @@
-//! The stored objects that cannot be read: how many there are, and which. What they say counts as unknown.
+//! The stored objects that cannot be read, by watch. Their content counts as unknown.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,27 +6,28 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
+use crate::item::{Identity, Unreadable};
 use crate::store::Store;
 use parking_lot::RwLock;
-use tagpin_objects::item::{Identity, Unreadable};
+use tagpin_objects::kinds::Kinds;
 
-/// Objects of one watch that are named; others are counted.
+/// Maximum number of objects of one watch that are named; all are counted.
 const NAMED: usize = 20;
 
-/// One watch: of a store's kind, or of objects of the release.
+/// One watch, of a store's kind or of objects of the release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Watched {
     /// The watch that fills a store.
     Store(Store),
-    /// The pods of our Deployment.
+    /// The pods of tagpin's Deployment.
     Replicas,
     /// The Secret with the webhook's certificate.
     Certificate,
     /// The Secret with the keys for marks.
     PinKeys,
-    /// Our Deployment.
+    /// tagpin's Deployment.
     Deployment,
-    /// Our Namespace.
+    /// The Namespace of the release.
     Namespace,
     /// The configuration `zz-tagpin`.
     Mutating,
@@ -35,8 +36,8 @@ pub enum Watched {
 }
 
 impl Watched {
-    /// Everything that is watched.
-    pub fn all() -> impl Iterator<Item = Self> {
+    /// Returns everything that is watched, with a store for each of these kinds.
+    pub fn all(kinds: &Kinds) -> impl Iterator<Item = Self> + use<'_> {
         let release = [
             Self::Replicas,
             Self::Certificate,
@@ -46,10 +47,10 @@ impl Watched {
             Self::Mutating,
             Self::Validating,
         ];
-        Store::all().map(Self::Store).chain(release)
+        Store::all(kinds).map(Self::Store).chain(release)
     }
 
-    /// The word in metrics and in the doctor's rows.
+    /// Returns the word in metrics and in the rows of `tagpin doctor`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -79,7 +80,7 @@ pub struct Row {
     pub watch: String,
     /// Number of objects that cannot be read.
     pub count: usize,
-    /// The first of them.
+    /// The first of these objects.
     pub named: Vec<Named>,
 }
 
@@ -96,15 +97,15 @@ pub struct Named {
 }
 
 impl Unreadables {
-    /// Returns their number for each watch, also where there is none.
+    /// Returns the number of objects for each watch, also where it is 0.
     #[must_use]
-    pub fn counts(&self) -> Vec<(&'static str, usize)> {
+    pub fn counts(&self, kinds: &Kinds) -> Vec<(&'static str, usize)> {
         let held = self.0.read();
         let count = |watched| held.get(&watched).map_or(0, BTreeMap::len);
-        Watched::all().map(|watched| (watched.name(), count(watched))).collect()
+        Watched::all(kinds).map(|watched| (watched.name(), count(watched))).collect()
     }
 
-    /// The watches with objects that cannot be read, and the first of these.
+    /// Returns a row for each watch with objects that cannot be read.
     #[must_use]
     pub fn rows(&self) -> Vec<Row> {
         let held = self.0.read();
@@ -116,21 +117,21 @@ impl Unreadables {
         held.iter().filter(|(_, faults)| !faults.is_empty()).map(row).collect()
     }
 
-    /// An object was reported that cannot be read.
+    /// Adds an object that cannot be read.
     pub(crate) fn put(&self, watched: Watched, object: Unreadable) {
         let mut held = self.0.write();
         let faults = held.entry(watched).or_default();
         let known = faults.get(&object.identity).is_some_and(|fault| *fault == object.fault);
         let named = faults.len() < NAMED;
         if !known && named {
-            tell(watched, &object);
+            warn_of(watched, &object);
         }
         faults.insert(object.identity, object.fault);
     }
 
-    /// An object can be read again, or is gone.
+    /// Removes an object that can be read again or was deleted.
     pub(crate) fn take(&self, watched: Watched, object: &Identity) {
-        // Nearly always there is none.
+        // Nearly always there is nothing to remove, and the read lock is enough.
         if self.0.read().get(&watched).is_none_or(BTreeMap::is_empty) {
             return;
         }
@@ -139,11 +140,11 @@ impl Unreadables {
         }
     }
 
-    /// These are all objects of the watch that cannot be read.
+    /// Holds these objects of the watch and no others.
     pub(crate) fn replace(&self, watched: Watched, all: Vec<Unreadable>) {
         let before = self.0.write().remove(&watched).unwrap_or_default();
         let new = |object: &&Unreadable| before.get(&object.identity) != Some(&object.fault);
-        all.iter().filter(new).take(NAMED).for_each(|object| tell(watched, object));
+        all.iter().filter(new).take(NAMED).for_each(|object| warn_of(watched, object));
         let faults = all.into_iter().map(|object| (object.identity, object.fault)).collect();
         self.0.write().insert(watched, faults);
     }
@@ -155,8 +156,8 @@ impl Named {
     }
 }
 
-fn tell(watched: Watched, object: &Unreadable) {
+fn warn_of(watched: Watched, object: &Unreadable) {
     let (watch, fault) = (watched.name(), object.fault.as_str());
     let Identity { namespace, name, .. } = &object.identity;
-    warn!(watch, namespace, name, fault, "cannot read a stored object: what it says counts as unknown");
+    warn!(watch, namespace, name, fault, "cannot read a stored object: its content counts as unknown");
 }

@@ -1,74 +1,96 @@
-//! The watches that fill the stores: one task each, for as long as the process lives. An API server that does not
-//! answer, a kind that does not exist yet and a right that is missing are all waited for; the stores keep what they
-//! held last.
+//! The watches that fill the stores, one task each. They retry for as long as the process lives: while the API server
+//! does not answer, a kind does not exist or a right is missing, the stores keep what they held last.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
+use std::future;
 use std::sync::Arc;
 
 use kube::{Api, Client};
-use tokio::task::JoinSet;
+use tokio::task::JoinError;
+use tokio_util::task::JoinMap;
 use tracing::{Instrument, info_span};
 
 use crate::Cluster;
-use crate::follow::{config, follow};
-use crate::sinks::{AccountSink, NamespaceSink, ObjectSink, PolicySink, RevisionSink};
+use crate::follow::{Progress, config, follow};
+use crate::image_policy::{ClusterImagePolicy, ImagePolicy};
+use crate::item::Item;
+use crate::slim::Unparsed;
 use crate::store::Store;
 use crate::unreadable::Watched;
-use tagpin_objects::slim::SlimKind;
+use tagpin_domain::policy::PolicyKind;
+use tagpin_objects::kinds::CONTROLLER_REVISIONS;
 
-/// A watch ended, which none does unless its task died.
+/// The error for a watch that ended, which only happens when its task panics.
 #[derive(Debug, thiserror::Error)]
-#[error("the watch of {store} ended: {cause}")]
+#[error("the watch of {store} ended")]
 pub struct WatchEnded {
     store: &'static str,
-    cause: String,
+    #[source]
+    cause: JoinError,
 }
 
 /// Fills the stores of this cluster for ever.
 ///
 /// # Errors
-/// When one of the watches died.
+/// Fails if the task of a watch panics.
 pub async fn run(cluster: Arc<Cluster>, client: Client) -> Result<Infallible, WatchEnded> {
-    let mut tasks = JoinSet::new();
-    let mut stores = HashMap::new();
-    for store in Store::all() {
+    let mut tasks = JoinMap::new();
+    for store in Store::all(&cluster.kinds) {
         let span = info_span!("watch", store = store.name());
-        let task = fill(store, Arc::clone(&cluster), client.clone()).instrument(span);
-        stores.insert(tasks.spawn(task).id(), store.name());
+        tasks.spawn(store, fill(store, Arc::clone(&cluster), client.clone()).instrument(span));
     }
-    let (id, cause) = match tasks.join_next_with_id().await {
-        Some(Ok((_, never))) => match never {},
-        Some(Err(died)) => (Some(died.id()), died.to_string()),
-        None => (None, "there was none".to_owned()),
-    };
-    let store = id.and_then(|id| stores.get(&id).copied()).unwrap_or("the cluster");
-    Err(WatchEnded { store, cause })
+    match tasks.join_next().await {
+        Some((store, Err(cause))) => Err(WatchEnded { store: store.name(), cause }),
+        Some((_, Ok(never))) => match never {},
+        None => future::pending().await,
+    }
 }
 
-/// One store, for ever.
+/// Fills one store for ever.
 async fn fill(store: Store, cluster: Arc<Cluster>, client: Client) -> Infallible {
-    let (lost, watched) = (&cluster.unreadable.clone(), Watched::Store(store));
+    let Cluster { policies, namespaces, accounts, workloads, pods, unreadable: lost, .. } = &*cluster;
+    let watched = Watched::Store(store);
+    let report = |progress| match progress {
+        Progress::Listed => cluster.synced.fill(store),
+        Progress::Failed => cluster.watches.restarted(store.name()),
+        Progress::UnknownKind => cluster.unknown_kind(store),
+    };
     match store {
         Store::ClusterImagePolicies => {
-            let sink = PolicySink::cluster_wide(cluster);
-            follow(Api::all(client), config(), sink, lost, watched).await
+            let api = Api::<Item<Unparsed<ClusterImagePolicy>>>::all(client);
+            follow(api, config(), policies, lost, watched, report).await
         }
         Store::ImagePolicies => {
-            let sink = PolicySink::namespaced(cluster);
-            follow(Api::all(client), config(), sink, lost, watched).await
+            let api = Api::<Item<Unparsed<ImagePolicy>>>::all(client);
+            follow(api, config(), policies, lost, watched, report).await
         }
-        Store::Namespaces => follow(Api::all(client), config(), NamespaceSink(cluster), lost, watched).await,
-        Store::ServiceAccounts => {
-            follow(Api::all(client), config(), AccountSink(cluster), lost, watched).await
-        }
+        Store::Namespaces => follow(Api::all(client), config(), namespaces, lost, watched, report).await,
+        Store::ServiceAccounts => follow(Api::all(client), config(), accounts, lost, watched, report).await,
         Store::ControllerRevisions => {
-            let api = Api::all_with(client, &SlimKind::ControllerRevision);
-            follow(api, config(), RevisionSink(cluster), lost, watched).await
+            let api = Api::all_with(client, &&CONTROLLER_REVISIONS);
+            follow(api, config(), &workloads.revisions(), lost, watched, report).await
         }
-        Store::Objects(kind) => {
-            let api = Api::all_with(client, &SlimKind::Object(kind));
-            follow(api, config(), ObjectSink::new(cluster, kind), lost, watched).await
+        Store::Objects(row) if row.is_pod() => {
+            let api = Api::all_with(client, &row);
+            follow(api, config(), &**pods, lost, watched, report).await
         }
+        Store::Objects(row) => {
+            let api = Api::all_with(client, &row);
+            follow(api, config(), &workloads.of_kind(row), lost, watched, report).await
+        }
+    }
+}
+
+impl Cluster {
+    /// Handles an API server that does not know the kind of a store. Only the kinds of policies can be missing, while
+    /// their CRDs are: then no policy is in force.
+    fn unknown_kind(&self, store: Store) {
+        let kind = match store {
+            Store::ClusterImagePolicies => PolicyKind::ClusterImagePolicy,
+            Store::ImagePolicies => PolicyKind::ImagePolicy,
+            _ => return,
+        };
+        self.policies.replace(kind, Vec::new());
+        self.synced.unknown(store);
     }
 }

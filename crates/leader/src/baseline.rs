@@ -1,4 +1,5 @@
-//! The chart's own policy, kept by the leader. It is applied without force: a field that a person took stays theirs.
+//! The keeper of the baseline policy. It applies the policy without force, so that a field that a person changed stays
+//! as it is.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -13,36 +14,36 @@ use tracing::{info, warn};
 
 use crate::call::{CallError, call};
 use crate::reconcile::Reconcile;
-use tagpin_domain::policy::PolicyId;
+use tagpin_domain::policy::{Mode, PolicyId};
 use tagpin_kube::Cluster;
-use tagpin_kube::by_name::BASELINE;
+use tagpin_kube::image_policy::ClusterImagePolicy;
 use tagpin_kube::policies::Reported;
-use tagpin_objects::image_policy::{ClusterImagePolicy, Mode};
-use tagpin_objects::slim::Unparsed;
+use tagpin_kube::slim::Unparsed;
+use tagpin_objects::release::{self, BASELINE};
 
-/// Who owns what we write there.
+/// Field manager of the policy.
 const MANAGER: &str = "tagpin-baseline";
-/// What makes a policy ours.
-const OURS: (&str, &str) = ("app.kubernetes.io/managed-by", "tagpin");
-/// After a failure.
+/// Label of a policy that tagpin created.
+const OURS: (&str, &str) = (release::MANAGER_LABEL, release::NAME);
+/// Pause after a failure.
 const RETRY: Duration = Duration::from_secs(10);
-/// Fields that persons may take before we give up.
+/// Maximum number of attempts to apply the policy, each without the fields that others own.
 const FIELDS: usize = 16;
 
-/// What the values say of the baseline.
+/// The settings of the baseline.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Baseline {
-    /// What its violated rules do.
+    /// Effect of its violated rules.
     pub mode: Mode,
-    /// Whether it pins pods.
+    /// True if it pins pods.
     pub pin: bool,
-    /// Which namespaces it is about; empty is all.
+    /// Selector of its namespaces; empty selects all.
     pub namespace_selector: LabelSelector,
 }
 
 impl Baseline {
-    /// What is applied: only what is meant, so that everything else is free for others. Ephemeral containers are not
-    /// matched: debugging at night is never refused.
+    /// Returns the document to apply. It has only the fields that tagpin sets, so that others can own the rest. It does not
+    /// match ephemeral containers, so that debugging is never refused.
     #[must_use]
     pub fn document(&self) -> Value {
         let mut document = json!({
@@ -64,7 +65,7 @@ impl Baseline {
     }
 }
 
-/// Keeps the baseline as the values say for ever; without a baseline, ours is deleted and only ours.
+/// Keeps the baseline up to date, for ever. Without a baseline it deletes the policy if tagpin created it.
 pub async fn keep(
     client: Client,
     cluster: Arc<Cluster>,
@@ -89,14 +90,14 @@ pub async fn keep(
             }
             Err(error) => {
                 reconcile.failed();
-                warn!(%error, "can not keep the baseline");
+                warn!(%error, "cannot update the baseline");
                 sleep(RETRY).await;
             }
         }
     }
 }
 
-/// Looks once. What was told of fields that are not ours is told once only.
+/// Runs one pass. Each message about a field that others own is logged once.
 async fn tend(
     policies: &Api<Unparsed<ClusterImagePolicy>>,
     cluster: &Cluster,
@@ -111,14 +112,14 @@ async fn tend(
         }
         (None, Some(found), Some(true)) => delete(policies, &found).await,
         (Some(_), Some(_), _) => {
-            tell(told, "there is a policy `baseline` that tagpin did not make: it is left alone".to_owned());
+            log_once(told, "tagpin did not create the policy `baseline`, and leaves it unchanged".to_owned());
             Ok(())
         }
         (None, _, _) => Ok(()),
     }
 }
 
-/// Applies as much of the document as nobody else has taken.
+/// Applies the fields of the document that nobody else owns.
 async fn apply(
     policies: &Api<Unparsed<ClusterImagePolicy>>,
     cluster: &Cluster,
@@ -140,9 +141,11 @@ async fn apply(
         let before = document.clone();
         for (field, message) in taken {
             remove(&mut document, &field);
-            tell(
+            log_once(
                 told,
-                format!("a person owns {field} of the policy `baseline`: it stays theirs ({message})"),
+                format!(
+                    "somebody else owns {field} of the policy `baseline`, which stays unchanged ({message})"
+                ),
             );
         }
         if document == before {
@@ -152,7 +155,7 @@ async fn apply(
     Ok(())
 }
 
-/// The fields that others own, with what the API server says of each.
+/// Returns the fields that others own, each with the message of the API server.
 fn taken(error: &CallError) -> Vec<(String, String)> {
     let details =
         error.status().filter(|status| status.code == 409).and_then(|status| status.details.as_ref());
@@ -161,7 +164,7 @@ fn taken(error: &CallError) -> Vec<(String, String)> {
     conflicts.map(|cause| (cause.field.clone(), cause.message.clone())).collect()
 }
 
-/// Takes a field out of the document: `.spec.match.slots`, or the list that `.spec.x[0]` is in.
+/// Removes a field from the document: `.spec.match.slots`, or the whole list of `.spec.x[0]`.
 fn remove(document: &mut Value, field: &str) {
     let whole = field.split('[').next().unwrap_or(field);
     let Some((parent, name)) = whole.trim_end_matches('.').rsplit_once('.') else { return };
@@ -171,7 +174,7 @@ fn remove(document: &mut Value, field: &str) {
     }
 }
 
-/// Deletes the policy that was found, and no other one of its name.
+/// Deletes exactly the policy that was found, and no successor with its name.
 async fn delete(
     policies: &Api<Unparsed<ClusterImagePolicy>>,
     found: &Unparsed<ClusterImagePolicy>,
@@ -183,7 +186,7 @@ async fn delete(
     let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
     match call(policies.delete(BASELINE, &params)).await {
         Ok(_) => {
-            info!("deleted the policy `baseline`, as the values say");
+            info!("deleted the policy `baseline`, because baseline.enabled is false");
             Ok(())
         }
         Err(error) if error.code() == Some(404) => Ok(()),
@@ -191,7 +194,8 @@ async fn delete(
     }
 }
 
-fn tell(told: &mut Vec<String>, text: String) {
+/// Logs a message once.
+fn log_once(told: &mut Vec<String>, text: String) {
     if !told.contains(&text) {
         info!("{text}");
         told.push(text);

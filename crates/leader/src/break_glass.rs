@@ -1,5 +1,5 @@
-//! Break glass leaves a trace: an Event when it is used and when it is over, for a namespace and for the whole cluster.
-//! It neither allows nor forbids it.
+//! Writes an Event when break glass begins and ends, in a namespace or in the whole cluster. It neither allows nor
+//! forbids it.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -15,54 +15,55 @@ use tracing::{info, warn};
 
 use crate::call::call;
 use crate::reconcile::Reconcile;
+use crate::webhook_config::Installed;
 use crate::webhook_config::documents::{BREAK_GLASS, FAIL_CLOSED, ON};
-use crate::webhook_config::{DEPLOYMENT, Installed};
 use tagpin_kube::Cluster;
+use tagpin_objects::release;
 
-/// What happens together is looked at together.
+/// Time in which changes are collected for one pass.
 const DEBOUNCE: Duration = Duration::from_millis(500);
-/// After an Event that could not be written.
+/// Pause after an Event that could not be written.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// What the audit needs.
+/// The writer of these Events.
 pub struct Audit {
-    /// For writing Events.
+    /// Client of the API server.
     pub client: Client,
-    /// Our namespace.
+    /// Namespace of the release.
     pub namespace: String,
-    /// The labels of namespaces.
+    /// The stores with the labels of namespaces.
     pub cluster: Arc<Cluster>,
-    /// Whether the webhook configurations are there.
+    /// The state of the webhook configurations.
     pub installed: watch::Receiver<Installed>,
-    /// What measures the passes.
+    /// Metrics of the passes.
     pub reconcile: Reconcile,
 }
 
-/// Where break glass is on.
+/// The namespaces for which the beginning of break glass was written.
 #[derive(Debug, Default)]
-struct Told {
+struct Reported {
     namespaces: BTreeSet<String>,
     cluster: bool,
 }
 
-/// The namespaces in which break glass is on: they ask to fail closed, and take it back.
+/// Returns the namespaces in which break glass is on: they carry both labels.
 #[must_use]
 pub fn namespaces(cluster: &Cluster) -> BTreeSet<String> {
     cluster.namespaces.with(&[(FAIL_CLOSED, ON), (BREAK_GLASS, ON)])
 }
 
 impl Audit {
-    /// Writes Events for ever. A new leader tells once more of what is on.
+    /// Writes Events for ever. A new leader writes the Events of everything that is on once more.
     pub async fn keep(&self) -> Infallible {
-        let reporter = Reporter { controller: "tagpin".to_owned(), instance: None };
+        let reporter = Reporter { controller: release::NAME.to_owned(), instance: None };
         let recorder = Recorder::new(self.client.clone(), reporter);
         let mut changes = self.cluster.changes();
         let mut installed = self.installed.clone();
-        let mut told = Told::default();
+        let mut told = Reported::default();
         loop {
             let at = *installed.borrow_and_update();
             let pass = self.reconcile.pass();
-            let outcome = self.tell(&recorder, at, &mut told).await;
+            let outcome = self.report(&recorder, at, &mut told).await;
             drop(pass);
             if outcome.is_err() {
                 self.reconcile.failed();
@@ -77,20 +78,20 @@ impl Audit {
         }
     }
 
-    /// Tells of every change since the last time. One Event that can not be written keeps no other back.
-    async fn tell(&self, recorder: &Recorder, installed: Installed, told: &mut Told) -> Result<(), ()> {
+    /// Writes an Event for every change since the last pass. A failed write holds up no other Event.
+    async fn report(&self, recorder: &Recorder, installed: Installed, told: &mut Reported) -> Result<(), ()> {
         let mut outcome = Ok(());
         let now = namespaces(&self.cluster);
         for name in now.difference(&told.namespaces.clone()) {
-            let note = "break glass is on in this namespace (label tagpin.dev/break-glass): what is created or changed \
-                        here is allowed without a look";
+            let note = "break glass is on in this namespace (label tagpin.dev/break-glass): everything that is created or \
+                        changed here is allowed unchecked";
             match self.write(recorder, &namespace(name), EventType::Warning, "BreakGlass", note).await {
                 Ok(()) => drop(told.namespaces.insert(name.clone())),
                 failed => outcome = failed,
             }
         }
         for name in told.namespaces.clone().difference(&now) {
-            // With the namespace itself the matter is over.
+            // A deleted namespace needs no Event.
             let over = match self.cluster.namespace_labels(name) {
                 Some(_) => {
                     let note = "break glass is over in this namespace";
@@ -105,7 +106,7 @@ impl Audit {
         }
         let missing = match installed {
             Installed::Missing => true,
-            // Nothing is known of them.
+            // The state is not known, so that the last one stays.
             Installed::NotYet | Installed::Opened | Installed::Unwritable | Installed::Emptied => {
                 told.cluster
             }
@@ -117,7 +118,7 @@ impl Audit {
                             or not checked in the whole cluster until `helm upgrade` brings it back";
                 (EventType::Warning, "BreakGlass", note)
             } else {
-                (EventType::Normal, "BreakGlassEnded", "the webhook configurations are there again")
+                (EventType::Normal, "BreakGlassEnded", "the webhook configurations exist again")
             };
             match self.write(recorder, &self.deployment(), kind, reason, note).await {
                 Ok(()) => told.cluster = missing,
@@ -149,7 +150,7 @@ impl Audit {
                 Ok(())
             }
             Err(error) => {
-                warn!(kind, name, reason, %error, "can not write the Event of break glass");
+                warn!(kind, name, reason, %error, "cannot write the Event of break glass");
                 Err(())
             }
         }
@@ -159,14 +160,14 @@ impl Audit {
         ObjectReference {
             api_version: Some("apps/v1".to_owned()),
             kind: Some("Deployment".to_owned()),
-            name: Some(DEPLOYMENT.to_owned()),
+            name: Some(release::NAME.to_owned()),
             namespace: Some(self.namespace.clone()),
             ..ObjectReference::default()
         }
     }
 }
 
-/// A namespace; the Event is kept in it, where those see it who work there.
+/// Returns the reference to a namespace. It names that namespace as its own, so that the Event is stored there.
 fn namespace(name: &str) -> ObjectReference {
     ObjectReference {
         api_version: Some("v1".to_owned()),

@@ -1,14 +1,14 @@
-//! One call of the API server: bounded in time, and its failure as few cases as the writers tell apart.
+//! Calls of the API server with a time limit.
 
 use std::future::Future;
 use std::time::Duration;
 
 use tokio::time::timeout;
 
-/// Of one call; the lease outlives it.
+/// Time limit for one call, shorter than the lease.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// Why a call failed.
+/// The reason why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CallError {
     #[error("no answer in time")]
@@ -18,7 +18,7 @@ pub(crate) enum CallError {
 }
 
 impl CallError {
-    /// The status that the API server answered with, when it answered.
+    /// Returns the status that the API server answered with; none if it did not answer.
     pub(crate) fn status(&self) -> Option<&kube::core::Status> {
         match self {
             Self::Api(kube::Error::Api(status)) => Some(status),
@@ -26,18 +26,18 @@ impl CallError {
         }
     }
 
-    /// Its code: 409.
+    /// Returns the code of that status: 409.
     pub(crate) fn code(&self) -> Option<u16> {
         self.status().map(|status| status.code)
     }
 }
 
-/// Waits for one call, within the limit.
+/// Waits for one call with the usual time limit.
 pub(crate) async fn call<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, CallError> {
     within(LIMIT, call).await
 }
 
-/// Waits for one call, within this time.
+/// Waits for one call with this time limit.
 pub(crate) async fn within<T>(
     time: Duration,
     call: impl Future<Output = kube::Result<T>>,

@@ -1,9 +1,9 @@
-//! What the leader counts of its canaries.
+//! The metric of the leader's canaries.
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 
-/// The counter of canaries. Clones count together.
+/// The counter of lost canaries. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Metrics {
     failures: Counter,
@@ -15,18 +15,18 @@ impl Metrics {
         let metrics = Self::default();
         registry.register(
             "webhook_canary_failures",
-            "Canaries that the API server answered without reaching tagpin's webhook",
+            "Number of canaries that the API server answered without reaching the webhook of tagpin",
             metrics.failures.clone(),
         );
         metrics
     }
 
-    /// One got lost.
+    /// Counts a lost canary.
     pub fn lost(&self) {
         self.failures.inc();
     }
 
-    /// How many got lost.
+    /// Returns the number of lost canaries.
     #[must_use]
     pub fn failures(&self) -> u64 {
         self.failures.get()

@@ -1,4 +1,4 @@
-//! The webhook's certificate: the leader keeps it in one Secret, and makes it anew in time. What is made is `issue`'s.
+//! The keeper of the webhook's certificate, which renews it in one Secret. [`issue`] makes the certificates.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -16,12 +16,13 @@ use tracing::{debug, info, warn};
 use crate::certificates::issue::Lifetimes;
 use crate::reconcile::Reconcile;
 use crate::secret::{Document, write};
-use tagpin_kube::Seen;
-use tagpin_kube::certificate::{Pems, SECRET};
+use tagpin_kube::Observed;
+use tagpin_kube::certificate::Pems;
+use tagpin_objects::release;
 
 pub mod issue;
 
-/// After a write, for the watch to tell of it; and after a failure.
+/// Pause after a write, so that the watch can report it, and after a failure.
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// Keeps the Secret in order for ever.
@@ -29,15 +30,15 @@ pub async fn keep(
     client: Client,
     namespace: &str,
     lifetimes: Lifetimes,
-    mut seen: watch::Receiver<Seen<Secret>>,
+    mut seen: watch::Receiver<Observed<Secret>>,
     reconcile: Reconcile,
 ) -> Infallible {
     let mut last: Option<Pems> = None;
     loop {
         let secret = match &*seen.borrow_and_update() {
-            Seen::NotYet => None,
-            Seen::Absent => Some(None),
-            Seen::There(secret) => Some(Some(Arc::clone(secret))),
+            Observed::Unknown => None,
+            Observed::Absent => Some(None),
+            Observed::Present(secret) => Some(Some(Arc::clone(secret))),
         };
         let tended = match secret {
             None => Tended::InOrder,
@@ -45,26 +46,27 @@ pub async fn keep(
                 tend(&client, namespace, lifetimes, secret.as_deref(), &mut last, &reconcile).await
             }
         };
-        let look = issue::next_look(last.as_ref(), lifetimes, Timestamp::now());
+        let next_pass = issue::next_check(last.as_ref(), lifetimes, Timestamp::now());
         let pause = match tended {
-            Tended::InOrder => look,
-            Tended::Busy => look.min(PAUSE),
+            Tended::InOrder => next_pass,
+            Tended::Busy => next_pass.min(PAUSE),
         };
-        // Nobody stops watching while we lead; if it were so, there would be nothing left to tend.
+        // The watch runs as long as the process.
         if timeout(pause, seen.changed()).await.is_ok_and(|changed| changed.is_err()) {
             pending::<()>().await;
         }
     }
 }
 
-/// What a look came to.
+/// The outcome of a pass.
 enum Tended {
+    /// The Secret is as it should be.
     InOrder,
-    /// Something was written, or could not be.
+    /// Something was written, or a write failed.
     Busy,
 }
 
-/// Looks once.
+/// Runs one pass: renews the certificate if it is due.
 async fn tend(
     client: &Client,
     namespace: &str,
@@ -75,15 +77,15 @@ async fn tend(
 ) -> Tended {
     let _pass = reconcile.pass();
     let held = secret.map(Pems::of).or_else(|| last.clone());
-    // An earlier version made it.
+    // An earlier version of tagpin created a Secret without an owner.
     let unowned = secret.is_some_and(|secret| secret.metadata.owner_references.is_none());
     let wanted = match issue::next(held.as_ref(), namespace, lifetimes, Timestamp::now()) {
-        // A Secret that somebody deleted comes back as it was: nobody has to trust anything new.
+        // A Secret that somebody deleted is restored as it was, so that no client has to trust a new authority.
         Ok(None) if secret.is_none() || unowned => held.clone(),
         Ok(wanted) => wanted,
         Err(error) => {
             reconcile.failed();
-            warn!(%error, "can not make the webhook's certificate");
+            warn!(%error, "cannot make the webhook's certificate");
             return Tended::Busy;
         }
     };
@@ -92,16 +94,16 @@ async fn tend(
         return Tended::InOrder;
     };
     let data = wanted.data().map(|(name, pem)| (name, ByteString(pem))).collect();
-    let document = Document { name: SECRET, kind: "kubernetes.io/tls", data };
+    let document = Document { name: release::CERTIFICATE, kind: "kubernetes.io/tls", data };
     match write(client, namespace, secret, document).await {
         Ok(true) => {
-            info!(secret = SECRET, "wrote the webhook's certificate");
+            info!(secret = release::CERTIFICATE, "wrote the webhook's certificate");
             *last = Some(wanted);
         }
-        Ok(false) => debug!("there is no Deployment any more: no certificate is made"),
+        Ok(false) => debug!("the Deployment does not exist any more: no certificate is made"),
         Err(error) => {
             reconcile.failed();
-            warn!(%error, secret = SECRET, "can not write the webhook's certificate");
+            warn!(%error, secret = release::CERTIFICATE, "cannot write the webhook's certificate");
         }
     }
     Tended::Busy

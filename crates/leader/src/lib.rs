@@ -1,26 +1,27 @@
-//! What only the leader writes: the status of policies, the baseline, the certificate, the lists of webhooks.
+//! Everything that only the leader writes: the status of policies, the baseline, the certificate, the lists of webhooks.
 //!
-//! It decides nothing about requests and is not needed to answer one: every replica does that from its own memory.
+//! It decides nothing about requests, and no request needs it: every replica answers from its own memory.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{self, Future};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Client;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::JoinMap;
 use tracing::{Instrument, info_span};
 
 use crate::canaries::Metrics;
 use tagpin_domain::image::ImageRef;
-use tagpin_kube::{Cluster, Seen};
+use tagpin_kube::{Cluster, Observed};
 
 pub mod canaries;
-pub mod leader;
+pub mod lease;
 pub mod reconcile;
 
 pub mod baseline;
@@ -38,65 +39,66 @@ mod secret;
 use baseline::Baseline;
 use break_glass::Audit;
 use certificates::issue::Lifetimes;
-use leader::Election;
+use lease::LeaseManager;
 use policy_status::StatusWriter;
 use replicas::AskByAddress;
 use webhook_config::{Installed, WebhookConfig};
 
-/// Everything that leading needs.
+/// The parts that the writers of a leader need.
 pub struct Controller {
-    /// For reading and writing.
+    /// Client of the API server.
     pub client: Client,
-    /// What the watches know.
+    /// The stores that the watches fill.
     pub cluster: Arc<Cluster>,
-    /// Our namespace.
+    /// Namespace of the release.
     pub namespace: String,
-    /// The port of `GET /policies` on every replica.
+    /// Port of `GET /policies` on every replica.
     pub admin_port: u16,
-    /// Namespaces that are never intercepted, ours among them.
+    /// Namespaces that are never intercepted, including that of the release.
     pub excluded_namespaces: BTreeSet<String>,
-    /// The policy to keep; none deletes ours.
+    /// The baseline policy; none deletes the one that tagpin created.
     pub baseline: Option<Baseline>,
-    /// Whether images of this registry are never asked about, and so never pinned.
+    /// Returns true if the registry of this image is offline, so that its images are never pinned.
     pub offline: Arc<dyn Fn(&ImageRef) -> bool + Send + Sync>,
-    /// The webhook server listens, with a certificate.
+    /// True while the webhook server answers with a certificate.
     pub listens: watch::Receiver<bool>,
     /// The Secret with the certificate, from [`tagpin_kube::certificate::watch`].
-    pub certificate: watch::Receiver<Seen<Secret>>,
+    pub certificate: watch::Receiver<Observed<Secret>>,
     /// The Secret with the keys for marks, from [`tagpin_kube::pin_keys::watch`].
-    pub pin_keys: watch::Receiver<Seen<Secret>>,
+    pub pin_keys: watch::Receiver<Observed<Secret>>,
     /// The newest of these Secrets that this replica knows, from [`tagpin_kube::pin_keys::use_newest`].
     pub newest_pin_keys: watch::Receiver<Option<Arc<Secret>>>,
-    /// Whether the API server is told to call us, as the leader knows it.
+    /// Receives the state of the webhook configurations.
     pub installed: watch::Sender<Installed>,
-    /// True while something is refused because we do not answer, as the leader sees it.
+    /// Receives true while an entry refuses requests that no replica answers.
     pub closed: watch::Sender<bool>,
-    /// How long the webhook's certificate and its authority are valid.
+    /// Lifetimes of the webhook's certificate and its authority.
     pub lifetimes: Lifetimes,
-    /// What counts the canaries.
+    /// Counters of canaries.
     pub canaries: Metrics,
-    /// What measures the writers.
+    /// Metrics of the writers.
     pub passes: reconcile::Metrics,
 }
 
-/// A writer ended, which none does unless its task died.
+/// The error for a writer that ended, which only happens when its task panics.
 #[derive(Debug, thiserror::Error)]
-#[error("the leader's {writer} ended: {cause}")]
+#[error("the leader's {writer} ended")]
 pub struct WriterEnded {
     writer: &'static str,
-    cause: String,
+    #[source]
+    cause: JoinError,
 }
 
 impl Controller {
-    /// Takes part in the election, and writes while it leads; until the stop. Then the lease is given back.
+    /// Claims the lease, and writes while it holds it, until the stop. Then it releases the lease.
     ///
     /// # Errors
-    /// When a writer died.
-    pub async fn run(&self, election: &Election, stop: CancellationToken) -> Result<(), WriterEnded> {
-        election.run(stop, || self.lead()).await
+    /// Fails if the task of a writer panics.
+    pub async fn run(&self, lease: &LeaseManager, stop: CancellationToken) -> Result<(), WriterEnded> {
+        lease.run(stop, || self.lead()).await
     }
 
-    /// Runs every writer; they end when this is dropped.
+    /// Runs every writer until one ends. Dropping this aborts them.
     async fn lead(&self) -> WriterEnded {
         let mut writers = Writers::default();
         let (client, namespace) = (|| self.client.clone(), || self.namespace.clone());
@@ -166,27 +168,21 @@ impl Controller {
     }
 }
 
-/// The tasks of a leader, by name. Dropping them ends them.
+/// The tasks of a leader by their unique names. Dropping them aborts them.
 #[derive(Default)]
-struct Writers {
-    tasks: JoinSet<Infallible>,
-    names: HashMap<tokio::task::Id, &'static str>,
-}
+struct Writers(JoinMap<&'static str, Infallible>);
 
 impl Writers {
     fn start(&mut self, name: &'static str, task: impl Future<Output = Infallible> + Send + 'static) {
-        let handle = self.tasks.spawn(task.instrument(info_span!("leader", writer = name)));
-        self.names.insert(handle.id(), name);
+        self.0.spawn(name, task.instrument(info_span!("leader", writer = name)));
     }
 
+    /// Waits for the first writer that ends, and returns the cause.
     async fn death(&mut self) -> WriterEnded {
-        match self.tasks.join_next().await {
-            Some(Ok(never)) => match never {},
-            Some(Err(died)) => {
-                let writer = self.names.get(&died.id()).copied().unwrap_or("writer");
-                WriterEnded { writer, cause: died.to_string() }
-            }
-            None => WriterEnded { writer: "writers", cause: "there were none".to_owned() },
+        match self.0.join_next().await {
+            Some((writer, Err(cause))) => WriterEnded { writer, cause },
+            Some((_, Ok(never))) => match never {},
+            None => future::pending().await,
         }
     }
 }

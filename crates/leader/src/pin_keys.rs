@@ -1,5 +1,5 @@
-//! The keys that pins are marked with: the leader makes the first one, adds a new one every 30 days, and takes away
-//! those that no pod needs any more.
+//! The keeper of the keys that pins are marked with. It makes the first key, adds a new one every 30 days, and removes
+//! keys that no pod needs any more.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -20,23 +20,23 @@ use tracing::{debug, info, warn};
 use crate::call::{CallError, call};
 use crate::reconcile::Reconcile;
 use crate::secret::{Document, write};
-use crate::webhook_config::DEPLOYMENT;
 use tagpin_domain::mark::KeyId;
-use tagpin_kube::pin_keys::{KEY_LENGTH, SECRET, SINCE, held, since};
-use tagpin_kube::{Cluster, Seen};
+use tagpin_kube::pin_keys::{KEY_LENGTH, SINCE, held, since};
+use tagpin_kube::{Cluster, Observed};
+use tagpin_objects::release;
 
-/// Age of the newest key at which another one is made.
+/// Age of the newest key at which a new one is made.
 const ROTATION: SignedDuration = SignedDuration::from_hours(30 * 24);
-/// Age below which a key is kept, used or not: a pod that it marked may not have been reported yet.
+/// Age below which a key is kept even if no pod uses it, because a pod that it marked may not have been reported yet.
 const KEPT: SignedDuration = SignedDuration::from_hours(24);
-/// Maximum number of keys. Beyond it none is added until pods that use an old one are gone.
-const MOST: usize = 24;
-/// Time between two looks.
-const LOOK: Duration = Duration::from_hours(1);
-/// Time to the next look after a write, a failure, or while the Deployment rolls out.
+/// Maximum number of keys. A full set gets no new key until the pods that use an old one are deleted.
+const MAX_KEYS: usize = 24;
+/// Time between two checks.
+const CHECK_INTERVAL: Duration = Duration::from_hours(1);
+/// Time to the next check after a write, a failure, or while the Deployment rolls out.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// The keys by their identifiers, and since when pods are marked.
+/// The keys by their identifiers, and the time since when pods are marked.
 #[derive(Clone, Default, PartialEq, Eq)]
 struct PinKeys {
     keys: BTreeMap<KeyId, Vec<u8>>,
@@ -49,7 +49,7 @@ impl PinKeys {
         Self { keys, since: Some(since(secret)) }
     }
 
-    /// Returns the keys as they should be. `used` are those that pods are marked with; none while that is not known.
+    /// Returns the keys as they should be. `used` are the keys that pods are marked with; none while that is not known.
     fn next(
         &self,
         used: Option<&BTreeSet<KeyId>>,
@@ -64,7 +64,7 @@ impl PinKeys {
         }
         let due = newest.is_none_or(|newest| age(newest) >= ROTATION.as_secs());
         if due
-            && next.keys.len() < MOST
+            && next.keys.len() < MAX_KEYS
             && let Some(key) = new_key()
         {
             next.keys.insert(now.as_second(), key);
@@ -85,46 +85,47 @@ pub async fn keep(
     client: Client,
     namespace: &str,
     cluster: Arc<Cluster>,
-    mut seen: watch::Receiver<Seen<Secret>>,
+    mut seen: watch::Receiver<Observed<Secret>>,
     newest: watch::Receiver<Option<Arc<Secret>>>,
     reconcile: Reconcile,
 ) -> Infallible {
-    // What this replica saw before it led.
+    // The last keys that this replica saw before it became the leader.
     let last = newest.borrow().as_deref().map(PinKeys::of);
     let mut keeper = Keeper { client, namespace, cluster, last };
     loop {
         let secret = match &*seen.borrow_and_update() {
-            Seen::NotYet => None,
-            Seen::Absent => Some(None),
-            Seen::There(secret) => Some(Some(Arc::clone(secret))),
+            Observed::Unknown => None,
+            Observed::Absent => Some(None),
+            Observed::Present(secret) => Some(Some(Arc::clone(secret))),
         };
-        let looked = match &secret {
-            None => Ok(Look::InOrder),
+        let checked = match &secret {
+            None => Ok(Outcome::InOrder),
             Some(secret) => {
                 let _pass = reconcile.pass();
-                keeper.look(secret.as_deref()).await
+                keeper.check(secret.as_deref()).await
             }
         };
-        let pause = match looked {
-            Ok(Look::InOrder) => LOOK,
-            Ok(Look::Again) => PAUSE,
+        let pause = match checked {
+            Ok(Outcome::InOrder) => CHECK_INTERVAL,
+            Ok(Outcome::Again) => PAUSE,
             Err(error) => {
                 reconcile.failed();
-                warn!(%error, secret = SECRET, "cannot write the keys for marks");
+                warn!(%error, secret = release::PIN_KEYS, "cannot write the keys for marks");
                 PAUSE
             }
         };
         if timeout(pause, seen.changed()).await.is_ok_and(|changed| changed.is_err()) {
-            // Nobody stops watching while we lead.
+            // The watch runs as long as the process.
             pending::<()>().await;
         }
     }
 }
 
-/// The result of a look.
-enum Look {
+/// The outcome of a check.
+enum Outcome {
+    /// The Secret is as it should be.
     InOrder,
-    /// Something was written, or is waited for.
+    /// Something was written, or the check has to be repeated soon.
     Again,
 }
 
@@ -132,47 +133,48 @@ struct Keeper<'a> {
     client: Client,
     namespace: &'a str,
     cluster: Arc<Cluster>,
-    /// The keys that the Secret held last. A Secret that somebody deletes comes back as it was, because pods carry marks of its keys.
+    /// The keys that the Secret held last. A Secret that somebody deletes is restored as it was, because pods carry marks
+    /// made with its keys.
     last: Option<PinKeys>,
 }
 
 impl Keeper<'_> {
-    async fn look(&mut self, secret: Option<&Secret>) -> Result<Look, CallError> {
+    async fn check(&mut self, secret: Option<&Secret>) -> Result<Outcome, CallError> {
         let held = secret.map(PinKeys::of);
         let usable = held.clone().filter(|held| !held.keys.is_empty());
         let before = usable.or_else(|| self.last.clone()).or_else(|| held.clone());
         let first = before.as_ref().is_none_or(|held| held.keys.is_empty());
         if first && !self.is_rolled_out().await? {
             debug!("replicas of another version pin without marks: the first key is made once they are gone");
-            return Ok(Look::Again);
+            return Ok(Outcome::Again);
         }
         let used = self.cluster.synced.missing().is_empty().then(|| self.cluster.pods.marked_with());
         let before = before.unwrap_or_default();
         let wanted = before.next(used.as_ref(), Timestamp::now(), new_key);
         if held.as_ref() == Some(&wanted) {
             self.last = held;
-            return Ok(Look::InOrder);
+            return Ok(Outcome::InOrder);
         }
-        let document = Document { name: SECRET, kind: "Opaque", data: wanted.data() };
+        let document = Document { name: release::PIN_KEYS, kind: "Opaque", data: wanted.data() };
         if write(&self.client, self.namespace, secret, document).await? {
-            info!(secret = SECRET, keys = wanted.keys.len(), "wrote the keys for marks");
+            info!(secret = release::PIN_KEYS, keys = wanted.keys.len(), "wrote the keys for marks");
             self.last = Some(wanted);
         }
-        Ok(Look::Again)
+        Ok(Outcome::Again)
     }
 
-    /// Returns true if every replica is of this version. One of an earlier version pins without marks, and what it pins after
-    /// the first key was made would count for nobody.
+    /// Returns true if every replica runs this version. A replica of an earlier version pins without marks, and its pins
+    /// would not count once the first key exists.
     async fn is_rolled_out(&self) -> Result<bool, CallError> {
         let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), self.namespace);
-        let Some(deployment) = call(deployments.get_opt(DEPLOYMENT)).await? else { return Ok(false) };
+        let Some(deployment) = call(deployments.get_opt(release::NAME)).await? else { return Ok(false) };
         let status = deployment.status.unwrap_or_default();
         Ok(status.observed_generation >= deployment.metadata.generation
             && status.updated_replicas.unwrap_or_default() >= status.replicas.unwrap_or_default())
     }
 }
 
-/// A new key from the system's randomness.
+/// Returns a new random key.
 fn new_key() -> Option<Vec<u8>> {
     let mut key = vec![0; KEY_LENGTH];
     SystemRandom::new().fill(&mut key).ok()?;

@@ -1,6 +1,6 @@
-//! The status of every policy: whether it is in force everywhere, and how the cluster stands under it.
+//! The writer of the status of every policy: its readiness, and the counts of objects that violate it.
 //!
-//! A status is compared before it is written, so that a quiet cluster writes nothing. Nothing is written until every
+//! A status is compared before it is written, so that a quiet cluster causes no writes. Nothing is written until every
 //! store is filled.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -26,10 +26,12 @@ use crate::webhook_config::{Installed, POLICIES};
 use tagpin_domain::image::ImageRef;
 use tagpin_domain::policy::PolicyId;
 use tagpin_kube::Cluster;
+use tagpin_kube::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyObject};
+use tagpin_kube::item::Item;
 use tagpin_kube::policies::{Held, Reported};
-use tagpin_objects::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyObject, PolicyStatus};
-use tagpin_objects::item::Item;
-use tagpin_objects::slim::Unparsed;
+use tagpin_kube::slim::Unparsed;
+use tagpin_objects::image_policy::PolicyStatus;
+use tagpin_review::Surroundings as _;
 
 pub mod standing;
 
@@ -38,56 +40,56 @@ mod document;
 use document::Place;
 use standing::{next_expiry, standings};
 
-/// Who owns what we write there.
+/// Field manager of the status.
 const MANAGER: &str = "tagpin-status";
-/// What happens together is looked at together.
+/// Time in which changes are collected for one pass.
 const DEBOUNCE: Duration = Duration::from_millis(500);
-/// A look takes at most so much of our time: one part in this many.
+/// Maximum share of time spent in passes, as one part in this many.
 const SHARE: u32 = 20;
-/// Between two writes of one status when only counts differ.
-const COUNTS: Duration = Duration::from_secs(10);
-/// Until replicas that lack a generation are asked again.
+/// Minimum time between two writes of one status if only counts differ.
+const COUNTS_INTERVAL: Duration = Duration::from_secs(10);
+/// Time until replicas that lack a generation are asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
-/// After a write that failed.
+/// Pause after a failed write.
 const RETRY: Duration = Duration::from_secs(5);
-/// A clock that was set is noticed after so long.
-const LONGEST: Duration = Duration::from_hours(1);
-/// For the webhook configurations to be looked at, after a change of leaders.
+/// Maximum time between two passes, after which a clock that was set is noticed.
+const MAX_INTERVAL: Duration = Duration::from_hours(1);
+/// Time that a new leader waits for the state of the webhook configurations.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What the writer of statuses needs.
+/// The writer of statuses.
 pub struct StatusWriter {
-    /// For writing.
+    /// Client of the API server.
     pub client: Client,
-    /// What is counted.
+    /// The stores with the objects to count.
     pub cluster: Arc<Cluster>,
-    /// Namespaces that are never intercepted: they do not count.
+    /// Namespaces that are never intercepted, and whose objects are not counted.
     pub excluded: BTreeSet<String>,
-    /// Whether images of this registry are never asked about, and so never pinned.
+    /// Returns true if the registry of this image is offline, so that its images are never pinned.
     pub offline: Arc<dyn Fn(&ImageRef) -> bool + Send + Sync>,
-    /// Whether the API server is told to call us.
+    /// The state of the webhook configurations.
     pub installed: watch::Receiver<Installed>,
     /// The ready replicas.
     pub replicas: watch::Receiver<Vec<Replica>>,
-    /// How they are asked.
+    /// Asks a replica for its policies.
     pub ask: Arc<dyn Ask>,
-    /// What the time is: exceptions expire by the wall clock.
+    /// The wall clock, by which exceptions expire.
     pub now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
-    /// What measures the passes.
+    /// Metrics of the passes.
     pub reconcile: Reconcile,
 }
 
-/// What is remembered between looks.
+/// The state between passes.
 struct Memory {
     since: Instant,
-    /// By a replica's UID: policy UID and generation in force there. A generation in force is never given back.
+    /// The generation of each policy, by its UID, that is in force on each replica, by its UID. It never decreases.
     confirmed: HashMap<String, BTreeMap<String, i64>>,
-    /// When each status was last written, by the policy's UID.
+    /// Time of the last write of each status, by the policy's UID.
     written: HashMap<String, Instant>,
 }
 
 impl StatusWriter {
-    /// Keeps every status right for ever.
+    /// Keeps every status up to date, for ever.
     pub async fn keep(&self) -> Infallible {
         let mut changes = self.cluster.changes();
         let (mut installed, mut replicas) = (self.installed.clone(), self.replicas.clone());
@@ -97,15 +99,15 @@ impl StatusWriter {
             let at = *installed.borrow_and_update();
             let ready = replicas.borrow_and_update().clone();
             let missing = self.cluster.synced.missing();
-            // A leader that is not ready says so, if it knows the policies.
+            // A leader that is not ready writes that into the statuses, if it knows the policies.
             let knows = matches!(at, Installed::Opened | Installed::Unwritable)
                 && !missing.iter().any(|store| POLICIES.contains(store));
             let again = match missing.is_empty() || knows {
                 true => {
                     let _pass = self.reconcile.pass();
-                    self.look(&mut memory, at, &ready, missing.is_empty()).await
+                    self.pass(&mut memory, at, &ready, missing.is_empty()).await
                 }
-                false => LONGEST,
+                false => MAX_INTERVAL,
             };
             let pause = DEBOUNCE.max(start.elapsed() * SHARE);
             tokio::select! {
@@ -118,9 +120,9 @@ impl StatusWriter {
         }
     }
 
-    /// Looks at every policy once, and writes what differs; returns when to look again if nothing changes. Unless it
-    /// counts, the counts stay as they were last written.
-    async fn look(
+    /// Runs one pass over every policy, and writes the statuses that differ. Returns the time to the next pass if nothing
+    /// changes. Without `counts` the counts stay as they were last written.
+    async fn pass(
         &self,
         memory: &mut Memory,
         installed: Installed,
@@ -137,9 +139,9 @@ impl StatusWriter {
         let policies = self.cluster.policies.all();
         self.confirm(memory, &policies, replicas).await;
         let standings = counts.then(|| standings(&self.cluster, &self.excluded, &*self.offline, now));
-        let mut again = LONGEST;
+        let mut again = MAX_INTERVAL;
         if let Some(expiry) = next_expiry(&self.cluster.policies(), now) {
-            again = again.min(Duration::try_from(expiry.duration_since(now)).unwrap_or(LONGEST));
+            again = again.min(Duration::try_from(expiry.duration_since(now)).unwrap_or(MAX_INTERVAL));
         }
         for policy in &policies {
             let lacking = memory.lacking(policy, replicas);
@@ -160,27 +162,29 @@ impl StatusWriter {
         again
     }
 
-    /// Writes the status unless it is there already; returns when to look again.
+    /// Writes the status unless the policy has it already. Returns the time to the next pass.
     async fn settle(&self, memory: &mut Memory, policy: &Held, status: PolicyStatus) -> Duration {
         if status == policy.status {
-            return LONGEST;
+            return MAX_INTERVAL;
         }
         let same_but_counts = status.conditions == policy.status.conditions
             && status.observed_generation == policy.status.observed_generation
             && status.last_good == policy.status.last_good;
         let since = memory.written.get(&policy.uid).map(Instant::elapsed);
-        if let Some(left) = since.and_then(|since| COUNTS.checked_sub(since)).filter(|_| same_but_counts) {
+        if let Some(left) =
+            since.and_then(|since| COUNTS_INTERVAL.checked_sub(since)).filter(|_| same_but_counts)
+        {
             return left;
         }
         match self.write(policy, &status).await {
             Ok(()) => {
                 debug!(policy = %policy.id, "wrote the status");
                 memory.written.insert(policy.uid.clone(), Instant::now());
-                LONGEST
+                MAX_INTERVAL
             }
             Err(error) => {
                 self.reconcile.failed();
-                warn!(policy = %policy.id, %error, "can not write the status");
+                warn!(policy = %policy.id, %error, "cannot write the status");
                 RETRY
             }
         }
@@ -196,7 +200,7 @@ impl StatusWriter {
         }
     }
 
-    /// Applies the status. What the API server answers goes into the store at once: the watch may take its time.
+    /// Applies the status, and stores the answer of the API server at once, because the watch may lag.
     async fn apply<K: PolicyObject>(
         &self,
         api: Api<Item<Unparsed<K>>>,
@@ -207,14 +211,14 @@ impl StatusWriter {
         let params = PatchParams::apply(MANAGER).force();
         let patch = Patch::Apply(&document);
         let object = call(api.patch_status(&policy.id.name, &params, &patch)).await?;
-        // One that cannot be read by now was written all the same; the watch tells of it.
+        // An object that cannot be read was still written; the watch reports it.
         if let Some(object) = object.read() {
             self.cluster.policies.apply(Reported::parse::<K>(&object.metadata, object.spec, object.status));
         }
         Ok(())
     }
 
-    /// Asks the replicas that are not known to have every policy in force.
+    /// Asks the replicas that may not have every policy in force.
     async fn confirm(&self, memory: &mut Memory, policies: &[Held], replicas: &[Replica]) {
         memory.confirmed.retain(|uid, _| replicas.iter().any(|replica| replica.uid == *uid));
         let lacking = |replica: &&Replica| policies.iter().any(|policy| memory.lacks(policy, replica));
@@ -231,7 +235,7 @@ impl StatusWriter {
 impl Memory {
     fn lacks(&self, policy: &Held, replica: &Replica) -> bool {
         let confirmed = self.confirmed.get(&replica.uid).and_then(|policies| policies.get(&policy.uid));
-        // What does not compile is in force nowhere.
+        // A generation that does not compile is in force nowhere.
         policy.error.is_none() && confirmed.is_none_or(|generation| *generation < policy.generation)
     }
 
@@ -241,7 +245,7 @@ impl Memory {
     }
 }
 
-/// What is applied. With the UID: a policy that was made anew is another one.
+/// Returns the document to apply. It has the UID, because a policy that was created again is another one.
 fn document<K: PolicyObject>(id: &PolicyId, uid: &str, status: &PolicyStatus) -> impl Serialize + Debug {
     let mut metadata = json!({ "name": id.name, "uid": uid });
     if let (Some(namespace), Some(metadata)) = (&id.namespace, metadata.as_object_mut()) {

@@ -1,4 +1,4 @@
-//! How long the leader's writers take for a pass, and how often what they write is refused.
+//! Metrics of the leader's writers: the duration of their passes, and their failed writes.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
-/// Upper bounds in seconds: from a look at memory to calls that run into their limits.
+/// Upper bounds of the histogram in seconds, from a pass over memory to calls that run into their time limits.
 const SECONDS: [f64; 8] = [0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 30.0];
 
-/// The metrics of all writers. Clones count together.
+/// The metrics of all writers. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     duration: Family<Labels, Histogram, fn() -> Histogram>,
@@ -24,14 +24,14 @@ struct Labels {
     writer: &'static str,
 }
 
-/// Those of one writer. Clones count together.
+/// The metrics of one writer. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Reconcile {
     duration: Histogram,
     errors: Counter,
 }
 
-/// One pass: it is measured until it goes.
+/// One pass, which is measured until it is dropped.
 #[derive(Debug)]
 #[must_use = "it measures while it lives"]
 pub struct Pass<'a> {
@@ -45,18 +45,18 @@ impl Metrics {
         let metrics = Self { duration: Family::new_with_constructor(histogram), errors: Family::default() };
         registry.register(
             "reconcile_duration_seconds",
-            "What the leader's writers take to compare what is with what should be, and to write the difference",
+            "Duration of a pass of a leader's writer, which compares the present with the wanted state and writes the difference",
             metrics.duration.clone(),
         );
         registry.register(
             "reconcile_errors",
-            "Writes of the leader that failed; each is tried again",
+            "Number of failed writes of the leader; each is retried",
             metrics.errors.clone(),
         );
         metrics
     }
 
-    /// Those of the writer with this name, at 0 before its first pass.
+    /// Returns the metrics of the writer with this name, at 0 before its first pass.
     #[must_use]
     pub fn of(&self, writer: &'static str) -> Reconcile {
         let labels = Labels { writer };
@@ -67,7 +67,7 @@ impl Metrics {
     }
 }
 
-/// Counts for nobody.
+/// Returns metrics that are not registered.
 impl Default for Reconcile {
     fn default() -> Self {
         Self { duration: histogram(), errors: Counter::default() }
@@ -75,17 +75,17 @@ impl Default for Reconcile {
 }
 
 impl Reconcile {
-    /// A pass begins.
+    /// Begins a pass.
     pub fn pass(&self) -> Pass<'_> {
         Pass { of: self, since: Instant::now() }
     }
 
-    /// A write failed.
+    /// Counts a failed write.
     pub fn failed(&self) {
         self.errors.inc();
     }
 
-    /// How many writes failed.
+    /// Returns the number of failed writes.
     #[must_use]
     pub fn failures(&self) -> u64 {
         self.errors.get()

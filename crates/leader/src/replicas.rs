@@ -1,4 +1,4 @@
-//! The ready replicas of our own Deployment, and which policies each has in force.
+//! The ready replicas of the Deployment, and the policies that each has in force.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -21,17 +21,16 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use tagpin_kube::follow::{Sink, config, follow};
+use tagpin_kube::item::{Identity, Unreadable};
 use tagpin_kube::policies::InForce;
+use tagpin_kube::slim::ReplicaPod;
 use tagpin_kube::unreadable::{Unreadables, Watched};
-use tagpin_objects::item::{Identity, Unreadable};
-use tagpin_objects::slim::ReplicaPod;
+use tagpin_objects::release;
 
-/// The label of our own pods; there is one tagpin in a cluster.
-const LABEL: &str = "app.kubernetes.io/name=tagpin";
-/// For connecting, asking and reading.
+/// Time limit for connecting and reading a page.
 const LIMIT: Duration = Duration::from_secs(1);
-/// Bytes of an answer.
-const ANSWER: usize = 4 << 20;
+/// Maximum length of a page in bytes.
+const MAX_PAGE: usize = 4 << 20;
 
 /// One ready replica.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,24 +39,24 @@ pub struct Replica {
     pub name: String,
     /// The pod's UID.
     pub uid: String,
-    /// Where it listens.
+    /// The pod's address.
     pub address: IpAddr,
 }
 
-/// Asks a replica what it has in force.
+/// Asks a replica for its policies.
 #[async_trait]
 pub trait Ask: Send + Sync {
-    /// The rows of its `GET /policies`; nothing when it does not answer in time.
+    /// Returns the rows of its `GET /policies`; none if it does not answer in time.
     async fn ask(&self, replica: &Replica) -> Option<Vec<InForce>>;
 }
 
-/// Asks by address, on the port of health and metrics.
+/// Asks the replica's address, on the port of health and metrics.
 pub struct AskByAddress {
     /// That port.
     pub port: u16,
 }
 
-/// Follows the replicas in this namespace for ever; `ready` holds those that are ready, by name.
+/// Follows the replicas in this namespace for ever; `ready` holds the ready ones, sorted by name.
 pub async fn watch(
     client: Client,
     namespace: &str,
@@ -66,11 +65,11 @@ pub async fn watch(
 ) -> Infallible {
     let sink = Replicas { held: Mutex::default(), ready };
     let pods = Api::namespaced(client, namespace);
-    follow(pods, config().labels(LABEL), sink, unreadable, Watched::Replicas).await
+    follow(pods, config().labels(release::POD_SELECTOR), &sink, unreadable, Watched::Replicas, |_| ()).await
 }
 
 struct Replicas {
-    /// By the pod's UID; none while it is not ready.
+    /// The replicas by the pod's UID; none while a pod is not ready.
     held: Mutex<BTreeMap<String, Option<Replica>>>,
     ready: watch::Sender<Vec<Replica>>,
 }
@@ -90,15 +89,16 @@ impl Replicas {
     }
 }
 
-impl Sink for Replicas {
-    type Object = ReplicaPod;
+impl Sink<ReplicaPod> for Replicas {
     type Item = (String, Option<Replica>);
 
-    fn parse(&self, pod: ReplicaPod) -> Option<Self::Item> {
-        let (name, uid) = (pod.metadata.name.clone()?, pod.metadata.uid.clone()?);
+    fn parse(&self, pod: ReplicaPod) -> Result<Option<Self::Item>, Unreadable> {
+        let (Some(name), Some(uid)) = (pod.metadata.name.clone(), pod.metadata.uid.clone()) else {
+            return Ok(None);
+        };
         let ready = pod.is_ready() && pod.metadata.deletion_timestamp.is_none();
         let address = pod.address().filter(|_| ready);
-        Some((uid.clone(), address.map(|address| Replica { name, uid, address })))
+        Ok(Some((uid.clone(), address.map(|address| Replica { name, uid, address }))))
     }
 
     fn apply(&self, (uid, replica): Self::Item) {
@@ -115,6 +115,10 @@ impl Sink for Replicas {
 
     fn replace(&self, items: Vec<Self::Item>, _: &[Unreadable]) {
         self.change(|held| *held = items.into_iter().collect());
+    }
+
+    fn lose(&self, object: &Identity) {
+        self.delete(object);
     }
 }
 
@@ -144,26 +148,26 @@ async fn fetch(address: IpAddr, port: u16) -> Result<Vec<InForce>, String> {
     serde_json::from_slice(&body).map_err(|e| e.to_string())
 }
 
-/// Asks for one page of a replica's admin port over this connection. Callers limit the time.
+/// Reads one page of a replica's admin port over this connection. It has no time limit of its own.
 ///
 /// # Errors
-/// Why there is no answer, or that it is too large.
+/// Fails if there is no answer, or if it is too large.
 pub async fn page<S>(stream: S, path: &str) -> Result<(StatusCode, Bytes), String>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let text = |error: &dyn std::error::Error| error.to_string();
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| text(&e))?;
-    let request = Request::get(path).header(HOST, "tagpin").body(Empty::<Bytes>::new());
+    let request = Request::get(path).header(HOST, release::NAME).body(Empty::<Bytes>::new());
     let request = request.map_err(|e| text(&e))?;
     let answer = async {
         let response = sender.send_request(request).await.map_err(|e| text(&e))?;
         let status = response.status();
-        let body = Limited::new(response.into_body(), ANSWER).collect().await.map_err(|e| e.to_string())?;
+        let body = Limited::new(response.into_body(), MAX_PAGE).collect().await.map_err(|e| e.to_string())?;
         Ok((status, body.to_bytes()))
     };
     tokio::pin!(answer, connection);
-    // The connection is driven only for as long as the answer takes.
+    // The connection makes progress only while the answer is awaited.
     tokio::select! {
         answer = &mut answer => answer,
         ended = &mut connection => {

@@ -1,4 +1,4 @@
-//! Writing a Secret of ours: always as our Deployment's, so that it goes when that goes.
+//! Writes a Secret of the release. The Deployment owns it, so that it is deleted with the Deployment.
 
 use std::collections::BTreeMap;
 
@@ -10,17 +10,18 @@ use kube::{Api, Client};
 
 use crate::call::{CallError, call};
 use crate::owner;
+use tagpin_objects::release;
 
 /// A Secret to write.
 pub(crate) struct Document<'a> {
     pub(crate) name: &'a str,
-    /// For a new one: `kubernetes.io/tls`, or `Opaque`.
+    /// The type of a new Secret: `kubernetes.io/tls`, or `Opaque`.
     pub(crate) kind: &'a str,
     pub(crate) data: BTreeMap<String, ByteString>,
 }
 
-/// Writes the Secret over the one that was seen, or makes it; `false` when our Deployment is gone, when nothing is made
-/// any more.
+/// Replaces the Secret that was seen, or creates one. Returns false without writing if the Deployment does not exist any
+/// more.
 pub(crate) async fn write(
     client: &Client,
     namespace: &str,
@@ -32,7 +33,7 @@ pub(crate) async fn write(
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let Document { name, kind, data } = document;
     match seen {
-        // At the version that was seen: whoever was first wins.
+        // The write carries the version that was seen, so that it fails if somebody else wrote first.
         Some(seen) => {
             let mut secret = seen.clone();
             secret.data = Some(data);
@@ -40,8 +41,8 @@ pub(crate) async fn write(
             call(secrets.replace(name, &PostParams::default(), &secret)).await?;
         }
         None => {
-            let labels = [("app.kubernetes.io/name", "tagpin"), ("app.kubernetes.io/managed-by", "tagpin")];
-            let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            let labels = [release::APPLICATION_LABEL, release::MANAGER_LABEL];
+            let labels = labels.map(|label| (label.to_owned(), release::NAME.to_owned()));
             let metadata = ObjectMeta {
                 name: Some(name.to_owned()),
                 labels: Some(labels.into()),

@@ -1,6 +1,7 @@
-//! The two webhook configurations: filled once we can answer, armed once a canary came through the API server,
-//! repaired when somebody changes them, emptied when our namespace or the CRDs go, opened when a leader cannot answer.
-//! There is no right to make or delete them: what break glass deletes stays away.
+//! The keeper of the two webhook configurations. It fills them once this replica can answer, arms them once a canary came
+//! through the API server, repairs them when somebody changes them, empties them when the namespace of the release or the
+//! CRDs are deleted, and opens them when the leader cannot answer. There is no right to create or delete them, so that a
+//! configuration that break glass deleted stays away.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -24,7 +25,7 @@ use tagpin_kube::certificate::Pems;
 use tagpin_kube::follow::follow_one;
 use tagpin_kube::store::Store;
 use tagpin_kube::unreadable::Watched;
-use tagpin_kube::{Cluster, Seen};
+use tagpin_kube::{Cluster, Observed};
 
 pub mod arming;
 pub mod documents;
@@ -35,92 +36,91 @@ mod writer;
 
 use arming::{Canary, Reach};
 use canary::Canaries;
-use documents::{VALIDATING, Wanted};
+use documents::Wanted;
+use tagpin_objects::release;
 
-/// Where the policies are; while the API server knows neither kind, there is nothing to ask us about.
+/// The stores of policies. While the API server knows neither kind, there is nothing to judge.
 pub(crate) const POLICIES: [Store; 2] = [Store::ClusterImagePolicies, Store::ImagePolicies];
-/// Our own Deployment, in our namespace.
-pub(crate) const DEPLOYMENT: &str = "tagpin";
-/// After a write, for the watch to tell of it; somebody else may be writing too.
+/// Pause after a write, so that the watch can report it; somebody else may be writing too.
 const PAUSE: Duration = Duration::from_secs(2);
-/// After a failure.
+/// Pause after a failure.
 const RETRY: Duration = Duration::from_secs(5);
-/// Time that a leader may be not ready before it opens what is closed.
+/// Time for which a leader may be unready before it opens closed entries.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Whether the API server is told to call us.
+/// The state of the webhook configurations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Installed {
-    /// It is not known yet, or we can not answer yet.
+    /// The state is not known yet, or this replica cannot answer yet.
     NotYet,
-    /// This leader is not ready, and has opened what was closed. The entries that it found stay in the lists.
+    /// The leader is not ready and has opened the closed entries. The entries that it found stay in the lists.
     Opened,
-    /// Both configurations are as they should be, and nothing is refused when we do not answer.
+    /// Both configurations are as they should be, and no unanswered request is refused.
     Yes,
-    /// The same, but in namespaces that ask for it what we do not answer is refused.
+    /// Both configurations are as they should be, and fail-closed namespaces refuse unanswered requests.
     Armed,
-    /// The same as [`Installed::Yes`], but the API server does not reach us.
+    /// Both configurations are as they should be, but the API server does not reach tagpin.
     Unreachable,
-    /// A configuration is missing: break glass, or a chart that did not bring it.
+    /// A configuration does not exist: break glass deleted it, or the chart did not install it.
     Missing,
-    /// A configuration can not be written.
+    /// A configuration cannot be written.
     Unwritable,
-    /// The lists are empty: our namespace is being deleted, or the CRDs are gone and with them every policy.
+    /// The lists are empty, because the namespace is being deleted or the CRDs do not exist.
     Emptied,
 }
 
-/// What the keeper of the configurations needs.
+/// The keeper of the two webhook configurations.
 pub struct WebhookConfig {
-    /// For reading and writing them.
+    /// Client of the API server.
     pub client: Client,
-    /// Our namespace.
+    /// Namespace of the release.
     pub namespace: String,
-    /// Namespaces that are never intercepted, ours among them.
+    /// Namespaces that are never intercepted, including that of the release.
     pub excluded: BTreeSet<String>,
-    /// Its stores must be filled first.
+    /// The stores, which must be filled before this replica can answer.
     pub cluster: Arc<Cluster>,
-    /// The webhook server listens, with a certificate.
+    /// True while the webhook server answers with a certificate.
     pub listens: watch::Receiver<bool>,
-    /// The Secret with the authorities.
-    pub certificate: watch::Receiver<Seen<Secret>>,
-    /// Where the outcome is told.
+    /// The Secret with the certificate and its authorities.
+    pub certificate: watch::Receiver<Observed<Secret>>,
+    /// Receives the state of the configurations.
     pub installed: watch::Sender<Installed>,
-    /// Receives whether an entry of ours refuses what we do not answer.
+    /// Receives true while an entry of ours refuses unanswered requests.
     pub closed: watch::Sender<bool>,
-    /// What counts the canaries.
+    /// Counters of canaries.
     pub metrics: Metrics,
-    /// What measures the passes.
+    /// Metrics of the passes.
     pub reconcile: Reconcile,
 }
 
 impl Installed {
-    /// Whether both configurations are as they should be.
+    /// Returns true if both configurations are as they should be.
     #[must_use]
     pub const fn in_sync(self) -> bool {
         matches!(self, Self::Yes | Self::Armed | Self::Unreachable)
     }
 }
 
-/// What the watches have told, but of the mutating configuration, which every replica watches.
+/// The objects that only the leader watches.
 struct Views {
-    namespace: watch::Sender<Seen<PartialObjectMeta<Namespace>>>,
-    deployment: watch::Sender<Seen<Deployment>>,
-    validating: watch::Sender<Seen<ValidatingWebhookConfiguration>>,
+    namespace: watch::Sender<Observed<PartialObjectMeta<Namespace>>>,
+    deployment: watch::Sender<Observed<Deployment>>,
+    validating: watch::Sender<Observed<ValidatingWebhookConfiguration>>,
 }
 
-/// Both configurations as they were last seen.
+/// Both configurations as they were last reported.
 struct Live {
-    mutating: Seen<MutatingWebhookConfiguration>,
-    validating: Seen<ValidatingWebhookConfiguration>,
+    mutating: Observed<MutatingWebhookConfiguration>,
+    validating: Observed<ValidatingWebhookConfiguration>,
 }
 
 /// The goal of a pass.
 enum Goal {
-    /// Nothing before then: we are not ready, and may be in time.
+    /// Do nothing until then: this replica is not ready, and may become ready in time.
     Wait(Instant),
-    /// Nothing refuses what we do not answer.
+    /// Open every closed entry.
     Open,
-    /// Both configurations are these.
+    /// Bring both configurations to this state.
     Keep(Wanted),
 }
 
@@ -128,9 +128,9 @@ impl WebhookConfig {
     /// Keeps the configurations in order for ever.
     pub async fn keep(&self) -> Infallible {
         let views = Views {
-            namespace: watch::Sender::new(Seen::NotYet),
-            deployment: watch::Sender::new(Seen::NotYet),
-            validating: watch::Sender::new(Seen::NotYet),
+            namespace: watch::Sender::new(Observed::Unknown),
+            deployment: watch::Sender::new(Observed::Unknown),
+            validating: watch::Sender::new(Observed::Unknown),
         };
         let canaries = watch::Sender::new(Canaries::new());
         let client = || self.client.clone();
@@ -147,14 +147,14 @@ impl WebhookConfig {
             ) => never,
             never = follow_one(
                 Api::namespaced(client(), &self.namespace),
-                DEPLOYMENT,
+                release::NAME,
                 views.deployment.clone(),
                 lost,
                 Watched::Deployment,
             ) => never,
             never = follow_one(
                 Api::all(client()),
-                VALIDATING,
+                release::NAME,
                 views.validating.clone(),
                 lost,
                 Watched::Validating,
@@ -189,13 +189,13 @@ impl WebhookConfig {
                 POLICIES.iter().all(|store| unknown.contains(store)),
             );
             let goal = Goal::of(wanted.filter(|_| live.is_known()), canaries.reach(), &mut unready);
-            let (installed, pause) = self.look(&goal, canaries.reach(), &live).await;
-            self.tell(installed, &live);
+            let (installed, pause) = self.pass(&goal, canaries.reach(), &live).await;
+            self.publish(installed, &live);
             if let Some(pause) = pause {
                 sleep(pause).await;
                 continue;
             }
-            // Whoever sends lives as long as we do; a channel that ends would only make this loop turn.
+            // The senders live as long as this loop. The pattern ignores a closed channel, which would spin the loop.
             tokio::select! {
                 Ok(()) = namespace.changed() => {}
                 Ok(()) = deployment.changed() => {}
@@ -211,8 +211,8 @@ impl WebhookConfig {
         }
     }
 
-    /// Sends canaries for ever, whether we are ready or not and whatever became of a write: they are what shows that
-    /// the API server does not reach us.
+    /// Sends canaries for ever, also while this replica is not ready and after failed writes, because they show that the
+    /// API server does not reach tagpin.
     async fn send(&self, canaries: &watch::Sender<Canaries>) -> Infallible {
         let mut changes = canaries.subscribe();
         loop {
@@ -230,20 +230,20 @@ impl WebhookConfig {
         }
     }
 
-    /// What the configurations should be; nothing while that is not known, or we can not answer.
+    /// Returns the wanted state; none while it is not known or this replica cannot answer.
     fn wanted(
         &self,
-        namespace: &Seen<PartialObjectMeta<Namespace>>,
-        certificate: &Seen<Secret>,
+        namespace: &Observed<PartialObjectMeta<Namespace>>,
+        certificate: &Observed<Secret>,
         ready: bool,
         fails_closed: Option<bool>,
         undefined: bool,
     ) -> Option<Wanted> {
-        let Seen::There(namespace) = namespace else { return None };
+        let Observed::Present(namespace) = namespace else { return None };
         let emptied = undefined || namespace.metadata.deletion_timestamp.is_some();
         let (ca, fails_closed) = match certificate {
             _ if emptied => (None, false),
-            Seen::There(secret) if ready => {
+            Observed::Present(secret) if ready => {
                 (Some(Pems::of(secret).ca).filter(|ca| !ca.is_empty()), fails_closed?)
             }
             _ => return None,
@@ -254,12 +254,13 @@ impl WebhookConfig {
             excluded: self.excluded.clone(),
             ca,
             fails_closed,
+            kinds: self.cluster.kinds().clone(),
         })
     }
 
-    /// Looks once, and writes what is not as it should be. Returns also how long to wait before the next look, when a
-    /// change should not be waited for.
-    async fn look(&self, goal: &Goal, reach: Reach, live: &Live) -> (Installed, Option<Duration>) {
+    /// Runs one pass, and writes what differs from the goal. Returns also the pause before the next pass, if that should
+    /// not wait for a change.
+    async fn pass(&self, goal: &Goal, reach: Reach, live: &Live) -> (Installed, Option<Duration>) {
         let written = match goal {
             Goal::Wait(_) => return (Installed::NotYet, None),
             Goal::Open => self.open(live).await,
@@ -272,7 +273,7 @@ impl WebhookConfig {
             self.reconcile.failed();
             return (Installed::Unwritable, Some(RETRY));
         };
-        let complete = there(&live.mutating).is_some() && there(&live.validating).is_some();
+        let complete = live.mutating.object().is_some() && live.validating.object().is_some();
         let installed = match goal {
             Goal::Wait(_) | Goal::Open => Installed::Opened,
             Goal::Keep(Wanted { ca: None, .. }) => Installed::Emptied,
@@ -284,13 +285,13 @@ impl WebhookConfig {
         (installed, wrote.then_some(PAUSE))
     }
 
-    /// Makes both configurations what is wanted. Whoever checks goes first and comes last: a pod that nobody was asked
-    /// to pin is not to be refused for it.
+    /// Brings both configurations to the wanted state. The mutating one is filled first and emptied last, so that no pod
+    /// is refused for a missing pin that nobody was asked for.
     async fn bring(&self, wanted: &Wanted, live: &Live) -> Result<bool, CallError> {
-        let seen = there(&live.validating);
-        let held_back = wanted.ca.is_none() && seen.is_some_and(|live| !wanted.validating_is(live));
+        let seen = live.validating.object();
+        let held_back = wanted.ca.is_none() && seen.is_some_and(|live| !wanted.matches_validating(live));
         let mutating = async {
-            match there(&live.mutating).filter(|_| !held_back) {
+            match live.mutating.object().filter(|_| !held_back) {
                 Some(live) => writer::bring(&self.client, live, wanted).await,
                 None => Ok(false),
             }
@@ -301,34 +302,35 @@ impl WebhookConfig {
                 None => Ok(false),
             }
         };
-        // What is to be opened waits for nothing.
+        // A configuration that has to be opened does not wait for the other one.
         match seen.is_some_and(documents::fails_closed) && !wanted.fails_closed {
-            true => and(validating.await, mutating.await),
-            false => and(mutating.await, validating.await),
+            true => any_written(validating.await, mutating.await),
+            false => any_written(mutating.await, validating.await),
         }
     }
 
-    /// Opens what is closed, as far as it is known: this needs neither readiness nor the other configuration.
+    /// Opens the closed entries of the configurations that are known. This needs neither readiness nor the other
+    /// configuration.
     async fn open(&self, live: &Live) -> Result<bool, CallError> {
         let mut written = Ok(false);
-        if let Some(live) = there(&live.validating) {
+        if let Some(live) = live.validating.object() {
             written = writer::open(&self.client, live).await;
         }
-        if let Some(live) = there(&live.mutating) {
-            written = and(written, writer::open(&self.client, live).await);
+        if let Some(live) = live.mutating.object() {
+            written = any_written(written, writer::open(&self.client, live).await);
         }
         written
     }
 
-    fn tell(&self, installed: Installed, live: &Live) {
-        let closed = there(&live.validating).is_some_and(documents::fails_closed);
+    fn publish(&self, installed: Installed, live: &Live) {
+        let closed = live.validating.object().is_some_and(documents::fails_closed);
         self.closed.send_if_modified(|held| std::mem::replace(held, closed) != closed);
         self.installed.send_if_modified(|held| std::mem::replace(held, installed) != installed);
     }
 }
 
 impl Goal {
-    /// Returns the goal of a pass. Without a wanted state this replica cannot answer, and has not been ready since `unready`.
+    /// Returns the goal of a pass. Without a wanted state this replica cannot answer; `unready` holds since when.
     fn of(wanted: Option<Wanted>, reach: Reach, unready: &mut Option<Instant>) -> Self {
         let Some(wanted) = wanted else {
             let until = *unready.get_or_insert_with(Instant::now) + PATIENCE;
@@ -339,7 +341,7 @@ impl Goal {
         Self::Keep(wanted)
     }
 
-    /// Waits until this goal is no longer the right one, whatever else happens.
+    /// Waits until the time at which this goal ends by itself.
     async fn is_due(&self) {
         until(match self {
             Self::Wait(until) => Some(*until),
@@ -351,7 +353,7 @@ impl Goal {
 
 impl Live {
     fn is_known(&self) -> bool {
-        self.mutating != Seen::NotYet && self.validating != Seen::NotYet
+        self.mutating != Observed::Unknown && self.validating != Observed::Unknown
     }
 }
 
@@ -362,13 +364,7 @@ async fn until(time: Option<Instant>) {
     }
 }
 
-fn there<K>(seen: &Seen<K>) -> Option<&K> {
-    match seen {
-        Seen::There(object) => Some(object),
-        Seen::NotYet | Seen::Absent => None,
-    }
-}
-
-fn and(before: Result<bool, CallError>, now: Result<bool, CallError>) -> Result<bool, CallError> {
-    Ok(before? | now?)
+/// Returns true if either write wrote something, or the first error.
+fn any_written(first: Result<bool, CallError>, second: Result<bool, CallError>) -> Result<bool, CallError> {
+    Ok(first? | second?)
 }

@@ -1,4 +1,4 @@
-//! The conditions of our kinds: types and reasons as closed sets, and how one follows another.
+//! The conditions of our kinds: types and reasons as closed sets, and the rule by which one condition follows another.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -7,10 +7,10 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 /// The one condition of a policy.
 pub const READY: &str = "Ready";
 
-/// Characters of a condition's message; longer ones are cut.
+/// Maximum number of characters of a condition's message; longer messages are cut.
 const MESSAGE_LIMIT: usize = 1024;
 
-/// Why a policy is ready, or why it is not.
+/// The reason why a policy is ready or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ReadyReason {
     /// Ready, mode Enforce.
@@ -32,7 +32,7 @@ pub enum ReadyReason {
 }
 
 impl ReadyReason {
-    /// All reasons.
+    /// Every reason.
     pub const ALL: [Self; 8] = [
         Self::Enforcing,
         Self::Warning,
@@ -44,7 +44,7 @@ impl ReadyReason {
         Self::WebhookUnreachable,
     ];
 
-    /// The word itself.
+    /// Returns the word in the condition: `Enforcing`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -59,7 +59,7 @@ impl ReadyReason {
         }
     }
 
-    /// Whether the policy is ready: the condition's status.
+    /// Returns true if the policy is ready: the condition's status.
     #[must_use]
     pub const fn is_ready(self) -> bool {
         match self {
@@ -73,8 +73,8 @@ impl ReadyReason {
     }
 }
 
-/// The `Ready` condition that follows what was there before: the transition time moves only when the status does, so
-/// that an unchanged condition is byte-equal.
+/// Returns the `Ready` condition that follows these conditions. The transition time changes only with the status, so that
+/// an unchanged condition is byte-equal.
 #[must_use]
 pub fn ready(
     before: &[Condition],
@@ -98,7 +98,7 @@ pub fn ready(
     }
 }
 
-/// A list of conditions, bounded, merged by type.
+/// The schema of a list of conditions: bounded, and merged by type.
 pub(crate) fn schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
@@ -112,34 +112,34 @@ pub(crate) fn schema(_: &mut SchemaGenerator) -> Schema {
                 "type": {
                     "type": "string",
                     "maxLength": 63,
-                    "description": "The condition: Ready.",
+                    "description": "The type of the condition: Ready.",
                 },
                 "status": {
                     "type": "string",
                     "enum": ["True", "False", "Unknown"],
-                    "description": "Whether it holds.",
+                    "description": "The status of the condition.",
                 },
                 "observedGeneration": {
                     "type": "integer",
                     "format": "int64",
                     "minimum": 0,
-                    "description": "The generation of the spec that it is about.",
+                    "description": "The generation of the spec that the condition describes.",
                 },
                 "lastTransitionTime": {
                     "type": "string",
                     "format": "date-time",
-                    "description": "When the status last changed.",
+                    "description": "The time of the last change of the status.",
                 },
                 "reason": {
                     "type": "string",
                     "minLength": 1,
                     "maxLength": 63,
-                    "description": "Why, in one word.",
+                    "description": "The reason, in one word.",
                 },
                 "message": {
                     "type": "string",
                     "maxLength": 4096,
-                    "description": "Why, for people.",
+                    "description": "The reason, in a sentence for people.",
                 },
             },
         },

@@ -1,4 +1,4 @@
-//! Label selectors as Kubernetes writes them, with bounds and checks, and what they mean to a policy.
+//! Label selectors in the form of Kubernetes, with bounds and checks, and their conversion to the selectors of a policy.
 
 use std::collections::BTreeMap;
 
@@ -35,10 +35,10 @@ pub struct LabelSelector {
     ),
 ]))]
 pub struct LabelSelectorRequirement {
-    /// The label.
+    /// The key of the label.
     #[schemars(length(max = 317))]
     pub key: String,
-    /// What must hold of the label: `In` (present with one of the values), `NotIn` (absent, or with another value),
+    /// The condition on the label: `In` (present with one of the values), `NotIn` (absent, or with another value),
     /// `Exists` (present), `DoesNotExist` (absent).
     pub operator: Operator,
     /// The values that In and NotIn compare with.
@@ -47,7 +47,7 @@ pub struct LabelSelectorRequirement {
     pub values: Vec<String>,
 }
 
-/// What must hold of a label.
+/// The condition on a label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Operator {
     /// Present with one of the values.

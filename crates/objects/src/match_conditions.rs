@@ -1,13 +1,13 @@
-//! What the API server asks our webhooks about: rules and match conditions, both generated from the slot table.
+//! What the API server asks our webhooks about: rules and match conditions, both generated from the table of kinds.
 //! Scaling, label edits, status writes and finalizers never reach us. It does not know names, paths or policies of
 //! the webhooks.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use k8s_openapi::api::admissionregistration::v1::{MatchCondition, RuleWithOperations};
 
 use crate::canary;
-use tagpin_domain::slot::Kind;
+use crate::kinds::{Kinds, POD_TEMPLATE, Path, Row};
 
 #[cfg(test)]
 mod tests;
@@ -17,32 +17,39 @@ const EPHEMERAL_CONTAINERS: &str = "pods/ephemeralcontainers";
 
 /// The conditions of every webhook of ours: a request that does not meet all of them is not ours to judge.
 #[must_use]
-pub fn match_conditions() -> Vec<MatchCondition> {
+pub fn match_conditions(kinds: &Kinds) -> Vec<MatchCondition> {
     [
-        ("not-a-mirror-pod", NOT_A_MIRROR_POD.to_owned()),
+        ("not-a-mirror-pod", not_a_mirror_pod()),
         ("not-being-deleted", NOT_BEING_DELETED.to_owned()),
-        ("template-changed", template_changed()),
+        ("template-changed", template_changed(kinds)),
     ]
     .map(|(name, expression)| MatchCondition { name: name.to_owned(), expression })
     .into()
 }
 
-/// Static pods are the node's: only a node's own word counts, the annotation alone could be anybody's.
-const NOT_A_MIRROR_POD: &str = "!(request.operation == 'CREATE' && 'system:nodes' in request.userInfo.groups \
-     && has(object.metadata.annotations) && 'kubernetes.io/config.mirror' in object.metadata.annotations)";
+/// Annotation of the mirror pod that a node creates for a static pod.
+pub const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
+
+/// Passes over the static pods of nodes. Only a node's own request counts, because anybody can write the annotation.
+fn not_a_mirror_pod() -> String {
+    format!(
+        "!(request.operation == 'CREATE' && 'system:nodes' in request.userInfo.groups \
+         && has(object.metadata.annotations) && '{MIRROR_ANNOTATION}' in object.metadata.annotations)"
+    )
+}
 
 /// What is being deleted only loses its finalizers.
 const NOT_BEING_DELETED: &str = "request.operation != 'UPDATE' || !has(object.metadata.deletionTimestamp)";
 
 /// An update matters when the template changed, metadata included; of a pod, when its spec did.
-fn template_changed() -> String {
+fn template_changed(kinds: &Kinds) -> String {
     // The most common place is the last branch; the others are few, shortest path first.
-    let mut elsewhere: Vec<_> = Kind::ALL.into_iter().filter(|kind| compared(*kind) != COMMON).collect();
-    elsewhere.sort_by_key(|kind| (compared(*kind).len(), compared(*kind)));
+    let mut elsewhere: Vec<_> = kinds.rows().filter(|row| compared(row) != COMMON).collect();
+    elsewhere.sort_by_key(|row| (compared(row).len(), compared(row)));
     let mut branches = String::new();
-    for kind in elsewhere {
-        let path = compared(kind).join(".");
-        let resource = kind.resource();
+    for row in elsewhere {
+        let path = compared(row).join(".");
+        let resource = row.resource;
         branches.push_str(&format!(
             "request.resource.resource == '{resource}' ? object.{path} != oldObject.{path} : "
         ));
@@ -57,11 +64,11 @@ fn template_changed() -> String {
 }
 
 /// Where most kinds have what is compared.
-const COMMON: &[&str] = &["spec", "template"];
+const COMMON: Path = &["spec", "template"];
 
 /// What of an object is compared: everything down from its outermost template, or its pod spec.
-fn compared(kind: Kind) -> &'static [&'static str] {
-    let path = kind.pod_spec_path();
+fn compared(row: &Row) -> Path {
+    let path = row.pod_spec;
     let template = path.iter().position(|part| part.to_ascii_lowercase().ends_with("template"));
     template.and_then(|at| path.get(..=at)).unwrap_or(path)
 }
@@ -76,36 +83,39 @@ pub fn canary_conditions() -> Vec<MatchCondition> {
 /// What the entry of the canary is asked about.
 #[must_use]
 pub fn canary_rules() -> Vec<RuleWithOperations> {
-    vec![rule(Kind::PodTemplate.group(), &[Kind::PodTemplate.resource()], &["CREATE"])]
+    vec![rule(POD_TEMPLATE.group(), "v1", &["podtemplates"], &["CREATE"])]
 }
 
-/// The requests about pods: what is pinned.
+/// Returns the requests about pods: what is pinned.
 #[must_use]
 pub fn pod_rules() -> Vec<RuleWithOperations> {
-    let pods = Kind::Pod.resource();
     vec![
-        rule(Kind::Pod.group(), &[pods], &["CREATE", "UPDATE"]),
-        rule(Kind::Pod.group(), &[EPHEMERAL_CONTAINERS], &["UPDATE"]),
+        rule("", "v1", &["pods"], &["CREATE", "UPDATE"]),
+        rule("", "v1", &[EPHEMERAL_CONTAINERS], &["UPDATE"]),
     ]
 }
 
-/// The requests about pods and about every workload of the slot table: what is validated.
+/// Returns the requests about pods and about every workload of the table: what is validated.
 #[must_use]
-pub fn all_rules() -> Vec<RuleWithOperations> {
+pub fn all_rules(kinds: &Kinds) -> Vec<RuleWithOperations> {
     let mut rules = pod_rules();
-    for group in Kind::ALL.map(Kind::group).into_iter().collect::<BTreeSet<_>>() {
-        let of_group = |kind: &Kind| *kind != Kind::Pod && kind.group() == group;
-        let resources: Vec<_> = Kind::ALL.into_iter().filter(of_group).map(Kind::resource).collect();
-        rules.push(rule(group, &resources, &["CREATE", "UPDATE"]));
+    let mut workloads: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for row in kinds.rows().filter(|row| !row.is_pod()) {
+        workloads.entry((row.kind.group(), row.version)).or_default().push(row.resource);
     }
+    let workloads = workloads.into_iter();
+    rules.extend(
+        workloads
+            .map(|((group, version), resources)| rule(group, version, &resources, &["CREATE", "UPDATE"])),
+    );
     rules
 }
 
-fn rule(group: &str, resources: &[&str], operations: &[&str]) -> RuleWithOperations {
+fn rule(group: &str, version: &str, resources: &[&str], operations: &[&str]) -> RuleWithOperations {
     let owned = |texts: &[&str]| Some(texts.iter().map(|&text| text.to_owned()).collect());
     RuleWithOperations {
         api_groups: owned(&[group]),
-        api_versions: owned(&["v1"]),
+        api_versions: owned(&[version]),
         resources: owned(resources),
         operations: owned(operations),
         scope: Some("Namespaced".to_owned()),

@@ -1,5 +1,7 @@
-//! The rights that tagpin can not work without, as the chart grants them. Whether the cluster still does is for
-//! `tagpin doctor` to ask; what the values add (pull secrets) is not here.
+//! The rights that tagpin cannot work without, as the chart grants them. `tagpin doctor` asks the cluster for each of
+//! them. Rights that the values add (pull secrets) are not here.
+
+use crate::release;
 
 /// Verbs on one resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +33,8 @@ pub const RIGHTS: &[Right] = &[
     cluster("tagpin.dev", "imagepolicies", &["list", "watch"]),
     cluster("tagpin.dev", "clusterimagepolicies/status", &["patch"]),
     cluster("tagpin.dev", "imagepolicies/status", &["patch"]),
-    cluster("tagpin.dev", "clusterimagepolicies", &["get", "create", "patch", "delete"]).of("baseline"),
+    cluster("tagpin.dev", "clusterimagepolicies", &["get", "create", "patch", "delete"])
+        .of(release::BASELINE),
     cluster("", "namespaces", &["get", "list", "watch"]),
     cluster("", "pods", &["list", "watch"]),
     cluster("", "serviceaccounts", &["list", "watch"]),
@@ -45,16 +48,16 @@ pub const RIGHTS: &[Right] = &[
     cluster("batch", "cronjobs", &["get", "list", "watch"]),
     cluster("apps", "controllerrevisions", &["list", "watch"]),
     cluster("admissionregistration.k8s.io", "mutatingwebhookconfigurations", &["list", "watch", "patch"])
-        .of("zz-tagpin"),
+        .of(release::MUTATING),
     cluster("admissionregistration.k8s.io", "validatingwebhookconfigurations", &["list", "watch", "patch"])
-        .of("tagpin"),
+        .of(release::NAME),
     release("coordination.k8s.io", "leases", &["create"]),
-    release("coordination.k8s.io", "leases", &["get", "update"]).of("tagpin"),
+    release("coordination.k8s.io", "leases", &["get", "update"]).of(release::NAME),
     cluster("events.k8s.io", "events", &["create", "patch"]),
     release("", "podtemplates", &["create"]),
     release("", "secrets", &["create"]),
-    release("", "secrets", &["list", "watch", "update"]).of("tagpin-webhook-tls"),
-    release("", "secrets", &["list", "watch", "update"]).of("tagpin-pin-keys"),
+    release("", "secrets", &["list", "watch", "update"]).of(release::CERTIFICATE),
+    release("", "secrets", &["list", "watch", "update"]).of(release::PIN_KEYS),
 ];
 
 const fn cluster(group: &'static str, resource: &'static str, verbs: &'static [&'static str]) -> Right {

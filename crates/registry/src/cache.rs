@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use equivalent::Equivalent;
+use jiff::Timestamp;
 use quick_cache::Weighter;
 use quick_cache::sync::DefaultLifecycle;
 use tokio::time::{Instant, timeout_at};
@@ -28,7 +29,7 @@ use crate::sharing::flight::Flights;
 use crate::sharing::permits::Permits;
 use tagpin_domain::asker::Asker;
 use tagpin_domain::digest::Digest;
-use tagpin_domain::fact::{Fact, LastKnown, Unavailable};
+use tagpin_domain::fact::{Class, Fact, LastKnown, Unavailable};
 use tagpin_domain::image::ImageRef;
 use tagpin_review::{Resolve, Seeds};
 
@@ -68,6 +69,8 @@ pub struct Around {
     pub profiles: Arc<dyn Profiles>,
     /// Tells which digests tagpin's own pins hold.
     pub seeds: Arc<dyn Seeds>,
+    /// The clock that the age of seeds is measured with.
+    pub now: fn() -> Timestamp,
     /// Receives how each look-up was answered.
     pub observer: Arc<dyn Observer>,
 }
@@ -160,7 +163,7 @@ impl<L: Lookup + 'static> Cache<L> {
 
     /// Returns the digest that tagpin's own pins hold for the tag.
     fn seed(&self, question: Question<'_>) -> Option<LastKnown> {
-        let known = self.around.seeds.last_known(question.image, question.asker);
+        let known = self.around.seeds.last_known(question.image, question.asker, (self.around.now)());
         known.filter(|known| known.age <= LAST_KNOWN)
     }
 
@@ -292,9 +295,7 @@ impl CachedFact {
             Fact::Present(digest) => Known::Digest(digest.clone(), now),
             // The registry has the tag, but the earlier digest is not what it names now.
             Fact::Unavailable { cause: Unavailable::NotByDigest, .. } => Known::Gone(now),
-            Fact::TagMissing | Fact::TagExpired | Fact::RepositoryMissing | Fact::Broken(_) => {
-                Known::Gone(now)
-            }
+            fact if fact.class() == Class::Definite => Known::Gone(now),
             _ => earlier,
         };
         Self { until: now + lifetime(&fact, ttl), known, rejected, fact }

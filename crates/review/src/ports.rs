@@ -1,15 +1,22 @@
 //! The ports of a review: everything that it asks of the outside world. Each trait is small and object-safe, and no
 //! method has a default: an implementation that wraps another one cannot lose what it does not name.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use tagpin_domain::asker::Asker;
 use tagpin_domain::digest::Digest;
 use tagpin_domain::fact::{Fact, LastKnown};
 use tagpin_domain::image::ImageRef;
+use tagpin_domain::mark::Keys;
 use tagpin_domain::pin::Revision;
-use tagpin_domain::slot::SlotKey;
+use tagpin_domain::policy::{Labels, PolicySet};
+use tagpin_domain::slot::{Slot, SlotKey};
+use tagpin_domain::subject::TopOwner;
+use tagpin_domain::workload::Workload;
 
 /// Tells what a registry says of a tag.
 #[async_trait]
@@ -58,9 +65,38 @@ pub trait Pins: Send + Sync {
     fn sibling(&self, revision: &Revision, slot: &SlotKey, reference: &str) -> Option<Digest>;
 }
 
+/// Gives the facts about a workload that are not in the object itself. Most are in memory; what is not there yet is
+/// waited for, before the deadline.
+#[async_trait]
+pub trait Surroundings: Send + Sync {
+    /// Returns the policies in force, as one snapshot.
+    fn policies(&self) -> Arc<PolicySet>;
+
+    /// Returns the keys that prove pins and mark new ones; none while there is no key.
+    fn keys(&self) -> Option<Arc<Keys>>;
+
+    /// Returns the names of the service account's pull secrets, in its order. An omitted service account is `default`.
+    fn pull_secrets(&self, namespace: &str, service_account: &str) -> Vec<String>;
+
+    /// Returns true if another revision of this workload carries this reference in this slot.
+    fn carries(&self, workload: &Workload, slot: &Slot) -> bool;
+
+    /// Returns true if the pins of the pod with this UID count without a mark, because it is older than the first key.
+    fn needs_no_mark(&self, uid: &str) -> bool;
+
+    /// Returns the labels of a namespace; none if they cannot be known in time.
+    async fn namespace_labels(&self, namespace: &str, deadline: Instant) -> Option<Arc<Labels>>;
+
+    /// Returns the last validated object on the way up from a workload along its controllers.
+    async fn top_owner(&self, workload: &Workload, deadline: Instant) -> TopOwner;
+
+    /// Returns true if no pod is sent to be pinned, now or as is heard within a moment.
+    async fn pinning_is_off(&self, deadline: Instant) -> bool;
+}
+
 /// Gives the digests that our pins on pods remember, for when a registry cannot be asked.
 pub trait Seeds: Send + Sync {
     /// Returns what this reference named by the pins of pods in the asker's namespace that use the same pull secrets.
-    /// Its age counts from the creation of the youngest pod that carries the digest.
-    fn last_known(&self, image: &ImageRef, asker: &Asker) -> Option<LastKnown>;
+    /// Its age at this time counts from the creation of the youngest pod that carries the digest.
+    fn last_known(&self, image: &ImageRef, asker: &Asker, now: Timestamp) -> Option<LastKnown>;
 }

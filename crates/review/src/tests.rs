@@ -6,16 +6,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use async_trait::async_trait;
 
 use super::*;
+use tagpin_domain::check::Check;
 use tagpin_domain::digest::Digest;
 use tagpin_domain::glob::Globs;
-use tagpin_domain::mark::{Marks, Provenance};
-use tagpin_domain::original::Originals;
+use tagpin_domain::kind::Kind;
 use tagpin_domain::pin::Revision;
-use tagpin_domain::policy::{
-    Children, Existence, Labels, Mode, Outcome, Owners, Pin, Policy, PolicyId, Resolution, Rules, Scope,
-};
-use tagpin_domain::slot::{Kind, SlotKey, SlotRole};
-use tagpin_domain::subject::{Annotated, Controller, TopOwner};
+use tagpin_domain::policy::{Children, Labels, Mode, Outcome, Owners, Policy, PolicyId, Resolution, Scope};
+use tagpin_domain::slot::{Field, Place, Role, SlotKey};
+use tagpin_domain::subject::{Surrounding, TopOwner};
+use tagpin_domain::workload::Workload;
+
+const POD: Kind = Kind::new("", "Pod");
 
 const HEX: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
@@ -30,8 +31,14 @@ fn policy() -> Policy {
         mode: Mode::Enforce,
         children: Children::Warn,
         scope: Scope::default(),
-        rules: Rules { forbidden, require_explicit: false, existence: Existence::Tags },
-        pin: Pin { pods: true, owners: Owners::BuiltIn },
+        checks: vec![
+            Check::Limit,
+            Check::Reference,
+            Check::Tags { forbidden, require_explicit: false },
+            Check::Existence,
+            Check::Resolution,
+            Check::Pin(Owners::BuiltIn),
+        ],
         resolution: Resolution {
             last_known_max_age: Duration::from_hours(168),
             on_unavailable: Outcome::Deny,
@@ -48,26 +55,16 @@ fn policies() -> PolicySet {
 
 fn pod(references: impl IntoIterator<Item = impl AsRef<str>>) -> Subject {
     let slots = references.into_iter().enumerate().map(|(index, reference)| {
-        let slot =
-            ImageSlot::new(SlotRole::Container, &format!("c{index}"), index, reference.as_ref(), false);
-        let (originals, marks) = (&Originals::default(), &Marks::default());
-        let annotated = Annotated { originals, marks, provenance: Provenance::default() };
-        SlotUnderReview::new(slot, annotated, false)
+        let key = SlotKey { role: Role::Container, name: format!("c{index}").into() };
+        let field = Field { root: &["spec"], list: "containers", index, leaf: &["image"] };
+        Slot::new(Place { key, field }, reference.as_ref(), false)
     });
-    Subject {
-        kind: Kind::Pod,
-        namespace: "shop".into(),
-        namespace_labels: Labels::new(),
-        labels: Labels::new(),
-        top_owner: TopOwner::Known(Kind::Pod),
-        controller: Controller::None,
-        child: false,
-        revision: None,
-        asker: Asker::anonymous(),
+    let workload = Workload { slots: slots.collect(), ..Workload::new(POD, true, "shop", "web") };
+    let surrounding = Surrounding {
         suggestions: Suggestions::Ask,
-        pinning: true,
-        slots: slots.collect(),
-    }
+        ..Surrounding::unasked(Labels::new(), TopOwner::Known(POD))
+    };
+    Subject::of(workload, surrounding, None)
 }
 
 struct NoPins;
@@ -210,6 +207,38 @@ async fn suggestions_are_asked_for_few_references() {
     let review = run(&pod((0..40).map(|n| format!("a{n}:latest"))), &registry, Duration::from_secs(5)).await;
     assert_eq!(registry.suggested.load(Ordering::SeqCst), SUGGESTION_LIMIT);
     assert_eq!(review.verdicts.iter().filter(|v| v.instead.is_some()).count(), SUGGESTION_LIMIT);
+}
+
+#[tokio::test]
+async fn only_a_missing_pin_is_softened() {
+    let slow = Slow::new(Duration::ZERO);
+    let ports = Ports { resolve: &Warm, suggest: &slow, pins: &NoPins };
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let warn = PolicyId { namespace: None, name: "warn".into() };
+    let warns = Policy { id: warn.clone(), mode: Mode::Warn, ..policy() };
+    let audit = PolicyId { namespace: None, name: "audit".into() };
+    let audits = Policy { id: audit.clone(), mode: Mode::Audit, ..policy() };
+    let policies =
+        PolicySet { cluster: [audits, warns, policy()].map(Into::into).into(), ..PolicySet::default() };
+    let subject = pod(["a:1", "b:latest"]);
+    let mut review =
+        review(Phase::Validate, &subject, &policies, ports, Timestamp::UNIX_EPOCH, deadline).await;
+    assert!(review.denies_for(Code::NotPinned));
+    let forbidden = review.verdicts[1].clone();
+    review.soften_unpinned();
+    let findings = review.verdicts[0].findings.iter();
+    let findings: Vec<_> =
+        findings.map(|f| (f.code(), f.effect, f.retry_after.is_some(), f.policy.clone())).collect();
+    assert_eq!(
+        findings,
+        [
+            (Code::NotPinned, Effect::Warn, false, policy().id),
+            (Code::NotPinned, Effect::Warn, false, warn),
+            (Code::NotPinned, Effect::Audit, false, audit),
+        ]
+    );
+    assert_eq!(review.verdicts[1], forbidden);
+    assert!(review.denied());
 }
 
 #[tokio::test(start_paused = true)]

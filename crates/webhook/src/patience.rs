@@ -1,12 +1,12 @@
-//! How long a connection's other side may take: for the head of a request, and to take an answer. It reads no byte.
+//! Time limits for the client of a connection: for the head of a request, and for taking an answer. It parses nothing.
 //!
-//! hyper's time-out for heads is also its idle time-out between requests, so the two are told apart here: an idle
-//! connection may stay longer than the API server keeps it, and a head must end within seconds of its first byte.
+//! hyper's time-out for heads is also its idle time-out between requests. Here they differ: an idle connection may stay
+//! longer than the API server keeps it, and a head must end within seconds of its first byte.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -14,58 +14,76 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-/// From the first byte of a request to the end of its head.
+/// Maximum time from the first byte of a request to the end of its head.
 const HEAD: Duration = Duration::from_secs(5);
-/// Without the other side taking a byte of an answer.
+/// Maximum time in which the client takes no byte of an answer.
 const STALL: Duration = Duration::from_secs(10);
 
-/// Whose turn it is on a connection: even while a head is awaited, odd while an answer is made.
+/// The progress of the requests on one connection: hyper's service tells, the stream reads.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Turns(Arc<AtomicUsize>);
+pub(crate) struct Requests(Arc<Progress>);
 
-impl Turns {
-    /// A head ended, or an answer begins.
-    pub(crate) fn next(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+#[derive(Debug, Default)]
+struct Progress {
+    /// Number of requests whose head has been read.
+    heads: AtomicUsize,
+    /// True from the end of a head until the answer begins.
+    handling: AtomicBool,
+}
+
+impl Requests {
+    /// Records that the head of a request has been read.
+    pub(crate) fn head_read(&self) {
+        self.0.heads.fetch_add(1, Ordering::Relaxed);
+        self.0.handling.store(true, Ordering::Relaxed);
     }
 
-    fn now(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+    /// Records that the answer to the request begins.
+    pub(crate) fn answer_begins(&self) {
+        self.0.handling.store(false, Ordering::Relaxed);
+    }
+
+    fn heads(&self) -> usize {
+        self.0.heads.load(Ordering::Relaxed)
+    }
+
+    fn awaits_head(&self) -> bool {
+        !self.0.handling.load(Ordering::Relaxed)
     }
 }
 
-/// A stream that fails when its other side takes too long, and that ends between two requests when serving ends.
+/// A stream that fails when the client takes too long, and that ends between two requests once serving ends.
 ///
-/// hyper ends an idle connection without a look at what has arrived, and with it a request that was under way.
+/// hyper closes an idle connection without reading what has arrived, and so drops a request that was under way.
 pub(crate) struct Patience<S> {
     inner: S,
-    turns: Turns,
-    /// No further request is waited for; one whose first byte is here is read.
+    requests: Requests,
+    /// Once cancelled, no further request is awaited; a request whose first byte has arrived is read.
     stop: CancellationToken,
-    /// Some of an answer may not be written yet.
+    /// True while a part of an answer may not be written yet.
     answering: bool,
-    /// When the head that is awaited must have ended, and its turn.
+    /// The time when the head under way must have ended, and the number of heads before it.
     head: Option<(Instant, usize)>,
-    /// Only for heads that do not come at once.
+    /// The timer of a head that does not arrive at once.
     head_timer: Option<Pin<Box<Sleep>>>,
-    /// While the other side takes nothing.
+    /// The timer that runs while the client takes nothing.
     stall_timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Patience<S> {
-    /// Around a stream whose handshake is done. It may idle from the start: the API server opens connections ahead.
-    pub(crate) fn new(inner: S, turns: Turns, stop: CancellationToken) -> Self {
-        Self { inner, turns, stop, answering: false, head: None, head_timer: None, stall_timer: None }
+    /// Wraps a stream whose handshake is done. It may be idle from the start: the API server opens connections ahead.
+    pub(crate) fn new(inner: S, requests: Requests, stop: CancellationToken) -> Self {
+        Self { inner, requests, stop, answering: false, head: None, head_timer: None, stall_timer: None }
     }
 
-    /// Whether nothing was asked since the last answer.
+    /// Returns true if no request has begun since the last answer.
     fn is_idle(&self) -> bool {
-        !self.answering && self.head.is_none() && self.turns.now().is_multiple_of(2)
+        !self.answering && self.head.is_none() && self.requests.awaits_head()
     }
 
     fn is_too_slow(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some((end, turn)) = self.head else { return false };
-        if turn != self.turns.now() {
+        let Some((end, heads_before)) = self.head else { return false };
+        if heads_before != self.requests.heads() {
             (self.head, self.head_timer) = (None, None);
             return false;
         }
@@ -73,7 +91,7 @@ impl<S> Patience<S> {
         timer.as_mut().poll(cx).is_ready()
     }
 
-    /// Passes on how a write went, and ends one that goes nowhere.
+    /// Passes on the result of a write, and fails a write that makes no progress.
     fn written<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.stall_timer = None;
@@ -97,13 +115,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patience<S> {
         }
         let before = buffer.filled().len();
         match Pin::new(&mut this.inner).poll_read(cx, buffer) {
-            // The end of what there is to read.
             Poll::Pending if this.is_idle() && this.stop.is_cancelled() => return Poll::Ready(Ok(())),
             read => ready!(read)?,
         }
-        let turn = this.turns.now();
-        if buffer.filled().len() > before && turn.is_multiple_of(2) && this.head.is_none() {
-            this.head = Some((Instant::now() + HEAD, turn));
+        if buffer.filled().len() > before && this.requests.awaits_head() && this.head.is_none() {
+            this.head = Some((Instant::now() + HEAD, this.requests.heads()));
         }
         Poll::Ready(Ok(()))
     }
@@ -159,19 +175,19 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_head_must_end_in_time_and_an_idle_connection_may_stay() {
         let (mut caller, stream) = duplex(64);
-        let turns = Turns::default();
-        let mut stream = Patience::new(stream, turns.clone(), CancellationToken::new());
+        let requests = Requests::default();
+        let mut stream = Patience::new(stream, requests.clone(), CancellationToken::new());
         for _ in 0..3 {
             caller.write_all(b"ab").await.unwrap();
             read(&mut stream).await.unwrap();
             sleep(HEAD / 2).await;
             read(&mut stream).await.unwrap();
-            turns.next();
+            requests.head_read();
             // A body, or a long thought over the answer.
             sleep(HEAD * 2).await;
             caller.write_all(b"c").await.unwrap();
             read(&mut stream).await.unwrap();
-            turns.next();
+            requests.answer_begins();
             let idle = tokio::time::timeout(HEAD * 20, read(&mut stream)).await;
             assert!(idle.is_err(), "idle is not slow");
         }
@@ -185,7 +201,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_connection_that_is_opened_ahead_may_idle_from_the_start() {
         let (mut caller, stream) = duplex(64);
-        let mut stream = Patience::new(stream, Turns::default(), CancellationToken::new());
+        let mut stream = Patience::new(stream, Requests::default(), CancellationToken::new());
         let idle = tokio::time::timeout(HEAD * 20, read(&mut stream)).await;
         assert!(idle.is_err(), "idle is not slow");
         caller.write_all(b"a").await.unwrap();
@@ -196,8 +212,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn when_serving_ends_a_request_that_has_begun_is_read_and_no_further_one_is_waited_for() {
         let (mut caller, stream) = duplex(64);
-        let (turns, stop) = (Turns::default(), CancellationToken::new());
-        let mut stream = Patience::new(stream, turns.clone(), stop.clone());
+        let (requests, stop) = (Requests::default(), CancellationToken::new());
+        let mut stream = Patience::new(stream, requests.clone(), stop.clone());
         stop.cancel();
         caller.write_all(b"a").await.unwrap();
         assert_eq!(read(&mut stream).await.unwrap(), b'a', "what has arrived is read");
@@ -207,9 +223,9 @@ mod tests {
         };
         let (read_on, ()) = tokio::join!(read(&mut stream), rest);
         assert_eq!(read_on.unwrap(), b'b', "and the rest of it is waited for");
-        turns.next();
+        requests.head_read();
         assert!(tokio::time::timeout(HEAD, read(&mut stream)).await.is_err(), "an answer is being made");
-        turns.next();
+        requests.answer_begins();
         stream.write_all(b"answer").await.unwrap();
         assert!(tokio::time::timeout(HEAD, read(&mut stream)).await.is_err(), "it is not written yet");
         stream.flush().await.unwrap();
@@ -219,7 +235,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_nobody_takes_is_given_up() {
         let (mut caller, stream) = duplex(64);
-        let mut stream = Patience::new(stream, Turns::default(), CancellationToken::new());
+        let mut stream = Patience::new(stream, Requests::default(), CancellationToken::new());
         let started = Instant::now();
         let write = async {
             let cause = stream.write_all(&[0; 640]).await.unwrap_err();

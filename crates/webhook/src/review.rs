@@ -1,15 +1,15 @@
 //! The envelope of an admission review, borrowed from the request's bytes. It knows no policy.
 //!
-//! `admission.k8s.io/v1 AdmissionReview`; the objects stay raw slices and are read only as far as the slot table goes.
+//! `admission.k8s.io/v1 AdmissionReview`; the objects stay raw slices and are read only as far as the table of kinds goes.
 
 use tagpin_json::{
     Malformed, Raw, Read, Reader, Stopped, Text, once, once_or_null, once_text, once_text_or_null,
 };
 
 use crate::body::{BODY_LIMIT, Extent};
-use crate::object::Object;
-use tagpin_domain::slot::Kind;
 use tagpin_domain::unreadable::Unreadable;
+use tagpin_objects::kinds::{Kinds, Row};
+use tagpin_objects::reader::Document;
 
 /// The version of the reviews that we answer.
 pub(crate) const API_VERSION: &str = "admission.k8s.io/v1";
@@ -21,6 +21,8 @@ const NODES: &str = "system:nodes";
 pub(crate) struct Request<'a> {
     uid: Option<Text<'a>>,
     kind: Option<VersionKind<'a>>,
+    /// The row of that kind in the table.
+    row: Option<&'static Row>,
     sub_resource: Option<Text<'a>>,
     name: Option<Text<'a>>,
     namespace: Option<Text<'a>>,
@@ -28,7 +30,7 @@ pub(crate) struct Request<'a> {
     user: Option<User<'a>>,
     object: Option<Raw<'a>>,
     /// The same, read already: the API server says before it what kind it is.
-    pub(crate) ahead: Option<Box<Object<'a>>>,
+    pub(crate) ahead: Option<Box<Document<'a>>>,
     old_object: Option<Raw<'a>>,
     dry_run: Option<bool>,
     /// The reason why the review could not be read to its end.
@@ -49,10 +51,10 @@ struct User<'a> {
 }
 
 impl<'a> VersionKind<'a> {
-    /// The kind, when the slot table has it: in this version, for others may have their images elsewhere.
-    fn of_slot_table(&self) -> Option<Kind> {
+    /// Returns the row of the kind in the table: of this version, for others may have their images elsewhere.
+    fn row(&self, kinds: &Kinds) -> Option<&'static Row> {
         let Self { group, version, kind } = self;
-        Kind::find(Text::of(group), Text::of(kind)).filter(|_| Text::of(version) == "v1")
+        kinds.find(Text::of(group), Text::of(kind)).filter(|row| Text::of(version) == row.version)
     }
 
     fn read(&mut self, reader: &mut Reader<'a>) -> Read<()> {
@@ -117,7 +119,7 @@ fn beginning(bytes: &[u8]) -> &str {
 impl<'a> Request<'a> {
     /// Reads the envelope. The API server writes it before the objects, so a review that breaks off in them, or that is
     /// broken there, still tells what it is about.
-    pub(crate) fn parse(body: &'a [u8], extent: Extent) -> Result<Self, ReviewError> {
+    pub(crate) fn parse(kinds: &Kinds, body: &'a [u8], extent: Extent) -> Result<Self, ReviewError> {
         let is_text = simdutf8::basic::from_utf8(body);
         let text = is_text.unwrap_or_else(|_| beginning(body));
         let broken = match (extent, is_text) {
@@ -130,7 +132,9 @@ impl<'a> Request<'a> {
             reader.object(&mut |reader, key| match key {
                 "apiVersion" => once_text(reader, &mut api_version),
                 "kind" => once_text(reader, &mut kind),
-                "request" => once_or_null(reader, &mut request, Self::read_envelope),
+                "request" => once_or_null(reader, &mut request, |request: &mut Self, reader| {
+                    request.read_envelope(kinds, reader)
+                }),
                 _ => reader.pass(),
             })?;
             there(&api_version)?;
@@ -154,21 +158,25 @@ impl<'a> Request<'a> {
         request.filter(|request| request.uid.is_some()).ok_or(ReviewError::NoRequest)
     }
 
-    fn read_envelope(&mut self, reader: &mut Reader<'a>) -> Read<()> {
+    fn read_envelope(&mut self, kinds: &Kinds, reader: &mut Reader<'a>) -> Read<()> {
         reader.object(&mut |reader, key| match key {
             "uid" => once_text(reader, &mut self.uid),
-            "kind" => once(reader, &mut self.kind, VersionKind::read),
+            "kind" => {
+                once(reader, &mut self.kind, VersionKind::read)?;
+                self.row = self.kind.as_ref().and_then(|kind| kind.row(kinds));
+                Ok(())
+            }
             "subResource" => once_text_or_null(reader, &mut self.sub_resource),
             "name" => once_text_or_null(reader, &mut self.name),
             "namespace" => once_text_or_null(reader, &mut self.namespace),
             "operation" => once_text(reader, &mut self.operation),
             "userInfo" => once(reader, &mut self.user, User::read),
             "object" => once(reader, &mut self.object, |raw, reader| {
-                let Some(kind) = self.kind.as_ref().and_then(VersionKind::of_slot_table) else {
+                let Some(row) = self.row else {
                     return raw.read(reader);
                 };
                 // What can not be read is passed over here, and told by who asks for the object.
-                let (mut ahead, mut object) = (reader.clone(), Box::new(Object::new(kind)));
+                let (mut ahead, mut object) = (reader.clone(), Box::new(Document::new(row)));
                 match ahead.kept(|reader| object.read(reader)) {
                     Ok(kept) => {
                         (*raw, *reader, self.ahead) = (kept, ahead, Some(object));
@@ -196,9 +204,9 @@ impl<'a> Request<'a> {
         Text::of(&self.uid)
     }
 
-    /// The object's kind, when the slot table has it.
-    pub(crate) fn kind(&self) -> Option<Kind> {
-        self.kind.as_ref().and_then(VersionKind::of_slot_table)
+    /// Returns the row of the object's kind, if the table has it.
+    pub(crate) const fn row(&self) -> Option<&'static Row> {
+        self.row
     }
 
     pub(crate) fn object(&self) -> Option<Raw<'a>> {
@@ -206,11 +214,11 @@ impl<'a> Request<'a> {
     }
 
     /// Reads one of the objects.
-    pub(crate) fn read(&self, kind: Kind, raw: Raw<'a>) -> Result<Box<Object<'a>>, Unreadable> {
+    pub(crate) fn read(&self, row: &'static Row, raw: Raw<'a>) -> Result<Box<Document<'a>>, Unreadable> {
         match self.broken {
             // The review broke off inside of it.
             Some(why) if raw.get().is_empty() => Err(why),
-            _ => Object::parse(kind, raw),
+            _ => Document::parse(row, raw),
         }
     }
 
@@ -257,6 +265,11 @@ impl<'a> Request<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tagpin_objects::kinds::DEPLOYMENT;
+
+    fn parse(body: &[u8], extent: Extent) -> Result<Request<'_>, ReviewError> {
+        Request::parse(&Kinds::default(), body, extent)
+    }
 
     fn review(request: &str) -> String {
         format!(r#"{{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{request}}}"#)
@@ -269,10 +282,10 @@ mod tests {
             "userInfo":{"username":"a\u003cb","groups":["x","system:nodes"]},"namespace":"shop","object":{"a":1},
             "oldObject":null,"dryRun":false,"options":{"more":[]}}"#,
         );
-        let request = Request::parse(body.as_bytes(), Extent::Whole).unwrap();
+        let request = parse(body.as_bytes(), Extent::Whole).unwrap();
         assert_eq!(request.uid(), "1");
         assert_eq!(request.user(), "a<b");
-        assert_eq!(request.kind(), Some(Kind::Deployment));
+        assert_eq!(request.row().map(|row| row.kind), Some(DEPLOYMENT));
         assert_eq!(request.operation(), Operation::Create);
         assert_eq!(request.object().unwrap().get(), r#"{"a":1}"#);
         assert!(request.old_object().is_none() && request.is_node() && !request.dry_run());
@@ -291,10 +304,10 @@ mod tests {
             *changed.get_mut(at).unwrap() = 0xff;
             for (bytes, extent) in [(cut, Extent::Beginning), (cut, Extent::Whole), (&changed, Extent::Whole)]
             {
-                let request = Request::parse(bytes, extent).unwrap();
+                let request = parse(bytes, extent).unwrap();
                 let known = (request.uid(), request.name(), request.namespace(), request.user());
                 assert_eq!(known, ("1", "web", "shop", "me"), "{at}");
-                let read = request.object().map(|raw| request.read(Kind::Deployment, raw)).unwrap();
+                let read = request.object().map(|raw| request.read(request.row().unwrap(), raw)).unwrap();
                 let is_there = at >= body.find(",\"oldObject\"").unwrap();
                 assert_eq!(read.is_ok(), is_there, "{at}");
                 let why = match (extent, std::str::from_utf8(bytes)) {
@@ -307,20 +320,20 @@ mod tests {
         }
         // Without the rest of the envelope nobody knows what it is about.
         for at in 0..object - 9 {
-            assert!(Request::parse(body.as_bytes().get(..at).unwrap(), Extent::Beginning).is_err(), "{at}");
+            assert!(parse(body.as_bytes().get(..at).unwrap(), Extent::Beginning).is_err(), "{at}");
         }
     }
 
     #[test]
     fn what_is_no_review_has_a_reason() {
-        let parse = |body: &str| Request::parse(body.as_bytes(), Extent::Whole).map(drop).unwrap_err();
-        assert!(matches!(parse(""), ReviewError::NotReview { .. }));
-        assert!(matches!(parse("{"), ReviewError::NotReview { .. }));
-        assert!(matches!(parse("[]"), ReviewError::NotReview { .. }));
-        assert!(matches!(parse(&"[".repeat(100_000)), ReviewError::NotReview { .. }));
-        assert!(matches!(parse(&review(r#"{"uid":7}"#)), ReviewError::NotReview { .. }));
-        assert_eq!(parse(&review("null")), ReviewError::NoRequest);
-        assert_eq!(parse(r#"{"apiVersion":"v1","kind":"Pod"}"#), ReviewError::OtherKind);
-        assert_eq!(Request::parse(b"\xff", Extent::Whole).map(drop).unwrap_err(), ReviewError::NotText);
+        let failed = |body: &str| parse(body.as_bytes(), Extent::Whole).map(drop).unwrap_err();
+        assert!(matches!(failed(""), ReviewError::NotReview { .. }));
+        assert!(matches!(failed("{"), ReviewError::NotReview { .. }));
+        assert!(matches!(failed("[]"), ReviewError::NotReview { .. }));
+        assert!(matches!(failed(&"[".repeat(100_000)), ReviewError::NotReview { .. }));
+        assert!(matches!(failed(&review(r#"{"uid":7}"#)), ReviewError::NotReview { .. }));
+        assert_eq!(failed(&review("null")), ReviewError::NoRequest);
+        assert_eq!(failed(r#"{"apiVersion":"v1","kind":"Pod"}"#), ReviewError::OtherKind);
+        assert_eq!(parse(b"\xff", Extent::Whole).map(drop).unwrap_err(), ReviewError::NotText);
     }
 }

@@ -114,7 +114,8 @@ impl Shared {
             return Err((StatusCode::SERVICE_UNAVAILABLE, text, Turned::Shed));
         };
         let _in_flight = self.admission.metrics.in_flight();
-        let mut request = Request::parse(&body.bytes, extent).map_err(|cause| no_review(cause, extent))?;
+        let mut request = Request::parse(&self.admission.settings.kinds, &body.bytes, extent)
+            .map_err(|cause| no_review(cause, extent))?;
         let Entrance { phase, break_glass } = entrance;
         let read = request.ahead.take();
         let asked = Asked { phase, break_glass, request: &request, read, arrived: Instant::now(), deadline };

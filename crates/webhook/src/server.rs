@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_service::Service as _;
 
-use crate::patience::{Patience, Turns};
+use crate::patience::{Patience, Requests};
 use crate::tls::CurrentCertificate;
 
 /// The API server keeps idle connections for 90 s; closing them first would race with its next request.
@@ -93,15 +93,15 @@ async fn accept(
 
 async fn connection(stream: TcpStream, acceptor: TlsAcceptor, router: Router, drain: Drain) {
     let Ok(Ok(stream)) = timeout(HANDSHAKE, acceptor.accept(stream)).await else { return };
-    let turns = Turns::default();
-    let stream = Patience::new(stream, turns.clone(), drain.stop.clone());
+    let requests = Requests::default();
+    let stream = Patience::new(stream, requests.clone(), drain.stop.clone());
     let leaving = drain.leaving.clone();
     let service = service_fn(move |request: Request<Incoming>| {
-        turns.next();
-        let (mut router, turns, leaving) = (router.clone(), turns.clone(), leaving.clone());
+        requests.head_read();
+        let (mut router, requests, leaving) = (router.clone(), requests.clone(), leaving.clone());
         async move {
             let mut response: Response<Body> = router.call(request.map(Body::new)).await?;
-            turns.next();
+            requests.answer_begins();
             if leaving.is_cancelled() {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }

@@ -70,7 +70,7 @@ impl Answer {
             problem,
             remedy,
             cause,
-            retry_after_seconds: asking::retry_after(fact).map(|wait| wait.as_secs()),
+            retry_after_seconds: fact.retry_after().map(|wait| wait.as_secs()),
             did_you_mean: similar,
             platform: None,
             anonymously: None,

@@ -5,8 +5,8 @@ use axum::http::{Request, StatusCode};
 use serde_json::{Value, json};
 use tagpin_domain::fact::Fact;
 
-use crate::cluster::digest;
 use crate::support::webhook::{Table, Tables, Webhook, create, deployment, pod, update};
+use tagpin_testing::digest;
 
 fn baseline() -> Value {
     json!({ "mode": "Enforce", "pin": { "targets": ["Pods"] } })

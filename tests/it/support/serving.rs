@@ -20,6 +20,8 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, ServerName};
 use serde_json::{Value, json};
 use tagpin_kube::store::Store;
+use tagpin_objects::kinds::Kinds;
+use tagpin_testing::path;
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -34,19 +36,6 @@ const LIMIT: Duration = Duration::from_secs(60);
 const HOST: &str = "tagpin.tagpin-system.svc";
 const MUTATING: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
 const SECRETS: &str = "/api/v1/namespaces/tagpin-system/secrets";
-
-/// The path that a store is listed by.
-pub(crate) fn path(store: Store) -> String {
-    match store {
-        Store::ClusterImagePolicies | Store::ImagePolicies => {
-            format!("/apis/tagpin.dev/v1alpha1/{}", store.name())
-        }
-        Store::ControllerRevisions => "/apis/apps/v1/controllerrevisions".to_owned(),
-        Store::Namespaces | Store::ServiceAccounts => format!("/api/v1/{}", store.name()),
-        Store::Objects(kind) if kind.group().is_empty() => format!("/api/v1/{}", kind.resource()),
-        Store::Objects(kind) => format!("/apis/{}/v1/{}", kind.group(), kind.resource()),
-    }
-}
 
 /// An API server whose lists are what a test says, and whose watches are silent.
 #[derive(Clone)]
@@ -115,7 +104,7 @@ impl Serving {
         let cluster = Quiet { lists: Arc::default(), held: watch::Sender::new(held.map(str::to_owned)) };
         {
             let mut all = cluster.lists.lock().unwrap();
-            all.extend(Store::all().map(|store| (path(store), list(&[]))));
+            all.extend(Store::all(&Kinds::default()).map(|store| (path(store), list(&[]))));
             // The certificate's: the selector of a list is not looked at, and this one holds no key for marks.
             all.insert(SECRETS.to_owned(), list(&[secret]));
             all.insert(MUTATING.to_owned(), list(&[]));

@@ -1,7 +1,8 @@
-//! An authority of our own and a leaf for the webhook, and when each is due. It reads and writes nothing.
+//! Makes the certificate authority and the webhook's certificate (the leaf), and decides when each is due. It reads and
+//! writes nothing.
 //!
-//! Nothing expires under anybody: a new authority is trusted for a while (an hour, if it lives for long) before it
-//! signs, and an old one stays in the bundle until it expires.
+//! No client ever meets an unknown or expired authority: a new one is in the bundle for a while (at most an hour) before
+//! it signs, and an old one stays in the bundle until it expires.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,48 +24,48 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use secrecy::{ExposeSecret, SecretSlice};
 
 use tagpin_kube::certificate::Pems;
+use tagpin_objects::release;
 
-/// The Service that the API server calls.
-const SERVICE: &str = "tagpin";
-
-/// The start of every certificate is so far in the past: clocks differ.
+/// Age of a new certificate by its start date, because clocks differ.
 const BACKDATE: Duration = Duration::from_hours(1);
-/// So long after it was made an authority signs, when there is a leaf of an older one; but no longer than half a leaf's
-/// life.
-const TRUSTED: Duration = Duration::from_hours(1);
-/// A leaf with less than this left is renewed by whichever authority there is.
+/// Maximum time for which a new authority is in the bundle before it signs, while a leaf of an older one serves. It is at
+/// most half of a leaf's lifetime.
+const TRUST_PERIOD: Duration = Duration::from_hours(1);
+/// Remaining lifetime of a leaf below which it is renewed by any authority, however young.
 const LAST_MOMENT: Duration = Duration::from_secs(2);
-/// Between looks at the calendar: at the most, at the least, and so often in the life of a leaf.
-const LOOK: Duration = Duration::from_hours(1);
-const SHORTEST_LOOK: Duration = Duration::from_millis(500);
-const LOOKS: u32 = 12;
+/// Maximum time between two checks of the certificate.
+const MAX_CHECK_INTERVAL: Duration = Duration::from_hours(1);
+/// Minimum time between two checks of the certificate.
+const MIN_CHECK_INTERVAL: Duration = Duration::from_millis(500);
+/// Number of checks in the lifetime of a leaf.
+const CHECKS_PER_LIFETIME: u32 = 12;
 
-/// How long certificates are valid from when they are made. What has less than a third of that left, or more than all
-/// of it, is made anew.
+/// Lifetimes of new certificates. A certificate with less than a third of its lifetime left, or with more than all of it,
+/// is replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lifetimes {
-    /// Of what the webhook shows.
+    /// Lifetime of the webhook's certificate.
     pub leaf: Duration,
-    /// Of the authority that signs it.
+    /// Lifetime of the authority that signs it.
     pub authority: Duration,
 }
 
-/// Why no certificate could be made.
+/// The reason why no certificate could be made.
 #[derive(Debug, thiserror::Error)]
 #[error("make a certificate: {0}")]
 pub struct IssueError(#[from] rcgen::Error);
 
-/// One authority of the bundle.
+/// One authority in the bundle.
 struct Authority {
     der: CertificateDer<'static>,
     starts: Duration,
     ends: Duration,
 }
 
-/// What the Secret should hold instead of this; nothing when it is in order.
+/// Returns the content that the Secret should have; none if it is as it should be.
 ///
 /// # Errors
-/// When no key or certificate can be made.
+/// Fails if no key or certificate can be made.
 pub fn next(
     held: Option<&Pems>,
     namespace: &str,
@@ -85,7 +86,7 @@ pub fn next(
         return maker.authority(&bundle, last.as_ref().or(serves_on.then_some(held))).map(Some);
     };
     let ca = pem(bundle.iter().map(|authority| &authority.der));
-    // A young authority waits for everybody to trust it, unless nothing serves without it.
+    // A young authority does not sign until every client can trust it, unless no certificate is usable without it.
     let outlasts = ends(&held.certificate).is_some_and(|ends| ends > now + lifetimes.leaf);
     let in_order = certificate(now + lifetimes.leaf / 3) && !outlasts;
     let young = now < newest.starts + BACKDATE + lifetimes.trusted();
@@ -96,29 +97,29 @@ pub fn next(
     Ok(Some(Pems { ca, certificate, key: key.into(), ca_key: held.ca_key.clone() }))
 }
 
-/// How long nothing can become due: a leaf may be a short-lived one of other settings.
+/// Returns the time until the next check. It also suits a leaf that was made with other, shorter lifetimes.
 #[must_use]
-pub fn next_look(held: Option<&Pems>, lifetimes: Lifetimes, now: Timestamp) -> Duration {
+pub fn next_check(held: Option<&Pems>, lifetimes: Lifetimes, now: Timestamp) -> Duration {
     let left =
         held.and_then(|held| ends(&held.certificate)).map(|ends| ends.saturating_sub(since_epoch(now)));
     let life = left.unwrap_or(lifetimes.leaf).min(lifetimes.leaf);
-    (life / LOOKS).clamp(SHORTEST_LOOK, LOOK)
+    (life / CHECKS_PER_LIFETIME).clamp(MIN_CHECK_INTERVAL, MAX_CHECK_INTERVAL)
 }
 
 impl Lifetimes {
-    /// How long an authority is trusted before it signs.
+    /// Returns the time for which a new authority is in the bundle before it signs.
     fn trusted(self) -> Duration {
-        TRUSTED.min(self.leaf / 2)
+        TRUST_PERIOD.min(self.leaf / 2)
     }
 
-    /// Whether an authority is neither about to end nor longer-lived than is wanted.
+    /// Returns true if the authority neither ends soon nor lives longer than these lifetimes allow.
     fn suits(self, authority: &Authority, now: Duration) -> bool {
         (now + self.authority / 3..=now + self.authority).contains(&authority.ends)
     }
 }
 
 impl Authority {
-    /// The authority's key, when this is it.
+    /// Parses the key; none if it is not the key of this authority.
     fn key(&self, pem: &SecretSlice<u8>) -> Option<KeyPair> {
         let key = KeyPair::from_pem(std::str::from_utf8(pem.expose_secret()).ok()?).ok()?;
         let (_, certificate) = x509_parser::parse_x509_certificate(&self.der).ok()?;
@@ -126,7 +127,7 @@ impl Authority {
     }
 }
 
-/// Makes certificates that begin at this moment.
+/// Makes certificates that are valid from now on.
 struct Maker<'a> {
     namespace: &'a str,
     lifetimes: Lifetimes,
@@ -134,7 +135,7 @@ struct Maker<'a> {
 }
 
 impl Maker<'_> {
-    /// A new authority before those that there are, and a leaf of it when there is none that serves.
+    /// Makes a new authority at the front of the bundle, and a leaf of it unless `leaf_kept` is usable.
     fn authority(&self, older: &[Authority], leaf_kept: Option<&Pems>) -> Result<Pems, IssueError> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::default();
@@ -152,8 +153,8 @@ impl Maker<'_> {
         Ok(Pems { ca, ca_key, certificate, key: key.into() })
     }
 
-    /// What the newest authority so far signs before its key goes, so that the next one has time; nothing without the
-    /// key, or when the authority ends too soon.
+    /// Makes a last leaf of the newest authority before its key is replaced, so that the next authority can become trusted
+    /// meanwhile. Returns none without the key, or if the authority ends too soon.
     fn last_leaf(&self, bundle: &[Authority], held: &Pems) -> Result<Option<Pems>, IssueError> {
         let outlives = |authority: &&Authority| {
             authority.starts <= self.now && authority.ends > self.now + self.lifetimes.leaf
@@ -166,10 +167,10 @@ impl Maker<'_> {
         Ok(Some(Pems { certificate, key: key.into(), ..held.clone() }))
     }
 
-    /// A leaf and its key, in PEM.
+    /// Makes a leaf and its key, in PEM.
     fn leaf(&self, issuer: &Issuer<'_, KeyPair>) -> Result<(Vec<u8>, Vec<u8>), IssueError> {
         let key = KeyPair::generate()?;
-        let name = format!("{SERVICE}.{}", self.namespace);
+        let name = format!("{}.{}", release::NAME, self.namespace);
         let names = vec![host(self.namespace), name.clone(), format!("{name}.svc.cluster.local")];
         let mut params = CertificateParams::new(names)?;
         params.distinguished_name.push(DnType::CommonName, "tagpin webhook");
@@ -188,12 +189,12 @@ impl Maker<'_> {
     }
 }
 
-/// The name that the API server asks for.
+/// Returns the host name that the API server connects to.
 fn host(namespace: &str) -> String {
-    format!("{SERVICE}.{namespace}.svc")
+    format!("{}.{namespace}.svc", release::NAME)
 }
 
-/// Whether a client that trusts these authorities would take this pair at that time.
+/// Returns true if a client that trusts these authorities accepts this certificate and key at that time.
 fn serves(certificate: &[u8], key: &[u8], trusted: &[Authority], namespace: &str, at: Duration) -> bool {
     let accepted = || {
         let provider = Arc::new(ring::default_provider());
@@ -211,7 +212,7 @@ fn serves(certificate: &[u8], key: &[u8], trusted: &[Authority], namespace: &str
     accepted().is_some()
 }
 
-/// The authorities of a bundle, as far as they can be read.
+/// Parses the authorities of a bundle; what cannot be parsed is left out.
 fn authorities(bundle: &[u8]) -> Vec<Authority> {
     let certificates = CertificateDer::pem_slice_iter(bundle).filter_map(Result::ok);
     certificates

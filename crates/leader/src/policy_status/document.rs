@@ -1,4 +1,4 @@
-//! What a status says: the one condition, the last good generation, the counts.
+//! The content of a policy's status: its condition, the last good generation, the counts.
 
 use std::collections::BTreeSet;
 
@@ -11,23 +11,23 @@ use tagpin_kube::policies::Held;
 use tagpin_objects::conditions::{ReadyReason, ready};
 use tagpin_objects::image_policy::{LastGood, PolicyStatus};
 
-/// Replicas that a message names.
+/// Maximum number of replicas that a message names.
 const NAMED: usize = 5;
 
-/// What decides about readiness beside the policy itself.
+/// Everything but the policy that decides about its readiness.
 pub(crate) struct Place<'a> {
     /// Namespaces that are never intercepted.
     pub(crate) excluded: &'a BTreeSet<String>,
-    /// Whether the API server is told to call us.
+    /// The state of the webhook configurations.
     pub(crate) installed: Installed,
-    /// How many replicas are ready.
+    /// Number of ready replicas.
     pub(crate) replicas: usize,
-    /// Names of those that do not have this generation.
+    /// Names of the ready replicas that do not have this generation.
     pub(crate) lacking: &'a [&'a str],
 }
 
 impl Place<'_> {
-    /// The whole status of a policy.
+    /// Returns the whole status of a policy.
     pub(crate) fn status(&self, policy: &Held, standing: Option<&Standing>, now: Timestamp) -> PolicyStatus {
         let (reason, message) = self.reason(policy);
         let condition = ready(&policy.status.conditions, reason, &message, policy.generation, now);
@@ -50,14 +50,14 @@ impl Place<'_> {
             return (ReadyReason::Invalid, format!("{error}; {instead}"));
         }
         if policy.id.namespace.as_ref().is_some_and(|namespace| self.excluded.contains(namespace)) {
-            let text = "requests of this namespace never reach tagpin (value excludedNamespaces)";
+            let text = "requests of this namespace never reach tagpin, because the value excludedNamespaces names it";
             return (ReadyReason::NamespaceExcluded, text.to_owned());
         }
         if let Some(text) = self.not_installed() {
             return (ReadyReason::WebhooksNotInstalled, text.to_owned());
         }
         if self.installed == Installed::Unreachable {
-            let text = "the API server does not reach tagpin's webhook, so nothing is checked or pinned; look at the \
+            let text = "the API server does not reach tagpin's webhook, so nothing is checked or pinned; check the \
                         Service tagpin, its endpoints, and network policies or firewalls between the control plane \
                         and the pods";
             return (ReadyReason::WebhookUnreachable, text.to_owned());
@@ -75,8 +75,8 @@ impl Place<'_> {
         let mut text = "in force on every ready replica".to_owned();
         if policy.by_name {
             text.push_str(
-                "; the API server leaves this policy out of its lists, though it can be read by name: \
-                 its datastore is not consistent",
+                "; the API server leaves this policy out of its lists although it can be read by name: \
+                 its datastore is inconsistent",
             );
         }
         match policy.good.as_ref().map(|good| good.policy.mode) {
@@ -89,22 +89,22 @@ impl Place<'_> {
     const fn not_installed(&self) -> Option<&'static str> {
         match self.installed {
             Installed::Yes | Installed::Armed | Installed::Unreachable => None,
-            Installed::NotYet => {
-                Some("tagpin waits for its certificate and its server before it lists its webhooks")
-            }
+            Installed::NotYet => Some(
+                "tagpin waits for its certificate and its server before it fills the webhook configurations",
+            ),
             Installed::Opened => Some(
-                "the leader of tagpin is not ready, so namespaces that fail closed are open and the webhooks are not \
-                 kept; what it waits for is in the answer of /readyz on its port for metrics",
+                "the leader of tagpin is not ready, so fail-closed namespaces are open and the webhook \
+                 configurations are not updated; /readyz on its admin port names the reason",
             ),
             Installed::Missing => Some(
-                "the webhook configurations zz-tagpin and tagpin are not both there: nothing is checked; \
+                "the webhook configurations zz-tagpin and tagpin do not both exist: nothing is checked; \
                  `helm upgrade` brings them back",
             ),
             Installed::Unwritable => {
-                Some("the webhook configurations can not be written; the leader's log says why")
+                Some("the webhook configurations cannot be written; the leader's log has the reason")
             }
             Installed::Emptied => {
-                Some("tagpin's namespace is being deleted, or its CRDs were: nothing is checked")
+                Some("the namespace of tagpin is being deleted, or its CRDs do not exist: nothing is checked")
             }
         }
     }

@@ -1,80 +1,81 @@
-//! Whether something may be refused because we do not answer: decided from what became of the canaries and from how
-//! many replicas are asked for. It asks nobody and has no clock.
+//! Decides whether fail-closed namespaces may refuse unanswered requests, from the outcome of canaries and from the number
+//! of replicas that the Deployment asks for. It makes no calls and has no clock.
 
 use std::time::Duration;
 
-/// Replicas from which on one may be lost without a refusal.
-const ENOUGH: i32 = 2;
-/// Canaries in a row that get lost before we count as unreachable.
-const LOST: u32 = 3;
-/// Between canaries while they come through.
-const QUIET: Duration = Duration::from_secs(60);
-/// Between canaries while they do not, or have not been tried.
-const AGAIN: Duration = Duration::from_secs(5);
+/// Minimum number of replicas: with two, the loss of one refuses nothing.
+const MIN_REPLICAS: i32 = 2;
+/// Number of canaries lost in a row after which tagpin counts as unreachable.
+const MAX_LOST: u32 = 3;
+/// Interval between canaries while they come through.
+const REACHED_INTERVAL: Duration = Duration::from_secs(60);
+/// Interval between canaries before the first one came through, and after a lost one.
+const UNREACHED_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What became of a canary.
+/// The outcome of a canary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Canary {
-    /// The API server asked us, and we answered.
+    /// The API server asked tagpin, and tagpin answered.
     Through,
-    /// The API server answered without us.
+    /// The API server answered without asking tagpin.
     Lost,
-    /// The API server did not answer, or would not have asked us: it proves nothing.
+    /// The API server did not answer, or had no reason to ask tagpin: the canary proves nothing.
     Unanswered,
 }
 
-/// Whether the API server reaches us, as far as it is known.
+/// The knowledge whether the API server reaches tagpin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
     /// No canary has come through yet, nor have enough been lost.
     Untried,
-    /// It does.
+    /// The API server reaches tagpin.
     Reached,
-    /// It does not.
+    /// The API server does not reach tagpin.
     Unreachable,
 }
 
-/// What the canaries of one leader have shown.
+/// The state that follows from the canaries of one leader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Arming {
     reach: Reach,
-    /// In a row.
+    /// Number of canaries lost in a row.
     lost: u32,
 }
 
 impl Arming {
-    /// Before the first canary of this leader. What the last leader armed stays so until canaries show otherwise.
+    /// Returns the state before the first canary of this leader. The previous leader's state stays until canaries show
+    /// otherwise.
     #[must_use]
     pub const fn new(armed: bool) -> Self {
         Self { reach: if armed { Reach::Reached } else { Reach::Untried }, lost: 0 }
     }
 
-    /// A canary has ended. Returns when the next one is due, counted from when this one was sent.
+    /// Records the outcome of a canary. Returns the time from its sending until the next one is due.
     pub fn heard(&mut self, canary: Canary) -> Duration {
         match canary {
             Canary::Through => *self = Self::new(true),
             Canary::Lost => {
                 self.lost = self.lost.saturating_add(1);
-                if self.lost >= LOST {
+                if self.lost >= MAX_LOST {
                     self.reach = Reach::Unreachable;
                 }
             }
             Canary::Unanswered => {}
         }
-        if canary == Canary::Through { QUIET } else { AGAIN }
+        if canary == Canary::Through { REACHED_INTERVAL } else { UNREACHED_INTERVAL }
     }
 
-    /// Whether the API server reaches us.
+    /// Returns whether the API server reaches tagpin.
     #[must_use]
     pub const fn reach(self) -> Reach {
         self.reach
     }
 
-    /// Whether namespaces that ask for it may refuse what we do not answer, with so many replicas asked for. Zero asks
-    /// for none to run, not for less protection: then what holds at present stays.
+    /// Returns true if fail-closed namespaces may refuse unanswered requests while the Deployment asks for this number of
+    /// replicas. At zero replicas the present state stays, because nobody asked for less protection.
     #[must_use]
     pub const fn fails_closed(self, replicas: i32, at_present: bool) -> bool {
-        matches!(self.reach, Reach::Reached) && (replicas >= ENOUGH || (replicas == 0 && at_present))
+        matches!(self.reach, Reach::Reached) && (replicas >= MIN_REPLICAS || (replicas == 0 && at_present))
     }
 }
 

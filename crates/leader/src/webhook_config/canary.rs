@@ -1,5 +1,5 @@
-//! The canaries of a leader, when they are due, and what they have shown. A canary is a dry-run create through the API
-//! server; it came through when the answer carries our warning.
+//! The canaries of a leader: their schedule and their outcome. A canary is a dry-run create through the API server. It
+//! came through if the answer carries tagpin's warning.
 
 use std::time::Duration;
 
@@ -16,10 +16,10 @@ use tracing::{debug, info, warn};
 
 use crate::webhook_config::arming::{Arming, Canary, Reach};
 use crate::webhook_config::documents;
-use tagpin_kube::Seen;
+use tagpin_kube::Observed;
 use tagpin_objects::canary::{ANNOTATION, NAME, warning};
 
-/// For the answer of the API server, which waits for the webhooks of others too.
+/// Time limit for the answer of the API server, which also waits for webhooks of others.
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// The canaries of this leader: the outcome so far, and the time of the next one.
@@ -31,33 +31,34 @@ pub(crate) struct Canaries {
 }
 
 impl Canaries {
-    /// Those of a leader that has sent none.
+    /// Returns the state of a leader that has sent no canary.
     pub(crate) fn new() -> Self {
         Self { arming: None, due: Instant::now() }
     }
 
-    /// Begins when the entry for canaries appears, and forgets everything when it is gone. Returns whether that is news.
-    pub(crate) fn follow(&mut self, validating: &Seen<ValidatingWebhookConfiguration>) -> bool {
+    /// Starts when the entry for canaries appears, and forgets every outcome when it is removed. Returns true if anything
+    /// changed.
+    pub(crate) fn follow(&mut self, validating: &Observed<ValidatingWebhookConfiguration>) -> bool {
         let before = *self;
         match validating {
-            Seen::NotYet => {}
-            Seen::There(live) if documents::has_canary(live) => {
+            Observed::Unknown => {}
+            Observed::Present(live) if documents::has_canary(live) => {
                 if self.arming.is_none() {
                     let arming = Arming::new(documents::fails_closed(live));
                     *self = Self { arming: Some(arming), due: Instant::now() };
                 }
             }
-            Seen::There(_) | Seen::Absent => self.arming = None,
+            Observed::Present(_) | Observed::Absent => self.arming = None,
         }
         *self != before
     }
 
-    /// When the next canary is due; none while nobody would be asked about it.
+    /// Returns the time of the next canary; none while there is no entry for canaries.
     pub(crate) fn due(self) -> Option<Instant> {
         self.arming.map(|_| self.due)
     }
 
-    /// Notes what became of the canary that was sent then.
+    /// Records the outcome of the canary that was sent at this time.
     pub(crate) fn heard(&mut self, canary: Canary, sent: Instant) {
         let before = self.reach();
         if let Some(arming) = &mut self.arming {
@@ -66,32 +67,32 @@ impl Canaries {
         match (before, self.reach()) {
             (before, after) if before == after => {}
             (_, Reach::Unreachable) => {
-                warn!("the API server does not reach the webhook: nothing is refused for want of an answer");
+                warn!("the API server does not reach the webhook: no unanswered request is refused");
             }
             _ => info!("the API server reaches the webhook"),
         }
     }
 
-    /// Returns whether the API server reaches us, as far as the canaries have shown.
+    /// Returns whether the API server reaches tagpin.
     pub(crate) fn reach(self) -> Reach {
         self.arming.map_or(Reach::Untried, Arming::reach)
     }
 
-    /// Returns whether what we do not answer may be refused; none while it is not known how many replicas are asked
-    /// for. A Deployment that is being deleted, or is gone, leaves nobody to answer.
+    /// Returns true if unanswered requests may be refused; none while the number of replicas is not known. A Deployment
+    /// that does not exist or is being deleted has no replica that could answer.
     pub(crate) fn fail_closed(
         self,
-        deployment: &Seen<Deployment>,
-        validating: &Seen<ValidatingWebhookConfiguration>,
+        deployment: &Observed<Deployment>,
+        validating: &Observed<ValidatingWebhookConfiguration>,
     ) -> Option<bool> {
         let replicas = match deployment {
-            Seen::NotYet => return None,
-            Seen::Absent => return Some(false),
-            Seen::There(live) if live.metadata.deletion_timestamp.is_some() => return Some(false),
+            Observed::Unknown => return None,
+            Observed::Absent => return Some(false),
+            Observed::Present(live) if live.metadata.deletion_timestamp.is_some() => return Some(false),
             // The API server's own default.
-            Seen::There(live) => live.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1),
+            Observed::Present(live) => live.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1),
         };
-        let at_present = matches!(validating, Seen::There(live) if documents::fails_closed(live));
+        let at_present = matches!(validating, Observed::Present(live) if documents::fails_closed(live));
         Some(self.arming.is_some_and(|arming| arming.fails_closed(replicas, at_present)))
     }
 }
@@ -122,7 +123,7 @@ async fn ask(client: &Client, namespace: &str, nonce: &str) -> kube::Result<Cana
     let params = PostParams { dry_run: true, ..PostParams::default() };
     let url = PodTemplate::url_path(&(), Some(namespace));
     let request = Request::new(url).create(&params, object.to_string().into_bytes());
-    // The client's own calls hide the headers, and warnings are headers.
+    // Warnings are headers, which the typed calls of the client hide.
     let answer = client.send(request.map_err(kube::Error::BuildRequest)?.map(Body::from)).await?;
     let expected = warning(nonce);
     let warnings = answer.headers().get_all("warning").iter().filter_map(|value| value.to_str().ok());

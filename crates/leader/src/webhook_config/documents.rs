@@ -1,4 +1,4 @@
-//! The two webhook configurations as they should be, and whether they are. It reads and writes nothing.
+//! The two webhook configurations as they should be, and their comparison with live ones. It reads and writes nothing.
 
 use std::collections::BTreeSet;
 
@@ -11,72 +11,97 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
     LabelSelector, LabelSelectorRequirement, ObjectMeta, OwnerReference,
 };
 
-use crate::webhook_config::entries::Configuration;
+use crate::webhook_config::entries::{Entries, IGNORE, OURS};
+use tagpin_objects::kinds::Kinds;
 use tagpin_objects::match_conditions::{
     all_rules, canary_conditions, canary_rules, match_conditions, pod_rules,
 };
+use tagpin_objects::release;
 
-pub use tagpin_kube::pinning::MUTATING;
-/// The validating configuration.
-pub const VALIDATING: &str = "tagpin";
-
-/// The entry that pins.
+/// Name of the entry that pins.
 const PIN: &str = "pin.tagpin.dev";
-/// The entry that judges.
+/// Name of the entry that judges.
 const VALIDATE: &str = "validate.tagpin.dev";
-/// The entry that judges namespaces that asked for more: what we do not answer is refused there.
+/// Name of the entry for fail-closed namespaces, in which unanswered requests are refused.
 const STRICT: &str = "validate-strict.tagpin.dev";
-/// The entry of those of them that took that back.
+/// Name of the entry for fail-closed namespaces in which break glass is on.
 const VALIDATE_BREAK_GLASS: &str = "validate-break-glass.tagpin.dev";
-/// The entry that only proves that we are reached.
+/// Name of the entry for canaries, which prove that the API server reaches tagpin.
 const CANARY: &str = "canary.tagpin.dev";
-/// Entries are ours by their names, those of other versions too.
-pub(crate) const OURS: &str = ".tagpin.dev";
-/// The failure policy of an entry whose requests go on when we do not answer.
-pub(crate) const IGNORE: &str = "Ignore";
 
-/// The label of a namespace in which nothing changes that we have not judged.
+/// Label of a namespace in which unanswered requests are refused.
 pub const FAIL_CLOSED: &str = "tagpin.dev/fail-closed";
-/// The label that takes that back for a while.
+/// Label of a namespace that suspends [`FAIL_CLOSED`].
 pub const BREAK_GLASS: &str = "tagpin.dev/break-glass";
-/// The one value of both labels that counts.
+/// The only value of both labels that has an effect.
 pub const ON: &str = "true";
 
-/// Seconds that the API server waits for a review; ours is answered well before.
+/// Seconds that the API server waits for a review; tagpin answers well before.
 const VALIDATE_SECONDS: i32 = 10;
-/// The same for a canary, which costs no registry: three that get lost must not take long.
+/// Seconds that the API server waits for a canary, which needs no registry: three lost canaries must not take long.
 const CANARY_SECONDS: i32 = 3;
 
-/// The label that the API server itself gives every namespace: nobody can forge it.
+/// Label that the API server sets on every namespace, so that nobody can forge it.
 const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 
-/// What the configurations depend on.
+/// A webhook configuration that can be made from [`Wanted`] and compared with it.
+pub(crate) trait Configuration: Entries {
+    /// Returns the configuration as it should be, for the object with this UID.
+    fn document(wanted: &Wanted, uid: Option<String>) -> Self;
+
+    /// Returns true if this configuration is as it should be.
+    fn matches(&self, wanted: &Wanted) -> bool;
+}
+
+impl Configuration for MutatingWebhookConfiguration {
+    fn document(wanted: &Wanted, uid: Option<String>) -> Self {
+        wanted.mutating(uid)
+    }
+
+    fn matches(&self, wanted: &Wanted) -> bool {
+        wanted.matches_mutating(self)
+    }
+}
+
+impl Configuration for ValidatingWebhookConfiguration {
+    fn document(wanted: &Wanted, uid: Option<String>) -> Self {
+        wanted.validating(uid)
+    }
+
+    fn matches(&self, wanted: &Wanted) -> bool {
+        wanted.matches_validating(self)
+    }
+}
+
+/// Everything that the two configurations depend on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
-    /// Where our Service is; the configurations go when this namespace does.
+    /// Namespace of the release; the configurations are deleted with it.
     pub namespace: String,
-    /// That namespace's UID, which a chart can not know.
+    /// UID of that namespace, which a chart cannot know.
     pub namespace_uid: String,
     /// Namespaces that are never intercepted.
     pub excluded: BTreeSet<String>,
-    /// Who signs our certificate, in PEM; none empties the lists.
+    /// The authorities of the webhook's certificate, in PEM; none empties the lists.
     pub ca: Option<Vec<u8>>,
-    /// Whether namespaces that ask for it refuse what we do not answer.
+    /// True if fail-closed namespaces refuse unanswered requests.
     pub fails_closed: bool,
+    /// The kinds that are validated.
+    pub kinds: Kinds,
 }
 
-/// What differs between the validating entries of namespaces.
+/// The differences between the validating entries.
 struct Entry {
     name: &'static str,
     path: &'static str,
     failure_policy: &'static str,
-    /// Conditions on the namespace's labels: key and operator, each with the value [`ON`].
+    /// Conditions on labels of the namespace: key and operator, each with the value [`ON`].
     labels: &'static [(&'static str, &'static str)],
 }
 
-/// Every namespace has exactly one of these.
+/// The entries while fail-closed namespaces are in effect; each namespace belongs to exactly one.
 const CLOSED: [Entry; 3] = [
-    Entry { name: VALIDATE, path: "/validate", failure_policy: "Ignore", labels: &[(FAIL_CLOSED, "NotIn")] },
+    Entry { name: VALIDATE, path: "/validate", failure_policy: IGNORE, labels: &[(FAIL_CLOSED, "NotIn")] },
     Entry {
         name: STRICT,
         path: "/validate",
@@ -86,16 +111,16 @@ const CLOSED: [Entry; 3] = [
     Entry {
         name: VALIDATE_BREAK_GLASS,
         path: "/validate/break-glass",
-        failure_policy: "Ignore",
+        failure_policy: IGNORE,
         labels: &[(FAIL_CLOSED, "In"), (BREAK_GLASS, "In")],
     },
 ];
 
-/// While nothing may be refused only because we do not answer, one entry has them all.
-const OPEN: [Entry; 1] = [Entry { name: VALIDATE, path: "/validate", failure_policy: "Ignore", labels: &[] }];
+/// The one entry for all namespaces while no unanswered request is refused.
+const OPEN: [Entry; 1] = [Entry { name: VALIDATE, path: "/validate", failure_policy: IGNORE, labels: &[] }];
 
 impl Wanted {
-    /// `zz-tagpin`, for the object with this UID: an apply that names it can not make a new one.
+    /// Returns `zz-tagpin` for the object with this UID: an apply with a UID cannot create an object.
     #[must_use]
     pub fn mutating(&self, uid: Option<String>) -> MutatingWebhookConfiguration {
         let webhooks = self.ca.as_ref().map(|ca| {
@@ -103,8 +128,8 @@ impl Wanted {
                 name: PIN.to_owned(),
                 admission_review_versions: vec!["v1".to_owned()],
                 client_config: self.client(ca, "/mutate"),
-                failure_policy: Some("Ignore".to_owned()),
-                match_conditions: Some(match_conditions()),
+                failure_policy: Some(IGNORE.to_owned()),
+                match_conditions: Some(match_conditions(&self.kinds)),
                 match_policy: Some("Equivalent".to_owned()),
                 namespace_selector: Some(self.namespaces(&[])),
                 object_selector: Some(LabelSelector::default()),
@@ -114,10 +139,10 @@ impl Wanted {
                 timeout_seconds: Some(5),
             }]
         });
-        MutatingWebhookConfiguration { metadata: self.metadata(MUTATING, uid), webhooks }
+        MutatingWebhookConfiguration { metadata: self.metadata(release::MUTATING, uid), webhooks }
     }
 
-    /// `tagpin`, for the object with this UID.
+    /// Returns `tagpin` for the object with this UID.
     #[must_use]
     pub fn validating(&self, uid: Option<String>) -> ValidatingWebhookConfiguration {
         let webhooks = self.ca.as_ref().map(|ca| {
@@ -126,7 +151,7 @@ impl Wanted {
             webhooks.push(self.canary(ca));
             webhooks
         });
-        ValidatingWebhookConfiguration { metadata: self.metadata(VALIDATING, uid), webhooks }
+        ValidatingWebhookConfiguration { metadata: self.metadata(release::NAME, uid), webhooks }
     }
 
     fn validate(&self, ca: &[u8], entry: &Entry) -> ValidatingWebhook {
@@ -135,11 +160,11 @@ impl Wanted {
             admission_review_versions: vec!["v1".to_owned()],
             client_config: self.client(ca, entry.path),
             failure_policy: Some(entry.failure_policy.to_owned()),
-            match_conditions: Some(match_conditions()),
+            match_conditions: Some(match_conditions(&self.kinds)),
             match_policy: Some("Equivalent".to_owned()),
             namespace_selector: Some(self.namespaces(entry.labels)),
             object_selector: Some(LabelSelector::default()),
-            rules: Some(all_rules()),
+            rules: Some(all_rules(&self.kinds)),
             side_effects: "None".to_owned(),
             timeout_seconds: Some(VALIDATE_SECONDS),
         }
@@ -155,23 +180,21 @@ impl Wanted {
             }),
             rules: Some(canary_rules()),
             timeout_seconds: Some(CANARY_SECONDS),
-            ..self.validate(
-                ca,
-                &Entry { name: CANARY, path: "/validate", failure_policy: "Ignore", labels: &[] },
-            )
+            ..self
+                .validate(ca, &Entry { name: CANARY, path: "/validate", failure_policy: IGNORE, labels: &[] })
         }
     }
 
-    /// Whether the mutating configuration is as it should be. Entries of others are theirs.
+    /// Returns true if the mutating configuration is as it should be, apart from entries of others.
     #[must_use]
-    pub fn mutating_is(&self, live: &MutatingWebhookConfiguration) -> bool {
+    pub fn matches_mutating(&self, live: &MutatingWebhookConfiguration) -> bool {
         let wanted = self.mutating(None);
         self.owns(&live.metadata) && same(&live.webhooks, &wanted.webhooks, |webhook| &webhook.name)
     }
 
-    /// Whether the validating configuration is as it should be.
+    /// Returns true if the validating configuration is as it should be, apart from entries of others.
     #[must_use]
-    pub fn validating_is(&self, live: &ValidatingWebhookConfiguration) -> bool {
+    pub fn matches_validating(&self, live: &ValidatingWebhookConfiguration) -> bool {
         let wanted = self.validating(None);
         self.owns(&live.metadata) && same(&live.webhooks, &wanted.webhooks, |webhook| &webhook.name)
     }
@@ -200,7 +223,7 @@ impl Wanted {
         WebhookClientConfig {
             ca_bundle: Some(ByteString(ca.to_vec())),
             service: Some(ServiceReference {
-                name: "tagpin".to_owned(),
+                name: release::NAME.to_owned(),
                 namespace: self.namespace.clone(),
                 path: Some(path.to_owned()),
                 port: Some(443),
@@ -209,7 +232,7 @@ impl Wanted {
         }
     }
 
-    /// The namespaces that are not excluded, and meet these conditions on their labels.
+    /// Returns a selector of the namespaces that are not excluded and meet these conditions on their labels.
     fn namespaces(&self, labels: &[(&str, &str)]) -> LabelSelector {
         let excluded = self.excluded.iter().cloned().collect();
         let mut expressions = vec![requirement(NAMESPACE_NAME, "NotIn", excluded)];
@@ -223,19 +246,19 @@ fn requirement(key: &str, operator: &str, values: Vec<String>) -> LabelSelectorR
     LabelSelectorRequirement { key: key.to_owned(), operator: operator.to_owned(), values: Some(values) }
 }
 
-/// Whether a canary would be asked about.
+/// Returns true if the configuration has the entry for canaries.
 #[must_use]
 pub fn has_canary(live: &ValidatingWebhookConfiguration) -> bool {
     live.webhooks.iter().flatten().any(|webhook| webhook.name == CANARY)
 }
 
-/// Returns true if an entry of ours refuses what we do not answer, whoever wrote it so.
+/// Returns true if an entry of ours refuses unanswered requests.
 #[must_use]
 pub fn fails_closed(live: &ValidatingWebhookConfiguration) -> bool {
     live.entries().iter().any(|entry| entry.is_closed())
 }
 
-/// Every entry that is wanted is there as it should be, and no other one of ours.
+/// Returns true if our live entries are exactly the wanted ones.
 fn same<W: PartialEq>(live: &Option<Vec<W>>, wanted: &Option<Vec<W>>, name: impl Fn(&W) -> &String) -> bool {
     let wanted = wanted.as_deref().unwrap_or_default();
     let ours: Vec<&W> = live.iter().flatten().filter(|webhook| name(webhook).ends_with(OURS)).collect();

@@ -1,5 +1,6 @@
-//! The writes: what is wanted is applied, what is closed is opened by a forced apply, and an entry is removed by a JSON
-//! patch of one version. Nothing is removed by leaving it out of an apply: another manager may own it too.
+//! Writes of webhook configurations. The wanted document is applied, a closed entry is opened by a forced apply, and an
+//! entry is removed by a JSON patch of one version. Leaving an entry out of an apply would not remove it if another
+//! manager owned it too.
 
 use hyper::Request;
 use hyper::header::CONTENT_TYPE;
@@ -9,49 +10,49 @@ use serde::Serialize;
 use tracing::{info, warn};
 
 use crate::call::{CallError, call};
-use crate::webhook_config::documents::Wanted;
-use crate::webhook_config::entries::{Configuration, opening, removal};
-use tagpin_objects::item::Whole;
+use crate::webhook_config::documents::{Configuration, Wanted};
+use crate::webhook_config::entries::{opening, removal};
+use tagpin_kube::item::Whole;
 
-/// Field manager of what we want there.
+/// Field manager of the wanted document.
 const MANAGER: &str = "tagpin-webhooks";
-/// Field manager of a failure policy that was opened: a short apply under the other name would give up all that it leaves out.
+/// Field manager of opened failure policies. An apply under [`MANAGER`] would give up every field that it leaves out.
 const OPENER: &str = "tagpin-disarm";
-/// Maximum number of attempts at a removal in one pass, each time on what the API server holds then.
+/// Maximum number of attempts at a removal in one pass, each on the newest version.
 const ATTEMPTS: u32 = 3;
 /// Status codes of a write of a version that is not the newest: a conflict, or a `test` that failed.
 const OUTDATED: [u16; 2] = [409, 422];
 
-/// Makes this configuration what is wanted. Returns whether something was written.
+/// Brings this configuration to the wanted state. Returns true if something was written.
 pub(crate) async fn bring<K: Configuration>(
     client: &Client,
     live: &K,
     wanted: &Wanted,
 ) -> Result<bool, CallError> {
-    if live.is_as_wanted(wanted) {
+    if live.matches(wanted) {
         return Ok(false);
     }
     let brought = match without_surplus(client, live, wanted).await {
-        Ok(Some(left)) if !left.is_as_wanted(wanted) => {
+        Ok(Some(left)) if !left.matches(wanted) => {
             let document = K::document(wanted, left.meta().uid.clone());
             apply::<K>(client, MANAGER, &document).await.map(drop)
         }
         outcome => outcome.map(drop),
     };
-    tell::<K, _>("wrote the webhook configuration", &brought);
+    log::<K, _>("wrote the webhook configuration", &brought);
     brought.map(|()| true)
 }
 
-/// Opens every entry of ours that is closed in this configuration. Returns whether something was written.
+/// Opens every closed entry of ours in this configuration. Returns true if something was written.
 pub(crate) async fn open<K: Configuration>(client: &Client, live: &K) -> Result<bool, CallError> {
     let Some(document) = opening(live, None) else { return Ok(false) };
     let opened = apply::<K>(client, OPENER, &document).await;
-    tell::<K, _>("opened the webhook configuration", &opened);
+    log::<K, _>("opened the webhook configuration", &opened);
     opened.map(|_| true)
 }
 
-/// Opens and removes the entries of ours that are not wanted. Returns what the API server holds then; none when the
-/// configuration is gone.
+/// Opens and removes the entries of ours that are not wanted. Returns the configuration that the API server then holds;
+/// none if it was deleted.
 async fn without_surplus<K: Configuration>(
     client: &Client,
     live: &K,
@@ -93,8 +94,8 @@ async fn apply<K: Configuration>(
         .await
 }
 
-/// Sends a patch. Returns the configuration that it made, without its managed fields: one of them that cannot be read
-/// keeps nothing closed.
+/// Sends a patch. Returns the resulting configuration without its managed fields, because one of them that cannot be read
+/// must not keep an entry closed.
 async fn send<K: Configuration>(
     client: &Client,
     query: &str,
@@ -108,14 +109,14 @@ async fn send<K: Configuration>(
     Ok(made)
 }
 
-/// Reads the configuration, by a list: there is no right to get it.
+/// Reads the configuration by a list, because there is no right to get it.
 async fn read<K: Configuration>(client: &Client) -> Result<Option<K>, CallError> {
     let params = ListParams::default().fields(&format!("metadata.name={}", K::NAME));
     let found = call(Api::<Whole<K>>::all(client.clone()).list(&params)).await?;
     Ok(found.items.into_iter().next().map(|Whole(live)| live))
 }
 
-fn tell<K: Configuration, T>(done: &'static str, outcome: &Result<T, CallError>) {
+fn log<K: Configuration, T>(done: &'static str, outcome: &Result<T, CallError>) {
     match outcome {
         Ok(_) => info!(configuration = K::NAME, "{done}"),
         Err(error) => {

@@ -1,50 +1,51 @@
-//! From what was typed to what is meant. What the schema and its CEL rules refuse may still come by (objects stored
-//! before a rule existed, files that never saw an API server), so this is total: it compiles or names the field.
-
-use std::collections::BTreeSet;
-use std::fmt::Debug;
+//! Compiles the spec of a policy object into a domain policy. A spec that the schema and its CEL rules refuse may still
+//! arrive here, from an object that was stored before a rule existed or from a file that no API server has seen. So
+//! every spec either compiles or names the field that is wrong.
 
 use jiff::Timestamp;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::duration::{self, DurationError};
 use crate::image_policy::{
-    Children, ClusterImagePolicy, ClusterImagePolicySpec, Exception, Existence, GroupKind, ImagePolicy,
-    ImagePolicySpec, Match, Mode, Outcome, Owners, Pin, Resolution, Rules, Slot, Target, WaivedRule,
+    ClusterImagePolicySpec, Exception, Existence, GroupKind, ImagePolicySpec, Match, Pin, Resolution, Rules,
+    TagRules, Target,
 };
+use crate::kinds::Kinds;
+use tagpin_domain::check::Check;
 use tagpin_domain::glob::{GlobError, Globs};
+use tagpin_domain::kind::Kind;
 use tagpin_domain::policy;
-use tagpin_domain::policy::{Policy, PolicyId, Rule, Selector};
-use tagpin_domain::slot::{Kind, SlotRole};
+use tagpin_domain::policy::{Policy, PolicyId, PolicyKind, Rule, RuleSet, Selector};
 
-/// Which field keeps a policy from being put in force, and why. The text is for people.
+/// The field that keeps a policy from being put in force, and the problem with it. The text is for people.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {problem}")]
 pub struct PolicyError {
     /// The field's path: `spec.match.images[2]`.
     pub field: String,
-    /// What is wrong with it.
+    /// The problem with the field.
     pub problem: Problem,
 }
 
-/// What can be wrong with a field.
+/// A problem with a field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
     /// A glob that does not compile.
     #[error("{0}")]
     Glob(GlobError),
-    /// Not a duration, or one that does not fit.
+    /// A text that is not a duration, or one that does not fit.
     #[error("\"{text}\" {error}")]
     Duration {
-        /// As written.
+        /// The text as written.
         text: String,
-        /// Why.
+        /// The reason.
         error: DurationError,
     },
-    /// Not a time.
+    /// A text that is not a time.
     #[error("\"{0}\" is not a time; write a date that exists, a time and a zone: 2027-01-31T00:00:00Z")]
     Time(String),
-    /// Not a kind that is validated.
+    /// A kind that tagpin does not validate.
     #[error("{group}/{kind} is not a kind that tagpin validates")]
     Kind {
         /// The group as written.
@@ -54,33 +55,30 @@ pub enum Problem {
     },
 }
 
-/// What both kinds of policy have in common, for those who treat them alike.
-pub trait PolicyObject:
-    kube::Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static
-{
-    /// Its spec.
-    type Spec: DeserializeOwned + serde::Serialize;
+/// The spec of a policy object of either kind.
+pub trait PolicySpec: Serialize + DeserializeOwned {
+    /// The kind of the object.
+    const KIND: PolicyKind;
 
-    /// Compiles a spec: the object's own, or its last good one.
+    /// Compiles the spec.
     ///
     /// # Errors
-    /// The first field that does not compile.
-    fn compile(id: PolicyId, spec: &Self::Spec) -> Result<Policy, PolicyError>;
+    /// Returns the first field that does not compile.
+    fn compile(&self, id: PolicyId) -> Result<Policy, PolicyError>;
 }
 
-impl PolicyObject for ClusterImagePolicy {
-    type Spec = ClusterImagePolicySpec;
+impl PolicySpec for ClusterImagePolicySpec {
+    const KIND: PolicyKind = PolicyKind::ClusterImagePolicy;
 
-    fn compile(id: PolicyId, spec: &ClusterImagePolicySpec) -> Result<Policy, PolicyError> {
-        let exceptions = spec.exceptions.iter().enumerate();
+    fn compile(&self, id: PolicyId) -> Result<Policy, PolicyError> {
+        let exceptions = self.exceptions.iter().enumerate();
         Ok(Policy {
             id,
-            mode: spec.mode.into(),
-            children: spec.children.into(),
-            scope: scope(&spec.r#match.common, Selector::from(&spec.r#match.namespace_selector))?,
-            rules: rules(&spec.rules)?,
-            pin: (&spec.pin).into(),
-            resolution: resolution(&spec.resolution)?,
+            mode: self.mode,
+            children: self.children,
+            scope: scope(&self.r#match.common, Selector::from(&self.r#match.namespace_selector))?,
+            checks: checks(&self.rules, &self.pin)?,
+            resolution: resolution(&self.resolution)?,
             exceptions: exceptions
                 .map(|(index, item)| exception(index, &item.common, &item.namespaces))
                 .collect::<Result<_, _>>()?,
@@ -88,19 +86,18 @@ impl PolicyObject for ClusterImagePolicy {
     }
 }
 
-impl PolicyObject for ImagePolicy {
-    type Spec = ImagePolicySpec;
+impl PolicySpec for ImagePolicySpec {
+    const KIND: PolicyKind = PolicyKind::ImagePolicy;
 
-    fn compile(id: PolicyId, spec: &ImagePolicySpec) -> Result<Policy, PolicyError> {
-        let exceptions = spec.exceptions.iter().enumerate();
+    fn compile(&self, id: PolicyId) -> Result<Policy, PolicyError> {
+        let exceptions = self.exceptions.iter().enumerate();
         Ok(Policy {
             id,
-            mode: spec.mode.into(),
-            children: spec.children.into(),
-            scope: scope(&spec.r#match, Selector::default())?,
-            rules: rules(&spec.rules)?,
-            pin: (&spec.pin).into(),
-            resolution: resolution(&spec.resolution)?,
+            mode: self.mode,
+            children: self.children,
+            scope: scope(&self.r#match, Selector::default())?,
+            checks: checks(&self.rules, &self.pin)?,
+            resolution: resolution(&self.resolution)?,
             exceptions: exceptions
                 .map(|(index, item)| exception(index, item, &[]))
                 .collect::<Result<_, _>>()?,
@@ -114,26 +111,35 @@ fn scope(matching: &Match, namespaces: Selector) -> Result<policy::Scope, Policy
         objects: Selector::from(&matching.object_selector),
         kinds: matching.kinds.iter().enumerate().map(kind).collect::<Result<_, _>>()?,
         images: some_globs("spec.match.images", &matching.images)?,
-        slots: matching.slots.iter().map(|&slot| slot.into()).collect(),
+        slots: matching.slots.iter().copied().collect(),
     })
 }
 
 fn kind((index, written): (usize, &GroupKind)) -> Result<Kind, PolicyError> {
-    Kind::find(&written.group, &written.kind).ok_or_else(|| PolicyError {
+    Kinds::default().find(&written.group, &written.kind).map(|row| row.kind).ok_or_else(|| PolicyError {
         field: format!("spec.match.kinds[{index}]"),
         problem: Problem::Kind { group: written.group.clone(), kind: written.kind.clone() },
     })
 }
 
-fn rules(rules: &Rules) -> Result<policy::Rules, PolicyError> {
-    Ok(policy::Rules {
-        forbidden: globs("spec.rules.tags.forbidden", &rules.tags.forbidden)?,
-        require_explicit: rules.tags.require_explicit,
-        existence: match rules.existence {
-            Existence::Tags => policy::Existence::Tags,
-            Existence::Ignore => policy::Existence::Ignore,
-        },
-    })
+/// Returns everything that a policy demands, in the order in which it is judged.
+fn checks(rules: &Rules, pin: &Pin) -> Result<Vec<Check>, PolicyError> {
+    let mut checks = vec![Check::Limit, Check::Reference];
+    let TagRules { forbidden, require_explicit } = &rules.tags;
+    if *require_explicit || !forbidden.is_empty() {
+        let forbidden = globs("spec.rules.tags.forbidden", forbidden)?;
+        checks.push(Check::Tags { forbidden, require_explicit: *require_explicit });
+    }
+    let existence = rules.existence != Existence::Ignore;
+    let pin = pin.targets.contains(&Target::Pods).then(|| Check::Pin(pin.owners));
+    if existence {
+        checks.push(Check::Existence);
+    }
+    if existence || pin.is_some() {
+        checks.push(Check::Resolution);
+    }
+    checks.extend(pin);
+    Ok(checks)
 }
 
 fn resolution(resolution: &Resolution) -> Result<policy::Resolution, PolicyError> {
@@ -144,9 +150,9 @@ fn resolution(resolution: &Resolution) -> Result<policy::Resolution, PolicyError
     })?;
     Ok(policy::Resolution {
         last_known_max_age,
-        on_unavailable: resolution.on_unavailable.into(),
-        on_unauthorized: resolution.on_unauthorized.into(),
-        on_forbidden_address: resolution.on_forbidden_address.into(),
+        on_unavailable: resolution.on_unavailable,
+        on_unauthorized: resolution.on_unauthorized,
+        on_forbidden_address: resolution.on_forbidden_address,
     })
 }
 
@@ -156,10 +162,10 @@ fn exception(
     namespaces: &[String],
 ) -> Result<policy::Exception, PolicyError> {
     let expires = &exception.expires;
-    let rules: BTreeSet<Rule> = if exception.rules.is_empty() {
-        [Rule::Reference, Rule::Tags, Rule::Existence].into()
+    let rules: RuleSet = if exception.rules.is_empty() {
+        [Rule::Reference, Rule::Tags, Rule::Existence].into_iter().collect()
     } else {
-        exception.rules.iter().map(|&rule| rule.into()).collect()
+        exception.rules.iter().copied().collect()
     };
     Ok(policy::Exception {
         name: exception.name.clone(),
@@ -173,7 +179,7 @@ fn exception(
     })
 }
 
-/// Globs of which none means all.
+/// Compiles globs; an empty list means everything.
 fn some_globs(field: &str, written: &[String]) -> Result<Option<Globs>, PolicyError> {
     if written.is_empty() { Ok(None) } else { globs(field, written).map(Some) }
 }
@@ -183,67 +189,4 @@ fn globs(field: &str, written: &[String]) -> Result<Globs, PolicyError> {
         field: format!("{field}[{}]", error.index),
         problem: Problem::Glob(error),
     })
-}
-
-impl From<Mode> for policy::Mode {
-    fn from(mode: Mode) -> Self {
-        match mode {
-            Mode::Enforce => Self::Enforce,
-            Mode::Warn => Self::Warn,
-            Mode::Audit => Self::Audit,
-        }
-    }
-}
-
-impl From<Children> for policy::Children {
-    fn from(children: Children) -> Self {
-        match children {
-            Children::Warn => Self::Warn,
-            Children::Enforce => Self::Enforce,
-        }
-    }
-}
-
-impl From<Slot> for SlotRole {
-    fn from(slot: Slot) -> Self {
-        match slot {
-            Slot::Container => Self::Container,
-            Slot::InitContainer => Self::InitContainer,
-            Slot::EphemeralContainer => Self::EphemeralContainer,
-            Slot::ImageVolume => Self::ImageVolume,
-        }
-    }
-}
-
-impl From<&Pin> for policy::Pin {
-    fn from(pin: &Pin) -> Self {
-        Self {
-            pods: pin.targets.contains(&Target::Pods),
-            owners: match pin.owners {
-                Owners::BuiltIn => policy::Owners::BuiltIn,
-                Owners::Any => policy::Owners::Any,
-            },
-        }
-    }
-}
-
-impl From<Outcome> for policy::Outcome {
-    fn from(outcome: Outcome) -> Self {
-        match outcome {
-            Outcome::Allow => Self::Allow,
-            Outcome::Warn => Self::Warn,
-            Outcome::Deny => Self::Deny,
-        }
-    }
-}
-
-impl From<WaivedRule> for Rule {
-    fn from(rule: WaivedRule) -> Self {
-        match rule {
-            WaivedRule::Reference => Self::Reference,
-            WaivedRule::Tags => Self::Tags,
-            WaivedRule::Existence => Self::Existence,
-            WaivedRule::Pin => Self::Pin,
-        }
-    }
 }

@@ -3,11 +3,14 @@
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
-use crate::image_policy::{Slot, Target, WaivedRule};
+use crate::image_policy::Target;
+use crate::kinds::Kinds;
 use crate::schema::rule;
-use tagpin_domain::slot::Kind;
+use tagpin_domain::kind::Kind;
+use tagpin_domain::policy::Rule;
+use tagpin_domain::slot::Role;
 
-/// Every entry is there once.
+/// The rule that every entry is there once.
 fn unique(what: &str) -> Value {
     rule("self.all(a, self.exists_one(b, a == b))", &format!("name each {what} once"))
 }
@@ -68,7 +71,7 @@ fn words<T: JsonSchema>(generator: &mut SchemaGenerator, max: usize, rules: &[Va
 }
 
 pub(super) fn slots(generator: &mut SchemaGenerator) -> Schema {
-    words::<Slot>(generator, 4, &[unique("slot")])
+    words::<Role>(generator, 4, &[unique("slot")])
 }
 
 pub(super) fn targets(generator: &mut SchemaGenerator) -> Schema {
@@ -80,7 +83,7 @@ pub(super) fn waived_rules(generator: &mut SchemaGenerator) -> Schema {
         "self.size() > 0",
         "name the rules it waives, or leave the list out to waive every rule but pin",
     );
-    words::<WaivedRule>(generator, 4, &[unique("rule"), some])
+    words::<Rule>(generator, 4, &[unique("rule"), some])
 }
 
 /// Names of namespaces.
@@ -125,13 +128,14 @@ pub(super) fn time(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// The kind is one that is validated; anything else would never match.
+/// The rule that the kind is one that tagpin validates: any other kind would never match.
 pub(super) fn known_kind() -> Value {
-    let mut known = Kind::ALL.map(|kind| format!("{}/{}", kind.group(), kind.name()));
+    let table = Kinds::default();
+    let mut known = table.all().map(|kind| format!("{}/{}", kind.group(), kind.name())).collect::<Vec<_>>();
     known.sort_unstable();
     let list = known.iter().map(|kind| format!("'{kind}'")).collect::<Vec<_>>().join(", ");
     let groups = ["apps", "batch", ""].map(|group| {
-        let kinds = Kind::ALL.into_iter().filter(|kind| kind.group() == group).map(Kind::name);
+        let kinds = table.all().filter(|kind| kind.group() == group).map(Kind::name);
         let kinds = kinds.collect::<Vec<_>>().join(", ");
         if group.is_empty() { format!("no group: {kinds}") } else { format!("group {group}: {kinds}") }
     });

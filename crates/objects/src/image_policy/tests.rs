@@ -4,12 +4,14 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::*;
-use tagpin_domain::policy::{self, LabelOperator, Policy, PolicyId, Rule};
-use tagpin_domain::slot::{Kind, SlotRole};
+use crate::kinds::{DEPLOYMENT, POD};
+use tagpin_domain::check::Check;
+use tagpin_domain::policy::{self, LabelOperator, Policy, PolicyId, Rule, RuleSet};
+use tagpin_domain::slot::Role;
 
 fn compile(spec: Value) -> Result<Policy, PolicyError> {
     let id = PolicyId { namespace: None, name: "baseline".to_owned() };
-    ClusterImagePolicy::compile(id, &serde_json::from_value(spec).unwrap())
+    serde_json::from_value::<ClusterImagePolicySpec>(spec).unwrap().compile(id)
 }
 
 fn compiled(spec: Value) -> Policy {
@@ -28,10 +30,17 @@ fn an_empty_spec_audits_forbids_latest_and_pins_nothing() {
     let policy = compiled(json!({}));
     assert_eq!(policy.mode, policy::Mode::Audit);
     assert_eq!(policy.children, policy::Children::Warn);
-    assert!(policy.rules.forbidden.is_match("latest") && !policy.rules.forbidden.is_match("1"));
-    assert!(!policy.rules.require_explicit);
-    assert_eq!(policy.rules.existence, policy::Existence::Tags);
-    assert_eq!(policy.pin, policy::Pin { pods: false, owners: policy::Owners::BuiltIn });
+    let [
+        Check::Limit,
+        Check::Reference,
+        Check::Tags { forbidden, require_explicit: false },
+        Check::Existence,
+        Check::Resolution,
+    ] = policy.checks.as_slice()
+    else {
+        panic!("{:?}", policy.checks)
+    };
+    assert!(forbidden.is_match("latest") && !forbidden.is_match("1"));
     assert_eq!(policy.resolution.last_known_max_age, Duration::from_hours(168));
     assert_eq!(policy.resolution.on_unavailable, policy::Outcome::Warn);
     assert!(policy.scope.images.is_none() && policy.scope.kinds.is_empty() && policy.scope.slots.is_empty());
@@ -40,7 +49,11 @@ fn an_empty_spec_audits_forbids_latest_and_pins_nothing() {
 
 #[test]
 fn every_level_of_an_omitted_struct_has_the_same_defaults() {
-    let forbids_latest = |spec| compiled(spec).rules.forbidden.is_match("latest");
+    let forbids_latest = |spec| {
+        let forbids =
+            |check: &Check| matches!(check, Check::Tags { forbidden, .. } if forbidden.is_match("latest"));
+        compiled(spec).checks.iter().any(forbids)
+    };
     assert!(forbids_latest(json!({ "rules": {} })));
     assert!(forbids_latest(json!({ "rules": { "tags": {} } })));
     assert!(forbids_latest(json!({ "rules": { "tags": { "requireExplicit": true } } })));
@@ -75,13 +88,20 @@ fn a_full_spec_means_what_it_says() {
     assert_eq!(namespaces, [("env", &LabelOperator::In(["prod".to_owned()].into()))]);
     let objects: Vec<_> = policy.scope.objects.0.iter().map(|r| (r.key.as_str(), &r.operator)).collect();
     assert_eq!(objects, [("app", &LabelOperator::NotIn(["batch".to_owned()].into()))]);
-    assert_eq!(policy.scope.kinds, BTreeSet::from([Kind::Deployment, Kind::Pod]));
+    assert_eq!(policy.scope.kinds, BTreeSet::from([DEPLOYMENT, POD]));
     assert!(policy.scope.images.unwrap().is_match("docker.io/library/nginx"));
-    assert_eq!(policy.scope.slots, BTreeSet::from([SlotRole::Container, SlotRole::ImageVolume]));
-    assert!(policy.rules.forbidden.is_match("dev-1") && !policy.rules.forbidden.is_match("latest"));
-    assert!(policy.rules.require_explicit);
-    assert_eq!(policy.rules.existence, policy::Existence::Ignore);
-    assert_eq!(policy.pin, policy::Pin { pods: true, owners: policy::Owners::Any });
+    assert_eq!(policy.scope.slots, BTreeSet::from([Role::Container, Role::ImageVolume]));
+    let [
+        Check::Limit,
+        Check::Reference,
+        Check::Tags { forbidden, require_explicit: true },
+        Check::Resolution,
+        Check::Pin(policy::Owners::Any),
+    ] = policy.checks.as_slice()
+    else {
+        panic!("{:?}", policy.checks)
+    };
+    assert!(forbidden.is_match("dev-1") && !forbidden.is_match("latest"));
     assert_eq!(policy.resolution.last_known_max_age, Duration::ZERO);
     assert_eq!(policy.resolution.on_unavailable, policy::Outcome::Deny);
     assert_eq!(policy.resolution.on_unauthorized, policy::Outcome::Allow);
@@ -92,12 +112,12 @@ fn a_full_spec_means_what_it_says() {
 fn an_exception_without_rules_waives_all_but_pin() {
     let policy = compiled(exception(json!({})));
     let [waived] = policy.exceptions.as_slice() else { panic!("one exception") };
-    assert_eq!(waived.rules, BTreeSet::from([Rule::Reference, Rule::Tags, Rule::Existence]));
+    assert_eq!(waived.rules, RuleSet::from_iter([Rule::Reference, Rule::Tags, Rule::Existence]));
     assert!(waived.images.is_none() && waived.namespaces.is_empty());
     let policy =
         compiled(exception(json!({ "rules": ["pin"], "namespaces": ["batch"], "images": ["ghcr.io/**"] })));
     let [waived] = policy.exceptions.as_slice() else { panic!("one exception") };
-    assert_eq!(waived.rules, BTreeSet::from([Rule::Pin]));
+    assert_eq!(waived.rules, RuleSet::from_iter([Rule::Pin]));
     assert_eq!(waived.namespaces, BTreeSet::from(["batch".to_owned()]));
     assert!(waived.images.as_ref().unwrap().is_match("ghcr.io/acme/api"));
 }
@@ -126,7 +146,8 @@ fn what_does_not_compile_names_its_field() {
 fn a_namespaced_policy_selects_by_its_namespace_alone() {
     let id = PolicyId { namespace: Some("shop".to_owned()), name: "strict".to_owned() };
     let spec = json!({ "match": { "namespaceSelector": { "matchLabels": { "a": "b" } } } });
-    let policy = ImagePolicy::compile(id.clone(), &serde_json::from_value(spec).unwrap()).unwrap();
+    let spec: ImagePolicySpec = serde_json::from_value(spec).unwrap();
+    let policy = spec.compile(id.clone()).unwrap();
     assert_eq!(policy.id, id);
     assert_eq!(policy.scope.namespaces, policy::Selector::default());
 }
@@ -137,4 +158,20 @@ fn a_last_good_spec_compiles_again_whatever_else_it_holds() {
     spec["mode"] = json!("Enforce");
     spec["ofALaterVersion"] = json!({ "x": [1] });
     assert_eq!(compiled(spec).mode, policy::Mode::Enforce);
+}
+
+#[test]
+fn what_a_policy_does_not_demand_is_no_check() {
+    for (tags, existence, targets, checks) in [
+        (json!({ "forbidden": [] }), "Ignore", json!([]), 2),
+        (json!({ "forbidden": [], "requireExplicit": true }), "Ignore", json!([]), 3),
+        (json!({ "forbidden": [] }), "Tags", json!([]), 4),
+        (json!({ "forbidden": [] }), "Ignore", json!(["Pods"]), 4),
+    ] {
+        let spec =
+            json!({ "rules": { "tags": tags, "existence": existence }, "pin": { "targets": targets } });
+        let policy = compiled(spec);
+        assert_eq!(policy.checks.len(), checks, "{:?}", policy.checks);
+        assert!(policy.checks.is_sorted_by_key(Check::stage));
+    }
 }

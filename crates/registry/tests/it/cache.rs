@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::join_all;
+use jiff::Timestamp;
 use tagpin_domain::asker::Asker;
 use tagpin_domain::digest::Digest;
 use tagpin_domain::fact::{Broken, Fact, LastKnown, Unavailable};
@@ -137,7 +138,7 @@ impl Credentials for Holders {
 struct Pods(Option<LastKnown>);
 
 impl Seeds for Pods {
-    fn last_known(&self, _image: &ImageRef, _asker: &Asker) -> Option<LastKnown> {
+    fn last_known(&self, _: &ImageRef, _: &Asker, _: Timestamp) -> Option<LastKnown> {
         self.0.clone()
     }
 }
@@ -147,6 +148,7 @@ fn around(pods: Pods) -> Around {
         credentials: Arc::new(Holders(AtomicUsize::new(0))),
         profiles: Arc::new(Current::from(Registries::default())),
         seeds: Arc::new(pods),
+        now: Timestamp::now,
         observer: Arc::new(()),
     }
 }
@@ -176,7 +178,7 @@ fn present(letter: char) -> Fact {
 }
 
 fn failed(cause: Unavailable) -> Fact {
-    Fact::Unavailable { cause, retry_after: None, last_known: None }
+    Fact::unavailable(cause)
 }
 
 fn seconds(seconds: u64) -> Duration {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::join_all;
+use jiff::Timestamp;
 use tagpin_domain::asker::Asker;
 use tagpin_domain::digest::Digest;
 use tagpin_domain::fact::{Fact, LastKnown, Unavailable};
@@ -131,7 +132,7 @@ async fn serve(mut stream: TcpStream, ill: Option<Ill>) {
 struct Pinned;
 
 impl Seeds for Pinned {
-    fn last_known(&self, image: &ImageRef, _: &Asker) -> Option<LastKnown> {
+    fn last_known(&self, image: &ImageRef, _: &Asker, _: Timestamp) -> Option<LastKnown> {
         let known = image.to_string().ends_with(":known");
         known.then(|| LastKnown { digest: digest(), age: Duration::from_secs(3600) })
     }
@@ -183,7 +184,13 @@ async fn whatever_ails_registries_known_tags_go_on_others_are_answered_in_time_a
     let cache = assemble(
         client(profiles.clone(), TestNames::default(), Arc::new(())),
         Arc::default(),
-        Around { credentials: Arc::new(Nobodys), profiles, seeds: Arc::new(Pinned), observer: Arc::new(()) },
+        Around {
+            credentials: Arc::new(Nobodys),
+            profiles,
+            seeds: Arc::new(Pinned),
+            now: Timestamp::now,
+            observer: Arc::new(()),
+        },
     );
 
     // Slow and failing answers count three times, as one may be the image's fault.

@@ -3,7 +3,7 @@ use super::*;
 const HOST: &str = "reg.example";
 
 fn failed(cause: Unavailable) -> Fact {
-    Fact::Unavailable { cause, retry_after: None, last_known: None }
+    Fact::unavailable(cause)
 }
 
 /// Answers one question after another; true for each that was let through.
