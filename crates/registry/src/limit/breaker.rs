@@ -9,7 +9,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
-use tagpin_domain::fact::{Fact, Unavailable};
+use tagpin_domain::fact::{Class, Fact, Unavailable};
 
 /// Time for which a failed registry is not asked, give or take a tenth, so that replicas do not ask in step.
 const REST: Duration = Duration::from_secs(30);
@@ -162,8 +162,10 @@ fn health(fact: &Fact, whole: bool) -> Health {
             Unavailable::Timeout | Unavailable::BreakerOpen => Health::Silent,
             Unavailable::Unreadable | Unavailable::NotByDigest | Unavailable::NoCredential => Health::Well,
         },
-        Fact::AddressForbidden { .. } | Fact::Offline => Health::Silent,
-        _ => Health::Well,
+        other => match other.class() {
+            Class::Forbidden | Class::Offline => Health::Silent,
+            Class::Present | Class::Definite | Class::Unauthorized | Class::Unavailable => Health::Well,
+        },
     }
 }
 
