@@ -1,4 +1,4 @@
-//! What is known of a registry before it is asked: its endpoints and how connections to them are secured.
+//! The properties of a registry that are known before it is asked: its endpoints and their TLS settings.
 
 pub(crate) mod endpoint;
 pub(crate) mod host;

@@ -42,7 +42,7 @@ pub struct Mistake {
 }
 
 /// A text with its position.
-pub(crate) type Written = Spanned<String>;
+pub(super) type Written = Spanned<String>;
 
 impl Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -62,7 +62,7 @@ pub type Elsewhere = BTreeMap<PathBuf, Vec<u8>>;
 
 /// Reads files, and keeps a fingerprint of their names and content.
 #[derive(Debug, Default)]
-pub(crate) struct Files {
+pub(super) struct Files {
     seen: RefCell<DefaultHasher>,
     /// The only files that exist, if they are not on this machine.
     elsewhere: Option<Elsewhere>,
@@ -70,12 +70,12 @@ pub(crate) struct Files {
 
 impl Files {
     /// Creates a reader of these files, which reads none of this machine.
-    pub(crate) fn elsewhere(files: Elsewhere) -> Self {
+    pub(super) fn elsewhere(files: Elsewhere) -> Self {
         Self { elsewhere: Some(files), ..Self::default() }
     }
 
     /// Returns the content of a file.
-    pub(crate) fn read(&self, file: &Path) -> io::Result<Vec<u8>> {
+    pub(super) fn read(&self, file: &Path) -> io::Result<Vec<u8>> {
         let read = match &self.elsewhere {
             None => std::fs::read(file),
             Some(files) => files.get(file).cloned().ok_or_else(|| io::ErrorKind::NotFound.into()),
@@ -87,12 +87,12 @@ impl Files {
     }
 
     /// Returns the content of a file that the configuration needs.
-    pub(crate) fn read_named(&self, file: &Path) -> Result<Vec<u8>, ConfigError> {
+    pub(super) fn read_named(&self, file: &Path) -> Result<Vec<u8>, ConfigError> {
         self.read(file).map_err(|cause| ConfigError::Read { file: file.to_owned(), cause })
     }
 
     /// Returns the entries of a folder, sorted by name.
-    pub(crate) fn folder(&self, folder: &Path) -> Result<Vec<PathBuf>, ConfigError> {
+    pub(super) fn folder(&self, folder: &Path) -> Result<Vec<PathBuf>, ConfigError> {
         let list = || match &self.elsewhere {
             None => std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>(),
             Some(files) => {
@@ -110,25 +110,25 @@ impl Files {
         Ok(found)
     }
 
-    pub(crate) fn is_folder(&self, path: &Path) -> bool {
+    pub(super) fn is_folder(&self, path: &Path) -> bool {
         match &self.elsewhere {
             None => path.is_dir(),
             Some(files) => files.keys().any(|file| file != path && file.starts_with(path)),
         }
     }
 
-    pub(crate) fn has(&self, file: &Path) -> bool {
+    pub(super) fn has(&self, file: &Path) -> bool {
         self.elsewhere.as_ref().map_or_else(|| file.exists(), |files| files.contains_key(file))
     }
 
     /// Returns a number that is equal for equal files with equal content.
-    pub(crate) fn fingerprint(&self) -> u64 {
+    pub(super) fn fingerprint(&self) -> u64 {
         self.seen.borrow().finish()
     }
 }
 
 /// Parses one YAML document; an empty one gives the default.
-pub(crate) fn parse<T: for<'de> Deserialize<'de>>(file: &Path, bytes: &[u8]) -> Result<T, ConfigError> {
+pub(super) fn parse<T: for<'de> Deserialize<'de>>(file: &Path, bytes: &[u8]) -> Result<T, ConfigError> {
     let mut track = Track::new();
     let options = serde_saphyr::options! { with_snippet: false };
     let parsed = serde_saphyr::with_deserializer_from_slice_with_options(bytes, options, |yaml| {
@@ -142,7 +142,7 @@ pub(crate) fn parse<T: for<'de> Deserialize<'de>>(file: &Path, bytes: &[u8]) -> 
 }
 
 /// Creates the error for a mistake at this place.
-pub(crate) fn mistake(
+pub(super) fn mistake(
     file: &Path,
     location: Option<Location>,
     key: impl Into<String>,
@@ -158,7 +158,7 @@ pub(crate) fn mistake(
 }
 
 /// Creates the error for a mistake at this place of a text, counted in bytes.
-pub(crate) fn mistake_at(
+pub(super) fn mistake_at(
     file: &Path,
     text: &str,
     span: Option<Range<usize>>,
@@ -180,7 +180,7 @@ pub(crate) fn mistake_at(
 }
 
 /// Returns the path that a configuration file names, relative to the folder of that file.
-pub(crate) fn beside(file: &Path, path: &str) -> PathBuf {
+pub(super) fn beside(file: &Path, path: &str) -> PathBuf {
     file.parent().unwrap_or(Path::new("")).join(path)
 }
 

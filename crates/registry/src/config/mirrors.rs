@@ -20,7 +20,7 @@ mod k3s;
 
 /// The mirrors that the nodes use.
 #[derive(Debug, Default)]
-pub(crate) enum NodeMirrors {
+pub(super) enum NodeMirrors {
     /// No mirrors.
     #[default]
     None,
@@ -32,17 +32,17 @@ pub(crate) enum NodeMirrors {
 
 impl NodeMirrors {
     /// Reads `registries.yaml`.
-    pub(crate) fn k3s(files: &Files, file: &Path) -> Result<Self, ConfigError> {
+    pub(super) fn k3s(files: &Files, file: &Path) -> Result<Self, ConfigError> {
         K3s::load(files, file).map(Self::K3s)
     }
 
     /// Reads a folder `certs.d`.
-    pub(crate) fn certs_d(files: &Files, folder: &Path) -> Result<Self, ConfigError> {
+    pub(super) fn certs_d(files: &Files, folder: &Path) -> Result<Self, ConfigError> {
         CertsD::load(files, folder).map(Self::CertsD)
     }
 
     /// Returns the warnings about settings that have no effect here, or an unexpected one.
-    pub(crate) fn warnings(&self) -> &[String] {
+    pub(super) fn warnings(&self) -> &[String] {
         match self {
             Self::None => &[],
             Self::K3s(k3s) => k3s.warnings(),
@@ -51,7 +51,7 @@ impl NodeMirrors {
     }
 
     /// Returns the TLS settings of all hosts that have some.
-    pub(crate) fn secured(&self) -> Vec<&Tls> {
+    pub(super) fn secured(&self) -> Vec<&Tls> {
         match self {
             Self::None => Vec::new(),
             Self::K3s(k3s) => k3s.secured().collect(),
@@ -60,7 +60,7 @@ impl NodeMirrors {
     }
 
     /// Returns true if any registry has a mirror.
-    pub(crate) fn names_any(&self) -> bool {
+    pub(super) fn names_any(&self) -> bool {
         match self {
             Self::None => false,
             Self::K3s(k3s) => k3s.names_any(),
@@ -69,7 +69,7 @@ impl NodeMirrors {
     }
 
     /// Returns the mirrors of a registry, in order.
-    pub(crate) fn mirrors(&self, registry: &str) -> Vec<Endpoint> {
+    pub(super) fn mirrors(&self, registry: &str) -> Vec<Endpoint> {
         match self {
             Self::None => Vec::new(),
             Self::K3s(k3s) => k3s.mirrors(registry),
@@ -78,7 +78,7 @@ impl NodeMirrors {
     }
 
     /// Returns the server that the nodes ask in place of the registry after its mirrors, if there is one.
-    pub(crate) fn server(&self, registry: &str) -> Option<&Endpoint> {
+    pub(super) fn server(&self, registry: &str) -> Option<&Endpoint> {
         match self {
             Self::None | Self::K3s(_) => None,
             Self::CertsD(folder) => folder.server(registry),
@@ -86,7 +86,7 @@ impl NodeMirrors {
     }
 
     /// Returns the TLS settings for a registry at its own name.
-    pub(crate) fn registry_tls(&self, registry: &str) -> Option<Tls> {
+    pub(super) fn registry_tls(&self, registry: &str) -> Option<Tls> {
         match self {
             Self::None => None,
             Self::K3s(k3s) => k3s.registry_tls(registry),
@@ -105,7 +105,7 @@ impl NodeMirrors {
     }
 
     /// Returns the credential for exactly this host.
-    pub(crate) fn candidate(&self, host: &str) -> Option<&Arc<Candidate>> {
+    pub(super) fn candidate(&self, host: &str) -> Option<&Arc<Candidate>> {
         match self {
             Self::None | Self::CertsD(_) => None,
             Self::K3s(k3s) => k3s.candidate(host),

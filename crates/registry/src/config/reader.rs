@@ -23,15 +23,15 @@ use crate::profile::tls::{CaBundle, ClientCertificate, PemError, Tls};
 use tagpin_domain::object_name::is_object_name;
 
 /// Reads one entry, and reports its mistakes with their place.
-pub(crate) struct Reader<'a> {
-    pub(crate) file: &'a Path,
-    pub(crate) files: &'a Files,
-    pub(crate) at: Location,
-    pub(crate) key: String,
+pub(super) struct Reader<'a> {
+    pub(super) file: &'a Path,
+    pub(super) files: &'a Files,
+    pub(super) at: Location,
+    pub(super) key: String,
 }
 
 impl Reader<'_> {
-    pub(crate) fn wrong(&self, key: &str, problem: impl Into<String>) -> ConfigError {
+    pub(super) fn wrong(&self, key: &str, problem: impl Into<String>) -> ConfigError {
         file::mistake(self.file, Some(self.at), format!("{}.{key}", self.key), problem)
     }
 
@@ -40,7 +40,7 @@ impl Reader<'_> {
         file::mistake(self.file, Some(text.referenced), key, problem)
     }
 
-    pub(crate) fn pattern(&self, typed: &str) -> Result<Pattern, ConfigError> {
+    pub(super) fn pattern(&self, typed: &str) -> Result<Pattern, ConfigError> {
         let normal = normal(typed);
         let (host, port) = split(&normal);
         let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
@@ -66,7 +66,7 @@ impl Reader<'_> {
     }
 
     /// Checks that no earlier entry covers this one completely, because the first match wins.
-    pub(crate) fn reachable(&self, pattern: &Pattern, earlier: &[Entry]) -> Result<(), ConfigError> {
+    pub(super) fn reachable(&self, pattern: &Pattern, earlier: &[Entry]) -> Result<(), ConfigError> {
         let covering = earlier.iter().position(|entry| {
             let earlier = &entry.pattern;
             earlier.port == pattern.port
@@ -84,7 +84,7 @@ impl Reader<'_> {
         }
     }
 
-    pub(crate) fn entry(&self, pattern: Pattern, typed: TypedEntry) -> Result<Entry, ConfigError> {
+    pub(super) fn entry(&self, pattern: Pattern, typed: TypedEntry) -> Result<Entry, ConfigError> {
         if typed.offline {
             let useless = [
                 ("allowPrivate", typed.allow_private.is_some()),
@@ -291,7 +291,7 @@ impl Reader<'_> {
     }
 
     /// Returns the warnings about settings that are allowed but may surprise their author.
-    pub(crate) fn warnings(&self, entry: &Entry) -> Vec<String> {
+    pub(super) fn warnings(&self, entry: &Entry) -> Vec<String> {
         let typed: &Arc<str> = &entry.pattern.typed;
         let mut warnings = Vec::new();
         if entry.tls.as_ref().is_some_and(|tls| tls.unverified) {

@@ -133,7 +133,7 @@ impl Registries {
     }
 
     /// Returns true if the other configuration was read from the same files with the same content.
-    pub(crate) const fn is_like(&self, other: &Self) -> bool {
+    pub(super) const fn is_like(&self, other: &Self) -> bool {
         self.fingerprint == other.fingerprint
     }
 

@@ -1,6 +1,6 @@
 //! Docker configurations, as pull secrets and `~/.docker/config.json` hold them.
 //!
-//! Of a secret, exactly what the kubelet uses is read (`pkg/credentialprovider/config.go`, Kubernetes 1.36): only
+//! From a secret, exactly the fields of the kubelet are read (`pkg/credentialprovider/config.go`, Kubernetes 1.36): only
 //! `auths`, and of each entry only `username`, `password` and `auth`. Of a person's file, tokens are read too, as
 //! docker does. Credential helpers are never run.
 

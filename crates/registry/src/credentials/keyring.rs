@@ -52,7 +52,7 @@ impl Keyring {
     }
 
     /// Returns true if a configuration held identity or registry tokens.
-    pub(crate) const fn holds_tokens(&self) -> bool {
+    pub(super) const fn holds_tokens(&self) -> bool {
         self.holds_tokens
     }
 
@@ -70,7 +70,7 @@ impl Keyring {
 
 /// Returns the credentials for an image in several keyrings, as if they were one keyring filled in this order.
 #[must_use]
-pub(crate) fn look_up(keyrings: &[&Keyring], image: &ImageRef) -> Vec<Candidate> {
+pub(super) fn look_up(keyrings: &[&Keyring], image: &ImageRef) -> Vec<Candidate> {
     if keyrings.is_empty() {
         return Vec::new();
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
-use tagpin_domain::fact::{Fact, Unavailable};
+use tagpin_domain::fact::{Class, Fact, Unavailable};
 
 /// Time for which a failed registry is not asked, give or take a tenth, so that replicas do not ask in step.
 const REST: Duration = Duration::from_secs(30);
@@ -22,7 +22,7 @@ const HOSTS: usize = 4096;
 
 /// The breakers of all hosts that failed.
 #[derive(Debug, Default)]
-pub(crate) struct Breakers {
+pub(super) struct Breakers {
     hosts: Mutex<Hosts>,
 }
 
@@ -45,7 +45,7 @@ struct State {
 
 /// Permission to ask one host once.
 #[derive(Debug)]
-pub(crate) struct Pass<'a> {
+pub(super) struct Pass<'a> {
     breakers: &'a Breakers,
     host: &'a str,
     probe: bool,
@@ -66,7 +66,7 @@ enum Health {
 
 impl Breakers {
     /// Returns permission to ask the host, or the time for which it rests.
-    pub(crate) fn enter<'a>(&'a self, host: &'a str, now: Instant) -> Result<Pass<'a>, Duration> {
+    pub(super) fn enter<'a>(&'a self, host: &'a str, now: Instant) -> Result<Pass<'a>, Duration> {
         let mut hosts = self.lock();
         let Some(state) = hosts.states.get_mut(host) else {
             return Ok(Pass { breakers: self, host, probe: false });
@@ -83,7 +83,7 @@ impl Breakers {
     }
 
     /// Returns true if the host is not asked now. For callers that can do without an answer.
-    pub(crate) fn rests(&self, host: &str, now: Instant) -> bool {
+    pub(super) fn rests(&self, host: &str, now: Instant) -> bool {
         self.lock()
             .states
             .get(host)
@@ -91,7 +91,7 @@ impl Breakers {
     }
 
     /// Returns the hosts that are not asked now.
-    pub(crate) fn resting(&self, now: Instant) -> Vec<Box<str>> {
+    pub(super) fn resting(&self, now: Instant) -> Vec<Box<str>> {
         let hosts = self.lock();
         let rest = |state: &State| state.probed || state.open.is_some_and(|until| until > now);
         hosts.states.iter().filter(|(_, state)| rest(state)).map(|(host, _)| host.clone()).collect()
@@ -105,7 +105,7 @@ impl Breakers {
 impl Pass<'_> {
     /// Learns from the answer. `whole` is true if the registry had all the time that it may take, so that a timeout
     /// counts against it. Returns true if this opens the breaker.
-    pub(crate) fn learn(mut self, fact: &Fact, whole: bool, now: Instant) -> bool {
+    pub(super) fn learn(mut self, fact: &Fact, whole: bool, now: Instant) -> bool {
         let health = health(fact, whole);
         let probe = std::mem::take(&mut self.probe);
         let mut hosts = self.breakers.lock();
@@ -162,8 +162,10 @@ fn health(fact: &Fact, whole: bool) -> Health {
             Unavailable::Timeout | Unavailable::BreakerOpen => Health::Silent,
             Unavailable::Unreadable | Unavailable::NotByDigest | Unavailable::NoCredential => Health::Well,
         },
-        Fact::AddressForbidden { .. } | Fact::Offline => Health::Silent,
-        _ => Health::Well,
+        other => match other.class() {
+            Class::Forbidden | Class::Offline => Health::Silent,
+            Class::Present | Class::Definite | Class::Unauthorized | Class::Unavailable => Health::Well,
+        },
     }
 }
 

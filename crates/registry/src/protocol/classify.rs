@@ -14,7 +14,7 @@ use tagpin_domain::fact::{Fact, Unavailable};
 
 /// The meaning of a 404 for a manifest, by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Missing {
+pub(super) enum Missing {
     /// The repository does not exist.
     Repository,
     /// The tag existed and has expired.
@@ -26,7 +26,7 @@ pub(crate) enum Missing {
 }
 
 /// Returns the fact for a request that got no response.
-pub(crate) fn unanswered(unanswered: &Unanswered) -> Fact {
+pub(super) fn unanswered(unanswered: &Unanswered) -> Fact {
     let cause = match unanswered.failure {
         Failure::AddressForbidden => return Fact::AddressForbidden { host: unanswered.host.clone() },
         Failure::Timeout => Unavailable::Timeout,
@@ -68,7 +68,7 @@ pub(crate) fn reply(reply: &Reply, candidate: &Candidate) -> Fact {
 }
 
 /// Returns what is missing, as far as the response tells.
-pub(crate) fn missing(answer: &HttpResponse) -> Missing {
+pub(super) fn missing(answer: &HttpResponse) -> Missing {
     let codes = codes(&answer.body);
     if codes.name_unknown {
         Missing::Repository
@@ -83,7 +83,7 @@ pub(crate) fn missing(answer: &HttpResponse) -> Missing {
 
 /// Returns true for the 403 that Artifactory sends for a missing tag of a virtual repository
 /// (go-containerregistry#1691).
-pub(crate) fn may_mean_missing(answer: &HttpResponse) -> bool {
+pub(super) fn may_mean_missing(answer: &HttpResponse) -> bool {
     let artifactory =
         |value: &str| value.get(..11).is_some_and(|start| start.eq_ignore_ascii_case("artifactory"));
     answer.status == 403

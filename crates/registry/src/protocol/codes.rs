@@ -20,13 +20,13 @@ pub(super) struct Codes {
 }
 
 /// Returns true if the 403 of a token service is about the credential itself, and not about what it may read.
-pub(crate) fn credential_unknown(answer: &HttpResponse) -> bool {
+pub(super) fn credential_unknown(answer: &HttpResponse) -> bool {
     answer.status == 403 && codes(&answer.body).credential_unknown
 }
 
 /// Returns true if the token of the request has expired, as ECR reports it: with a 403, or with a 400 at its public
 /// registry (aws/containers-roadmap#2835), and never with a challenge.
-pub(crate) fn token_expired(answer: &HttpResponse, host: &str) -> bool {
+pub(super) fn token_expired(answer: &HttpResponse, host: &str) -> bool {
     match answer.status {
         400 => host == "public.ecr.aws",
         403 => codes(&answer.body).credential_expired,

@@ -32,7 +32,7 @@ const ATTEMPTS: usize = 2;
 const CHILDREN: usize = 8;
 
 /// The digests that are served, and the limits that registries reported.
-pub(crate) struct Confirmations {
+pub(super) struct Confirmations {
     served: Expiring<Served, ()>,
     limits: Expiring<(String, CredentialId), PullLimit>,
 }
@@ -46,12 +46,12 @@ struct Served {
 }
 
 impl Confirmations {
-    pub(crate) fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { served: Expiring::new(DIGESTS), limits: Expiring::new(LIMITS) }
     }
 
     /// Returns the fact for a tag that names this digest, after asking for the digest if the profile says so.
-    pub(crate) async fn confirm(
+    pub(super) async fn confirm(
         &self,
         profile: &RegistryProfile,
         session: &mut Session<'_>,

@@ -47,7 +47,7 @@ impl Kind {
 }
 
 /// Returns the fact of a 200 to HEAD; none if only the body can tell.
-pub(crate) fn of_head(answer: &HttpResponse) -> Option<Fact> {
+pub(super) fn of_head(answer: &HttpResponse) -> Option<Fact> {
     let text = answer.header("content-type")?;
     match Kind::of(text)? {
         Kind::Schema1 if text.starts_with("text/") => None,
@@ -57,7 +57,7 @@ pub(crate) fn of_head(answer: &HttpResponse) -> Option<Fact> {
 }
 
 /// Returns the fact of a 200 to GET.
-pub(crate) fn of_body(answer: &HttpResponse) -> Fact {
+pub(super) fn of_body(answer: &HttpResponse) -> Fact {
     read(answer.header("content-type"), answer.header("docker-content-digest"), &answer.body)
 }
 

@@ -42,14 +42,14 @@ pub(crate) struct Question {
 pub(crate) struct Reply {
     pub(crate) answer: HttpResponse,
     /// The authentication of the last request.
-    pub(crate) proof: Proved,
+    pub(super) proof: Proved,
     /// The error that the registry reports for the token.
-    pub(crate) token_error: Option<TokenError>,
+    pub(super) token_error: Option<TokenError>,
 }
 
 /// The authentication of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Proved {
+pub(super) enum Proved {
     /// No authentication.
     Nothing,
     /// User and password.
@@ -80,17 +80,17 @@ pub(crate) enum Refusal {
 
 /// The number of pulls that a registry allows (`ratelimit-limit`, `ratelimit-remaining`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct PullLimit {
+pub(super) struct PullLimit {
     /// The pulls in each window.
     pub(crate) limit: u64,
     /// The pulls left in this window.
-    pub(crate) remaining: u64,
+    pub(super) remaining: u64,
 }
 
 impl PullLimit {
     /// Returns true if less than a tenth would be left for the nodes, which share the address. Two replicas see the
     /// same count and do not know of each other, so each plans with half of it.
-    pub(crate) const fn is_low(self) -> bool {
+    pub(super) const fn is_low(self) -> bool {
         self.remaining / 2 < self.limit.div_ceil(10)
     }
 
@@ -137,7 +137,7 @@ struct Proof {
 }
 
 impl<'a> Session<'a> {
-    pub(crate) fn new(
+    pub(super) fn new(
         route: Route<'a>,
         tokens: &'a Tokens,
         candidate: &'a Candidate,
@@ -160,12 +160,12 @@ impl<'a> Session<'a> {
     }
 
     /// Returns the path of the repository, as the image names it.
-    pub(crate) const fn path(&self) -> &'a str {
+    pub(super) const fn path(&self) -> &'a str {
         self.path
     }
 
     /// Returns the path of the repository at this endpoint.
-    pub(crate) fn repository(&self) -> &str {
+    pub(super) fn repository(&self) -> &str {
         &self.repository
     }
 
@@ -175,16 +175,16 @@ impl<'a> Session<'a> {
     }
 
     /// Returns the origin of the endpoint and the credential, for which a limit or an answer is valid.
-    pub(crate) fn scope(&self) -> (String, CredentialId) {
+    pub(super) fn scope(&self) -> (String, CredentialId) {
         (self.route.endpoint.root().origin().ascii_serialization(), self.candidate.id)
     }
 
     /// Returns the number of pulls that the registry allowed last.
-    pub(crate) const fn pull_limit(&self) -> Option<PullLimit> {
+    pub(super) const fn pull_limit(&self) -> Option<PullLimit> {
         self.pull_limit
     }
 
-    pub(crate) fn observe(&self, step: Step<'_>) {
+    pub(super) fn observe(&self, step: Step<'_>) {
         self.route.observe(step);
     }
 

@@ -46,7 +46,7 @@ enum Next {
 ///
 /// # Errors
 /// Returns the fact that the registry answered instead of a first page.
-pub(crate) async fn list_all(session: &mut Session<'_>, candidate: &Candidate) -> Result<TagList, Fact> {
+pub(super) async fn list_all(session: &mut Session<'_>, candidate: &Candidate) -> Result<TagList, Fact> {
     let first = tags::url(session);
     let mut found = BTreeSet::new();
     let mut url = first.clone();

@@ -15,9 +15,9 @@ use crate::sharing::expiring::Expiring;
 use tagpin_domain::image::ImageRef;
 
 /// Number of tags that are requested; some registries answer a larger number with an error.
-pub(crate) const PAGE: usize = 1000;
+pub(super) const PAGE: usize = 1000;
 /// Maximum size of a page, in bytes.
-pub(crate) const BODY: usize = 1024 * 1024;
+pub(super) const BODY: usize = 1024 * 1024;
 
 /// Time for which a page is valid for suggestions, even if there is none.
 const LIFE: Duration = Duration::from_secs(5 * 60);
@@ -28,15 +28,15 @@ const PAGES: (usize, usize) = (64, 2000);
 pub(crate) type Tags = Arc<[Box<str>]>;
 
 /// The pages that were seen a moment ago, by repository and credential.
-pub(crate) struct Pages(Expiring<(String, CredentialId), Option<Tags>>);
+pub(super) struct Pages(Expiring<(String, CredentialId), Option<Tags>>);
 
 impl Pages {
-    pub(crate) fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(Expiring::new(PAGES.0))
     }
 
     /// Returns the page that one of the candidates saw; `Some(None)` if all of them saw none.
-    pub(crate) fn get(&self, repository: &str, candidates: &[Candidate]) -> Option<Option<Tags>> {
+    pub(super) fn get(&self, repository: &str, candidates: &[Candidate]) -> Option<Option<Tags>> {
         let now = Instant::now();
         let mut all_known = true;
         for candidate in candidates {
@@ -50,7 +50,7 @@ impl Pages {
     }
 
     /// Remembers what a registry listed for this credential.
-    pub(crate) fn put(&self, repository: &str, candidate: &Candidate, listing: &Listing) -> Option<Tags> {
+    pub(super) fn put(&self, repository: &str, candidate: &Candidate, listing: &Listing) -> Option<Tags> {
         let tags: Option<Tags> = match listing {
             Listing::Tags(tags) => Some(tags.iter().take(PAGES.1).map(|tag| tag.as_str().into()).collect()),
             Listing::NoRepository | Listing::Unknown => None,
@@ -63,7 +63,7 @@ impl Pages {
 
 /// The answer of a registry to a request for tags.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Listing {
+pub(super) enum Listing {
     /// The first page.
     Tags(Vec<String>),
     /// The repository does not exist.
@@ -86,7 +86,7 @@ pub(crate) fn url(session: &Session<'_>) -> Url {
 }
 
 /// Asks for one page of tags.
-pub(crate) async fn list(session: &mut Session<'_>) -> Listing {
+pub(super) async fn list(session: &mut Session<'_>) -> Listing {
     let url = url(session);
     let question = Question { purpose: Purpose::Tags, method: Method::Get, url, accept: None, limit: BODY };
     match session.ask(&question).await {
@@ -107,13 +107,13 @@ fn parse(body: &[u8]) -> Listing {
 }
 
 /// Returns the entries of a page, tags or not; none if the body is not a page.
-pub(crate) fn entries(body: &[u8]) -> Option<Vec<String>> {
+pub(super) fn entries(body: &[u8]) -> Option<Vec<String>> {
     let page: Page = serde_json::from_slice(body).ok()?;
     Some(page.tags.unwrap_or_default())
 }
 
 /// Returns true if the text is a tag and nothing more.
-pub(crate) fn is_tag(text: &str) -> bool {
+pub(super) fn is_tag(text: &str) -> bool {
     ImageRef::parse(&format!("tag.invalid/x:{text}")).is_ok_and(|image| image.tag() == Some(text))
 }
 

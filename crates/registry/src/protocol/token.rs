@@ -32,34 +32,34 @@ const TRUSTED: [(&str, &str); 2] =
 
 /// The tokens and challenges that are remembered. A token is used only for the registry, scope and credential that it
 /// was given for.
-pub(crate) struct Tokens {
+pub(super) struct Tokens {
     tokens: Expiring<TokenKey, SecretString>,
     challenges: Expiring<ChallengeKey, Challenge>,
 }
 
 /// The key of a token.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct TokenKey {
+pub(super) struct TokenKey {
     /// The origin that the token is sent to.
-    pub(crate) registry: String,
+    pub(super) registry: String,
     /// The URL that gave it, with service and scope.
     pub(crate) url: Url,
     /// The credential of the asker.
-    pub(crate) credential: CredentialId,
+    pub(super) credential: CredentialId,
 }
 
 /// The key of a challenge.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct ChallengeKey {
+pub(super) struct ChallengeKey {
     /// The root of the endpoint.
-    pub(crate) root: Url,
+    pub(super) root: Url,
     /// The credential of the asker.
-    pub(crate) credential: CredentialId,
+    pub(super) credential: CredentialId,
 }
 
 /// The reason why a token service is not asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum RealmError {
+pub(super) enum RealmError {
     /// The realm is not a URL of a token service.
     #[error("the realm is not the URL of a token service")]
     Url,
@@ -71,32 +71,32 @@ pub(crate) enum RealmError {
 /// The error for a token service's response without a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the token service's answer holds no token")]
-pub(crate) struct NoToken;
+pub(super) struct NoToken;
 
 impl Tokens {
-    pub(crate) fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { tokens: Expiring::new(TOKENS), challenges: Expiring::new(CHALLENGES) }
     }
 
-    pub(crate) fn get(&self, key: &TokenKey) -> Option<SecretString> {
+    pub(super) fn get(&self, key: &TokenKey) -> Option<SecretString> {
         self.tokens.get(key, Instant::now())
     }
 
-    pub(crate) fn put(&self, key: TokenKey, token: &Token) {
+    pub(super) fn put(&self, key: TokenKey, token: &Token) {
         let now = Instant::now();
         self.tokens.put(key, token.value.clone(), now, now + token.life);
     }
 
-    pub(crate) fn forget(&self, key: &TokenKey) {
+    pub(super) fn forget(&self, key: &TokenKey) {
         self.tokens.remove(key);
     }
 
-    pub(crate) fn challenge(&self, key: &ChallengeKey) -> Option<Challenge> {
+    pub(super) fn challenge(&self, key: &ChallengeKey) -> Option<Challenge> {
         self.challenges.get(key, Instant::now())
     }
 
     /// Remembers the challenge of a registry, without its scope, which is that of one repository.
-    pub(crate) fn remember(&self, key: ChallengeKey, challenge: &Challenge) {
+    pub(super) fn remember(&self, key: ChallengeKey, challenge: &Challenge) {
         let challenge = match challenge {
             Challenge::Basic => Challenge::Basic,
             Challenge::Bearer(bearer) => Challenge::Bearer(Bearer { scope: None, ..bearer.clone() }),
@@ -105,7 +105,7 @@ impl Tokens {
         self.challenges.put(key, challenge, now, now + CHALLENGE);
     }
 
-    pub(crate) fn forget_challenge(&self, key: &ChallengeKey) {
+    pub(super) fn forget_challenge(&self, key: &ChallengeKey) {
         self.challenges.remove(key);
     }
 }
@@ -115,7 +115,7 @@ impl Tokens {
 ///
 /// # Errors
 /// Returns an error if the realm is not a token service that may be asked.
-pub(crate) fn realm_url(bearer: &Bearer, asked: &Url, plain_http: bool) -> Result<Url, RealmError> {
+pub(super) fn realm_url(bearer: &Bearer, asked: &Url, plain_http: bool) -> Result<Url, RealmError> {
     let url = asked.join(&bearer.realm).map_err(|_| RealmError::Url)?;
     if !url.has_host() || !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
         return Err(RealmError::Url);
@@ -129,7 +129,7 @@ pub(crate) fn realm_url(bearer: &Bearer, asked: &Url, plain_http: bool) -> Resul
 }
 
 /// Returns the URL that gives a token: the token service, with service and scope added to its query.
-pub(crate) fn token_url(mut realm: Url, bearer: &Bearer, repository: &str) -> Url {
+pub(super) fn token_url(mut realm: Url, bearer: &Bearer, repository: &str) -> Url {
     let mut query = realm.query_pairs_mut();
     if let Some(service) = &bearer.service {
         query.append_pair("service", service);
@@ -142,7 +142,7 @@ pub(crate) fn token_url(mut realm: Url, bearer: &Bearer, repository: &str) -> Ur
 }
 
 /// Returns the form that exchanges an identity token for a token (docker's OAuth 2 specification).
-pub(crate) fn token_form(bearer: &Bearer, repository: &str, identity: &SecretString) -> SecretString {
+pub(super) fn token_form(bearer: &Bearer, repository: &str, identity: &SecretString) -> SecretString {
     let mut form = Serializer::new(String::new());
     form.append_pair("grant_type", "refresh_token");
     form.append_pair("service", bearer.service.as_deref().unwrap_or_default());
@@ -161,7 +161,7 @@ fn scopes<'a>(bearer: &'a Bearer, repository: &'a str) -> impl Iterator<Item = S
 
 /// Returns true if a token service may see the credential of a registry: it is on the registry's own host, on the
 /// well-known host for it, or on one that the operator trusts with it.
-pub(crate) fn may_see_credential(realm: &Url, registry: &Url, trusted: &[String]) -> bool {
+pub(super) fn may_see_credential(realm: &Url, registry: &Url, trusted: &[String]) -> bool {
     let (Some(realm_host), Some(registry_host)) = (realm.host(), registry.host()) else {
         return false;
     };
@@ -181,9 +181,9 @@ fn scope_repository(scope: &str) -> Option<&str> {
 
 /// A token, and the time for which it is kept.
 #[derive(Debug)]
-pub(crate) struct Token {
-    pub(crate) value: SecretString,
-    pub(crate) life: Duration,
+pub(super) struct Token {
+    pub(super) value: SecretString,
+    pub(super) life: Duration,
 }
 
 #[derive(Deserialize)]
@@ -198,7 +198,7 @@ impl Token {
     ///
     /// # Errors
     /// Returns an error if it holds no token that can be sent in a header.
-    pub(crate) fn parse(body: &[u8]) -> Result<Self, NoToken> {
+    pub(super) fn parse(body: &[u8]) -> Result<Self, NoToken> {
         let answer: TokenAnswer = serde_json::from_slice(body).map_err(|_| NoToken)?;
         let usable = |token: &String| {
             !token.is_empty() && token.len() <= TOKEN_LENGTH && token.bytes().all(|b| b.is_ascii_graphic())

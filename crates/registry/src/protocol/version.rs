@@ -37,7 +37,7 @@ impl<'a> Loose<'a> {
 
 /// Sorts tags: versions first, the newest before the older and a release before its flavours and candidates; then
 /// words by name.
-pub(crate) fn newest_first(tags: &mut [String]) {
+pub(super) fn newest_first(tags: &mut [String]) {
     tags.sort_by_cached_key(|tag| match Loose::parse(tag) {
         Some(version) => Place::Version {
             numbers: Reverse(version.numbers),

@@ -39,7 +39,7 @@ impl<const KINDS: usize> Permits<KINDS> {
     }
 
     /// Returns a permit if one is free.
-    pub(crate) fn try_acquire(&self, names: [&str; KINDS]) -> Option<Permit> {
+    pub(super) fn try_acquire(&self, names: [&str; KINDS]) -> Option<Permit> {
         let mut of_names = Vec::with_capacity(KINDS);
         for (kind, name) in self.each.iter().zip(names) {
             of_names.push(kind.places_of(name).try_acquire_owned().ok()?);

@@ -6,7 +6,7 @@ use crate::protocol::tags::is_referrer;
 use crate::protocol::version::Loose;
 
 /// Returns the tags most like this one, the closest first and among equals the newest version first.
-pub(crate) fn similar(asked: &str, tags: &[Box<str>], at_most: usize) -> Vec<String> {
+pub(super) fn similar(asked: &str, tags: &[Box<str>], at_most: usize) -> Vec<String> {
     let mut close: Vec<_> = tags
         .iter()
         .filter(|tag| &***tag != asked && !is_referrer(tag))
@@ -17,7 +17,7 @@ pub(crate) fn similar(asked: &str, tags: &[Box<str>], at_most: usize) -> Vec<Str
 }
 
 /// Returns the versions that the tag may stand for, the most specific and newest first.
-pub(crate) fn versions(asked: &str, tags: &[Box<str>], at_most: usize) -> Vec<String> {
+pub(super) fn versions(asked: &str, tags: &[Box<str>], at_most: usize) -> Vec<String> {
     let parsed: Vec<_> = tags.iter().filter_map(|tag| Some((Loose::parse(tag)?, tag))).collect();
     let asked_version = Loose::parse(asked);
     // A word is a flavour if versions have it (`alpine`, `1.29-alpine`); otherwise it is like `latest`.

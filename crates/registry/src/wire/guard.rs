@@ -18,6 +18,10 @@ pub(crate) enum Reach {
     /// addresses and the metadata services of clouds are excluded.
     Private,
     /// This machine and the metadata services of clouds only, for the credentials that a cloud gives.
+    #[cfg_attr(
+        not(any(feature = "aws", feature = "gcp", feature = "azure")),
+        allow(dead_code, reason = "only clouds are asked there")
+    )]
     Metadata,
 }
 
@@ -34,7 +38,7 @@ const METADATA: [IpAddr; 6] = [
 /// The error for a host that has no address that may be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the address must not be contacted")]
-pub(crate) struct Forbidden;
+pub(super) struct Forbidden;
 
 /// Resolves host names.
 #[async_trait]
@@ -62,7 +66,7 @@ impl Reach {
     ///
     /// # Errors
     /// Returns an error if none is left.
-    pub(crate) fn filter(self, addresses: Vec<IpAddr>) -> Result<Vec<IpAddr>, Forbidden> {
+    pub(super) fn filter(self, addresses: Vec<IpAddr>) -> Result<Vec<IpAddr>, Forbidden> {
         let permitted: Vec<_> = addresses.into_iter().filter(|address| self.permits(*address)).collect();
         if permitted.is_empty() { Err(Forbidden) } else { Ok(permitted) }
     }
@@ -71,7 +75,7 @@ impl Reach {
     ///
     /// # Errors
     /// Returns an error if the address may not be reached.
-    pub(crate) fn check_literal(self, url: &Url) -> Result<(), Forbidden> {
+    pub(super) fn check_literal(self, url: &Url) -> Result<(), Forbidden> {
         let address: IpAddr = match url.host() {
             Some(Host::Ipv4(address)) => address.into(),
             Some(Host::Ipv6(address)) => address.into(),
@@ -83,7 +87,7 @@ impl Reach {
 
     /// Returns true if the address may be reached.
     #[must_use]
-    pub(crate) fn permits(self, address: IpAddr) -> bool {
+    pub(super) fn permits(self, address: IpAddr) -> bool {
         match self {
             Self::Public => class(address) == Class::Public,
             Self::Private => class(address) != Class::Never,

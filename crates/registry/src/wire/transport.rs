@@ -98,7 +98,7 @@ impl Call<'_> {
     }
 
     /// Returns the headers for display, without secrets.
-    pub(crate) fn shown(&self) -> Vec<(String, String)> {
+    pub(super) fn shown(&self) -> Vec<(String, String)> {
         self.fields().as_ref().map(shown).unwrap_or_default()
     }
 }
@@ -160,7 +160,7 @@ pub(crate) struct HttpResponse {
 
 impl HttpResponse {
     /// Returns the headers for display, without secrets.
-    pub(crate) fn shown(&self) -> Vec<(String, String)> {
+    pub(super) fn shown(&self) -> Vec<(String, String)> {
         shown(&self.headers)
     }
 

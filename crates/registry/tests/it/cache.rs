@@ -1,5 +1,5 @@
-//! What stands between the webhooks and the registries: who shares an answer, for how long, and what an outage,
-//! a slow registry or a flood of names costs. A scripted registry, and a clock that waits for nobody.
+//! The cache and the limits between the webhooks and the registries: the sharing of answers, their lifetimes, and the
+//! cost of an outage, a slow registry or a flood of names. The registry is scripted, and the clock is paused.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -23,10 +23,10 @@ use tagpin_review::Seeds;
 use tokio::sync::watch;
 use tokio::time::{Instant, advance, sleep, timeout};
 
-/// What the registry says to the nth question, and after how long.
+/// The answer of the registry to the nth request, and its delay.
 type Say = dyn Fn(usize, &ImageRef, &[Candidate]) -> (Duration, Fact) + Send + Sync;
 
-/// A registry that counts what it is asked.
+/// A registry that counts its requests.
 #[derive(Clone)]
 struct Registry(Arc<Scripted>);
 
@@ -34,7 +34,7 @@ struct Scripted {
     say: Box<Say>,
     asked: AtomicUsize,
     answered: watch::Sender<usize>,
-    /// Questions at once, now and at most, by host.
+    /// The requests in flight, now and at most, by host.
     at_once: Mutex<HashMap<String, (usize, usize)>>,
 }
 
@@ -48,7 +48,7 @@ impl Registry {
         }))
     }
 
-    /// Says one thing after another, then the last for ever.
+    /// Creates a registry that answers with one fact after another, and then with the last one for ever.
     fn saying(facts: Vec<Fact>) -> Self {
         Self::new(move |nth, _, _| (Duration::ZERO, facts.get(nth).or(facts.last()).unwrap().clone()))
     }
@@ -61,7 +61,7 @@ impl Registry {
         *self.0.answered.borrow()
     }
 
-    /// Waits until it has answered so often; the clock is paused.
+    /// Waits until the registry has answered this often; the clock is paused.
     async fn answers(&self, times: usize) {
         let mut answered = self.0.answered.subscribe();
         answered.wait_for(|answered| *answered >= times).await.unwrap();
@@ -76,7 +76,7 @@ impl Registry {
         }
     }
 
-    /// The most questions at once to a host; to all of them with an empty name.
+    /// Returns the maximum number of requests in flight to a host, or to all of them for an empty name.
     fn most(&self, host: &str) -> usize {
         self.0.at_once.lock().unwrap()[host].1
     }
@@ -97,7 +97,7 @@ impl Lookup for Registry {
     }
 }
 
-/// Each namespace holds the passwords of its name: `shop-ab` and `mall-ab` the same two, `anonymous` none.
+/// Credentials by namespace: `shop-ab` and `mall-ab` hold the same two passwords, `anonymous` holds none.
 struct Holders(AtomicUsize);
 
 impl Holders {
@@ -185,7 +185,7 @@ fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// Asks for `nginx:1` within the time of a validation. What was known before without waiting is the same.
+/// Looks up `nginx:1` within the time of a validation, and checks that the remembered answer is the same.
 async fn ask(cache: &impl Resolve, namespace: &str) -> Fact {
     let (image, asker) = (image("nginx:1"), of(namespace));
     let known = cache.remembered(&image, &asker, Instant::now());
@@ -619,7 +619,7 @@ async fn a_flood_of_names_fills_no_memory() {
     assert!(held <= bytes && entries > 1000, "{entries} entries, {held} bytes");
 }
 
-/// Bytes of this process in memory.
+/// Returns the resident memory of this process, in bytes.
 fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/statm").unwrap();
     status.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 4096

@@ -1,5 +1,5 @@
-//! `tests/cases/registry/*.yaml`: what a registry answers, request by request, and what we make of it.
-//! Adding a case needs no Rust.
+//! `tests/cases/registry/*.yaml`: the answers of a registry, request by request, and the fact that they make. A new
+//! case needs no Rust.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -24,12 +24,12 @@ struct Case {
     /// Hosts that speak TLS; the others speak http.
     #[serde(default)]
     tls: Vec<String>,
-    /// Hosts that may be private addresses; all without it.
+    /// Hosts that may be private addresses; all of them if it is absent.
     private: Option<Vec<String>>,
-    /// Names that resolve elsewhere.
+    /// Names that resolve to other addresses.
     #[serde(default)]
     names: HashMap<String, Vec<IpAddr>>,
-    /// Instead of the registry at `registry.test`: its URL.
+    /// The URL that is used instead of the registry at `registry.test`.
     upstream: Option<String>,
     #[serde(default)]
     mirrors: Vec<Mirror>,
@@ -48,14 +48,14 @@ struct Case {
     credentials: Vec<Secret>,
     /// Milliseconds until the deadline.
     budget: Option<u64>,
-    /// The tags are listed; the fact is them, or what is said instead.
+    /// True to list the tags; the fact is the list, or the answer instead of it.
     #[serde(default)]
     list: bool,
-    /// The digest of the image is looked into for this platform; the fact is what such a node gets.
+    /// The platform for which the digest of the image is inspected; the fact is the image that such a node gets.
     platform: Option<String>,
     script: Vec<Step>,
     fact: String,
-    /// Asked again by the same client.
+    /// True to ask again with the same client.
     #[serde(default)]
     then: Vec<Again>,
 }
@@ -82,11 +82,11 @@ struct Secret {
     user: String,
     #[serde(default)]
     password: String,
-    /// Instead of user and password.
+    /// An identity token, instead of user and password.
     identity: Option<String>,
-    /// Instead of user and password.
+    /// A token for the registry, instead of user and password.
     registry: Option<String>,
-    /// A cloud should have given one.
+    /// True if a cloud should have given a credential.
     #[serde(default)]
     not_given: bool,
 }
@@ -104,7 +104,7 @@ impl Secret {
         Candidate::new(token, Source::PullSecret(self.name.clone()))
     }
 
-    /// What no event may hold.
+    /// Returns the texts that no event may hold.
     fn hidden(&self) -> impl Iterator<Item = &String> {
         [&self.password]
             .into_iter()
@@ -181,7 +181,7 @@ impl Case {
     }
 }
 
-/// `Present body`: the hash of the last body of the script.
+/// Replaces `Present body` by the hash of the last body of the script.
 fn expected(fact: &str, script: &[Step], scripted: &Scripted) -> String {
     match fact {
         "Present body" => {
@@ -247,7 +247,7 @@ async fn what_registries_answer_becomes_facts() {
     play_all("registry/answers.yaml", 40).await;
 }
 
-/// The rows of the table, and those of its cells that are empty.
+/// The rows of the table, and their empty cells.
 const PRODUCTS: [(&str, &[&str]); 15] = [
     ("distribution", &["private", "bad_credential", "limit"]),
     ("htpasswd", &["limit"]),

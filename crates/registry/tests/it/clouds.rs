@@ -1,4 +1,4 @@
-//! `tests/cases/registry/clouds.yaml`: what clouds are asked for a credential, and what comes of it.
+//! `tests/cases/registry/clouds.yaml`: the requests to clouds for a credential, and their result.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -39,15 +39,15 @@ struct Case {
     then: Vec<Then>,
 }
 
-/// Asked for again.
+/// A second request for the credential.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Then {
-    /// So many seconds later.
+    /// Seconds since the first request.
     #[serde(default)]
     after: u64,
     host: Option<String>,
-    /// Before it is asked for again, the scripted registry is asked for a tag with what was given; the fact that this is.
+    /// The fact of a tag that is looked up with the credential before the second request.
     fact: Option<String>,
     script: Vec<Step>,
     gives: String,
@@ -57,7 +57,7 @@ fn regions() -> Vec<String> {
     vec!["eu-west-1".to_owned()]
 }
 
-/// What a test says of where the process runs.
+/// The surroundings of the process in a test.
 pub(super) struct Here {
     pub(super) env: HashMap<String, String>,
     pub(super) files: HashMap<String, String>,
@@ -92,7 +92,7 @@ fn clouds(
     Arc::new(Clouds::new(transport, Arc::new(Here { env, files: files.clone(), now }), Arc::new(())))
 }
 
-/// A registry at its own name; Azure's is the scripted one.
+/// Returns a registry at its own name; that of Azure is the scripted one.
 fn registry(case: &Case, scripted: &Scripted, host: &str) -> Endpoint {
     let url = match case.cloud.as_str() {
         "azure" => {

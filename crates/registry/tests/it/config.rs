@@ -1,4 +1,4 @@
-//! The configuration of registries: what it means, what it refuses and what it says about that.
+//! The configuration of registries: its meaning, its errors and its warnings.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 mod certs_d;
 
-/// A folder with a configuration and what it names.
+/// A folder with a configuration and the files that it names.
 struct Files(TempDir);
 
 impl Files {
@@ -35,7 +35,7 @@ impl Files {
         Registries::load(&self.path().join("config.yaml")).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// The refusal, without the folder.
+    /// Returns the error, without the folder.
     fn refusal(&self) -> String {
         let error = Registries::load(&self.path().join("config.yaml")).map(drop).unwrap_err();
         error.to_string().replace(&format!("{}/", self.path().display()), "")
@@ -50,7 +50,7 @@ fn load(config: &str) -> Registries {
     Files::new(config).load()
 }
 
-/// Where a tag of this registry is asked for, with what is sent and allowed there.
+/// Describes the endpoints that are asked for a tag, with their credentials and settings.
 fn authorities(registries: &Registries, domain: &str) -> Vec<String> {
     let describe = |endpoint: &Endpoint| {
         let identity = match &endpoint.identity {

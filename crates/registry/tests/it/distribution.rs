@@ -1,5 +1,5 @@
-//! The registry of the distribution project as a process of the test, on a port that the system chose: as Debian has it
-//! and as it is today.
+//! The registry of the distribution project as a process of the test, on a port that the system chose, in two
+//! releases: Debian's and the last one.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ pub(super) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub(super) const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 pub(super) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 
-/// Which release of it.
+/// A release of the registry.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Release {
     /// 2.8, Debian's `docker-registry`.
@@ -38,7 +38,7 @@ impl Release {
     }
 }
 
-/// Makes tests of functions that take a release: each against each.
+/// Makes a test for each release of functions that take a release.
 macro_rules! on_each_release {
     ($($test:ident),+ $(,)?) => {
         on_each_release!(debian Debian: $($test),+);
@@ -68,12 +68,12 @@ pub(super) struct Registry {
     http: reqwest::Client,
 }
 
-/// How the registry wants to know who asks.
+/// The authentication that the registry wants.
 pub(super) enum Access<'a> {
     Open,
-    /// With TLS and this password of `robot`, and of `AWS`, as whom everybody comes to ECR.
+    /// TLS, and this password for `robot`, and for `AWS`, the user name of ECR.
     Password(&'a str),
-    /// With the token service at this URL.
+    /// A token from the service at this URL.
     Token {
         realm: &'a str,
         bundle: &'a str,
@@ -131,7 +131,7 @@ impl Registry {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// Pushes an image with a configuration of its own and no layers; gives its digest.
+    /// Pushes an image with a configuration of its own and without layers, and returns its digest.
     pub(super) async fn push_image(
         &self,
         name: &str,
@@ -153,7 +153,7 @@ impl Registry {
         self.push_manifest(name, tag, media_type, &manifest, as_whom).await
     }
 
-    /// Pushes an index of one image for two platforms; gives its digest.
+    /// Pushes an index of one image for two platforms, and returns its digest.
     pub(super) async fn push_index(
         &self,
         name: &str,
@@ -192,7 +192,7 @@ impl Registry {
         digest_of(body.as_bytes())
     }
 
-    /// Gives what one tag names another tag.
+    /// Pushes the manifest of one tag under another tag.
     pub(super) async fn copy_tag(
         &self,
         name: &str,
@@ -205,7 +205,7 @@ impl Registry {
         self.push_manifest(name, to, media_type, &body, as_whom).await;
     }
 
-    /// Where its files are.
+    /// Returns the folder with its files.
     pub(super) fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -236,7 +236,7 @@ impl Drop for Registry {
     }
 }
 
-/// Who pushes.
+/// The authentication of a push.
 pub(super) enum Pusher {
     Anyone,
     Robot(String),
@@ -265,7 +265,7 @@ fn http() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().tls_certs_only([ca]).build().unwrap()
 }
 
-/// bcrypt is the only hash that the registry takes.
+/// Returns a password file; bcrypt is the only hash that the registry accepts.
 fn htpasswd(password: &str) -> String {
     let mut child = Command::new("htpasswd")
         .args(["-niBC", "4", "robot"])
@@ -279,7 +279,7 @@ fn htpasswd(password: &str) -> String {
     format!("{robot}\n{}\n", robot.replacen("robot:", "AWS:", 1))
 }
 
-/// Waits until the registry says where it listens, and keeps its log from filling the pipe.
+/// Waits until the registry logs its port, and drains its log.
 fn port_in(child: &mut Child) -> u16 {
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let mut log = Vec::new();

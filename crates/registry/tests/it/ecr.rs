@@ -1,5 +1,5 @@
-//! Amazon as moto plays it, which checks signatures and policies, with the registries of two accounts behind their own
-//! names: what tagpin signs is taken, what it is given opens the registry, and what is refused is called by its name.
+//! Amazon, played by moto, which checks signatures and policies, with the registries of two accounts at their own
+//! names. It accepts what tagpin signs, its tokens open the registry, and a refusal is reported with its cause.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
@@ -19,7 +19,7 @@ use super::skopeo::Layout;
 use super::support::{PATIENCE, TestNames, TestProfiles, ask, client, endpoint, profile, provider};
 use crate::parts::part;
 
-/// Ours, and another one.
+/// The account of the test, and another one.
 const ACCOUNTS: [&str; 2] = ["123456789012", "210987654321"];
 
 /// A running moto; it is killed when it is dropped.
@@ -49,12 +49,12 @@ impl Moto {
         let said =
             lines.by_ref().find_map(|line| line.split_once("Running on ").map(|(_, url)| url.to_owned()));
         let url = said.expect("moto says where it listens");
-        // Keeps its log from filling the pipe.
+        // Drains the log.
         std::thread::spawn(move || lines.for_each(drop));
         Self { child, url, http: reqwest::Client::builder().no_proxy().build().unwrap() }
     }
 
-    /// Asks IAM for something as the owner of an account, before anything is checked.
+    /// Calls IAM as the owner of an account, before anything is checked.
     async fn iam(&self, account: &str, fields: &[(&str, &str)]) -> String {
         let request = self
             .http
@@ -70,7 +70,7 @@ impl Moto {
         text
     }
 
-    /// From now on everything is checked, but for so many requests.
+    /// Makes moto check everything after this many requests.
     async fn check_after(&self, requests: u32) {
         let reset =
             self.http.post(format!("{}/moto-api/reset-auth", self.url)).header("content-type", "text/plain");
@@ -95,7 +95,7 @@ impl Moto {
         Key { id: value("AccessKeyId"), secret: value("SecretAccessKey") }
     }
 
-    /// A role that may do something, and that this principal may take on.
+    /// Creates a role with this permission that this principal may assume.
     async fn role(&self, account: &str, name: &str, may: &str, principal: &str) -> String {
         let trust = json!({
             "Version": "2012-10-17",
@@ -114,7 +114,7 @@ impl Moto {
         format!("arn:aws:iam::{account}:role/{name}")
     }
 
-    /// Clouds in a process with these variables, which is told of nothing but moto.
+    /// Creates clouds for a process with these variables, whose only endpoint is moto.
     fn clouds(&self, env: &[(&str, &str)]) -> Arc<Clouds> {
         let own = [("AWS_ENDPOINT_URL_ECR", self.url.as_str()), ("AWS_ENDPOINT_URL_STS", self.url.as_str())];
         let env =
@@ -140,7 +140,7 @@ fn policy(may: &str) -> String {
     .to_string()
 }
 
-/// The registries of the accounts, behind their names, and what is `app:1` in each.
+/// The registries of the accounts at their names, and the digest of `app:1` in each.
 struct Registries {
     _processes: Vec<Registry>,
     endpoints: Vec<Endpoint>,
@@ -158,7 +158,7 @@ impl Registries {
         let (mut processes, mut endpoints, mut digests) = (Vec::new(), Vec::new(), Vec::new());
         let (mut profiles, mut names) = (HashMap::new(), HashMap::new());
         for account in ACCOUNTS {
-            // What moto gives to everybody of the account.
+            // The password that moto gives to everybody of the account.
             let password = format!("{account}-auth-token");
             let access = distribution::Access::Password(&password);
             let registry = Registry::start(Release::Debian, &access);
@@ -175,12 +175,12 @@ impl Registries {
         Self { _processes: processes, endpoints, digests, client }
     }
 
-    /// What `app:1` of an account is to who has this credential.
+    /// Looks up `app:1` of an account with this credential.
     async fn ask(&self, account: usize, credential: &Candidate) -> String {
         ask(&self.client, &format!("{}/app:1", host(ACCOUNTS[account])), from_ref(credential)).await
     }
 
-    /// The credential for the registry of an account, as this role.
+    /// Requests the credential for the registry of an account, under this role.
     async fn credential(
         &self,
         account: usize,

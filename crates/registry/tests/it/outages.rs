@@ -1,5 +1,5 @@
-//! Everything that can ail a registry, each on a host of its own and all at once: what is known goes on, what is not
-//! is answered in time, the ill ones are left alone after a while, and a healthy one does not notice.
+//! Every fault of a registry, each on a host of its own and all at once: known tags keep working, other look-ups are
+//! answered in time, faulty hosts are not asked for a while, and a healthy one is not affected.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -24,12 +24,12 @@ use tokio::time::{Instant, interval, timeout};
 
 use super::support::{TestNames, TestProfiles, client, endpoint, profile};
 
-/// What one review has for a look-up, and when its answer is late on any machine: a registry is given up after five
-/// seconds, so that is what a deadline that does not count would take.
+/// Deadline of one look-up, far below the five seconds after which a registry is given up, so that a deadline that is
+/// ignored shows on any machine.
 const DEADLINE: Duration = Duration::from_secs(1);
 const LATE: Duration = Duration::from_secs(4);
 
-/// What ails a registry.
+/// A fault of a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Ill {
     Refused,
@@ -52,7 +52,7 @@ const ALL: [Ill; 7] = [
 ];
 
 impl Ill {
-    /// What a look-up that has only the deadline is told; nothing for "too many requests".
+    /// Returns the cause that a look-up reports; none for "too many requests".
     const fn cause(self) -> Option<Unavailable> {
         match self {
             Self::Refused => Some(Unavailable::Connect),
@@ -65,7 +65,7 @@ impl Ill {
     }
 }
 
-/// A host, and how often it was connected to.
+/// A host, and the number of connections to it.
 struct Host {
     domain: String,
     connected: Arc<AtomicUsize>,
@@ -78,7 +78,7 @@ fn digest() -> Digest {
     Digest::parse(&format!("sha256:{}", "a".repeat(64))).unwrap()
 }
 
-/// Starts a registry; a healthy one when nothing ails it.
+/// Starts a registry; without a fault it is healthy.
 async fn host(ill: Option<Ill>, tasks: &mut JoinSet<()>) -> (Host, RegistryProfile) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -102,7 +102,7 @@ async fn host(ill: Option<Ill>, tasks: &mut JoinSet<()>) -> (Host, RegistryProfi
     (Host { domain, connected }, profile)
 }
 
-/// One answer to whatever is asked.
+/// Sends one response, whatever is asked.
 async fn serve(mut stream: TcpStream, ill: Option<Ill>) {
     let answer = match ill {
         None => HEALTHY.replace("DIGEST", &"a".repeat(64)),
@@ -128,7 +128,7 @@ async fn serve(mut stream: TcpStream, ill: Option<Ill>) {
     }
 }
 
-/// The tag `known` was pinned an hour ago.
+/// Pins: the tag `known` was pinned an hour ago.
 struct Pinned;
 
 impl Seeds for Pinned {
@@ -151,7 +151,7 @@ impl Credentials for Nobodys {
     }
 }
 
-/// Asks for one tag as a review does; never late.
+/// Looks up one tag as a review does, and checks that it is never late.
 async fn ask(cache: &Cache<Limit<Client>>, host: &Host, tag: &str) -> Fact {
     let image = ImageRef::parse(&format!("{}/team/app:{tag}", host.domain)).unwrap();
     let asker = Asker { namespace: "shop".to_owned(), pull_secrets: Vec::new() };
@@ -161,7 +161,7 @@ async fn ask(cache: &Cache<Limit<Client>>, host: &Host, tag: &str) -> Fact {
     fact
 }
 
-/// What a fact says of an outage: its cause, and whether something was last known.
+/// Returns the cause of a fact, and whether it has a last known digest.
 fn told(fact: &Fact) -> (Option<Unavailable>, bool) {
     match fact {
         Fact::Unavailable { cause, last_known, .. } => (Some(*cause), last_known.is_some()),

@@ -1,5 +1,5 @@
-//! Whose credentials answer whose questions: pull secrets read by name from a scripted API server, then the
-//! operator's, then none.
+//! The credentials of an asker: pull secrets, read by name from a scripted API server, then the operator's, then
+//! none.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,10 +27,10 @@ use tagpin_registry::{Clouds, Surroundings, SystemNames, Transport};
 use tempfile::TempDir;
 use tokio::time::{Instant, advance};
 
-/// What an API server holds, by path: a status and an object, or nothing for one that never answers.
+/// The objects of an API server by path: a status and an object, or none for one that never answers.
 type Objects = BTreeMap<String, Option<(u16, Value)>>;
 
-/// An API server, what it was asked and what was skipped.
+/// An API server that records requests, and an observer that records skipped secrets.
 #[derive(Clone, Default)]
 struct Cluster {
     objects: Arc<Mutex<Objects>>,
@@ -60,7 +60,7 @@ impl Cluster {
         self
     }
 
-    /// A secret of the usual type: location to password.
+    /// Adds a secret of the usual type: location to password.
     fn with_secret(self, namespace: &str, name: &str, auths: &[(&str, &str)]) -> Self {
         let entry = |(location, password): &(&str, &str)| {
             ((*location).to_owned(), json!({ "username": "robot", "password": password }))
@@ -118,7 +118,7 @@ impl Cluster {
     }
 }
 
-/// Pull secrets whose short way is checked at each question: what is at hand is what is found by reading.
+/// Pull secrets whose fast path is checked each time: it must return the same list as reading the secrets.
 struct Checked {
     secrets: PullSecrets,
     registries: Arc<Current>,
@@ -173,7 +173,7 @@ fn asker(namespace: &str, pull_secrets: &[&str]) -> Asker {
     Asker { namespace: namespace.to_owned(), pull_secrets }
 }
 
-/// `password from source` of each candidate, in order.
+/// Returns `password from source` of each candidate, in order.
 async fn candidates(credentials: &impl Credentials, asker: &Asker, image: &str) -> Vec<String> {
     use secrecy::ExposeSecret as _;
     let image = ImageRef::parse(image).unwrap();
@@ -254,7 +254,7 @@ async fn a_token_in_a_secret_is_passed_over_as_by_nodes_and_counted() {
     assert_eq!(cluster.skipped(), ["identity-token"]);
 }
 
-/// What is logged, as text.
+/// The log, as text.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -452,7 +452,7 @@ async fn what_needs_no_reading_is_at_hand() {
     assert_eq!(at_hand(&shop, "a.io/x"), Some(vec!["pull secret regcred".to_owned(), nodes]));
 }
 
-/// A process that is nobody to any cloud.
+/// Surroundings of a process without an identity at any cloud.
 #[cfg(feature = "aws")]
 struct Nowhere;
 

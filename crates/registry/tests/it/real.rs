@@ -130,7 +130,7 @@ async fn a_certificate_of_an_unknown_authority_is_not_trusted(release: Release) 
     assert_eq!(ask(&client, &image, &[]).await, "Unavailable Tls");
 }
 
-/// A registry with a token service, an image in `public/app` and one in `team/app`, both tagged 1.
+/// Starts a registry with a token service, an image in `public/app` and one in `team/app`, both tagged 1.
 async fn with_tokens(release: Release) -> (Registry, TokenService, String) {
     let service = TokenService::start().await;
     let access = Access::Token { realm: &service.realm, bundle: &service.signer.bundle };

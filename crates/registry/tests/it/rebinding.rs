@@ -1,4 +1,5 @@
-//! A name that means another machine from one connection to the next: each connection dials what was judged for it.
+//! A name that resolves to another machine for each connection: each connection goes to the address that was checked
+//! for it.
 
 use std::collections::VecDeque;
 use std::io;
@@ -15,7 +16,7 @@ use super::support::{TestProfiles, ask, endpoint, profile, provider};
 
 const DIGEST: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
-/// A resolver whose answers are these, one after the other.
+/// A resolver that gives these answers, one after the other.
 struct Rebinding(Mutex<VecDeque<Vec<IpAddr>>>);
 
 #[async_trait]
@@ -25,7 +26,7 @@ impl Names for Rebinding {
     }
 }
 
-/// A registry that has every tag and keeps no connection.
+/// Starts a registry that has every tag and keeps no connection open.
 async fn registry() -> (u16, JoinSet<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -1,5 +1,5 @@
-//! A registry that does exactly what a script says, on three hosts, over http or TLS, well-behaved or not.
-//! A request that the script does not expect is an error of the test.
+//! A registry that follows a script, on three hosts, over http or TLS, well-behaved or not. A request that the script
+//! does not expect fails the test.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -15,31 +15,31 @@ use super::support::AUTHORITY;
 /// The hosts: `registry.test`, `auth.test` and `other.test`, each with a port of its own.
 pub(super) const HOSTS: [&str; 3] = ["registry", "auth", "other"];
 
-/// One expected request and its answer.
+/// One expected request and its response.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Step {
     /// Method and path with query.
     pub(super) ask: String,
-    /// Which host is asked.
+    /// The host that is asked.
     #[serde(default = "registry")]
     pub(super) at: String,
-    /// The `Authorization` header; without one, there must be none. One that ends with * may go on.
+    /// The `Authorization` header; if it is absent, there must be none. A value that ends with * is a prefix.
     pub(super) authorization: Option<String>,
-    /// More headers that the request must have.
+    /// Other headers that the request must have.
     #[serde(default)]
     pub(super) carries: Vec<String>,
-    /// The form that a POST carries; one that ends with * may go on.
+    /// The form of a POST; a value that ends with * is a prefix.
     #[serde(default)]
     pub(super) form: String,
     #[serde(default = "ok")]
     pub(super) status: u16,
-    /// Lines of the answer's head.
+    /// Lines of the head of the response.
     #[serde(default)]
     pub(super) headers: Vec<String>,
     #[serde(default)]
     pub(super) body: String,
-    /// What goes wrong instead.
+    /// A fault instead of the response.
     pub(super) fault: Option<Fault>,
 }
 
@@ -54,21 +54,21 @@ const fn ok() -> u16 {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Fault {
-    /// Closed before an answer.
+    /// The connection is closed before a response.
     Close,
-    /// Reset before an answer.
+    /// The connection is reset before a response.
     Reset,
-    /// Closed in the middle of the body.
+    /// The connection is closed in the middle of the body.
     CutBody,
     /// Bytes that are not HTTP.
     Garbage,
-    /// No answer, ever.
+    /// No response, ever.
     Silent,
     /// The head, then a body that never ends.
     EndlessBody,
     /// The head, then a byte now and then.
     SlowBody,
-    /// A body one byte longer than may be.
+    /// A body one byte longer than allowed.
     LargeBody,
     /// A thousand headers.
     ManyHeaders,
@@ -78,14 +78,14 @@ pub(super) enum Fault {
     EndlessHead,
 }
 
-/// What is left of the script, and what went wrong.
+/// The rest of the script, and the deviations from it.
 #[derive(Default)]
 struct Play {
     steps: VecDeque<Step>,
     wrong: Vec<String>,
 }
 
-/// A scripted registry; ends when it is dropped.
+/// A scripted registry; it ends when it is dropped.
 pub(super) struct Scripted {
     play: Arc<Mutex<Play>>,
     ports: [u16; 3],
@@ -113,13 +113,13 @@ impl Scripted {
         format!("{host}.test:{}", self.ports[index])
     }
 
-    /// Puts `{registry}`, `{auth}` and `{other}` in, and the registry's `{port}`.
+    /// Replaces `{registry}`, `{auth}` and `{other}`, and the registry's `{port}`.
     pub(super) fn fill(&self, text: &str) -> String {
         let text = text.replace("{port}", &self.ports[0].to_string());
         HOSTS.iter().fold(text, |text, host| text.replace(&format!("{{{host}}}"), &self.authority(host)))
     }
 
-    /// What comes next.
+    /// Adds these steps to the script.
     pub(super) fn expect(&self, steps: &[Step]) {
         let filled = steps.iter().map(|step| {
             let mut step = step.clone();
@@ -131,7 +131,7 @@ impl Scripted {
         self.play.lock().unwrap().steps.extend(filled);
     }
 
-    /// What went wrong, requests that did not come included.
+    /// Returns the deviations from the script, including requests that did not come.
     pub(super) fn complaints(&self) -> Vec<String> {
         let mut play = self.play.lock().unwrap();
         let missing: Vec<String> =
@@ -162,7 +162,7 @@ async fn listen(listener: TcpListener, host: &'static str, tls: bool, play: Arc<
     }
 }
 
-/// Reads the request and breaks the connection so that the peer sees a reset.
+/// Reads the request, and breaks the connection so that the peer sees a reset.
 async fn reset(mut stream: TcpStream, play: &Mutex<Play>) {
     let _ = head(&mut stream).await;
     play.lock().unwrap().steps.pop_front();
@@ -178,7 +178,7 @@ async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, host: &str, play
     }
 }
 
-/// A header of a request.
+/// Returns a header of a request.
 fn header(request: &str, name: &str) -> Option<String> {
     request.lines().find_map(|line| {
         let (key, value) = line.split_once(": ")?;
@@ -186,7 +186,7 @@ fn header(request: &str, name: &str) -> Option<String> {
     })
 }
 
-/// A request, or nothing when the peer is done or speaks TLS to us.
+/// Reads a request; none if the peer is done or speaks TLS.
 async fn head(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Option<String> {
     const HANDSHAKE: u8 = 22;
     let mut bytes = vec![stream.read_u8().await.ok()?];
@@ -204,7 +204,7 @@ async fn head(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Option<Stri
     Some(head + &String::from_utf8(body).ok()?)
 }
 
-/// Whether a text is the expected one, or starts like one that ends with `*`.
+/// Returns true if the text is the expected one, or starts with one that ends with `*`.
 fn is_like(expected: Option<&str>, found: Option<&str>) -> bool {
     match (expected.and_then(|text| text.strip_suffix('*')), found) {
         (Some(start), Some(found)) => found.starts_with(start),
@@ -212,7 +212,7 @@ fn is_like(expected: Option<&str>, found: Option<&str>) -> bool {
     }
 }
 
-/// The next step, checked against the request.
+/// Returns the next step, checked against the request.
 fn next(play: &Mutex<Play>, host: &str, request: &str) -> Step {
     let line = request.lines().next().unwrap_or_default();
     let asked = line.trim_end_matches(" HTTP/1.1");

@@ -1,4 +1,4 @@
-//! What the configuration says of TLS and headers, as a registry sees it.
+//! TLS settings and headers of the configuration, as a registry sees them.
 
 use std::sync::{Arc, Mutex};
 
@@ -16,7 +16,7 @@ use super::support::{AUTHORITY, TestNames, TestProfiles, ask, client, endpoint, 
 
 const DIGEST: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
-/// A registry over TLS that has every tag, and remembers the heads of requests.
+/// A registry over TLS that has every tag, and records the heads of requests.
 struct Secured {
     port: u16,
     heads: Arc<Mutex<Vec<String>>>,
@@ -52,7 +52,7 @@ impl Secured {
         Self { port, heads, _task: task }
     }
 
-    /// What is found out with an endpoint that is changed so.
+    /// Looks up a tag at an endpoint after this change to it.
     async fn ask(&self, change: impl FnOnce(&mut Endpoint)) -> String {
         let domain = format!("registry.test:{}", self.port);
         let mut endpoint = endpoint(&format!("https://{domain}"));
@@ -62,7 +62,7 @@ impl Secured {
     }
 }
 
-/// A certificate that signs itself, and its key.
+/// Returns a self-signed certificate and its key.
 fn own() -> (String, String) {
     let key = KeyPair::generate().unwrap();
     let params = CertificateParams::new(["client.test".to_owned()]).unwrap();

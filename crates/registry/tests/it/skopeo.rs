@@ -1,4 +1,4 @@
-//! skopeo, a client that knows nothing of ours: what it pushes, and what it sees.
+//! skopeo, an independent client: it pushes images, and reads digests.
 
 use std::fs;
 use std::process::Command;
@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::distribution::{OCI_INDEX, OCI_MANIFEST, digest_of};
 
-/// An image for two platforms in a folder, to be pushed from; another one for each name.
+/// A folder with an image for two platforms to push; each name has another image.
 pub(super) struct Layout(TempDir);
 
 impl Layout {
@@ -49,7 +49,7 @@ impl Layout {
         Self(folder)
     }
 
-    /// Pushes it as `oci` or as `v2s2`, Docker's; gives the digest that skopeo says it has there.
+    /// Pushes the image as `oci` or as `v2s2` (Docker's format), and returns the digest that skopeo reads.
     pub(super) fn push(&self, image: &str, format: &str, credentials: Option<&str>) -> String {
         let said = self.0.path().join(format!("digest-{format}"));
         let mut skopeo = Command::new("skopeo");
@@ -63,7 +63,7 @@ impl Layout {
     }
 }
 
-/// What the tag is.
+/// Returns the digest of the tag.
 pub(super) fn digest(image: &str, credentials: Option<&str>) -> String {
     let mut skopeo = Command::new("skopeo");
     skopeo.args(["inspect", "--raw", "--tls-verify=false"]);

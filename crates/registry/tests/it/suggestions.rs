@@ -1,4 +1,4 @@
-//! What to type instead, found in the registry of the distribution project.
+//! Suggestions, found in the registry of the distribution project.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -62,7 +62,7 @@ impl Bench {
         self.suggestions.similar_tags(&self.image(rest), asker, effort).await.join(" ")
     }
 
-    /// How many requests there were of this kind.
+    /// Returns the number of requests of this kind.
     fn asked(&self, what: &str) -> usize {
         let heard = self.heard.0.lock().unwrap();
         heard.iter().filter(|event| event.contains("Asked") && event.contains(what)).count()

@@ -1,4 +1,4 @@
-//! What all tests of the client need: a CA, names that resolve where the test says, profiles, a listener.
+//! Shared parts of the tests of the client: a CA, a resolver, profiles, a listener.
 
 use std::collections::HashMap;
 use std::io;
@@ -20,16 +20,16 @@ use tagpin_registry::{
 use tokio::time::Instant;
 use url::Url;
 
-/// Long enough for a loaded machine; tests of time limits bring their own.
+/// A limit that is long enough for a loaded machine; tests of time limits have their own.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The provider that `main` installs.
+/// Installs the TLS provider that `main` installs.
 pub(super) fn provider() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
 }
 
-/// A CA of the tests and one certificate of it for every name that they use.
+/// A CA for tests, with one certificate for every name that they use.
 pub(super) struct Authority {
     pub(super) ca: String,
     pub(super) certificate: String,
@@ -71,7 +71,7 @@ impl Authority {
     }
 }
 
-/// Names of the tests; everything under `.test` that is not listed is this machine.
+/// A resolver for tests; names under `.test` that are not listed are this machine.
 #[derive(Default)]
 pub(super) struct TestNames(pub(super) HashMap<String, Vec<IpAddr>>);
 
@@ -87,7 +87,7 @@ impl Names for TestNames {
     }
 }
 
-/// Profiles by domain; others are as nobody configured them.
+/// Profiles by domain; other domains have their default profile.
 #[derive(Default)]
 pub(super) struct TestProfiles(pub(super) HashMap<String, Arc<RegistryProfile>>);
 
@@ -103,7 +103,7 @@ impl Profiles for TestProfiles {
     }
 }
 
-/// An endpoint on this machine, with the CA of the tests.
+/// Creates an endpoint on this machine, with the CA of the tests.
 pub(super) fn endpoint(url: &str) -> Endpoint {
     let mut endpoint = Endpoint::new(Url::parse(url).unwrap()).unwrap();
     endpoint.allow_private = true;
@@ -111,12 +111,12 @@ pub(super) fn endpoint(url: &str) -> Endpoint {
     endpoint
 }
 
-/// A registry that is reached only there.
+/// Creates the profile of a registry with this endpoint alone.
 pub(super) fn profile(endpoint: Endpoint) -> RegistryProfile {
     RegistryProfile { upstream: Some(endpoint), offline: false, ..RegistryProfile::of("registry.test") }
 }
 
-/// Keeps all events as text.
+/// Records all events as text.
 #[derive(Default)]
 pub(super) struct Heard(pub(super) Mutex<Vec<String>>);
 
@@ -131,7 +131,7 @@ impl Observer for Heard {
     }
 }
 
-/// A client whose only registry is this one, at `registry.test` or `127.0.0.1` with the port of the URL.
+/// Creates a client whose only registry is at this URL, and returns the domain of the registry.
 pub(super) fn client_of(url: &str) -> (Client, String) {
     let endpoint = endpoint(url);
     let domain = format!("{}:{}", endpoint.root().host_str().unwrap(), endpoint.root().port().unwrap());
@@ -164,7 +164,7 @@ pub(super) async fn ask_within(
     in_words(&client.look_up(&image, candidates, Instant::now() + budget).await)
 }
 
-/// `linux/arm64 gets sha256:…`, or `linux/arm64 gets nothing of linux/amd64, …`; or the fact that is told instead.
+/// Returns `linux/arm64 gets sha256:…`, or `linux/arm64 gets nothing of linux/amd64, …`, or the fact instead.
 pub(super) async fn platform_within(
     client: &Client,
     image: &str,
@@ -184,7 +184,7 @@ pub(super) async fn platform_within(
     }
 }
 
-/// `Listed 2.0 1.0`, with `and more` when these are not all; or the fact that is told instead.
+/// Returns `Listed 2.0 1.0`, with `and more` if the list is not complete, or the fact instead.
 pub(super) async fn list_within(
     client: &Client,
     image: &str,
@@ -206,7 +206,7 @@ pub(super) async fn list_within(
     }
 }
 
-/// A fact as the cases write it.
+/// Returns a fact in the words of the cases.
 pub(super) fn in_words(fact: &Fact) -> String {
     match fact {
         Fact::Present(digest) => format!("Present {digest}"),

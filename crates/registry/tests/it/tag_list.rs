@@ -26,7 +26,7 @@ fn page(ask: &str, link: Option<&str>, numbers: std::ops::Range<usize>) -> Step 
     }
 }
 
-/// How many tags are listed, which is the first, and whether these are all.
+/// Returns the number of tags, the first one, and whether the list is complete.
 async fn listed(pages: &[Step]) -> (usize, String, bool) {
     let scripted = Scripted::start(&[]).await;
     let authority = scripted.authority("registry");

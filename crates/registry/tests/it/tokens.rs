@@ -1,4 +1,5 @@
-//! A token service for `docker-registry`: JWT signed with ES256, the certificate in `x5c`, as distribution wants it.
+//! A token service for `docker-registry`: JWT signed with ES256, with the certificate in `x5c`, as distribution wants
+//! it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,18 +14,18 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-/// What the service puts into the tokens that it gives.
+/// The kind of token that the service gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Gives {
-    /// What is due: everybody may read `public/…`, the robot everything.
+    /// The token that is due: everybody may read `public/…`, the robot everything.
     Due,
-    /// Tokens that have expired.
+    /// A token that has expired.
     Expired,
-    /// Tokens for somebody else.
+    /// A token for another service.
     ForOthers,
-    /// Tokens for another repository.
+    /// A token for another repository.
     Elsewhere,
-    /// No tokens: 403.
+    /// No token: 403.
     Nothing,
 }
 
@@ -47,7 +48,7 @@ impl Signer {
         Self { der: certificate.der().to_vec(), bundle: certificate.pem(), key }
     }
 
-    /// A token for these actions in a repository.
+    /// Returns a token for these actions in a repository.
     pub(super) fn token(
         &self,
         audience: &str,
@@ -73,7 +74,7 @@ impl Signer {
     }
 }
 
-/// r and s of 32 bytes each, out of DER: SEQUENCE { INTEGER r, INTEGER s }.
+/// Returns r and s, 32 bytes each, from DER: SEQUENCE { INTEGER r, INTEGER s }.
 fn raw_signature(der: &[u8]) -> Vec<u8> {
     let (r, rest) = integer(&der[2..]);
     let (s, _) = integer(rest);
@@ -110,12 +111,12 @@ impl TokenService {
         Self { realm, signer, gives, given, _task: task }
     }
 
-    /// One of these to each who asks, the last of them from then on.
+    /// Sets the tokens to give, one for each request, the last one from then on.
     pub(super) fn give(&self, gives: &[Gives]) {
         *self.gives.lock().unwrap() = gives.iter().rev().copied().collect();
     }
 
-    /// How many tokens were asked for.
+    /// Returns the number of requests for a token.
     pub(super) fn asked(&self) -> usize {
         self.given.load(Ordering::SeqCst)
     }
@@ -139,7 +140,7 @@ async fn serve(
     }
 }
 
-/// What is to be given, last first.
+/// Takes the next kind of token.
 fn next(gives: &mut Vec<Gives>) -> Gives {
     if gives.len() > 1 { gives.pop().unwrap() } else { gives[0] }
 }

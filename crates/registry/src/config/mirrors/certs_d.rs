@@ -25,7 +25,7 @@ pub(crate) struct CertsD {
 
 impl CertsD {
     /// Reads every folder.
-    pub(crate) fn load(files: &Files, root: &Path) -> Result<Self, ConfigError> {
+    pub(super) fn load(files: &Files, root: &Path) -> Result<Self, ConfigError> {
         let mut this = Self::default();
         for folder in files.folder(root)? {
             // Kubernetes swaps the content of a volume by `..data` and the like.
@@ -56,12 +56,12 @@ impl CertsD {
         hosts_toml::read(files, &file, text, &mut self.warnings)
     }
 
-    pub(crate) fn warnings(&self) -> &[String] {
+    pub(super) fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
     /// Returns all TLS settings.
-    pub(crate) fn secured(&self) -> impl Iterator<Item = &Tls> {
+    pub(super) fn secured(&self) -> impl Iterator<Item = &Tls> {
         self.folders.values().flat_map(|hosts| {
             let endpoints = hosts.mirrors.iter().chain(&hosts.server).map(|endpoint| &endpoint.tls);
             endpoints.chain(hosts.tls.as_ref().filter(|_| hosts.server.is_none()))
@@ -69,24 +69,24 @@ impl CertsD {
     }
 
     /// Returns true if any registry has a mirror.
-    pub(crate) fn names_any(&self) -> bool {
+    pub(super) fn names_any(&self) -> bool {
         self.folders.values().any(|hosts| !hosts.mirrors.is_empty())
     }
 
-    pub(crate) fn mirrors(&self, registry: &str) -> &[Endpoint] {
+    pub(super) fn mirrors(&self, registry: &str) -> &[Endpoint] {
         self.of(registry).map_or(&[], |hosts| &hosts.mirrors)
     }
 
-    pub(crate) fn server(&self, registry: &str) -> Option<&Endpoint> {
+    pub(super) fn server(&self, registry: &str) -> Option<&Endpoint> {
         self.of(registry)?.server.as_ref()
     }
 
-    pub(crate) fn registry_tls(&self, registry: &str) -> Option<Tls> {
+    pub(super) fn registry_tls(&self, registry: &str) -> Option<Tls> {
         self.of(registry)?.tls.clone()
     }
 
     /// Returns the settings of the folder for this very host. `_default` is for registries and not for mirrors.
-    pub(crate) fn own_tls(&self, host: &str) -> Option<Tls> {
+    pub(super) fn own_tls(&self, host: &str) -> Option<Tls> {
         names(host).find_map(|name| self.folders.get(&name))?.tls.clone()
     }
 

@@ -15,17 +15,17 @@ use crate::profile::tls::{CaBundle, ClientCertificate, Tls};
 
 /// The settings for one registry.
 #[derive(Debug, Default)]
-pub(crate) struct Hosts {
+pub(super) struct Hosts {
     /// The hosts that are asked before the registry.
-    pub(crate) mirrors: Vec<Endpoint>,
+    pub(super) mirrors: Vec<Endpoint>,
     /// The `server`, with the settings of the root.
-    pub(crate) server: Option<Endpoint>,
+    pub(super) server: Option<Endpoint>,
     /// The TLS settings of the root, for the registry at its own name.
     pub(crate) tls: Option<Tls>,
 }
 
 /// Reads the file.
-pub(crate) fn read(
+pub(super) fn read(
     files: &Files,
     file: &Path,
     text: &str,

@@ -93,7 +93,7 @@ struct TypedTls {
 
 impl K3s {
     /// Reads the file and the certificates that it names; those that are only on the nodes are warnings.
-    pub(crate) fn load(files: &Files, file: &Path) -> Result<Self, ConfigError> {
+    pub(super) fn load(files: &Files, file: &Path) -> Result<Self, ConfigError> {
         let typed: Typed = config_file::parse(file, &files.read_named(file)?)?;
         let mut nodes = Self::default();
         nodes.unknown("", &typed.others);
@@ -116,27 +116,27 @@ impl K3s {
     }
 
     /// Returns the warnings about settings that have no effect here.
-    pub(crate) fn warnings(&self) -> &[String] {
+    pub(super) fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
     /// Returns the TLS settings of all hosts that have some.
-    pub(crate) fn secured(&self) -> impl Iterator<Item = &Tls> {
+    pub(super) fn secured(&self) -> impl Iterator<Item = &Tls> {
         self.hosts.values().filter_map(|host| host.tls.as_ref())
     }
 
     /// Returns true if any registry has a mirror.
-    pub(crate) fn names_any(&self) -> bool {
+    pub(super) fn names_any(&self) -> bool {
         self.mirrors.values().any(|endpoints| !endpoints.is_empty())
     }
 
     /// Returns the mirrors of a registry, in order.
-    pub(crate) fn mirrors(&self, registry: &str) -> Vec<Endpoint> {
+    pub(super) fn mirrors(&self, registry: &str) -> Vec<Endpoint> {
         self.mirrors.get(registry).or_else(|| self.mirrors.get(EVERY)).cloned().unwrap_or_default()
     }
 
     /// Returns the TLS settings for a registry; those of `*` if the file does not name the registry.
-    pub(crate) fn registry_tls(&self, registry: &str) -> Option<Tls> {
+    pub(super) fn registry_tls(&self, registry: &str) -> Option<Tls> {
         let every = || self.hosts.get(EVERY).filter(|_| !self.mirrors.contains_key(registry));
         self.host(registry).or_else(every)?.tls.clone()
     }
@@ -147,7 +147,7 @@ impl K3s {
     }
 
     /// Returns the credential for exactly this host.
-    pub(crate) fn candidate(&self, host: &str) -> Option<&Arc<Candidate>> {
+    pub(super) fn candidate(&self, host: &str) -> Option<&Arc<Candidate>> {
         self.host(host)?.candidate.as_ref()
     }
 

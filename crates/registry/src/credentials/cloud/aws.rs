@@ -29,7 +29,7 @@ const ECR: &str = "ECR";
 const SKEWED: Duration = Duration::from_secs(5 * 60);
 
 /// Returns a credential for the registry at this host, under this role if one is given.
-pub(crate) async fn credential(
+pub(super) async fn credential(
     exchange: &Exchange,
     registry: &Endpoint,
     role: Option<&str>,

@@ -37,7 +37,7 @@ struct Exchanged {
 }
 
 /// Returns an identity token for the registry at this host.
-pub(crate) async fn credential(
+pub(super) async fn credential(
     exchange: &Exchange,
     registry: &Endpoint,
     deadline: Instant,

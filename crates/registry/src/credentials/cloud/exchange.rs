@@ -35,15 +35,15 @@ pub trait Surroundings: Send + Sync {
 }
 
 /// Sends requests, and knows the surroundings of the process.
-pub(crate) struct Exchange {
+pub(super) struct Exchange {
     transport: Arc<Transport>,
     surroundings: Arc<dyn Surroundings>,
 }
 
 /// One request.
-pub(crate) struct Ask {
+pub(super) struct Ask {
     /// The name of the service, for messages.
-    pub(crate) service: &'static str,
+    pub(super) service: &'static str,
     pub(crate) method: Method,
     pub(crate) url: Url,
     pub(crate) headers: Vec<(&'static str, String)>,
@@ -54,44 +54,44 @@ pub(crate) struct Ask {
 
 impl Ask {
     /// Creates a GET without headers.
-    pub(crate) fn get(service: &'static str, url: Url, reach: Reach) -> Self {
+    pub(super) fn get(service: &'static str, url: Url, reach: Reach) -> Self {
         let tls = Tls::default();
         Self { service, method: Method::Get, url, headers: Vec::new(), body: None, reach, tls }
     }
 
     /// Creates a POST without headers.
-    pub(crate) fn post(service: &'static str, url: Url, body: Body) -> Self {
+    pub(super) fn post(service: &'static str, url: Url, body: Body) -> Self {
         // The APIs of a cloud may have private addresses in its networks.
         Self { method: Method::Post, body: Some(body), ..Self::get(service, url, Reach::Private) }
     }
 
     /// Adds a header.
-    pub(crate) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+    pub(super) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
     }
 }
 
 impl Exchange {
-    pub(crate) const fn new(transport: Arc<Transport>, surroundings: Arc<dyn Surroundings>) -> Self {
+    pub(super) const fn new(transport: Arc<Transport>, surroundings: Arc<dyn Surroundings>) -> Self {
         Self { transport, surroundings }
     }
 
-    pub(crate) fn variable(&self, name: &str) -> Option<String> {
+    pub(super) fn variable(&self, name: &str) -> Option<String> {
         self.surroundings.variable(name)
     }
 
     /// Returns the text of a file, without white space at its ends.
-    pub(crate) fn file(&self, path: &str) -> Option<String> {
+    pub(super) fn file(&self, path: &str) -> Option<String> {
         self.surroundings.file(path).map(|text| text.trim().to_owned())
     }
 
-    pub(crate) fn now(&self) -> SystemTime {
+    pub(super) fn now(&self) -> SystemTime {
         self.surroundings.now()
     }
 
     /// Sends a request, and returns its response if the status is 200.
-    pub(crate) async fn send(&self, ask: Ask, deadline: Instant) -> Result<HttpResponse, CloudError> {
+    pub(super) async fn send(&self, ask: Ask, deadline: Instant) -> Result<HttpResponse, CloudError> {
         let Ask { service, method, url, headers, body, reach, tls } = ask;
         let wrong = |problem: String| CloudError::Service { service, problem };
         let header = |(name, value): &(&'static str, String)| Header::new(name, value);
@@ -121,7 +121,7 @@ impl Exchange {
     }
 
     /// Sends a request, and reads its response as JSON.
-    pub(crate) async fn json<T: DeserializeOwned>(
+    pub(super) async fn json<T: DeserializeOwned>(
         &self,
         ask: Ask,
         deadline: Instant,
@@ -159,7 +159,7 @@ fn refusal(body: &[u8]) -> Option<&'static str> {
 }
 
 /// Reads a response as JSON.
-pub(crate) fn read<T: DeserializeOwned>(
+pub(super) fn read<T: DeserializeOwned>(
     service: &'static str,
     answer: &HttpResponse,
 ) -> Result<T, CloudError> {
@@ -167,12 +167,12 @@ pub(crate) fn read<T: DeserializeOwned>(
 }
 
 /// Returns the error for a response that contradicts the documentation of the service.
-pub(crate) fn unreadable(service: &'static str) -> CloudError {
+pub(super) fn unreadable(service: &'static str) -> CloudError {
     CloudError::Service { service, problem: "gave an invalid response".to_owned() }
 }
 
 /// Creates a body of these form fields.
-pub(crate) fn form(fields: &[(&str, &str)]) -> Body {
+pub(super) fn form(fields: &[(&str, &str)]) -> Body {
     Body::form(Serializer::new(String::new()).extend_pairs(fields).finish().into())
 }
 

@@ -36,7 +36,7 @@ struct HttpResponse {
 }
 
 /// Returns a credential for every registry of Google.
-pub(crate) async fn credential(
+pub(super) async fn credential(
     exchange: &Exchange,
     key: Option<&ServiceKey>,
     deadline: Instant,

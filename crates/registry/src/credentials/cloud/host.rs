@@ -19,7 +19,7 @@ pub(crate) enum EcrHost {
 
 /// A registry of Azure.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct AcrHost(String);
+pub(super) struct AcrHost(String);
 
 /// Domains after the region: those of the partitions, and those of dual-stack hosts.
 const SUFFIXES: [&str; 9] = [
@@ -60,7 +60,7 @@ impl EcrHost {
 
     /// Returns the region whose API gives the tokens; the public registry has one region for all.
     #[must_use]
-    pub(crate) fn region(&self) -> &str {
+    pub(super) fn region(&self) -> &str {
         match self {
             Self::Private { region, .. } => region,
             Self::Public => "us-east-1",
@@ -69,7 +69,7 @@ impl EcrHost {
 
     /// Returns the URL of the API.
     #[must_use]
-    pub(crate) fn api(&self) -> String {
+    pub(super) fn api(&self) -> String {
         match self {
             Self::Public => "https://api.ecr-public.us-east-1.amazonaws.com/".to_owned(),
             Self::Private { region, suffix, fips } => {
@@ -89,8 +89,9 @@ impl EcrHost {
     }
 
     /// Returns the URL of STS in the partition, which gives tokens for roles.
+    #[cfg(feature = "aws")]
     #[must_use]
-    pub(crate) fn sts(&self) -> String {
+    pub(super) fn sts(&self) -> String {
         let region = self.region();
         let suffix = match self {
             Self::Public => "amazonaws.com",
@@ -106,7 +107,7 @@ impl EcrHost {
 
 impl AcrHost {
     /// Parses a host without a port.
-    pub(crate) fn parse(host: &str) -> Option<Self> {
+    pub(super) fn parse(host: &str) -> Option<Self> {
         let host = host.to_ascii_lowercase();
         let (name, zone) = host.split_once('.')?;
         let byte = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
@@ -115,13 +116,13 @@ impl AcrHost {
     }
 
     /// Returns the host.
-    pub(crate) fn login(&self) -> &str {
+    pub(super) fn login(&self) -> &str {
         &self.0
     }
 }
 
 /// Returns true if a host without a port is a registry of Google.
-pub(crate) fn is_google(host: &str) -> bool {
+pub(super) fn is_google(host: &str) -> bool {
     let host = host.to_ascii_lowercase();
     let label = |text: &str| {
         let byte = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
@@ -185,7 +186,10 @@ mod tests {
         ] {
             let ecr = EcrHost::parse(host).unwrap();
             assert_eq!(ecr.api(), format!("https://{api}/"), "{host}");
+            #[cfg(feature = "aws")]
             assert_eq!(ecr.sts(), format!("https://sts.{sts}/"), "{host}");
+            #[cfg(not(feature = "aws"))]
+            let _ = sts;
         }
     }
 

@@ -1,4 +1,4 @@
-//! `certs.d` as containerd reads it: what is asked, how, and what is refused.
+//! `certs.d`, read as containerd reads it: its endpoints, their settings, and its errors.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use tagpin_registry::{Profiles, Registries};
 
 use super::{CERTIFICATE, Files, authorities, warnings};
 
-/// A configuration with these entries, beside a folder with these files.
+/// Creates a configuration with these entries, beside a folder with these files.
 fn with(registries: &str, files: &[(&str, &str)]) -> Files {
     let config = format!("registries: {registries}\nregistriesFile: {{ format: certs.d, path: certs.d }}\n");
     // So that the folder is there.

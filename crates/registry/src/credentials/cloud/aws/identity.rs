@@ -24,7 +24,7 @@ const MACHINE: &str = "the metadata service of EC2";
 const SESSION: &str = "tagpin";
 
 /// Finds the keys of the process.
-pub(crate) async fn find(exchange: &Exchange, ecr: &EcrHost, deadline: Instant) -> Result<Keys, CloudError> {
+pub(super) async fn find(exchange: &Exchange, ecr: &EcrHost, deadline: Instant) -> Result<Keys, CloudError> {
     let variable = |name| exchange.variable(name);
     if let (Some(id), Some(secret)) = (variable("AWS_ACCESS_KEY_ID"), variable("AWS_SECRET_ACCESS_KEY")) {
         return Ok(Keys {
@@ -55,7 +55,7 @@ pub(crate) async fn find(exchange: &Exchange, ecr: &EcrHost, deadline: Instant) 
 }
 
 /// Assumes a role, for instance in another account.
-pub(crate) async fn take_on(
+pub(super) async fn take_on(
     exchange: &Exchange,
     ecr: &EcrHost,
     keys: &Keys,

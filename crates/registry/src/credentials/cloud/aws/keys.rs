@@ -3,11 +3,11 @@
 use secrecy::SecretString;
 
 /// An access key, which signs requests.
-pub(crate) struct Keys {
+pub(super) struct Keys {
     /// The identifier of the key.
-    pub(crate) id: String,
+    pub(super) id: String,
     /// The secret that signs.
-    pub(crate) secret: SecretString,
+    pub(super) secret: SecretString,
     /// The token of a temporary session, sent with each request.
-    pub(crate) session: Option<SecretString>,
+    pub(super) session: Option<SecretString>,
 }

@@ -12,7 +12,7 @@ use crate::credentials::cloud::exchange::Ask;
 use crate::observe::Method;
 
 /// Adds the headers that sign the request.
-pub(crate) fn sign(ask: Ask, body: &[u8], keys: &Keys, region: &str, service: &str, now: SystemTime) -> Ask {
+pub(super) fn sign(ask: Ask, body: &[u8], keys: &Keys, region: &str, service: &str, now: SystemTime) -> Ask {
     let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let time = jiff::Timestamp::from_second(i64::try_from(seconds).unwrap_or_default()).unwrap_or_default();
     let time = time.strftime("%Y%m%dT%H%M%SZ").to_string();
