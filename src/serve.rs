@@ -36,14 +36,11 @@ use tagpin_leader::leader::Election;
 use tagpin_leader::reconcile;
 use tagpin_leader::webhook_config::Installed;
 use tagpin_objects::kinds::Kinds;
-use tagpin_registry::client::Client;
-use tagpin_registry::current::Current;
-use tagpin_registry::endpoint::Profiles;
+use tagpin_registry::{Client, Current, Profiles};
 use tagpin_webhook::server::{self, Drain};
 use tagpin_webhook::tls::CurrentCertificate;
 
 pub mod compose;
-mod counters;
 mod gates;
 mod probe;
 mod registry;

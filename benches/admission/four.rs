@@ -6,9 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures::stream::{self, StreamExt as _};
 use tagpin_domain::fact::Fact;
-use tagpin_registry::cache::Cache;
-use tagpin_registry::client::Client;
-use tagpin_registry::limit::Limit;
+use tagpin_registry::{Cache, Client, Limit};
 use tokio::runtime;
 use tokio::task::JoinSet;
 

@@ -8,11 +8,7 @@ use tagpin::serve::compose::IN_FLIGHT;
 use tagpin_domain::asker::Asker;
 use tagpin_domain::fact::Fact;
 use tagpin_domain::image::ImageRef;
-use tagpin_registry::Lookup as _;
-use tagpin_registry::client::Client;
-use tagpin_registry::credential::Candidate;
-use tagpin_registry::guard::SystemNames;
-use tagpin_registry::transport::Transport;
+use tagpin_registry::{Candidate, Client, Lookup as _, SystemNames, Transport};
 use tokio::runtime;
 
 use crate::figures::{goal, median};

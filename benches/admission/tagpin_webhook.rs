@@ -25,10 +25,7 @@ use tagpin_kube::reader::Reader;
 use tagpin_kube::stored::Stored;
 use tagpin_leader::baseline::Baseline;
 use tagpin_objects::kinds::Kinds;
-use tagpin_registry::Lookup;
-use tagpin_registry::config::Registries;
-use tagpin_registry::credential::Candidate;
-use tagpin_registry::current::Current;
+use tagpin_registry::{Candidate, Current, Lookup, Registries};
 use tagpin_review::{Effort, Suggest, Version};
 use tokio::time::{Instant, sleep};
 

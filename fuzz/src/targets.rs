@@ -12,13 +12,10 @@ use tagpin_domain::fact::Fact;
 use tagpin_domain::image::ImageRef;
 use tagpin_kube::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyObject};
 use tagpin_kube::policies::Reported;
-use tagpin_registry::challenge::{Challenge, Challenges};
-use tagpin_registry::config::Registries;
-use tagpin_registry::credential::Source;
-use tagpin_registry::docker_config::DockerConfig;
-use tagpin_registry::endpoint::{Identity, Profiles};
-use tagpin_registry::keyring::Keyring;
-use tagpin_registry::{manifest, tag_list};
+use tagpin_registry::{
+    Challenge, Challenges, DockerConfig, Identity, Keyring, OperatorCredentials as _, Profiles, Registries,
+    Source, follow_link, next_link, read_manifest,
+};
 use tokio::runtime::{self, Runtime};
 use url::Url;
 
@@ -225,8 +222,8 @@ pub fn dockerconfigjson(bytes: &[u8]) {
 pub fn link(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let first = Url::parse("https://mirror.example:5000/v2/a/tags/list?n=1000&ns=docker.io").unwrap();
-    let Some(target) = text.lines().find_map(tag_list::next_link) else { return };
-    let Some(next) = tag_list::follow(&first, target) else { return };
+    let Some(target) = text.lines().find_map(next_link) else { return };
+    let Some(next) = follow_link(&first, target) else { return };
     assert_eq!((next.origin(), next.path()), (first.origin(), first.path()), "{next}");
     assert_eq!((next.username(), next.password(), next.fragment()), ("", None, None), "{next}");
     assert!(next.query_pairs().any(|(key, _)| key == "ns"), "{next}");
@@ -312,7 +309,7 @@ pub fn manifest(bytes: &[u8]) {
     let (Ok(media_type), Ok(named)) = (std::str::from_utf8(media_type), std::str::from_utf8(named)) else {
         return;
     };
-    if let Fact::Present(digest) = manifest::read(Some(media_type), Some(named), body) {
+    if let Fact::Present(digest) = read_manifest(Some(media_type), Some(named), body) {
         let sha256: String = Sha256::digest(body).iter().map(|byte| format!("{byte:02x}")).collect();
         let is_its_own = digest.as_str() == format!("sha256:{sha256}");
         assert!(

@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 
 use crate::cli::{Done, Exit, Failure, output};
-use tagpin_registry::config::Registries;
-use tagpin_registry::endpoint::{Endpoint, Identity, Profiles};
+use tagpin_registry::{Endpoint, Identity, Profiles, Registries};
 
 /// Look at the configuration of registries
 #[derive(Debug, clap::Args)]

@@ -13,13 +13,10 @@ use crate::cli::resolve::answer::Answer;
 use crate::cli::resolve::trace::Trace;
 use crate::cli::{Done, Failure, output};
 use tagpin_domain::asker::Asker;
-use tagpin_domain::fact::Fact;
+use tagpin_domain::fact::{Class, Fact};
 use tagpin_domain::image::ImageRef;
 use tagpin_domain::platform::Platform;
-use tagpin_registry::Lookup;
-use tagpin_registry::client::Client;
-use tagpin_registry::credential::{Candidate, Credential, Credentials};
-use tagpin_registry::suggest::Suggestions;
+use tagpin_registry::{Candidate, Client, Credential, Credentials, Lookup, Suggestions};
 use tagpin_review::{Effort, Suggest};
 
 mod account;
@@ -123,7 +120,9 @@ impl Question {
             let found = client.for_platform(image, digest, wanted, &candidates, deadline).await;
             answer.tell_platform(wanted, found);
         }
-        if refused(&fact) && candidates.iter().any(|own| !matches!(own.credential, Credential::Anonymous)) {
+        if fact.class() == Class::Unauthorized
+            && candidates.iter().any(|own| !matches!(own.credential, Credential::Anonymous))
+        {
             let anonymous = [Candidate::anonymous()];
             answer.tell_anonymous(&client.look_up(image, &anonymous, deadline).await);
         }
@@ -141,9 +140,4 @@ fn note(candidates: &[Candidate], passed: &Passed) {
         ));
     }
     passed.notes().iter().for_each(|note| output::note(note));
-}
-
-/// The credential may be what is wrong, as the registry was not asked without it.
-const fn refused(fact: &Fact) -> bool {
-    matches!(fact, Fact::CredentialsRejected { .. } | Fact::AccessDenied | Fact::MissingOrPrivate)
 }

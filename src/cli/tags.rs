@@ -13,9 +13,7 @@ use tagpin_domain::asker::Asker;
 use tagpin_domain::fact::Fact;
 use tagpin_domain::glob::Globs;
 use tagpin_domain::image::ImageRef;
-use tagpin_registry::Lookup;
-use tagpin_registry::client::Client;
-use tagpin_registry::credential::Credentials;
+use tagpin_registry::{Client, Credentials, Lookup};
 
 /// Digests that are asked for at once.
 const AT_ONCE: usize = 4;
@@ -165,7 +163,7 @@ impl Answer {
             whole: false,
             problem,
             remedy,
-            retry_after_seconds: asking::retry_after(fact).map(|wait| wait.as_secs()),
+            retry_after_seconds: fact.retry_after().map(|wait| wait.as_secs()),
             exit: asking::exit(fact),
         }
     }

@@ -7,23 +7,14 @@ use std::sync::Arc;
 use axum::Router;
 use jiff::Timestamp;
 
-use crate::serve::counters::Counters;
 use crate::settings;
 use crate::surroundings::Process;
 use crate::telemetry::Metrics;
 use tagpin_kube::Cluster;
-use tagpin_registry::Lookup;
-use tagpin_registry::cache::{Around, Cache};
-use tagpin_registry::client::Client;
-use tagpin_registry::cloud::Clouds;
-use tagpin_registry::credential::Credentials;
-use tagpin_registry::current::Current;
-use tagpin_registry::guard::SystemNames;
-use tagpin_registry::limit::{Gate, Limit};
-use tagpin_registry::metrics::RegistryMetrics;
-use tagpin_registry::pull_secrets::{PullSecrets, Readable};
-use tagpin_registry::suggest::{self, Suggestions};
-use tagpin_registry::transport::Transport;
+use tagpin_registry::{
+    Around, BUDGET, Cache, Client, Clouds, Credentials, Current, Gate, Limit, Lookup, PullSecrets, Readable,
+    RegistryMetrics, Suggestions, SystemNames, Transport,
+};
 use tagpin_review::Suggest;
 use tagpin_webhook::metrics::Metrics as AdmissionMetrics;
 use tagpin_webhook::{Admission, Registries};
@@ -69,7 +60,7 @@ pub struct Composed<L> {
 #[must_use]
 pub fn compose(parts: Parts<'_>) -> Composed<Client> {
     compose_around(parts, |Inside { client, credentials, gate }| {
-        let suggest = Suggestions::new(client.clone(), credentials, gate, suggest::BUDGET);
+        let suggest = Suggestions::new(client.clone(), credentials, gate, BUDGET);
         (client, Arc::new(suggest))
     })
 }
@@ -101,22 +92,21 @@ pub fn compose_around<L: Lookup + 'static>(
         metrics,
     } = parts;
     let asked = RegistryMetrics::register(metrics);
-    let counters = Arc::new(Counters(asked.clone()));
+    let observer = Arc::new(asked.clone());
     let readable = match pull_secrets {
         settings::PullSecrets::Off => Readable::Nobodys,
         settings::PullSecrets::Namespaces(namespaces) => Readable::Of(namespaces),
         settings::PullSecrets::Cluster => Readable::Everybodys,
     };
     let transport = Arc::new(Transport::new(Arc::new(SystemNames)));
-    let clouds = Clouds::new(Arc::clone(&transport), Arc::new(Process), counters.clone());
-    let credentials: Arc<dyn Credentials> = Arc::new(
-        PullSecrets::new(api, Arc::clone(&registries), readable, counters.clone()).with_clouds(clouds),
-    );
-    let client = Client::new(transport, registries.clone(), counters.clone());
+    let clouds = Clouds::new(Arc::clone(&transport), Arc::new(Process), observer.clone());
+    let credentials: Arc<dyn Credentials> =
+        Arc::new(PullSecrets::new(api, registries.clone(), readable, observer.clone()).with_clouds(clouds));
+    let client = Client::new(transport, registries.clone(), observer.clone());
     let gate = Arc::new(Gate::default());
     let inside = Inside { client, credentials: Arc::clone(&credentials), gate: Arc::clone(&gate) };
     let (lookup, suggest) = innermost(inside);
-    let around = Around { credentials, profiles: registries, seeds: cluster.pods.clone(), tally: counters };
+    let around = Around { credentials, profiles: registries, seeds: cluster.pods.clone(), observer };
     let cache = Arc::new(tagpin_registry::assemble(lookup, gate, around));
     let registries = Registries { resolve: cache.clone(), suggest };
     let kinds = cluster.kinds().clone();

@@ -8,13 +8,9 @@ use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 use crate::settings::Settings;
-use tagpin_registry::cache::Cache;
-use tagpin_registry::client::Client;
-use tagpin_registry::config::Registries;
-use tagpin_registry::config_file::ConfigError;
-use tagpin_registry::current::{Current, Reloaded};
-use tagpin_registry::limit::Limit;
-use tagpin_registry::metrics::{LastAsked, RegistryMetrics};
+use tagpin_registry::{
+    Cache, Client, ConfigError, Current, LastAsked, Limit, Registries, RegistryMetrics, Reloaded,
+};
 
 /// The kubelet takes longer than this to bring a changed file into the pod.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);

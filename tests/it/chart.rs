@@ -12,8 +12,7 @@ use std::{env, fs};
 use serde_json::{Value, json};
 use tagpin::settings::Baseline;
 use tagpin_objects::rights::{RIGHTS, Scope};
-use tagpin_registry::config::Registries;
-use tagpin_registry::endpoint::Profiles;
+use tagpin_registry::{Profiles, Registries};
 
 use crate::parts::part;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tagpin_domain::denial::{Code, Violation};
 use tagpin_domain::digest::Digest;
 use tagpin_domain::fact::Unavailable;
-use tagpin_domain::image::ReferenceErrorKind;
+use tagpin_domain::image::{ImageRef, ReferenceErrorKind};
 use tagpin_domain::message;
 use tagpin_domain::policy::PolicyId;
 use tagpin_domain::slot::Role;
@@ -21,7 +21,7 @@ fn examples() -> Vec<Verdict> {
     let secret = Some("regcred".to_owned());
     let later = |after| Some(Duration::from_secs(after));
     vec![
-        refused("nginx:1.29:3", Violation::ReferenceInvalid(ReferenceErrorKind::Tag)),
+        refused("nginx:1.29:3", Violation::ReferenceInvalid(ReferenceErrorKind::TwoColons)),
         refused("nginx:1.29.3", Violation::TooManyImages),
         Verdict {
             instead: Some(Instead { reference: "nginx:1.29.3".into(), digest: digest() }),
@@ -54,17 +54,9 @@ fn examples() -> Vec<Verdict> {
 
 fn refused(reference: &str, violation: Violation) -> Verdict {
     let policy = PolicyId { namespace: None, name: "baseline".into() };
-    Verdict {
-        place: PODS.place(Role::Container, "web", 0),
-        reference: reference.into(),
-        findings: vec![Finding { policy, violation, effect: Effect::Deny, retry_after: None }],
-        pinned: None,
-        matched: true,
-        stale: None,
-        foreign_owner: false,
-        instead: None,
-        similar: Vec::new(),
-    }
+    let (place, image) = (PODS.place(Role::Container, "web", 0), ImageRef::parse(reference));
+    let findings = vec![Finding { policy, violation, effect: Effect::Deny, retry_after: None }];
+    Verdict { findings, matched: true, ..Verdict::new(place, reference.into(), image) }
 }
 
 fn retry(retry_after: Option<Duration>, mut verdict: Verdict) -> Verdict {
@@ -90,12 +82,12 @@ fn every_message_in_the_document_is_what_tagpin_says() {
     let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/denials.md")).unwrap();
     let policy = PolicyId { namespace: None, name: "baseline".into() };
     let too_large = Unreadable::TooLarge { limit: tagpin_webhook::BODY_LIMIT };
-    let said = message::unreadable(POD, "web", too_large, &[&policy]);
+    let said = message::unreadable(POD, PODS.pod_spec, "web", too_large, &[&policy]).message;
     assert_eq!(shown(&text, Code::ReviewUnreadable), said);
     for example in examples() {
         let code = example.findings[0].code();
         let said = match example.findings[0].effect {
-            Effect::Deny => message::refusal(&[example]),
+            Effect::Deny => message::refusal(&[example]).message,
             _ => message::warnings(&[example]).join("\n"),
         };
         assert_eq!(shown(&text, code), said, "docs/denials.md, {code}");

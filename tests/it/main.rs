@@ -9,7 +9,6 @@
 
 mod admin;
 mod admission;
-mod cache;
 mod cases;
 mod chart;
 mod cli;
@@ -26,10 +25,8 @@ mod observability;
 mod oracle;
 mod parts;
 mod policies;
-mod pull_secrets;
 mod references;
 mod registry;
-mod registry_config;
 mod scripted_api;
 mod serve;
 mod slot_table;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use regex::Regex;
 use tagpin::telemetry::state::{self, PolicyCount, State};
 use tagpin_domain::digest::Digest;
+use tagpin_domain::image::ImageRef;
 use tagpin_domain::slot::Role;
 use tagpin_domain::subject::Phase;
 use tagpin_domain::verdict::{PinSource, Pinned, Verdict};
@@ -14,8 +15,9 @@ use tagpin_kube::metrics::Watches;
 use tagpin_leader::canaries;
 use tagpin_leader::reconcile;
 use tagpin_objects::kinds::{POD, PODS};
-use tagpin_registry::metrics::RegistryMetrics;
-use tagpin_webhook::metrics::{Decided, Decision, Metrics, Turned};
+use tagpin_registry::{AnsweredBy, Cloud, Event, Observer as _, Purpose, RegistryMetrics, Skipped, Step};
+use tagpin_webhook::Decision;
+use tagpin_webhook::metrics::{Decided, Metrics, Turned};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -30,15 +32,9 @@ fn read(path: &str) -> String {
 fn verdict() -> Verdict {
     let digest: Digest = format!("sha256:{}", "a".repeat(64)).parse().unwrap();
     Verdict {
-        place: PODS.place(Role::Container, "web", 0),
-        reference: "web:1".into(),
-        findings: Vec::new(),
         pinned: Some(Pinned { digest, source: PinSource::Registry }),
         matched: true,
-        stale: None,
-        foreign_owner: false,
-        instead: None,
-        similar: Vec::new(),
+        ..Verdict::new(PODS.place(Role::Container, "web", 0), "web:1".into(), ImageRef::parse("web:1"))
     }
 }
 
@@ -65,12 +61,18 @@ fn exposed() -> String {
     drop(baseline.pass());
     baseline.failed();
     let registries = RegistryMetrics::register(&mut registry);
-    registries.answered("docker.io", "manifest", 200, Duration::from_millis(1), Some(9));
-    registries.resolved("registry");
-    registries.breaker_opened();
-    registries.secret_skipped("forbidden");
+    let took = Duration::from_millis(1);
+    let step = Step::Answered { purpose: Purpose::Manifest, status: 200, took, remaining: Some(9) };
+    for event in [
+        Event::Step { registry: "docker.io", step },
+        Event::Answered(AnsweredBy::Registry),
+        Event::BreakerOpened,
+        Event::SecretSkipped(Skipped::Forbidden),
+        Event::CloudAsked { cloud: Cloud::Aws, error: None },
+    ] {
+        registries.observe(&event);
+    }
     registries.configured(true, 0);
-    registries.cloud_asked("aws", "given");
     Watches::new(["pods"].into_iter()).register(&mut registry);
     state::register(&mut registry, || State {
         leads: true,

@@ -11,8 +11,7 @@ use std::sync::LazyLock;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tagpin_domain::image::{ImageRef, ReferenceErrorKind as Kind};
-use tagpin_registry::config::Registries;
-use tagpin_registry::endpoint::Profiles;
+use tagpin_registry::{Profiles, Registries};
 
 use crate::files::case_file;
 use crate::parts::part;

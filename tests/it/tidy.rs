@@ -17,7 +17,7 @@ const SHIPPED: [&str; 3] = ["src", "crates", "xtask/src"];
 /// Words of code that have a home within their package: nowhere else in these folders may they be written. What a
 /// package may use at all is in its manifest.
 const HOMES: &[(&str, &[&str], &[&str])] = &[
-    (r"\breqwest\b", &["crates/registry/src"], &["crates/registry/src/transport"]),
+    (r"\breqwest\b", &["crates/registry/src"], &["crates/registry/src/wire/transport"]),
     (r"\breqwest\b|\b(tracing_)?opentelemetry\w*::", &["src"], &["src/telemetry/traces"]),
     (r"\bopentelemetry\w*::", &["crates"], &["crates/webhook/src/trace.rs"]),
     (r"\bclap\b", &["src"], &["src/cli"]),
@@ -27,7 +27,7 @@ const HOMES: &[(&str, &[&str], &[&str])] = &[
     (
         r"\bkube::Client\b|\buse kube::.*\bClient\b",
         &["crates/registry/src"],
-        &["crates/registry/src/pull_secrets.rs"],
+        &["crates/registry/src/credentials/pull_secrets.rs"],
     ),
     (r"\bkube::Client\b|\buse kube::.*\bClient\b", &["crates/webhook/src"], &[]),
 ];
@@ -308,7 +308,7 @@ fn tests_wait_for_conditions_and_never_sleep() {
 /// Where a pause is part of what is tested (a registry that dawdles) or of the wait for a condition.
 const WAITS: &[&str] = &[
     // A registry that sends its body byte by byte.
-    "tests/it/registry/scripted.rs",
+    "crates/registry/tests/it/scripted.rs",
 ];
 
 /// Documents for people: what they name must exist.

@@ -1,15 +1,15 @@
-//! What the author of a reference most likely meant: a placeholder that nobody replaced, a well-known host mistyped.
-//! It is asked only once a reference has failed, so that a real user called `username` is never told off.
+//! Guesses about a reference that failed: a placeholder that nobody replaced, a template that was not filled in, a
+//! well-known host that was mistyped. A reference that works is never guessed about: a user may be called `username`.
 
-use crate::denial::{Code, Wording, shown};
+use crate::denial::{Code, shown};
 use crate::image::ImageRef;
 
-/// Characters of a placeholder that are shown.
+/// Maximum number of characters of a placeholder in a sentence.
 const SHOWN: usize = 63;
-/// Typing errors that a host may be away from a well-known one.
+/// Maximum number of typing errors between a host and the well-known one that was meant.
 const DISTANCE: usize = 2;
 
-/// What manuals write for the reader to replace, without `-`, `_` and `.`.
+/// Names that manuals write for the reader to replace, without `-`, `_` and `.`.
 const PLACEHOLDERS: [&str; 36] = [
     "accountid",
     "changeme",
@@ -49,7 +49,7 @@ const PLACEHOLDERS: [&str; 36] = [
     "yourusername",
 ];
 
-/// Registries that everybody knows.
+/// Hosts of well-known registries.
 const HOSTS: [&str; 21] = [
     "docker.io",
     "ghcr.io",
@@ -78,10 +78,10 @@ const HOSTS: [&str; 21] = [
 const PAGES: [(&str, &str); 3] =
     [("hub.docker.com", "docker.io"), ("github.com", "ghcr.io"), ("gitlab.com", "registry.gitlab.com")];
 
-/// What is most likely wrong with a reference.
+/// A guess about what is wrong with a reference.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Hint {
-    /// This part of it is a placeholder.
+pub(super) enum Hint {
+    /// This part of the reference is a placeholder.
     Placeholder(String),
     /// A template or a variable was not filled in.
     Template,
@@ -89,42 +89,27 @@ enum Hint {
     Host(&'static str),
 }
 
-/// The sentences of a violation of a reference, with what its author most likely meant.
-pub(super) fn add(code: Code, reference: &str, wording: Wording) -> Wording {
-    let Wording { problem, remedy } = wording;
-    match hint(code, reference) {
-        None => Wording { problem, remedy },
-        Some(Hint::Placeholder(part)) => Wording {
-            problem: format!("{problem}; \"{part}\" is a placeholder"),
-            remedy: format!("write what is meant in place of \"{part}\""),
-        },
-        Some(Hint::Template) => Wording {
-            problem,
-            remedy: "fill in what stands in <...>, ${...}, $(...) or {{...}}: Kubernetes replaces nothing in an image"
-                .into(),
-        },
-        Some(Hint::Host(host)) => {
-            Wording { problem, remedy: format!("did you mean {host}? if not, {remedy}") }
+impl Hint {
+    /// Returns what is most likely wrong with a reference that failed with this code. `image` is its parsed form, if a
+    /// node could pull it.
+    pub(super) fn of(code: Code, reference: &str, image: Option<&ImageRef>) -> Option<Self> {
+        match (code, image) {
+            (Code::ReferenceInvalid, None) => {
+                let template = ["<", "${", "$(", "{{"].iter().any(|mark| reference.contains(mark));
+                if template { Some(Self::Template) } else { placeholder(reference.split(['/', ':', '@'])) }
+            }
+            (Code::RepositoryNotFound | Code::RepositoryMissingOrPrivate, Some(image)) => {
+                placeholder(image.path().split('/')).or_else(|| mistyped(image.domain()))
+            }
+            (Code::RegistryUnavailable | Code::RegistryForbidden, Some(image)) => {
+                placeholder(image.domain().split(['.', ':'])).or_else(|| mistyped(image.domain()))
+            }
+            _ => None,
         }
     }
 }
 
-fn hint(code: Code, reference: &str) -> Option<Hint> {
-    match (code, ImageRef::parse(reference)) {
-        (Code::ReferenceInvalid, Err(_)) => {
-            let template = ["<", "${", "$(", "{{"].iter().any(|mark| reference.contains(mark));
-            if template { Some(Hint::Template) } else { placeholder(reference.split(['/', ':', '@'])) }
-        }
-        (Code::RepositoryNotFound | Code::RepositoryMissingOrPrivate, Ok(image)) => {
-            placeholder(image.path().split('/')).or_else(|| meant(image.domain()))
-        }
-        (Code::RegistryUnavailable | Code::RegistryForbidden, Ok(image)) => {
-            placeholder(image.domain().split(['.', ':'])).or_else(|| meant(image.domain()))
-        }
-        _ => None,
-    }
-}
-
+/// Returns the first part that manuals write for the reader to replace.
 fn placeholder<'a>(mut parts: impl Iterator<Item = &'a str>) -> Option<Hint> {
     let part = parts.find(|part| {
         let part = part.to_ascii_lowercase();
@@ -136,14 +121,14 @@ fn placeholder<'a>(mut parts: impl Iterator<Item = &'a str>) -> Option<Hint> {
     Some(Hint::Placeholder(shown(part, SHOWN)))
 }
 
-/// The registry that a host is a slip of.
-fn meant(host: &str) -> Option<Hint> {
+/// Returns the well-known registry whose name was probably meant by this host.
+fn mistyped(host: &str) -> Option<Hint> {
     if HOSTS.contains(&host) {
         return None;
     }
     let page = PAGES.iter().find(|(page, _)| *page == host).map(|(_, registry)| *registry);
     let near = || {
-        // Of equally close ones the one of the same length: letters are swapped more often than left out.
+        // Among equally close hosts, one of the same length: letters are swapped more often than left out.
         let distances = HOSTS.iter().map(|known| {
             (strsim::damerau_levenshtein(host, known), host.len().abs_diff(known.len()), *known)
         });
@@ -155,6 +140,10 @@ fn meant(host: &str) -> Option<Hint> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn hint(code: Code, reference: &str) -> Option<Hint> {
+        Hint::of(code, reference, ImageRef::parse(reference).ok().as_ref())
+    }
 
     #[test]
     fn the_list_can_be_searched() {

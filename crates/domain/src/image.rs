@@ -17,6 +17,8 @@ const HUB_LIBRARY: &str = "library/";
 const PATH_LIMIT: usize = 255;
 /// Characters of a tag.
 const TAG_LIMIT: usize = 128;
+/// URL schemes that authors copy with a host. No reference starts with one.
+const SCHEMES: [&str; 4] = ["https://", "http://", "docker://", "oci://"];
 
 /// A reference that a node could pull, with its original spelling.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -26,24 +28,24 @@ pub struct ImageRef {
     name_length: usize,
     /// Where the tag ends in `original`, which begins behind the name and a colon.
     tag_end: Option<usize>,
-    /// The normalised name, where it is not written so.
-    normalised: Option<Box<str>>,
+    /// The normalised name, where it is not written so. Clones share it.
+    normalised: Option<Arc<str>>,
     /// Bytes of the normalised name before the slash and the path.
     domain_length: usize,
     digest: Option<Digest>,
 }
 
-/// Why no node could pull a reference.
+/// The reason why no node could pull a reference, and the place.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{kind}")]
 pub struct ReferenceError {
-    /// What is wrong.
+    /// The mistake.
     pub kind: ReferenceErrorKind,
     /// Byte offset in the text where it was noticed.
     pub offset: usize,
 }
 
-/// What can be wrong with a reference.
+/// The mistakes in references.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ReferenceErrorKind {
     /// Nothing is written.
@@ -53,27 +55,38 @@ pub enum ReferenceErrorKind {
     #[error("64 hexadecimal characters are an image ID, not a name that can be pulled")]
     ImageId,
     /// `sha256:…`: names whatever the node has under that ID.
-    #[error("this names an image by its ID on the node, which can not be checked; write repository:tag")]
+    #[error("this is the ID of an image on one node, which cannot be checked")]
     NodeLocalId,
+    /// A URL instead of a reference.
+    #[error("an image reference does not start with {0}")]
+    Scheme(&'static str),
     /// Upper case in the repository name.
     #[error("the repository name must be lower case")]
     UpperCase,
     /// The host part is no host and port, or one that no program can connect to.
-    #[error("the registry host is not valid: it is written HOST or HOST:PORT")]
+    #[error("the registry host is not valid: write HOST or HOST:PORT")]
     Domain,
     /// The host is a spelling of an IP address that programs read differently.
     #[error("the registry host is an unusual spelling of an IP address; write it as a.b.c.d")]
     AmbiguousAddress,
     /// The repository path does not match the grammar.
     #[error(
-        "the repository name may hold a-z, 0-9 and single separators . _ __ - between them, in parts split by /"
+        "the repository name is not valid: each part between slashes has a-z and 0-9, joined by single . _ __ or -"
     )]
     Path,
     /// The path is longer than 255 bytes.
     #[error("the repository name is longer than 255 bytes")]
     TooLong,
+    /// A colon without a tag.
+    #[error("the tag is empty: write it after the colon")]
+    TagEmpty,
+    /// A second colon.
+    #[error("two colons follow the repository name, but a tag has no colon in it")]
+    TwoColons,
     /// The tag does not match the grammar.
-    #[error("a tag holds 1 to 128 letters, digits, _ . - and does not start with . or -")]
+    #[error(
+        "the tag is not valid: it has 1 to 128 letters, digits, _ . or -, and does not start with . or -"
+    )]
     Tag,
     /// The digest is not one.
     #[error("{0}")]
@@ -107,6 +120,9 @@ impl ImageRef {
         if is_image_id(text) {
             return Err(err(Kind::ImageId, 0));
         }
+        if let Some(scheme) = SCHEMES.into_iter().find(|scheme| text.starts_with(scheme)) {
+            return Err(err(Kind::Scheme(scheme), 0));
+        }
         let (before_digest, digest) = match text.split_once('@') {
             None => (text, None),
             Some((name, digest)) => {
@@ -133,7 +149,12 @@ impl ImageRef {
         if let Some(tag) = tag
             && !is_tag(tag)
         {
-            return Err(err(Kind::Tag, name_length + 1));
+            let kind = match tag {
+                "" => Kind::TagEmpty,
+                _ if tag.contains(':') => Kind::TwoColons,
+                _ => Kind::Tag,
+            };
+            return Err(err(kind, name_length + 1));
         }
         let domain = match written_domain {
             None | Some("index.docker.io") => DOCKER_HUB,
@@ -157,7 +178,8 @@ impl ImageRef {
             name_length,
             tag_end: tag.map(|tag| name_length + 1 + tag.len()),
             normalised: (written_domain != Some(domain) || !library.is_empty())
-                .then(|| [domain, "/", library, path].concat().into_boxed_str()),
+                .then(|| joined([domain, "/", library, path]))
+                .flatten(),
             domain_length: domain.len(),
             digest,
         })
@@ -267,6 +289,20 @@ impl FromStr for ImageRef {
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
         Self::parse(text)
     }
+}
+
+/// Joins the parts of a name on Docker Hub into one shared text. The only allocation is that text.
+fn joined(parts: [&str; 4]) -> Option<Arc<str>> {
+    let mut name = [0; DOCKER_HUB.len() + 1 + PATH_LIMIT];
+    let mut free = name.as_mut_slice();
+    for part in parts {
+        let (text, rest) = std::mem::take(&mut free).split_at_mut_checked(part.len())?;
+        text.copy_from_slice(part.as_bytes());
+        free = rest;
+    }
+    let left = free.len();
+    let (written, _) = name.split_at_checked(name.len() - left)?;
+    std::str::from_utf8(written).ok().map(Arc::from)
 }
 
 fn is_image_id(text: &str) -> bool {

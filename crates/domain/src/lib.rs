@@ -28,6 +28,7 @@ pub mod denial;
 mod hint;
 pub mod unreadable;
 pub mod verdict;
+pub mod wording;
 
 pub mod message;
 pub mod patch;

@@ -1,31 +1,30 @@
-//! Verdicts become what people read: the message of a refusal, its causes, and warnings. It judges nothing and
-//! makes no sentence about a violation; `denial` does.
+//! The layout of what people read about verdicts: refusals with their causes, and warnings. `wording` has the sentences.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::denial::{Code, Violation, shown};
-use crate::image::ImageRef;
+use crate::denial::{Code, shown};
 use crate::kind::Kind;
 use crate::policy::PolicyId;
 use crate::unreadable::Unreadable;
 use crate::verdict::{Effect, Verdict};
+use crate::wording::Wording;
 
-/// Characters of a reference in a message: more than any that a node could pull, but for absurd hosts.
+/// Maximum number of characters of a reference in a message; only an absurd host makes one longer that a node could pull.
 const REFERENCE_SHOWN: usize = 600;
-/// Characters of the name of an object (at most 253 in a valid one).
+/// Maximum number of characters of an object's name in a message (a valid name has at most 253).
 const OBJECT_NAME_SHOWN: usize = 253;
-/// Characters of a container's or volume's name (at most 63 in a valid object).
+/// Maximum number of characters of a container's or volume's name in a message (a valid name has at most 63).
 const NAME_SHOWN: usize = 63;
-/// Entries of a message; an object may have as many slots as fit into it.
+/// Maximum number of entries of a message.
 const ENTRIES: usize = 64;
-/// Policies named in one entry.
+/// Maximum number of policies that one entry names.
 const POLICIES: usize = 8;
-/// Warnings of one answer; all webhooks of a request share 4096 bytes.
+/// Maximum number of warnings of one response; all webhooks of a request share 4096 bytes.
 const WARNINGS: usize = 5;
-/// Bytes of one warning; longer ones may be cut by the API server.
+/// Maximum number of bytes of one warning; the API server may cut a longer one.
 const WARNING_BYTES: usize = 256;
-/// Hexadecimal digits of a digest in a message.
+/// Number of hexadecimal digits of a digest in a message.
 const DIGEST_DIGITS: usize = 12;
 
 /// One machine-readable cause of a refusal, for `details.causes`.
@@ -35,39 +34,44 @@ pub struct Cause {
     pub reason: Code,
     /// `spec.containers[0].image`
     pub field: String,
-    /// The first line of its entry in the message.
+    /// The first line of the entry in the message.
     pub message: String,
 }
 
-/// The whole message of a refusal: every refused slot with its policies and what to do; empty when nothing is refused.
+/// Everything that the author of a refused object reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The whole message: each refused slot with its policies and a remedy.
+    pub message: String,
+    /// The machine-readable causes, in the order of the message.
+    pub causes: Vec<Cause>,
+}
+
+/// Returns the refusal of an object with these verdicts. The message is empty if nothing is refused.
 #[must_use]
-pub fn refusal(verdicts: &[Verdict]) -> String {
+pub fn refusal(verdicts: &[Verdict]) -> Refusal {
     let entries = entries(verdicts, Effect::Deny);
-    let mut message = String::new();
+    let mut refusal = Refusal { message: String::new(), causes: Vec::new() };
     for entry in entries.iter().take(ENTRIES) {
-        if !message.is_empty() {
-            message.push('\n');
+        let first = entry.first_line();
+        if !refusal.message.is_empty() {
+            refusal.message.push('\n');
         }
-        entry.write(&mut message);
+        refusal.message.push_str(&first);
+        entry.write_rest(&mut refusal.message);
+        refusal.causes.push(Cause {
+            reason: entry.wording.code(),
+            field: entry.verdict.place.field.to_string(),
+            message: first,
+        });
     }
     if let Some(more) = entries.len().checked_sub(ENTRIES).filter(|more| *more > 0) {
-        let _ = write!(message, "\nand {more} more");
+        let _ = write!(refusal.message, "\nand {more} more");
     }
-    message
+    refusal
 }
 
-/// The causes of a refusal, in the order of the message.
-#[must_use]
-pub fn causes(verdicts: &[Verdict]) -> Vec<Cause> {
-    let cause = |entry: &Entry<'_>| Cause {
-        reason: entry.violation.code(),
-        field: entry.verdict.place.field.to_string(),
-        message: entry.first_line(REFERENCE_SHOWN),
-    };
-    entries(verdicts, Effect::Deny).iter().take(ENTRIES).map(cause).collect()
-}
-
-/// Warnings for the answer's headers: one line each, ASCII, at most 256 bytes, few.
+/// Returns the warnings of a response: at most five and a count of the rest, one line of ASCII and at most 256 bytes each.
 #[must_use]
 pub fn warnings(verdicts: &[Verdict]) -> Vec<String> {
     let entries = entries(verdicts, Effect::Warn);
@@ -78,27 +82,26 @@ pub fn warnings(verdicts: &[Verdict]) -> Vec<String> {
     warnings
 }
 
-/// The message of the refusal of an object that cannot be read, with the policies that may be about it.
+/// Returns the refusal of an object that cannot be read, with the policies that may apply to it. `field` is the path of the
+/// part that cannot be judged.
 #[must_use]
-pub fn unreadable(kind: Kind, name: &str, why: Unreadable, policies: &[&PolicyId]) -> String {
-    let first = unreadable_line(kind, name, &why.wording().problem);
-    format!("{first}\n  policy: {}\n  fix:    {}", named(policies), why.wording().remedy)
+pub fn unreadable(
+    kind: Kind,
+    field: &[&str],
+    name: &str,
+    why: Unreadable,
+    policies: &[&PolicyId],
+) -> Refusal {
+    let first = unreadable_line(kind, name, &why.problem());
+    let message = format!("{first}\n  policy: {}\n  fix:    {}", named(policies), why.remedy());
+    let field = field.join(".");
+    Refusal { message, causes: vec![Cause { reason: Code::ReviewUnreadable, field, message: first }] }
 }
 
-/// The cause of such a refusal. `field` is the path of the part that could not be judged.
-#[must_use]
-pub fn unreadable_cause(kind: Kind, field: &[&str], name: &str, why: Unreadable) -> Cause {
-    Cause {
-        reason: Code::ReviewUnreadable,
-        field: field.join("."),
-        message: unreadable_line(kind, name, &why.wording().problem),
-    }
-}
-
-/// The warning about an object that cannot be read and is allowed all the same.
+/// Returns the warning about an object that cannot be read and is allowed nevertheless.
 #[must_use]
 pub fn unreadable_warning(kind: Kind, name: &str, why: Unreadable) -> String {
-    let problem = why.wording().problem;
+    let problem = why.problem();
     let lines = [name, ""].map(|name| unreadable_line(kind, name, &problem));
     lines
         .into_iter()
@@ -106,14 +109,14 @@ pub fn unreadable_warning(kind: Kind, name: &str, why: Unreadable) -> String {
         .unwrap_or_else(|| format!("{kind}: tagpin cannot read the object [{}]", Code::ReviewUnreadable))
 }
 
-/// `Pod "web": the object is too large to be checked: … [ReviewUnreadable]`
+/// `Pod "web": the object is too large to check: … [ReviewUnreadable]`
 fn unreadable_line(kind: Kind, name: &str, problem: &str) -> String {
     let name =
         if name.is_empty() { String::new() } else { format!(" \"{}\"", shown(name, OBJECT_NAME_SHOWN)) };
     format!("{kind}{name}: {problem} [{}]", Code::ReviewUnreadable)
 }
 
-/// The names of policies in a message.
+/// Returns the names of policies as a message lists them.
 fn named(policies: &[&PolicyId]) -> String {
     let shown = |policy: &&PolicyId| shown(&policy.to_string(), usize::MAX);
     let mut names: Vec<String> = policies.iter().take(POLICIES).map(shown).collect();
@@ -123,15 +126,15 @@ fn named(policies: &[&PolicyId]) -> String {
     names.join(", ")
 }
 
-/// One code of one slot, and every policy that says so.
+/// One code of one slot, and every policy that found it.
 struct Entry<'a> {
     verdict: &'a Verdict,
-    violation: &'a Violation,
+    wording: Wording<'a>,
     policies: Vec<&'a PolicyId>,
     retry_after: Option<Duration>,
 }
 
-/// Groups findings of this effect by slot and code. What refuses a slot is not warned of again.
+/// Groups findings of this effect by slot and code. A code that refuses a slot is not warned of again.
 fn entries(verdicts: &[Verdict], effect: Effect) -> Vec<Entry<'_>> {
     let mut entries: Vec<Entry<'_>> = Vec::new();
     for verdict in verdicts {
@@ -144,7 +147,7 @@ fn entries(verdicts: &[Verdict], effect: Effect) -> Vec<Entry<'_>> {
             if finding.effect != effect || strictest(finding.code()) != Some(effect) {
                 continue;
             }
-            let known = entries.iter_mut().skip(first).find(|entry| entry.violation.code() == finding.code());
+            let known = entries.iter_mut().skip(first).find(|entry| entry.wording.code() == finding.code());
             match known {
                 Some(entry) => {
                     entry.policies.push(&finding.policy);
@@ -152,7 +155,11 @@ fn entries(verdicts: &[Verdict], effect: Effect) -> Vec<Entry<'_>> {
                 }
                 None => entries.push(Entry {
                     verdict,
-                    violation: &finding.violation,
+                    wording: Wording::new(
+                        &finding.violation,
+                        &verdict.reference,
+                        verdict.image.as_ref().ok(),
+                    ),
                     policies: vec![&finding.policy],
                     retry_after: finding.retry_after,
                 }),
@@ -164,22 +171,25 @@ fn entries(verdicts: &[Verdict], effect: Effect) -> Vec<Entry<'_>> {
 
 impl Entry<'_> {
     /// `image "nginx:latest" (container web): tag "latest" is forbidden [TagForbidden]`
-    fn first_line(&self, reference_limit: usize) -> String {
+    fn first_line(&self) -> String {
+        self.line(REFERENCE_SHOWN, &self.wording.problem())
+    }
+
+    fn line(&self, reference_limit: usize, problem: &str) -> String {
         let Verdict { place, reference, .. } = self.verdict;
         let slot = &place.key;
         format!(
-            "image \"{}\" ({} {}): {} [{}]",
+            "image \"{}\" ({} {}): {problem} [{}]",
             shown(reference, reference_limit),
             slot.role.noun(),
             shown(&slot.name, NAME_SHOWN),
-            self.violation.wording(reference).problem,
-            self.violation.code()
+            self.wording.code()
         )
     }
 
-    fn write(&self, message: &mut String) {
-        let rule = self.violation.code().rule().word();
-        message.push_str(&self.first_line(REFERENCE_SHOWN));
+    /// Writes the lines after the first: the policies, what to do, and when.
+    fn write_rest(&self, message: &mut String) {
+        let rule = self.wording.code().rule().word();
         let _ = write!(message, "\n  policy: {}, rule {rule}", named(&self.policies));
         match self.suggestion() {
             Some(Suggestion::Instead { reference, tag, digest }) => {
@@ -190,8 +200,7 @@ impl Entry<'_> {
                 let _ = write!(message, "\n  did you mean: {tags}");
             }
             None => {
-                let _ =
-                    write!(message, "\n  fix:    {}", self.violation.wording(&self.verdict.reference).remedy);
+                let _ = write!(message, "\n  fix:    {}", self.wording.remedy());
                 if let Some(repository) = self.to_be_listed() {
                     let _ = write!(message, "\n  try:    tagpin tags {repository}");
                 }
@@ -203,10 +212,10 @@ impl Entry<'_> {
     }
 
     fn suggestion(&self) -> Option<Suggestion> {
-        match self.violation.code() {
+        match self.wording.code() {
             Code::TagForbidden | Code::TagNotExplicit => {
                 let instead = self.verdict.instead.as_ref()?;
-                let image = ImageRef::parse(&self.verdict.reference).ok()?;
+                let image = self.verdict.image.as_ref().ok()?;
                 Some(Suggestion::Instead {
                     reference: shown(&instead.reference, REFERENCE_SHOWN),
                     tag: image.effective_tag()?.to_owned(),
@@ -221,16 +230,16 @@ impl Entry<'_> {
         }
     }
 
-    /// The repository, as written, whose tags would help somebody who got no suggestion.
+    /// Returns the repository, as written, whose list of tags helps an author who got no suggestion.
     fn to_be_listed(&self) -> Option<String> {
-        if !matches!(self.violation.code(), Code::TagForbidden | Code::TagNotExplicit | Code::TagNotFound) {
+        if !matches!(self.wording.code(), Code::TagForbidden | Code::TagNotExplicit | Code::TagNotFound) {
             return None;
         }
-        let image = ImageRef::parse(&self.verdict.reference).ok()?;
+        let image = self.verdict.image.as_ref().ok()?;
         Some(shown(image.written_name(), REFERENCE_SHOWN))
     }
 
-    /// One line that fits: first without the suggestion, then with a shorter reference.
+    /// Returns one line that fits: without policy or suggestion if need be, else with a shorter reference.
     fn warning(&self) -> String {
         let suggestion = match self.suggestion() {
             Some(Suggestion::Instead { reference, .. }) => format!("; try {reference}"),
@@ -238,17 +247,18 @@ impl Entry<'_> {
             None => String::new(),
         };
         let policy = format!("; policy {}", named(&self.policies));
-        let full = self.first_line(REFERENCE_SHOWN);
+        let problem = self.wording.problem();
+        let full = self.line(REFERENCE_SHOWN, &problem);
         let mut lines = vec![
             format!("{full}{policy}{suggestion}"),
             format!("{full}{suggestion}"),
             format!("{full}{policy}"),
             full,
         ];
-        lines.extend([120, 60, 20].map(|limit| self.first_line(limit)));
+        lines.extend([120, 60, 20].map(|limit| self.line(limit, &problem)));
         lines.into_iter().find(|line| line.len() <= WARNING_BYTES).unwrap_or_else(|| {
             let slot = &self.verdict.place.key;
-            format!("{} {} [{}]", slot.role.noun(), shown(&slot.name, NAME_SHOWN), self.violation.code())
+            format!("{} {} [{}]", slot.role.noun(), shown(&slot.name, NAME_SHOWN), self.wording.code())
         })
     }
 }
@@ -264,7 +274,7 @@ fn short(digest: &str) -> String {
     digest.get(..end).map_or_else(|| digest.to_owned(), |start| format!("{start}…"))
 }
 
-/// Whole seconds, rounded up, at least one.
+/// Returns whole seconds, rounded up, at least one.
 const fn seconds(duration: Duration) -> u64 {
     let whole = duration.as_secs() + if duration.subsec_nanos() > 0 { 1 } else { 0 };
     if whole == 0 { 1 } else { whole }

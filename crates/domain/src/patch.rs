@@ -127,7 +127,7 @@ mod tests {
     use crate::requirement::Requirement;
     use crate::slot::tests::container;
     use crate::subject::{Surrounding, TopOwner};
-    use crate::verdict::{PinSource, Pinned, on_reference};
+    use crate::verdict::{Case, PinSource, Pinned, on_reference};
     use crate::workload::Workload;
 
     const POD: Kind = Kind::new("", "Pod");
@@ -144,8 +144,8 @@ mod tests {
     }
 
     fn verdict(subject: &Subject, slot: usize, pin: &str) -> Verdict {
-        let none = Requirement { demands: Vec::new(), beyond_limit: false, foreign_owner: false };
-        let mut verdict = on_reference(subject, &subject.slots[slot], &none);
+        let requirement = Requirement { demands: Vec::new(), beyond_limit: false, foreign_owner: false };
+        let mut verdict = on_reference(&Case { subject, slot: &subject.slots[slot], requirement });
         verdict.pinned = Some(Pinned { digest: digest(pin), source: PinSource::Registry });
         verdict
     }

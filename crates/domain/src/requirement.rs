@@ -175,9 +175,10 @@ pub fn require<'a>(
     // Few policies look at it.
     let name = OnceCell::new();
     let name = || name.get_or_init(|| slot.slot.image.as_ref().ok().map(ImageRef::policy_name)).as_deref();
-    let judges = |policy: &Policy| slot.changed || (!subject.is_pod && policy.children == Children::Enforce);
+    let is_pod = subject.is_pod;
+    let judges = |policy: &Policy| slot.changed || (!is_pod && policy.children == Children::Enforce);
     let pulled = slot.slot.pulled().filter(|_| !beyond_limit);
-    let pod = subject.is_pod.then_some(subject.controller);
+    let pod = is_pod.then_some(subject.controller);
     let mut demands = Vec::new();
     for &policy in policies {
         if judges(policy) && matches(policy, &slot.slot, &name) {

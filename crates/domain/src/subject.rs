@@ -192,8 +192,6 @@ pub struct Subject {
     pub asker: Asker,
     /// The effort that suggestions may cost.
     pub suggestions: Suggestions,
-    /// True if pods are sent to be pinned before they are judged.
-    pub pinning: bool,
     /// Every slot of the object.
     pub slots: Vec<SlotUnderReview>,
 }
@@ -249,7 +247,6 @@ impl Subject {
                 pull_secrets: if pull_secrets.is_empty() { account_secrets } else { pull_secrets },
             },
             suggestions: if child { Suggestions::Off } else { suggestions },
-            pinning: true,
             slots,
             namespace,
         }

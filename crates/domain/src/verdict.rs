@@ -1,15 +1,16 @@
 //! A requirement and a fact become a verdict: the checks are judged stage by stage, and the policy's mode is the last
 //! step.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::check::{Check, Stage};
 use crate::denial::{Code, Violation};
 use crate::digest::Digest;
-use crate::fact::{Broken, Fact, LastKnown};
+use crate::fact::{Class, Fact, LastKnown};
 use crate::glob::Globs;
-use crate::image::ImageRef;
+use crate::image::{ImageRef, ReferenceError};
 use crate::policy::{Children, Mode, Outcome, Policy, PolicyId, Resolution, Rule};
 use crate::requirement::Requirement;
 use crate::slot::Place;
@@ -92,8 +93,10 @@ pub struct Instead {
 pub struct Verdict {
     /// The place of the slot.
     pub place: Place,
-    /// What the author wrote there.
+    /// The reference as the author wrote it.
     pub reference: Arc<str>,
+    /// The reference in its parsed form, or the reason why no node could pull it.
+    pub image: Result<ImageRef, ReferenceError>,
     /// What is wrong, the strictest effect first.
     pub findings: Vec<Finding>,
     /// The pin to write, when a policy wants one and the digest is known (only in [`Phase::Mutate`]).
@@ -111,6 +114,35 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// Returns a verdict without findings on a reference that no policy has matched yet.
+    #[must_use]
+    pub const fn new(place: Place, reference: Arc<str>, image: Result<ImageRef, ReferenceError>) -> Self {
+        Self {
+            place,
+            reference,
+            image,
+            findings: Vec::new(),
+            pinned: None,
+            matched: false,
+            stale: None,
+            foreign_owner: false,
+            instead: None,
+            similar: Vec::new(),
+        }
+    }
+
+    /// Warns of a missing pin instead of refusing it: while no pod is sent to be pinned, one that is applied again arrives
+    /// in the same way.
+    pub fn soften_unpinned(&mut self) {
+        for finding in &mut self.findings {
+            if finding.violation == Violation::NotPinned {
+                finding.effect = finding.effect.min(Effect::Warn);
+                finding.retry_after = None;
+            }
+        }
+        sort(self);
+    }
+
     /// The strictest effect of its findings.
     #[must_use]
     pub fn effect(&self) -> Option<Effect> {
@@ -161,21 +193,29 @@ impl<'a> Answer<'a> {
     }
 }
 
+/// One slot of a subject, and what policies require of it.
+#[derive(Debug, Clone)]
+pub struct Case<'a> {
+    /// The object that has the slot.
+    pub subject: &'a Subject,
+    /// The slot.
+    pub slot: &'a SlotUnderReview,
+    /// The requirement of all policies that match the slot.
+    pub requirement: Requirement<'a>,
+}
+
 /// Judges the checks that need the reference alone.
 #[must_use]
-pub fn on_reference(subject: &Subject, slot: &SlotUnderReview, requirement: &Requirement<'_>) -> Verdict {
+pub fn on_reference(case: &Case<'_>) -> Verdict {
+    let Case { subject, slot, requirement } = case;
+    let original = slot.original.as_ref().map(ImageRef::of);
+    let image = original.as_ref().unwrap_or(&slot.slot.image).clone();
     let mut verdict = Verdict {
-        place: slot.slot.place.clone(),
-        reference: Arc::clone(slot.written()),
-        findings: Vec::new(),
-        pinned: None,
         matched: !requirement.demands.is_empty(),
-        stale: None,
         foreign_owner: requirement.foreign_owner,
-        instead: None,
-        similar: Vec::new(),
+        ..Verdict::new(slot.slot.place.clone(), Arc::clone(slot.written()), image)
     };
-    let original = slot.original.as_ref().and_then(|original| ImageRef::of(original).ok());
+    let original = original.and_then(Result::ok);
     let beyond_limit = requirement.beyond_limit;
     let evidence = Evidence { subject, slot, original, beyond_limit, answer: None };
     judge(Stage::Reference, requirement, &evidence, &mut verdict);
@@ -183,18 +223,13 @@ pub fn on_reference(subject: &Subject, slot: &SlotUnderReview, requirement: &Req
     verdict
 }
 
-/// Judges the checks that need an answer about the slot's tag, and chooses its pin.
-pub fn on_answer(
-    phase: Phase,
-    subject: &Subject,
-    slot: &SlotUnderReview,
-    requirement: &Requirement<'_>,
-    answer: Answer<'_>,
-    verdict: &mut Verdict,
-) {
+/// Judges the checks that need an answer about the slot's tag, chooses its pin, and returns the verdict with both.
+#[must_use]
+pub fn on_answer(phase: Phase, case: &Case<'_>, answer: Answer<'_>, mut verdict: Verdict) -> Verdict {
+    let Case { subject, slot, requirement } = case;
     let beyond_limit = requirement.beyond_limit;
     let evidence = Evidence { subject, slot, original: None, beyond_limit, answer: Some(answer) };
-    judge(Stage::Fact, requirement, &evidence, verdict);
+    judge(Stage::Fact, requirement, &evidence, &mut verdict);
     verdict.stale = stale(requirement, answer);
     if !verdict.denied() {
         match phase {
@@ -202,10 +237,11 @@ pub fn on_answer(
                 let mut pinning = requirement.demands.iter().filter(|demand| demand.pins());
                 verdict.pinned = pinning.find_map(|demand| digest(answer, demand.policy));
             }
-            Phase::Validate => judge(Stage::Object, requirement, &evidence, verdict),
+            Phase::Validate => judge(Stage::Object, requirement, &evidence, &mut verdict),
         }
     }
-    sort(verdict);
+    sort(&mut verdict);
+    verdict
 }
 
 /// Judges every check of one stage, and adds a finding for each that is not met.
@@ -248,7 +284,7 @@ fn violated(check: &Check, policy: &Policy, evidence: &Evidence<'_>) -> Option<J
         }
         Check::Existence => nonexistent(evidence.answer?.fact()?).map(refused),
         Check::Resolution => unanswered(evidence.answer?.fact()?, &policy.resolution),
-        Check::Pin(_) => digest(evidence.answer?, policy).map(|_| unpinned(evidence.subject, evidence.slot)),
+        Check::Pin(_) => digest(evidence.answer?, policy).map(|_| unpinned(evidence.slot)),
     }
 }
 
@@ -263,19 +299,18 @@ fn tag_violation(image: &ImageRef, forbidden: &Globs, require_explicit: bool) ->
 
 /// Returns the finding about a pod that does not carry a known digest: the pinning webhook did not run, or its pin was
 /// undone.
-const fn unpinned(subject: &Subject, slot: &SlotUnderReview) -> Judged {
+const fn unpinned(slot: &SlotUnderReview) -> Judged {
     if slot.undone {
         (Violation::PinUndone, Effect::Warn, None)
-    } else if !subject.pinning {
-        // If it were applied again, it would arrive in the same way.
-        (Violation::NotPinned, Effect::Warn, None)
     } else {
         (Violation::NotPinned, Effect::Deny, Some(REAPPLY_AFTER))
     }
 }
 
 fn sort(verdict: &mut Verdict) {
-    verdict.findings.sort_by_key(|finding| std::cmp::Reverse(finding.effect));
+    // Of equal effects the pin comes last, however late its effect was decided.
+    let key = |finding: &Finding| (Reverse(finding.effect), finding.rule() == Rule::Pin);
+    verdict.findings.sort_by_key(key);
 }
 
 /// The strictest effect that a finding may have: the policy's mode, or a warning for a child or for a reference that
@@ -301,71 +336,33 @@ impl Softening {
     }
 }
 
-/// Returns why no node could run what the tag names, where the registry is definite about it.
-const fn nonexistent(fact: &Fact) -> Option<Violation> {
-    Some(match fact {
-        Fact::TagMissing => Violation::TagNotFound,
-        Fact::TagExpired => Violation::TagExpired,
-        Fact::RepositoryMissing => Violation::RepositoryNotFound,
-        Fact::Broken(Broken::HashMismatch) => Violation::RegistryAnswerInvalid,
-        Fact::Broken(Broken::Schema1) => Violation::Schema1,
-        Fact::Broken(Broken::NotAnImage) => Violation::NotAnImage,
-        Fact::Present(_)
-        | Fact::Offline
-        | Fact::MissingOrPrivate
-        | Fact::AccessDenied
-        | Fact::CredentialsRejected { .. }
-        | Fact::AddressForbidden { .. }
-        | Fact::RateLimited { .. }
-        | Fact::Unavailable { .. } => return None,
-    })
+/// Returns why no node can run the image, if the registry is certain of it.
+fn nonexistent(fact: &Fact) -> Option<Violation> {
+    if fact.class() == Class::Definite { Violation::of(fact) } else { None }
 }
 
 /// Returns why there is no definite answer, and what follows by the policy's resolution.
 fn unanswered(fact: &Fact, resolution: &Resolution) -> Option<Judged> {
-    let Resolution { on_unavailable, on_unauthorized, on_forbidden_address, .. } = *resolution;
-    if last_known(fact, resolution).is_some() {
-        return None;
-    }
-    let (violation, outcome, retry_after) = match fact {
-        Fact::MissingOrPrivate => (Violation::RepositoryMissingOrPrivate, on_unauthorized, None),
-        Fact::AccessDenied => (Violation::AccessDenied, on_unauthorized, None),
-        Fact::CredentialsRejected { secret } => {
-            (Violation::CredentialsRejected { secret: secret.clone() }, on_unauthorized, None)
-        }
-        Fact::AddressForbidden { host } => {
-            (Violation::RegistryForbidden { host: host.clone() }, on_forbidden_address, None)
-        }
-        Fact::RateLimited { retry_after, .. } => {
-            (Violation::RateLimited, on_unavailable, Some(retry_after.unwrap_or(RETRY_AFTER)))
-        }
-        Fact::Unavailable { cause, retry_after, .. } => {
-            (Violation::RegistryUnavailable(*cause), on_unavailable, Some(retry_after.unwrap_or(RETRY_AFTER)))
-        }
-        Fact::Present(_)
-        | Fact::Offline
-        | Fact::TagMissing
-        | Fact::TagExpired
-        | Fact::RepositoryMissing
-        | Fact::Broken(_) => return None,
+    let (outcome, retry_after) = match fact.class() {
+        Class::Present | Class::Definite | Class::Offline => return None,
+        Class::Unavailable if last_known(fact, resolution).is_some() => return None,
+        // Only an outage ends by itself.
+        Class::Unavailable => (resolution.on_unavailable, Some(fact.retry_after().unwrap_or(RETRY_AFTER))),
+        Class::Unauthorized => (resolution.on_unauthorized, None),
+        Class::Forbidden => (resolution.on_forbidden_address, None),
     };
     let effect = match outcome {
         Outcome::Allow => return None,
         Outcome::Warn => Effect::Warn,
         Outcome::Deny => Effect::Deny,
     };
-    Some((violation, effect, retry_after))
+    Some((Violation::of(fact)?, effect, retry_after))
 }
 
 /// Returns the last known digest, if it is young enough for this policy.
 fn last_known<'a>(fact: &'a Fact, resolution: &Resolution) -> Option<&'a LastKnown> {
     let oldest = resolution.last_known_max_age;
-    match fact {
-        Fact::RateLimited { last_known, .. } | Fact::Unavailable { last_known, .. } => {
-            last_known.as_ref().filter(|known| !oldest.is_zero() && known.age <= oldest)
-        }
-        _ => None,
-    }
+    fact.last_known().filter(|known| !oldest.is_zero() && known.age <= oldest)
 }
 
 /// Returns the age of the last known digest that a policy accepts instead of an answer.

@@ -1,12 +1,12 @@
-//! What registries said a moment ago. It decides for how long an answer counts, who may share it, and what was last
-//! known when no answer comes.
+//! Cache of what registries answered. It decides how long an answer is valid, who may share it, and which digest is
+//! reported as last known when a registry does not answer.
 //!
-//! * An answer is kept under the credentials that got it: who holds others, or none, asks for himself.
-//! * Who waits longer than he can gets "no answer in time" and what was last known; the question goes on and its
-//!   answer is there for the next.
-//! * Last known is what a registry itself said to these credentials, at most [`LAST_KNOWN`] ago; else, where a registry
-//!   has said nothing definite in that time, what our own pins on pods remember. A definite "there is no such tag" (or:
-//!   it is nothing that can run) ends it: an outage does not bring a deleted tag back.
+//! * An answer is kept under the credentials that got it. A caller with other credentials asks the registry again.
+//! * When the deadline of a caller passes, the caller gets a timeout and the last known digest. The look-up goes on,
+//!   and the next caller gets its answer.
+//! * The last known digest is what the registry answered for these credentials, at most [`LAST_KNOWN`] ago. If the
+//!   registry gave no definite answer in that time, it is what tagpin's own pins on pods say. A definite "the tag
+//!   does not exist" ends it, so that an outage does not bring a deleted tag back.
 
 use std::hash::{Hash, Hasher, RandomState};
 use std::sync::Arc;
@@ -19,59 +19,60 @@ use quick_cache::sync::DefaultLifecycle;
 use tokio::time::{Instant, timeout_at};
 
 use crate::Lookup;
-use crate::credential::{Candidate, CredentialId, Credentials, Source};
-use crate::endpoint::Profiles;
-use crate::flight::Flights;
-use crate::limit::{LONGEST, Limit, PER_HOST};
-use crate::slots::Slots;
-use crate::tally::{AnsweredBy, Tally};
+use crate::credential::{Candidate, CredentialId, Source};
+use crate::credentials::provider::Credentials;
+use crate::limit::{DEFAULT_RETRY_AFTER, LONGEST, Limit, PER_HOST};
+use crate::observe::{AnsweredBy, Event, Observer};
+use crate::profile::endpoint::Profiles;
+use crate::sharing::flight::Flights;
+use crate::sharing::permits::Permits;
 use tagpin_domain::asker::Asker;
 use tagpin_domain::digest::Digest;
-use tagpin_domain::fact::{Fact, LastKnown, Unavailable};
+use tagpin_domain::fact::{Class, Fact, LastKnown, Unavailable};
 use tagpin_domain::image::ImageRef;
 use tagpin_review::{Resolve, Seeds};
 
-/// How long "missing", "you may not" and "no answer" count: a push followed by an apply must work.
+/// Time for which a negative answer is valid. It is short, because a push that is followed by an apply must work.
 const NEGATIVE: Duration = Duration::from_secs(10);
-/// A registry that limits us without saying for how long.
-const UNSAID: Duration = Duration::from_secs(30);
-/// How long a digest is remembered for outages.
+/// Maximum age of a digest that is reported as last known.
 pub const LAST_KNOWN: Duration = Duration::from_secs(168 * 60 * 60);
-/// What one question may take, whoever waits for it.
+/// Maximum time of one look-up, however many callers wait for it.
 const BUDGET: Duration = Duration::from_secs(10);
-/// Bytes of all answers together.
+/// Maximum size of the cache, in bytes.
 const CAPACITY: u64 = 16 * 1024 * 1024;
-/// Bytes of what holds one answer, its names not counted (measured: 530 for one with names of 45 bytes).
+/// Bytes that one entry takes besides its names (measured: 530 for an entry with names of 45 bytes).
 const HELD: usize = 600;
-/// Credentials of a question whose answer is kept: they are in its key, and whoever writes pull secrets chooses how many.
+/// Maximum number of credentials of a look-up whose answer is cached. The credentials are part of the key, and their
+/// number is chosen by whoever writes the pull secrets.
 const CREDENTIALS: usize = 64;
-/// Questions under way of one namespace to one registry, where others find places too.
+/// Maximum number of look-ups in flight from one namespace to one registry, so that other namespaces find permits
+/// too.
 const PER_NAMESPACE: usize = PER_HOST / 2;
-/// Questions under way or waiting for a place at one registry, and in all.
+/// Maximum number of look-ups in flight or waiting for a permit, for one registry and in all.
 const FLIGHTS: (usize, usize) = (256, 1024);
 
-/// Remembers what it decorates.
+/// Caches the answers of the look-up that it decorates.
 pub struct Cache<L> {
     inner: Arc<L>,
     memory: Arc<Memory>,
-    flights: Flights<Key, Arc<Answer>, 2>,
+    flights: Flights<Key, Arc<CachedFact>, 2>,
     around: Around,
 }
 
-/// What a cache needs around it.
+/// Dependencies of a cache.
 #[derive(Clone)]
 pub struct Around {
-    /// Which credentials an asker has.
+    /// Finds the credentials of an asker.
     pub credentials: Arc<dyn Credentials>,
-    /// Which registries are offline.
+    /// Tells which registries are offline.
     pub profiles: Arc<dyn Profiles>,
-    /// What our own pins remember.
+    /// Tells which digests tagpin's own pins hold.
     pub seeds: Arc<dyn Seeds>,
-    /// Who counts.
-    pub tally: Arc<dyn Tally>,
+    /// Receives how each look-up was answered.
+    pub observer: Arc<dyn Observer>,
 }
 
-/// One tag, as seen with certain credentials.
+/// Key of an entry: a tag, and the credentials with which it was looked up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Key(Arc<Tag>);
 
@@ -82,7 +83,7 @@ struct Tag {
     seen_by: Box<[CredentialId]>,
 }
 
-/// The same, as somebody asks for it: most questions are answered from memory, and leave no key.
+/// A look-up before it has a key. Most look-ups are answered from the cache and never allocate one.
 #[derive(Debug, Clone, Copy)]
 struct Question<'a> {
     image: &'a ImageRef,
@@ -90,33 +91,34 @@ struct Question<'a> {
     candidates: &'a [Candidate],
 }
 
-/// What a registry said, and what is known since.
+/// The answer of a registry, and what remains known of the tag.
 #[derive(Debug)]
-struct Answer {
+struct CachedFact {
     fact: Fact,
-    /// Which of the credentials was rejected: for others who hold it, it has another name.
+    /// Index of the credential that the registry rejected. Other holders of the same credential know it by another
+    /// name.
     rejected: Option<usize>,
-    /// Until when nobody asks again.
+    /// The time until which the answer is valid.
     until: Instant,
     known: Known,
 }
 
-/// What is known of a tag when no answer comes.
+/// The last definite answer about a tag, used when a registry does not answer.
 #[derive(Debug, Clone)]
 enum Known {
-    /// Nothing: no registry has said anything definite yet.
+    /// No registry has given a definite answer.
     Nothing,
-    /// It named this digest then.
+    /// The tag named this digest at this time.
     Digest(Digest, Instant),
-    /// It was not there then, or nothing that can run.
+    /// The tag did not exist at this time, or named nothing that can run.
     Gone(Instant),
 }
 
-/// By a hash that who chooses the names can not foresee.
-type Memory = quick_cache::sync::Cache<Key, Arc<Answer>, Weight, RandomState>;
+/// Keyed with a random hash, so that whoever chooses the names cannot foresee collisions.
+type Memory = quick_cache::sync::Cache<Key, Arc<CachedFact>, Weight, RandomState>;
 
 impl<L> Cache<Limit<L>> {
-    /// The labels of the hosts that are left alone now because they failed, one for each host.
+    /// Returns the labels of the hosts that are not asked for a while because they failed, one label for each host.
     #[must_use]
     pub fn resting(&self) -> Vec<Arc<str>> {
         let profile = |host: Box<str>| Arc::clone(&self.around.profiles.profile(&host).label);
@@ -125,23 +127,23 @@ impl<L> Cache<Limit<L>> {
 }
 
 impl<L: Lookup + 'static> Cache<L> {
-    /// An empty cache.
+    /// Creates an empty cache.
     #[must_use]
     pub fn new(inner: L, around: Around) -> Self {
         Self::with_capacity(inner, around, CAPACITY)
     }
 
-    /// An empty cache of so many bytes.
+    /// Creates an empty cache of at most this many bytes.
     #[must_use]
     pub fn with_capacity(inner: L, around: Around, bytes: u64) -> Self {
         let answers = usize::try_from(bytes).unwrap_or(usize::MAX) / HELD;
         let memory = Memory::with(answers, bytes, Weight, RandomState::new(), DefaultLifecycle::default());
         let (per_host, all) = FLIGHTS;
-        let flights = Flights::new(Slots::new([PER_NAMESPACE, per_host], all));
+        let flights = Flights::new(Permits::new([PER_NAMESPACE, per_host], all));
         Self { inner: Arc::new(inner), memory: Arc::new(memory), flights, around }
     }
 
-    /// How many answers are held, and their bytes. Those that are of no use to anybody any more are dropped first.
+    /// Returns the number of entries and their size in bytes, after dropping those that are of no more use.
     #[must_use]
     pub fn held(&self) -> (u64, u64) {
         let now = Instant::now();
@@ -149,20 +151,20 @@ impl<L: Lookup + 'static> Cache<L> {
         (self.memory.len() as u64, self.memory.weight())
     }
 
-    /// What is in memory and still counts.
+    /// Returns the cached fact, if it is still valid.
     fn recall(&self, question: Question<'_>, now: Instant) -> Option<Fact> {
         let answer = self.memory.get(&question).filter(|answer| answer.until > now)?;
-        self.around.tally.answered(AnsweredBy::Memory);
+        self.around.observer.observe(&Event::Answered(AnsweredBy::Memory));
         Some(answer.tell(question.candidates, || self.seed(question), now))
     }
 
-    /// What our own pins say that the tag named.
+    /// Returns the digest that tagpin's own pins hold for the tag.
     fn seed(&self, question: Question<'_>) -> Option<LastKnown> {
         let known = self.around.seeds.last_known(question.image, question.asker);
         known.filter(|known| known.age <= LAST_KNOWN)
     }
 
-    async fn ask(&self, question: Question<'_>, ttl: Duration) -> Option<Arc<Answer>> {
+    async fn ask(&self, question: Question<'_>, ttl: Duration) -> Option<Arc<CachedFact>> {
         let known = || self.memory.get(&question).filter(|answer| answer.until > Instant::now());
         let key = question.key();
         let start = || {
@@ -171,10 +173,10 @@ impl<L: Lookup + 'static> Cache<L> {
             async move {
                 let deadline = Instant::now() + BUDGET;
                 let fact = timeout_at(deadline, inner.look_up(&image, &candidates, deadline)).await;
-                let fact = fact.unwrap_or(unavailable(Unavailable::Timeout, None));
+                let fact = fact.unwrap_or(Fact::unavailable(Unavailable::Timeout));
                 let earlier = memory.get(&key).map_or(Known::Nothing, |answer| answer.known.clone());
                 let now = Instant::now();
-                let answer = Arc::new(Answer::new(fact, &candidates, earlier, now, ttl));
+                let answer = Arc::new(CachedFact::new(fact, &candidates, earlier, now, ttl));
                 if answer.is_of_use(now) && candidates.len() <= CREDENTIALS {
                     memory.insert(key, Arc::clone(&answer));
                 }
@@ -200,10 +202,10 @@ impl<L: Lookup + 'static> Resolve for Cache<L> {
     }
 
     async fn resolve(&self, image: &ImageRef, asker: &Asker, deadline: Instant) -> Fact {
-        let Around { credentials, profiles, tally, .. } = &self.around;
+        let Around { credentials, profiles, observer, .. } = &self.around;
         let profile = profiles.profile(image.domain());
         if profile.offline {
-            tally.answered(AnsweredBy::Offline);
+            observer.observe(&Event::Answered(AnsweredBy::Offline));
             return Fact::Offline;
         }
         let candidates = match credentials.at_hand(asker, image, &profile) {
@@ -216,13 +218,13 @@ impl<L: Lookup + 'static> Resolve for Cache<L> {
         }
         match timeout_at(deadline, self.ask(question, profile.tag_ttl)).await {
             Ok(Some(answer)) => {
-                tally.answered(AnsweredBy::Registry);
+                observer.observe(&Event::Answered(AnsweredBy::Registry));
                 answer.tell(&candidates, || self.seed(question), Instant::now())
             }
-            // The question panicked: the same for us as an answer that nobody can read.
-            Ok(None) => unavailable(Unavailable::Unreadable, None),
+            // The look-up panicked: for the caller this is the same as an unreadable answer.
+            Ok(None) => Fact::unavailable(Unavailable::Unreadable),
             Err(_) => {
-                tally.answered(AnsweredBy::Deadline);
+                observer.observe(&Event::Answered(AnsweredBy::Deadline));
                 let known = self.memory.get(&question).map_or(Known::Nothing, |answer| answer.known.clone());
                 let last_known = known.last(|| self.seed(question), Instant::now());
                 Fact::Unavailable { cause: Unavailable::Timeout, retry_after: None, last_known }
@@ -262,7 +264,7 @@ impl Hash for Key {
     }
 }
 
-/// A question finds its key only where both hash alike.
+/// Hashes a key. [`Question`] and [`Key`] must hash alike, or an entry is never found.
 fn hash(repository: &str, tag: &str, seen_by: impl Iterator<Item = CredentialId>, state: &mut impl Hasher) {
     repository.hash(state);
     tag.hash(state);
@@ -278,7 +280,7 @@ impl Equivalent<Key> for Question<'_> {
     }
 }
 
-impl Answer {
+impl CachedFact {
     fn new(fact: Fact, candidates: &[Candidate], earlier: Known, now: Instant, ttl: Duration) -> Self {
         let rejected = match &fact {
             Fact::CredentialsRejected { secret: Some(name) } => {
@@ -288,22 +290,20 @@ impl Answer {
         };
         let known = match &fact {
             Fact::Present(digest) => Known::Digest(digest.clone(), now),
-            // The digest from before is not what the tag names now.
+            // The registry has the tag, but the earlier digest is not what it names now.
             Fact::Unavailable { cause: Unavailable::NotByDigest, .. } => Known::Gone(now),
-            Fact::TagMissing | Fact::TagExpired | Fact::RepositoryMissing | Fact::Broken(_) => {
-                Known::Gone(now)
-            }
+            fact if fact.class() == Class::Definite => Known::Gone(now),
             _ => earlier,
         };
         Self { until: now + lifetime(&fact, ttl), known, rejected, fact }
     }
 
-    /// Worth repeating or remembering.
+    /// Returns true if the answer is still valid or the last known digest may still be reported.
     fn is_of_use(&self, now: Instant) -> bool {
         self.until > now || self.known.counts(now)
     }
 
-    /// The fact as it is for this asker now.
+    /// Returns the fact for this asker at this time.
     fn tell(&self, candidates: &[Candidate], seed: impl FnOnce() -> Option<LastKnown>, now: Instant) -> Fact {
         let left = Some(self.until.saturating_duration_since(now)).filter(|left| !left.is_zero());
         match &self.fact {
@@ -331,7 +331,7 @@ impl Known {
                 Some(LastKnown { digest: digest.clone(), age: now.saturating_duration_since(*at) })
             }
             Self::Gone(_) if self.counts(now) => None,
-            // What was said longer ago is as if nobody had said anything.
+            // An answer that is too old is treated as no answer.
             Self::Digest(..) | Self::Gone(_) | Self::Nothing => seed(),
         }
     }
@@ -344,12 +344,13 @@ impl Known {
     }
 }
 
-/// How long a fact is repeated, a digest for `ttl`. A breaker's answer is not: it costs nothing, and the breaker knows better.
+/// Returns the time for which a fact is valid; a digest is valid for `ttl`. The answer of a breaker is not cached: it
+/// costs nothing, and the breaker knows when it ends.
 fn lifetime(fact: &Fact, ttl: Duration) -> Duration {
     match fact {
         Fact::Present(_) => ttl,
         Fact::RateLimited { retry_after, .. } => {
-            retry_after.unwrap_or(UNSAID).clamp(Duration::from_secs(1), LONGEST)
+            retry_after.unwrap_or(DEFAULT_RETRY_AFTER).clamp(Duration::from_secs(1), LONGEST)
         }
         Fact::Unavailable { cause: Unavailable::BreakerOpen, .. } | Fact::Offline => Duration::ZERO,
         _ => NEGATIVE,
@@ -363,16 +364,12 @@ const fn secret_name(candidate: &Candidate) -> Option<&String> {
     }
 }
 
-const fn unavailable(cause: Unavailable, retry_after: Option<Duration>) -> Fact {
-    Fact::Unavailable { cause, retry_after, last_known: None }
-}
-
-/// Bytes of an entry: what it holds, and what holds it.
+/// Measures an entry in bytes.
 #[derive(Debug, Clone)]
 struct Weight;
 
-impl Weighter<Key, Arc<Answer>> for Weight {
-    fn weight(&self, key: &Key, answer: &Arc<Answer>) -> u64 {
+impl Weighter<Key, Arc<CachedFact>> for Weight {
+    fn weight(&self, key: &Key, answer: &Arc<CachedFact>) -> u64 {
         let Tag { repository, tag, seen_by } = &*key.0;
         let fact = match &answer.fact {
             Fact::AddressForbidden { host } => host.len(),

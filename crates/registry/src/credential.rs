@@ -1,6 +1,5 @@
-//! What proves who asks: credentials that redact themselves, and where they come from. It finds none.
+//! Credentials that redact themselves, and their sources.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::sync::{Arc, LazyLock};
@@ -9,46 +8,42 @@ use async_trait::async_trait;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 
-use crate::endpoint::RegistryProfile;
-use tagpin_domain::asker::Asker;
-use tagpin_domain::image::ImageRef;
-
-/// One credential for one registry.
+/// A credential for one registry.
 #[derive(Debug, Clone)]
 pub enum Credential {
     /// No credential.
     Anonymous,
-    /// The cloud that should give one gave none: the registry is asked anonymously, and what it does not show so says
-    /// nothing.
+    /// No credential, because the cloud that should give one gave none. The registry is asked anonymously, and a
+    /// refusal then proves nothing.
     NotGiven,
-    /// User and password, as in `auth`, `username` and `password` of a docker config.
+    /// User and password, as in `auth`, `username` and `password` of a docker configuration.
     Basic {
-        /// The user's name.
+        /// The name of the user.
         username: String,
         /// The password or token.
         password: SecretString,
     },
-    /// What a token service gave to be asked with again (`identitytoken`, a refresh token of OAuth 2).
+    /// A token that a token service exchanges for another one (`identitytoken`, a refresh token of OAuth 2).
     Identity(SecretString),
-    /// A token for the registry itself (`registrytoken`).
+    /// A token that the registry itself accepts (`registrytoken`).
     Registry(SecretString),
 }
 
-/// Where a credential came from: names only, never a value.
+/// The source of a credential. It holds names only, never a value.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Source {
-    /// No credential matched: the registry is asked anonymously.
+    /// No credential matched, so the registry is asked anonymously.
     Anonymous,
-    /// A pull secret of the asker's namespace, by name.
+    /// A pull secret in the namespace of the asker, by name.
     PullSecret(String),
-    /// The operator's configuration: the `match` of a `registries` entry, or the host in a registries file.
+    /// The operator's configuration: the `match` of an entry of `registries`, or the host in a registries file.
     Configuration(String),
-    /// The docker configuration file of the person at the command line, by its path.
+    /// The docker configuration file of the person at the command line, by path.
     UserConfig(String),
 }
 
-/// A keyed hash of a credential, random per process: equal credentials have equal identities, nobody can read
-/// the credential from it, and it is part of every cache key.
+/// A keyed hash of a credential, with a key that is random for each process. Equal credentials have equal identities,
+/// and the credential cannot be read from it. It is part of every cache key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CredentialId(pub u128);
 
@@ -57,42 +52,26 @@ pub struct CredentialId(pub u128);
 pub struct Candidate {
     /// The credential.
     pub credential: Credential,
-    /// Its identity in cache keys.
+    /// The identity of the credential in cache keys.
     pub id: CredentialId,
-    /// Where it came from.
+    /// The source of the credential.
     pub source: Source,
-    /// It was written for another repository, of whose name this one's is a continuation: `team` for `team-b/app`.
+    /// True if the credential was written for a repository whose name is only the start of this one's: `team` for
+    /// `team-b/app`.
     pub stretched: bool,
-    /// Who gives another one, once the registry takes this one no more.
+    /// Gives another credential once the registry rejects this one.
     pub renew: Option<Arc<dyn Renew>>,
 }
 
-/// Gives another credential in place of one that its registry takes no more.
+/// Replaces a credential that the registry rejects.
 #[async_trait]
 pub trait Renew: fmt::Debug + Send + Sync {
-    /// Another credential than this one; none when there is none in time.
+    /// Returns another credential than the rejected one; none if there is none before the deadline.
     async fn renewed(&self, rejected: CredentialId, deadline: Instant) -> Option<Candidate>;
 }
 
-/// Finds the credentials that an asker holds for an image.
-#[async_trait]
-pub trait Credentials: Send + Sync {
-    /// The credentials to try, in order; never empty (anonymous, when nothing matches). Secrets are read with what is
-    /// left until the deadline; one that can not be read is skipped, as the kubelet does.
-    async fn candidates(&self, asker: &Asker, image: &ImageRef, deadline: Instant) -> Vec<Candidate>;
-
-    /// Returns the same if no secret has to be read for it. The profile is that of the image's registry, by the
-    /// configuration that the credentials come from.
-    fn at_hand(
-        &self,
-        asker: &Asker,
-        image: &ImageRef,
-        profile: &RegistryProfile,
-    ) -> Option<Cow<'static, [Candidate]>>;
-}
-
 impl Credential {
-    /// A user and a password. Without a user it is no credential: containerd asks anonymously then.
+    /// Creates a credential from user and password. An empty user means anonymous, as for containerd.
     #[must_use]
     pub fn basic(username: String, password: SecretString) -> Self {
         if username.is_empty() { Self::Anonymous } else { Self::Basic { username, password } }
@@ -100,7 +79,7 @@ impl Credential {
 }
 
 impl CredentialId {
-    /// The identity of a credential in this process.
+    /// Returns the identity of a credential in this process.
     #[must_use]
     pub fn of(credential: &Credential) -> Self {
         static KEYS: LazyLock<[RandomState; 2]> = LazyLock::new(|| [RandomState::new(), RandomState::new()]);
@@ -130,26 +109,26 @@ impl CredentialId {
 }
 
 impl Candidate {
-    /// A credential with its identity.
+    /// Creates a candidate and its identity.
     #[must_use]
     pub fn new(credential: Credential, source: Source) -> Self {
         Self { id: CredentialId::of(&credential), credential, source, stretched: false, renew: None }
     }
 
-    /// No credential.
+    /// Returns the candidate that asks anonymously.
     #[must_use]
     pub fn anonymous() -> Self {
         Self::new(Credential::Anonymous, Source::Anonymous)
     }
 
-    /// What whoever has no credential tries: most images are asked for so.
+    /// Returns the candidates of an asker without any credential, as most look-ups need them.
     #[must_use]
     pub fn only_anonymous() -> &'static [Self] {
         static ONLY: LazyLock<[Candidate; 1]> = LazyLock::new(|| [Candidate::anonymous()]);
         ONLY.as_slice()
     }
 
-    /// In place of the credential of an entry, by its `match`, that its cloud did not give.
+    /// Returns the candidate for an entry, given by its `match`, whose cloud gave no credential.
     #[must_use]
     pub fn not_given(entry: &str) -> Self {
         Self::new(Credential::NotGiven, Source::Configuration(entry.to_owned()))

@@ -1,51 +1,52 @@
-//! For which platforms a digest is: what a person wants to know, and no admission asks for.
+//! Finds the image behind a digest for a platform. For people at the command line; no admission needs it.
 
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use crate::classify;
-use crate::client::Client;
 use crate::credential::Candidate;
-use crate::manifest::{self, Child, Content};
 use crate::observe::{Method, Purpose};
-use crate::session::{Question, Session};
+use crate::protocol::classify;
+use crate::protocol::client::Client;
+use crate::protocol::manifest::{self, Child, Content};
+use crate::protocol::session::{Question, Session};
 use tagpin_domain::digest::Digest;
 use tagpin_domain::fact::{Fact, Unavailable};
 use tagpin_domain::image::ImageRef;
 use tagpin_domain::platform::Platform;
 
-/// Of the configuration of an image.
+/// Maximum size of the configuration of an image, in bytes.
 const CONFIGURATION: usize = 4 * 1024 * 1024;
-/// Indexes inside of one another that are followed.
+/// Maximum number of nested indexes that are followed.
 pub const DEPTH: usize = 4;
 
-/// What a node of a platform gets.
+/// The image that a node of a platform gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForPlatform {
-    /// The image, when there is one: what the digest itself names, or what an index under it does.
+    /// The digest of the image, if there is one: the digest itself, or one that an index names.
     pub digest: Option<Digest>,
-    /// For which platforms something is there, as far as a node would look.
+    /// The platforms that the image or its indexes offer, as far as a node would look.
     pub has: Vec<Platform>,
 }
 
-/// Why nobody knows what a node gets.
+/// The reason why the image is not known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NotInspected {
-    /// What the registry says instead.
+    /// The registry gave another answer.
     Instead(Fact),
-    /// There are more than [`DEPTH`] indexes inside of one another.
+    /// The indexes are nested deeper than [`DEPTH`].
     TooDeep,
 }
 
 impl Client {
-    /// The image behind a digest for a node of this platform, from the first endpoint and credential that tells it.
+    /// Returns the image behind a digest for a node of this platform, from the first endpoint and credential that
+    /// gives it.
     ///
-    /// As containerd does, one entry of each index is followed: the first of those that fit best, and one that names no
-    /// platform only when no other one fits. An image whose index does not say what it is for says it itself, in its
-    /// configuration.
+    /// As in containerd, one entry of each index is followed: the first of those that fit best, and an entry without
+    /// a platform only if no other fits. If an index names no platform for an image, the configuration of the image
+    /// does.
     ///
     /// # Errors
-    /// What the registry says instead, or that there are too many indexes inside of one another.
+    /// Returns the other answer of the registry, or an error if the indexes are nested too deep.
     pub async fn for_platform(
         &self,
         image: &ImageRef,
@@ -54,7 +55,7 @@ impl Client {
         candidates: &[Candidate],
         deadline: Instant,
     ) -> Result<ForPlatform, NotInspected> {
-        let mut instead = NotInspected::Instead(classify::unavailable(Unavailable::Dns, None));
+        let mut instead = NotInspected::Instead(Fact::unavailable(Unavailable::Dns));
         let profile = self.profile(image);
         for mut session in self.sessions(&profile, image, candidates, deadline) {
             match choose(&mut session, digest, wanted).await {
@@ -72,7 +73,7 @@ async fn choose(
     wanted: &Platform,
 ) -> Result<ForPlatform, NotInspected> {
     let (mut digest, mut has) = (digest.clone(), Vec::new());
-    // The indexes, and the image at their end.
+    // The nested indexes, and the image at the end.
     for _ in 0..=DEPTH + 1 {
         let place = ["manifests", digest.as_str()];
         let body = get(session, &place, Some(manifest::ACCEPT), manifest::BODY).await?;
@@ -96,7 +97,7 @@ async fn choose(
     Err(NotInspected::TooDeep)
 }
 
-/// The order in which a node prefers entries of an index; none for what it does not take.
+/// Returns the order in which a node prefers entries of an index; none for entries that it does not take.
 fn rank(child: &Child, wanted: &Platform) -> Option<u8> {
     match &child.platform {
         Some(exactly) if exactly == wanted => Some(0),
@@ -109,7 +110,7 @@ async fn configured(session: &mut Session<'_>, configuration: &Digest) -> Result
     let body = get(session, &["blobs", configuration.as_str()], None, CONFIGURATION).await?;
     let read: Option<Configuration> = serde_json::from_slice(&body.body).ok();
     let platform = read.and_then(|read| read.platform());
-    platform.ok_or_else(|| classify::unavailable(Unavailable::Unreadable, None).into())
+    platform.ok_or_else(|| Fact::unavailable(Unavailable::Unreadable).into())
 }
 
 impl From<Fact> for NotInspected {
@@ -123,18 +124,18 @@ async fn get(
     place: &[&str],
     accept: Option<&'static str>,
     limit: usize,
-) -> Result<crate::transport::Answer, Fact> {
+) -> Result<crate::wire::transport::HttpResponse, Fact> {
     let url = session.url(place);
     let question = Question { purpose: Purpose::Manifest, method: Method::Get, url, accept, limit };
     match session.ask(&question).await {
         Err(refusal) => Err(classify::refusal(&refusal, session.candidate())),
         Ok(reply) if reply.answer.status == 200 => Ok(reply.answer),
-        Ok(reply) if reply.answer.status == 404 => Err(classify::unavailable(Unavailable::NotByDigest, None)),
+        Ok(reply) if reply.answer.status == 404 => Err(Fact::unavailable(Unavailable::NotByDigest)),
         Ok(reply) => Err(classify::reply(&reply, session.candidate())),
     }
 }
 
-/// The part of an image's configuration that says what it is for.
+/// The part of an image's configuration that names its platform.
 #[derive(Deserialize)]
 struct Configuration {
     os: String,

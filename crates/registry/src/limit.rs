@@ -1,80 +1,82 @@
-//! What a registry is spared and what it can not take from others: at most so many questions at once for each and in
-//! all, none while it fails, none before the time that it named. A decorator of the client.
+//! Rate and concurrency limits per registry host, as a decorator of the client. A registry is not asked while it
+//! fails, nor before the time that it named in `Retry-After`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
+use self::breaker::Breakers;
 use crate::Lookup;
-use crate::breaker::Breakers;
 use crate::credential::{Candidate, CredentialId};
-use crate::expiring::Expiring;
-use crate::slots::{Slot, Slots};
-use crate::tally::Tally;
+use crate::observe::{Event, Observer};
+use crate::sharing::expiring::Expiring;
+use crate::sharing::permits::{Permit, Permits};
 use tagpin_domain::fact::{Fact, Unavailable};
 use tagpin_domain::image::ImageRef;
 
-/// Questions at once for one registry.
-pub(super) const PER_HOST: usize = 16;
-/// Questions at once in all.
+mod breaker;
+
+/// Maximum number of look-ups in flight per registry host.
+pub(crate) const PER_HOST: usize = 16;
+/// Maximum number of look-ups in flight in all.
 const IN_ALL: usize = 64;
-/// A registry that limits us without saying for how long.
-const UNSAID: Duration = Duration::from_secs(30);
-/// However long a registry says, it is asked again after this.
-pub(super) const LONGEST: Duration = Duration::from_secs(15 * 60);
-/// Askers that are remembered as limited.
+/// Time for which a registry is not asked after a 429 that names no time.
+pub(crate) const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(30);
+/// Maximum time for which a registry is not asked, whatever it names.
+pub(crate) const LONGEST: Duration = Duration::from_secs(15 * 60);
+/// Maximum number of askers that are remembered as rate limited.
 const LIMITED: usize = 4096;
-/// With less time than this, lateness may be ours: the question waited for a place.
+/// Minimum time that a look-up must have had for a timeout to count against the registry. With less, the time may
+/// have been spent waiting for a permit.
 const WHOLE: Duration = Duration::from_secs(2);
 
-/// Decides who may ask which registry now: at most so many at once, and nobody while it fails. Everything that asks
-/// the same registries shares one.
+/// Decides who may ask which registry now. All callers that ask the same registries share one gate.
 #[derive(Debug)]
 pub struct Gate {
-    slots: Slots,
+    permits: Permits,
     breakers: Breakers,
 }
 
 impl Default for Gate {
     fn default() -> Self {
-        Self { slots: Slots::new([PER_HOST], IN_ALL), breakers: Breakers::default() }
+        Self { permits: Permits::new([PER_HOST], IN_ALL), breakers: Breakers::default() }
     }
 }
 
 impl Gate {
-    /// Returns the hosts that rest now because they failed.
-    pub(super) fn resting(&self) -> Vec<Box<str>> {
+    /// Returns the hosts that are not asked for a while because they failed.
+    pub(crate) fn resting(&self) -> Vec<Box<str>> {
         self.breakers.resting(Instant::now())
     }
 
-    /// Waits for a place for a question whose answer proves nothing about the registry's health; none if the registry
-    /// rests, or if no place is free in time.
-    pub(super) async fn place(&self, host: &str, deadline: Instant) -> Option<Slot> {
+    /// Waits for a permit for a request whose answer says nothing about the health of the registry. Returns none if
+    /// the registry rests, or if no permit is free before the deadline.
+    pub(crate) async fn place(&self, host: &str, deadline: Instant) -> Option<Permit> {
         if self.breakers.rests(host, Instant::now()) {
             return None;
         }
-        timeout_at(deadline, self.slots.acquire([host])).await.ok()
+        timeout_at(deadline, self.permits.acquire([host])).await.ok()
     }
 }
 
-/// Limits what it decorates.
+/// Limits the look-up that it decorates.
 pub struct Limit<L> {
     inner: L,
     gate: Arc<Gate>,
-    /// Until when a registry does not want to hear from these credentials.
+    /// The time until which a registry does not want to be asked with these credentials.
     limited: Expiring<(Box<str>, Vec<CredentialId>), Instant>,
-    tally: Arc<dyn Tally>,
+    observer: Arc<dyn Observer>,
 }
 
 impl<L> Limit<L> {
-    /// Limits this.
+    /// Limits this look-up.
     #[must_use]
-    pub fn new(inner: L, gate: Arc<Gate>, tally: Arc<dyn Tally>) -> Self {
-        Self { inner, gate, limited: Expiring::new(LIMITED), tally }
+    pub fn new(inner: L, gate: Arc<Gate>, observer: Arc<dyn Observer>) -> Self {
+        Self { inner, gate, limited: Expiring::new(LIMITED), observer }
     }
 
-    /// Returns the hosts that rest now because they failed.
+    /// Returns the hosts that are not asked for a while because they failed.
     #[must_use]
     pub fn resting(&self) -> Vec<Box<str>> {
         self.gate.resting()
@@ -89,30 +91,29 @@ impl<L: Lookup> Lookup for Limit<L> {
             let retry_after = Some(until.saturating_duration_since(Instant::now()));
             return Fact::RateLimited { retry_after, last_known: None };
         }
-        let Ok(_slot) = timeout_at(deadline, self.gate.slots.acquire([host])).await else {
-            return unavailable(Unavailable::Timeout, None);
+        let Ok(_permit) = timeout_at(deadline, self.gate.permits.acquire([host])).await else {
+            return Fact::unavailable(Unavailable::Timeout);
         };
-        // Asked only now: the registry may have failed while this waited for its place.
+        // The registry may have failed while this look-up waited for its permit.
         let asked = Instant::now();
         let pass = match self.gate.breakers.enter(host, asked) {
             Ok(pass) => pass,
-            Err(rest) => return unavailable(Unavailable::BreakerOpen, (!rest.is_zero()).then_some(rest)),
+            Err(rest) => {
+                let retry_after = (!rest.is_zero()).then_some(rest);
+                return Fact::Unavailable { cause: Unavailable::BreakerOpen, retry_after, last_known: None };
+            }
         };
-        // In a box, so that what waits for a place is small.
+        // Boxed, so that the future of a look-up that waits is small.
         let fact = Box::pin(self.inner.look_up(image, candidates, deadline)).await;
         let now = Instant::now();
         let whole = deadline.saturating_duration_since(asked) >= WHOLE;
         if pass.learn(&fact, whole, now) {
-            self.tally.breaker_opened();
+            self.observer.observe(&Event::BreakerOpened);
         }
         if let Fact::RateLimited { retry_after, .. } = &fact {
-            let until = now + retry_after.unwrap_or(UNSAID).min(LONGEST);
+            let until = now + retry_after.unwrap_or(DEFAULT_RETRY_AFTER).min(LONGEST);
             self.limited.put(who, until, now, until);
         }
         fact
     }
-}
-
-fn unavailable(cause: Unavailable, retry_after: Option<Duration>) -> Fact {
-    Fact::Unavailable { cause, retry_after, last_known: None }
 }

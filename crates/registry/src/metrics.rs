@@ -1,5 +1,5 @@
-//! Metrics of asking registries. The label `registry` is the `match` of an entry of the configuration, `docker.io`
-//! or `other`; every other label is a closed set of words.
+//! Metrics of asking registries. The label `registry` is the `match` of an entry of the configuration, `docker.io` or
+//! `other`; every other label is a closed set of words.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,10 +14,12 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use serde::{Deserialize, Serialize};
 
-/// From an answer in the same building to the last deadline, in seconds.
+use crate::observe::{Event, Observer, Step};
+
+/// Buckets of request durations, in seconds.
 const BUCKETS: [f64; 9] = [0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 
-/// Requests to registries and their token services.
+/// Counters of requests to registries and to their token services.
 #[derive(Debug, Clone)]
 pub struct RegistryMetrics {
     requests: Family<Request, Counter>,
@@ -26,26 +28,27 @@ pub struct RegistryMetrics {
     resolutions: Family<Resolution, Counter>,
     breakers: Counter,
     skipped: Family<Secret, Counter>,
-    clouds: Family<Cloud, Counter>,
+    clouds: Family<CloudLabels, Counter>,
     invalid: Gauge,
     unverified: Gauge,
-    /// By the label `registry`, which is bounded.
+    /// The last result for each value of the label `registry`, which is bounded.
     last: Arc<Mutex<BTreeMap<String, (&'static str, Instant)>>>,
 }
 
-/// One row of `GET /registries`: how this replica last fared with a registry.
+/// A row of `GET /registries`: the last result of this replica with a registry.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LastAsked {
     /// The `match` of an entry of the configuration, `docker.io` or `other`.
     pub registry: String,
-    /// The status of the last answer, or why there was none, in the words of the metric; none while nothing was asked.
+    /// The status of the last response, or the reason why there was none, in the words of the metric; none while
+    /// nothing was asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last: Option<String>,
-    /// How many seconds ago that was.
+    /// The age of that result, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seconds_ago: Option<u64>,
-    /// Hosts of this registry that are not asked for a while, because they failed.
+    /// Number of hosts of this registry that are not asked for a while because they failed.
     pub resting: usize,
 }
 
@@ -78,7 +81,7 @@ struct Secret {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Cloud {
+struct CloudLabels {
     cloud: &'static str,
     result: &'static str,
 }
@@ -143,7 +146,7 @@ impl RegistryMetrics {
         this
     }
 
-    /// How it went with each registry last; nobody rests, as far as is known here.
+    /// Returns the last result for each registry. It knows of no resting hosts.
     #[must_use]
     pub fn last(&self) -> Vec<LastAsked> {
         let last = self.last.lock();
@@ -156,52 +159,35 @@ impl RegistryMetrics {
         rows.collect()
     }
 
-    /// A look-up was answered.
-    pub fn resolved(&self, source: &'static str) {
-        self.resolutions.get_or_create(&Resolution { source }).inc();
-    }
-
-    /// How it is with the configuration of registries: whether the newest one is in force, and how many hosts are asked
-    /// without verifying their certificates.
+    /// Records whether the newest configuration of registries is in force, and how many hosts are asked without
+    /// verifying their certificates.
     pub fn configured(&self, newest: bool, unverified: usize) {
         self.invalid.set(i64::from(!newest));
         self.unverified.set(i64::try_from(unverified).unwrap_or(i64::MAX));
     }
 
-    /// A registry is left alone for a while.
-    pub fn breaker_opened(&self) {
-        self.breakers.inc();
-    }
-
-    /// A cloud was asked for a credential; the result is `given` or `failed`.
-    pub fn cloud_asked(&self, cloud: &'static str, result: &'static str) {
-        self.clouds.get_or_create(&Cloud { cloud, result }).inc();
-    }
-
-    /// A pull secret was not used.
-    pub fn secret_skipped(&self, reason: &'static str) {
-        self.skipped.get_or_create(&Secret { reason }).inc();
-    }
-
-    /// An answer came.
-    pub fn answered(
-        &self,
-        registry: &str,
-        operation: &'static str,
-        status: u16,
-        took: Duration,
-        remaining: Option<u64>,
-    ) {
-        self.count(registry, operation, word(status), took);
-        if let Some(remaining) = remaining {
-            let asking = Asking { registry: registry.to_owned() };
-            self.remaining.get_or_create(&asking).set(i64::try_from(remaining).unwrap_or(i64::MAX));
+    fn step(&self, registry: &str, step: &Step<'_>) {
+        match step {
+            Step::Answered { purpose, status, took, remaining } => {
+                self.count(registry, purpose.word(), word(*status), *took);
+                if let Some(remaining) = remaining {
+                    let asking = Asking { registry: registry.to_owned() };
+                    let remaining = i64::try_from(*remaining).unwrap_or(i64::MAX);
+                    self.remaining.get_or_create(&asking).set(remaining);
+                }
+            }
+            Step::Failed { purpose, failure, took } => {
+                self.count(registry, purpose.word(), failure.word(), *took);
+            }
+            Step::Asked { .. }
+            | Step::Headers { .. }
+            | Step::Challenged { .. }
+            | Step::Withheld { .. }
+            | Step::RealmRefused
+            | Step::Confirmed { .. }
+            | Step::Spared
+            | Step::Concluded { .. } => {}
         }
-    }
-
-    /// No answer came.
-    pub fn failed(&self, registry: &str, operation: &'static str, failure: &'static str, took: Duration) {
-        self.count(registry, operation, failure, took);
     }
 
     fn count(&self, registry: &str, operation: &'static str, result: &'static str, took: Duration) {
@@ -216,7 +202,32 @@ impl RegistryMetrics {
     }
 }
 
-/// The statuses that mean something of their own; the rest by their first digit.
+impl Observer for RegistryMetrics {
+    fn observe(&self, event: &Event<'_>) {
+        match event {
+            Event::Step { registry, step } => self.step(registry, step),
+            Event::Answered(by) => {
+                self.resolutions.get_or_create(&Resolution { source: by.word() }).inc();
+            }
+            Event::BreakerOpened => {
+                self.breakers.inc();
+            }
+            Event::SecretSkipped(why) => {
+                self.skipped.get_or_create(&Secret { reason: why.word() }).inc();
+            }
+            Event::CloudAsked { cloud, error } => {
+                let result = if error.is_none() { "given" } else { "failed" };
+                self.clouds.get_or_create(&CloudLabels { cloud: cloud.word(), result }).inc();
+            }
+        }
+    }
+
+    fn wants_headers(&self) -> bool {
+        false
+    }
+}
+
+/// Returns the status if it has a meaning of its own, or its class.
 const fn word(status: u16) -> &'static str {
     match status {
         401 => "401",
@@ -236,13 +247,30 @@ mod tests {
     use prometheus_client::encoding::text::encode;
 
     use super::*;
+    use crate::observe::{Failure, Purpose};
+
+    fn answered(
+        metrics: &RegistryMetrics,
+        registry: &str,
+        purpose: Purpose,
+        status: u16,
+        remaining: Option<u64>,
+    ) {
+        let step = Step::Answered { purpose, status, took: Duration::from_millis(30), remaining };
+        metrics.observe(&Event::Step { registry, step });
+    }
+
+    fn failed(metrics: &RegistryMetrics, registry: &str, purpose: Purpose, failure: Failure) {
+        let step = Step::Failed { purpose, failure, took: Duration::from_secs(1) };
+        metrics.observe(&Event::Step { registry, step });
+    }
 
     #[test]
     fn names_and_labels_are_those_that_dashboards_use() {
         let mut metrics = Registry::with_prefix("tagpin");
         let registry = RegistryMetrics::register(&mut metrics);
-        registry.answered("docker.io", "manifest", 429, Duration::from_millis(30), Some(0));
-        registry.failed("other", "token", "dns", Duration::from_secs(1));
+        answered(&registry, "docker.io", Purpose::Manifest, 429, Some(0));
+        failed(&registry, "other", Purpose::Token, Failure::Dns);
         let mut text = String::new();
         encode(&mut text, &metrics).unwrap();
         for line in [
@@ -258,9 +286,9 @@ mod tests {
     #[test]
     fn the_last_result_of_each_registry_is_kept() {
         let registry = RegistryMetrics::register(&mut Registry::default());
-        registry.answered("docker.io", "token", 200, Duration::ZERO, None);
-        registry.failed("docker.io", "manifest", "connect", Duration::ZERO);
-        registry.answered("other", "manifest", 404, Duration::ZERO, None);
+        answered(&registry, "docker.io", Purpose::Token, 200, None);
+        failed(&registry, "docker.io", Purpose::Manifest, Failure::Connect);
+        answered(&registry, "other", Purpose::Manifest, 404, None);
         let last = registry.last();
         let said: Vec<_> = last.iter().map(|row| (row.registry.as_str(), row.last.as_deref())).collect();
         assert_eq!(said, [("docker.io", Some("connect")), ("other", Some("404"))]);

@@ -1,6 +1,8 @@
-//! What the client tells while it works: closed events, for metrics and for `tagpin resolve`. No event holds a
-//! secret, a query or text of a registry; hosts are those of parsed URLs.
+//! Events that the registry client reports while it works, for metrics and for `tagpin resolve`.
+//!
+//! No event holds a secret, the query of a URL, or text that a registry wrote; hosts are those of parsed URLs.
 
+use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
@@ -10,156 +12,228 @@ use crate::credential::Source;
 use tagpin_domain::digest::Digest;
 use tagpin_domain::fact::Fact;
 
-/// Listens to the client.
+/// Receives events.
 pub trait Observer: Send + Sync {
-    /// Something happened while the registry with this label (its profile's) was asked.
-    fn observe(&self, registry: &str, event: &Event<'_>);
+    /// Receives one event.
+    fn observe(&self, event: &Event<'_>);
 
-    /// It wants [`Event::Headers`] too.
+    /// Returns true if the observer wants [`Step::Headers`], which cost time to collect.
+    fn wants_headers(&self) -> bool;
+}
+
+/// Ignores every event.
+impl Observer for () {
+    fn observe(&self, _event: &Event<'_>) {}
+
     fn wants_headers(&self) -> bool {
         false
     }
 }
 
-/// Nobody listens.
-impl Observer for () {
-    fn observe(&self, _registry: &str, _event: &Event<'_>) {}
-}
-
-/// One step of a look-up.
+/// One event.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// A request goes out.
+    /// A step of asking a registry.
+    Step {
+        /// The label of the registry's profile.
+        registry: &'a str,
+        /// The step.
+        step: Step<'a>,
+    },
+    /// A look-up was answered.
+    Answered(AnsweredBy),
+    /// A registry failed and is not asked for a while.
+    BreakerOpened,
+    /// A pull secret was named and not used.
+    SecretSkipped(Skipped),
+    /// A cloud was asked for a credential.
+    CloudAsked {
+        /// The cloud.
+        cloud: Cloud,
+        /// The reason why the cloud gave no credential; none if it gave one.
+        error: Option<&'a dyn Error>,
+    },
+}
+
+/// One step of asking a registry.
+#[derive(Debug)]
+pub enum Step<'a> {
+    /// A request is sent.
     Asked {
-        /// What for.
+        /// The purpose of the request.
         purpose: Purpose,
-        /// `HEAD` or `GET`.
+        /// The method of the request.
         method: Method,
-        /// Where to: of a token service or redirect only the host is ours to show.
+        /// The place that the request is sent to.
         target: Target<'a>,
-        /// Whose credential it carries, directly or as a token; none when it carries none.
+        /// The source of the credential that the request carries, directly or as a token; none if it carries none.
         credential: Option<&'a Source>,
     },
-    /// What went out with a request, or came back; secrets are hidden.
+    /// Headers were sent or received; secrets are hidden.
     Headers {
-        /// They came back.
+        /// True for the headers of a response, false for those of a request.
         received: bool,
         /// Names and values.
         headers: &'a [(String, String)],
     },
-    /// An answer came.
+    /// A response was received.
     Answered {
-        /// What for.
+        /// The purpose of the request.
         purpose: Purpose,
-        /// The status.
+        /// The HTTP status.
         status: u16,
-        /// How long it took, body included.
+        /// The time from the request to the end of the body.
         took: Duration,
-        /// What is left of the registry's own limit, as it says (`ratelimit-remaining`).
+        /// The requests that the registry's own limit still allows (`ratelimit-remaining`).
         remaining: Option<u64>,
     },
-    /// No answer came.
+    /// No response was received.
     Failed {
-        /// What for.
+        /// The purpose of the request.
         purpose: Purpose,
-        /// Why.
+        /// The reason.
         failure: Failure,
-        /// How long it took.
+        /// The time from the request to the failure.
         took: Duration,
     },
-    /// The registry wants to know who asks.
+    /// The registry asked for authentication.
     Challenged {
-        /// How it wants to be told.
+        /// The scheme that it asked for.
         scheme: Scheme,
-        /// The token service's host.
+        /// The host of the token service.
         realm: Option<&'a str>,
     },
-    /// A credential was kept back: the token service is not on the registry's own host.
+    /// The credential was withheld, because the token service is on another host than the registry.
     Withheld {
-        /// The token service's host.
+        /// The host of the token service.
         realm: &'a str,
     },
-    /// The token service is not one that may be asked: not https, or not a URL.
+    /// The token service was not asked, because its address is not an https URL.
     RealmRefused,
-    /// The digest was asked for by digest, and is served.
+    /// The registry serves the digest by digest.
     Confirmed {
         /// The digest.
         digest: &'a Digest,
-        /// What an index says it is for (`linux/arm64`); a lone manifest does not say it.
+        /// The platforms that an index lists (`linux/arm64`); empty for a single manifest.
         platforms: &'a [String],
     },
-    /// The digest was not asked for by digest: the registry's limit leaves too few pulls for the nodes.
+    /// The digest was not confirmed, because the registry's limit leaves too few pulls for the nodes.
     Spared,
-    /// One endpoint has been heard.
+    /// An endpoint gave its final answer.
     Concluded {
-        /// Its root.
+        /// The root of the endpoint.
         endpoint: &'a Url,
-        /// What it says of the tag.
+        /// The answer.
         fact: &'a Fact,
     },
 }
 
-/// Where a request goes.
+/// The place that a request is sent to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target<'a> {
-    /// A URL that we made.
+    /// A URL that tagpin made.
     Own(&'a Url),
-    /// The host of a URL that a registry made.
+    /// The host of a URL that a registry made; the rest of it may be a secret.
     Host(&'a str),
 }
 
-/// What a request is for.
+/// The purpose of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Purpose {
-    /// A manifest's digest.
+    /// To read a manifest or its digest.
     Manifest,
-    /// A page of tags.
+    /// To list tags.
     Tags,
-    /// A token.
+    /// To get a token.
     Token,
 }
 
-/// How a request asks.
+/// The method of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Method {
-    /// For the headers.
+    /// `HEAD`.
     Head,
-    /// For the body.
+    /// `GET`.
     Get,
-    /// With a form: a token for an identity token.
+    /// `POST`: exchanges an identity token for a token, or calls the API of a cloud.
     Post,
-    /// To open a session with a metadata service.
+    /// `PUT`: opens a session with a metadata service.
     Put,
 }
 
-/// How a registry wants to be told who asks.
+/// An authentication scheme.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scheme {
     /// User and password.
     Basic,
     /// A token from a token service.
     Bearer,
-    /// Nothing that we speak, or nothing at all.
+    /// A scheme that tagpin does not support, or none.
     Other,
 }
 
-/// Why no answer came.
+/// The reason why a request got no response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Failure {
-    /// The address is out of reach.
+    /// The address must not be contacted.
     AddressForbidden,
-    /// Not in time.
+    /// The response did not arrive in time.
     Timeout,
     /// The name does not resolve.
     Dns,
-    /// No connection, or it broke.
+    /// The connection was refused or closed.
     Connect,
-    /// No TLS.
+    /// The TLS handshake failed.
     Tls,
-    /// Too large, too many headers, or not HTTP.
+    /// The response is too large, has too many headers, or is not HTTP.
     Unreadable,
-    /// Too many redirects, or one that leaves https.
+    /// The redirects are too many, or leave https.
     Redirect,
+}
+
+/// The source of the answer to a look-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AnsweredBy {
+    /// The configuration, which marks the registry as offline.
+    Offline,
+    /// A fresh entry of the cache.
+    Memory,
+    /// The registry, asked by this look-up or by an equal one at the same time.
+    Registry,
+    /// The deadline, which passed before the registry answered.
+    Deadline,
+}
+
+/// The reason why a pull secret was not used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Skipped {
+    /// There is no secret of that name.
+    NotFound,
+    /// The API server does not allow tagpin to read the secret.
+    Forbidden,
+    /// The name is not a valid name of a secret.
+    InvalidName,
+    /// The secret is empty, or not of a type that holds docker credentials.
+    WrongType,
+    /// The content is not a docker configuration.
+    Malformed,
+    /// The API server did not answer in time.
+    Unavailable,
+    /// The pod names more secrets than tagpin reads.
+    TooMany,
+    /// The secret holds an identity token, which nodes do not use; its other credentials are used.
+    IdentityToken,
+}
+
+/// A cloud that gives credentials for its registries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Cloud {
+    /// Amazon.
+    Aws,
+    /// Google.
+    Gcp,
+    /// Microsoft.
+    Azure,
 }
 
 impl fmt::Display for Target<'_> {
@@ -174,7 +248,7 @@ impl fmt::Display for Target<'_> {
 macro_rules! words {
     ($type:ty { $($variant:ident => $word:literal),+ $(,)? }) => {
         impl $type {
-            /// The stable word for metrics and JSON.
+            /// Returns the stable word for metrics and JSON.
             #[must_use]
             pub const fn word(self) -> &'static str {
                 match self {
@@ -188,6 +262,7 @@ macro_rules! words {
 words!(Purpose { Manifest => "manifest", Tags => "tags", Token => "token" });
 words!(Method { Head => "HEAD", Get => "GET", Post => "POST", Put => "PUT" });
 words!(Scheme { Basic => "basic", Bearer => "bearer", Other => "other" });
+words!(Cloud { Aws => "aws", Gcp => "gcp", Azure => "azure" });
 words!(Failure {
     AddressForbidden => "address-forbidden",
     Timeout => "timeout",
@@ -196,4 +271,20 @@ words!(Failure {
     Tls => "tls",
     Unreadable => "unreadable",
     Redirect => "redirect",
+});
+words!(AnsweredBy {
+    Offline => "offline",
+    Memory => "memory",
+    Registry => "registry",
+    Deadline => "deadline",
+});
+words!(Skipped {
+    NotFound => "not-found",
+    Forbidden => "forbidden",
+    InvalidName => "invalid-name",
+    WrongType => "wrong-type",
+    Malformed => "malformed",
+    Unavailable => "unavailable",
+    TooMany => "too-many",
+    IdentityToken => "identity-token",
 });

@@ -1,6 +1,6 @@
-//! What to type instead: the version that a tag names now, and tags that look like a missing one. Each is found once
-//! for a repository and the credentials it was found with, and remembered for a while, also that there is none.
-//! Which tags resemble each other is told by [`resemblance`].
+//! Suggestions: the version that a tag names now, and tags that resemble a missing one. Each is found once per
+//! repository and credentials and then remembered for a while, even if there is none. [`resemblance`] compares the
+//! tags.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,13 +10,14 @@ use futures::stream::{self, StreamExt};
 use tokio::time::{Instant, timeout_at};
 
 use crate::Lookup;
-use crate::client::Client;
-use crate::credential::{Candidate, CredentialId, Credentials};
-use crate::expiring::Expiring;
-use crate::flight::Flights;
+use crate::credential::{Candidate, CredentialId};
+use crate::credentials::provider::Credentials;
 use crate::limit::Gate;
-use crate::slots::Slots;
-use crate::tags::Tags;
+use crate::protocol::client::Client;
+use crate::protocol::tags::Tags;
+use crate::sharing::expiring::Expiring;
+use crate::sharing::flight::Flights;
+use crate::sharing::permits::Permits;
 use tagpin_domain::asker::Asker;
 use tagpin_domain::fact::Fact;
 use tagpin_domain::image::ImageRef;
@@ -24,20 +25,20 @@ use tagpin_review::{Effort, Suggest, Version};
 
 mod resemblance;
 
-/// How long a suggestion counts, also that there is none.
+/// Time for which a suggestion is valid, even if there is none.
 const LIFE: Duration = Duration::from_secs(5 * 60);
-/// What finding one may take in a review, whoever waits for it.
+/// Maximum time to find a suggestion in a review, however many callers wait for it.
 pub const BUDGET: Duration = Duration::from_millis(700);
-/// Versions that are asked for, and how many of them at once.
+/// Maximum number of versions that are looked up, and of those in flight at once.
 const HEADS: (usize, usize) = (8, 4);
-/// Tags that are suggested.
+/// Maximum number of tags that are suggested.
 const SIMILAR: usize = 3;
-/// Versions in memory.
+/// Maximum number of versions that are remembered.
 const KNOWN: usize = 1024;
-/// Searches under way at one registry, and in all.
+/// Maximum number of searches in flight, for one registry and in all.
 const FLIGHTS: (usize, usize) = (8, 32);
 
-/// Suggests what its client finds.
+/// Finds suggestions with a client.
 pub struct Suggestions {
     client: Client,
     credentials: Arc<dyn Credentials>,
@@ -48,7 +49,7 @@ pub struct Suggestions {
     tag_flights: Flights<Key, Option<Tags>>,
 }
 
-/// A repository, or one tag of it, as seen with certain credentials.
+/// A repository, or one tag of it, and the credentials with which it was looked up.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Key(Arc<(String, Box<[CredentialId]>)>);
 
@@ -59,11 +60,12 @@ impl Key {
 }
 
 impl Suggestions {
-    /// Suggests with this client, to askers with these credentials, through the gate that look-ups of the same
-    /// registries share. A search may take as long as the budget ([`BUDGET`] in reviews), whoever waits for it.
+    /// Creates suggestions from a client and the credentials of askers, through the gate that look-ups of the same
+    /// registries share. A search may take as long as the budget ([`BUDGET`] in reviews), however many callers wait
+    /// for it.
     #[must_use]
     pub fn new(client: Client, credentials: Arc<dyn Credentials>, gate: Arc<Gate>, budget: Duration) -> Self {
-        let flights = || Slots::new([FLIGHTS.0], FLIGHTS.1);
+        let flights = || Permits::new([FLIGHTS.0], FLIGHTS.1);
         Self {
             client,
             credentials,
@@ -75,7 +77,7 @@ impl Suggestions {
         }
     }
 
-    /// The asker's own credentials. Without effort only those that are at hand.
+    /// Returns the credentials of the asker. Without effort, only those that need no request are used.
     async fn candidates(&self, image: &ImageRef, asker: &Asker, effort: Effort) -> Vec<Candidate> {
         let deadline = match effort {
             Effort::Cached => Instant::now(),
@@ -138,7 +140,7 @@ impl Suggest for Suggestions {
     }
 }
 
-/// The most specific version whose digest is the tag's own.
+/// Finds the most specific version that names the same digest as the tag.
 async fn find_version(
     client: &Client,
     image: &ImageRef,

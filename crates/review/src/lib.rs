@@ -17,10 +17,10 @@ use tagpin_domain::digest::Digest;
 use tagpin_domain::fact::{Fact, Unavailable};
 use tagpin_domain::image::ImageRef;
 use tagpin_domain::policy::PolicySet;
-use tagpin_domain::requirement::{Requirement, beyond_limit, policies_of, require};
+use tagpin_domain::requirement::{beyond_limit, policies_of, require};
 use tagpin_domain::slot::{Pulled, Slot};
-use tagpin_domain::subject::{Phase, SlotUnderReview, Subject, Suggestions};
-use tagpin_domain::verdict::{Answer, Effect, Instead, Verdict, on_answer, on_reference};
+use tagpin_domain::subject::{Phase, Subject, Suggestions};
+use tagpin_domain::verdict::{Answer, Case, Effect, Instead, Verdict, on_answer, on_reference};
 
 pub use ports::{Effort, Pins, Resolve, Seeds, Suggest, Surroundings, Version};
 pub use subject::{Asked, subject};
@@ -58,6 +58,11 @@ impl Review {
         findings().any(|finding| finding.code() == code && finding.effect == Effect::Deny)
     }
 
+    /// Warns of missing pins instead of refusing them, for a cluster that sends no pods to be pinned.
+    pub fn soften_unpinned(&mut self) {
+        self.verdicts.iter_mut().for_each(Verdict::soften_unpinned);
+    }
+
     /// Whether the object is refused.
     #[must_use]
     pub fn denied(&self) -> bool {
@@ -67,8 +72,7 @@ impl Review {
 
 /// A slot on its way through the review.
 struct Draft<'a> {
-    slot: &'a SlotUnderReview,
-    requirement: Requirement<'a>,
+    case: Case<'a>,
     verdict: Verdict,
 }
 
@@ -101,28 +105,29 @@ pub async fn review(
         .filter(|(slot, _)| phase == Phase::Validate || slot.reapplied.is_none())
         .filter_map(|(slot, beyond)| {
             let requirement = require(&policies, subject, slot, beyond, now)?;
-            let verdict = on_reference(subject, slot, &requirement);
-            Some(Draft { slot, requirement, verdict })
+            let case = Case { subject, slot, requirement };
+            let verdict = on_reference(&case);
+            Some(Draft { case, verdict })
         })
         .collect();
 
     let asking = deadline.checked_sub(MARGIN).unwrap_or(deadline);
-    let siblings: Vec<_> = drafts.iter().map(|draft| draft.sibling(phase, subject, ports.pins)).collect();
+    let siblings: Vec<_> = drafts.iter().map(|draft| draft.sibling(phase, ports.pins)).collect();
     let unanswered = drafts.iter().zip(&siblings).filter(|(_, sibling)| sibling.is_none());
-    let slots = unanswered.filter(|(draft, _)| draft.asks(phase)).map(|(draft, _)| &draft.slot.slot);
+    let slots = unanswered.filter(|(draft, _)| draft.asks(phase)).map(|(draft, _)| draft.slot());
     let facts = resolve(slots, subject, ports.resolve, asking).await;
-    for (draft, sibling) in drafts.iter_mut().zip(siblings) {
-        let fact = || {
-            let (_, fact) = facts.iter().find(|(reference, _)| *reference == &*draft.slot.slot.reference)?;
-            Some(Answer::Registry(fact))
-        };
-        if !draft.asks(phase) {
-            continue;
+    let answered = drafts.into_iter().zip(&siblings).map(|(draft, sibling)| {
+        let fact = || facts.iter().find(|(reference, _)| *reference == &*draft.slot().reference);
+        let fact = || fact().map(|(_, fact)| Answer::Registry(fact));
+        match sibling.as_ref().map(Answer::Sibling).or_else(fact) {
+            Some(answer) if draft.asks(phase) => {
+                let verdict = on_answer(phase, &draft.case, answer, draft.verdict);
+                Draft { case: draft.case, verdict }
+            }
+            _ => draft,
         }
-        if let Some(answer) = sibling.as_ref().map(Answer::Sibling).or_else(fact) {
-            on_answer(phase, subject, draft.slot, &draft.requirement, answer, &mut draft.verdict);
-        }
-    }
+    });
+    drafts = answered.collect();
 
     if phase == Phase::Validate {
         suggest(&mut drafts, subject, ports.suggest, asking).await;
@@ -130,19 +135,23 @@ pub async fn review(
     Review { verdicts: drafts.into_iter().map(|draft| draft.verdict).collect() }
 }
 
-impl Draft<'_> {
+impl<'a> Draft<'a> {
+    const fn slot(&self) -> &'a Slot {
+        &self.case.slot.slot
+    }
+
     /// Whether a sibling or a registry is asked. What is refused already needs no answer.
     fn asks(&self, phase: Phase) -> bool {
-        self.requirement.needs_answer(phase) && !self.verdict.denied()
+        self.case.requirement.needs_answer(phase) && !self.verdict.denied()
     }
 
     /// The digest that a sibling of the same revision carries by a pin of ours.
-    fn sibling(&self, phase: Phase, subject: &Subject, pins: &dyn Pins) -> Option<Digest> {
+    fn sibling(&self, phase: Phase, pins: &dyn Pins) -> Option<Digest> {
         if !self.asks(phase) {
             return None;
         }
-        let slot = &self.slot.slot;
-        pins.sibling(subject.revision.as_ref()?, slot.key(), &slot.reference)
+        let slot = self.slot();
+        pins.sibling(self.case.subject.revision.as_ref()?, slot.key(), &slot.reference)
     }
 }
 
@@ -174,8 +183,7 @@ async fn resolve<'a>(
     let cut = deadline + GRACE;
     let look_ups = images.into_iter().map(async |(reference, image)| {
         let fact = timeout_at(cut, registry.resolve(image, &subject.asker, deadline)).await;
-        let late = Fact::Unavailable { cause: Unavailable::Timeout, retry_after: None, last_known: None };
-        (reference, fact.unwrap_or(late))
+        (reference, fact.unwrap_or(Fact::unavailable(Unavailable::Timeout)))
     });
     facts.extend(join_all(look_ups).await);
     facts
@@ -191,9 +199,9 @@ async fn suggest(drafts: &mut [Draft<'_>], subject: &Subject, registry: &dyn Sug
     };
     let mut images: HashMap<&str, (&ImageRef, Wanted)> = HashMap::new();
     for draft in drafts.iter() {
-        let slot = &draft.slot.slot;
+        let slot = draft.slot();
         // Somebody who wrote a digest needs no other tag.
-        if slot.pulled() != Some(Pulled::ByTag) || draft.requirement.beyond_limit {
+        if slot.pulled() != Some(Pulled::ByTag) || draft.case.requirement.beyond_limit {
             continue;
         }
         let (Ok(image), Some(wanted)) = (&slot.image, Wanted::of(&draft.verdict)) else { continue };
@@ -206,11 +214,12 @@ async fn suggest(drafts: &mut [Draft<'_>], subject: &Subject, registry: &dyn Sug
     });
     let found: HashMap<_, _> = join_all(asked).await.into_iter().collect();
     for draft in drafts {
-        let Some(Ok((version, similar))) = found.get(&*draft.slot.slot.reference) else { continue };
-        let Ok(image) = &draft.slot.slot.image else { continue };
+        let Some(Ok((version, similar))) = found.get(&*draft.slot().reference) else { continue };
+        let Ok(image) = &draft.slot().image else { continue };
         let written = |tag: &str| {
             let reference = format!("{}:{tag}", image.written_name());
-            (draft.requirement.permits_tag(tag) && ImageRef::parse(&reference).is_ok()).then_some(reference)
+            (draft.case.requirement.permits_tag(tag) && ImageRef::parse(&reference).is_ok())
+                .then_some(reference)
         };
         draft.verdict.instead = version.as_ref().and_then(|version| {
             Some(Instead { reference: written(&version.tag)?, digest: version.digest.clone() })

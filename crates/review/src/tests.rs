@@ -209,6 +209,38 @@ async fn suggestions_are_asked_for_few_references() {
     assert_eq!(review.verdicts.iter().filter(|v| v.instead.is_some()).count(), SUGGESTION_LIMIT);
 }
 
+#[tokio::test]
+async fn only_a_missing_pin_is_softened() {
+    let slow = Slow::new(Duration::ZERO);
+    let ports = Ports { resolve: &Warm, suggest: &slow, pins: &NoPins };
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let warn = PolicyId { namespace: None, name: "warn".into() };
+    let warns = Policy { id: warn.clone(), mode: Mode::Warn, ..policy() };
+    let audit = PolicyId { namespace: None, name: "audit".into() };
+    let audits = Policy { id: audit.clone(), mode: Mode::Audit, ..policy() };
+    let policies =
+        PolicySet { cluster: [audits, warns, policy()].map(Into::into).into(), ..PolicySet::default() };
+    let subject = pod(["a:1", "b:latest"]);
+    let mut review =
+        review(Phase::Validate, &subject, &policies, ports, Timestamp::UNIX_EPOCH, deadline).await;
+    assert!(review.denies_for(Code::NotPinned));
+    let forbidden = review.verdicts[1].clone();
+    review.soften_unpinned();
+    let findings = review.verdicts[0].findings.iter();
+    let findings: Vec<_> =
+        findings.map(|f| (f.code(), f.effect, f.retry_after.is_some(), f.policy.clone())).collect();
+    assert_eq!(
+        findings,
+        [
+            (Code::NotPinned, Effect::Warn, false, policy().id),
+            (Code::NotPinned, Effect::Warn, false, warn),
+            (Code::NotPinned, Effect::Audit, false, audit),
+        ]
+    );
+    assert_eq!(review.verdicts[1], forbidden);
+    assert!(review.denied());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_review_can_run_as_a_task() {
     let registry = Slow::new(Duration::from_millis(1));

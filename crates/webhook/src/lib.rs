@@ -1,5 +1,5 @@
-//! Admission reviews in, answers out: what is read of a request, which answer follows, and the server around it.
-//! Every replica answers from its own memory; the decision itself is the pipeline's.
+//! The admission webhook: it reads reviews, has them decided by `tagpin-review`, writes the responses, and serves HTTPS.
+//! Every replica responds from its own memory.
 
 pub mod metrics;
 pub mod server;
@@ -26,8 +26,8 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 use tracing::info;
 
-use crate::metrics::{Decided, Decision, Metrics};
-use crate::response::Answer;
+use crate::metrics::{Decided, Metrics};
+use crate::response::ReviewResponse;
 use crate::review::{Operation, Request};
 use tagpin_domain::denial::{Code, shown};
 use tagpin_domain::policy::PolicySet;
@@ -39,21 +39,22 @@ use tagpin_objects::reader::{Document, Wanted};
 use tagpin_review::{self as pipeline, Pins, Ports, Resolve, Review, Suggest, Surroundings};
 
 pub use body::BODY_LIMIT;
+pub use response::Decision;
 pub use router::router;
 
 /// The sub-resource through which ephemeral containers are added.
 const EPHEMERAL_CONTAINERS: &str = "ephemeralcontainers";
-/// Characters of a name in a log line.
+/// Maximum number of characters of a name in a log line.
 const NAME_SHOWN: usize = 253;
 
-/// What admission is told.
+/// The settings of the webhook.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// User names of the built-in controllers, whose objects are children.
+    /// User names of the built-in controllers. Objects that they make are children.
     pub controller_identities: BTreeSet<String>,
-    /// Namespaces of which nothing is judged, whoever sends us their reviews.
+    /// Namespaces in which nothing is judged, even if the API server sends a review.
     pub excluded_namespaces: BTreeSet<String>,
-    /// Reviews that are worked on at the same time; more are turned away with 503.
+    /// Maximum number of reviews in flight; further ones get status 503.
     pub in_flight: usize,
     /// The kinds that are judged.
     pub kinds: Kinds,
@@ -61,16 +62,16 @@ pub struct Settings {
     pub now: fn() -> Timestamp,
 }
 
-/// Everything that reviews ask registries.
+/// The look-ups in registries that reviews make.
 #[derive(Clone)]
 pub struct Registries {
-    /// What they say of tags.
+    /// Looks up the digests of tags.
     pub resolve: Arc<dyn Resolve>,
-    /// What to type instead.
+    /// Suggests other tags.
     pub suggest: Arc<dyn Suggest>,
 }
 
-/// Answers reviews.
+/// The webhook behind its HTTP paths.
 pub struct Admission {
     surroundings: Arc<dyn Surroundings>,
     pins: Arc<dyn Pins>,
@@ -82,26 +83,26 @@ pub struct Admission {
 /// A review that arrived.
 struct Asked<'a> {
     phase: Phase,
-    /// The entry of namespaces with break glass brought it.
+    /// The webhook entry for namespaces with break glass sent the review.
     break_glass: bool,
     request: &'a Request<'a>,
-    /// The object, if it was read with the request.
+    /// The object, if it was read together with the request.
     read: Option<Box<Document<'a>>>,
     arrived: Instant,
     deadline: Instant,
 }
 
-/// What a review is about, when it is ours to judge.
+/// An object that was judged.
 struct Judged<'a> {
     object: Box<Document<'a>>,
-    /// Only ephemeral containers are added, by their sub-resource.
+    /// The request only adds ephemeral containers, through their sub-resource.
     ephemeral: bool,
     subject: Subject,
     review: Review,
 }
 
 impl Admission {
-    /// Joins the parts.
+    /// Returns a webhook that is made of these parts.
     #[must_use]
     pub const fn new(
         surroundings: Arc<dyn Surroundings>,
@@ -113,7 +114,7 @@ impl Admission {
         Self { surroundings, pins, registries, settings, metrics }
     }
 
-    /// The bytes of the answer to one review.
+    /// Returns the body of the response to one review.
     async fn answer(&self, asked: Asked<'_>) -> String {
         let Asked { phase, break_glass, request, read, arrived, deadline } = asked;
         let row = request.row();
@@ -127,23 +128,23 @@ impl Admission {
             }
             _ => None,
         };
-        let (answer, judged) = match judged {
+        let (response, judged) = match judged {
             None if break_glass => (self.break_glass(request), None),
-            None => (canary.unwrap_or_else(|| Answer::new(Decision::Skip)), None),
+            None => (canary.unwrap_or_else(|| ReviewResponse::new(Decision::Skip)), None),
             Some(Err(unreadable)) => (unreadable, None),
             Some(Ok(judged)) => {
-                let answer = match phase {
+                let response = match phase {
                     Phase::Mutate => {
                         let keys = self.surroundings.keys();
                         let signer = keys.as_ref().and_then(|keys| keys.signer((self.settings.now)()));
-                        mutate::answer(&judged, signer)
+                        mutate::respond(&judged, signer)
                     }
-                    Phase::Validate => validate::answer(&judged),
+                    Phase::Validate => validate::respond(&judged),
                 };
-                (answer, Some(judged))
+                (response, Some(judged))
             }
         };
-        let bytes = answer.to_json(request.uid());
+        let bytes = response.to_json(request.uid());
         let now = Instant::now();
         self.metrics.decided(&Decided {
             phase,
@@ -153,15 +154,15 @@ impl Admission {
                 Operation::Other => "other",
             },
             kind: row.map(|row| row.kind),
-            decision: answer.decision,
+            decision: response.decision,
             verdicts: judged.as_ref().map_or(&[], |judged| &judged.review.verdicts),
-            patched: answer.patch.as_ref().map_or(0, |patch| patch.operations),
+            patched: response.patch.as_ref().map_or(0, |patch| patch.operations),
             took: now.duration_since(arrived),
         });
         if now > deadline {
             self.metrics.deadline_exceeded();
         }
-        if let (Decision::Deny, Some(row)) = (answer.decision, row) {
+        if let (Decision::Deny, Some(row)) = (response.decision, row) {
             let name =
                 judged.as_ref().map_or_else(|| request.name().to_owned(), |judged| judged.object.name());
             info!(
@@ -169,15 +170,15 @@ impl Admission {
                 kind = row.kind.name(),
                 namespace = shown(request.namespace(), NAME_SHOWN),
                 name = shown(&name, NAME_SHOWN),
-                codes = answer.noted("codes"),
+                codes = response.noted("codes"),
                 "refused"
             );
         }
         bytes
     }
 
-    /// The answer to the leader's canary. Nothing else is judged in its namespace, so nobody is kept from anything.
-    fn canary(&self, phase: Phase, request: &Request<'_>) -> Option<Answer> {
+    /// Returns the response to the leader's canary. Nothing else is judged in the canary's namespace.
+    fn canary(&self, phase: Phase, request: &Request<'_>) -> Option<ReviewResponse> {
         let is_asked = phase == Phase::Validate
             && request.row().is_some_and(|row| row.kind == POD_TEMPLATE)
             && request.operation() == Operation::Create
@@ -185,22 +186,22 @@ impl Admission {
         let raw = request.object().filter(|_| is_asked)?;
         let object = request.read(request.row()?, raw).ok()?;
         let warning = object.canary().filter(|_| object.name() == canary::NAME).and_then(canary::warning)?;
-        let mut answer = Answer::new(Decision::Canary);
-        answer.warnings.push(warning);
-        Some(answer)
+        let mut response = ReviewResponse::new(Decision::Canary);
+        response.warnings.push(warning);
+        Some(response)
     }
 
-    /// The answer to what a namespace with break glass sends: it is not looked at, and the audit log says so.
-    fn break_glass(&self, request: &Request<'_>) -> Answer {
+    /// Returns the response for a namespace with break glass: the object is not judged, and the audit log says so.
+    fn break_glass(&self, request: &Request<'_>) -> ReviewResponse {
         info!(
             uid = shown(request.uid(), NAME_SHOWN),
             namespace = shown(request.namespace(), NAME_SHOWN),
             "allowed by break glass"
         );
-        Answer::new(Decision::BreakGlass)
+        ReviewResponse::new(Decision::BreakGlass)
     }
 
-    /// Decides what is ours to judge; nothing otherwise, which allows.
+    /// Judges the object of a review. Returns nothing if tagpin does not judge it, so that it is allowed.
     async fn judge<'a>(
         &self,
         phase: Phase,
@@ -225,7 +226,7 @@ impl Admission {
             None => request.read(row, raw)?,
         };
         let old = match request.operation() {
-            // Where it cannot be read, everything counts as changed.
+            // If the old object cannot be read, every slot counts as changed.
             Operation::Update => request.old_object().and_then(|raw| request.read(row, raw).ok()),
             Operation::Create | Operation::Other => None,
         };
@@ -233,19 +234,16 @@ impl Admission {
             return Ok(None);
         }
         let policies = self.surroundings.policies();
-        let mut subject = self.subject(request, &object, old.as_deref(), &policies, deadline).await;
+        let subject = self.subject(request, &object, old.as_deref(), &policies, deadline).await;
         let now = (self.settings.now)();
         let ports = Ports {
             resolve: &*self.registries.resolve,
             suggest: &*self.registries.suggest,
             pins: &*self.pins,
         };
-        let decide =
-            async |subject: &Subject| pipeline::review(phase, subject, &policies, ports, now, deadline).await;
-        let mut review = decide(&subject).await;
+        let mut review = pipeline::review(phase, &subject, &policies, ports, now, deadline).await;
         if review.denies_for(Code::NotPinned) && self.surroundings.pinning_is_off(deadline).await {
-            subject.pinning = false;
-            review = decide(&subject).await;
+            review.soften_unpinned();
         }
         Ok(Some(Judged { object, ephemeral, subject, review }))
     }
@@ -273,12 +271,12 @@ impl Admission {
     }
 }
 
-/// What the match conditions keep away from us, should it come nevertheless.
+/// Returns true for reviews that the match conditions should have kept away.
 fn is_left_alone(request: &Request<'_>, object: &Document<'_>, old: Option<&Document<'_>>) -> bool {
     match request.operation() {
-        // The mark alone can be set by anybody; static pods were not admitted by the API server anyway.
+        // Anybody can set the mark, so the user must be a node. No admission can keep a node from running a static pod.
         Operation::Create => object.row.is_pod() && request.is_node() && object.is_marked_mirror(),
-        // A finalizer must go; and scaling or labelling an old template is no reason to judge it.
+        // Finalizers must be removable, and an unchanged template is not judged when it is scaled or labelled.
         Operation::Update => object.being_deleted() || old.is_some_and(|old| object.has_template_of(old)),
         Operation::Other => false,
     }

@@ -1,4 +1,4 @@
-//! What admission counts. Labels are closed words: never an image, a namespace or an error's text.
+//! The counters of admission. Labels are closed words: never an image, a namespace or an error's text.
 
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
@@ -10,16 +10,17 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::response::Decision;
 use crate::trace;
 use tagpin_domain::kind::Kind;
 use tagpin_domain::subject::Phase;
 use tagpin_domain::verdict::{Effect, PinSource, Verdict};
 
-/// Upper bounds in seconds: from a warm answer to the API server's own limit.
+/// Upper bounds of the duration buckets in seconds, from a warm response to the API server's own limit.
 const SECONDS: [f64; 13] =
     [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 
-/// Where the digest of a pin came from: another pod of the revision, the registry, or memory while it is away.
+/// Sources of a pin's digest: another pod of the revision, the registry, or memory while the registry is unavailable.
 const SIBLING: &str = "sibling";
 const REGISTRY: &str = "registry";
 const LAST_KNOWN: &str = "last_known";
@@ -71,59 +72,20 @@ struct PinLabels {
     source: &'static str,
 }
 
-/// What became of a review. The words are those of the audit annotation `decision` too.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Decision {
-    /// Not ours to judge: another kind, operation or sub-resource, an excluded namespace, a mirror pod, an object that
-    /// is being deleted, a template that did not change.
-    Skip,
-    /// Allowed, with nothing to say.
-    Allow,
-    /// Allowed, with a patch.
-    Pin,
-    /// Allowed, with findings that are only counted.
-    Audit,
-    /// Allowed, with warnings.
-    Warn,
-    /// Refused.
-    Deny,
-    /// Allowed without a look: the namespace has break glass on.
-    BreakGlass,
-    /// The leader's own question whether we are reached.
-    Canary,
-}
-
-impl Decision {
-    /// The word itself.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Skip => "skip",
-            Self::Allow => "allow",
-            Self::Pin => "pin",
-            Self::Audit => "audit",
-            Self::Warn => "warn",
-            Self::Deny => "deny",
-            Self::BreakGlass => "break-glass",
-            Self::Canary => "canary",
-        }
-    }
-}
-
 /// The reason why a request got no review, or was answered without a look at its object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turned {
-    /// Too many were in flight.
+    /// Too many reviews were in flight.
     Shed,
     /// The body is larger than the limit.
     TooLarge,
-    /// The body is no review, or did not arrive in time, or the object in it cannot be read.
+    /// The body is not an admission review or did not arrive in time, or the object in it cannot be read.
     Unreadable,
     /// The review panicked.
     Panicked,
     /// The review took longer than its caller waits.
     Late,
-    /// There is no such page here.
+    /// The path does not exist.
     NotFound,
 }
 
@@ -147,23 +109,23 @@ impl Turned {
 /// One answered review.
 #[derive(Debug)]
 pub struct Decided<'a> {
-    /// Which webhook.
+    /// The webhook that was called.
     pub phase: Phase,
     /// `CREATE`, `UPDATE` or `other`.
     pub operation: &'static str,
-    /// The kind, when it is of the slot table.
+    /// The kind, if tagpin judges it.
     pub kind: Option<Kind>,
-    /// What became of it.
+    /// The decision.
     pub decision: Decision,
-    /// What was decided of its slots.
+    /// The verdicts on the object's slots.
     pub verdicts: &'a [Verdict],
-    /// Of how many operations its patch is.
+    /// Number of operations of the patch.
     pub patched: usize,
-    /// How long it took, from the whole body to the whole answer.
+    /// Time from the whole body to the whole response.
     pub took: Duration,
 }
 
-/// Counts one review in flight, until it goes.
+/// Counts one review in flight until it is dropped.
 #[derive(Debug)]
 #[must_use = "it counts while it lives"]
 pub struct InFlight(Gauge<i64, AtomicI64>);
@@ -177,8 +139,8 @@ impl Drop for InFlight {
 impl Metrics {
     /// Registers the counters.
     pub fn register(registry: &mut Registry) -> Self {
-        // Asked for once: every review counts here. And what did not happen yet is 0, so that its first time is an
-        // increase.
+        // The series are looked up once, as every review counts in them. A series exists before its first event, so that
+        // the first event is an increase from 0.
         let duration: Family<WebhookLabels, Histogram, fn() -> Histogram> =
             Family::new_with_constructor(|| Histogram::new(SECONDS));
         let lasted = |phase| duration.get_or_create_owned(&WebhookLabels { webhook: trace::webhook(phase) });

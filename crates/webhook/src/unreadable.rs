@@ -1,10 +1,10 @@
-//! The answer to a review whose object cannot be read. `/mutate` patches nothing. `/validate` refuses the object wherever
-//! an Enforce policy may be about it, but for what the cluster's own controllers make.
+//! The response to a review whose object cannot be read. `/mutate` patches nothing. `/validate` refuses the object wherever
+//! an Enforce policy may apply to it, unless one of the cluster's own controllers made it.
 
 use tokio::time::Instant;
 
-use crate::metrics::{Decision, Turned};
-use crate::response::{Answer, Refusal};
+use crate::metrics::Turned;
+use crate::response::{Decision, ReviewResponse};
 use crate::review::Request;
 use crate::{Admission, EPHEMERAL_CONTAINERS};
 use tagpin_domain::denial::Code;
@@ -16,7 +16,7 @@ use tagpin_domain::unreadable::Unreadable;
 use tagpin_objects::kinds::Row;
 
 impl Admission {
-    /// Answers by what the envelope says.
+    /// Responds from the envelope alone.
     pub(super) async fn unreadable(
         &self,
         phase: Phase,
@@ -24,19 +24,19 @@ impl Admission {
         request: &Request<'_>,
         why: Unreadable,
         deadline: Instant,
-    ) -> Answer {
+    ) -> ReviewResponse {
         self.metrics.turned_away(match why {
             Unreadable::TooLarge { .. } => Turned::TooLarge,
             Unreadable::TooManySlots | Unreadable::NotText | Unreadable::Malformed { .. } => {
                 Turned::Unreadable
             }
         });
-        let mut answer = match phase {
-            Phase::Mutate => Answer::new(Decision::Allow),
+        let mut response = match phase {
+            Phase::Mutate => ReviewResponse::new(Decision::Allow),
             Phase::Validate => self.validate_unreadable(row, request, why, deadline).await,
         };
-        answer.note("codes", [Code::ReviewUnreadable.to_string()].into_iter());
-        answer
+        response.note("codes", [Code::ReviewUnreadable.to_string()].into_iter());
+        response
     }
 
     async fn validate_unreadable(
@@ -45,7 +45,7 @@ impl Admission {
         request: &Request<'_>,
         why: Unreadable,
         deadline: Instant,
-    ) -> Answer {
+    ) -> ReviewResponse {
         let (namespace, name) = (request.namespace(), request.name());
         let kind = row.kind;
         let policies = self.surroundings.policies();
@@ -57,20 +57,17 @@ impl Admission {
         let ephemeral = request.sub_resource() == Some(EPHEMERAL_CONTAINERS);
         let enforced =
             enforced_upon(&policies, namespace, labels.as_deref(), kind, row.may_be_owned, ephemeral);
-        // Without the object nobody knows its owner. The identity alone decides, and nobody else can take it.
+        // Without the object its owner is unknown. The identity alone decides, and nobody else can take it.
         let child = self.settings.controller_identities.contains(request.user());
         if child || enforced.is_empty() {
-            let mut answer = Answer::new(Decision::Warn);
-            answer.warnings.push(message::unreadable_warning(kind, name, why));
-            return answer;
+            let mut response = ReviewResponse::new(Decision::Warn);
+            response.warnings.push(message::unreadable_warning(kind, name, why));
+            return response;
         }
         let enforced: Vec<&PolicyId> = enforced.into_iter().map(|policy| &policy.id).collect();
-        let mut answer = Answer::new(Decision::Deny);
-        answer.refusal = Some(Refusal {
-            message: message::unreadable(kind, name, why, &enforced),
-            causes: vec![message::unreadable_cause(kind, row.pod_spec, name, why)],
-        });
-        answer.note("policies", enforced.iter().map(ToString::to_string));
-        answer
+        let mut response = ReviewResponse::new(Decision::Deny);
+        response.refusal = Some(message::unreadable(kind, row.pod_spec, name, why, &enforced));
+        response.note("policies", enforced.iter().map(ToString::to_string));
+        response
     }
 }

@@ -10,8 +10,7 @@ use kube::{Api, Client};
 
 use crate::cli::doctor::findings::{Answer, Configuration};
 use crate::cli::doctor::question::ask;
-use tagpin_registry::config::Registries;
-use tagpin_registry::config_file::Elsewhere;
+use tagpin_registry::{Elsewhere, Registries};
 
 /// Flag of `tagpin serve` that names the file.
 const FLAG: &str = "--registries=";

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use tagpin_domain::policy::PolicyId;
 use tagpin_kube::policies::InForce;
 use tagpin_kube::unreadable::Row;
-use tagpin_registry::metrics::LastAsked;
+use tagpin_registry::LastAsked;
 
 /// An answer, or the reason why there is none.
 pub(crate) type Answer<T> = Result<T, String>;

@@ -13,11 +13,7 @@ use crate::surroundings::Process;
 use tagpin_domain::asker::Asker;
 use tagpin_domain::object_name::is_object_name;
 use tagpin_kube::client;
-use tagpin_registry::cloud::{CloudError, Clouds};
-use tagpin_registry::current::Current;
-use tagpin_registry::pull_secrets::{PullSecrets, Readable};
-use tagpin_registry::tally::{AnsweredBy, Skipped, Tally};
-use tagpin_registry::transport::Transport;
+use tagpin_registry::{Cloud, Clouds, Current, Event, Observer, PullSecrets, Readable, Skipped, Transport};
 
 /// A service account, by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +32,7 @@ pub(super) struct NoAccount;
 pub(super) struct Passed {
     secrets: Mutex<Vec<Skipped>>,
     /// Each with why it gave no credential, if it gave none.
-    clouds: Mutex<Vec<(&'static str, Option<String>)>>,
+    clouds: Mutex<Vec<(Cloud, Option<String>)>>,
 }
 
 impl Account {
@@ -86,28 +82,30 @@ impl Passed {
         let clouds = self.clouds.lock();
         let secret =
             |why: &Skipped| format!("a pull secret of the service account is not used: {}", why.word());
-        let cloud = |(cloud, failed): &(&str, Option<String>)| {
+        let asked = |(cloud, failed): &(Cloud, Option<String>)| {
+            let cloud = cloud.word();
             let answer = match failed {
                 None => format!("{cloud} gave a credential to you"),
                 Some(why) => format!("{cloud} gives no credential to you: {why}"),
             };
             format!("{answer}; in the cluster it is asked as tagpin's own pod")
         };
-        secrets.iter().map(secret).chain(clouds.iter().map(cloud)).collect()
+        secrets.iter().map(secret).chain(clouds.iter().map(asked)).collect()
     }
 }
 
-impl Tally for Passed {
-    fn answered(&self, _by: AnsweredBy) {}
-
-    fn breaker_opened(&self) {}
-
-    fn secret_skipped(&self, why: Skipped) {
-        self.secrets.lock().push(why);
+impl Observer for Passed {
+    fn observe(&self, event: &Event<'_>) {
+        match event {
+            Event::SecretSkipped(why) => self.secrets.lock().push(*why),
+            Event::CloudAsked { cloud, error } => {
+                self.clouds.lock().push((*cloud, error.map(ToString::to_string)));
+            }
+            Event::Step { .. } | Event::Answered(_) | Event::BreakerOpened => {}
+        }
     }
 
-    fn cloud_asked(&self, cloud: &'static str, gave: Result<(), &CloudError>) {
-        let failed = gave.err().map(ToString::to_string);
-        self.clouds.lock().push((cloud, failed));
+    fn wants_headers(&self) -> bool {
+        false
     }
 }

@@ -4,11 +4,11 @@ use serde::Serialize;
 
 use crate::cli::Exit;
 use crate::cli::asking;
-use crate::cli::resolve::trace::Step;
+use crate::cli::resolve::trace::Entry;
 use tagpin_domain::fact::{Fact, Unavailable};
 use tagpin_domain::image::ImageRef;
 use tagpin_domain::platform::Platform;
-use tagpin_registry::inspect::{DEPTH, ForPlatform as Found, NotInspected};
+use tagpin_registry::{DEPTH, ForPlatform as Found, NotInspected};
 
 /// The answer about one reference.
 #[derive(Debug, Serialize)]
@@ -34,7 +34,7 @@ pub(super) struct Answer {
     platform: Option<ForPlatform>,
     /// What the registry tells somebody without the credential that it refused.
     anonymously: Option<&'static str>,
-    pub(super) steps: Vec<Step>,
+    pub(super) steps: Vec<Entry>,
     #[serde(skip)]
     exit: Exit,
 }
@@ -70,7 +70,7 @@ impl Answer {
             problem,
             remedy,
             cause,
-            retry_after_seconds: asking::retry_after(fact).map(|wait| wait.as_secs()),
+            retry_after_seconds: fact.retry_after().map(|wait| wait.as_secs()),
             did_you_mean: similar,
             platform: None,
             anonymously: None,

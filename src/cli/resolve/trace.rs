@@ -4,19 +4,19 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::cli::asking::outcome;
-use tagpin_registry::observe::{Event, Observer};
+use tagpin_registry::{Event, Observer, Step};
 
 /// Keeps the steps.
 pub(super) struct Trace {
     /// With headers.
     headers: bool,
-    steps: Mutex<Vec<Step>>,
+    steps: Mutex<Vec<Entry>>,
 }
 
 /// One step; the names of its fields are stable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "step", rename_all = "kebab-case", rename_all_fields = "camelCase")]
-pub(super) enum Step {
+pub(super) enum Entry {
     /// A request, and what became of it.
     Request {
         /// `manifest`, `tags` or `token`.
@@ -53,7 +53,7 @@ pub(super) enum Step {
 
 impl Trace {
     /// The steps so far.
-    pub(super) fn steps(&self) -> Vec<Step> {
+    pub(super) fn steps(&self) -> Vec<Entry> {
         self.steps.lock().clone()
     }
 }
@@ -70,10 +70,11 @@ impl Observer for Trace {
         self.headers
     }
 
-    fn observe(&self, _registry: &str, event: &Event<'_>) {
+    fn observe(&self, event: &Event<'_>) {
+        let Event::Step { step, .. } = event else { return };
         let mut steps = self.steps.lock();
-        let step = match *event {
-            Event::Asked { purpose, method, target, credential } => Step::Request {
+        let entry = match *step {
+            Step::Asked { purpose, method, target, credential } => Entry::Request {
                 purpose: purpose.word(),
                 method: method.word(),
                 target: target.to_string(),
@@ -85,46 +86,46 @@ impl Observer for Trace {
                 sent: Vec::new(),
                 received: Vec::new(),
             },
-            Event::Headers { received: back, headers } => {
-                if let Some(Step::Request { sent, received, .. }) = steps.last_mut() {
+            Step::Headers { received: back, headers } => {
+                if let Some(Entry::Request { sent, received, .. }) = steps.last_mut() {
                     let lines = headers.iter().map(|(name, value)| format!("{name}: {value}"));
                     if back { received } else { sent }.extend(lines);
                 }
                 return;
             }
-            Event::Answered { status: answered, took, remaining: left, .. } => {
-                if let Some(Step::Request { status, milliseconds, remaining, .. }) = steps.last_mut() {
+            Step::Answered { status: answered, took, remaining: left, .. } => {
+                if let Some(Entry::Request { status, milliseconds, remaining, .. }) = steps.last_mut() {
                     *status = Some(answered);
                     *remaining = left;
                     *milliseconds = u64::try_from(took.as_millis()).ok();
                 }
                 return;
             }
-            Event::Failed { failure: failed, took, .. } => {
-                if let Some(Step::Request { failure, milliseconds, .. }) = steps.last_mut() {
+            Step::Failed { failure: failed, took, .. } => {
+                if let Some(Entry::Request { failure, milliseconds, .. }) = steps.last_mut() {
                     *failure = Some(failed.word());
                     *milliseconds = u64::try_from(took.as_millis()).ok();
                 }
                 return;
             }
-            Event::Challenged { scheme, realm } => {
-                Step::Challenge { scheme: scheme.word(), realm: realm.map(str::to_owned) }
+            Step::Challenged { scheme, realm } => {
+                Entry::Challenge { scheme: scheme.word(), realm: realm.map(str::to_owned) }
             }
-            Event::Withheld { realm } => Step::CredentialWithheld { realm: realm.to_owned() },
-            Event::RealmRefused => Step::RealmRefused,
-            Event::Confirmed { digest, platforms } => {
-                Step::Confirmed { digest: digest.to_string(), platforms: platforms.to_vec() }
+            Step::Withheld { realm } => Entry::CredentialWithheld { realm: realm.to_owned() },
+            Step::RealmRefused => Entry::RealmRefused,
+            Step::Confirmed { digest, platforms } => {
+                Entry::Confirmed { digest: digest.to_string(), platforms: platforms.to_vec() }
             }
-            Event::Spared => Step::ConfirmationSpared,
-            Event::Concluded { endpoint, fact } => {
-                Step::Endpoint { endpoint: endpoint.to_string(), outcome: outcome(fact) }
+            Step::Spared => Entry::ConfirmationSpared,
+            Step::Concluded { endpoint, fact } => {
+                Entry::Endpoint { endpoint: endpoint.to_string(), outcome: outcome(fact) }
             }
         };
-        steps.push(step);
+        steps.push(entry);
     }
 }
 
-impl Step {
+impl Entry {
     /// One line for a person.
     pub(super) fn line(&self) -> String {
         match self {

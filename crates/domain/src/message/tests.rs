@@ -1,23 +1,26 @@
-//! Whatever stands in a slot, what people read keeps its lines. The layout itself is shown by
+//! Whatever stands in a slot, messages keep their lines. The layout itself is shown by
 //! `tests/cases/reviews/messages.yaml`.
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::denial::Violation;
 use crate::digest::Digest;
 use crate::fact::Unavailable;
-use crate::image::ReferenceErrorKind;
+use crate::image::{ImageRef, ReferenceErrorKind};
 use crate::slot::{Field, Place, Role, SlotKey};
 use crate::verdict::{Finding, Instead};
 
 fn violations(text: &str) -> Vec<Violation> {
     vec![
         Violation::ReferenceInvalid(ReferenceErrorKind::Path),
+        Violation::ReferenceInvalid(ReferenceErrorKind::Scheme("https://")),
         Violation::ReferenceInvalid(ReferenceErrorKind::UpperCase),
         Violation::TooManyImages,
         Violation::TagForbidden,
         Violation::TagNotExplicit,
         Violation::TagNotFound,
+        Violation::TagExpired,
         Violation::RepositoryNotFound,
         Violation::RepositoryMissingOrPrivate,
         Violation::AccessDenied,
@@ -31,6 +34,7 @@ fn violations(text: &str) -> Vec<Violation> {
         Violation::RegistryUnavailable(Unavailable::Status(503)),
         Violation::RegistryUnavailable(Unavailable::Unreadable),
         Violation::RegistryUnavailable(Unavailable::BreakerOpen),
+        Violation::RegistryUnavailable(Unavailable::NotByDigest),
         Violation::RegistryUnavailable(Unavailable::NoCredential),
         Violation::RegistryForbidden { host: text.to_owned() },
         Violation::RegistryAnswerInvalid,
@@ -43,20 +47,14 @@ fn violations(text: &str) -> Vec<Violation> {
 
 fn verdict(reference: &str, name: &str, violation: Violation, effect: Effect) -> Verdict {
     let policy = PolicyId { namespace: Some("shop".into()), name: "p".into() };
-    Verdict {
-        place: Place {
-            key: SlotKey { role: Role::EphemeralContainer, name: name.into() },
-            field: Field { root: &["spec"], list: "ephemeralContainers", index: 3, leaf: &["image"] },
-        },
-        reference: reference.into(),
-        findings: vec![Finding { policy, violation, effect, retry_after: Some(Duration::from_millis(1500)) }],
-        pinned: None,
-        matched: true,
-        stale: None,
-        foreign_owner: false,
-        instead: None,
-        similar: Vec::new(),
-    }
+    let place = Place {
+        key: SlotKey { role: Role::EphemeralContainer, name: name.into() },
+        field: Field { root: &["spec"], list: "ephemeralContainers", index: 3, leaf: &["image"] },
+    };
+    let findings =
+        vec![Finding { policy, violation, effect, retry_after: Some(Duration::from_millis(1500)) }];
+    let image = ImageRef::parse(reference);
+    Verdict { findings, matched: true, ..Verdict::new(place, reference.into(), image) }
 }
 
 /// Texts that try to leave their line, and references as long as they may be.
@@ -97,7 +95,7 @@ proptest! {
                 reference: similar.clone(),
                 digest: Digest::parse(&format!("sha256:{}", "a".repeat(64))).unwrap(),
             });
-            let message = refusal(std::slice::from_ref(&verdict));
+            let Refusal { message, causes } = refusal(std::slice::from_ref(&verdict));
             let lines: Vec<&str> = message.split('\n').collect();
             prop_assert_eq!(lines.len(), 4, "{}", message);
             prop_assert!(lines[0].starts_with("image \""));
@@ -105,7 +103,6 @@ proptest! {
             prop_assert_eq!(lines[3], "  retry:  try again in 2 s");
             prop_assert!(!message.chars().any(|c| c.is_control() && c != '\n'), "{:?}", message);
             prop_assert!(lines[0].is_ascii());
-            let causes = causes(&[verdict]);
             prop_assert_eq!(causes[0].message.as_str(), lines[0]);
             prop_assert_eq!(causes[0].field.as_str(), "spec.ephemeralContainers[3].image");
         }
@@ -116,9 +113,9 @@ proptest! {
 fn a_refusal_of_very_many_slots_is_cut_and_counted() {
     let verdict = verdict("nginx:latest", "web", Violation::TagForbidden, Effect::Deny);
     let verdicts = vec![verdict; 1000];
-    let message = refusal(&verdicts);
+    let Refusal { message, causes } = refusal(&verdicts);
     assert!(message.ends_with("\nand 936 more"), "{message}");
-    assert_eq!(causes(&verdicts).len(), ENTRIES);
+    assert_eq!(causes.len(), ENTRIES);
 }
 
 #[test]
@@ -135,7 +132,8 @@ fn what_is_refused_is_not_warned_of_too() {
 #[test]
 fn what_is_only_counted_is_not_told() {
     let verdict = verdict("nginx:latest", "web", Violation::TagForbidden, Effect::Audit);
-    assert_eq!(refusal(std::slice::from_ref(&verdict)), "");
-    assert!(warnings(std::slice::from_ref(&verdict)).is_empty());
-    assert!(causes(&[verdict]).is_empty());
+    let Refusal { message, causes } = refusal(std::slice::from_ref(&verdict));
+    assert_eq!(message, "");
+    assert!(warnings(&[verdict]).is_empty());
+    assert!(causes.is_empty());
 }

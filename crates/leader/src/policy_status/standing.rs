@@ -11,7 +11,7 @@ use tagpin_domain::policy::{Policy, PolicyId, PolicySet};
 use tagpin_domain::requirement::{beyond_limit, policies_of, require};
 use tagpin_domain::slot::Role;
 use tagpin_domain::subject::{Subject, Surrounding};
-use tagpin_domain::verdict::on_reference;
+use tagpin_domain::verdict::{Case, on_reference};
 use tagpin_domain::workload::Workload;
 use tagpin_kube::Cluster;
 use tagpin_kube::stored::Stored;
@@ -107,7 +107,7 @@ impl<'a> Look<'a> {
                     tally.unpinned += u32::from(demand.pins() && !offline);
                 }
             }
-            for finding in on_reference(&subject, slot, &requirement).findings {
+            for finding in on_reference(&Case { subject: &subject, slot, requirement }).findings {
                 let violation = Violation {
                     namespace: namespace.clone(),
                     kind: top.workload.kind.name().to_owned(),

@@ -1,30 +1,26 @@
-//! What can be typed in the configuration. It says nothing of what is meant.
+//! The configuration as typed. It does not check what the values mean.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::entry::Reader;
-use super::{Registries, ttl};
-use crate::config_file::{self, ConfigError, Files, Written};
-use crate::mirrors::NodeMirrors;
+use super::file::Written;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Typed {
+pub(super) struct Typed {
     #[serde(default)]
-    registries: Vec<TypedEntry>,
+    pub(super) registries: Vec<TypedEntry>,
     #[serde(default)]
-    defaults: TypedDefaults,
-    registries_file: Option<TypedFile>,
+    pub(super) defaults: TypedDefaults,
+    pub(super) registries_file: Option<TypedFile>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct TypedDefaults {
+pub(super) struct TypedDefaults {
     #[serde(rename = "tagTTL")]
-    tag_ttl: Option<Written>,
+    pub(super) tag_ttl: Option<Written>,
 }
 
 #[derive(Deserialize)]
@@ -86,7 +82,7 @@ pub(super) struct TypedGcp {
     pub(super) key_file: Option<Written>,
 }
 
-/// Who tagpin is to Azure is said by its surroundings alone.
+/// Azure has no settings, because the surroundings of the process determine its identity.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TypedAzure {}
@@ -134,48 +130,15 @@ pub(super) enum TypedResolveFrom {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct TypedFile {
-    format: TypedFormat,
-    path: Written,
+pub(super) struct TypedFile {
+    pub(super) format: TypedFormat,
+    pub(super) path: Written,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum TypedFormat {
+pub(super) enum TypedFormat {
     K3s,
     #[serde(rename = "certs.d")]
     CertsD,
-}
-
-/// Reads the configuration; what it names is found beside it when the path is relative.
-pub(super) fn read(file: &Path, files: &Files) -> Result<Registries, ConfigError> {
-    let typed: Typed = config_file::parse(file, &files.read_named(file)?)?;
-    let mut registries = Registries::default();
-    if let Some(written) = typed.defaults.tag_ttl {
-        let wrong =
-            |problem| config_file::mistake(file, Some(written.referenced), "defaults.tagTTL", problem);
-        registries.tag_ttl = Some(ttl(&written.value).map_err(wrong)?);
-    }
-    if let Some(typed) = typed.registries_file {
-        let path = beside(file, &typed.path.value);
-        registries.nodes = match typed.format {
-            TypedFormat::K3s => NodeMirrors::k3s(files, &path)?,
-            TypedFormat::CertsD => NodeMirrors::certs_d(files, &path)?,
-        };
-    }
-    for (index, typed) in typed.registries.into_iter().enumerate() {
-        let key = format!("registries[{index}]");
-        let reader = Reader { file, files, at: typed.pattern.referenced, key };
-        let pattern = reader.pattern(&typed.pattern.value)?;
-        reader.reachable(&pattern, &registries.entries)?;
-        let entry = reader.entry(pattern, typed)?;
-        registries.warnings.extend(reader.warnings(&entry));
-        registries.entries.push(entry);
-        reader.check_mirrors(&registries)?;
-    }
-    Ok(registries)
-}
-
-pub(super) fn beside(file: &Path, path: &str) -> PathBuf {
-    file.parent().unwrap_or(Path::new("")).join(path)
 }

@@ -1,12 +1,12 @@
-//! Which tags resemble one another, and which of them say more than another.
+//! Compares tags: which ones resemble each other, and which one is more specific.
 
 use std::cmp::Reverse;
 
-use crate::tags::is_referrer;
-use crate::version::Loose;
+use crate::protocol::tags::is_referrer;
+use crate::protocol::version::Loose;
 
-/// The tags most like this one, best first: how close first, and of equally close ones the newest version.
-pub(super) fn similar(asked: &str, tags: &[Box<str>], at_most: usize) -> Vec<String> {
+/// Returns the tags most like this one, the closest first and among equals the newest version first.
+pub(crate) fn similar(asked: &str, tags: &[Box<str>], at_most: usize) -> Vec<String> {
     let mut close: Vec<_> = tags
         .iter()
         .filter(|tag| &***tag != asked && !is_referrer(tag))
@@ -16,11 +16,11 @@ pub(super) fn similar(asked: &str, tags: &[Box<str>], at_most: usize) -> Vec<Str
     close.into_iter().take(at_most).map(|(_, _, tag)| tag.to_string()).collect()
 }
 
-/// Versions that the tag may stand for, the most specific and newest first.
-pub(super) fn versions(asked: &str, tags: &[Box<str>], at_most: usize) -> Vec<String> {
+/// Returns the versions that the tag may stand for, the most specific and newest first.
+pub(crate) fn versions(asked: &str, tags: &[Box<str>], at_most: usize) -> Vec<String> {
     let parsed: Vec<_> = tags.iter().filter_map(|tag| Some((Loose::parse(tag)?, tag))).collect();
     let asked_version = Loose::parse(asked);
-    // A word is a flavour when versions have it (`alpine`, `1.29-alpine`); else it is `latest` or one of its like.
+    // A word is a flavour if versions have it (`alpine`, `1.29-alpine`); otherwise it is like `latest`.
     let flavour = match &asked_version {
         Some(version) => version.rest,
         None if parsed.iter().any(|(version, _)| version.rest == asked) => asked,
@@ -37,13 +37,14 @@ pub(super) fn versions(asked: &str, tags: &[Box<str>], at_most: usize) -> Vec<St
         })
         .collect();
     versions.sort_by_key(|(version, tag)| {
-        // More than three numbers say no more than three.
+        // More than three numbers are not more specific than three.
         (Reverse(version.numbers.len().min(3)), Reverse(version.numbers.clone()), tag.len())
     });
     versions.into_iter().take(at_most).map(|(_, tag)| tag.to_string()).collect()
 }
 
-/// How close a tag is to the one that was asked for: first the kind of closeness, then the distance. None: not close.
+/// Returns how close a tag is to the asked one: first the kind of closeness, then the distance. None if it is not
+/// close.
 fn closeness(asked: &str, tag: &str) -> Option<(u8, u64)> {
     let lower = (asked.to_ascii_lowercase(), tag.to_ascii_lowercase());
     let (asked, tag) = (lower.0.as_str(), lower.1.as_str());
@@ -72,7 +73,7 @@ fn closeness(asked: &str, tag: &str) -> Option<(u8, u64)> {
     (distance <= (asked.len() / 4).max(1)).then(|| (5, u64::try_from(distance).unwrap_or(u64::MAX)))
 }
 
-/// `1.27.3` continues `1.27`, and `1.27-alpine` does too.
+/// Returns true if one tag continues the other: `1.27.3` and `1.27-alpine` continue `1.27`.
 fn continues(short: &str, long: &str) -> bool {
     long.strip_prefix(short).is_some_and(|rest| rest.starts_with(['.', '-', '_']))
 }

@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 use crate::cli::doctor::findings::{Answers, Findings};
 use crate::cli::doctor::judge::{Row, known, logs, named};
 use tagpin_objects::release;
-use tagpin_registry::metrics::LastAsked;
+use tagpin_registry::LastAsked;
 
 /// Time without a renewal after which the Lease counts as not held, by the clocks of two machines.
 const SILENT: SignedDuration = SignedDuration::from_secs(60);
