@@ -112,8 +112,8 @@ pub fn policies_of<'a>(policies: &'a PolicySet, subject: &Subject) -> Vec<&'a Po
 }
 
 /// Returns the Enforce policies that may apply to an object of which only its namespace and kind are known. `labels` are
-/// those of the namespace, where they are known; `may_be_owned` is true if a controller makes objects of this kind for
-/// objects of other kinds, which then are the kind that counts; `ephemeral` is true if only ephemeral containers are
+/// those of the namespace, where they are known. `may_be_owned` is true if a controller makes objects of this kind for
+/// objects of other kinds, which then are the kind that counts. `ephemeral` is true if only ephemeral containers are
 /// added.
 #[must_use]
 pub fn enforced_upon<'a>(

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::image::{ImageRef, ReferenceError};
 
-/// The role that the image of a slot plays.
+/// The role of an image in its object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum Role {
     /// A container of the workload.
