@@ -5,6 +5,8 @@
 //! node's own would, and who has any credential for an image is never asked for anonymously. A secret that can not be
 //! read is skipped and counted; the kubelet skips a missing one too, but fails on a malformed one.
 
+mod memory;
+
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -31,6 +33,8 @@ use crate::registry::keyring::{self, Keyring};
 use crate::registry::slots::Slots;
 use crate::registry::tally::{Skipped, Tally};
 
+use memory::Memory;
+
 /// How long a secret counts once it is read, and how long "we may not".
 const LIFETIME: Duration = Duration::from_secs(30);
 /// How long "there is none" counts: it may be created right after the workload that names it.
@@ -47,8 +51,6 @@ const READINGS: (usize, usize) = (8, 32);
 const WARNED: Duration = Duration::from_secs(60 * 60);
 /// Secrets that are remembered as warned of.
 const WARNINGS: usize = 256;
-/// Bytes of all secrets in memory.
-const CAPACITY: u64 = 4 * 1024 * 1024;
 
 /// Whose pull secrets are read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,7 +69,7 @@ pub struct PullSecrets {
     registries: Arc<Current>,
     readable: Readable,
     tally: Arc<dyn Tally>,
-    memory: moka::sync::Cache<SecretRef, Arc<Reading>>,
+    memory: Arc<Memory>,
     flights: Flights<SecretRef, Arc<Reading>>,
     clouds: Option<Arc<Clouds>>,
     /// Secrets that have been warned of.
@@ -85,21 +87,10 @@ impl PullSecrets {
     /// Reads with this client, which must not retry by itself: deadlines are short.
     #[must_use]
     pub fn new(client: Client, registries: Arc<Current>, readable: Readable, tally: Arc<dyn Tally>) -> Self {
-        let weigh = |secret: &SecretRef, reading: &Arc<Reading>| {
-            // Parsed, a configuration takes a few times the room of its text.
-            let bytes = 1024 + secret.namespace.len() + secret.name.len() + 4 * reading.bytes;
-            u32::try_from(bytes).unwrap_or(u32::MAX)
-        };
-        let memory = moka::sync::Cache::builder()
-            .max_capacity(CAPACITY)
-            .weigher(weigh)
-            // By the system's clock, so that no password stays in memory; `until` is what decides.
-            .time_to_live(LIFETIME)
-            .build();
         let (per_namespace, all) = READINGS;
         let flights = Flights::new(Slots::new([per_namespace], all));
         let warned = Expiring::new(WARNINGS);
-        Self { client, registries, readable, tally, memory, flights, clouds: None, warned }
+        Self { client, registries, readable, tally, memory: Arc::default(), flights, clouds: None, warned }
     }
 
     /// With credentials of clouds where an entry says so.
@@ -186,7 +177,7 @@ impl PullSecrets {
 
     /// What was read of a secret, while it counts.
     fn known(&self, secret: &SecretRef) -> Option<Arc<Reading>> {
-        self.memory.get(secret).filter(|reading| reading.until > Instant::now())
+        self.memory.get(secret, Instant::now())
     }
 
     /// A secret as it was at most 30 seconds ago; none when it does not come in time.
@@ -196,7 +187,7 @@ impl PullSecrets {
             return Some(reading);
         }
         let start = || {
-            let (client, memory) = (self.client.clone(), self.memory.clone());
+            let (client, memory) = (self.client.clone(), Arc::clone(&self.memory));
             let (secret, tally) = (secret.clone(), Arc::clone(&self.tally));
             async move {
                 let reading = Arc::new(fetch(client, &secret).await);
@@ -209,7 +200,7 @@ impl PullSecrets {
                     let SecretRef { namespace, name } = &secret;
                     debug!(namespace, secret = name, why = why.word(), "pull secret skipped");
                 }
-                memory.insert(secret, Arc::clone(&reading));
+                memory.put(secret, Arc::clone(&reading), Instant::now());
                 reading
             }
         };
