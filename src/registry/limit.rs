@@ -107,7 +107,7 @@ impl<L: Lookup> Lookup for Limit<L> {
         }
         if let Fact::RateLimited { retry_after, .. } = &fact {
             let until = now + retry_after.unwrap_or(UNSAID).min(LONGEST);
-            self.limited.put(who, until, now, until);
+            self.limited.put(who, until, until);
         }
         fact
     }

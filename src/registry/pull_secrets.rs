@@ -106,7 +106,7 @@ impl PullSecrets {
         let (key, now) =
             (SecretRef { namespace: namespace.to_owned(), name: secret.clone() }, Instant::now());
         if self.warned.get(&key, now).is_none() {
-            self.warned.put(key, (), now, now + WARNED);
+            self.warned.put(key, (), now + WARNED);
             let repository = image.repository();
             warn!(
                 namespace,
