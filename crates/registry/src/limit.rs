@@ -112,7 +112,7 @@ impl<L: Lookup> Lookup for Limit<L> {
         }
         if let Fact::RateLimited { retry_after, .. } = &fact {
             let until = now + retry_after.unwrap_or(DEFAULT_RETRY_AFTER).min(LONGEST);
-            self.limited.put(who, until, now, until);
+            self.limited.put(who, until, until);
         }
         fact
     }

@@ -107,7 +107,7 @@ impl Suggest for Suggestions {
                 let search = find_version(&client, &image, &candidates, deadline);
                 let found = timeout_at(deadline, search).await.ok().flatten();
                 let now = Instant::now();
-                versions.put(key, found.clone(), now, now + LIFE);
+                versions.put(key, found.clone(), now + LIFE);
                 found
             }
         };

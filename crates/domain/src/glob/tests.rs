@@ -97,7 +97,36 @@ fn no_glob_is_slow() {
         let glob = Glob::new(&glob).unwrap();
         // Each character looks at each step once, so this ends at once or never.
         glob.is_match(&text);
-        assert!(glob.steps.len() <= 2 * LENGTH_LIMIT);
+        assert!(glob.steps.len() <= STEP_LIMIT);
+    }
+}
+
+#[test]
+fn a_long_program_matches_like_a_short_one() {
+    // A word holds 64 places; the second glob has more steps than characters.
+    for length in [1, 62, 63, 64, 65, 127, 128, 510, 511, 512] {
+        let (glob, text) = ("?".repeat(length), "a".repeat(length));
+        assert!(matches(&glob, &text) && !matches(&glob, &format!("{text}a")), "{length}");
+        assert!(!matches(&glob, text.get(1..).unwrap()), "{length}");
+    }
+    for commas in [1, 30, 31, 32, 508] {
+        let glob = format!("{{{}ab}}", ",".repeat(commas));
+        assert!(matches(&glob, "") && matches(&glob, "ab") && !matches(&glob, "a"), "{commas}");
+    }
+}
+
+#[test]
+fn what_a_glob_begins_with_may_be_followed_by_anything() {
+    for (glob, yes, no) in [
+        ("ab/**/c", "ab/c", "ab/xc"),
+        ("ab**/c", "abx/y/c", "ab"),
+        ("ab{c,d*}e", "abdxe", "abe"),
+        ("ab[cd]", "abd", "ab"),
+        ("ab*", "ab", "ab/c"),
+        ("ab**", "ab/c", "a"),
+        ("a,b{c,d}", "a,bd", "a"),
+    ] {
+        assert!(matches(glob, yes) && !matches(glob, no), "{glob}");
     }
 }
 

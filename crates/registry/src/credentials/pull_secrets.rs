@@ -5,6 +5,8 @@
 //! the node's own would. An asker that has any credential for an image is never asked for anonymously. A secret that
 //! cannot be read is skipped and counted; the kubelet skips a missing one too, but fails on a malformed one.
 
+mod memory;
+
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -32,6 +34,8 @@ use tagpin_domain::asker::Asker;
 use tagpin_domain::image::ImageRef;
 use tagpin_domain::object_name::is_object_name;
 
+use memory::Memory;
+
 /// Time for which a secret, or the refusal to read it, is valid.
 const LIFETIME: Duration = Duration::from_secs(30);
 /// Time for which a missing secret counts as missing; it may be created right after the workload that names it.
@@ -48,8 +52,6 @@ const READINGS: (usize, usize) = (8, 32);
 const WARNED: Duration = Duration::from_secs(60 * 60);
 /// Maximum number of secrets that are remembered as warned about.
 const WARNINGS: usize = 256;
-/// Maximum size of all secrets in memory, in bytes.
-const CAPACITY: u64 = 4 * 1024 * 1024;
 
 /// The namespaces whose pull secrets may be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,7 +70,7 @@ pub struct PullSecrets {
     registries: Arc<dyn OperatorCredentials>,
     readable: Readable,
     observer: Arc<dyn Observer>,
-    memory: moka::sync::Cache<SecretRef, Arc<Reading>>,
+    memory: Arc<Memory>,
     flights: Flights<SecretRef, Arc<Reading>>,
     clouds: Option<Arc<Clouds>>,
     /// The secrets that were warned about a while ago.
@@ -91,22 +93,10 @@ impl PullSecrets {
         readable: Readable,
         observer: Arc<dyn Observer>,
     ) -> Self {
-        let weigh = |secret: &SecretRef, reading: &Arc<Reading>| {
-            // A parsed configuration takes a few times the size of its text.
-            let bytes = 1024 + secret.namespace.len() + secret.name.len() + 4 * reading.bytes;
-            u32::try_from(bytes).unwrap_or(u32::MAX)
-        };
-        let memory = moka::sync::Cache::builder()
-            .max_capacity(CAPACITY)
-            .weigher(weigh)
-            // Measured by the system's clock, so that no password stays in memory; `until` decides whether a read is
-            // valid.
-            .time_to_live(LIFETIME)
-            .build();
         let (per_namespace, all) = READINGS;
         let flights = Flights::new(Permits::new([per_namespace], all));
         let warned = Expiring::new(WARNINGS);
-        Self { client, registries, readable, observer, memory, flights, clouds: None, warned }
+        Self { client, registries, readable, observer, memory: Arc::default(), flights, clouds: None, warned }
     }
 
     /// Adds the clouds that give credentials where an entry says so.
@@ -123,7 +113,7 @@ impl PullSecrets {
         let (key, now) =
             (SecretRef { namespace: namespace.to_owned(), name: secret.clone() }, Instant::now());
         if self.warned.get(&key, now).is_none() {
-            self.warned.put(key, (), now, now + WARNED);
+            self.warned.put(key, (), now + WARNED);
             let repository = image.repository();
             warn!(
                 namespace,
@@ -193,7 +183,7 @@ impl PullSecrets {
 
     /// Returns the last read of a secret, while it is valid.
     fn known(&self, secret: &SecretRef) -> Option<Arc<Reading>> {
-        self.memory.get(secret).filter(|reading| reading.until > Instant::now())
+        self.memory.get(secret, Instant::now())
     }
 
     /// Reads a secret, or returns the read of the last 30 seconds; none if it does not arrive in time.
@@ -203,7 +193,7 @@ impl PullSecrets {
             return Some(reading);
         }
         let start = || {
-            let (client, memory) = (self.client.clone(), self.memory.clone());
+            let (client, memory) = (self.client.clone(), Arc::clone(&self.memory));
             let (secret, observer) = (secret.clone(), Arc::clone(&self.observer));
             async move {
                 let reading = Arc::new(fetch(client, &secret).await);
@@ -216,7 +206,7 @@ impl PullSecrets {
                     let SecretRef { namespace, name } = &secret;
                     debug!(namespace, secret = name, why = why.word(), "pull secret skipped");
                 }
-                memory.insert(secret, Arc::clone(&reading));
+                memory.put(secret, Arc::clone(&reading), Instant::now());
                 reading
             }
         };

@@ -88,7 +88,7 @@ impl Confirmations {
                     fetch_children(session, &content).await;
                 }
                 let now = Instant::now();
-                self.served.put(key, (), now, now + SERVED);
+                self.served.put(key, (), now + SERVED);
                 self.limit(&host, credential, session.pull_limit());
                 Fact::Present(digest)
             }
@@ -100,7 +100,7 @@ impl Confirmations {
     fn limit(&self, host: &str, credential: CredentialId, said: Option<PullLimit>) -> Option<PullLimit> {
         let (key, now) = ((host.to_owned(), credential), Instant::now());
         if let Some(said) = said {
-            self.limits.put(key, said, now, now + SAID);
+            self.limits.put(key, said, now + SAID);
             return Some(said);
         }
         self.limits.get(&key, now)

@@ -56,7 +56,7 @@ impl Pages {
             Listing::NoRepository | Listing::Unknown => None,
         };
         let now = Instant::now();
-        self.0.put((repository.to_owned(), candidate.id), tags.clone(), now, now + LIFE);
+        self.0.put((repository.to_owned(), candidate.id), tags.clone(), now + LIFE);
         tags
     }
 }

@@ -84,7 +84,7 @@ impl Tokens {
 
     pub(super) fn put(&self, key: TokenKey, token: &Token) {
         let now = Instant::now();
-        self.tokens.put(key, token.value.clone(), now, now + token.life);
+        self.tokens.put(key, token.value.clone(), now + token.life);
     }
 
     pub(super) fn forget(&self, key: &TokenKey) {
@@ -102,7 +102,7 @@ impl Tokens {
             Challenge::Bearer(bearer) => Challenge::Bearer(Bearer { scope: None, ..bearer.clone() }),
         };
         let now = Instant::now();
-        self.challenges.put(key, challenge, now, now + CHALLENGE);
+        self.challenges.put(key, challenge, now + CHALLENGE);
     }
 
     pub(super) fn forget_challenge(&self, key: &ChallengeKey) {

@@ -1,61 +1,40 @@
-//! A bounded map whose entries expire: tokens, challenges, suggestions. The cache of answers is another one.
+//! A small bounded map whose entries expire: tokens, challenges, suggestions. The cache of answers is another one.
 
 use std::borrow::Borrow;
-use std::collections::HashMap;
-use std::hash::Hash;
+use std::hash::{Hash, RandomState};
 
-use parking_lot::Mutex;
+use quick_cache::UnitWeighter;
+use quick_cache::sync::{Cache, DefaultLifecycle};
 use tokio::time::Instant;
 
-/// A map from `K` to `V` of bounded size. Each entry expires at its own time.
+/// A map from `K` to `V` of bounded size, in which each entry has its own time of expiry. An entry that has expired
+/// stays in memory until another one takes its place.
 #[derive(Debug)]
-pub(crate) struct Expiring<K, V> {
-    limit: usize,
-    entries: Mutex<HashMap<K, (V, Instant)>>,
-}
+pub(crate) struct Expiring<K, V>(Cache<K, (V, Instant), UnitWeighter, RandomState>);
 
-impl<K: Eq + Hash + Clone, V: Clone> Expiring<K, V> {
-    /// Creates an empty map of at most `limit` entries.
+impl<K: Eq + Hash, V: Clone> Expiring<K, V> {
+    /// Returns an empty map of at most `limit` entries.
     pub(crate) fn new(limit: usize) -> Self {
-        Self { limit, entries: Mutex::default() }
+        Self(Cache::with(limit, limit as u64, UnitWeighter, RandomState::new(), DefaultLifecycle::default()))
     }
 
-    /// Returns the value, unless it has expired.
+    /// Returns the value of a key that has not expired.
     pub(crate) fn get<Q: Eq + Hash + ?Sized>(&self, key: &Q, now: Instant) -> Option<V>
     where
         K: Borrow<Q>,
     {
-        let entries = self.entries.lock();
-        let (value, until) = entries.get(key)?;
-        (*until > now).then(|| value.clone())
+        let (value, until) = self.0.get(key)?;
+        (until > now).then_some(value)
     }
 
-    /// Keeps the value until it expires.
-    pub(crate) fn put(&self, key: K, value: V, now: Instant, until: Instant) {
-        let mut entries = self.entries.lock();
-        Self::make_room(&mut entries, self.limit, now);
-        entries.insert(key, (value, until));
+    /// Keeps the value until that time.
+    pub(crate) fn put(&self, key: K, value: V, until: Instant) {
+        self.0.insert(key, (value, until));
     }
 
-    /// Removes the value.
+    /// Drops the value of a key.
     pub(crate) fn remove(&self, key: &K) {
-        self.entries.lock().remove(key);
-    }
-
-    /// Removes the entries that have expired and, if that is not enough, the half that would expire first.
-    fn make_room(entries: &mut HashMap<K, (V, Instant)>, limit: usize, now: Instant) {
-        if entries.len() < limit {
-            return;
-        }
-        entries.retain(|_, (_, until)| *until > now);
-        if entries.len() < limit {
-            return;
-        }
-        let mut ends: Vec<Instant> = entries.values().map(|(_, until)| *until).collect();
-        let middle = ends.len() / 2;
-        let (_, median, _) = ends.select_nth_unstable(middle);
-        let median = *median;
-        entries.retain(|_, (_, until)| *until > median);
+        self.0.remove(key);
     }
 }
 
@@ -70,8 +49,8 @@ mod tests {
         let map = Expiring::new(10);
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        map.put("short", 1, start, at(1));
-        map.put("long", 2, start, at(60));
+        map.put("short", 1, at(1));
+        map.put("long", 2, at(60));
         assert_eq!((map.get(&"short", at(0)), map.get(&"long", at(0))), (Some(1), Some(2)));
         assert_eq!((map.get(&"short", at(2)), map.get(&"long", at(2))), (None, Some(2)));
         map.remove(&"long");
@@ -83,10 +62,10 @@ mod tests {
         let map = Expiring::new(8);
         let start = Instant::now();
         for key in 0..1000_u64 {
-            map.put(key, key, start, start + Duration::from_secs(60));
-            map.put(key, key, start, start + Duration::from_secs(1 + key));
+            map.put(key, key, start + Duration::from_secs(60));
+            map.put(key, key, start + Duration::from_secs(1 + key));
         }
-        assert!(map.entries.lock().len() <= 8);
+        assert!(map.0.len() <= 8);
         assert_eq!(map.get(&999, start), Some(999));
     }
 }

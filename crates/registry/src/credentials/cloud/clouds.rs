@@ -135,11 +135,11 @@ impl Clouds {
                 match &asked {
                     Ok(new) => {
                         debug!(cloud = key.access.word(), reach = key.reach, "a credential of the cloud");
-                        given.put(key, new.clone(), now, new.ends);
+                        given.put(key, new.clone(), new.ends);
                     }
                     Err(error) => {
                         warn!(cloud = key.access.word(), reach = key.reach, %error, "no credential of the cloud");
-                        failed.put(key, error.clone(), now, now + FAILED);
+                        failed.put(key, error.clone(), now + FAILED);
                     }
                 }
                 asked
@@ -176,7 +176,7 @@ impl Renew for Renewal {
             if clouds.renewed.get(key, now).is_some() {
                 return None;
             }
-            clouds.renewed.put(key.clone(), (), now, now + RENEWED);
+            clouds.renewed.put(key.clone(), (), now + RENEWED);
             clouds.given.remove(key);
         }
         let fresh = clouds.candidate(&key.access, registry, entry, deadline).await;
