@@ -164,7 +164,7 @@ mod tests {
             for code in [Code::RepositoryNotFound, Code::RepositoryMissingOrPrivate] {
                 assert_eq!(hint(code, reference), Some(Hint::Placeholder(part.into())), "{reference}");
             }
-            // What is there is nobody's slip.
+            // The repository exists, so its name is not a mistake.
             assert_eq!(hint(Code::TagNotFound, reference), None, "{reference}");
         }
         let host = hint(Code::RegistryUnavailable, "your-registry.com:5000/app:1");

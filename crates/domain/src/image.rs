@@ -13,20 +13,20 @@ mod host;
 /// The host of Docker Hub in normalised names.
 pub const DOCKER_HUB: &str = "docker.io";
 const HUB_LIBRARY: &str = "library/";
-/// Bytes of a repository path; longer ones are refused by registries and runtimes.
+/// Maximum number of bytes of a repository path; registries and runtimes refuse longer ones.
 const PATH_LIMIT: usize = 255;
-/// Characters of a tag.
+/// Maximum number of characters of a tag.
 const TAG_LIMIT: usize = 128;
 /// URL schemes that authors copy with a host. No reference starts with one.
 const SCHEMES: [&str; 4] = ["https://", "http://", "docker://", "oci://"];
 
-/// A reference that a node could pull, with its original spelling.
+/// A reference that a node could pull, with the author's spelling.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ImageRef {
     original: Arc<str>,
     /// Bytes of `original` before the tag and the digest.
     name_length: usize,
-    /// Where the tag ends in `original`, which begins behind the name and a colon.
+    /// End of the tag in `original`. The tag begins after the name and a colon.
     tag_end: Option<usize>,
     /// The normalised name, where it is not written so. Clones share it.
     normalised: Option<Arc<str>>,
@@ -63,7 +63,7 @@ pub enum ReferenceErrorKind {
     /// Upper case in the repository name.
     #[error("the repository name must be lower case")]
     UpperCase,
-    /// The host part is no host and port, or one that no program can connect to.
+    /// The host part is not a host and port, or no program can connect to it.
     #[error("the registry host is not valid: write HOST or HOST:PORT")]
     Domain,
     /// The host is a spelling of an IP address that programs read differently.
@@ -88,7 +88,7 @@ pub enum ReferenceErrorKind {
         "the tag is not valid: it has 1 to 128 letters, digits, _ . or -, and does not start with . or -"
     )]
     Tag,
-    /// The digest is not one.
+    /// The digest is not valid.
     #[error("{0}")]
     Digest(DigestError),
 }
@@ -106,7 +106,7 @@ impl ImageRef {
         Self::of(&text.into())
     }
 
-    /// Parses a text that somebody else holds too.
+    /// Parses a text, which the reference shares with its other holders.
     ///
     /// # Errors
     /// As [`ImageRef::parse`].
@@ -185,31 +185,31 @@ impl ImageRef {
         })
     }
 
-    /// Exactly what was written.
+    /// Returns the text exactly as the author wrote it.
     #[must_use]
     pub fn original(&self) -> &str {
         &self.original
     }
 
-    /// The registry's host, with a port when one was written: `docker.io`, `ghcr.io`, `localhost:5000`.
+    /// Returns the registry's host, with a port if one was written: `docker.io`, `ghcr.io`, `localhost:5000`.
     #[must_use]
     pub fn domain(&self) -> &str {
         self.repository().get(..self.domain_length).unwrap_or_default()
     }
 
-    /// The repository's path in its registry: `library/nginx`.
+    /// Returns the repository's path in its registry: `library/nginx`.
     #[must_use]
     pub fn path(&self) -> &str {
         self.repository().get(self.domain_length + 1..).unwrap_or_default()
     }
 
-    /// The tag as written; none when none was written.
+    /// Returns the tag as written.
     #[must_use]
     pub fn tag(&self) -> Option<&str> {
         self.original.get(self.name_length + 1..self.tag_end?)
     }
 
-    /// The tag a node asks for: an omitted tag is `latest`, unless a digest is written.
+    /// Returns the tag that a node asks for: an omitted tag is `latest`, unless a digest is written.
     #[must_use]
     pub fn effective_tag(&self) -> Option<&str> {
         match (self.tag(), &self.digest) {
@@ -219,31 +219,31 @@ impl ImageRef {
         }
     }
 
-    /// The digest as written.
+    /// Returns the digest as written.
     #[must_use]
     pub const fn digest(&self) -> Option<&Digest> {
         self.digest.as_ref()
     }
 
-    /// The normalised name: `docker.io/library/nginx`.
+    /// Returns the normalised name: `docker.io/library/nginx`.
     #[must_use]
     pub fn repository(&self) -> &str {
         self.normalised.as_deref().unwrap_or_else(|| self.written_name())
     }
 
-    /// The author's own spelling of the name, without tag and digest: `nginx`.
+    /// Returns the author's own spelling of the name, without tag and digest: `nginx`.
     #[must_use]
     pub fn written_name(&self) -> &str {
         self.original.get(..self.name_length).unwrap_or(&self.original)
     }
 
-    /// The whole normalised reference: `docker.io/library/nginx:1.27@sha256:…`; an omitted tag stays omitted.
+    /// Returns the whole normalised reference: `docker.io/library/nginx:1.27@sha256:…`; an omitted tag stays omitted.
     #[must_use]
     pub fn canonical(&self) -> String {
         self.with_suffix(self.repository())
     }
 
-    /// What policies match on: one name for all spellings that reach the same repository. Hosts are lower case,
+    /// Returns the name that policies match on, which is the same for all spellings of one repository. Hosts are lower case,
     /// without the default port of https; an address is written in one way; the names of Docker Hub and of each
     /// ECR are one.
     #[must_use]
@@ -260,8 +260,8 @@ impl ImageRef {
         }
     }
 
-    /// This reference with a digest, in the author's own spelling: `name:tag@digest`, and
-    /// `name@digest` when no tag was written. A reference that has a digest keeps its own.
+    /// Returns the reference with a digest, in the author's own spelling: `name:tag@digest`, or
+    /// `name@digest` if no tag was written. A reference that has a digest keeps its own.
     #[must_use]
     pub fn pinned(&self, digest: &Digest) -> String {
         match self.digest {
@@ -309,7 +309,7 @@ fn is_image_id(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// The written domain if there is one, the rest, and the rest's offset (`splitDockerDomain` of normalize.go).
+/// Returns the written domain if there is one, the rest, and the rest's offset (`splitDockerDomain` of normalize.go).
 fn split_domain(name: &str) -> (Option<&str>, &str, usize) {
     match name.split_once('/') {
         Some((first, rest))

@@ -16,12 +16,12 @@ use crate::requirement::Requirement;
 use crate::slot::Place;
 use crate::subject::{Phase, SlotUnderReview, Subject};
 
-/// When a registry gives no time, this is when asking again makes sense.
+/// Time until another look-up makes sense, if the registry gives none.
 const RETRY_AFTER: Duration = Duration::from_secs(30);
-/// A pod that arrives without its pin can be applied again at once.
+/// Time until a pod that arrived without its pin can be applied again.
 const REAPPLY_AFTER: Duration = Duration::from_secs(1);
 
-/// What one finding does to the request.
+/// The effect of one finding on the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Effect {
     /// Counted and reported only.
@@ -35,38 +35,38 @@ pub enum Effect {
 /// One rule of one policy that a slot does not meet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// Which policy.
+    /// The policy.
     pub policy: PolicyId,
-    /// What is wrong; it knows its code and its rule.
+    /// The violation, which has a code and a rule.
     pub violation: Violation,
-    /// What it does, mode and child already applied.
+    /// The effect, after the mode and the softening for children were applied.
     pub effect: Effect,
-    /// A retry may pass after so long.
+    /// Time after which a retry may pass.
     pub retry_after: Option<Duration>,
 }
 
 impl Finding {
-    /// The stable word.
+    /// Returns the stable word.
     #[must_use]
     pub const fn code(&self) -> Code {
         self.violation.code()
     }
 
-    /// Which rule of the policy.
+    /// Returns the rule of the policy.
     #[must_use]
     pub const fn rule(&self) -> Rule {
         self.violation.code().rule()
     }
 }
 
-/// Where a pin's digest came from.
+/// The source of a pin's digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PinSource {
     /// A sibling pod of the same revision.
     Sibling,
     /// The registry, now or from the cache.
     Registry,
-    /// A digest last seen so long ago, because the registry could not be asked.
+    /// The last known digest, seen so long ago, because the registry was unavailable.
     LastKnown(Duration),
 }
 
@@ -75,20 +75,20 @@ pub enum PinSource {
 pub struct Pinned {
     /// The digest.
     pub digest: Digest,
-    /// Where it came from.
+    /// The source of the digest.
     pub source: PinSource,
 }
 
-/// What to write instead of a forbidden tag.
+/// A reference to write instead of a forbidden tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Instead {
     /// The reference in the author's own spelling: `nginx:1.29.3`.
     pub reference: String,
-    /// The digest that it and the forbidden tag name.
+    /// The digest that both this reference and the forbidden tag name.
     pub digest: Digest,
 }
 
-/// What was decided for one slot.
+/// The decision about one slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
     /// The place of the slot.
@@ -97,19 +97,19 @@ pub struct Verdict {
     pub reference: Arc<str>,
     /// The reference in its parsed form, or the reason why no node could pull it.
     pub image: Result<ImageRef, ReferenceError>,
-    /// What is wrong, the strictest effect first.
+    /// The findings, the strictest effect first.
     pub findings: Vec<Finding>,
-    /// The pin to write, when a policy wants one and the digest is known (only in [`Phase::Mutate`]).
+    /// The pin to write, if a policy wants one and the digest is known (only in [`Phase::Mutate`]).
     pub pinned: Option<Pinned>,
-    /// Whether any policy matched the slot.
+    /// True if any policy matched the slot.
     pub matched: bool,
-    /// The decision rests on what the tag named so long ago, because the registry could not be asked.
+    /// Age of the last known digest that the decision rests on, because the registry was unavailable.
     pub stale: Option<Duration>,
-    /// Not pinned because a custom resource controls the pod (`ForeignOwner`).
+    /// True if the slot is not pinned because a custom resource controls the pod (`ForeignOwner`).
     pub foreign_owner: bool,
-    /// A tag that names what the forbidden one names.
+    /// A reference with a version tag that has the same digest as the forbidden tag.
     pub instead: Option<Instead>,
-    /// Tags that look like the missing one, best first.
+    /// Tags similar to the missing one, best first.
     pub similar: Vec<String>,
 }
 
@@ -131,8 +131,8 @@ impl Verdict {
         }
     }
 
-    /// Warns of a missing pin instead of refusing it: while no pod is sent to be pinned, one that is applied again arrives
-    /// in the same way.
+    /// Warns of a missing pin instead of refusing the slot. While no pod is sent to be pinned, applying the pod again does
+    /// not help.
     pub fn soften_unpinned(&mut self) {
         for finding in &mut self.findings {
             if finding.violation == Violation::NotPinned {
@@ -143,31 +143,31 @@ impl Verdict {
         sort(self);
     }
 
-    /// The strictest effect of its findings.
+    /// Returns the strictest effect of the findings.
     #[must_use]
     pub fn effect(&self) -> Option<Effect> {
         self.findings.iter().map(|finding| finding.effect).max()
     }
 
-    /// Whether the slot is refused.
+    /// Returns true if the slot is refused.
     #[must_use]
     pub fn denied(&self) -> bool {
         self.effect() == Some(Effect::Deny)
     }
 
-    /// Whether somebody reads that this is wrong: a refusal or a warning with this code.
+    /// Returns true if a refusal or a warning has this code, so that somebody reads it.
     #[must_use]
     pub fn shows(&self, code: Code) -> bool {
         self.findings.iter().any(|finding| finding.code() == code && finding.effect >= Effect::Warn)
     }
 }
 
-/// What was learned of a slot's tag.
+/// An answer about a slot's tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer<'a> {
     /// A sibling of the same revision carries this digest: no registry was asked.
     Sibling(&'a Digest),
-    /// What the registry said.
+    /// The registry's answer.
     Registry(&'a Fact),
 }
 
@@ -179,7 +179,7 @@ struct Evidence<'a> {
     original: Option<ImageRef>,
     /// True if the slot is beyond the limits of one object.
     beyond_limit: bool,
-    /// What was learned of the slot's tag; none at the first stage.
+    /// The answer about the slot's tag; none at the first stage.
     answer: Option<Answer<'a>>,
 }
 
@@ -308,7 +308,7 @@ const fn unpinned(slot: &SlotUnderReview) -> Judged {
 }
 
 fn sort(verdict: &mut Verdict) {
-    // Of equal effects the pin comes last, however late its effect was decided.
+    // Among equal effects the pin comes last, even if its effect was softened later.
     let key = |finding: &Finding| (Reverse(finding.effect), finding.rule() == Rule::Pin);
     verdict.findings.sort_by_key(key);
 }

@@ -1,8 +1,8 @@
-//! THE flow, in one function: read this first.
+//! The whole flow of a review, in one function: [`review`]. Read this first.
 //!
 //! reference → requirement (policies) → fact (sibling pin, registry) → verdict → findings and pins.
 //! The outside world is the [`Ports`]; everything else is an argument.
-//! What is decided is decided in `domain`; here is only the order, and what runs at the same time.
+//! `tagpin-domain` decides; this crate has the order of the steps, and runs look-ups at the same time.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -28,42 +28,42 @@ pub use subject::{Asked, subject};
 mod ports;
 mod subject;
 
-/// What is kept of the deadline for judging and answering.
+/// Time before the deadline that is reserved for judging and responding.
 const MARGIN: Duration = Duration::from_millis(50);
-/// What a resolver may answer late before it is cut off: its own last word says more than ours.
+/// Time that a resolver may be late before it is cut off, because its own answer says more than a timeout.
 const GRACE: Duration = Duration::from_millis(25);
-/// What suggestions may take at most.
+/// Time limit for suggestions.
 const SUGGESTION_TIME: Duration = Duration::from_millis(700);
-/// References of one object that suggestions are asked for.
+/// Maximum number of references of one object that get suggestions.
 const SUGGESTION_LIMIT: usize = 8;
 
-/// What was decided: one verdict for each slot that was judged, in slot order.
+/// The decision about one object: a verdict for each slot that was judged, in slot order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Review {
-    /// Unchanged slots that no policy judges are left out.
+    /// The verdicts, without unchanged slots that no policy judges.
     pub verdicts: Vec<Verdict>,
 }
 
 impl Review {
-    /// The strictest effect of all findings.
+    /// Returns the strictest effect of all findings.
     #[must_use]
     pub fn effect(&self) -> Option<Effect> {
         self.verdicts.iter().filter_map(Verdict::effect).max()
     }
 
-    /// Whether the object is refused, and this is among the reasons.
+    /// Returns true if the object is refused, and this code is among the reasons.
     #[must_use]
     pub fn denies_for(&self, code: Code) -> bool {
         let findings = || self.verdicts.iter().flat_map(|verdict| &verdict.findings);
         findings().any(|finding| finding.code() == code && finding.effect == Effect::Deny)
     }
 
-    /// Warns of missing pins instead of refusing them, for a cluster that sends no pods to be pinned.
+    /// Warns of missing pins instead of refusing the object, for a cluster that sends no pods to be pinned.
     pub fn soften_unpinned(&mut self) {
         self.verdicts.iter_mut().for_each(Verdict::soften_unpinned);
     }
 
-    /// Whether the object is refused.
+    /// Returns true if the object is refused.
     #[must_use]
     pub fn denied(&self) -> bool {
         self.effect() == Some(Effect::Deny)
@@ -76,18 +76,18 @@ struct Draft<'a> {
     verdict: Verdict,
 }
 
-/// Everything that a review asks of the outside world.
+/// The outside world of a review.
 #[derive(Clone, Copy)]
 pub struct Ports<'a> {
-    /// What registries say of tags.
+    /// Looks up the digests of tags.
     pub resolve: &'a dyn Resolve,
-    /// What to type instead.
+    /// Suggests other tags.
     pub suggest: &'a dyn Suggest,
-    /// The digests that sibling pods carry.
+    /// Knows the digests of sibling pods.
     pub pins: &'a dyn Pins,
 }
 
-/// Decides one object. It never takes longer than the deadline: what is not known by then is unavailable.
+/// Decides about one object within the deadline. A look-up that is not finished by then counts as unavailable.
 pub async fn review(
     phase: Phase,
     subject: &Subject,
@@ -101,7 +101,7 @@ pub async fn review(
         .slots
         .iter()
         .zip(beyond_limit(&subject.slots))
-        // What was applied again gets its pin back: there is nothing to ask.
+        // A reference that was applied again gets its pin back without a look-up.
         .filter(|(slot, _)| phase == Phase::Validate || slot.reapplied.is_none())
         .filter_map(|(slot, beyond)| {
             let requirement = require(&policies, subject, slot, beyond, now)?;
@@ -140,12 +140,12 @@ impl<'a> Draft<'a> {
         &self.case.slot.slot
     }
 
-    /// Whether a sibling or a registry is asked. What is refused already needs no answer.
+    /// Returns true if a sibling or a registry is asked. A slot that is refused already needs no answer.
     fn asks(&self, phase: Phase) -> bool {
         self.case.requirement.needs_answer(phase) && !self.verdict.denied()
     }
 
-    /// The digest that a sibling of the same revision carries by a pin of ours.
+    /// Returns the digest that a sibling of the same revision carries by a pin of tagpin.
     fn sibling(&self, phase: Phase, pins: &dyn Pins) -> Option<Digest> {
         if !self.asks(phase) {
             return None;
@@ -189,7 +189,7 @@ async fn resolve<'a>(
     facts
 }
 
-/// What to type instead, for what somebody will read; nothing that a policy forbids itself.
+/// Adds suggestions to verdicts that somebody will read. A reference that a policy forbids is not suggested.
 async fn suggest(drafts: &mut [Draft<'_>], subject: &Subject, registry: &dyn Suggest, deadline: Instant) {
     let until = deadline.min(Instant::now() + SUGGESTION_TIME);
     let effort = match subject.suggestions {
@@ -228,17 +228,17 @@ async fn suggest(drafts: &mut [Draft<'_>], subject: &Subject, registry: &dyn Sug
     }
 }
 
-/// Which suggestion a slot needs.
+/// The kind of suggestion that a slot needs.
 #[derive(Debug, Clone, Copy)]
 enum Wanted {
     /// The version that a forbidden tag names.
     Version,
-    /// Tags like the missing one.
+    /// Tags similar to the missing one.
     Similar,
 }
 
 impl Wanted {
-    /// A missing tag names no version.
+    /// Returns the suggestion for a verdict. A missing tag names no version, so it gets similar tags.
     fn of(verdict: &Verdict) -> Option<Self> {
         if verdict.shows(Code::TagNotFound) {
             return Some(Self::Similar);
