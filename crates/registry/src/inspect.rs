@@ -8,7 +8,8 @@ use crate::observe::{Method, Purpose};
 use crate::protocol::classify;
 use crate::protocol::client::Client;
 use crate::protocol::manifest::{self, Child, Content};
-use crate::protocol::session::{Question, Session};
+use crate::protocol::reply::Question;
+use crate::protocol::session::Session;
 use tagpin_domain::digest::Digest;
 use tagpin_domain::fact::{Fact, Unavailable};
 use tagpin_domain::image::ImageRef;
@@ -124,7 +125,7 @@ async fn get(
     place: &[&str],
     accept: Option<&'static str>,
     limit: usize,
-) -> Result<crate::wire::transport::HttpResponse, Fact> {
+) -> Result<crate::wire::message::HttpResponse, Fact> {
     let url = session.url(place);
     let question = Question { purpose: Purpose::Manifest, method: Method::Get, url, accept, limit };
     match session.ask(&question).await {

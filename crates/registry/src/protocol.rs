@@ -5,10 +5,12 @@ pub(crate) mod classify;
 pub(crate) mod client;
 mod codes;
 pub(crate) mod manifest;
+pub(crate) mod reply;
 pub(crate) mod session;
 pub(crate) mod tag_list;
 pub(crate) mod tags;
 pub(crate) mod version;
 
 mod confirm;
+mod proof;
 mod token;

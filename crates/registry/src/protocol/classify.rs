@@ -6,10 +6,10 @@ use std::time::Duration;
 use crate::credential::{Candidate, Credential, Source};
 use crate::observe::Failure;
 use crate::protocol::codes::{Codes, codes};
-use crate::protocol::session::{Proved, Refusal, Reply};
+use crate::protocol::reply::{Proved, Refusal, Reply};
+use crate::wire::message::HttpResponse;
 use crate::wire::redirect::Unanswered;
 use crate::wire::retry::retry_after;
-use crate::wire::transport::HttpResponse;
 use tagpin_domain::fact::{Fact, Unavailable};
 
 /// The meaning of a 404 for a manifest, by itself.

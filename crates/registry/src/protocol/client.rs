@@ -14,7 +14,8 @@ use crate::profile::endpoint::{Endpoint, Identity, Profiles, RegistryProfile, Re
 use crate::protocol::classify::{self, Missing};
 use crate::protocol::confirm::Confirmations;
 use crate::protocol::manifest;
-use crate::protocol::session::{Question, Reply, Session};
+use crate::protocol::reply::{Question, Reply};
+use crate::protocol::session::Session;
 use crate::protocol::tag_list::{self, TagList};
 use crate::protocol::tags::{self, Listing, Pages, Tags};
 use crate::protocol::token::Tokens;

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::wire::transport::HttpResponse;
+use crate::wire::message::HttpResponse;
 
 /// The codes that decide something, among all codes of a body.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

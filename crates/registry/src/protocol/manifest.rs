@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 
-use crate::wire::transport::HttpResponse;
+use crate::wire::message::HttpResponse;
 use tagpin_domain::digest::Digest;
 use tagpin_domain::fact::{Broken, Fact, Unavailable};
 use tagpin_domain::platform::Platform;

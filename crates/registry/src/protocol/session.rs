@@ -4,9 +4,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use tokio::time::{Instant, sleep};
 use url::Url;
 
@@ -14,12 +12,14 @@ use crate::credential::{Candidate, Credential, CredentialId};
 use crate::observe::{Method, Purpose, Scheme, Step};
 use crate::protocol::challenge::{Bearer, Challenge, Challenges, TokenError};
 use crate::protocol::codes;
+use crate::protocol::proof::{Own, Proof, basic_header, bearer_header, read_token};
+use crate::protocol::reply::{Proved, PullLimit, Question, Refusal, Reply};
 use crate::protocol::token::{
     ChallengeKey, RealmError, Token, TokenKey, Tokens, may_see_credential, realm_url, token_form, token_url,
 };
-use crate::wire::redirect::{Follow, Followed, Request, Route, Unanswered, host_of, number_before_window};
-use crate::wire::retry::{pause_before_retry, retry_after};
-use crate::wire::transport::{Body, HttpResponse};
+use crate::wire::message::{Body, HttpResponse};
+use crate::wire::redirect::{Follow, Followed, Request, Route, Unanswered, host_of};
+use crate::wire::retry::pause_before_retry;
 
 /// Maximum size of a token service's response, in bytes.
 const TOKEN_BODY: usize = 64 * 1024;
@@ -27,78 +27,6 @@ const TOKEN_BODY: usize = 64 * 1024;
 const WORTH: Duration = Duration::from_millis(200);
 /// Maximum time of a failure that is retried. A slower one would take as long again.
 const QUICK: Duration = Duration::from_secs(1);
-
-/// A request of the protocol.
-pub(crate) struct Question {
-    pub(crate) purpose: Purpose,
-    pub(crate) method: Method,
-    pub(crate) url: Url,
-    pub(crate) accept: Option<&'static str>,
-    /// Maximum size of the body, in bytes.
-    pub(crate) limit: usize,
-}
-
-/// The final response, after all authentication.
-pub(crate) struct Reply {
-    pub(crate) answer: HttpResponse,
-    /// The authentication of the last request.
-    pub(super) proof: Proved,
-    /// The error that the registry reports for the token.
-    pub(super) token_error: Option<TokenError>,
-}
-
-/// The authentication of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Proved {
-    /// No authentication.
-    Nothing,
-    /// User and password.
-    Password,
-    /// A token that was given to an anonymous asker.
-    AnonymousToken,
-    /// A token that was given for the credential.
-    Token,
-}
-
-/// The reason why there is no answer about the image.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    /// The registry, its token service or the target of a redirect did not respond.
-    Unanswered(Unanswered),
-    /// The token service gave no token.
-    Token {
-        status: u16,
-        /// True if it was asked with the credential.
-        with_credential: bool,
-        /// True if it reports that it does not know this credential.
-        unknown: bool,
-        retry_after: Option<Duration>,
-    },
-    /// The token service must not be asked, or its response cannot be read.
-    Unreadable,
-}
-
-/// The number of pulls that a registry allows (`ratelimit-limit`, `ratelimit-remaining`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct PullLimit {
-    /// The pulls in each window.
-    pub(crate) limit: u64,
-    /// The pulls left in this window.
-    pub(super) remaining: u64,
-}
-
-impl PullLimit {
-    /// Returns true if less than a tenth would be left for the nodes, which share the address. Two replicas see the
-    /// same count and do not know of each other, so each plans with half of it.
-    pub(super) const fn is_low(self) -> bool {
-        self.remaining / 2 < self.limit.div_ceil(10)
-    }
-
-    fn of(answer: &HttpResponse) -> Option<Self> {
-        let number = |name| answer.header(name).and_then(number_before_window);
-        Some(Self { limit: number("ratelimit-limit")?, remaining: number("ratelimit-remaining")? })
-    }
-}
 
 /// A session with one endpoint.
 pub(crate) struct Session<'a> {
@@ -114,26 +42,6 @@ pub(crate) struct Session<'a> {
     renewed: bool,
     proof: Option<Proof>,
     pull_limit: Option<PullLimit>,
-}
-
-/// The secret of a candidate, by the way in which it is used.
-enum Own {
-    /// User and password, as the value of the `Authorization` header.
-    Password(SecretString),
-    /// An identity token, for a token service.
-    Identity(SecretString),
-    /// A token for the registry.
-    Registry(SecretString),
-}
-
-/// A value of the `Authorization` header, and what it proves.
-struct Proof {
-    header: SecretString,
-    proved: Proved,
-    /// The key of the token, if it is one.
-    key: Option<TokenKey>,
-    /// True if a part of it is from the cache, and not made for this challenge.
-    remembered: bool,
 }
 
 impl<'a> Session<'a> {
@@ -445,12 +353,7 @@ impl<'a> Session<'a> {
 
     /// Returns the secret of the candidate.
     fn own(&self) -> Option<Own> {
-        match &self.candidate.credential {
-            Credential::Anonymous | Credential::NotGiven => None,
-            Credential::Basic { username, password } => Some(Own::Password(basic_header(username, password))),
-            Credential::Identity(token) => Some(Own::Identity(token.clone())),
-            Credential::Registry(token) => Some(Own::Registry(token.clone())),
-        }
+        Own::of(&self.candidate.credential)
     }
 
     fn challenge_key(&self) -> ChallengeKey {
@@ -469,25 +372,4 @@ impl<'a> Session<'a> {
         };
         self.observe(Step::Challenged { scheme, realm: realm.as_ref().map(host_of) });
     }
-}
-
-fn basic_header(username: &str, password: &SecretString) -> SecretString {
-    let plain = SecretString::from(format!("{username}:{}", password.expose_secret()));
-    format!("Basic {}", STANDARD.encode(plain.expose_secret())).into()
-}
-
-fn read_token(answer: &HttpResponse, with_credential: bool) -> Result<Token, Refusal> {
-    if answer.status == 200 {
-        return Token::parse(&answer.body).map_err(|_| Refusal::Unreadable);
-    }
-    Err(Refusal::Token {
-        status: answer.status,
-        with_credential,
-        unknown: codes::credential_unknown(answer),
-        retry_after: retry_after(answer),
-    })
-}
-
-fn bearer_header(token: &SecretString) -> SecretString {
-    format!("Bearer {}", token.expose_secret()).into()
 }

@@ -9,10 +9,11 @@ use url::Url;
 use crate::credential::Candidate;
 use crate::observe::{Method, Purpose};
 use crate::protocol::classify;
-use crate::protocol::session::{Question, Session};
+use crate::protocol::reply::Question;
+use crate::protocol::session::Session;
 use crate::protocol::tags::{self, BODY, PAGE, is_referrer, is_tag};
 use crate::protocol::version::newest_first;
-use crate::wire::transport::HttpResponse;
+use crate::wire::message::HttpResponse;
 use tagpin_domain::fact::{Fact, Unavailable};
 
 /// Maximum number of pages.

@@ -10,7 +10,8 @@ use url::Url;
 
 use crate::credential::{Candidate, CredentialId};
 use crate::observe::{Method, Purpose};
-use crate::protocol::session::{Question, Session};
+use crate::protocol::reply::Question;
+use crate::protocol::session::Session;
 use crate::sharing::expiring::Expiring;
 use tagpin_domain::image::ImageRef;
 

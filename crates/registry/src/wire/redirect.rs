@@ -10,7 +10,8 @@ use crate::observe::{Event, Failure, Method, Observer, Purpose, Step, Target};
 use crate::profile::endpoint::{Endpoint, Header, Profiles};
 use crate::profile::tls::Tls;
 use crate::wire::guard::Reach;
-use crate::wire::transport::{Body, Call, HttpResponse, Transport};
+use crate::wire::message::{Body, Call, HttpResponse};
+use crate::wire::transport::Transport;
 
 /// Limits on following redirects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 
 use crate::observe::Failure;
+use crate::wire::message::HttpResponse;
 use crate::wire::redirect::{Followed, Unanswered};
-use crate::wire::transport::HttpResponse;
 
 /// Maximum wait that a registry may ask for; longer waits are cut to this.
 const LONGEST: Duration = Duration::from_secs(15 * 60);

@@ -15,7 +15,7 @@ use super::given::Given;
 use super::host::EcrHost;
 use crate::credential::Credential;
 use crate::profile::endpoint::Endpoint;
-use crate::wire::transport::Body;
+use crate::wire::message::Body;
 
 mod identity;
 mod keys;

@@ -19,7 +19,8 @@ use crate::observe::Method;
 use crate::profile::endpoint::Header;
 use crate::profile::tls::Tls;
 use crate::wire::guard::Reach;
-use crate::wire::transport::{Body, Call, HttpResponse, Transport};
+use crate::wire::message::{Body, Call, HttpResponse};
+use crate::wire::transport::Transport;
 
 /// Maximum size of a response, in bytes.
 const LIMIT: usize = 256 * 1024;

@@ -15,7 +15,7 @@ use crate::credentials::cloud::exchange::{self, Ask, Exchange};
 use crate::credentials::cloud::host::EcrHost;
 use crate::observe::Method;
 use crate::wire::guard::Reach;
-use crate::wire::transport::{Body, HttpResponse};
+use crate::wire::message::{Body, HttpResponse};
 
 const STS: &str = "STS";
 const POD: &str = "the container's credentials endpoint";

@@ -85,7 +85,7 @@ mod tests {
 
     use super::*;
     use crate::wire::guard::Reach;
-    use crate::wire::transport::Body;
+    use crate::wire::message::Body;
 
     /// 2015-08-30T12:36:00Z, as in Amazon's test suite.
     fn then() -> SystemTime {
