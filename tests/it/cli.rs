@@ -153,7 +153,7 @@ fn a_configuration_of_registries_is_checked_as_it_is_at_start() {
     let said = String::from_utf8(output.stdout.clone()).unwrap();
     for line in [
         "registries.yaml: can be used",
-        "*.example.com: each registry that matches, as the entry says",
+        "*.example.com: each registry that matches, by the rules of the entry",
         "airgap.local: never asked",
         "docker.io: https://mirror.example/v2 anonymously, then https://registry-1.docker.io/v2 with the asker's credentials",
     ] {

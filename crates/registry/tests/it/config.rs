@@ -469,8 +469,8 @@ fn a_value_that_can_not_be_meant_is_refused_at_its_line() {
         ("tls: { clientCert: { certFile: a, keyFile: b } }", "tls.clientCert.keyFile: read b: No such file"),
         ("pullThrough: [a/, 'https://b']", "pullThrough[1]: write the prefix of repository paths"),
         ("offline: true\n  confirmDigest: auto", "confirmDigest: has no effect: an offline registry"),
-        ("trustedRealms: ['https://a.io']", "trustedRealms[0]: write the host of a token service"),
-        ("trustedRealms: [a.io, 'b.io:8443']", "trustedRealms[1]: write the host of a token service"),
+        ("trustedRealms: ['https://a.io']", "trustedRealms[0]: write the host of the token service"),
+        ("trustedRealms: [a.io, 'b.io:8443']", "trustedRealms[1]: write the host of the token service"),
         (
             "mirrors: [{ url: 'https://m', capabilities: [resolve] }]",
             "mirrors[0].capabilities: must have pull",
