@@ -1,4 +1,4 @@
-//! The binary as a process: what it prints, how it ends.
+//! The binary as a process: its output and its exit codes.
 
 use std::fs;
 use std::process::{Command, Output};
@@ -169,7 +169,7 @@ fn a_configuration_of_registries_is_checked_as_it_is_at_start() {
         stderr(&output)
     );
 
-    // The same words from the operator, before it looks for a cluster.
+    // `tagpin serve` reports the same mistake, before it looks for a cluster.
     let baseline = folder.path().join("baseline.yaml");
     fs::write(&baseline, "{enabled: true, mode: Warn, pin: true}").unwrap();
     let (file, baseline) = (file.to_str().unwrap(), baseline.to_str().unwrap());

@@ -1,4 +1,5 @@
-//! What `tagpin serve` composes, with a table in place of the client of registries: a warm answer takes the warm path.
+//! The composition of `tagpin serve` with a table instead of the registry client: the answer for a known tag comes from
+//! memory.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -30,7 +31,7 @@ use crate::support::webhook::{Table, create, pod};
 
 const HEX: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
-/// Has every tag, and counts who asks.
+/// A registry that has every tag and counts look-ups.
 #[derive(Clone, Default)]
 struct Everything(Arc<AtomicUsize>);
 
@@ -83,7 +84,7 @@ async fn a_tag_that_was_pinned_once_is_known_without_waiting_and_without_allocat
         assert!(answer["response"]["patch"].is_string(), "{answer}");
     }
     assert_eq!(registry.0.load(Ordering::SeqCst), 1);
-    // Now and then the cache tends to itself.
+    // The cache does maintenance in some calls, so the test takes the smallest count.
     let ask = || {
         let ask = || assert!(resolve.remembered(&image, &asker, Instant::now()).is_some());
         allocation_counter::measure(ask).count_total

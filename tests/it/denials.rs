@@ -1,4 +1,4 @@
-//! `docs/denials.md` shows each message as tagpin says it today.
+//! The messages in `docs/denials.md` are the messages that tagpin gives.
 
 use std::fs;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use tagpin_domain::unreadable::Unreadable;
 use tagpin_domain::verdict::{Effect, Finding, Instead, Verdict};
 use tagpin_objects::kinds::{POD, PODS};
 
-/// A refusal for each code of a slot, as the document shows it.
+/// Returns the refusals that the document shows: one for each code about a slot.
 fn examples() -> Vec<Verdict> {
     let digest = || format!("sha256:{:0<64}", "3f5c0a1b2c3d").parse::<Digest>().unwrap();
     let similar = ["1.4.6", "1.4.8", "v1.4.7"].map(String::from).into();
@@ -72,7 +72,7 @@ fn with(effect: Effect, mut verdict: Verdict) -> Verdict {
 #[test]
 fn every_code_has_an_example() {
     let mut codes: Vec<_> = examples().iter().map(|example| example.findings[0].code()).collect();
-    // The one that is about no slot.
+    // This code is about an object, not about a slot.
     codes.insert(2, Code::ReviewUnreadable);
     assert_eq!(codes, Code::ALL);
 }
@@ -94,7 +94,7 @@ fn every_message_in_the_document_is_what_tagpin_says() {
     }
 }
 
-/// The example of a code in the document.
+/// Returns the example of a code in the document.
 fn shown(text: &str, code: Code) -> &str {
     let (_, section) =
         text.split_once(&format!("\n## {code}\n")).unwrap_or_else(|| panic!("no section {code}"));

@@ -1,4 +1,5 @@
-//! `tagpin doctor` as a process: the configuration of registries that the chart writes is checked as at start.
+//! `tagpin doctor` as a process: it checks the configuration of registries that the chart writes as tagpin does at
+//! start.
 
 use std::fs;
 use std::path::Path;
@@ -55,7 +56,8 @@ async fn the_configuration_in_the_cluster_is_checked_as_it_is_at_start() {
     let (status, detail, _) = said("", vec![]);
     assert_eq!((&*status, &*detail), ("ok", "the configuration of registries is valid"));
 
-    // Every sort of file: a folder of the nodes, authorities written in the values, in a ConfigMap, in a Secret.
+    // The values use every kind of file: a folder of the nodes, and authorities in the values, in a ConfigMap and in a
+    // Secret.
     let every = json!({
         "registriesFile": {
             "format": "certs.d",
@@ -86,7 +88,7 @@ async fn the_configuration_in_the_cluster_is_checked_as_it_is_at_start() {
     let (status, detail, _) = said(&every, vec![config_map.clone(), secret.clone()]);
     assert_eq!((&*status, &*detail), ("ok", "the configuration of registries is valid"));
 
-    // What is missing is named with the key that names it.
+    // A missing object is named, with the key that refers to it.
     let (status, detail, remedy) = said(&every, vec![config_map]);
     assert_eq!(status, "red", "{detail}");
     assert!(detail.contains("registries.yaml:") && detail.contains("tls.caFile"), "{detail}");

@@ -1,4 +1,4 @@
-//! Everything that can be tested offline, in one binary: a module for each area.
+//! The offline tests that cross crates, in one binary with a module for each area.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,4 +1,4 @@
-//! `docs/metrics.md` lists what `/metrics` shows, name by name, and nothing else; dashboards and alerts use no other.
+//! The metrics in `docs/metrics.md` are exactly those that `/metrics` exposes; dashboards and alerts use no others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -28,7 +28,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(format!("{ROOT}/{path}")).unwrap()
 }
 
-/// A slot that was pinned, matched by a policy and found fine.
+/// Returns the verdict about a slot that is pinned, matched by a policy and compliant.
 fn verdict() -> Verdict {
     let digest: Digest = format!("sha256:{}", "a".repeat(64)).parse().unwrap();
     Verdict {
@@ -38,7 +38,7 @@ fn verdict() -> Verdict {
     }
 }
 
-/// What a replica shows to which everything has happened once.
+/// Returns the metrics of a replica in which each event has happened once.
 fn exposed() -> String {
     let mut registry = tagpin::telemetry::metrics();
     let admission = Metrics::register(&mut registry);
@@ -91,7 +91,7 @@ fn exposed() -> String {
     text
 }
 
-/// The metrics of a page, with the suffix that counters and infos get.
+/// Parses the metrics of a page; counters and infos get the suffix of their type.
 fn shown(text: &str) -> Listed {
     let label = Regex::new(r#"(\w+)=""#).unwrap();
     let mut listed = Listed::new();
@@ -116,7 +116,7 @@ fn shown(text: &str) -> Listed {
     listed
 }
 
-/// The rows of the document.
+/// Returns the metrics in the tables of the document.
 fn documented() -> Listed {
     let word = Regex::new("`([a-z_]+)`").unwrap();
     let text = read("docs/metrics.md");

@@ -1,4 +1,4 @@
-//! What each spelling of a reference means: `tests/cases/references.yaml`.
+//! Spellings of references and their meanings: `tests/cases/references.yaml`.
 
 use serde::Deserialize;
 use tagpin_domain::image::ImageRef;
@@ -17,7 +17,7 @@ struct Row {
     error: Option<String>,
 }
 
-/// `{64}`: hexadecimal digits; `{a*255}`: a character, so many times.
+/// Expands `{64}` to that many hexadecimal digits, and `{a*255}` to that many times the character.
 fn expand(text: &str) -> String {
     let Some((before, rest)) = text.split_once('{') else { return text.to_owned() };
     let (inside, after) = rest.split_once('}').unwrap();

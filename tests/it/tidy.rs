@@ -1,7 +1,7 @@
-//! The house rules that Cargo cannot hold, as checks of the tree: dependencies that are used, single homes within a
-//! package, documents that agree with the code.
+//! House rules that Cargo cannot enforce, as checks of the source tree: every dependency is used, some dependencies
+//! have a fixed place within a package, and documents agree with the code.
 //!
-//! Each was seen to fail on a planted violation before it was believed.
+//! Each check was seen to fail once on a planted violation.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -11,11 +11,11 @@ use regex::Regex;
 use tagpin_domain::denial::Code;
 use toml::de::DeTable;
 
-/// The sources that ship.
+/// Folders of the sources that ship.
 const SHIPPED: [&str; 3] = ["src", "crates", "xtask/src"];
 
-/// Words of code that have a home within their package: nowhere else in these folders may they be written. What a
-/// package may use at all is in its manifest.
+/// Words with a fixed place within their package: a pattern, the folders that are checked, and the only places in them
+/// where the pattern may occur. The manifests say which crates a package may use at all.
 const HOMES: &[(&str, &[&str], &[&str])] = &[
     (r"\breqwest\b", &["crates/registry/src"], &["crates/registry/src/wire/transport"]),
     (r"\breqwest\b|\b(tracing_)?opentelemetry\w*::", &["src"], &["src/telemetry/traces"]),
@@ -32,10 +32,10 @@ const HOMES: &[(&str, &[&str], &[&str])] = &[
     (r"\bkube::Client\b|\buse kube::.*\bClient\b", &["crates/webhook/src"], &[]),
 ];
 
-/// What `domain` is free of beyond what its manifest withholds: tasks, clocks, files, the process.
+/// Code that `domain` must not have, besides the crates that its manifest excludes: tasks, clocks, files, the process.
 const IMPURE: &str = r"\basync\b|\.await\b|\bstd::(fs|env|process|thread|io)\b|::now\(|\b(Tcp|Udp|Unix)(Stream|Listener|Socket|Datagram)\b";
 
-/// What is written down nowhere in the tree.
+/// Patterns that no source may contain, each with what to do instead.
 const NOWHERE: &[(&str, &str)] = &[
     (r"\bsuper::super\b", "name the layer instead"),
     (r"#\[ignore", "a test runs or is removed"),
@@ -43,21 +43,21 @@ const NOWHERE: &[(&str, &str)] = &[
     (r"\b(TODO|FIXME|XXX)\b|\btodo!|\bunimplemented!", "do it or leave it out"),
 ];
 
-/// Lines that a source file may have without its tests.
+/// Maximum number of lines of a source file without its tests.
 const LINES: usize = 500;
 
-/// One Rust file of the repository.
+/// A Rust file of the repository.
 struct Source {
-    /// From the root: `src/domain/image.rs`.
+    /// The path from the root of the repository: `src/settings.rs`.
     path: String,
-    /// Its lines without comment lines: what ships, and what tests.
+    /// Its lines of code and of tests, without comment lines.
     code: Vec<Line>,
 }
 
 struct Line {
     number: usize,
     text: String,
-    /// In a `#[cfg(test)]` module, in a file of tests, or below `tests` or `benches`.
+    /// True in a `#[cfg(test)]` module, in a file of tests, and below `tests` or `benches`.
     test: bool,
 }
 
@@ -71,7 +71,7 @@ impl Source {
         let mut code = Vec::new();
         let mut lines = text.lines().zip(1..).peekable();
         while let Some((line, number)) = lines.next() {
-            // By convention the last thing in a file, so that it goes to the end.
+            // By convention the test module is the last item of a file, so it extends to the end.
             test |= line == "#[cfg(test)]" && lines.peek().is_some_and(|(next, _)| next.ends_with('{'));
             if !line.trim_start().starts_with("//") {
                 code.push(Line { number, text: line.to_owned(), test });
@@ -93,7 +93,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Every file below a folder, sorted.
+/// Returns every file below a folder, sorted.
 fn files(folder: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![root().join(folder)];
@@ -116,14 +116,14 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The check passes when nothing was found.
+/// Fails if a check found anything.
 fn none(found: Vec<String>) {
     assert!(found.is_empty(), "\n{}", found.join("\n"));
 }
 
 /// A manifest of this workspace.
 struct Manifest {
-    /// The package's folder from the root, empty for the root itself.
+    /// The folder of the package, from the root; empty for the root itself.
     folder: String,
     dependencies: BTreeSet<String>,
     dev_dependencies: BTreeSet<String>,
@@ -152,7 +152,7 @@ impl Manifest {
     }
 }
 
-/// The folders of the crates: `crates/domain`.
+/// Returns the folders of the crates, like `crates/domain`.
 fn crates() -> BTreeSet<String> {
     let entries = fs::read_dir(root().join("crates")).unwrap();
     entries.map(|entry| format!("crates/{}", entry.unwrap().file_name().to_str().unwrap())).collect()
@@ -195,7 +195,7 @@ fn every_dependency_of_a_manifest_is_used() {
             .flat_map(|folder| sources(&[Path::new(&manifest.folder).join(folder).to_str().unwrap()]))
             .collect::<Vec<_>>();
         if manifest.folder.is_empty() {
-            // The tests replay what the fuzz targets do.
+            // The tests run the fuzz targets.
             tests.extend(sources(&["fuzz/src"]));
         }
         for name in manifest.dependencies.iter().chain(&manifest.dev_dependencies) {
@@ -250,7 +250,7 @@ fn some_things_are_written_nowhere() {
     for (words, instead) in NOWHERE {
         let words = Regex::new(words).unwrap();
         for source in sources(&["src", "crates", "xtask/src", "tests", "benches"]) {
-            // This file has to name what it looks for.
+            // This file contains the patterns themselves.
             if source.path != "tests/it/tidy.rs" {
                 found.extend(source.find(&words).map(|line| format!("{instead}: {}", source.at(line))));
             }
@@ -299,7 +299,7 @@ fn tests_wait_for_conditions_and_never_sleep() {
     let sleep = Regex::new(r"\bsleep\(").unwrap();
     let mut found = Vec::new();
     for source in sources(&["src", "crates", "tests"]) {
-        // A clock that is paused moves on by itself when all wait: such a pause takes no time.
+        // A paused clock advances by itself when all tasks wait, so a sleep takes no time.
         let paused = source.code.iter().any(|line| line.text.contains("start_paused = true"));
         if !paused && !WAITS.contains(&source.path.as_str()) && source.path != "tests/it/tidy.rs" {
             found.extend(source.find(&sleep).filter(|line| line.test).map(|line| source.at(line)));
@@ -308,13 +308,13 @@ fn tests_wait_for_conditions_and_never_sleep() {
     none(found);
 }
 
-/// Where a pause is part of what is tested (a registry that dawdles) or of the wait for a condition.
+/// Files that may sleep, because the sleep is a part of the test (a slow registry) or of waiting for a condition.
 const WAITS: &[&str] = &[
-    // A registry that sends its body byte by byte.
+    // It has a registry that sends its body byte by byte.
     "crates/registry/tests/it/scripted.rs",
 ];
 
-/// Documents for people: what they name must exist.
+/// Returns path and text of the documents whose paths and commands are checked.
 fn documents() -> Vec<(String, String)> {
     let mut names: Vec<String> =
         ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"]
@@ -357,7 +357,7 @@ fn every_target_named_in_a_document_is_in_the_makefile() {
     let makefile = read("Makefile");
     let mut found = Vec::new();
     for (name, text) in documents().into_iter().filter(|(name, _)| name.ends_with(".md")) {
-        // Only what stands in code: prose makes things, too.
+        // Only code is searched, because prose also has the word "make".
         for code in text.split('`').skip(1).step_by(2) {
             for target in named.captures_iter(code) {
                 if !makefile.lines().any(|line| line.starts_with(&format!("{}:", &target[1]))) {

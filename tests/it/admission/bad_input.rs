@@ -1,4 +1,4 @@
-//! Each bad input has a defined answer and a counter, and nothing of it harms another review.
+//! Bad input: each kind has a defined answer and a counter, and harms no other review.
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
@@ -110,7 +110,8 @@ async fn a_thousand_containers_get_an_answer_of_bounded_size() {
         object["spec"]["containers"] = containers.collect();
         create(object)
     };
-    // Of different images 64 are looked up, and that is said; the same image is looked up once.
+    // Of many different images, 64 are looked up and the others are reported. One image in many containers is looked up
+    // once.
     let (different, same) = (with(&|n| format!("w:{n}")), with(&|_| "same:1".to_owned()));
     let answered = webhook.validate(&different).await;
     assert!(answered.codes().contains(&"TagNotFound".to_owned()), "{:?}", answered.codes());

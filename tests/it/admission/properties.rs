@@ -1,4 +1,4 @@
-//! Whatever is posted, there is an answer, and it is one that the API server can use.
+//! Properties of every answer: whatever is posted, the webhook gives an answer that the API server can use.
 
 use axum::http::StatusCode;
 use proptest::prelude::*;
@@ -22,7 +22,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
-/// Names and references: good ones, hostile ones, and pins.
+/// Returns a strategy for names and references: good ones, hostile ones, and pins.
 fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         Just("web:1".to_owned()),

@@ -1,4 +1,4 @@
-//! What surrounds admission in a case: stores filled as watches fill them, and a registry that follows a script.
+//! The surroundings of admission in a case: stores that are filled as watches fill them, and a scripted registry.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
@@ -32,7 +32,7 @@ use tower::ServiceExt;
 
 use crate::cases::model::Case;
 
-/// Admission over one case's cluster and registry.
+/// The webhook with the cluster and the registry of one case.
 pub(crate) struct World {
     pub(crate) script: Arc<Script>,
     pub(crate) metrics: Registry,
@@ -96,7 +96,7 @@ impl World {
     }
 }
 
-/// A policy as the watch reports it. A field that its type does not have is a mistake in the case.
+/// Returns a policy as the watch reports it. Panics if the case has a field that the type of the policy does not have.
 fn reported(policy: &Value) -> Reported {
     fn parse<K: PolicyObject>(policy: &Value) -> Reported {
         let metadata: ObjectMeta = serde_json::from_value(policy["metadata"].clone()).unwrap();
@@ -157,7 +157,7 @@ pub(crate) fn kind(name: &str) -> Kind {
     Kinds::default().all().find(|kind| kind.name() == name).unwrap_or_else(|| panic!("kind {name}"))
 }
 
-/// What the registry says, and what it was asked.
+/// The scripted answers of the registry, and the look-ups that it got.
 pub(crate) struct Script {
     facts: BTreeMap<String, Value>,
     otherwise: Option<Value>,
@@ -228,8 +228,8 @@ impl Suggest for Scripted {
     }
 }
 
-/// A digest, a word, or a word with more: `{ unavailable: { last-known: DIGEST, age: SECONDS } }`,
-/// `{ rate-limited: { retry: SECONDS, … } }`, `{ credentials-rejected: SECRET }`, `{ address-forbidden: HOST }`.
+/// Parses a fact: a digest, a word, or a word with details: `{ unavailable: { last-known: DIGEST, age: SECONDS } }`, `{
+/// rate-limited: { retry: SECONDS, … } }`, `{ credentials-rejected: SECRET }`, `{ address-forbidden: HOST }`.
 fn fact(said: &Value) -> Fact {
     if let Some(word) = said.as_str() {
         return match word {

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::distribution::{Access, OCI_MANIFEST, Pusher, Registry, Release, on_each_release};
 
-/// Runs it with a home and nothing else in its environment.
+/// Runs `tagpin tags` with only a home directory in its environment.
 fn tags(home: &Path, args: &[&str]) -> Output {
     let mut tagpin = Command::new(env!("CARGO_BIN_EXE_tagpin"));
     tagpin.arg("tags").args(args).env_clear().env("HOME", home).output().unwrap()
@@ -18,7 +18,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// A home whose registries file leads to this registry.
+/// Creates a home directory whose configuration of registries leads to this registry.
 fn home(registry: &Registry) -> (TempDir, String) {
     let home = TempDir::new().unwrap();
     let authority = registry.authority();

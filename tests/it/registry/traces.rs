@@ -1,4 +1,5 @@
-//! Traces as a collector gets them: a review in the trace of its caller, and below it what a registry was asked.
+//! Traces as a collector gets them: the span of a review in the trace of its caller, and below it the requests to a
+//! registry.
 
 use std::sync::{Arc, LazyLock, Mutex};
 
@@ -40,7 +41,7 @@ const PARENT: &str = "00f067aa0ba902b7";
 
 static ANOTHER: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(NoSubscriber::default()));
 
-/// A collector on this machine.
+/// A collector in this process.
 struct Collector {
     url: Url,
     requests: Arc<Mutex<Vec<ExportTraceServiceRequest>>>,
@@ -61,10 +62,10 @@ impl Collector {
         Self { url, requests, serving }
     }
 
-    /// What it got of this work, sent to the last span.
+    /// Runs this work and returns all spans that the collector got from it.
     async fn spans_of(&self, work: impl Future<Output = ()>) -> Vec<Span> {
         provider();
-        // While there is one subscriber alone, a thread without it may decide for all that a span is of no interest.
+        // With only one subscriber, a thread without it may cache for all threads that nobody is interested in a span.
         LazyLock::force(&ANOTHER);
         let origin = Origin { namespace: "tagpin-system", pod: "tagpin-0" };
         let traces = Traces::start(&self.url, origin, Handle::current()).unwrap();
@@ -117,7 +118,7 @@ fn named<'a>(spans: &'a [Span], name: &str) -> &'a Span {
     spans.iter().find(|span| span.name == name).unwrap_or_else(|| panic!("no {name} in {spans:?}"))
 }
 
-/// Nothing is known of old pins.
+/// A source of last known digests that has none.
 struct NoPins;
 
 impl Seeds for NoPins {
@@ -206,7 +207,8 @@ async fn whether_a_review_is_traced_is_its_callers_decision() {
             }
         })
         .await;
-    // The one that is not to be traced is not; those without a word about it start a trace of their own.
+    // The review whose `traceparent` is not sampled has no span; the reviews without a valid `traceparent` start their
+    // own traces.
     assert_eq!(spans.len(), 2, "{spans:?}");
     assert!(spans.iter().all(|span| span.name == "review" && span.parent_span_id.is_empty()), "{spans:?}");
     assert_ne!(spans[0].trace_id, spans[1].trace_id);

@@ -1,4 +1,4 @@
-//! The webhook's router in process: reviews in as bytes, answers out as JSON.
+//! The webhook's router in process: it takes reviews as bytes and returns answers as JSON.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -30,10 +30,10 @@ use tagpin_webhook::{Admission, Registries, Settings, router};
 use tokio::time::Instant;
 use tower::ServiceExt as _;
 
-/// The identity of the ReplicaSet controller.
+/// The user name of the ReplicaSet controller.
 pub(crate) const REPLICA_SET_CONTROLLER: &str = "system:serviceaccount:kube-system:replicaset-controller";
 
-/// A registry that answers from a table, by normalised reference; anything else does not exist.
+/// A registry that answers from a table, by normalised reference; other references do not exist.
 #[derive(Clone, Default)]
 pub(crate) struct Table(Arc<Tables>);
 
@@ -56,23 +56,23 @@ impl Table {
         Self(Arc::new(tables))
     }
 
-    /// Returns it as the ports of a review.
+    /// Returns the table as the ports of a review.
     pub(crate) fn ports(self) -> Registries {
         let table = Arc::new(self);
         Registries { resolve: table.clone(), suggest: table }
     }
 
-    /// How often it was asked for a fact.
+    /// Returns the number of look-ups.
     pub(crate) fn asked(&self) -> usize {
         self.0.asked.load(Ordering::Relaxed)
     }
 
-    /// Who asked for facts since the last time.
+    /// Returns the askers of the look-ups since the last call.
     pub(crate) fn askers(&self) -> Vec<Asker> {
         std::mem::take(&mut self.0.askers.lock().unwrap())
     }
 
-    /// What suggestions might cost since the last time.
+    /// Returns the efforts that were allowed for suggestions since the last call.
     pub(crate) fn efforts(&self) -> Vec<Effort> {
         std::mem::take(&mut self.0.efforts.lock().unwrap())
     }
@@ -127,24 +127,24 @@ impl Reader for NoAnswer {
     }
 }
 
-/// The webhook, and what it knows.
+/// The webhook with its stores and metrics.
 pub(crate) struct Webhook {
     pub(crate) cluster: Arc<Cluster>,
     metrics: Arc<Registry>,
     pub(crate) router: Router,
 }
 
-/// An answer of the webhook.
+/// A response of the webhook.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Answered {
     pub(crate) status: StatusCode,
     pub(crate) body: Vec<u8>,
-    /// When to ask again.
+    /// The header `Retry-After`.
     pub(crate) retry_after: Option<String>,
 }
 
 impl Answered {
-    /// The `response` of an answered review.
+    /// Returns the `response` of an answered review.
     #[track_caller]
     pub(crate) fn response(&self) -> Value {
         assert_eq!(self.status, StatusCode::OK, "{}", String::from_utf8_lossy(&self.body));
@@ -154,7 +154,7 @@ impl Answered {
         review["response"].clone()
     }
 
-    /// The JSON patch; null when there is none.
+    /// Returns the JSON patch; null if there is none.
     pub(crate) fn patch(&self) -> Value {
         use base64::Engine as _;
         let response = self.response();
@@ -163,19 +163,19 @@ impl Answered {
         serde_json::from_slice(&base64::engine::general_purpose::STANDARD.decode(patch).unwrap()).unwrap()
     }
 
-    /// The word in the audit log.
+    /// Returns the decision in the audit annotations.
     pub(crate) fn decision(&self) -> String {
         self.response()["auditAnnotations"]["decision"].as_str().unwrap().to_owned()
     }
 
-    /// The warnings.
+    /// Returns the warnings.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let response = self.response();
         let warnings = response["warnings"].as_array().cloned().unwrap_or_default();
         warnings.iter().map(|warning| warning.as_str().unwrap().to_owned()).collect()
     }
 
-    /// The codes of the causes of a refusal.
+    /// Returns the codes of the causes of a refusal.
     pub(crate) fn codes(&self) -> Vec<String> {
         let response = self.response();
         let causes = response["status"]["details"]["causes"].as_array().cloned().unwrap_or_default();
@@ -184,7 +184,7 @@ impl Answered {
 }
 
 impl Webhook {
-    /// A webhook with these cluster policies (name and spec) and this registry.
+    /// Creates a webhook with these cluster policies (name and spec) and this registry.
     pub(crate) fn new(policies: &[(&str, Value)], registry: Table) -> Self {
         Self::with(policies, registry, 256, Timestamp::now)
     }
@@ -245,7 +245,7 @@ impl Webhook {
         self.cluster.policies.apply(reported);
     }
 
-    /// Posts these bytes.
+    /// Posts this body.
     pub(crate) async fn post(&self, path: &str, body: impl Into<Body>) -> Answered {
         self.send(Request::post(path).body(body.into()).unwrap()).await
     }
@@ -267,14 +267,15 @@ impl Webhook {
         self.post("/validate?timeout=10s", review.to_string()).await
     }
 
-    /// What the metrics port would show.
+    /// Returns the metrics as the admin port shows them.
     pub(crate) fn metrics(&self) -> String {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.metrics).unwrap();
         text
     }
 
-    /// The value of a counter, as it is exposed.
+    /// Returns the value of the counter with this name and these labels, as they are written on the page; 0 if it is
+    /// absent.
     pub(crate) fn count(&self, line: &str) -> u64 {
         let text = self.metrics();
         let found = text.lines().find_map(|seen| seen.strip_prefix(line)?.trim().parse().ok());
@@ -282,12 +283,12 @@ impl Webhook {
     }
 }
 
-/// A review of a creation by a developer.
+/// Returns a review of a creation by a developer.
 pub(crate) fn create(object: Value) -> Value {
     review("CREATE", object, Value::Null)
 }
 
-/// A review of an update by a developer.
+/// Returns a review of an update by a developer.
 pub(crate) fn update(object: Value, old: Value) -> Value {
     review("UPDATE", object, old)
 }
@@ -312,7 +313,7 @@ fn review(operation: &str, object: Value, old: Value) -> Value {
     })
 }
 
-/// A pod with this image in a container `app`.
+/// Returns a pod with this image in a container `app`.
 pub(crate) fn pod(image: &str) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Pod",
@@ -321,7 +322,7 @@ pub(crate) fn pod(image: &str) -> Value {
     })
 }
 
-/// A Deployment with this image in a container `app`.
+/// Returns a Deployment with this image in a container `app`.
 pub(crate) fn deployment(image: &str) -> Value {
     json!({
         "apiVersion": "apps/v1", "kind": "Deployment",
