@@ -516,7 +516,7 @@ async fn one_slow_registry_never_delays_another() {
     };
     let (facts, ()) = tokio::join!(flood, quick);
     assert!(facts.iter().all(|fact| matches!(fact, Fact::Unavailable { .. })));
-    // Half of the places at it: the flood is one namespace's.
+    // The flood comes from one namespace, which gets at most half of the permits of a registry.
     assert_eq!(registry.most("slow.example"), 8);
 }
 
@@ -613,7 +613,8 @@ async fn a_flood_of_names_fills_no_memory() {
         cache.resolve(&name, &asker, Instant::now() + seconds(5)).await;
     }
     let (entries, held) = cache.held();
-    // Other tests run in this process too: what the system says is for the reader, and true of this test alone.
+    // The system's figure is only printed, because other tests run in this process too; it is right only if this test
+    // runs alone.
     let grown = resident().saturating_sub(before);
     println!("{entries} entries of 50000 are held, {held} bytes by count, {grown} bytes by the system");
     assert!(held <= bytes && entries > 1000, "{entries} entries, {held} bytes");

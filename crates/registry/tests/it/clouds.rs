@@ -143,7 +143,8 @@ async fn play(case: &Case) -> Vec<String> {
     });
     for (after, host, fact, script, gives) in std::iter::once(first).chain(rounds) {
         if after > 0 {
-            // Only for the step: with a clock that stands still, waiting for a connection would move it.
+            // The clock is paused only for this step, because a paused clock advances while the test waits for a
+            // connection.
             pause();
             advance(Duration::from_secs(after)).await;
             resume();

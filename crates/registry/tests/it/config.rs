@@ -225,7 +225,7 @@ fn what_secures_a_connection_is_for_the_one_host() {
     );
     let refused = files("{ caFile: ca.pem, insecureSkipVerify: true }").refusal();
     assert!(refused.contains("tls.caFile: has no effect"), "{refused}");
-    // Whoever takes any certificate of the registry does not take any of its mirror.
+    // `insecureSkipVerify` for the registry does not count for its mirror.
     let registries = files("{ insecureSkipVerify: true }").load();
     let profile = registries.profile("reg.example");
     let unverified: Vec<_> = profile.authorities().map(|at| at.tls.unverified).collect();
@@ -370,7 +370,7 @@ fn a_changed_configuration_counts_and_a_mistake_in_it_does_not() {
         let profile = current.profile("a.example");
         profile.upstream.as_ref().unwrap().tls.ca.as_ref().map(|ca| ca.certificates().len())
     };
-    // What it names counts as much as what it says.
+    // A change of a file that the configuration names is noticed too.
     fs::write(files.path().join("ca.pem"), format!("{CERTIFICATE}{CERTIFICATE}")).unwrap();
     assert!(matches!(current.reload(), Reloaded::Changed(_)));
     assert_eq!(authorities(&current), Some(2));

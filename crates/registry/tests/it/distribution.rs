@@ -68,7 +68,7 @@ pub(super) struct Registry {
     http: reqwest::Client,
 }
 
-/// The authentication that the registry wants.
+/// The authentication that the registry requires.
 pub(super) enum Access<'a> {
     Open,
     /// TLS, and this password for `robot`, and for `AWS`, the user name of ECR.
@@ -121,12 +121,12 @@ impl Registry {
         Self { child, folder, port, tls: !tls.is_empty(), http: http() }
     }
 
-    /// `http://127.0.0.1:5000`
+    /// Returns the URL, like `http://127.0.0.1:5000`.
     pub(super) fn url(&self) -> String {
         format!("{}://{}", if self.tls { "https" } else { "http" }, self.authority())
     }
 
-    /// `127.0.0.1:5000`
+    /// Returns the address, like `127.0.0.1:5000`.
     pub(super) fn authority(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }

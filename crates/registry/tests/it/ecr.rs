@@ -1,5 +1,6 @@
-//! Amazon, played by moto, which checks signatures and policies, with the registries of two accounts at their own
-//! names. It accepts what tagpin signs, its tokens open the registry, and a refusal is reported with its cause.
+//! ECR, simulated by moto, which checks signatures and policies, with the registries of two accounts at their own
+//! names. moto accepts the requests that tagpin signs, its tokens open the registry, and a refusal is reported with its
+//! cause.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
@@ -158,7 +159,7 @@ impl Registries {
         let (mut processes, mut endpoints, mut digests) = (Vec::new(), Vec::new(), Vec::new());
         let (mut profiles, mut names) = (HashMap::new(), HashMap::new());
         for account in ACCOUNTS {
-            // The password that moto gives to everybody of the account.
+            // moto gives this password to every user of the account.
             let password = format!("{account}-auth-token");
             let access = distribution::Access::Password(&password);
             let registry = Registry::start(Release::Debian, &access);
@@ -220,7 +221,8 @@ async fn what_amazon_checks_opens_its_registries_and_only_that() {
 
     let static_keys = moto.clouds(&keys(&puller.id, &puller.secret));
     registries.opens(0, &static_keys, None).await;
-    // The token is for whoever asked: the other account's registry does not take ours, and opens for its role.
+    // A token is valid only for the account that requested it: the other account's registry rejects the token of this
+    // account, and accepts the token of its own role.
     let ours = registries.credential(1, &static_keys, None).await.unwrap();
     assert_eq!(registries.ask(1, &ours).await, "CredentialsRejected");
     registries.opens(1, &static_keys, Some(&across)).await;
@@ -246,14 +248,15 @@ async fn what_amazon_checks_opens_its_registries_and_only_that() {
     let said = registries.refusal(&static_keys, Some(&closed)).await;
     assert_eq!(said, "STS denies access to this user or role (status 403)");
 
-    // The machine that moto plays has keys that its own IAM does not know.
+    // moto's metadata service gives keys that moto's IAM does not know.
     let machine = [("AWS_EC2_METADATA_SERVICE_ENDPOINT", moto.url.as_str())];
     let said = registries.refusal(&moto.clouds(&machine), None).await;
     assert_eq!(said, "ECR does not know the access key or the session (status 403)");
     moto.check_after(1).await;
     registries.opens(0, &moto.clouds(&machine), None).await;
 
-    // moto can check no web identity, so that one request goes unchecked; what is signed with its answer does not.
+    // moto cannot check a web identity, so the first request is not checked. The requests that are signed with its
+    // answer are checked.
     for (role, opens) in [(&web, true), (&poor, false)] {
         moto.check_after(1).await;
         let irsa = moto.clouds(&[("AWS_ROLE_ARN", role), ("AWS_WEB_IDENTITY_TOKEN_FILE", "/token")]);

@@ -193,7 +193,7 @@ async fn whatever_ails_registries_known_tags_go_on_others_are_answered_in_time_a
         },
     );
 
-    // Slow and failing answers count three times, as one may be the image's fault.
+    // A breaker opens after three slow or failing answers, because one may be the fault of the image.
     let questions = ALL.into_iter().flat_map(|ill| ["known", "new", "newer"].map(|tag| (ill, tag)));
     let ailing = join_all(questions.map(async |(ill, tag)| (ill, tag, ask(&cache, &hosts[&ill], tag).await)));
     let tags: Vec<String> = (0..20).map(|number| format!("1.0.{number}")).collect();
@@ -203,7 +203,7 @@ async fn whatever_ails_registries_known_tags_go_on_others_are_answered_in_time_a
     for (ill, tag, fact) in &ailing {
         let (cause, known) = told(fact);
         assert_eq!(known, *tag == "known", "{ill:?} {tag}: {fact:?}");
-        // Which of the three was first may have shut the door to the others.
+        // The first of the three answers may have opened the breaker for the others.
         let expected = cause == ill.cause() || cause == Some(Unavailable::BreakerOpen);
         assert!(expected, "{ill:?} {tag}: {fact:?}");
     }
@@ -212,7 +212,8 @@ async fn whatever_ails_registries_known_tags_go_on_others_are_answered_in_time_a
         assert!(felt, "{ill:?}: {ailing:?}");
     }
 
-    // Who limits us says so himself; the others are left alone, and nobody waits for them any more.
+    // A registry with a rate limit says so itself. The other faulty registries are not asked for a while, and no
+    // look-up waits for them.
     let mut look = interval(Duration::from_millis(50));
     let resting = async {
         while cache.resting().len() < ALL.len() - 1 {

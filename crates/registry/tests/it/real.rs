@@ -1,4 +1,5 @@
-//! The client against the registry of the distribution project, both releases of it, with skopeo as a second opinion.
+//! The client against both releases of the registry of the distribution project; skopeo, an independent client, gives
+//! the expected digests.
 
 use std::slice::from_ref;
 use std::sync::Arc;
@@ -226,7 +227,8 @@ async fn a_token_is_kept_for_nine_tenths_of_its_life() {
         let robot = secret("regcred", "robot", PASSWORD);
         let image = format!("{domain}/team/app:1");
         for (after, asked) in [(0, 1), (269, 1), (2, 2)] {
-            // Only for the step: with a clock that stands still, waiting for a connection would move it.
+            // The clock is paused only for this step, because a paused clock advances while the test waits for a
+            // connection.
             pause();
             advance(Duration::from_secs(after)).await;
             resume();

@@ -107,7 +107,7 @@ impl Scripted {
         Self { play, ports, _tasks: tasks }
     }
 
-    /// `registry.test:12345`
+    /// Returns the host with its port, like `registry.test:12345`.
     pub(super) fn authority(&self, host: &str) -> String {
         let index = HOSTS.iter().position(|name| *name == host).unwrap();
         format!("{host}.test:{}", self.ports[index])
@@ -147,7 +147,7 @@ async fn listen(listener: TcpListener, host: &'static str, tls: bool, play: Arc<
         let play = Arc::clone(&play);
         connections.spawn(async move {
             if tls {
-                // A client that does not trust us hangs up here.
+                // A client that does not trust the certificate disconnects here.
                 if let Ok(stream) = AUTHORITY.acceptor().accept(stream).await {
                     serve(stream, host, &play).await;
                 }

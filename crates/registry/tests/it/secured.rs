@@ -33,7 +33,7 @@ impl Secured {
         task.spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                // A client that does not trust us, or that we do not trust, ends here.
+                // A client that does not trust the server, or that the server does not trust, disconnects here.
                 let Ok(mut stream) = acceptor.accept(stream).await else { continue };
                 let mut head = Vec::new();
                 while !head.ends_with(b"\r\n\r\n") {

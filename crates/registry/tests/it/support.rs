@@ -20,7 +20,7 @@ use tagpin_registry::{
 use tokio::time::Instant;
 use url::Url;
 
-/// A limit that is long enough for a loaded machine; tests of time limits have their own.
+/// Time limit that is long enough for a busy machine; tests of time limits use their own.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Installs the TLS provider that `main` installs.

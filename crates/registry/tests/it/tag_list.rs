@@ -43,7 +43,7 @@ async fn listed(pages: &[Step]) -> (usize, String, bool) {
 async fn a_full_page_without_a_link_may_not_be_the_last() {
     let more = [page("?n=1000", None, 0..1000), page("?n=1000&last=1.0.999", None, 1000..1007)];
     assert_eq!(listed(&more).await, (1007, "1.0.1006".to_owned(), true));
-    // Some registries ignore what they are asked.
+    // Some registries ignore the parameters of the request.
     let same = [page("?n=1000", None, 0..1000), page("?n=1000&last=1.0.999", None, 0..1000)];
     assert_eq!(listed(&same).await, (1000, "1.0.999".to_owned(), true));
     let all_at_once = [page("?n=1000", None, 0..1500)];

@@ -1,5 +1,5 @@
-//! A token service for `docker-registry`: JWT signed with ES256, with the certificate in `x5c`, as distribution wants
-//! it.
+//! A token service for the registry of the distribution project: it gives a JWT that is signed with ES256 and has the
+//! certificate in `x5c`.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 /// The kind of token that the service gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Gives {
-    /// The token that is due: everybody may read `public/…`, the robot everything.
+    /// The right token: everybody may read `public/…`, and `robot` may read everything.
     Due,
     /// A token that has expired.
     Expired,

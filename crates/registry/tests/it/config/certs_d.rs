@@ -10,7 +10,7 @@ use super::{CERTIFICATE, Files, authorities, warnings};
 /// Creates a configuration with these entries, beside a folder with these files.
 fn with(registries: &str, files: &[(&str, &str)]) -> Files {
     let config = format!("registries: {registries}\nregistriesFile: {{ format: certs.d, path: certs.d }}\n");
-    // So that the folder is there.
+    // This file makes sure that the folder exists.
     let start = Files::new(&config).add("certs.d/empty.example/none", "");
     files.iter().fold(start, |all, (name, text)| all.add(&format!("certs.d/{name}"), text))
 }
