@@ -70,7 +70,7 @@ impl Accounts {
 impl Sink<SlimServiceAccount> for Accounts {
     type Item = (String, String, Vec<String>);
 
-    fn parse(&self, object: SlimServiceAccount) -> Result<Option<Self::Item>, Unreadable> {
+    fn parse(&self, object: SlimServiceAccount) -> Result<Option<Self::Item>, Box<Unreadable>> {
         let secrets = object.image_pull_secrets.into_iter().map(|secret| secret.name);
         let secrets = secrets.filter(|name| !name.is_empty()).collect();
         let (namespace, name) = (object.metadata.namespace, object.metadata.name);

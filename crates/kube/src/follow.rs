@@ -32,7 +32,7 @@ pub trait Sink<K> {
     ///
     /// # Errors
     /// The object cannot be read.
-    fn parse(&self, object: K) -> Result<Option<Self::Item>, Unreadable>;
+    fn parse(&self, object: K) -> Result<Option<Self::Item>, Box<Unreadable>>;
     /// Holds an object that was added or changed.
     fn apply(&self, item: Self::Item);
     /// Forgets an object that is gone.
@@ -130,7 +130,7 @@ where
                 }
                 Ok(Event::InitApply(item)) => match item.and_then(|object| sink.parse(object)) {
                     Ok(item) => listed.extend(item),
-                    Err(object) => lost.push(object),
+                    Err(object) => lost.push(*object),
                 },
                 Ok(Event::InitDone) => {
                     sink.replace(std::mem::take(&mut listed), &lost);
@@ -146,7 +146,7 @@ where
                         }
                         Err(object) => {
                             sink.lose(&identity);
-                            unreadable.put(watched, object);
+                            unreadable.put(watched, *object);
                         }
                     }
                 }
@@ -188,7 +188,7 @@ where
 impl<K> Sink<Whole<K>> for watch::Sender<Observed<K>> {
     type Item = K;
 
-    fn parse(&self, Whole(object): Whole<K>) -> Result<Option<K>, Unreadable> {
+    fn parse(&self, Whole(object): Whole<K>) -> Result<Option<K>, Box<Unreadable>> {
         Ok(Some(object))
     }
 

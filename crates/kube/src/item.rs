@@ -52,10 +52,13 @@ impl<T> Item<T> {
     ///
     /// # Errors
     /// The object cannot be read, or the function fails.
-    pub fn and_then<U>(self, parse: impl FnOnce(T) -> Result<U, Unreadable>) -> Result<U, Unreadable> {
+    pub fn and_then<U>(
+        self,
+        parse: impl FnOnce(T) -> Result<U, Box<Unreadable>>,
+    ) -> Result<U, Box<Unreadable>> {
         match self {
             Self::Read(object) => parse(object),
-            Self::Unreadable(unreadable) => Err(*unreadable),
+            Self::Unreadable(unreadable) => Err(unreadable),
         }
     }
 

@@ -71,7 +71,7 @@ impl Namespaces {
 impl Sink<SlimNamespace> for Namespaces {
     type Item = (String, Labels);
 
-    fn parse(&self, object: SlimNamespace) -> Result<Option<Self::Item>, Unreadable> {
+    fn parse(&self, object: SlimNamespace) -> Result<Option<Self::Item>, Box<Unreadable>> {
         let labels = object.metadata.labels.unwrap_or_default();
         Ok(object.metadata.name.map(|name| (name, labels)))
     }

@@ -382,7 +382,7 @@ impl Seeds for Pods {
 impl Sink<Slim> for Pods {
     type Item = Stored;
 
-    fn parse(&self, object: Slim) -> Result<Option<Stored>, Unreadable> {
+    fn parse(&self, object: Slim) -> Result<Option<Stored>, Box<Unreadable>> {
         Stored::new(&self.kinds, &PODS, &object)
     }
 

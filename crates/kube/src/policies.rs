@@ -319,7 +319,7 @@ fn snapshot(held: &BTreeMap<PolicyId, Held>) -> PolicySet {
 impl<K: PolicyObject> Sink<Unparsed<K>> for Policies {
     type Item = Reported;
 
-    fn parse(&self, object: Unparsed<K>) -> Result<Option<Reported>, Unreadable> {
+    fn parse(&self, object: Unparsed<K>) -> Result<Option<Reported>, Box<Unreadable>> {
         let has_uid = object.metadata.uid.is_some();
         Ok(has_uid.then(|| Reported::parse::<K>(&object.metadata, object.spec, object.status)))
     }

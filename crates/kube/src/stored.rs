@@ -58,7 +58,7 @@ impl Stored {
     ///
     /// # Errors
     /// The pod template cannot be read.
-    pub fn new(kinds: &Kinds, row: &'static Row, slim: &Slim) -> Result<Option<Self>, Unreadable> {
+    pub fn new(kinds: &Kinds, row: &'static Row, slim: &Slim) -> Result<Option<Self>, Box<Unreadable>> {
         let metadata = &slim.metadata;
         let (Some(namespace), Some(name), Some(uid)) = (&metadata.namespace, &metadata.name, &metadata.uid)
         else {
@@ -151,10 +151,10 @@ fn controller(kinds: &Kinds, metadata: &ObjectMeta) -> Option<ControllerRef> {
     Some(kinds.controller(&owner.api_version, &owner.kind, &owner.name, &owner.uid))
 }
 
-fn template<'a>(row: &Row, slim: &'a Slim) -> Result<Template<'a>, Unreadable> {
+fn template<'a>(row: &Row, slim: &'a Slim) -> Result<Template<'a>, Box<Unreadable>> {
     let Some((name, json)) = slim.template_field(row) else { return Ok(Template::default()) };
     Template::of_field(row, json).map_err(|Malformed { line, column }| {
-        Unreadable::of_field(slim.metadata.clone(), name, json, line, column)
+        Box::new(Unreadable::of_field(slim.metadata.clone(), name, json, line, column))
     })
 }
 

@@ -139,7 +139,7 @@ impl Workloads {
 impl Sink<Slim> for OfKind<'_> {
     type Item = Stored;
 
-    fn parse(&self, object: Slim) -> Result<Option<Stored>, Unreadable> {
+    fn parse(&self, object: Slim) -> Result<Option<Stored>, Box<Unreadable>> {
         Stored::new(&self.workloads.kinds, self.row, &object)
     }
 
@@ -163,7 +163,7 @@ impl Sink<Slim> for OfKind<'_> {
 impl Sink<Slim> for Revisions<'_> {
     type Item = OldRevision;
 
-    fn parse(&self, object: Slim) -> Result<Option<OldRevision>, Unreadable> {
+    fn parse(&self, object: Slim) -> Result<Option<OldRevision>, Box<Unreadable>> {
         Ok(OldRevision::new(&self.0.kinds, &object))
     }
 

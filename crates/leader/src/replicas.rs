@@ -92,7 +92,7 @@ impl Replicas {
 impl Sink<ReplicaPod> for Replicas {
     type Item = (String, Option<Replica>);
 
-    fn parse(&self, pod: ReplicaPod) -> Result<Option<Self::Item>, Unreadable> {
+    fn parse(&self, pod: ReplicaPod) -> Result<Option<Self::Item>, Box<Unreadable>> {
         let (Some(name), Some(uid)) = (pod.metadata.name.clone(), pod.metadata.uid.clone()) else {
             return Ok(None);
         };

@@ -17,7 +17,7 @@ fn identified() -> ObjectMeta {
 #[track_caller]
 fn fault(text: &str) -> Unreadable {
     let item = serde_json::from_str::<Item<Slim>>(text).unwrap();
-    item.and_then(|slim| Stored::new(&Kinds::default(), &PODS, &slim)).unwrap_err()
+    *item.and_then(|slim| Stored::new(&Kinds::default(), &PODS, &slim)).unwrap_err()
 }
 
 #[test]
