@@ -61,13 +61,13 @@ pub enum PullSecrets {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Baseline {
-    /// True if the leader keeps the policy in place; otherwise the leader deletes the one that it made.
+    /// True if the leader keeps the policy in place. Otherwise the leader deletes the policy that it made.
     pub enabled: bool,
-    /// The effect of its violated rules.
+    /// The mode of the policy: the effect of a violated rule.
     pub mode: Mode,
-    /// True if it pins pods.
+    /// True if the policy pins pods.
     pub pin: bool,
-    /// Selects the namespaces that it is about; empty selects all.
+    /// Selects the namespaces that the policy applies to. An empty selector selects all namespaces.
     #[serde(default)]
     pub namespace_selector: LabelSelector,
 }
@@ -78,7 +78,7 @@ pub enum SettingsError {
     /// The baseline's text cannot be read.
     #[error("read the baseline's settings: {0}")]
     Baseline(String),
-    /// Namespaces were named for a mode that takes none, or no namespace for the mode that needs some.
+    /// Namespaces were given for a mode that takes none, or none were given for the mode that needs some.
     #[error("pull secrets are {mode}, but {problem}")]
     PullSecrets {
         /// The mode, as typed.
@@ -103,7 +103,8 @@ pub enum SettingsError {
     },
 }
 
-/// Shortest lifetime of a certificate. Certificates count in whole seconds: a shorter one could not be renewed in time.
+/// Shortest lifetime of a certificate. Certificates count in whole seconds, so a shorter one could not be renewed in
+/// time.
 const SHORTEST: Duration = Duration::from_secs(6);
 
 /// Checks the lifetimes of a certificate and its authority.

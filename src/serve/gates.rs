@@ -137,7 +137,7 @@ mod tests {
         tokio::spawn(open_when_filled(Arc::clone(&cluster), shut, all));
         for store in Store::all(cluster.kinds()) {
             cluster.synced.fill(store);
-            // Each is seen by itself: the clock moves on once the gates wait for the next change.
+            // Each change is observed alone: the paused clock moves on only once the gates wait for the next change.
             sleep(Duration::from_secs(1)).await;
         }
         timeout(Duration::from_secs(60), filled.wait_for(|filled| *filled)).await.unwrap().unwrap();
