@@ -1,4 +1,4 @@
-//! Logging: text for people on a terminal, one JSON object per line for machines. The caller of each event chooses its level.
+//! Logging: text for people on a terminal, one JSON object per line for machines. Callers choose the levels of events.
 
 use std::io::{self, IsTerminal};
 use std::panic;
