@@ -11,20 +11,20 @@ use url::Url;
 
 use tagpin_domain::policy::Mode;
 
-/// Namespaces whose requests never reach the webhooks, whatever is configured: a cluster must be able to start, and
-/// tagpin too.
+/// Namespaces whose requests never reach the webhooks, whatever is configured, because a cluster and tagpin itself must
+/// be able to start.
 pub const NEVER_INTERCEPTED: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
 
 /// All settings of `tagpin serve`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
-    /// The namespace of tagpin: its Lease, its Secret and its Service are here.
+    /// The namespace of tagpin, with its Lease, its Secret and its Service.
     pub namespace: String,
-    /// The name of this replica, as holder of the Lease.
+    /// The name of this replica, which is part of its identity as holder of the Lease.
     pub pod: String,
     /// The port that the API server reaches.
     pub webhook_port: u16,
-    /// The port of health, metrics and policies in force.
+    /// The port that serves health, metrics and the policies in force.
     pub admin_port: u16,
     /// Namespaces whose requests never reach the webhooks, [`NEVER_INTERCEPTED`] and tagpin's own included.
     pub excluded_namespaces: BTreeSet<String>,
@@ -32,7 +32,7 @@ pub struct Settings {
     pub controller_identities: BTreeSet<String>,
     /// The namespaces whose pull secrets may be read.
     pub pull_secrets: PullSecrets,
-    /// The file of the `registries:` configuration; none configures nothing.
+    /// The file of the `registries:` configuration; without it nothing is configured.
     pub registries: Option<PathBuf>,
     /// The policy that the leader keeps in place.
     pub baseline: Baseline,
@@ -42,7 +42,7 @@ pub struct Settings {
     pub certificate_lifetime: Duration,
     /// Lifetime of the authority that signs the certificate.
     pub authority_lifetime: Duration,
-    /// The collector that traces are sent to; none sends no traces.
+    /// The collector that traces are sent to; without it no traces are sent.
     pub traces: Option<Url>,
 }
 

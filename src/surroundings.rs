@@ -1,4 +1,5 @@
-//! The environment variables, the files and the clock of this process, which tell its identity in a cloud.
+//! The environment variables, the files and the clock of this process. The clients of clouds read its identity from
+//! them.
 
 use std::time::SystemTime;
 use std::{env, fs};

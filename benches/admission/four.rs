@@ -31,8 +31,8 @@ pub(crate) fn measure() {
             [Loopback::start(Manner::AnswersFromAfar).await, Loopback::start(Manner::AnswersFromAfar).await];
         let bad = [Loopback::start(Manner::Hangs).await, Loopback::start(Manner::Limits).await];
         round(&good, &[]).await;
-        // Memory is measured around the first round with the bad registries. The look-ups that it leaves open still run in
-        // later rounds.
+        // Memory is measured around the first round with the bad registries. The look-ups that it leaves open still run
+        // in later rounds.
         let before = resident();
         round(&good, &bad).await;
         let after = resident();

@@ -29,7 +29,7 @@ pub(crate) enum Kind {
     Bytes { answer: String },
     /// Answers with this text. The UID of each review replaces `uid` in it.
     Constant { answer: String, uid: String },
-    /// Pins by these digests.
+    /// Pins references with these digests.
     Usual { digests: Digests },
 }
 

@@ -15,8 +15,8 @@ const AT_ONCE: usize = 8;
 const PODS_EACH: usize = 4;
 const NAMESPACE: &str = "bench-objects";
 
-/// Creates the missing pods and Deployments, up to these numbers. The Deployments have no replicas. The pods are created
-/// directly, and are named after them.
+/// Creates the missing pods and Deployments, up to these numbers. The Deployments have no replicas. The pods are
+/// created directly, and are named after the Deployments.
 pub(crate) async fn fill(client: &Client, pods: usize, deployments: usize) {
     let namespaces: Api<Namespace> = Api::all(client.clone());
     if namespaces.get_opt(NAMESPACE).await.unwrap().is_none() {

@@ -18,7 +18,7 @@ use crate::race::{self, Contender, EARNED};
 
 /// The annotations that have a meaning for tagpin.
 const OUR_ANNOTATIONS: [&str; 3] = ["tagpin.dev/original", "tagpin.dev/mark", "tagpin.dev/canary"];
-/// The annotation of the mirrors of static pods.
+/// The annotation that marks mirror pods, which stand for static pods.
 const MIRROR: &str = "kubernetes.io/config.mirror";
 /// The group of every node's user.
 const NODES: &str = "system:nodes";

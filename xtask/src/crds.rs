@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use crate::{command, workspace};
 
-/// Writes every generated file anew.
+/// Writes all generated files again.
 pub(crate) fn write() -> Result<()> {
     let root = workspace::root();
     let mut tagpin = Command::new("cargo");

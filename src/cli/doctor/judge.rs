@@ -33,13 +33,13 @@ pub(crate) struct Row {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Status {
-    /// As it should be.
+    /// The part is as it should be.
     Ok,
     /// Worth knowing: somebody chose this state, or it ends by itself.
     Note,
     /// The check failed.
     Unknown,
-    /// Broken.
+    /// The part is broken.
     Red,
 }
 

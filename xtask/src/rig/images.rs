@@ -16,7 +16,7 @@ use crate::{command, packages};
 pub(crate) struct TestImage {
     shape: Shape,
     content: &'static str,
-    /// `host/repository:tag`
+    /// The references: `host/repository:tag`.
     pub(crate) references: Vec<String>,
 }
 
