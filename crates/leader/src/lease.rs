@@ -21,7 +21,7 @@ use crate::call::{CallError, within};
 use crate::owner;
 use tagpin_objects::release::NAME;
 
-/// Duration of the lease: another replica may take it over when it has not changed for so long.
+/// Duration of the lease: another replica may take over a lease that has not changed for so long.
 const LEASE_DURATION: Duration = Duration::from_secs(15);
 /// Time since the last renewal after which a leader stops writing.
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);
@@ -208,7 +208,7 @@ impl LeaseManager {
         }
     }
 
-    /// Renews the lease once. Returns false if another replica holds it.
+    /// Renews the lease once. Returns false if the lease is lost.
     async fn renew(&self, lease: &mut Lease) -> Result<bool, CallError> {
         let renew = |spec: &mut LeaseSpec| spec.renew_time = Some(MicroTime(Timestamp::now()));
         let Some(renewed) = self.update(lease.clone(), renew).await? else { return Ok(false) };

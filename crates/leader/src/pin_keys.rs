@@ -192,7 +192,7 @@ mod tests {
         PinKeys { keys, since: Some(Timestamp::UNIX_EPOCH) }
     }
 
-    /// On which days the keys were made that are held after a look on this day.
+    /// Returns the days of creation of the keys that are held after a check on this day.
     fn after(held: &[i64], used: Option<&[i64]>, day: i64) -> Vec<i64> {
         let used = used.map(|days| days.iter().map(|day| day * DAY).collect());
         let now = Timestamp::from_second(day * DAY).unwrap_or_default();

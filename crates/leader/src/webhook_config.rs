@@ -1,7 +1,7 @@
-//! The keeper of the two webhook configurations. It fills them once this replica can answer, arms them once a canary came
-//! through the API server, repairs them when somebody changes them, empties them when the namespace of the release or the
-//! CRDs are deleted, and opens them when the leader cannot answer. There is no right to create or delete them, so that a
-//! configuration that break glass deleted stays away.
+//! The keeper of the two webhook configurations. It fills them once this replica can answer, arms them once a
+//! canary came through the API server, and repairs them when somebody changes them. It empties them when the
+//! namespace of the release or the CRDs are deleted, and opens them when the leader cannot answer. tagpin has
+//! no right to create or delete them, so a configuration that break glass deleted stays away.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -285,8 +285,8 @@ impl WebhookConfig {
         (installed, wrote.then_some(PAUSE))
     }
 
-    /// Brings both configurations to the wanted state. The mutating one is filled first and emptied last, so that no pod
-    /// is refused for a missing pin that nobody was asked for.
+    /// Brings both configurations to the wanted state. The mutating one is filled first and emptied last.
+    /// Otherwise a pod could be refused for a missing pin that tagpin was never asked for.
     async fn bring(&self, wanted: &Wanted, live: &Live) -> Result<bool, CallError> {
         let seen = live.validating.object();
         let held_back = wanted.ca.is_none() && seen.is_some_and(|live| !wanted.matches_validating(live));

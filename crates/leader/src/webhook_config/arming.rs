@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-/// Minimum number of replicas: with two, the loss of one refuses nothing.
+/// Minimum number of replicas for closed entries: with two replicas, the loss of one refuses nothing.
 const MIN_REPLICAS: i32 = 2;
 /// Number of canaries lost in a row after which tagpin counts as unreachable.
 const MAX_LOST: u32 = 3;
@@ -141,13 +141,13 @@ mod tests {
     #[test]
     fn a_cut_is_noticed_within_the_promise() {
         let mut arming = Arming::new(true);
-        // It happens just after a canary came through; each that is lost takes the API server 3 s.
+        // The cut happens just after a canary came through. Each lost canary takes the API server 3 s.
         let mut noticed = arming.heard(Through);
         noticed += arming.heard(Lost);
         noticed += arming.heard(Lost);
         arming.heard(Lost);
         assert_eq!(arming.reach(), Reach::Unreachable);
-        // A review that began just before that is refused after 10 s more.
+        // A review that began just before the disarming is refused 10 s later.
         assert!(noticed + Duration::from_secs(3 + 10) < Duration::from_secs(90), "{noticed:?}");
     }
 }

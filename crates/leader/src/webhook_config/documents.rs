@@ -36,9 +36,10 @@ pub const BREAK_GLASS: &str = "tagpin.dev/break-glass";
 /// The only value of both labels that has an effect.
 pub const ON: &str = "true";
 
-/// Seconds that the API server waits for a review; tagpin answers well before.
+/// Time limit of the API server for a review, in seconds. tagpin answers well before.
 const VALIDATE_SECONDS: i32 = 10;
-/// Seconds that the API server waits for a canary, which needs no registry: three lost canaries must not take long.
+/// Time limit of the API server for a canary, in seconds. A canary needs no registry, and three lost canaries
+/// must not take long.
 const CANARY_SECONDS: i32 = 3;
 
 /// Label that the API server sets on every namespace, so that nobody can forge it.

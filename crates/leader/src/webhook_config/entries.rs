@@ -1,5 +1,6 @@
-//! The entries in a live webhook configuration, and the two documents that disable ours. They need nothing but the
-//! configuration that the API server holds: no certificate, no policy, no store. Entries of others stay as they are.
+//! The entries in a live webhook configuration, and the two documents that disable tagpin's entries. They
+//! need nothing but the configuration that the API server holds: no certificate, no policy, no store. Entries
+//! of others stay as they are.
 
 use std::fmt::Debug;
 
