@@ -60,7 +60,7 @@ pub enum Operator {
     DoesNotExist,
 }
 
-/// A map of labels, bounded.
+/// Returns the schema of a bounded map of labels.
 fn match_labels(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",

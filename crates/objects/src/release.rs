@@ -6,7 +6,7 @@ pub const NAME: &str = "tagpin";
 pub const MUTATING: &str = "zz-tagpin";
 /// Name of the Secret with the webhook's certificate.
 pub const CERTIFICATE: &str = "tagpin-webhook-tls";
-/// Name of the Secret with the keys that pins are marked with.
+/// Name of the Secret with the keys for marks.
 pub const PIN_KEYS: &str = "tagpin-pin-keys";
 /// Name of the policy that the leader keeps.
 pub const BASELINE: &str = "baseline";
