@@ -37,7 +37,7 @@ pub enum Check {
 pub enum Stage {
     /// The reference as it is written.
     Reference,
-    /// What the registry answered about the reference.
+    /// The registry's answer about the reference.
     Fact,
     /// The object as it arrived, once the facts are known.
     Object,

@@ -24,13 +24,13 @@ const SCHEMES: [&str; 4] = ["https://", "http://", "docker://", "oci://"];
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ImageRef {
     original: Arc<str>,
-    /// Bytes of `original` before the tag and the digest.
+    /// Number of bytes of `original` before the tag and the digest.
     name_length: usize,
     /// End of the tag in `original`. The tag begins after the name and a colon.
     tag_end: Option<usize>,
-    /// The normalised name, where it is not written so. Clones share it.
+    /// The normalised name, if it differs from the written one. Clones share it.
     normalised: Option<Arc<str>>,
-    /// Bytes of the normalised name before the slash and the path.
+    /// Number of bytes of the normalised name before the slash and the path.
     domain_length: usize,
     digest: Option<Digest>,
 }
@@ -41,7 +41,7 @@ pub struct ImageRef {
 pub struct ReferenceError {
     /// The mistake.
     pub kind: ReferenceErrorKind,
-    /// Byte offset in the text where it was noticed.
+    /// The byte offset in the text at which the mistake was noticed.
     pub offset: usize,
 }
 

@@ -210,7 +210,7 @@ impl<K> Sink<Whole<K>> for watch::Sender<Observed<K>> {
         }
     }
 
-    /// Keeps the last known object. If it counted as absent, the leader would create it again.
+    /// Keeps the last known object. If it counted as absent, the leader could create it again.
     fn lose(&self, _: &Identity) {}
 }
 

@@ -1,8 +1,8 @@
 //! The policies of the cluster: the generation of each that this replica has in force, and the reason why a
 //! newer one is not.
 //!
-//! When a generation does not compile, the last good one stays in force: the one in memory, or after a
-//! restart the one that the leader wrote into the status.
+//! If a generation does not compile, the last good one stays in force: the one in memory, or after a restart
+//! the one that the leader wrote into the status.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -16,7 +16,7 @@ use crate::item::or_nothing;
 use crate::metadata::without_managed_fields;
 use tagpin_objects::kinds::{JOB, POD, Row};
 
-/// One object of a kind of the slot table: its metadata, and the JSON of the fields that may hold a pod
+/// One object of a kind in the table of kinds: its metadata, and the JSON of the fields that may hold a pod
 /// template. [`tagpin_objects::reader`] reads that JSON.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]

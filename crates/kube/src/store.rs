@@ -11,17 +11,17 @@ use tagpin_objects::kinds::{Kinds, Row};
 /// One store that a watch fills.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Store {
-    /// `clusterimagepolicies.tagpin.dev`
+    /// The store of `clusterimagepolicies.tagpin.dev`.
     ClusterImagePolicies,
-    /// `imagepolicies.tagpin.dev`
+    /// The store of `imagepolicies.tagpin.dev`.
     ImagePolicies,
-    /// `namespaces`
+    /// The store of `namespaces`.
     Namespaces,
-    /// `serviceaccounts`
+    /// The store of `serviceaccounts`.
     ServiceAccounts,
-    /// `controllerrevisions.apps`
+    /// The store of `controllerrevisions.apps`.
     ControllerRevisions,
-    /// A kind of the slot table.
+    /// The store of a kind in the table of kinds.
     Objects(&'static Row),
 }
 

@@ -40,7 +40,7 @@ pub enum Proof {
     MarkOfAnotherOwner,
 }
 
-/// One object of a kind of the slot table.
+/// One object of a kind in the table of kinds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
     /// The object, without the marks of its pins.

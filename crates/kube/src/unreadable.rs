@@ -97,7 +97,7 @@ pub struct Named {
 }
 
 impl Unreadables {
-    /// Returns the number of objects for each watch, also where it is 0.
+    /// Returns the number of objects for each watch, even if it is 0.
     #[must_use]
     pub fn counts(&self, kinds: &Kinds) -> Vec<(&'static str, usize)> {
         let held = self.0.read();

@@ -15,7 +15,7 @@ use tagpin_domain::kind::Kind;
 use tagpin_domain::slot::{Slot, SlotKey};
 use tagpin_objects::kinds::{DAEMON_SET, DEPLOYMENT, Kinds, REPLICA_SET, Row, STATEFUL_SET};
 
-/// The workloads of every kind of the slot table except pods, and the ControllerRevisions.
+/// The workloads of every kind in the table of kinds except pods, and the ControllerRevisions.
 #[derive(Debug, Default)]
 pub struct Workloads {
     objects: RwLock<BTreeMap<Kind, Shelf<Stored>>>,

@@ -85,7 +85,7 @@ pub struct WebhookConfig {
     pub certificate: watch::Receiver<Observed<Secret>>,
     /// Receives the state of the configurations.
     pub installed: watch::Sender<Installed>,
-    /// Receives true while an entry of ours refuses unanswered requests.
+    /// Receives true while an entry of tagpin refuses unanswered requests.
     pub closed: watch::Sender<bool>,
     /// Counters of canaries.
     pub metrics: Metrics,
@@ -258,8 +258,8 @@ impl WebhookConfig {
         })
     }
 
-    /// Runs one pass, and writes what differs from the goal. Returns also the pause before the next pass, if that should
-    /// not wait for a change.
+    /// Runs one pass, and writes everything that differs from the goal. Returns the state of the
+    /// configurations, and the pause before the next pass if that should not wait for a change.
     async fn pass(&self, goal: &Goal, reach: Reach, live: &Live) -> (Installed, Option<Duration>) {
         let written = match goal {
             Goal::Wait(_) => return (Installed::NotYet, None),

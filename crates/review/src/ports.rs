@@ -44,7 +44,7 @@ pub trait Suggest: Send + Sync {
 /// The effort that a suggestion may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effort {
-    /// Only what is cached.
+    /// Answers from the cache only.
     Cached,
     /// One page of tags and eight HEAD requests, until this time.
     Until(Instant),

@@ -1,7 +1,7 @@
 //! The envelope of an admission review, borrowed from the request's bytes. It does not depend on policies.
 //!
 //! The type is `AdmissionReview` of `admission.k8s.io/v1`. The objects stay raw slices, and are read only as
-//! far as the slot table goes.
+//! far as the table of kinds goes.
 
 use tagpin_json::{
     Malformed, Raw, Read, Reader, Stopped, Text, once, once_or_null, once_text, once_text_or_null,
@@ -22,7 +22,7 @@ const NODES: &str = "system:nodes";
 pub(crate) struct Request<'a> {
     uid: Option<Text<'a>>,
     kind: Option<VersionKind<'a>>,
-    /// The row of that kind in the slot table.
+    /// The row of that kind in the table of kinds.
     row: Option<&'static Row>,
     sub_resource: Option<Text<'a>>,
     name: Option<Text<'a>>,

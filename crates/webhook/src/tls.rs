@@ -64,8 +64,8 @@ impl CurrentCertificate {
         Ok(())
     }
 
-    /// Returns the TLS configuration of the server. It offers only HTTP/1.1, as the API server's webhook
-    /// client does, so that connections spread over replicas.
+    /// Returns the TLS configuration of the server. It offers only HTTP/1.1, because the API server's webhook
+    /// client insists on it, so that connections spread over replicas.
     ///
     /// # Errors
     /// Fails if the compiled-in provider offers no protocol version.

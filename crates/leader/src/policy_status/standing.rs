@@ -61,7 +61,8 @@ pub fn standings(
     let policies = cluster.policies();
     let (workloads, pods) = (cluster.workloads.all(), cluster.pods.all());
     let mut look = Look { cluster, policies: &policies, offline, now, tallies: HashMap::new() };
-    // A controlled object is counted with its topmost owner: the pods count, the templates between do not.
+    // Objects that a workload makes count as part of the workload. Of them only the pods are counted, not the
+    // templates between.
     let templates = workloads.iter().filter(|object| object.workload.controller_kind().is_none());
     for object in templates.chain(&pods) {
         if !object.ended && !excluded.contains(&object.workload.namespace) {

@@ -25,7 +25,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// The canaries of this leader: the outcome so far, and the time of the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Canaries {
-    /// None while the configuration has no entry for canaries.
+    /// The state of the canaries; none while the configuration has no entry for canaries.
     arming: Option<Arming>,
     due: Instant,
 }

@@ -253,13 +253,13 @@ pub fn has_canary(live: &ValidatingWebhookConfiguration) -> bool {
     live.webhooks.iter().flatten().any(|webhook| webhook.name == CANARY)
 }
 
-/// Returns true if an entry of ours refuses unanswered requests.
+/// Returns true if an entry of tagpin refuses unanswered requests.
 #[must_use]
 pub fn fails_closed(live: &ValidatingWebhookConfiguration) -> bool {
     live.entries().iter().any(|entry| entry.is_closed())
 }
 
-/// Returns true if our live entries are exactly the wanted ones.
+/// Returns true if tagpin's live entries are exactly the wanted ones.
 fn same<W: PartialEq>(live: &Option<Vec<W>>, wanted: &Option<Vec<W>>, name: impl Fn(&W) -> &String) -> bool {
     let wanted = wanted.as_deref().unwrap_or_default();
     let ours: Vec<&W> = live.iter().flatten().filter(|webhook| name(webhook).ends_with(OURS)).collect();

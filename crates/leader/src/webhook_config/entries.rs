@@ -87,9 +87,9 @@ impl Entries for ValidatingWebhookConfiguration {
     }
 }
 
-/// Returns a document for a forced apply, after which an entry of ours refuses unanswered requests only if it does so in
-/// `document`; none if no entry has to change. It sets failure policies and no other field, so that no manager loses
-/// anything else.
+/// Returns a document for a forced apply, after which an entry of tagpin refuses unanswered requests only if
+/// it does so in `document`; none if no entry has to change. The document sets failure policies and no other
+/// field, so that no manager loses anything else.
 pub(crate) fn opening<K: Entries>(live: &K, document: Option<&K>) -> Option<Value> {
     let may_close = document.map(Entries::entries).unwrap_or_default();
     let is_wanted = |name: &str| may_close.iter().any(|entry| entry.is_closed() && entry.name == name);
@@ -120,7 +120,7 @@ pub(crate) fn removal<K: Entries>(live: &K, document: &K) -> Option<Value> {
     let version = json!(live.meta().resource_version);
     let mut patch = vec![json!({ "op": "test", "path": "/metadata/resourceVersion", "value": version })];
     let mut removes = false;
-    // From the end of the list, so that the indices of the remaining entries stay valid.
+    // The loop starts at the end of the list, so that the indices of the remaining entries stay valid.
     for (number, entry) in entries.iter().enumerate().rev().filter(|(_, entry)| entry.is_ours()) {
         let test = json!({ "op": "test", "path": format!("/webhooks/{number}/name"), "value": entry.name });
         match kept(entry.name) {

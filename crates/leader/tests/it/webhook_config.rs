@@ -544,7 +544,7 @@ impl Keeper {
         }
     }
 
-    /// Returns true if an entry tells the API server to refuse what is not answered.
+    /// Returns true if an entry refuses unanswered requests.
     pub(super) fn is_closed(&self) -> bool {
         *self.closed.borrow()
     }
