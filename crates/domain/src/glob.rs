@@ -1,6 +1,6 @@
 //! Globs over image names and tags. Memory is linear in the text of the globs, and time in the length of the
 //! glob times the length of the name, because anybody who may write a policy writes globs, and they are
-//! matched inside admissions. `make bench` shows their cost beside that of regular expressions, which hold
+//! matched during admission. `make bench` shows their cost beside that of regular expressions, which hold
 //! tens of kilobytes for one policy.
 //!
 //! `*` matches any run of characters within a segment, and `**` also crosses segments (`a/**/b` also matches

@@ -171,8 +171,7 @@ fn entries(verdicts: &[Verdict], effect: Effect) -> Vec<Entry<'_>> {
 }
 
 impl Entry<'_> {
-    /// Returns the first line: `image "nginx:latest" (container web): tag "latest" is forbidden
-    /// [TagForbidden]`.
+    /// Returns the first line: `image "nginx:latest" (container web): tag "latest" is forbidden [TagForbidden]`.
     fn first_line(&self) -> String {
         self.line(REFERENCE_SHOWN, &self.wording.problem())
     }

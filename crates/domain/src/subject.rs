@@ -14,13 +14,13 @@ use crate::policy::Labels;
 use crate::slot::{Slot, SlotKey};
 use crate::workload::Workload;
 
-/// The question that a review answers.
+/// The phase of admission that a review is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// The digests to write. Slots that will be refused stay as they are.
+    /// Chooses the digests to write. Slots that will be refused stay as they are.
     Mutate,
-    /// The admission of the object. Both references of a pinned slot are judged, and the stricter judgement
-    /// counts.
+    /// Decides whether the object is admitted. Both references of a pinned slot are judged, and the stricter
+    /// judgement counts.
     Validate,
 }
 

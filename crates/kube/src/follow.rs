@@ -56,8 +56,8 @@ pub enum Progress {
     UnknownKind,
 }
 
-/// Maximum pause between attempts. kube's own back-off grows to a minute, and a replica would see nothing for
-/// so long after an API server came back.
+/// Maximum pause between attempts. kube's own back-off grows to a minute, during which a replica would see
+/// nothing after an API server came back.
 const MAX_BACKOFF: Duration = Duration::from_secs(6);
 
 /// The last reported state of one object.

@@ -21,7 +21,7 @@ use crate::call::{CallError, within};
 use crate::owner;
 use tagpin_objects::release::NAME;
 
-/// Duration of the lease: another replica may take over a lease that has not changed for so long.
+/// Duration of the lease: another replica may take over a lease that has not changed for this time.
 const LEASE_DURATION: Duration = Duration::from_secs(15);
 /// Time since the last renewal after which a leader stops writing.
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);

@@ -102,7 +102,7 @@ impl Budget {
         let mut arrival = Arrival { body, limit: wanted, length: 0, first: Bytes::new(), all: Vec::new() };
         let extent = arrival.read(room, deadline).await?;
         let bytes = arrival.into_bytes();
-        // The part of the reservation that was not needed goes back.
+        // The part of the reservation that was not needed is returned.
         drop(part.split(part.num_permits().saturating_sub(bytes.len().div_ceil(KIB))));
         Ok(Taken { bytes, extent, _part: part })
     }

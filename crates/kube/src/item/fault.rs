@@ -8,7 +8,7 @@ const NAME: usize = 40;
 /// Maximum number of steps of a place that are shown.
 const STEPS: usize = 12;
 
-/// Prefixes of serde's messages that end with the expected type.
+/// Prefixes of serde's messages that end with `, expected …`.
 const STANDARD: [&str; 3] = ["invalid type: ", "invalid length ", "unknown variant "];
 
 /// Describes a parse error and its place: `spec.containers[0].name: expected a string`.

@@ -120,8 +120,8 @@ fn over_fourteen_years_nobody_meets_a_certificate_they_do_not_trust() {
 
 #[test]
 fn a_leaf_of_seconds_and_an_authority_of_minutes_are_renewed_as_calmly() {
-    // Ten minutes have a leaf every six or seven seconds, an authority every minute, and an old authority
-    // that is removed.
+    // Ten minutes bring a new leaf every six or seven seconds, a new authority every minute, and the removal of
+    // each old authority.
     let changes = nobody_meets_a_certificate_they_do_not_trust(lifetimes(8, 90), 1, 600);
     assert!((90..110).contains(&changes), "{changes}");
 }

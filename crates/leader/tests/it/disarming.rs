@@ -220,7 +220,7 @@ async fn a_removal_that_comes_late_is_made_anew_from_what_is_there_and_never_by_
         call.ok(held.clone());
         let (call, left) = keeper.removes(VALIDATING, &held).await;
         held = live(with_entry(validating(), "policy.example.com", "Fail"), "10");
-        // The other entry was copied from the armed configuration, so it has the namespaces of that
+        // The other entry was copied from the armed configuration, so it has the namespace selector of that
         // configuration.
         held["webhooks"][0]["namespaceSelector"] = armed()["webhooks"][0]["namespaceSelector"].clone();
         assert_eq!(left, held, "{code}");

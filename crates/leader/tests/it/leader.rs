@@ -224,7 +224,7 @@ async fn writers_stop_before_others_may_take_over() {
         let start = Instant::now();
         let _ = replica.takes_it().await;
         let mut hanging = Vec::new();
-        // After the renewals, the next call reads the lease's holder.
+        // Only renewals are sent, until the replica has stopped its writers and reads the lease again.
         let call = loop {
             let call = replica.api.next().await;
             if call.method == "GET" {

@@ -1,4 +1,4 @@
-//! The numbers of a status, as a table: objects and a policy give these counts.
+//! The counts of a status, as a table of policies, objects and expected counts.
 
 use std::collections::BTreeSet;
 
@@ -20,7 +20,7 @@ use tagpin_review::Surroundings as _;
 
 const DIGEST: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
-/// A reader that fails the test: nothing is read on behalf of a status.
+/// A reader that fails the test if it is used, because a status is made from memory alone.
 struct Nobody;
 
 #[async_trait]
