@@ -1,4 +1,5 @@
-//! The layout of what people read about verdicts: refusals with their causes, and warnings. `wording` has the sentences.
+//! The layout of what people read about verdicts: refusals with their causes, and warnings. `wording` has the
+//! sentences.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -72,7 +73,8 @@ pub fn refusal(verdicts: &[Verdict]) -> Refusal {
     refusal
 }
 
-/// Returns the warnings of a response: at most five and a count of the rest, one line of ASCII and at most 256 bytes each.
+/// Returns the warnings of a response: at most five and a count of the rest, one line of ASCII and at most
+/// 256 bytes each.
 #[must_use]
 pub fn warnings(verdicts: &[Verdict]) -> Vec<String> {
     let entries = entries(verdicts, Effect::Warn);
@@ -83,8 +85,8 @@ pub fn warnings(verdicts: &[Verdict]) -> Vec<String> {
     warnings
 }
 
-/// Returns the refusal of an object that cannot be read, with the policies that may apply to it. `field` is the path of the
-/// part that cannot be judged.
+/// Returns the refusal of an object that cannot be read, with the policies that may apply to it. `field` is
+/// the path of the part that cannot be judged.
 #[must_use]
 pub fn unreadable(
     kind: Kind,

@@ -181,7 +181,8 @@ impl Policies {
         self.replace_readable(kind, all, &BTreeSet::new());
     }
 
-    /// Takes in the list of all policies of one kind that can be read. Policies that cannot be read stay as they are held.
+    /// Takes in the list of all policies of one kind that can be read. Policies that cannot be read stay as
+    /// they are held.
     pub(crate) fn replace_readable(
         &self,
         kind: PolicyKind,

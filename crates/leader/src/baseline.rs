@@ -42,8 +42,8 @@ pub struct Baseline {
 }
 
 impl Baseline {
-    /// Returns the document to apply. It has only the fields that tagpin sets, so that others can own the rest. It does not
-    /// match ephemeral containers, so that debugging is never refused.
+    /// Returns the document to apply. It has only the fields that tagpin sets, so that others can own the
+    /// rest. It does not match ephemeral containers, so that debugging is never refused.
     #[must_use]
     pub fn document(&self) -> Value {
         let mut document = json!({

@@ -27,8 +27,8 @@ const LEASE_DURATION: Duration = Duration::from_secs(15);
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 /// Interval between renewals. It is long, because some datastores have a single writer.
 const RENEW_INTERVAL: Duration = Duration::from_secs(5);
-/// Interval between reads of a lease that another replica holds, plus up to a fifth. After a release another replica has
-/// to lead, and to write, within 2 s.
+/// Interval between reads of a lease that another replica holds, plus up to a fifth. After a release another
+/// replica has to lead, and to write, within 2 s.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// Pause after a call that failed, plus up to a fifth.
 const RETRY_INTERVAL: Duration = Duration::from_secs(2);
@@ -240,7 +240,8 @@ impl LeaseManager {
         if let Some(written) = self.replace(&lease).await? {
             return Ok(Some(written));
         }
-        // The lease was written meanwhile: by a new holder, by somebody who changed a label, or by us without an answer.
+        // The lease was written meanwhile: by a new holder, by somebody who changed a label, or by us without
+        // an answer.
         let Some(mut found) = within(CALL_TIMEOUT, self.leases.get_opt(NAME)).await? else { return Ok(None) };
         let spec = found.spec.get_or_insert_default();
         if spec.holder_identity.as_ref() != Some(&self.identity) {

@@ -121,8 +121,8 @@ impl StatusWriter {
         }
     }
 
-    /// Runs one pass over every policy, and writes the statuses that differ. Returns the time to the next pass if nothing
-    /// changes. Without `counts` the counts stay as they were last written.
+    /// Runs one pass over every policy, and writes the statuses that differ. Returns the time to the next
+    /// pass if nothing changes. Without `counts` the counts stay as they were last written.
     async fn pass(
         &self,
         memory: &mut Memory,

@@ -125,7 +125,7 @@ enum Goal {
 }
 
 impl WebhookConfig {
-    /// Keeps the configurations in order for ever.
+    /// Keeps the configurations up to date, for ever.
     pub async fn keep(&self) -> Infallible {
         let views = Views {
             namespace: watch::Sender::new(Observed::Unknown),
@@ -211,8 +211,8 @@ impl WebhookConfig {
         }
     }
 
-    /// Sends canaries for ever, also while this replica is not ready and after failed writes, because they show that the
-    /// API server does not reach tagpin.
+    /// Sends canaries for ever, also while this replica is not ready and after failed writes, because they
+    /// show that the API server does not reach tagpin.
     async fn send(&self, canaries: &watch::Sender<Canaries>) -> Infallible {
         let mut changes = canaries.subscribe();
         loop {
@@ -330,7 +330,8 @@ impl WebhookConfig {
 }
 
 impl Goal {
-    /// Returns the goal of a pass. Without a wanted state this replica cannot answer; `unready` holds since when.
+    /// Returns the goal of a pass. Without a wanted state this replica cannot answer; `unready` holds the
+    /// time since when.
     fn of(wanted: Option<Wanted>, reach: Reach, unready: &mut Option<Instant>) -> Self {
         let Some(wanted) = wanted else {
             let until = *unready.get_or_insert_with(Instant::now) + PATIENCE;

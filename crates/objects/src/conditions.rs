@@ -74,8 +74,8 @@ impl ReadyReason {
     }
 }
 
-/// Returns the `Ready` condition that follows these conditions. The transition time changes only with the status, so that
-/// an unchanged condition is byte-equal.
+/// Returns the `Ready` condition that follows these conditions. The transition time changes only with the
+/// status, so that an unchanged condition is byte-equal.
 #[must_use]
 pub fn ready(
     before: &[Condition],

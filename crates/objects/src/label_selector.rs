@@ -1,4 +1,5 @@
-//! Label selectors in the form of Kubernetes, with bounds and checks, and their conversion to the selectors of a policy.
+//! Label selectors in the form of Kubernetes, with bounds and checks, and their conversion to the selectors
+//! of a policy.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! The admission webhook: it reads reviews, has them decided by `tagpin-review`, writes the responses, and serves HTTPS.
-//! Every replica responds from its own memory.
+//! The admission webhook: it reads reviews, has them decided by `tagpin-review`, writes the responses, and
+//! serves HTTPS. Every replica responds from its own memory.
 
 pub mod metrics;
 pub mod server;

@@ -139,7 +139,7 @@ impl Drop for InFlight {
 impl Metrics {
     /// Registers the counters.
     pub fn register(registry: &mut Registry) -> Self {
-        // Every series that every review uses is looked up once, here. A series exists before its first
+        // The series that every review uses are looked up once, here. A series exists before its first
         // event, so that the first event is an increase from 0.
         let duration: Family<WebhookLabels, Histogram, fn() -> Histogram> =
             Family::new_with_constructor(|| Histogram::new(SECONDS));

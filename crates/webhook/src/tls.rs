@@ -89,7 +89,7 @@ impl CurrentCertificate {
         let shown = OnlyShown { certificate: self.clone(), algorithms };
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
-            // rustls calls every verifier of one's own dangerous. This one trusts less than the public
+            // rustls calls every custom verifier dangerous. This one trusts less than the public
             // authorities do.
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(shown))

@@ -1,5 +1,5 @@
-//! The response to a review whose object cannot be read. `/mutate` patches nothing. `/validate` refuses the object wherever
-//! an Enforce policy may apply to it, unless one of the cluster's own controllers made it.
+//! The response to a review whose object cannot be read. `/mutate` patches nothing. `/validate` refuses the
+//! object wherever an Enforce policy may apply to it, unless one of the cluster's own controllers made it.
 
 use tokio::time::Instant;
 

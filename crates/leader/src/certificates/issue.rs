@@ -1,8 +1,8 @@
 //! Makes the certificate authority and the webhook's certificate (the leaf), and decides when each is due.
 //! This module reads and writes nothing.
 //!
-//! No client ever meets an unknown or expired authority: a new one is in the bundle for a while (at most an hour) before
-//! it signs, and an old one stays in the bundle until it expires.
+//! No client ever meets an unknown or expired authority: a new one is in the bundle for a while (at most an
+//! hour) before it signs, and an old one stays in the bundle until it expires.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,8 +40,8 @@ const MIN_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// Number of checks in the lifetime of a leaf.
 const CHECKS_PER_LIFETIME: u32 = 12;
 
-/// Lifetimes of new certificates. A certificate with less than a third of its lifetime left, or with more than all of it,
-/// is replaced.
+/// Lifetimes of new certificates. A certificate with less than a third of its lifetime left, or with more
+/// than all of it, is replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lifetimes {
     /// Lifetime of the webhook's certificate.
@@ -153,8 +153,8 @@ impl Maker<'_> {
         Ok(Pems { ca, ca_key, certificate, key: key.into() })
     }
 
-    /// Makes a last leaf of the newest authority before its key is replaced, so that the next authority can become trusted
-    /// meanwhile. Returns none without the key, or if the authority ends too soon.
+    /// Makes a last leaf of the newest authority before its key is replaced, so that the next authority can
+    /// become trusted meanwhile. Returns none without the key, or if the authority ends too soon.
     fn last_leaf(&self, bundle: &[Authority], held: &Pems) -> Result<Option<Pems>, IssueError> {
         let outlives = |authority: &&Authority| {
             authority.starts <= self.now && authority.ends > self.now + self.lifetimes.leaf

@@ -1,5 +1,5 @@
-//! Decides whether fail-closed namespaces may refuse unanswered requests, from the outcome of canaries and from the number
-//! of replicas that the Deployment asks for. It makes no calls and has no clock.
+//! Decides whether fail-closed namespaces may refuse unanswered requests, from the outcome of canaries and
+//! from the number of replicas that the Deployment asks for. It makes no calls and has no clock.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub enum Canary {
     Unanswered,
 }
 
-/// The knowledge whether the API server reaches tagpin.
+/// The reach of the API server to tagpin, as far as canaries have shown it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
     /// No canary has come through yet, nor have enough been lost.
@@ -65,14 +65,15 @@ impl Arming {
         if canary == Canary::Through { REACHED_INTERVAL } else { UNREACHED_INTERVAL }
     }
 
-    /// Returns whether the API server reaches tagpin.
+    /// Returns the reach of the API server to tagpin.
     #[must_use]
     pub const fn reach(self) -> Reach {
         self.reach
     }
 
-    /// Returns true if fail-closed namespaces may refuse unanswered requests while the Deployment asks for this number of
-    /// replicas. At zero replicas the present state stays, because nobody asked for less protection.
+    /// Returns true if fail-closed namespaces may refuse unanswered requests while the Deployment asks for
+    /// this number of replicas. At zero replicas the present state stays, because nobody asked for less
+    /// protection.
     #[must_use]
     pub const fn fails_closed(self, replicas: i32, at_present: bool) -> bool {
         matches!(self.reach, Reach::Reached) && (replicas >= MIN_REPLICAS || (replicas == 0 && at_present))

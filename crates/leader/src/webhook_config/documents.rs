@@ -91,7 +91,7 @@ pub struct Wanted {
     pub kinds: Kinds,
 }
 
-/// The differences between the validating entries.
+/// The fields in which the validating entries differ.
 struct Entry {
     name: &'static str,
     path: &'static str,

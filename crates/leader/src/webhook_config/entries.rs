@@ -95,8 +95,8 @@ pub(crate) fn opening<K: Entries>(live: &K, document: Option<&K>) -> Option<Valu
     let is_wanted = |name: &str| may_close.iter().any(|entry| entry.is_closed() && entry.name == name);
     let mut entries = live.entries();
     entries.retain(|entry| entry.is_ours() && !is_wanted(entry.name));
-    // The apply names also the entries that are open already. An entry that it stopped naming would fall back to the API
-    // server's default, which is to refuse.
+    // The apply names also the entries that are open already. An entry that it stopped naming would fall back
+    // to the API server's default, which is to refuse.
     let webhooks = || -> Vec<_> {
         entries.iter().map(|entry| json!({ "name": entry.name, "failurePolicy": IGNORE })).collect()
     };
@@ -111,9 +111,10 @@ pub(crate) fn opening<K: Entries>(live: &K, document: Option<&K>) -> Option<Valu
     })
 }
 
-/// Returns the JSON patch that removes our entries that `document` does not have from exactly this version of the object,
-/// also if other managers own them; none if there is no such entry. Entries that stay get their namespaces in the same
-/// write, so that a namespace that moves from one entry to another is never without one.
+/// Returns the JSON patch that removes our entries that `document` does not have from exactly this version of
+/// the object, also if other managers own them; none if there is no such entry. Entries that stay get their
+/// namespaces in the same write, so that a namespace that moves from one entry to another is never without
+/// one.
 pub(crate) fn removal<K: Entries>(live: &K, document: &K) -> Option<Value> {
     let (entries, wanted) = (live.entries(), document.entries());
     let kept = |name: &str| wanted.iter().find(|entry| entry.name == name);

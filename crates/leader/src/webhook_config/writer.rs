@@ -94,8 +94,8 @@ async fn apply<K: Configuration>(
         .await
 }
 
-/// Sends a patch. Returns the resulting configuration without its managed fields, because one of them that cannot be read
-/// must not keep an entry closed.
+/// Sends a patch. Returns the resulting configuration without its managed fields, because one of them that
+/// cannot be read must not keep an entry closed.
 async fn send<K: Configuration>(
     client: &Client,
     query: &str,
