@@ -127,7 +127,7 @@ struct Replica {
 /// The state of the webhook's certificate.
 #[derive(Clone)]
 struct Certificate {
-    /// The Secret.
+    /// The Secret that holds the certificate.
     seen: watch::Receiver<Observed<Secret>>,
     /// True while the server answers with a usable certificate.
     answered: watch::Receiver<bool>,
@@ -135,11 +135,11 @@ struct Certificate {
 
 /// The state of the keys for marks.
 struct PinKeys {
-    /// The Secret.
+    /// The Secret that holds the keys.
     seen: watch::Receiver<Observed<Secret>>,
     /// The last Secret that held a key.
     newest: watch::Receiver<Option<Arc<Secret>>>,
-    /// True once the keys are known, or are not waited for any longer.
+    /// True once the keys are known, or are no longer waited for.
     heard: watch::Receiver<bool>,
 }
 
@@ -195,7 +195,7 @@ impl Replica {
         })
     }
 
-    /// Starts the webhook server, which uses the certificate in the Secret.
+    /// Starts the webhook server with the certificate in the Secret.
     async fn answer(
         &mut self,
         settings: &Settings,
@@ -227,9 +227,10 @@ impl Replica {
             leaving.run_until_cancelled(asks).await.map_or_else(future::pending, |never| match never {}).await
         });
         self.tasks.spawn_finishing("webhook", async move {
-            // A process that replaces a dead one is asked at once. Early requests wait in the listener's queue, because
-            // empty stores would allow everything. Without the keys for marks no existing pin would count, and a pod could
-            // get another digest than its siblings.
+            // Requests may arrive at once, because this process may replace a dead one. They wait in the listener's
+            // queue until the stores are filled, because empty stores would allow everything. They wait for the keys as
+            // well: without the keys for marks no existing pin would count, and a pod could get another digest than its
+            // siblings.
             tokio::select! {
                 ready = all(ready) => ready?,
                 () = drain.stop.cancelled() => return Ok(()),
@@ -239,7 +240,7 @@ impl Replica {
         Ok(Certificate { seen, answered })
     }
 
-    /// Starts the leader's part, which claims the Lease and writes while it holds it.
+    /// Starts the leader's part, which claims the Lease, and writes while this replica holds the Lease.
     fn lead(&mut self, settings: &Settings, certificate: Certificate, pin_keys: PinKeys) -> Leading {
         let lease = LeaseManager::new(self.client.clone(), &settings.namespace, &settings.pod);
         let installed = watch::Sender::new(Installed::NotYet);
@@ -283,7 +284,7 @@ fn baseline(settings: &Baseline) -> baseline::Baseline {
     }
 }
 
-/// Waits until each of these has been true.
+/// Waits until each of these conditions has been true.
 async fn all<const N: usize>(conditions: [watch::Receiver<bool>; N]) -> Result<(), RecvError> {
     for mut condition in conditions {
         condition.wait_for(|holds| *holds).await?;

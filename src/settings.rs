@@ -11,20 +11,20 @@ use url::Url;
 
 use tagpin_domain::policy::Mode;
 
-/// Namespaces whose requests never reach the webhooks, whatever is configured: a cluster must be able to start, and
-/// tagpin too.
+/// Namespaces whose requests never reach the webhooks, whatever is configured, because a cluster and tagpin itself must
+/// be able to start.
 pub const NEVER_INTERCEPTED: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
 
 /// All settings of `tagpin serve`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
-    /// The namespace of tagpin: its Lease, its Secret and its Service are here.
+    /// The namespace of tagpin, with its Lease, its Secret and its Service.
     pub namespace: String,
-    /// The name of this replica, as holder of the Lease.
+    /// The name of this replica, which is part of its identity as holder of the Lease.
     pub pod: String,
     /// The port that the API server reaches.
     pub webhook_port: u16,
-    /// The port of health, metrics and policies in force.
+    /// The port that serves health, metrics and the policies in force.
     pub admin_port: u16,
     /// Namespaces whose requests never reach the webhooks, [`NEVER_INTERCEPTED`] and tagpin's own included.
     pub excluded_namespaces: BTreeSet<String>,
@@ -32,7 +32,7 @@ pub struct Settings {
     pub controller_identities: BTreeSet<String>,
     /// The namespaces whose pull secrets may be read.
     pub pull_secrets: PullSecrets,
-    /// The file of the `registries:` configuration; none configures nothing.
+    /// The file of the `registries:` configuration; without it nothing is configured.
     pub registries: Option<PathBuf>,
     /// The policy that the leader keeps in place.
     pub baseline: Baseline,
@@ -42,7 +42,7 @@ pub struct Settings {
     pub certificate_lifetime: Duration,
     /// Lifetime of the authority that signs the certificate.
     pub authority_lifetime: Duration,
-    /// The collector that traces are sent to; none sends no traces.
+    /// The collector that traces are sent to; without it no traces are sent.
     pub traces: Option<Url>,
 }
 
@@ -61,13 +61,13 @@ pub enum PullSecrets {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Baseline {
-    /// True if the leader keeps the policy in place; otherwise the leader deletes the one that it made.
+    /// True if the leader keeps the policy in place. Otherwise the leader deletes the policy that it made.
     pub enabled: bool,
-    /// The effect of its violated rules.
+    /// The mode of the policy: the effect of a violated rule.
     pub mode: Mode,
-    /// True if it pins pods.
+    /// True if the policy pins pods.
     pub pin: bool,
-    /// Selects the namespaces that it is about; empty selects all.
+    /// Selects the namespaces that the policy applies to. An empty selector selects all namespaces.
     #[serde(default)]
     pub namespace_selector: LabelSelector,
 }
@@ -78,7 +78,7 @@ pub enum SettingsError {
     /// The baseline's text cannot be read.
     #[error("read the baseline's settings: {0}")]
     Baseline(String),
-    /// Namespaces were named for a mode that takes none, or no namespace for the mode that needs some.
+    /// Namespaces were given for a mode that takes none, or none were given for the mode that needs some.
     #[error("pull secrets are {mode}, but {problem}")]
     PullSecrets {
         /// The mode, as typed.
@@ -103,7 +103,8 @@ pub enum SettingsError {
     },
 }
 
-/// Shortest lifetime of a certificate. Certificates count in whole seconds: a shorter one could not be renewed in time.
+/// Shortest lifetime of a certificate. Certificates count in whole seconds, so a shorter one could not be renewed in
+/// time.
 const SHORTEST: Duration = Duration::from_secs(6);
 
 /// Checks the lifetimes of a certificate and its authority.

@@ -1,11 +1,12 @@
-//! Where the process runs, for those who ask a cloud who they are: its environment, files and clock.
+//! The environment variables, the files and the clock of this process. The clients of clouds read its identity from
+//! them.
 
 use std::time::SystemTime;
 use std::{env, fs};
 
 use tagpin_registry::Surroundings;
 
-/// The real ones.
+/// The surroundings of this process, as opposed to those of a test.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Process;
 

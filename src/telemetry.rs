@@ -1,5 +1,5 @@
-//! What the process tells about itself: logs, metrics, traces, readiness, and the port where they are read.
-//! It decides nothing and knows no policy; components register their metrics here, one struct each.
+//! Telemetry of the process: logs, metrics, traces, readiness, and the port that serves them.
+//! It decides nothing and knows no policy. Each component registers its metrics here, as a struct of its own.
 
 use prometheus_client::metrics::info::Info;
 
@@ -11,7 +11,7 @@ pub mod readiness;
 pub mod state;
 pub mod traces;
 
-/// A registry of metrics named `tagpin_…`, with `tagpin_build_info` in it.
+/// Returns a registry for metrics named `tagpin_…`, with `tagpin_build_info` in it.
 #[must_use]
 pub fn metrics() -> Metrics {
     let mut registry = Metrics::with_prefix("tagpin");

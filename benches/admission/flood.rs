@@ -1,4 +1,5 @@
-//! A million different names of a thousand registries, as somebody may write who wants us to fall: what stays of them.
+//! A million different names in a thousand registries, as an attacker may write them: measures the memory that they
+//! leave in use.
 
 use std::time::{Duration, Instant};
 
@@ -17,10 +18,10 @@ use crate::tagpin_webhook::{Registry, around};
 
 const NAMES: usize = 1_000_000;
 const REGISTRIES: usize = 1000;
-/// After so many every bound is reached: what comes later must take the place of something.
+/// Number of names after which every bound is reached. A later entry must take the place of an earlier one.
 const FULL: usize = 200_000;
 const AT_ONCE: usize = 64;
-/// Bytes by which the process may grow while nothing more is held: allocators do not give back at once.
+/// Bytes by which the process may grow while it holds nothing more, because allocators do not return memory at once.
 const SLACK: u64 = 8 * 1024 * 1024;
 
 pub(crate) fn measure() {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-/// Model, cores and kernel of this machine.
+/// Prints the model, the cores and the kernel of this machine.
 pub(crate) fn print() {
     let read = |file: &str| fs::read_to_string(file).unwrap_or_default();
     let cpus = read("/proc/cpuinfo");
@@ -21,13 +21,13 @@ pub(crate) fn print() {
     );
 }
 
-/// Bytes of this process in memory.
+/// Returns the bytes of this process in memory.
 pub(crate) fn resident() -> u64 {
     let status = fs::read_to_string("/proc/self/statm").unwrap();
     status.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 4096
 }
 
-/// The first two cores that this process may use; the same one twice where there is only one.
+/// Returns the first two cores that this process may use, or the same core twice if there is only one.
 pub(crate) fn cores() -> [usize; 2] {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap();
@@ -39,14 +39,14 @@ pub(crate) fn cores() -> [usize; 2] {
     [first, cores.next().unwrap_or(first)]
 }
 
-/// Starts whatever is added to this command on this core alone.
+/// Returns the start of a command line: the program that is added to it runs on this core alone.
 pub(crate) fn on_core(core: usize) -> Command {
     let mut command = Command::new("taskset");
     command.args(["--cpu-list", &core.to_string()]);
     command
 }
 
-/// Keeps the thread that calls, and the threads that it starts, on this core.
+/// Keeps the calling thread, and the threads that it starts, on this core.
 pub(crate) fn stay_on_core(core: usize) {
     let thread = fs::read_link("/proc/thread-self").unwrap();
     let mut command = Command::new("taskset");
@@ -58,7 +58,7 @@ pub(crate) fn stay_on_core(core: usize) {
 pub(crate) struct ThreadClock(PathBuf);
 
 impl ThreadClock {
-    /// Returns the clock of the thread that calls.
+    /// Returns the clock of the calling thread.
     pub(crate) fn here() -> Self {
         Self(Path::new("/proc").join(fs::read_link("/proc/thread-self").unwrap()))
     }
@@ -91,7 +91,7 @@ impl ProcessClock {
 pub(crate) struct Threads(BTreeMap<OsString, Duration>);
 
 impl Threads {
-    /// Returns the time that the threads have used since then.
+    /// Returns the time that the threads have used since `before`.
     pub(crate) fn since(&self, before: &Self) -> Duration {
         let since = |(thread, used): (&OsString, &Duration)| {
             *used - before.0.get(thread).copied().unwrap_or_default()
@@ -100,7 +100,7 @@ impl Threads {
     }
 }
 
-/// The processor time of the thread with this folder.
+/// Returns the processor time of the thread with this folder in /proc, if the thread still exists.
 fn used(thread: &Path) -> Option<Duration> {
     let text = fs::read_to_string(thread.join("schedstat")).ok()?;
     Some(Duration::from_nanos(text.split(' ').next()?.parse().ok()?))

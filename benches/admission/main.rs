@@ -1,11 +1,13 @@
-//! `make bench`: what the webhook costs, as ratios of what is measured in the same run on the same machine.
+//! `make bench`: the cost of the webhook, as ratios to references that are measured in the same run on the same
+//! machine.
 //!
 //! `warm` drives processes over HTTPS: the published binary, a webhook that answers a constant, and the usual webhook.
-//! The other parts compose tagpin in this process: how often a registry is asked when many ask for one unknown tag at
-//! once; what a registry that hangs costs the others; what one question costs. A goal that is missed is printed as such.
+//! The other parts compose tagpin in this process. They measure how often a registry is asked when many reviews ask for
+//! one unknown tag at the same time, what a registry that hangs costs the others, and what one look-up costs. A missed
+//! goal is printed as such.
 //!
-//! `TAGPIN_BENCH_BINARY` is the path of another tagpin, which `warm` measures in the same rounds: the one of before a
-//! change, for example.
+//! `TAGPIN_BENCH_BINARY` is the path of another tagpin, which `warm` measures in the same rounds. This can be the
+//! binary from before a change, for example.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -33,7 +35,7 @@ mod serving;
 mod tagpin_webhook;
 mod warm;
 
-/// By name: `cargo bench --bench admission -- four flood` measures these alone.
+/// The parts by name: `cargo bench --bench admission -- four flood` measures these two alone.
 const ALL: [(&str, fn()); 6] = [
     ("warm", warm::measure),
     ("cold", cold::measure),

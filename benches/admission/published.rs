@@ -1,4 +1,4 @@
-//! The binary that is published, built if it is not there yet.
+//! Builds the published binary.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,5 +1,5 @@
-//! The webhooks that tagpin is measured against, each as a process: this program, started with the word [`WORD`]. The
-//! TLS server is tagpin's own, so that webhooks differ in their routers alone.
+//! The webhooks that tagpin is measured against. Each is a process: this program, started with the argument [`WORD`].
+//! The TLS server is tagpin's own, so that the webhooks differ in their routers alone.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _, stdin};
 use std::net::SocketAddr;
@@ -27,13 +27,13 @@ pub(crate) const WORD: &str = "--reference";
 pub(crate) enum Kind {
     /// Answers every request with this text.
     Bytes { answer: String },
-    /// Answers with this text, in which the UID of each review takes the place of this one.
+    /// Answers with this text. The UID of each review replaces `uid` in it.
     Constant { answer: String, uid: String },
-    /// Pins by these digests.
+    /// Pins references with these digests.
     Usual { digests: Digests },
 }
 
-/// The first line that the process reads.
+/// The first line that the process reads, in JSON.
 #[derive(Serialize, Deserialize)]
 struct Order {
     kind: Kind,
@@ -41,7 +41,7 @@ struct Order {
     key: String,
 }
 
-/// A webhook that runs. It ends when this goes.
+/// A webhook that runs. Its process ends when this value is dropped.
 pub(crate) struct Reference {
     process: Child,
     pub(crate) address: SocketAddr,
@@ -56,7 +56,7 @@ impl Drop for Reference {
 }
 
 impl Reference {
-    /// Starts the process by this command, to which the program and its argument are added.
+    /// Starts the process. The program and its argument are added to this command.
     pub(crate) fn start(mut command: Command, kind: Kind) -> Self {
         let pair = rcgen::generate_simple_self_signed(vec![HOST.to_owned()]).unwrap();
         let (certificate, key) = (pair.cert.pem(), pair.signing_key.serialize_pem());
@@ -72,13 +72,13 @@ impl Reference {
         Self { process, address: address.trim().parse().unwrap(), trust: Arc::new(trust) }
     }
 
-    /// Returns the identifier of its process.
+    /// Returns the identifier of the process.
     pub(crate) fn id(&self) -> u32 {
         self.process.id()
     }
 }
 
-/// Serves the webhook that the first line of the input orders, until the input ends.
+/// Serves the webhook that the first line of standard input describes, until standard input ends.
 pub(crate) fn run() {
     let mut line = String::new();
     stdin().read_line(&mut line).unwrap();
@@ -90,13 +90,13 @@ pub(crate) fn run() {
     };
     let shown = CurrentCertificate::default();
     shown.set(certificate.as_bytes(), key.as_bytes()).unwrap();
-    // As `tagpin serve` makes its own.
+    // `tagpin serve` makes its runtime in the same way.
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
     let runtime =
         runtime::Builder::new_multi_thread().worker_threads(cores.clamp(1, 4)).enable_all().build().unwrap();
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
     println!("{}", listener.local_addr().unwrap());
     runtime.spawn(async move { serve(listener, &shown, router, Drain::default()).await.unwrap() });
-    // It ends with the parent, whatever the parent ends by.
+    // Standard input ends with the parent process, however the parent ends.
     stdin().read_to_end(&mut Vec::new()).unwrap();
 }

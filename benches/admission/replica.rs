@@ -1,4 +1,5 @@
-//! tagpin as a process: `tagpin serve` in a cluster of lists, with the chart's baseline and a registry on this machine.
+//! tagpin as a process: `tagpin serve` with an API server of fixed lists, the chart's baseline, and a registry on this
+//! machine.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +15,7 @@ use tempfile::TempDir;
 use crate::hanging::{Loopback, Manner};
 use crate::serving::{Serving, Start};
 
-/// A key for marks, by the time when it was made.
+/// The time at which a key for marks was made, and the key.
 const KEY: (&str, &str) = ("1700000000", "0123456789abcdef0123456789abcdef");
 
 /// A replica that is ready, and its registry.
@@ -25,7 +26,7 @@ pub(crate) struct Replica {
 }
 
 impl Replica {
-    /// Starts this binary by this command, to which the binary and its arguments are added.
+    /// Starts this binary. The binary and its arguments are added to this command.
     pub(crate) async fn start(mut command: Command, binary: &Path) -> Self {
         let registry = Loopback::start(Manner::Answers).await;
         let configuration = TempDir::new().unwrap();

@@ -1,5 +1,5 @@
-//! tagpin as it is published, but for what is around it: the cluster's memory holds the chart's baseline alone, and in
-//! place of the client of registries is one that knows every tag.
+//! tagpin as it is published, with other surroundings: the stores hold the chart's baseline alone, and a look-up that
+//! knows every tag replaces the client of registries.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,7 +28,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::review::digest;
 
-/// A registry that has every tag, and tells it after a while.
+/// A registry that has every tag, and answers after a delay.
 #[derive(Clone)]
 pub(crate) struct Registry {
     after: Duration,
@@ -40,7 +40,7 @@ impl Registry {
         Self { after, asked: Arc::default() }
     }
 
-    /// How often it was asked.
+    /// Returns the number of look-ups so far.
     pub(crate) fn asked(&self) -> usize {
         self.asked.load(Ordering::Relaxed)
     }
@@ -65,7 +65,7 @@ impl Suggest for Registry {
     }
 }
 
-/// tagpin as `tagpin serve` composes it, but for its client of registries, which is this one. Call it inside a runtime.
+/// Composes tagpin as `tagpin serve` does, but with this client of registries. Must be called inside a runtime.
 pub(crate) fn composed<L: Lookup + 'static>(
     cluster: &Arc<Cluster>,
     in_flight: usize,
@@ -86,14 +86,14 @@ pub(crate) fn composed<L: Lookup + 'static>(
     compose_around(parts, innermost)
 }
 
-/// The same, around a registry that knows every tag.
+/// Composes tagpin around a registry that knows every tag.
 pub(crate) fn around(registry: Registry, in_flight: usize) -> (Arc<Cluster>, Composed<Registry>) {
     let cluster = Arc::new(Cluster::new(Kinds::default(), NoObjects));
     let composed = composed(&cluster, in_flight, |_| (registry.clone(), Arc::new(registry)));
     (cluster, composed)
 }
 
-/// The webhook under the chart's baseline; it takes so many reviews at the same time.
+/// Returns the router of the webhook under the chart's baseline. It takes at most `in_flight` reviews at the same time.
 pub(crate) fn router(registry: Registry, in_flight: usize) -> Router {
     let (cluster, composed) = around(registry, in_flight);
     let baseline = Baseline { mode: Mode::Enforce, pin: true, namespace_selector: Default::default() };

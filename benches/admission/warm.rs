@@ -1,7 +1,8 @@
-//! Warm admission of one review over HTTPS, against the references, in alternating rounds. Each webhook is a process.
+//! Warm admission of one review over HTTPS, compared with the references in alternating rounds. Each webhook is a
+//! process.
 //!
-//! All webhooks share one core and are asked in turn; the client has another core, which it does not leave. So the rate
-//! is what one core answers, and the cost of the client, which is the same for all, does not hide differences.
+//! All webhooks share one core and are asked in turn. The client has another core, and does not leave it. So the rate
+//! is what one core answers. The client costs the same for all webhooks, and its cost does not hide their differences.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -32,12 +33,12 @@ const CONNECTIONS: [usize; 3] = [1, 8, 32];
 /// Number of requests to each webhook in a round.
 const REQUESTS: usize = 2000;
 const ROUNDS: usize = 15;
-/// The other binary to measure.
+/// The environment variable with the path of another binary to measure.
 const OTHER: &str = "TAGPIN_BENCH_BINARY";
-/// Time by which the p99 may exceed the constant answer's.
+/// Time by which the p99 may exceed that of the constant answer.
 const SLOWER: Duration = Duration::from_millis(1);
 
-/// A webhook that takes part.
+/// A webhook that is measured.
 struct Contender {
     name: &'static str,
     clock: ProcessClock,
@@ -57,20 +58,20 @@ struct Round {
     p99: Duration,
 }
 
-/// The client's side of a round.
+/// The client's side of a round: its runtime and its clock.
 struct Bench {
     runtime: Runtime,
     clock: ThreadClock,
 }
 
-/// Measures, prints and compares with the goals.
+/// Measures the webhooks, prints the figures and compares them with the goals.
 pub(crate) fn measure() {
     let binary = published::binary();
     let other = env::var_os(OTHER).map(PathBuf::from);
     let [for_webhooks, for_client] = cores();
     let measured = thread::spawn(move || {
         stay_on_core(for_client);
-        // What the replicas ask for lives here, as the client leaves its own thread to nobody.
+        // The servers that the replicas ask run on this runtime, because the client shares its own thread with nothing.
         let around = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let start = |binary| around.block_on(Replica::start(on_core(for_webhooks), binary));
         let other = other.as_deref().map(start);
@@ -141,7 +142,7 @@ fn compare_all(tagpin: &Replica, other: Option<&Replica>, core: usize) {
     assert!(asked <= 3 * (1 + minutes), "each tag is asked for once a minute, and not {asked} times");
 }
 
-/// The images of the review's pod.
+/// Returns the images of the review's pod.
 fn images(review: &Value) -> impl Iterator<Item = String> {
     let spec = &review["request"]["object"]["spec"];
     let lists = ["containers", "initContainers"].map(|list| spec[list].as_array().unwrap());
@@ -168,16 +169,17 @@ impl Bench {
         (Contender { name, clock, address, trust, request, connections, rounds }, answer)
     }
 
-    /// Asks all of them in turn, over so many connections at once.
+    /// Asks all webhooks in turn, over this number of connections at the same time.
     fn rounds(&self, all: &mut [Contender], connections: usize) {
         for contender in &mut *all {
             contender.rounds.clear();
-            // They are new each time, as a webhook closes a connection that has been idle for some time.
+            // The connections are new each time, because a webhook closes a connection that has been idle for some
+            // time.
             let opened = (0..connections).map(|_| Connection::open(contender.address, &contender.trust));
             contender.connections = self.runtime.block_on(join_all(opened));
         }
         for round in 0..=ROUNDS {
-            // No contender always comes after the same other.
+            // The order rotates, so that no webhook is always first.
             let count = all.len();
             for position in 0..count {
                 let contender = &mut all[(position + round) % count];
@@ -215,7 +217,8 @@ impl Bench {
                 })
             })
             .collect();
-        // A client that sleeps must be woken by the server, at the server's expense, and only by one that keeps it waiting.
+        // The client does not sleep. Otherwise a server that keeps it waiting would have to wake it, at the server's
+        // expense.
         local.spawn_local(async move {
             while busy.get() > 0 {
                 yield_now().await;
@@ -237,7 +240,7 @@ impl Contender {
         self.rounds.iter().map(|round| REQUESTS as f64 / round.wall.as_secs_f64())
     }
 
-    /// The median of a time, in µs.
+    /// Returns the median of a time, in µs.
     fn micros(&self, time: fn(&Round) -> Duration) -> f64 {
         median(self.rounds.iter().map(|round| time(round).as_secs_f64() * 1e6))
     }

@@ -1,4 +1,4 @@
-//! What `make bench` measures of commands: whole processes, start and end included, beside those of others.
+//! `make bench`: the time of commands as whole processes, from start to end, beside those of other tools.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,5 +1,5 @@
-//! `tagpin resolve` beside `crane digest` and `skopeo inspect`: one process for each image, each image by all of them in
-//! turn, so that what else the machine does meanwhile meets all of them.
+//! Compares `tagpin resolve` with `crane digest` and `skopeo inspect`: one process for each image. All three take each
+//! image in turn, so that other work of the machine slows all of them.
 
 use std::env;
 use std::fs;
@@ -15,7 +15,7 @@ use crate::registry::Registry;
 
 const IMAGES: usize = 100;
 
-/// Each gives the digest of an image of a registry that speaks plain HTTP.
+/// The three commands that give the digest of an image in a registry that speaks plain HTTP.
 struct Commands {
     home: TempDir,
     tagpin: PathBuf,
@@ -79,7 +79,7 @@ impl Commands {
     }
 }
 
-/// A program of the rig or of Debian, built or fetched if it is not there.
+/// Returns the path of a program of the rig or of Debian. The program is built or fetched if it is missing.
 pub(crate) fn program(name: &str) -> PathBuf {
     let mut xtask = Command::new(env!("CARGO"));
     let built = xtask.args(["run", "--quiet", "--package", "xtask", "--", "part", name]).output().unwrap();
@@ -88,7 +88,7 @@ pub(crate) fn program(name: &str) -> PathBuf {
     Path::new(said.lines().last().unwrap()).join(name)
 }
 
-/// Milliseconds until the process has ended, and the digest that it printed last.
+/// Returns the milliseconds until the process has ended, and the digest that it printed last.
 fn timed(mut command: Command) -> (f64, String) {
     let started = Instant::now();
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));

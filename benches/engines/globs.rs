@@ -1,11 +1,11 @@
-//! Matching image names and tags: the globs of policies beside globset and fast-glob.
+//! Compares the globs of policies with globset and fast-glob, for matching image names and tags.
 //!
-//! Both crates mean something else by some globs: `**` crosses segments in neither when it is a part of one
-//! (`ghcr.io/acme**`), globset's negated classes take a slash, fast-glob takes at most ten lists of alternatives and
-//! reads a leading `!` and a `\` as something of its own. The globs here mean the same everywhere.
+//! Some globs mean something else in both crates. In neither of them `**` crosses segments when it is a part of one
+//! (`ghcr.io/acme**`). In globset negated classes match a slash. fast-glob takes at most ten lists of alternatives, and
+//! gives a leading `!` and a `\` a meaning of its own. The globs here mean the same everywhere.
 //!
 //! Memory decides: every replica holds the globs of every policy all the time, and anyone who may write a policy writes
-//! them. The time of a name is small beside the rest of a review, and the goal holds it there.
+//! them. Matching a name takes little time beside the rest of a review, and the goal keeps it so.
 
 use std::hint::black_box;
 
@@ -15,7 +15,7 @@ use tagpin_domain::glob::Globs;
 use crate::figures::goal;
 use crate::race::{self, Contender, EARNED, Time};
 
-/// Texts of which half match the last globs of a policy, and half match none.
+/// Texts to match. Half of them match the last globs of a policy, and half match none.
 const TEXTS: [&str; 8] = [
     "docker.io/library/nginx",
     "ghcr.io/acme/api/worker",
@@ -44,7 +44,7 @@ pub(crate) fn measure() {
     hostile();
 }
 
-/// Globs as policies have them.
+/// Returns globs as policies have them.
 fn typical(count: usize) -> Vec<String> {
     let some = [
         "docker.io/library/*",
@@ -61,13 +61,13 @@ fn typical(count: usize) -> Vec<String> {
     some.iter().map(|glob| (*glob).to_owned()).chain(teams).take(count).collect()
 }
 
-/// Ours beside globset.
+/// The figures of tagpin's globs and of globset.
 struct Compared {
-    /// Microseconds of ours for one name.
+    /// Microseconds of tagpin's globs for one name.
     each: f64,
-    /// Time of globset, as a ratio to ours.
+    /// Time of globset, as a ratio to that of tagpin's globs.
     time: f64,
-    /// Bytes of globset, as a ratio to ours.
+    /// Bytes of globset, as a ratio to those of tagpin's globs.
     bytes: f64,
 }
 
@@ -105,7 +105,7 @@ fn print(times: &[Time], bytes: [u64; 3]) {
     }
 }
 
-/// What this makes, and the bytes that it holds after it has matched each text.
+/// Returns what `make` makes, and the bytes that it holds after it has matched each text.
 fn held<T>(make: impl FnOnce() -> T, matches: impl Fn(&T, &str) -> bool) -> (T, u64) {
     let mut made = None;
     let counted = allocation_counter::measure(|| {
@@ -130,8 +130,8 @@ fn fast_glob(globs: &[String], text: &str) -> bool {
     globs.iter().any(|glob| fast_glob::glob_match(glob, text))
 }
 
-/// Globs that somebody wrote to cost as much as they can: as many alternatives as fast-glob takes, and the longest
-/// glob of stars.
+/// Compares the most expensive globs that somebody could write: one with as many alternatives as fast-glob takes, and
+/// the longest glob of stars.
 fn hostile() {
     let alternatives = (format!("{}c", "{*,*a}".repeat(10)), "a".repeat(255));
     let stars = ("*a*b".repeat(128), "ab".repeat(127));
@@ -152,7 +152,7 @@ fn hostile() {
     }
 }
 
-/// Keeps the compiler from leaving the match out.
+/// Uses the result, so that the compiler does not leave the match out.
 fn used(matched: bool) {
     black_box(matched);
 }

@@ -1,10 +1,10 @@
-//! Reading an admission review: the one-pass reader of `tagpin-json` beside serde_json and sonic-rs.
+//! Compares the one-pass reader of `tagpin-json` with serde_json and sonic-rs, for reading an admission review.
 //!
 //! The webhook's own reader is private, so `json/ours.rs` reads the same fields of a pod in the same way. The crates
-//! read them into derived structs. Derive borrows strings by a newtype (`Option<Cow>` would allocate each time) and
-//! refuses a field of a struct that is there twice. Three things it does not do: it keeps an object either as raw text
-//! or as a struct, so the bytes of the object are passed over twice; it gives nothing back of a review that is broken in
-//! its object, where the webhook still answers with the UID; and it checks no key of a map twice.
+//! read them into derived structs. Derived code borrows strings through a newtype (`Option<Cow>` would allocate each
+//! time), and refuses a struct's field that occurs twice. It lacks three things. It keeps an object either as raw text
+//! or as a struct, so it reads the bytes of the object twice. It gives nothing back of a review whose object is broken,
+//! where the webhook still answers with the UID. It does not check that a key of a map occurs only once.
 
 mod ours;
 mod theirs;
@@ -16,14 +16,14 @@ use serde_json::{Value, json};
 use crate::figures::goal;
 use crate::race::{self, Contender, EARNED};
 
-/// The annotations that mean something to tagpin.
+/// The annotations that have a meaning for tagpin.
 const OUR_ANNOTATIONS: [&str; 3] = ["tagpin.dev/original", "tagpin.dev/mark", "tagpin.dev/canary"];
-/// The annotation of the mirrors of static pods.
+/// The annotation that marks mirror pods, which stand for static pods.
 const MIRROR: &str = "kubernetes.io/config.mirror";
 /// The group of every node's user.
 const NODES: &str = "system:nodes";
 
-/// What every contender has to find in a review.
+/// The values that every contender has to find in a review.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Found {
     uid: String,
@@ -74,7 +74,7 @@ fn compare(what: &str, body: &[u8], times: u32) {
     for time in &times {
         println!("  {:<28} {:>9.2} µs  {:>5.2}", time.name, time.nanoseconds / 1e3, time.ratio);
     }
-    // Those that keep the raw object, as the webhook needs it.
+    // Only those that keep the raw object count, because the webhook needs it.
     let raw = times.iter().filter(|time| time.name.ends_with("raw and struct"));
     let best = raw.map(|time| time.ratio).fold(f64::INFINITY, f64::min);
     goal(
@@ -84,7 +84,7 @@ fn compare(what: &str, body: &[u8], times: u32) {
     );
 }
 
-/// The same pod with many containers, variables, labels and annotations: about 200 KB.
+/// Returns the same review, whose pod has many containers, variables, labels and annotations: about 200 KB.
 fn large(small: &Value) -> Value {
     let mut review = small.clone();
     let object = &mut review["request"]["object"];

@@ -1,7 +1,8 @@
-//! `make bench`: the engines of tagpin beside the crates that do the same, each built for speed, in one run.
+//! `make bench`: compares the engines of tagpin with crates that do the same. All are built for speed, and run
+//! together.
 //!
-//! An engine earns its place while the best crate costs more than 1.2 of it in time on the hot path or in memory. A goal
-//! that is missed is printed as such: then the crate should take the engine's place.
+//! An engine is worth keeping while the best crate costs more than 1.2 times as much, in time on the hot path or in
+//! memory. A missed goal is printed as such: then the crate should replace the engine.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,12 +1,12 @@
-//! Several ways to do the same work, timed in turns.
+//! Times several ways to do the same work, in turns.
 
 use std::time::Instant;
 
 use crate::figures::median;
 
-/// The crate costs so much more than the engine where the engine earns its place.
+/// Ratio of the crate's cost to the engine's above which the engine is worth keeping.
 pub(crate) const EARNED: f64 = 1.2;
-/// Rounds of each contender, in turns, so that a busy machine slows all of them.
+/// Number of rounds. The contenders take turns, so that a busy machine slows all of them.
 const ROUNDS: usize = 31;
 
 /// One way to do the work.
@@ -21,19 +21,19 @@ impl<'a> Contender<'a> {
     }
 }
 
-/// Time of one contender.
+/// The time of one contender.
 pub(crate) struct Time {
     pub(crate) name: &'static str,
-    /// Median nanoseconds of one piece of work.
+    /// Median of the nanoseconds for one piece of work.
     pub(crate) nanoseconds: f64,
-    /// Median of the ratios to the first contender of the same round.
+    /// Median of the ratios to the first contender in the same round.
     pub(crate) ratio: f64,
 }
 
-/// Times the contenders, `times` pieces of work a round. The first is the engine that the others are compared with.
+/// Times the contenders, with `times` pieces of work per round. The others are compared with the first one, the engine.
 pub(crate) fn run(times: u32, mut contenders: Vec<Contender<'_>>) -> Vec<Time> {
     let mut rounds = Vec::new();
-    // The first round warms up.
+    // The first round is for warming up.
     for _ in 0..=ROUNDS {
         let round: Vec<f64> = contenders
             .iter_mut()

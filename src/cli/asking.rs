@@ -1,5 +1,4 @@
-//! What commands that ask a registry have in common: the options, whose credentials a question carries, and how an
-//! answer that is none is told.
+//! The options, the credentials and the messages of the commands that ask a registry.
 
 use std::borrow::Cow;
 use std::env;
@@ -51,7 +50,7 @@ pub(crate) enum Output {
 }
 
 impl Asking {
-    /// Who asks, and what the file says of registries.
+    /// Returns the person at the command line, with the registries file and the user's own credentials.
     pub(crate) fn person(&self) -> Result<Person, Failure> {
         let registries = Current::load(self.registries.as_deref()).map_err(Failure::wrong_use)?;
         let user = user_config().map_err(Failure::wrong_use)?;
@@ -60,12 +59,12 @@ impl Asking {
         Ok(Person { user, registries: Arc::new(registries), transport, clouds, noted: Once::new() })
     }
 
-    /// How long the whole may take.
+    /// Returns the time limit for the whole command.
     pub(crate) fn budget(&self) -> Duration {
         Duration::from_secs(self.timeout.into())
     }
 
-    /// Runs until the answer is there.
+    /// Runs `answer` on a new runtime, and returns its result.
     pub(crate) fn wait_for<T>(&self, answer: impl Future<Output = T>) -> Result<T, Failure> {
         let runtime = runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.context("start").map_err(Failure::could_not_find_out)?;
@@ -73,13 +72,13 @@ impl Asking {
     }
 }
 
-/// The person at the command line: their own credentials, else those that the registries file gives.
+/// The person at the command line. Their own credentials come before those that the registries file gives.
 pub(crate) struct Person {
     user: UserConfig,
     pub(crate) registries: Arc<Current>,
     pub(crate) transport: Arc<Transport>,
     clouds: Arc<Clouds>,
-    /// What is to be said of a credential has been said.
+    /// Done once the note about a credential that a cloud did not give has been printed.
     noted: Once,
 }
 
@@ -146,7 +145,7 @@ pub(crate) fn outcome(fact: &Fact) -> &'static str {
     }
 }
 
-/// What is wrong, and what to do; nothing when it is there.
+/// Returns the problem and the remedy, or none if the image exists.
 pub(crate) fn problem(image: &ImageRef, fact: &Fact) -> Option<(String, String)> {
     if fact.class() == Class::Offline {
         let problem = format!("{} is offline: it is never asked", image.domain());

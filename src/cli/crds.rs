@@ -7,7 +7,7 @@ use tagpin_kube::crds;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {}
 
-/// Prints them.
+/// Prints the definitions.
 pub(crate) fn run(_: Args) -> Done {
     let yaml = crds::yaml().map_err(Failure::could_not_find_out)?;
     output::print(&yaml).map_err(Failure::could_not_find_out)?;

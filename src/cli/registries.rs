@@ -1,5 +1,4 @@
-//! `tagpin registries check FILE`: reads a configuration of registries as `tagpin serve` does, and shows what it
-//! means.
+//! `tagpin registries check FILE`: reads a configuration of registries as `tagpin serve` does, and shows its meaning.
 
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,5 @@
-//! `tagpin resolve`: looks up a tag as a review does, and shows every step. The client is the same; the credentials
-//! are those of the person at the command line.
+//! `tagpin resolve`: looks up a tag as a review does, and shows every step. It uses the same client as a review, and
+//! the credentials of the person at the command line.
 
 use std::sync::Arc;
 use std::time::Duration;

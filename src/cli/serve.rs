@@ -1,5 +1,4 @@
-//! `tagpin serve`: the arguments as typed, and the start of the process. [`Args::settings`] turns them into what is
-//! meant.
+//! `tagpin serve`: the arguments as typed, and the start of the process. [`Args::settings`] converts the arguments.
 
 use std::collections::BTreeSet;
 use std::num::NonZero;
@@ -89,8 +88,8 @@ pub(crate) struct Args {
     log_format: LogFormat,
 }
 
-/// The identities by which Kubernetes' own controllers make objects: each with its service account
-/// (`--use-service-account-credentials`, as k3s and kubeadm do), or all with the controller manager's.
+/// The user names with which the controllers of Kubernetes create objects. They have either a service account each
+/// (`--use-service-account-credentials`, as in k3s and kubeadm), or all the user name of the controller manager.
 const DEFAULT_CONTROLLERS: &str = "\
 system:serviceaccount:kube-system:deployment-controller,\
 system:serviceaccount:kube-system:replicaset-controller,\
@@ -122,7 +121,7 @@ enum LogFormat {
 }
 
 impl Args {
-    /// How log lines look.
+    /// Returns the format of log lines.
     const fn log_format(&self) -> Format {
         match self.log_format {
             LogFormat::Auto => Format::Auto,
@@ -131,7 +130,8 @@ impl Args {
         }
     }
 
-    /// What is meant. The whole struct is taken apart, so that an argument without an effect does not compile.
+    /// Converts the arguments to settings. The whole struct is destructured, so that an unused argument does not
+    /// compile.
     fn settings(self) -> anyhow::Result<Settings> {
         let Self {
             namespace,
@@ -196,7 +196,7 @@ fn readable_pull_secrets(
     }
 }
 
-/// Runs until a signal ends it (0) or a vital part dies (3).
+/// Runs until a signal ends the process (exit code 0) or a vital part fails (exit code 3).
 pub(crate) fn run(args: Args) -> Done {
     let (filter, format) = (args.log.clone(), args.log_format());
     let settings = args.settings().map_err(Failure::wrong_use)?;
@@ -215,14 +215,15 @@ pub(crate) fn run(args: Args) -> Done {
     Ok(Exit::Fine)
 }
 
-/// Where spans go, when they go anywhere.
+/// Starts collecting spans if the settings name a collector.
 fn traces(settings: &Settings, runtime: &Runtime) -> Result<Option<Traces>, TracesError> {
     let origin = Origin { namespace: &settings.namespace, pod: &settings.pod };
     let start = |endpoint| Traces::start(endpoint, origin, runtime.handle().clone());
     settings.traces.as_ref().map(start).transpose()
 }
 
-/// Work is a few requests a second at most; without a bound, a node of 64 cores would give us 64 threads.
+/// Creates the runtime, with at most four threads: the work is a few requests a second at most. Without this bound a
+/// node of 64 cores would give the process 64 threads.
 fn workers() -> io::Result<Runtime> {
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
     runtime::Builder::new_multi_thread().worker_threads(cores.clamp(1, 4)).enable_all().build()

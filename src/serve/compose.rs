@@ -1,5 +1,5 @@
-//! The composition of what answers reviews. `tagpin serve`, the benchmarks and the tests all call it, so that what is
-//! measured and tested is what ships.
+//! Joins the parts that answer reviews. `tagpin serve`, the benchmarks and the tests all call it, so that they measure
+//! and test the code that ships.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,10 +19,10 @@ use tagpin_review::Suggest;
 use tagpin_webhook::metrics::Metrics as AdmissionMetrics;
 use tagpin_webhook::{Admission, Registries};
 
-/// Maximum number of reviews in flight; more are turned away with 503.
+/// Maximum number of reviews in flight. Further reviews are refused with status 503.
 pub const IN_FLIGHT: usize = 256;
 
-/// Everything that answering reviews is built from.
+/// The parts that answering reviews is built from.
 pub struct Parts<'a> {
     /// The stores that the watches fill.
     pub cluster: Arc<Cluster>,
@@ -34,25 +34,25 @@ pub struct Parts<'a> {
     pub pull_secrets: settings::PullSecrets,
     /// User names of the built-in controllers.
     pub controller_identities: BTreeSet<String>,
-    /// Namespaces of which nothing is judged.
+    /// Namespaces whose objects are not judged.
     pub excluded_namespaces: BTreeSet<String>,
     /// Maximum number of reviews in flight ([`IN_FLIGHT`] in what ships).
     pub in_flight: usize,
     /// The clock.
     pub now: fn() -> Timestamp,
-    /// The registry that the counters join.
+    /// The registry of metrics that the counters are registered with.
     pub metrics: &'a mut Metrics,
 }
 
-/// The parts, joined.
+/// The joined parts.
 pub struct Composed<L> {
     /// `/mutate` and `/validate`.
     pub router: Router,
-    /// What reviews ask registries, as the router asks them.
+    /// The look-ups and suggestions that the router uses.
     pub registries: Registries,
-    /// The same answers, for those who look at what is cached and which hosts rest.
+    /// The cache behind these look-ups, which knows what is cached and which hosts are not asked for a moment.
     pub cache: Arc<Cache<Limit<L>>>,
-    /// The counters of what registries are asked.
+    /// The counters of requests to registries.
     pub asked: RegistryMetrics,
 }
 
@@ -65,17 +65,17 @@ pub fn compose(parts: Parts<'_>) -> Composed<Client> {
     })
 }
 
-/// What is inside of the limits and the cache.
+/// The parts inside the limits and the cache.
 pub struct Inside {
     /// The client of registries.
     pub client: Client,
     /// The credentials that an asker holds.
     pub credentials: Arc<dyn Credentials>,
-    /// What look-ups and suggestions share.
+    /// The gate that look-ups and suggestions share.
     pub gate: Arc<Gate>,
 }
 
-/// Joins the parts around whatever takes the place of the client: what looks tags up, and what suggests.
+/// Joins the parts as [`compose`] does, but around the look-up and the suggestions that `innermost` returns.
 pub fn compose_around<L: Lookup + 'static>(
     parts: Parts<'_>,
     innermost: impl FnOnce(Inside) -> (L, Arc<dyn Suggest>),

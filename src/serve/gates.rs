@@ -1,5 +1,5 @@
-//! The conditions for which a replica waits before it is ready: every store has been filled once, there is a certificate,
-//! and the webhook server answers.
+//! The conditions that a replica waits for before it is ready: every store has been filled once, there is a
+//! certificate, and the webhook server answers.
 
 use std::convert::Infallible;
 use std::future;
@@ -46,8 +46,8 @@ pub(crate) async fn open_when_filled(
         if shut.is_empty() {
             break;
         }
-        // The wait comes after the check, and only while a store is missing: in a quiet cluster the last fill is the last
-        // change.
+        // The wait comes after the check, and only while a store is missing: in a quiet cluster the last fill is the
+        // last change.
         changes.changed().await;
     }
     all.send_replace(true);
@@ -80,8 +80,8 @@ pub(crate) async fn open_with_certificate(
     }
 }
 
-/// Asks the webhook server for ever. The gate opens with the first answer, shuts after several questions in a row without
-/// an answer, and opens with the next answer. `answering` has the same state.
+/// Asks the webhook server for ever. The gate opens with the first answer, shuts after several questions in a row
+/// without an answer, and opens with the next answer. `answering` has the same state.
 pub(crate) async fn open_while_answering<Q>(
     ask: impl Fn() -> Q,
     gate: Gate,
@@ -137,7 +137,7 @@ mod tests {
         tokio::spawn(open_when_filled(Arc::clone(&cluster), shut, all));
         for store in Store::all(cluster.kinds()) {
             cluster.synced.fill(store);
-            // Each is seen by itself: the clock moves on once the gates wait for the next change.
+            // Each change is observed alone: the paused clock moves on only once the gates wait for the next change.
             sleep(Duration::from_secs(1)).await;
         }
         timeout(Duration::from_secs(60), filled.wait_for(|filled| *filled)).await.unwrap().unwrap();

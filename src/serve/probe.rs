@@ -39,7 +39,7 @@ impl Probe {
         Ok(Self { port, trust: Arc::new(certificate.client_config()?) })
     }
 
-    /// Asks once, on a new connection. It has no time limit of its own.
+    /// Asks once, on a new connection. The question has no time limit of its own.
     ///
     /// # Errors
     /// Fails if there is no answer.

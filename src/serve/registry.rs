@@ -54,8 +54,8 @@ pub(crate) async fn follow(current: Arc<Current>, metrics: RegistryMetrics) -> I
     }
 }
 
-/// Returns the content of `GET /registries`: the last result of each registry, and the registries that are not asked for
-/// a moment.
+/// Returns the content of `GET /registries`: the last result of each registry, and the registries that are not asked
+/// for a moment.
 pub(crate) fn page(
     metrics: RegistryMetrics,
     registry: Arc<Registry>,

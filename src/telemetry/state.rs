@@ -1,4 +1,4 @@
-//! Gauges of what the process holds, read when somebody asks for the metrics. It keeps nothing.
+//! Gauges of the state of the process, which each scrape reads anew.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-/// What is shown.
+/// The values of the gauges.
 #[derive(Debug, Clone, Default)]
 pub struct State {
     /// True if this replica holds the Lease.
@@ -45,7 +45,7 @@ pub struct PolicyCount {
     pub kind: &'static str,
     /// `Enforce`, `Warn` or `Audit`.
     pub mode: &'static str,
-    /// The number.
+    /// Number of policies.
     pub count: usize,
 }
 

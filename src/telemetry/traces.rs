@@ -1,7 +1,7 @@
 //! Traces: spans of reviews and of requests to registries, sent by OTLP over HTTP (protobuf) to one collector.
 //!
-//! Without an endpoint there is no [`Traces`], and a span costs one comparison. A span has the names of images, namespaces
-//! and objects of users, and no content of objects or secrets.
+//! Without an endpoint there is no [`Traces`], and a span costs one comparison. A span has the names of images,
+//! namespaces and objects of users. It has no content of objects or secrets.
 
 use std::time::Duration;
 
@@ -35,9 +35,9 @@ pub struct Traces {
 /// The replica that sends the spans.
 #[derive(Debug, Clone, Copy)]
 pub struct Origin<'a> {
-    /// Its namespace.
+    /// The namespace of the replica.
     pub namespace: &'a str,
-    /// Its pod.
+    /// The name of the replica's pod.
     pub pod: &'a str,
 }
 
@@ -50,7 +50,7 @@ pub enum TracesError {
     /// The exporter cannot be built.
     #[error("prepare the traces for {endpoint}")]
     Exporter {
-        /// The collector.
+        /// The URL of the collector.
         endpoint: Url,
         /// The cause.
         source: ExporterBuildError,
@@ -58,8 +58,8 @@ pub enum TracesError {
 }
 
 impl Traces {
-    /// Sends to `ENDPOINT/v1/traces` on this runtime. The sampled flag of a review's `traceparent` decides whether the review
-    /// is traced; a review without one is traced.
+    /// Starts to send spans to `ENDPOINT/v1/traces`, on this runtime. The sampled flag of a review's `traceparent`
+    /// decides whether the review is traced. A review without a `traceparent` is traced.
     ///
     /// # Errors
     /// Fails if TLS cannot be set up or the exporter cannot be built.

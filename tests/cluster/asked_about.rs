@@ -2,6 +2,7 @@
 //! match conditions that fails closed and that nobody answers, so every request that it refuses would have been sent.
 
 use serde_json::json;
+use tagpin_objects::kinds::Kinds;
 use tagpin_objects::match_conditions::{all_rules, match_conditions};
 
 use crate::support::manifests::{cron_job, deployment, pod};
@@ -25,8 +26,8 @@ impl Unanswered {
                 "timeoutSeconds": 1,
                 "clientConfig": { "url": "https://127.0.0.1:1/validate" },
                 "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": namespace.name } },
-                "rules": all_rules(),
-                "matchConditions": match_conditions(),
+                "rules": all_rules(&Kinds::default()),
+                "matchConditions": match_conditions(&Kinds::default()),
             }],
         });
         kubectl_with(&["create", "-f", "-"], &configuration.to_string()).succeeded();

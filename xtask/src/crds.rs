@@ -1,5 +1,5 @@
-//! The generated files: what `tagpin crds` prints, as `crds/` and as a template of the chart. A test of the offline
-//! suite compares them byte by byte.
+//! Writes the generated files: the output of `tagpin crds`, as `crds/` and as a template of the chart. A test of the
+//! offline suite compares them byte by byte.
 
 use std::fs;
 use std::process::Command;
@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use crate::{command, workspace};
 
-/// Writes every generated file anew.
+/// Writes all generated files again.
 pub(crate) fn write() -> Result<()> {
     let root = workspace::root();
     let mut tagpin = Command::new("cargo");
@@ -36,7 +36,8 @@ pub(crate) fn write() -> Result<()> {
     fs::write(&path, template).with_context(|| format!("write {}", path.display()))
 }
 
-/// Policies outlive a release: uninstalling must not delete what people wrote.
+/// Metadata of each definition in the chart. Policies outlive a release: uninstalling must not delete what people
+/// wrote.
 const METADATA: &str = "metadata:
   annotations:
     helm.sh/resource-policy: keep
@@ -44,7 +45,7 @@ const METADATA: &str = "metadata:
     {{- include \"tagpin.labels\" . | nindent 4 }}
 ";
 
-/// The name in the metadata of a definition.
+/// Returns the name in the metadata of a definition.
 fn name_of(document: &str) -> Result<&str> {
     let name = document.lines().find_map(|line| line.strip_prefix("  name: "));
     name.context("a definition without a name")

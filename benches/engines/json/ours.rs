@@ -1,4 +1,4 @@
-//! A pod's review, read in one pass as the webhook reads it.
+//! Reads the review of a pod in one pass, as the webhook does.
 
 use tagpin_json::{Raw, Read, Reader, Stopped, Text, once, once_or_null, once_text, once_text_or_null};
 
@@ -49,7 +49,7 @@ struct Metadata<'a> {
     owners: Option<Owners>,
 }
 
-/// Kept as they are written, and checked to be sorted.
+/// The labels as they are written, checked to be sorted.
 #[derive(Default)]
 struct Labels<'a> {
     raw: Raw<'a>,

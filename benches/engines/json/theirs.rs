@@ -1,4 +1,4 @@
-//! The same fields in derived structs, which serde_json and sonic-rs fill.
+//! Reads the same fields into derived structs, which serde_json and sonic-rs fill.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -160,7 +160,7 @@ struct Secret<'a> {
     name: Option<Text<'a>>,
 }
 
-/// A string that is borrowed where nothing in it is escaped.
+/// A string that is borrowed if nothing in it is escaped.
 #[derive(Default)]
 struct Text<'a>(Cow<'a, str>);
 
@@ -186,7 +186,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     }
 }
 
-/// Labels in their order, none twice.
+/// The labels in their order. No label occurs twice.
 struct Labels<'a>(Vec<(Text<'a>, Text<'a>)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Labels<'a> {
@@ -214,7 +214,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Labels<'a> {
     }
 }
 
-/// The annotations that mean something, and the bytes of the others.
+/// The annotations that have a meaning for tagpin, and the bytes of the others.
 #[derive(Default)]
 struct Annotations<'a> {
     ours: [Option<Text<'a>>; OUR_ANNOTATIONS.len()],
@@ -260,21 +260,21 @@ pub(super) struct Read<'a> {
     object_bytes: Option<usize>,
 }
 
-/// By serde_json: the object as raw text, from which the pod is read.
+/// Reads a review by serde_json: the object as raw text, and the pod from that text.
 pub(super) fn serde_json_raw(body: &[u8]) -> Read<'_> {
     let text = simdutf8::basic::from_utf8(body).unwrap();
     let review: Review<'_, &RawValue> = serde_json::from_str(text).unwrap();
     taken(review, |raw| (serde_json::from_str(raw.get()).unwrap(), Some(raw.get().len())))
 }
 
-/// By serde_json: the pod where it stands, without its raw text.
+/// Reads a review by serde_json: the pod in place, without its raw text.
 pub(super) fn serde_json_in_place(body: &[u8]) -> Read<'_> {
     let text = simdutf8::basic::from_utf8(body).unwrap();
     let review: Review<'_, Pod<'_>> = serde_json::from_str(text).unwrap();
     taken(review, |pod| (pod, None))
 }
 
-/// By sonic-rs: the object as raw text, from which the pod is read.
+/// Reads a review by sonic-rs: the object as raw text, and the pod from that text.
 pub(super) fn sonic_raw(body: &[u8]) -> Read<'_> {
     let text = simdutf8::basic::from_utf8(body).unwrap();
     let review: Review<'_, LazyValue<'_>> = sonic_rs::from_str(text).unwrap();
@@ -284,7 +284,7 @@ pub(super) fn sonic_raw(body: &[u8]) -> Read<'_> {
     })
 }
 
-/// By sonic-rs: the pod where it stands, without its raw text.
+/// Reads a review by sonic-rs: the pod in place, without its raw text.
 pub(super) fn sonic_in_place(body: &[u8]) -> Read<'_> {
     let text = simdutf8::basic::from_utf8(body).unwrap();
     let review: Review<'_, Pod<'_>> = sonic_rs::from_str(text).unwrap();

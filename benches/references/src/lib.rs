@@ -1,9 +1,9 @@
-//! The webhooks that `make bench` measures tagpin against: bytes that are always the same, a constant answer, and the
-//! usual webhook, which does the same as tagpin for one review as the documentation of kube shows it. Each reads the
-//! whole body.
+//! The webhooks that `make bench` measures tagpin against: one that always answers with the same bytes, one that gives
+//! a constant answer, and the usual webhook. The usual webhook does the same as tagpin for one review, as the
+//! documentation of kube shows it. Each reads the whole body.
 //!
-//! They are a crate of their own, which is built for speed in the bench: generic code of serde is compiled where it is
-//! used, so a fast `serde_json` alone would not make them fast.
+//! The webhooks are a crate of their own, which the bench builds for speed. Generic code of serde is compiled where it
+//! is used, so a fast `serde_json` alone would not make the webhooks fast.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a bench fails by panicking")]
 
 use std::collections::HashMap;
@@ -26,8 +26,8 @@ use serde_json::{Map, Value, json};
 /// The digest of each reference.
 pub type Digests = HashMap<String, String>;
 
-/// Answers the same to every review but for the UID. The API server refuses an answer without the UID of its review, so
-/// this one field is read and takes the place of `uid` in `answer`.
+/// Gives the same answer to every review, except for the UID. The API server refuses an answer without the UID of its
+/// review, so this one field is read, and replaces `uid` in `answer`.
 pub fn constant(answer: &[u8], uid: &str) -> Router {
     let answer = std::str::from_utf8(answer).unwrap();
     let (before, after) = answer.split_once(uid).unwrap();
@@ -67,7 +67,7 @@ pub fn bytes(answer: Vec<u8>) -> Router {
     )
 }
 
-/// Pins the references that it has digests for, keeps the originals in this annotation, and refuses `latest`.
+/// Pins the references that `digests` has, keeps the originals in this annotation, and refuses `latest`.
 pub fn usual(digests: Digests, annotation: String) -> Router {
     let usual = Arc::new(Usual { digests: RwLock::new(digests), annotation });
     Router::new().route("/mutate", post(pin)).with_state(usual)

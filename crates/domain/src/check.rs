@@ -1,6 +1,8 @@
-//! The checks that a policy compiles to: each is one demand on one slot, with the stage at which it can be judged.
+//! The checks that a policy compiles to. Each is one demand on one slot, with the stage at which it can be
+//! judged.
 //!
-//! The list of a policy's checks is all that the policy demands: what judges, explains or exports a policy walks it.
+//! The list of a policy's checks is everything that the policy demands. Code that judges, explains or exports
+//! a policy walks this list.
 
 use crate::glob::Globs;
 use crate::policy::{Owners, Rule};
@@ -35,7 +37,7 @@ pub enum Check {
 pub enum Stage {
     /// The reference as it is written.
     Reference,
-    /// What the registry answered about the reference.
+    /// The registry's answer about the reference.
     Fact,
     /// The object as it arrived, once the facts are known.
     Object,
@@ -63,8 +65,8 @@ impl Check {
         }
     }
 
-    /// Returns true if the check needs an answer about an image that is pulled in this way. Today no check needs an
-    /// answer about a digest: a digest says itself what is pulled, and needs no pin.
+    /// Returns true if the check needs an answer about an image that is pulled in this way. Today no check
+    /// needs one about a digest, because a digest itself determines what is pulled, and needs no pin.
     #[must_use]
     pub const fn asks_about(&self, pulled: Pulled) -> bool {
         match self {
@@ -73,7 +75,8 @@ impl Check {
         }
     }
 
-    /// Returns true if the check needs its answer in this phase: /mutate asks only about what it may pin.
+    /// Returns true if the check needs its answer in this phase: `/mutate` asks only about images that it may
+    /// pin.
     #[must_use]
     pub const fn asks_in(&self, phase: Phase) -> bool {
         match self {

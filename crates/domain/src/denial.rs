@@ -68,7 +68,7 @@ impl Code {
         Self::PinUndone,
     ];
 
-    /// Returns the word itself.
+    /// Returns the word for the code: `TagForbidden`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -121,7 +121,7 @@ impl fmt::Display for Code {
     }
 }
 
-/// One problem of one slot. Its sentences are built when somebody reads them.
+/// One problem of one slot. Its sentences are built only when they are read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Violation {
     /// [`Code::ReferenceInvalid`]
@@ -169,7 +169,8 @@ pub enum Violation {
 }
 
 impl Violation {
-    /// Returns what a fact violates for somebody who needs the image: nothing if the tag exists or no registry was asked.
+    /// Returns the violation that a fact means for somebody who needs the image; none if the tag exists or no
+    /// registry was asked.
     #[must_use]
     pub fn of(fact: &Fact) -> Option<Self> {
         Some(match fact {
@@ -189,7 +190,7 @@ impl Violation {
         })
     }
 
-    /// Returns the stable word.
+    /// Returns the code of the violation.
     #[must_use]
     pub const fn code(&self) -> Code {
         match self {
@@ -213,8 +214,8 @@ impl Violation {
     }
 }
 
-/// Returns a text of others in a form that fits into one line: quotes and everything that is not printable ASCII are
-/// escaped, and the text is cut to `limit` characters.
+/// Returns a text that others wrote, in a form that fits into one line: quotes and everything that is not
+/// printable ASCII are escaped, and the text is cut to `limit` characters.
 #[must_use]
 pub fn shown(text: &str, limit: usize) -> String {
     let mut line = String::with_capacity(text.len().min(limit) + 3);

@@ -4,33 +4,33 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// `algorithm:hex`, of an algorithm that container runtimes accept, with lower-case hex of the exact length. It goes from
-/// hand to hand in every review, so that its clones share one text.
+/// A digest `algorithm:hex`, with an algorithm that container runtimes accept and lower-case hex of the exact
+/// length. Clones share one text, because every review passes digests on many times.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest(Arc<str>);
 
-/// Why a text is not a digest.
+/// The reason why a text is not a digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DigestError {
-    /// No `:` between algorithm and hex.
+    /// There is no `:` between algorithm and hex.
     #[error("a digest is written algorithm:hex, as sha256: and 64 hexadecimal digits")]
     Format,
-    /// Not sha256, sha384 or sha512.
+    /// The algorithm is not sha256, sha384 or sha512.
     #[error("the digest's algorithm is not sha256, sha384 or sha512")]
     Algorithm,
-    /// Too short or too long for its algorithm.
+    /// The hex is too short or too long for its algorithm.
     #[error("the digest has the wrong length for its algorithm")]
     Length,
-    /// Something else than `0-9a-f`.
+    /// The hex has characters other than `0-9a-f`.
     #[error("the digest has characters other than 0-9 and a-f (lower case only)")]
     Hex,
 }
 
 impl Digest {
-    /// Parses `sha256:…`.
+    /// Parses a digest: `sha256:…`.
     ///
     /// # Errors
-    /// When a container runtime would not accept it.
+    /// Fails if a container runtime would not accept the text.
     pub fn parse(text: &str) -> Result<Self, DigestError> {
         let (algorithm, hex) = text.split_once(':').ok_or(DigestError::Format)?;
         let length = match algorithm {
@@ -48,7 +48,7 @@ impl Digest {
         Ok(Self(text.into()))
     }
 
-    /// `sha256:…`
+    /// Returns the text: `sha256:…`.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -90,7 +90,7 @@ mod tests {
             assert_eq!(Digest::parse(&text.replacen("0a", "0\n", 1)), Err(DigestError::Hex));
         }
         assert_eq!(Digest::parse("sha256"), Err(DigestError::Format));
-        // Bytes are counted, and a character of two bytes is no digit.
+        // Bytes are counted, and a character of two bytes is not a digit.
         assert_eq!(Digest::parse(&format!("sha256:{}", "é".repeat(32))), Err(DigestError::Hex));
     }
 }

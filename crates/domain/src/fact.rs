@@ -1,5 +1,5 @@
-//! The closed set of answers about a tag. A fact decides nothing: its class says what policies distinguish, and `verdict`
-//! decides what follows.
+//! The closed set of answers about a tag. A fact decides nothing: policies distinguish its class, and
+//! `verdict` decides what follows.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use crate::digest::Digest;
 pub enum Fact {
     /// The tag exists and names this digest.
     Present(Digest),
-    /// The repository exists, the tag does not.
+    /// The repository exists, but the tag does not.
     TagMissing,
-    /// The repository exists, the tag does not, and the registry says that it once did.
+    /// The repository exists, but the tag does not, and the registry says that it once did.
     TagExpired,
-    /// The registry said to an authorised asker that there is no such repository.
+    /// The registry told an authorised asker that there is no such repository.
     RepositoryMissing,
     /// The registry does not tell whether the repository is missing or private.
     MissingOrPrivate,
@@ -32,7 +32,7 @@ pub enum Fact {
         /// The digest that the tag named when it was last seen.
         last_known: Option<LastKnown>,
     },
-    /// No usable answer in time.
+    /// The registry gave no usable answer in time.
     Unavailable {
         /// The cause, as a closed word.
         cause: Unavailable,
@@ -59,7 +59,7 @@ pub enum Class {
     Present,
     /// The registry is certain that no node can run the image.
     Definite,
-    /// Nothing is known, for want of a credential that may read the repository.
+    /// Nothing is known, because no credential of the asker may read the repository.
     Unauthorized,
     /// Nothing is known now; a later look-up may succeed.
     Unavailable,

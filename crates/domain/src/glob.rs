@@ -1,9 +1,11 @@
-//! Globs over image names and tags. Memory is linear in the text of the globs, and time in the length of glob times
-//! name: anyone who may write a policy writes globs, and they are matched inside admissions. `make bench` has their price
-//! beside that of regular expressions, which hold tens of kilobytes for one policy.
+//! Globs over image names and tags. Memory is linear in the text of the globs, and time in the length of the
+//! glob times the length of the name, because anybody who may write a policy writes globs, and they are
+//! matched during admission. `make bench` shows their cost beside that of regular expressions, which hold
+//! tens of kilobytes for one policy.
 //!
-//! `*` is any run of characters within a segment, `**` crosses segments (`a/**/b` is also `a/b`), `?` is one character,
-//! `[a-z]` and `[!a-z]` are classes, `{a,b}` is either. There is no escape; `[*]` is a star.
+//! `*` matches any run of characters within a segment, and `**` also crosses segments (`a/**/b` also matches
+//! `a/b`). `?` matches one character, `[a-z]` and `[!a-z]` are classes, and `{a,b}` matches either
+//! alternative. There is no escape; `[*]` matches a star.
 
 /// A list of compiled globs.
 #[derive(Debug, Clone, Default)]
@@ -15,21 +17,21 @@ pub struct Globs {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("\"{glob}\" is not a glob: {problem}")]
 pub struct GlobError {
-    /// Position in the list.
+    /// The position of the glob in the list.
     pub index: usize,
-    /// As written.
+    /// The glob as written.
     pub glob: String,
-    /// What is wrong with it.
+    /// The problem with the glob.
     pub problem: GlobProblem,
 }
 
-/// What can be wrong with a glob.
+/// A problem with a glob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum GlobProblem {
-    /// Image names and tags are ASCII.
+    /// A character is not ASCII, but image names and tags are.
     #[error("only ASCII characters occur in image names and tags")]
     NotAscii,
-    /// Longer than any name.
+    /// The glob is longer than any name.
     #[error("it is longer than 512 characters")]
     TooLong,
     /// `[` without `]`.
@@ -50,10 +52,10 @@ pub enum GlobProblem {
 }
 
 impl Globs {
-    /// Compiles a list.
+    /// Compiles a list of globs.
     ///
     /// # Errors
-    /// The first glob that does not compile.
+    /// Returns the first glob that does not compile.
     pub fn new(written: &[String]) -> Result<Self, GlobError> {
         let compile = |(index, glob): (usize, &String)| {
             Glob::new(glob).map_err(|problem| GlobError { index, glob: glob.clone(), problem })
@@ -72,8 +74,8 @@ impl Globs {
 /// Maximum length of a glob in characters. It also keeps positions within sixteen bits.
 const LENGTH_LIMIT: usize = 512;
 
-/// One glob: the characters that every match begins with, and a small program for the rest. A text matches when it leads
-/// from the program's first step past its last.
+/// One glob: the characters that every match begins with, and a small program for the rest. A text matches if
+/// it leads from the program's first step past the last one.
 #[derive(Debug, Clone)]
 struct Glob {
     prefix: Box<[u8]>,
@@ -132,7 +134,7 @@ impl Glob {
         if self.steps.len() < 64 { self.runs::<1>(rest) } else { self.runs::<WORDS>(rest) }
     }
 
-    /// Returns true if the program takes the text, with this many words of places.
+    /// Returns true if the program accepts the text. `N` words hold the places that the text has reached.
     fn runs<const N: usize>(&self, text: &[u8]) -> bool {
         let mut now = Places([0; N]);
         self.enter(0, &mut now);
@@ -156,7 +158,7 @@ impl Glob {
         now.contains(self.steps.len())
     }
 
-    /// Notes every place that is reached from this one without a character.
+    /// Notes every place that can be reached from this one without a character.
     fn enter<const N: usize>(&self, mut at: usize, places: &mut Places<N>) {
         while places.note(at) {
             match self.steps.get(at) {
@@ -176,7 +178,7 @@ impl Glob {
     }
 }
 
-/// The bit of a character; none for what is not ASCII.
+/// Returns the bit of a character; zero for a character that is not ASCII.
 fn bit(byte: u8) -> u128 {
     1_u128.checked_shl(byte.into()).unwrap_or_default()
 }
@@ -212,7 +214,7 @@ impl<const N: usize> Places<N> {
             let mut rest = *word;
             std::iter::from_fn(move || {
                 let at = rest.trailing_zeros() as usize;
-                // Without its lowest bit.
+                // Removes the lowest bit.
                 rest &= rest.checked_sub(1)?;
                 Some(first + at)
             })
@@ -227,15 +229,15 @@ struct Parser<'a> {
     prefix: Vec<u8>,
     steps: Vec<Step>,
     classes: Vec<u128>,
-    /// Inside `{…}`.
+    /// The alternatives in `{…}` that are being read.
     open: Option<Alternatives>,
 }
 
-/// What is to be filled in when `{…}` goes on and ends.
+/// The steps that have to be filled in when `{…}` goes on and ends.
 struct Alternatives {
     /// The fork before the alternative that is being read.
     fork: usize,
-    /// The jumps at the ends of those that were read.
+    /// The jumps at the ends of the alternatives that were read.
     ends: Vec<usize>,
 }
 
@@ -246,7 +248,7 @@ impl Parser<'_> {
         Some(*first)
     }
 
-    /// Takes the next character when it is this one.
+    /// Takes the next character if it is this one.
     fn take(&mut self, byte: u8) -> bool {
         let taken = self.rest.first() == Some(&byte);
         if taken {
@@ -278,7 +280,7 @@ impl Parser<'_> {
                 for end in open.ends {
                     self.fill(end, Step::Jump(self.here()));
                 }
-                // The last alternative has no other: its fork goes on at the next step alone.
+                // No alternative follows the last one, so its fork becomes a jump to the next step.
                 let next = u16::try_from(open.fork + 1).unwrap_or(u16::MAX);
                 self.fill(open.fork, Step::Jump(next));
             }
@@ -299,7 +301,7 @@ impl Parser<'_> {
             None => self.prefix.last().is_none_or(|last| *last == b'/'),
         };
         if starts_segment && self.take(b'/') {
-            // No segment at all will do.
+            // `**/` also matches no segment at all.
             let over = u16::try_from(self.steps.len() + 3).unwrap_or(u16::MAX);
             self.steps.extend([Step::Fork(over), Step::Crossing, Step::Byte(b'/')]);
         } else {
@@ -335,7 +337,7 @@ impl Parser<'_> {
         Ok(())
     }
 
-    /// The place of the next step.
+    /// Returns the place of the next step.
     fn here(&self) -> u16 {
         u16::try_from(self.steps.len()).unwrap_or(u16::MAX)
     }

@@ -78,20 +78,20 @@ const HOSTS: [&str; 21] = [
 const PAGES: [(&str, &str); 3] =
     [("hub.docker.com", "docker.io"), ("github.com", "ghcr.io"), ("gitlab.com", "registry.gitlab.com")];
 
-/// A guess about what is wrong with a reference.
+/// A guess at the mistake in a reference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Hint {
-    /// This part of the reference is a placeholder.
+    /// This part of the reference is a placeholder that nobody replaced.
     Placeholder(String),
     /// A template or a variable was not filled in.
     Template,
-    /// This registry was meant.
+    /// This well-known registry was probably meant.
     Host(&'static str),
 }
 
 impl Hint {
-    /// Returns what is most likely wrong with a reference that failed with this code. `image` is its parsed form, if a
-    /// node could pull it.
+    /// Returns the most likely mistake in a reference that failed with this code. `image` is its parsed form,
+    /// if a node could pull it.
     pub(super) fn of(code: Code, reference: &str, image: Option<&ImageRef>) -> Option<Self> {
         match (code, image) {
             (Code::ReferenceInvalid, None) => {

@@ -20,17 +20,17 @@ const TAG_LIMIT: usize = 128;
 /// URL schemes that authors copy with a host. No reference starts with one.
 const SCHEMES: [&str; 4] = ["https://", "http://", "docker://", "oci://"];
 
-/// A reference that a node could pull, with the author's spelling.
+/// A reference that a node could pull, in the author's spelling.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ImageRef {
     original: Arc<str>,
-    /// Bytes of `original` before the tag and the digest.
+    /// Number of bytes of `original` before the tag and the digest.
     name_length: usize,
     /// End of the tag in `original`. The tag begins after the name and a colon.
     tag_end: Option<usize>,
-    /// The normalised name, where it is not written so. Clones share it.
+    /// The normalised name, if it differs from the written one. Clones share it.
     normalised: Option<Arc<str>>,
-    /// Bytes of the normalised name before the slash and the path.
+    /// Number of bytes of the normalised name before the slash and the path.
     domain_length: usize,
     digest: Option<Digest>,
 }
@@ -41,7 +41,7 @@ pub struct ImageRef {
 pub struct ReferenceError {
     /// The mistake.
     pub kind: ReferenceErrorKind,
-    /// Byte offset in the text where it was noticed.
+    /// The byte offset in the text at which the mistake was noticed.
     pub offset: usize,
 }
 
@@ -98,18 +98,18 @@ const fn err(kind: ReferenceErrorKind, offset: usize) -> ReferenceError {
 }
 
 impl ImageRef {
-    /// Parses and normalises what an author wrote.
+    /// Parses and normalises a reference that an author wrote.
     ///
     /// # Errors
-    /// When the kubelet or containerd would refuse it, and for node-local image IDs.
+    /// Fails if the kubelet or containerd would refuse the reference, and for node-local image IDs.
     pub fn parse(text: &str) -> Result<Self, ReferenceError> {
         Self::of(&text.into())
     }
 
-    /// Parses a text, which the reference shares with its other holders.
+    /// Parses a text that the reference shares with its other holders.
     ///
     /// # Errors
-    /// As [`ImageRef::parse`].
+    /// Fails in the same cases as [`ImageRef::parse`].
     pub fn of(text: &Arc<str>) -> Result<Self, ReferenceError> {
         use ReferenceErrorKind as Kind;
         let original = Arc::clone(text);
@@ -243,9 +243,9 @@ impl ImageRef {
         self.with_suffix(self.repository())
     }
 
-    /// Returns the name that policies match on, which is the same for all spellings of one repository. Hosts are lower case,
-    /// without the default port of https; an address is written in one way; the names of Docker Hub and of each
-    /// ECR are one.
+    /// Returns the name that policies match on, which is the same for all spellings of one repository. Hosts
+    /// are lower case, without the default port of https. An address is written in one way, and all names of
+    /// Docker Hub and of each ECR registry become one.
     #[must_use]
     pub fn policy_name(&self) -> String {
         let host = host::policy_name(self.domain());
@@ -323,8 +323,9 @@ fn split_domain(name: &str) -> (Option<&str>, &str, usize) {
     }
 }
 
-/// Checks `component *("/" component)`, where a component is `1*[a-z0-9] *(separator 1*[a-z0-9])` with the separators
-/// `.`, `_`, `__` and one or more `-`; the error is the offset of the first component that does not match.
+/// Checks `component *("/" component)`, where a component is `1*[a-z0-9] *(separator 1*[a-z0-9])` with the
+/// separators `.`, `_`, `__` and one or more `-`. The error is the offset of the first component that does
+/// not match.
 fn check_path(path: &str) -> Result<(), usize> {
     let alphanumeric = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let (mut component, mut rest) = (0, path.as_bytes());

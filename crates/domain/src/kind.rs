@@ -1,4 +1,5 @@
-//! The identity of a kind of object. The table of kinds, with the paths to what is judged, is in the crate `objects`.
+//! The identity of a kind of object. The crate `objects` has the table of kinds, with the paths to the judged
+//! parts.
 
 use std::fmt;
 

@@ -1,7 +1,8 @@
-//! The pure core: what an image reference is, what policies demand, what a registry can tell, and what follows.
+//! The pure core: image references, the demands of policies, the answers of registries, and the decisions
+//! that follow.
 //!
-//! No async, no I/O, no clock, no Kubernetes client: time is an argument and a
-//! registry's answer is a value. Read the modules in the order of the flow.
+//! It has no async code, no I/O, no clock and no Kubernetes client: time is an argument and a registry's
+//! answer is a value. Read the modules in the order of the flow.
 
 pub mod digest;
 pub mod image;

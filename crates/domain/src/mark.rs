@@ -1,8 +1,9 @@
 //! The annotation `tagpin.dev/mark` of pods: the proof that tagpin itself chose the digest of a pin.
 //!
-//! Whoever may create or patch pods can write `tagpin.dev/original` and any digest beside it. Such a pin counts for
-//! that one pod alone: the digest of other pods, and what is remembered of a tag, follow only pins with a valid mark.
-//! A mark says nothing of the single pod, so that all pods of a revision carry the same one.
+//! Anybody who may create or patch pods can write `tagpin.dev/original` and any digest beside it. Such a pin
+//! counts for that one pod only: the digests of other pods, and the last known digest of a tag, come only
+//! from pins with a valid mark. A mark holds nothing about the single pod, so all pods of a revision carry
+//! the same one.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,7 +26,7 @@ pub const ANNOTATION: &str = "tagpin.dev/mark";
 const SEAL: usize = 16;
 /// Prefix of everything that is signed, so that no other use of a key can produce a mark.
 const PURPOSE: &str = "tagpin.dev/mark 1";
-/// Age from which a key signs: until then other replicas may not have heard of it.
+/// Minimum age of a key that signs. Other replicas may not know a younger key.
 const SIGNS_AFTER: SignedDuration = SignedDuration::from_secs(60);
 
 /// The identifier of a key: the time when it was made, in seconds since 1970.
@@ -55,13 +56,13 @@ pub struct Claim<'a> {
 /// One entry of the annotation. Displayed as `KEY SEAL DIGEST OWNER`, with the seal in base64url.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark {
-    /// The key that signed.
+    /// The identifier of the key that signed.
     pub key: KeyId,
     /// The signature.
     pub seal: Seal,
-    /// The digest that tagpin chose, also where a later webhook took it off the slot again.
+    /// The digest that tagpin chose, even if a later webhook removed it from the slot.
     pub digest: Digest,
-    /// The UID of the controller that the pod had then; empty for a bare pod.
+    /// The UID of the pod's controller at that time; empty for a bare pod.
     pub owner: Box<str>,
 }
 
@@ -69,7 +70,7 @@ pub struct Mark {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Marks(Vec<(String, String)>);
 
-/// One key that marks are made with.
+/// One key with which marks are made.
 #[derive(Clone)]
 pub struct Key {
     id: KeyId,
@@ -79,31 +80,31 @@ pub struct Key {
 /// The keys of this cluster. All of them verify; one signs.
 #[derive(Debug, Clone)]
 pub struct Keys {
-    /// The oldest first.
+    /// The keys, the oldest first.
     keys: Vec<Key>,
     since: Timestamp,
 }
 
-/// Tells which pins of one pod tagpin made.
+/// The facts that decide which pins of one pod tagpin made.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Provenance<'a> {
-    /// None when there is no key: then every pin counts.
+    /// The keys that prove pins; none while there is no key, and then every pin counts.
     pub keys: Option<&'a Keys>,
     /// The namespace of the pod.
     pub namespace: &'a str,
     /// The revision of the pod; none for a bare pod.
     pub revision: Option<&'a Revision>,
-    /// The pod is older than the first mark: its pins count without one.
+    /// True if the pod is older than the first mark, so that its pins count without one.
     pub older: bool,
 }
 
-/// The text is no entry of the annotation.
+/// The error for a text that is not an entry of the annotation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a mark: expected KEY SEAL DIGEST OWNER")]
 pub struct MarkError;
 
 impl<'a> Claim<'a> {
-    /// The claim about a pod of this revision; a bare pod has none.
+    /// Returns the claim about a pod of this revision. A bare pod has no revision.
     #[must_use]
     pub fn new(
         namespace: &'a str,
@@ -116,7 +117,8 @@ impl<'a> Claim<'a> {
         Self { namespace, owner, hash, slot, reference, digest }
     }
 
-    /// Feeds the claim to a signature, each part with its length before it: no two claims give the same bytes.
+    /// Feeds the claim to a signature. Each part has its length before it, so no two claims give the same
+    /// bytes.
     fn feed(&self, hmac: &mut Hmac<Sha256>) {
         let [list, _, name] = self.slot.parts();
         let digest = self.digest.as_str();
@@ -146,7 +148,8 @@ impl fmt::Debug for Key {
 }
 
 impl Keys {
-    /// Keys by their identifiers, and the time since when pods are marked. None when there is no key.
+    /// Returns the keys with their identifiers, and the time since when pods are marked; none if there is no
+    /// key.
     #[must_use]
     pub fn new<'a>(secrets: impl IntoIterator<Item = (KeyId, &'a [u8])>, since: Timestamp) -> Option<Self> {
         let keyed = |(id, secret)| Some(Key { id, hmac: Hmac::new_from_slice(secret).ok()? });
@@ -155,7 +158,7 @@ impl Keys {
         (!keys.is_empty()).then_some(Self { keys, since })
     }
 
-    /// Time since when pods are marked: the pins of older pods count without a mark.
+    /// Returns the time since when pods are marked. The pins of older pods count without a mark.
     #[must_use]
     pub const fn since(&self) -> Timestamp {
         self.since
@@ -167,7 +170,7 @@ impl Keys {
         self.keys.len()
     }
 
-    /// The key that signs: the newest that every replica has had time to hear of, else the oldest.
+    /// Returns the key that signs: the newest key that every replica has had time to learn, else the oldest.
     #[must_use]
     pub fn signer(&self, now: Timestamp) -> Option<&Key> {
         let heard_of = |key: &&Key| now.as_second().saturating_sub(key.id) >= SIGNS_AFTER.as_secs();
@@ -197,14 +200,15 @@ impl Provenance<'_> {
 }
 
 impl Marks {
-    /// Reads the annotation's value. Anybody can write it: what is not a JSON object of strings has no entries.
+    /// Parses the annotation's value. Anybody can write it: a value that is not a JSON object of strings has
+    /// no entries.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let entries: BTreeMap<String, String> = serde_json::from_str(text).unwrap_or_default();
         Self(entries.into_iter().collect())
     }
 
-    /// The mark of this slot, when its entry is one.
+    /// Returns the mark of this slot, if its entry is a mark.
     #[must_use]
     pub fn of(&self, slot: &SlotKey) -> Option<Mark> {
         if self.0.is_empty() {
@@ -216,8 +220,8 @@ impl Marks {
     }
 }
 
-/// Returns the annotation's value: a JSON object with sorted keys, without white space. Where two entries are of one
-/// slot, the later one counts; none if there is no mark.
+/// Returns the annotation's value, a JSON object with sorted keys and without white space; none if there is
+/// no mark. If two entries are of the same slot, the later one counts.
 #[must_use]
 pub fn annotation(entries: Vec<(&SlotKey, Mark)>) -> Option<String> {
     let fields: BTreeMap<_, _> =

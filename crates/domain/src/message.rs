@@ -1,4 +1,5 @@
-//! The layout of what people read about verdicts: refusals with their causes, and warnings. `wording` has the sentences.
+//! The layout of what people read about verdicts: refusals with their causes, and warnings. `wording` has the
+//! sentences.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -10,7 +11,8 @@ use crate::unreadable::Unreadable;
 use crate::verdict::{Effect, Verdict};
 use crate::wording::Wording;
 
-/// Maximum number of characters of a reference in a message; only an absurd host makes one longer that a node could pull.
+/// Maximum number of characters of a reference in a message. Only a reference with an absurdly long host is
+/// longer.
 const REFERENCE_SHOWN: usize = 600;
 /// Maximum number of characters of an object's name in a message (a valid name has at most 253).
 const OBJECT_NAME_SHOWN: usize = 253;
@@ -30,15 +32,15 @@ const DIGEST_DIGITS: usize = 12;
 /// One machine-readable cause of a refusal, for `details.causes`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cause {
-    /// The stable word.
+    /// The code of the violation.
     pub reason: Code,
-    /// `spec.containers[0].image`
+    /// The path of the reference: `spec.containers[0].image`.
     pub field: String,
     /// The first line of the entry in the message.
     pub message: String,
 }
 
-/// Everything that the author of a refused object reads.
+/// The texts for the author of a refused object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// The whole message: each refused slot with its policies and a remedy.
@@ -71,7 +73,8 @@ pub fn refusal(verdicts: &[Verdict]) -> Refusal {
     refusal
 }
 
-/// Returns the warnings of a response: at most five and a count of the rest, one line of ASCII and at most 256 bytes each.
+/// Returns the warnings of a response: at most five and a count of the rest, one line of ASCII and at most
+/// 256 bytes each.
 #[must_use]
 pub fn warnings(verdicts: &[Verdict]) -> Vec<String> {
     let entries = entries(verdicts, Effect::Warn);
@@ -82,8 +85,8 @@ pub fn warnings(verdicts: &[Verdict]) -> Vec<String> {
     warnings
 }
 
-/// Returns the refusal of an object that cannot be read, with the policies that may apply to it. `field` is the path of the
-/// part that cannot be judged.
+/// Returns the refusal of an object that cannot be read, with the policies that may apply to it. `field` is
+/// the path of the part that cannot be judged.
 #[must_use]
 pub fn unreadable(
     kind: Kind,
@@ -109,7 +112,7 @@ pub fn unreadable_warning(kind: Kind, name: &str, why: Unreadable) -> String {
         .unwrap_or_else(|| format!("{kind}: tagpin cannot read the object [{}]", Code::ReviewUnreadable))
 }
 
-/// `Pod "web": the object is too large to check: … [ReviewUnreadable]`
+/// Returns the first line: `Pod "web": the object is too large to check: … [ReviewUnreadable]`.
 fn unreadable_line(kind: Kind, name: &str, problem: &str) -> String {
     let name =
         if name.is_empty() { String::new() } else { format!(" \"{}\"", shown(name, OBJECT_NAME_SHOWN)) };
@@ -134,7 +137,7 @@ struct Entry<'a> {
     retry_after: Option<Duration>,
 }
 
-/// Groups findings of this effect by slot and code. A code that refuses a slot is not warned of again.
+/// Groups findings of this effect by slot and code. A code that refuses a slot gives no warning as well.
 fn entries(verdicts: &[Verdict], effect: Effect) -> Vec<Entry<'_>> {
     let mut entries: Vec<Entry<'_>> = Vec::new();
     for verdict in verdicts {
@@ -170,7 +173,7 @@ fn entries(verdicts: &[Verdict], effect: Effect) -> Vec<Entry<'_>> {
 }
 
 impl Entry<'_> {
-    /// `image "nginx:latest" (container web): tag "latest" is forbidden [TagForbidden]`
+    /// Returns the first line: `image "nginx:latest" (container web): tag "latest" is forbidden [TagForbidden]`.
     fn first_line(&self) -> String {
         self.line(REFERENCE_SHOWN, &self.wording.problem())
     }
@@ -187,7 +190,7 @@ impl Entry<'_> {
         )
     }
 
-    /// Writes the lines after the first: the policies, what to do, and when.
+    /// Writes the lines after the first: the policies, the remedy, and the time of a retry.
     fn write_rest(&self, message: &mut String) {
         let rule = self.wording.code().rule().word();
         let _ = write!(message, "\n  policy: {}, rule {rule}", named(&self.policies));
@@ -239,7 +242,8 @@ impl Entry<'_> {
         Some(shown(image.written_name(), REFERENCE_SHOWN))
     }
 
-    /// Returns one line that fits: without policy or suggestion if need be, else with a shorter reference.
+    /// Returns a warning of one line that fits: without policy or suggestion if need be, else with a shorter
+    /// reference.
     fn warning(&self) -> String {
         let suggestion = match self.suggestion() {
             Some(Suggestion::Instead { reference, .. }) => format!("; try {reference}"),
@@ -268,13 +272,13 @@ enum Suggestion {
     Similar(String),
 }
 
-/// `sha256:3f5c0a1b2c3d…`
+/// Returns the beginning of a digest: `sha256:3f5c0a1b2c3d…`.
 fn short(digest: &str) -> String {
     let end = digest.find(':').map_or(0, |colon| colon + 1 + DIGEST_DIGITS);
     digest.get(..end).map_or_else(|| digest.to_owned(), |start| format!("{start}…"))
 }
 
-/// Returns whole seconds, rounded up, at least one.
+/// Returns the duration in whole seconds, rounded up, at least one.
 const fn seconds(duration: Duration) -> u64 {
     let whole = duration.as_secs() + if duration.subsec_nanos() > 0 { 1 } else { 0 };
     if whole == 0 { 1 } else { whole }

@@ -1,5 +1,5 @@
-//! The annotation `tagpin.dev/original` of pods: which slots we pinned, and what their authors wrote there.
-//! It decides nothing; an entry that does not fit its slot counts for nothing.
+//! The annotation `tagpin.dev/original` of pods: the slots that tagpin pinned, and the references that their
+//! authors wrote there. This module decides nothing; an entry that does not fit its slot does not count.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,8 +14,8 @@ pub const ANNOTATION: &str = "tagpin.dev/original";
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Originals(Vec<(String, Arc<str>)>);
 
-/// Returns the annotation's value: a JSON object with sorted keys, without white space. Where two entries are of one
-/// slot, the later one counts; none if there is no entry.
+/// Returns the annotation's value, a JSON object with sorted keys and without white space; none if there is
+/// no entry. If two entries are of the same slot, the later one counts.
 #[must_use]
 pub fn annotation(entries: Vec<(&SlotKey, &str)>) -> Option<String> {
     let fields: BTreeMap<_, _> =
@@ -24,24 +24,25 @@ pub fn annotation(entries: Vec<(&SlotKey, &str)>) -> Option<String> {
 }
 
 impl Originals {
-    /// Reads the annotation's value. Anybody can write it: what is not a JSON object of strings has no entries.
+    /// Parses the annotation's value. Anybody can write it: a value that is not a JSON object of strings has
+    /// no entries.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let entries: BTreeMap<String, Arc<str>> = serde_json::from_str(text).unwrap_or_default();
         Self(entries.into_iter().collect())
     }
 
-    /// The author's reference and our digest, when the slot carries a pin of ours.
+    /// Returns the author's reference and tagpin's digest, if the slot carries a pin of tagpin.
     #[must_use]
     pub fn pin_of(&self, slot: &Slot) -> Option<(&str, Digest)> {
         let original = self.named(slot.key())?;
         let digest = slot.reference.strip_prefix(original)?.strip_prefix('@')?;
-        // The entry itself has no digest: the slot would have two, and would not parse.
+        // The entry itself has no digest: with one, the slot would have two digests and would not parse.
         slot.image.as_ref().ok()?;
         Some((original, Digest::parse(digest).ok()?))
     }
 
-    /// The entry of this slot, whatever it says.
+    /// Returns the entry of this slot, even if it does not fit the slot.
     #[must_use]
     pub fn named(&self, slot: &SlotKey) -> Option<&str> {
         if self.is_empty() {
@@ -51,7 +52,7 @@ impl Originals {
         Some(original)
     }
 
-    /// Whether there is no entry.
+    /// Returns true if there is no entry.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -1,5 +1,5 @@
-//! Verdicts become replacements: which strings of a pod to write, and what its annotation then says. It knows no
-//! JSON patch; `admission` does.
+//! Turns verdicts into changes of a pod: the references to write, and the annotations that go with them. The
+//! crate `webhook` writes them as a JSON patch.
 
 use crate::mark::{self, Claim, Key};
 use crate::original;
@@ -19,23 +19,24 @@ pub struct Replacement {
 /// The change of an annotation.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Annotation {
-    /// It stays as it is, there or not.
+    /// The annotation stays as it is, there or not.
     #[default]
     Keep,
-    /// It gets this value.
+    /// The annotation gets this value.
     Set(String),
-    /// It goes.
+    /// The annotation is removed.
     Remove,
 }
 
-/// What /mutate writes.
+/// The changes that `/mutate` makes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Patch {
-    /// In slot order.
+    /// The references to write, in slot order.
     pub replacements: Vec<Replacement>,
-    /// [`original::ANNOTATION`], for whole pods; the API server drops it on `pods/ephemeralcontainers`.
+    /// The change of [`original::ANNOTATION`], for whole pods. The API server drops it on
+    /// `pods/ephemeralcontainers`.
     pub original: Annotation,
-    /// [`mark::ANNOTATION`], likewise.
+    /// The change of [`mark::ANNOTATION`], for whole pods too.
     pub mark: Annotation,
 }
 
@@ -46,7 +47,7 @@ pub const ANNOTATIONS_LIMIT: usize = 256 * 1024;
 /// The annotations that a pod has.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Present<'a> {
-    /// Bytes of the annotations that are not ours.
+    /// Number of bytes of the annotations that are not tagpin's.
     pub others: usize,
     /// The value of [`original::ANNOTATION`].
     pub original: Option<&'a str>,
@@ -54,9 +55,10 @@ pub struct Present<'a> {
     pub mark: Option<&'a str>,
 }
 
-/// The patch of a pod: new pins, pins put back under a reference that was applied again, and the annotations with
-/// these and the entries that still hold. `verdicts` are those of [`Phase::Mutate`](crate::subject::Phase).
-/// Without a signer new pins get no mark. Other kinds are never patched.
+/// Returns the patch of a pod: new pins, pins that are restored because their reference was applied again,
+/// and the annotations for these pins and for the entries that still hold. `verdicts` are those of
+/// [`Phase::Mutate`](crate::subject::Phase). Without a signer, new pins get no mark. Other kinds are never
+/// patched.
 #[must_use]
 pub fn patch(subject: &Subject, verdicts: &[Verdict], present: Present<'_>, signer: Option<&Key>) -> Patch {
     if !subject.is_pod {
@@ -68,7 +70,8 @@ pub fn patch(subject: &Subject, verdicts: &[Verdict], present: Present<'_>, sign
     let mut verdicts = verdicts.iter().peekable();
     for slot in &subject.slots {
         let (key, field) = (slot.slot.key(), slot.slot.place.field);
-        // Both lists are in slot order; positions are unique where names of an object not yet validated may not be.
+        // Both lists are in slot order. Positions are unique, but the names of an object that is not
+        // validated yet may not be.
         let verdict = verdicts.next_if(|next| next.place == slot.slot.place);
         let digest = verdict.and_then(|verdict| Some(&verdict.pinned.as_ref()?.digest));
         let image = slot.slot.image.as_ref().ok();
@@ -90,7 +93,7 @@ pub fn patch(subject: &Subject, verdicts: &[Verdict], present: Present<'_>, sign
     }
     let (original, mark) = (original::annotation(originals), mark::annotation(marks));
     let taken = present.others + size(original::ANNOTATION, original.as_deref());
-    // A pod that has no room for the mark is pinned without: the API server would refuse it.
+    // A pod without room for the mark is pinned without it, because the API server would refuse the pod.
     let mark = mark.filter(|mark| taken + size(mark::ANNOTATION, Some(mark)) <= ANNOTATIONS_LIMIT);
     Patch {
         replacements,
@@ -104,7 +107,7 @@ fn size(key: &str, value: Option<&str>) -> usize {
 }
 
 impl Annotation {
-    /// The way from the present value to the wanted one.
+    /// Returns the change from the present value to the wanted one.
     fn to(wanted: Option<String>, present: Option<&str>) -> Self {
         match (wanted, present) {
             (Some(wanted), Some(present)) if wanted == present => Self::Keep,
@@ -202,7 +205,7 @@ mod tests {
         assert_eq!(marked(&pinned, Some(&value), signer), Annotation::Keep);
         assert_eq!(marked(&pinned, None, None), Annotation::Keep, "without a key pins have no mark");
         assert_eq!(marked(&[], Some(&value), signer), Annotation::Remove);
-        // The pin and its original are written whatever room there is.
+        // The pin and its original are written whether there is room or not.
         let size = size(mark::ANNOTATION, Some(&value))
             + original::ANNOTATION.len()
             + r#"{"containers/web":"a:1"}"#.len();

@@ -1,7 +1,7 @@
 //! The revision of a workload, whose pods share one digest for each slot.
 
-/// The labels that tell the revisions of a controller apart, in the order in which they count: of ReplicaSets, and of
-/// StatefulSets and DaemonSets.
+/// The labels that tell the revisions of a controller apart, in the order in which they count: the label of
+/// ReplicaSets, and the label of StatefulSets and DaemonSets.
 pub const REVISION_LABELS: [&str; 2] = ["pod-template-hash", "controller-revision-hash"];
 
 /// The identity that the pods of one workload revision share.

@@ -1,9 +1,10 @@
-//! For which machines an image is: operating system, architecture and variant, and which image runs where.
+//! Platforms of images and machines: operating system, architecture and variant, and the rule for which
+//! images a machine runs.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// `linux/arm64/v8`, in the words of the OCI image specification.
+/// A platform such as `linux/arm64/v8`, in the words of the OCI image specification.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Platform {
     os: String,
@@ -11,16 +12,18 @@ pub struct Platform {
     variant: Option<String>,
 }
 
-/// Why a text is no platform.
+/// The error for a text that is not a platform.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a platform is written OS/ARCHITECTURE or OS/ARCHITECTURE/VARIANT, as linux/arm64 or linux/arm/v7")]
 pub struct NotAPlatform;
 
 impl Platform {
-    /// A platform of these parts, in the specification's words: `x86_64` is `amd64`, and `arm64/v8` is `arm64`.
+    /// Returns the platform of these parts, in the specification's words: `x86_64` is `amd64`, and `arm64/v8`
+    /// is `arm64`.
     ///
     /// # Errors
-    /// When a part is empty, long or has other characters than names of platforms have.
+    /// Fails if a part is empty, longer than 32 characters, or has characters that names of platforms do not
+    /// have.
     pub fn new(os: &str, architecture: &str, variant: Option<&str>) -> Result<Self, NotAPlatform> {
         let plain = |text: &str| {
             let byte = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
@@ -40,7 +43,8 @@ impl Platform {
         Ok(Self { os, architecture: architecture.to_owned(), variant })
     }
 
-    /// Whether a machine of this platform runs an image for the other one: the same, or arm of an earlier version.
+    /// Returns true if a machine of this platform runs an image for the other one: the same, or arm of an
+    /// earlier version.
     #[must_use]
     pub fn runs(&self, image: &Self) -> bool {
         let same = self.os == image.os && self.architecture == image.architecture;
@@ -49,7 +53,7 @@ impl Platform {
             self.architecture == "arm" && number(theirs).zip(number(ours)).is_some_and(|(a, b)| a <= b)
         };
         same && match (self.variant.as_deref(), image.variant.as_deref()) {
-            // Every machine of the architecture runs what is for none of its variants in particular.
+            // Every machine of the architecture runs an image that is for no particular variant.
             (_, None) => true,
             (Some(ours), Some(theirs)) => ours == theirs || older(ours, theirs),
             (None, Some(_)) => false,

@@ -186,7 +186,7 @@ pub struct Scope {
     pub slots: BTreeSet<Role>,
 }
 
-/// A label selector: every requirement must hold. The empty one selects everything.
+/// A label selector: every requirement must hold. An empty selector selects everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selector(pub Vec<LabelRequirement>);
 
@@ -272,9 +272,9 @@ pub struct Exception {
     pub images: Option<Globs>,
     /// Names of namespaces; empty covers every namespace of the policy's scope.
     pub namespaces: BTreeSet<String>,
-    /// The rules that it waives.
+    /// The rules that are waived.
     pub rules: RuleSet,
-    /// The time from which it waives nothing.
+    /// The time from which nothing is waived.
     pub expires: Timestamp,
 }
 
@@ -288,7 +288,8 @@ pub struct PolicySet {
 }
 
 impl PolicySet {
-    /// Returns the policies that a namespace is under, cluster policies first, whatever their scopes are.
+    /// Returns the policies that a namespace is subject to, cluster policies first, whatever their scopes
+    /// are.
     pub fn of_namespace(&self, namespace: &str) -> impl Iterator<Item = &Arc<Policy>> {
         self.cluster.iter().chain(self.namespaced.get(namespace).into_iter().flatten())
     }

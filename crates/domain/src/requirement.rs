@@ -1,4 +1,5 @@
-//! Policies and a slot become what must hold, and which policy says so. It knows no registry's answer.
+//! Turns policies and a slot into a requirement: what must hold, and which policy demands it. No registry's
+//! answer is used here.
 
 use std::cell::OnceCell;
 use std::collections::HashSet;
@@ -12,9 +13,10 @@ use crate::policy::{Children, Exception, Labels, Mode, Owners, Policy, PolicySet
 use crate::slot::{Pulled, Role, Slot};
 use crate::subject::{Controller, Phase, SlotUnderReview, Subject, TopOwner};
 
-/// Maximum number of different references of one object that are looked at in full.
+/// Maximum number of different references of one object that are judged in full.
 pub const REFERENCE_LIMIT: usize = 64;
-/// Maximum number of slots of one object that are looked at; nothing reads further than the first slot beyond it.
+/// Maximum number of slots of one object that are judged. Nothing reads further than the first slot beyond
+/// it.
 pub const SLOT_LIMIT: usize = 1000;
 
 /// Everything that must hold of one slot.
@@ -36,9 +38,9 @@ pub struct Demand<'a> {
     pub policy: &'a Policy,
     /// The rules that the policy's exceptions waive for this slot.
     waived: RuleSet,
-    /// What a node pulls the image by; none where no registry is asked.
+    /// The part of the reference that a node pulls the image by; none if no registry is asked.
     pulled: Option<Pulled>,
-    /// The controller of the pod; none where the object is not a pod.
+    /// The controller of the pod; none if the object is not a pod.
     pod: Option<Controller>,
 }
 
@@ -62,7 +64,7 @@ impl<'a> Demand<'a> {
         match check {
             Check::Limit | Check::Reference | Check::Tags { .. } => true,
             Check::Existence => asks(check),
-            // Without a question there is no answer to miss.
+            // If nothing is asked, no answer can be missing.
             Check::Resolution => self.policy.checks.iter().any(|other| asks(other) && self.applies(other)),
             Check::Pin(owners) => {
                 let any = *owners == Owners::Any;
@@ -93,7 +95,7 @@ impl Requirement<'_> {
     }
 }
 
-/// Returns the policies whose scope has this object, whatever images and slots they are about.
+/// Returns the policies whose scope covers this object, whatever images and slots they are about.
 #[must_use]
 pub fn policies_of<'a>(policies: &'a PolicySet, subject: &Subject) -> Vec<&'a Policy> {
     policies
@@ -111,10 +113,10 @@ pub fn policies_of<'a>(policies: &'a PolicySet, subject: &Subject) -> Vec<&'a Po
         .collect()
 }
 
-/// Returns the Enforce policies that may apply to an object of which only its namespace and kind are known. `labels` are
-/// those of the namespace, where they are known. `may_be_owned` is true if a controller makes objects of this kind for
-/// objects of other kinds, which then are the kind that counts. `ephemeral` is true if only ephemeral containers are
-/// added.
+/// Returns the Enforce policies that may apply to an object of which only the namespace and the kind are
+/// known. `labels` are the labels of the namespace, if they are known. `may_be_owned` is true if controllers
+/// make objects of this kind for objects of other kinds, and then the owner's kind counts. `ephemeral` is
+/// true if only ephemeral containers are added.
 #[must_use]
 pub fn enforced_upon<'a>(
     policies: &'a PolicySet,
@@ -162,8 +164,8 @@ pub fn beyond_limit(slots: &[SlotUnderReview]) -> Vec<bool> {
         .collect()
 }
 
-/// Returns what must hold of a slot; none if the slot is not judged. An unchanged slot is judged only in a template, by
-/// policies with `children: Enforce`, which would refuse the children of that template.
+/// Returns the requirement on a slot; none if the slot is not judged. An unchanged slot is judged only in a
+/// template, by policies with `children: Enforce`, which would refuse the children of that template.
 #[must_use]
 pub fn require<'a>(
     policies: &[&'a Policy],
@@ -172,7 +174,7 @@ pub fn require<'a>(
     beyond_limit: bool,
     now: Timestamp,
 ) -> Option<Requirement<'a>> {
-    // Few policies look at it.
+    // The name is computed once, and only if a policy needs it.
     let name = OnceCell::new();
     let name = || name.get_or_init(|| slot.slot.image.as_ref().ok().map(ImageRef::policy_name)).as_deref();
     let is_pod = subject.is_pod;

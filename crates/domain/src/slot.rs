@@ -1,4 +1,5 @@
-//! A slot: one place that names an image, and what is written there. It knows no kind of document.
+//! A slot: one place that names an image, and the reference that is written there. Slots do not depend on
+//! kinds of documents.
 
 use std::fmt;
 use std::fmt::Write as _;
@@ -80,7 +81,7 @@ impl fmt::Display for SlotKey {
     }
 }
 
-/// The text is not `list/name` of a known list.
+/// The error for a text that is not `list/name` of a known list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "not a slot: expected containers/NAME, initContainers/NAME, ephemeralContainers/NAME or volumes/NAME"
@@ -100,8 +101,8 @@ impl FromStr for SlotKey {
     }
 }
 
-/// The path of a reference in its document: down to a list, an element of it, and the string in that. The text is made
-/// when somebody reads it.
+/// The path of a reference in its document: down to a list, an element of the list, and the string in that
+/// element. The text of the path is built only when it is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Field {
     /// The fields from the document down to the object that holds the list: `spec`.
@@ -153,7 +154,7 @@ pub struct Place {
     pub field: Field,
 }
 
-/// One place that names an image, and what is written there.
+/// One place that names an image, and the reference that is written there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Slot {
     /// The place in the document.
@@ -162,7 +163,8 @@ pub struct Slot {
     pub reference: Arc<str>,
     /// The reference as a node understands it, or the reason why no node could pull it.
     pub image: Result<ImageRef, ReferenceError>,
-    /// True for `imagePullPolicy: Never` (image volume: `pullPolicy: Never`): the node takes what it has.
+    /// True for `imagePullPolicy: Never` (image volume: `pullPolicy: Never`), so that the node uses the image
+    /// that it has.
     pub never_pulled: bool,
 }
 
@@ -181,8 +183,8 @@ impl Slot {
         &self.place.key
     }
 
-    /// Returns what a node pulls the image by; none if the reference does not parse, or if the node must have the image
-    /// already.
+    /// Returns the part of the reference that a node pulls the image by; none if the reference does not
+    /// parse, or if the node must have the image already.
     #[must_use]
     pub fn pulled(&self) -> Option<Pulled> {
         let image = self.image.as_ref().ok().filter(|_| !self.never_pulled)?;
@@ -195,7 +197,7 @@ impl Slot {
 pub enum Pulled {
     /// The tag, written or implied.
     ByTag,
-    /// The digest. A tag beside it is not looked at.
+    /// The digest. A tag beside it is ignored.
     ByDigest,
 }
 

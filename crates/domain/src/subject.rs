@@ -1,4 +1,5 @@
-//! The subject of a review: a workload and what surrounds it, as far as policies look at it. It judges nothing.
+//! The subject of a review: a workload and the facts around it, as far as policies depend on them. Nothing is
+//! judged here.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,28 +14,29 @@ use crate::policy::Labels;
 use crate::slot::{Slot, SlotKey};
 use crate::workload::Workload;
 
-/// The question of a review.
+/// The phase of admission that a review is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// Which digests to write: slots that will be refused stay as they are.
+    /// Chooses the digests to write. Slots that will be refused stay as they are.
     Mutate,
-    /// Whether the object may pass: both strings of a pinned slot are judged and the stricter wins.
+    /// Decides whether the object is admitted. Both references of a pinned slot are judged, and the stricter
+    /// judgement counts.
     Validate,
 }
 
 /// The top-level validated owner of the object, for `match.kinds`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TopOwner {
-    /// This kind (the object itself when nothing validated owns it).
+    /// This kind: the object's own kind if no validated object owns it.
     Known(Kind),
-    /// An owner is named that could not be found in time: every `kinds` matches.
+    /// An owner is named that could not be found in time, so every `kinds` matches.
     Unknown,
 }
 
 /// The direct controller of a pod, for `pin.owners`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Controller {
-    /// Nobody: a bare pod, or a workload.
+    /// No controller: the object is a bare pod or a workload.
     None,
     /// A kind that is validated itself.
     BuiltIn,
@@ -45,35 +47,37 @@ pub enum Controller {
 /// The effort that suggestions may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Suggestions {
-    /// None: nobody reads them (children).
+    /// No suggestions, because nobody reads them (children).
     Off,
-    /// Only what is cached (dry runs).
+    /// Only suggestions from the cache (dry runs).
     Cached,
-    /// Within the budget.
+    /// Suggestions from look-ups within the budget.
     Ask,
 }
 
-/// One slot of the object under review, and how it came to be what it is.
+/// One slot of the object under review, and the history of its reference.
 #[derive(Debug, Clone)]
 pub struct SlotUnderReview {
     /// The slot as the object has it now.
     pub slot: Slot,
-    /// True if the string differs from the old object's (always on CREATE).
+    /// True if the reference differs from the old object's; always true on CREATE.
     pub changed: bool,
     /// True if another revision of the same workload carries this reference in this slot.
     pub carried: bool,
-    /// The reference that our valid annotation entry gives for this slot: the slot is that plus `@` and a digest.
+    /// The reference in tagpin's valid annotation entry for this slot. The slot's reference is that one plus
+    /// `@` and a digest.
     pub original: Option<Arc<str>>,
-    /// True if we pinned the slot, but it carries no digest any more: a later webhook undid the pin.
+    /// True if tagpin pinned the slot, but it carries no digest any more, because a later webhook undid the
+    /// pin.
     pub undone: bool,
-    /// The old object's string, when it is this slot's reference pinned by us: the author applied the same
-    /// reference again, and /mutate puts the pin back.
+    /// The old object's reference, if it is this slot's reference pinned by tagpin. The author has then
+    /// applied the same reference again, and `/mutate` restores the pin.
     pub reapplied: Option<Arc<str>>,
-    /// The mark of the pin that the slot carries, or gets back.
+    /// The mark of the pin that the slot carries or gets back.
     pub mark: Option<Mark>,
 }
 
-/// The content of our annotations on one pod, and its proof.
+/// The content of tagpin's annotations on one pod, and the facts that prove it.
 #[derive(Debug, Clone, Copy)]
 struct Annotated<'a> {
     originals: &'a Originals,
@@ -83,14 +87,14 @@ struct Annotated<'a> {
 }
 
 impl Annotated<'_> {
-    /// Returns the mark that goes with this digest.
+    /// Returns the mark of this slot, if it is for this digest.
     fn mark_of(&self, slot: &SlotKey, digest: &Digest) -> Option<Mark> {
         self.marks.of(slot).filter(|mark| mark.digest == *digest)
     }
 }
 
 impl SlotUnderReview {
-    /// Returns a slot of an object that is new; workloads have no annotations of ours.
+    /// Returns a slot of a new object. Workloads have no annotations of tagpin.
     fn new(slot: Slot, annotated: Annotated<'_>) -> Self {
         let pin = annotated.originals.pin_of(&slot);
         let mark = pin.as_ref().and_then(|(_, digest)| annotated.mark_of(slot.key(), digest));
@@ -104,7 +108,7 @@ impl SlotUnderReview {
         Self { slot, changed: true, carried: false, original, undone, reapplied: None, mark }
     }
 
-    /// Returns the slot beside the slot of the same name in the old object.
+    /// Compares the slot with the slot of the same name in the old object.
     fn after(mut self, old: &Slot, annotated: Annotated<'_>) -> Self {
         self.changed = old.reference != self.slot.reference;
         let pin = annotated.originals.pin_of(old).filter(|(original, _)| *original == &*self.slot.reference);
@@ -127,22 +131,23 @@ impl SlotUnderReview {
 /// The facts about a workload that are not in the object itself.
 #[derive(Debug, Clone)]
 pub struct Surrounding<'a> {
-    /// The namespace's labels; empty when the namespace is not in the store.
+    /// The namespace's labels; empty if the namespace is not in the store.
     pub namespace_labels: Labels,
     /// The top-level validated owner.
     pub top_owner: TopOwner,
-    /// The pull secrets of the service account, which pods get that name none themselves.
+    /// The pull secrets of the service account, for pods that name none themselves.
     pub account_secrets: Vec<String>,
-    /// True if a built-in controller's own identity asks. Anybody can copy an owner reference.
+    /// True if a built-in controller's own identity sent the request. An owner reference proves nothing,
+    /// because anybody can copy it.
     pub by_controller: bool,
-    /// The effort that suggestions may cost, where anybody reads them.
+    /// The effort that suggestions may cost if anybody reads them.
     pub suggestions: Suggestions,
     /// The keys that prove a pin; none while there is no key.
     pub keys: Option<&'a Keys>,
 }
 
 impl Surrounding<'_> {
-    /// Returns what surrounds a workload that nobody asks about: one that was found in a store.
+    /// Returns the facts around a workload that was found in a store instead of a request.
     #[must_use]
     pub const fn unasked(namespace_labels: Labels, top_owner: TopOwner) -> Self {
         Self {
@@ -161,22 +166,22 @@ impl Surrounding<'_> {
 pub struct Before<'a> {
     /// The old object.
     pub workload: &'a Workload,
-    /// True if its pins count without a mark, because it is older than the first key.
+    /// True if the pins of the old object count without a mark, because it is older than the first key.
     pub needs_no_mark: bool,
     /// Returns true if another revision of the workload carries the reference of this slot.
     pub carries: &'a dyn Fn(&Slot) -> bool,
 }
 
-/// The subject of a review: one object, as far as policies look at it.
+/// The subject of a review: one object, as far as policies depend on it.
 #[derive(Debug, Clone)]
 pub struct Subject {
     /// The object's kind.
     pub kind: Kind,
     /// True for a pod.
     pub is_pod: bool,
-    /// Its namespace.
+    /// The object's namespace.
     pub namespace: String,
-    /// The namespace's labels; empty when the namespace is not in the store.
+    /// The namespace's labels; empty if the namespace is not in the store.
     pub namespace_labels: Labels,
     /// Labels of the pod template, or of the bare pod.
     pub labels: Labels,
@@ -184,7 +189,7 @@ pub struct Subject {
     pub top_owner: TopOwner,
     /// The direct controller, for `pin.owners`.
     pub controller: Controller,
-    /// True if a built-in controller's own identity made it for a kind that we validate.
+    /// True if a built-in controller's own identity made the object for an object of a validated kind.
     pub child: bool,
     /// The revision whose pods share a digest; none for bare pods and workloads.
     pub revision: Option<Revision>,
@@ -197,8 +202,8 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// Joins a workload and what surrounds it. With an old object each slot is compared with the slot of the same
-    /// name there: names decide, never positions.
+    /// Joins a workload and the facts around it. With an old object, each slot is compared with the slot of
+    /// the same name there, whatever their positions are.
     #[must_use]
     pub fn of(workload: Workload, surrounding: Surrounding<'_>, before: Option<Before<'_>>) -> Self {
         let revision = workload.revision();
@@ -254,7 +259,7 @@ impl Subject {
 }
 
 impl<'a> Before<'a> {
-    /// Returns the function that puts a slot beside the one of the same name in the old object.
+    /// Returns the function that compares a slot with the slot of the same name in the old object.
     fn comparison(self, now: Provenance<'a>) -> impl Fn(SlotUnderReview) -> SlotUnderReview {
         let Self { workload, needs_no_mark, carries } = self;
         let old: HashMap<&SlotKey, &Slot> = workload.slots.iter().map(|slot| (slot.key(), slot)).collect();

@@ -1,5 +1,5 @@
-//! Objects under review that cannot be read. Nobody knows which images such an object would run, so it is refused wherever
-//! an Enforce policy may apply to it.
+//! Objects under review that cannot be read. The images of such an object are unknown, so it is refused
+//! wherever an Enforce policy may apply to it.
 
 use crate::requirement::SLOT_LIMIT;
 
@@ -17,9 +17,9 @@ pub enum Unreadable {
     NotText,
     /// A field has the wrong type or occurs twice, or the JSON is broken.
     Malformed {
-        /// Line of the object's JSON, from 1.
+        /// The line of the object's JSON, counted from 1.
         line: usize,
-        /// Bytes of that line before the place where reading stopped.
+        /// Number of bytes of that line before the place where reading stopped.
         column: usize,
     },
 }
@@ -44,7 +44,7 @@ impl Unreadable {
         }
     }
 
-    /// Returns what the author of the object can do.
+    /// Returns the remedy for the author of the object.
     #[must_use]
     pub fn remedy(self) -> String {
         match self {

@@ -1,5 +1,5 @@
-//! A requirement and a fact become a verdict: the checks are judged stage by stage, and the policy's mode is the last
-//! step.
+//! Turns a requirement and a fact into a verdict. The checks are judged stage by stage, and the policy's mode
+//! is applied last.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -46,13 +46,13 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// Returns the stable word.
+    /// Returns the code of the violation.
     #[must_use]
     pub const fn code(&self) -> Code {
         self.violation.code()
     }
 
-    /// Returns the rule of the policy.
+    /// Returns the rule that is violated.
     #[must_use]
     pub const fn rule(&self) -> Rule {
         self.violation.code().rule()
@@ -66,7 +66,7 @@ pub enum PinSource {
     Sibling,
     /// The registry, now or from the cache.
     Registry,
-    /// The last known digest, seen so long ago, because the registry was unavailable.
+    /// The last known digest, which is this old, because the registry was unavailable.
     LastKnown(Duration),
 }
 
@@ -131,8 +131,8 @@ impl Verdict {
         }
     }
 
-    /// Warns of a missing pin instead of refusing the slot. While no pod is sent to be pinned, applying the pod again does
-    /// not help.
+    /// Turns a refusal for a missing pin into a warning. While no pod is sent to be pinned, applying the pod
+    /// again does not help.
     pub fn soften_unpinned(&mut self) {
         for finding in &mut self.findings {
             if finding.violation == Violation::NotPinned {
@@ -171,11 +171,11 @@ pub enum Answer<'a> {
     Registry(&'a Fact),
 }
 
-/// The evidence that checks are judged by.
+/// The evidence by which checks are judged.
 struct Evidence<'a> {
     subject: &'a Subject,
     slot: &'a SlotUnderReview,
-    /// The author's reference of a pinned slot, where it parses.
+    /// The author's reference of a pinned slot, if it parses.
     original: Option<ImageRef>,
     /// True if the slot is beyond the limits of one object.
     beyond_limit: bool,
@@ -193,7 +193,7 @@ impl<'a> Answer<'a> {
     }
 }
 
-/// One slot of a subject, and what policies require of it.
+/// One slot of a subject, and the requirement of policies on it.
 #[derive(Debug, Clone)]
 pub struct Case<'a> {
     /// The object that has the slot.
@@ -266,7 +266,7 @@ fn judge(stage: Stage, requirement: &Requirement<'_>, evidence: &Evidence<'_>, v
 /// A violation, its strictest effect before the mode, and the time after which a retry may pass.
 type Judged = (Violation, Effect, Option<Duration>);
 
-/// Returns what violates this check of this policy.
+/// Returns the violation of this check of this policy; none if the check is met or cannot be judged.
 fn violated(check: &Check, policy: &Policy, evidence: &Evidence<'_>) -> Option<Judged> {
     let refused = |violation| (violation, Effect::Deny, None);
     let image = &evidence.slot.slot.image;
@@ -276,7 +276,8 @@ fn violated(check: &Check, policy: &Policy, evidence: &Evidence<'_>) -> Option<J
             image.as_ref().err().map(|error| refused(Violation::ReferenceInvalid(error.kind)))
         }
         Check::Tags { forbidden, require_explicit } => {
-            // Both strings of a pinned slot: the stricter wins, so a forged annotation gains nothing.
+            // Both references of a pinned slot are judged and the stricter judgement counts, so a forged
+            // annotation gains nothing.
             let image = image.as_ref().ok()?;
             let written = [evidence.original.as_ref(), Some(image)].into_iter().flatten();
             let violations = written.filter_map(|image| tag_violation(image, forbidden, *require_explicit));
@@ -288,7 +289,8 @@ fn violated(check: &Check, policy: &Policy, evidence: &Evidence<'_>) -> Option<J
     }
 }
 
-/// Returns what is wrong with a tag. A forbidden tag is told before an omitted one, here and in the order of codes.
+/// Returns the violation by a tag. A forbidden tag is reported before an omitted one, here and in the order
+/// of codes.
 fn tag_violation(image: &ImageRef, forbidden: &Globs, require_explicit: bool) -> Option<Violation> {
     if image.effective_tag().is_some_and(|tag| forbidden.is_match(tag)) {
         return Some(Violation::TagForbidden);
@@ -336,12 +338,13 @@ impl Softening {
     }
 }
 
-/// Returns why no node can run the image, if the registry is certain of it.
+/// Returns the reason why no node can run the image, if the registry is certain of it.
 fn nonexistent(fact: &Fact) -> Option<Violation> {
     if fact.class() == Class::Definite { Violation::of(fact) } else { None }
 }
 
-/// Returns why there is no definite answer, and what follows by the policy's resolution.
+/// Returns the violation for a fact that is not a definite answer, with the effect that the policy's
+/// resolution gives it.
 fn unanswered(fact: &Fact, resolution: &Resolution) -> Option<Judged> {
     let (outcome, retry_after) = match fact.class() {
         Class::Present | Class::Definite | Class::Offline => return None,

@@ -12,7 +12,8 @@ const NAME_LIMIT: usize = 253;
 /// Maximum number of characters of a host or repository in a sentence.
 const HOST_LIMIT: usize = 255;
 
-/// The sentences about one violation. They hold nothing that a registry wrote. Each is built when it is read.
+/// The sentences about one violation. They contain nothing that a registry wrote, and each is built only when
+/// it is read.
 #[derive(Debug)]
 pub struct Wording<'a> {
     violation: &'a Violation,
@@ -43,7 +44,7 @@ impl<'a> Wording<'a> {
         }
     }
 
-    /// Returns what to do next, or whom to ask.
+    /// Returns the remedy: what to do next, or whom to ask.
     #[must_use]
     pub fn remedy(&self) -> String {
         match &self.hint {

@@ -31,7 +31,7 @@ pub struct Workload {
     pub is_pod: bool,
     /// The namespace of the object.
     pub namespace: String,
-    /// The name of the object; empty while the API server has still to make it.
+    /// The name of the object; empty while the API server has still to generate it.
     pub name: String,
     /// The UID of the object; empty before it is stored.
     pub uid: String,
@@ -40,15 +40,15 @@ pub struct Workload {
     /// The controller of the object.
     pub controller: Option<ControllerRef>,
     /// The value of the label that tells the revisions of a pod's controller apart
-    /// ([`REVISION_LABELS`](crate::pin::REVISION_LABELS)); empty where there is none.
+    /// ([`REVISION_LABELS`](crate::pin::REVISION_LABELS)); empty if there is none.
     pub revision_hash: String,
     /// The service account of the pods; empty means `default`.
     pub service_account: String,
-    /// The pull secrets that the pod or template names, in its order.
+    /// The pull secrets that the pod or template names, in their order.
     pub pull_secrets: Vec<String>,
     /// Every slot that names an image.
     pub slots: Vec<Slot>,
-    /// The pins that tagpin's annotation on a pod tells.
+    /// The pins that tagpin's annotation on a pod records.
     pub originals: Originals,
     /// The marks of these pins.
     pub marks: Marks,
@@ -75,7 +75,7 @@ impl Workload {
         }
     }
 
-    /// Returns the revision that a pod shares its digests with; none for bare pods and for templates.
+    /// Returns the revision whose pods share digests with this pod; none for bare pods and for templates.
     #[must_use]
     pub fn revision(&self) -> Option<Revision> {
         let controller = self.controller.as_ref().filter(|_| self.is_pod)?;

@@ -1,5 +1,5 @@
-//! Reading JSON (RFC 8259) in one pass and without copying it: fields are borrowed, and what nobody asks for is passed
-//! over at once. It knows no field.
+//! A reader of JSON (RFC 8259) that makes one pass over a text. Fields are borrowed instead of copied, and
+//! values that are not needed are skipped. The crate does not depend on the names of fields.
 
 mod pass;
 mod write;
@@ -10,23 +10,23 @@ use pass::{Bytes, End, word};
 
 pub use write::{map, write_map, write_text};
 
-/// Why a text is not JSON, or not of the shape that is read.
+/// The error for a text that is not JSON, or not of the expected shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed {
-    /// From 1.
+    /// The line, counted from 1.
     pub line: usize,
-    /// Bytes of the line up to where reading stopped.
+    /// Number of bytes of the line before the place where reading stopped.
     pub column: usize,
 }
 
-/// What reading gives: the value, or that the reader stopped.
+/// The result of reading: a value, or [`Stopped`].
 pub type Read<T> = Result<T, Stopped>;
 
-/// The text is not what is read; the reader knows where.
+/// The error for a text that is not as expected. The reader knows the place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stopped;
 
-/// A string of the request: borrowed where JSON has it as it is, owned where it is escaped (Go writes `<` as `\u003c`).
+/// A string of the text: borrowed if it has no escapes, owned if it has some (Go writes `<` as `\u003c`).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Text<'a>(Cow<'a, str>);
 
@@ -36,12 +36,12 @@ impl<'a> Text<'a> {
         Ok(())
     }
 
-    /// What it says.
+    /// Returns the string.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// A field's text; one that is not there is empty.
+    /// Returns the text of a field; a missing field is empty.
     pub fn of(field: &Option<Self>) -> &str {
         field.as_ref().map_or("", Self::as_str)
     }
@@ -53,48 +53,49 @@ impl AsRef<str> for Text<'_> {
     }
 }
 
-/// A value that was passed over, to be read later.
+/// A value that was skipped, to be read later.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Raw<'a>(&'a str);
 
 impl<'a> Raw<'a> {
-    /// Reads it in place, for [`once`].
+    /// Reads the next value in place, for [`once`].
     ///
     /// # Errors
-    /// It is no value.
+    /// Fails if the next value is not valid JSON.
     pub fn read(&mut self, reader: &mut Reader<'a>) -> Read<()> {
         *self = reader.raw()?;
         Ok(())
     }
 
-    /// As it is written.
+    /// Returns the value as it is written.
     pub const fn get(self) -> &'a str {
         self.0
     }
 
-    /// Whether null stands there.
+    /// Returns true if the value is null.
     pub fn is_null(self) -> bool {
         self.0 == "null"
     }
 }
 
-/// Reads one value after the other.
+/// A reader of one value after the other.
 #[derive(Debug, Clone)]
 pub struct Reader<'a> {
     bytes: Bytes<'a>,
     at: usize,
 }
 
-/// Reads the value of a key. It is no type parameter, so that the loop around it is there once.
+/// A function that reads the value of a key. It is not a type parameter, so that the loop that calls it is
+/// compiled once.
 type Field<'f, 'a> = &'f mut dyn FnMut(&mut Reader<'a>, &str) -> Read<()>;
 
 impl<'a> Reader<'a> {
-    /// Reads this text from its beginning.
+    /// Returns a reader at the beginning of this text.
     pub const fn new(text: &'a str) -> Self {
         Self { bytes: Bytes::of(text), at: 0 }
     }
 
-    /// The whole text is one value, which this reads.
+    /// Reads the whole text as one value with this function.
     pub fn whole<T>(text: &'a str, read: impl FnOnce(&mut Self) -> Read<T>) -> Result<T, Malformed> {
         let mut reader = Self::new(text);
         match read(&mut reader) {
@@ -111,7 +112,7 @@ impl<'a> Reader<'a> {
         Malformed { line: 1 + before.iter().filter(|byte| **byte == b'\n').count(), column }
     }
 
-    /// An object: `field` is given each key, and reads the value of it.
+    /// Reads an object. `field` gets each key, and has to read the value of that key.
     pub fn object(&mut self, field: Field<'_, 'a>) -> Read<()> {
         self.expect(b'{')?;
         if self.is_next(b'}') {
@@ -139,7 +140,7 @@ impl<'a> Reader<'a> {
         field(self, key.as_str())
     }
 
-    /// An object of strings: `field` is given each key and its value.
+    /// Reads an object of strings. `field` gets each key and its value.
     pub fn texts(&mut self, field: &mut dyn FnMut(Text<'a>, Text<'a>) -> Read<()>) -> Read<()> {
         self.expect(b'{')?;
         if self.is_next(b'}') {
@@ -156,7 +157,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A list: `element` is given each position, and reads the value there.
+    /// Reads a list. `element` gets each position, and has to read the value there.
     pub fn list(&mut self, element: &mut dyn FnMut(&mut Self, usize) -> Read<()>) -> Read<()> {
         self.expect(b'[')?;
         if self.is_next(b']') {
@@ -172,7 +173,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Whether null comes next, which is then read.
+    /// Reads null and returns true if null comes next.
     pub fn null(&mut self) -> Read<bool> {
         let is_null = self.peek() == Some(b'n');
         if is_null {
@@ -181,7 +182,7 @@ impl<'a> Reader<'a> {
         Ok(is_null)
     }
 
-    /// A string.
+    /// Reads a string.
     pub fn text(&mut self) -> Read<Text<'a>> {
         match self.plain_text() {
             Some(text) => Ok(Text(Cow::Borrowed(text))),
@@ -189,7 +190,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A string without escapes, if that is what comes next.
+    /// Reads a string without escapes; none if something else comes next.
     #[inline(always)]
     fn plain_text(&mut self) -> Option<&'a str> {
         if self.peek() != Some(b'"') {
@@ -215,19 +216,19 @@ impl<'a> Reader<'a> {
         Ok(Text(Cow::Owned(text)))
     }
 
-    /// True or false.
+    /// Reads `true` or `false`.
     pub fn boolean(&mut self) -> Read<bool> {
         let is_true = self.peek() == Some(b't');
         self.passes(|bytes, at| word(bytes.bytes(), at, if is_true { "true" } else { "false" }))?;
         Ok(is_true)
     }
 
-    /// Any value, as it is written.
+    /// Reads any value, and returns it as it is written.
     pub fn raw(&mut self) -> Read<Raw<'a>> {
         self.kept(Self::pass)
     }
 
-    /// A value as it is written, which this reads.
+    /// Reads a value with this function, and returns the value as it is written.
     pub fn kept(&mut self, read: impl FnOnce(&mut Self) -> Read<()>) -> Read<Raw<'a>> {
         self.peek();
         let start = self.at;
@@ -235,13 +236,13 @@ impl<'a> Reader<'a> {
         Ok(Raw(self.bytes.text().get(start..self.at).unwrap_or_default()))
     }
 
-    /// Passes over any value.
+    /// Skips any value.
     #[inline(never)]
     pub fn pass(&mut self) -> Read<()> {
         self.passes(Bytes::value)
     }
 
-    /// Goes where something ends, or stops where it is not what it should be.
+    /// Moves to the end that the function finds, or stops at the place where the text is not as expected.
     #[inline(always)]
     fn passes(&mut self, end: impl FnOnce(&mut Bytes<'a>, usize) -> End) -> Read<()> {
         let end = end(&mut self.bytes, self.at);
@@ -250,14 +251,14 @@ impl<'a> Reader<'a> {
         end.map(drop).map_err(|_| Stopped)
     }
 
-    /// The first byte of what comes next.
+    /// Skips white space, and returns the next byte.
     #[inline(always)]
     fn peek(&mut self) -> Option<u8> {
         self.at = self.bytes.white_space(self.at);
         self.bytes.get(self.at)
     }
 
-    /// Passes over this byte, if it comes next.
+    /// Skips this byte and returns true if it comes next.
     #[inline(always)]
     fn is_next(&mut self, byte: u8) -> bool {
         let is_next = self.peek() == Some(byte);
@@ -272,7 +273,7 @@ impl<'a> Reader<'a> {
         self.passes(|bytes, at| bytes.byte(at, byte))
     }
 
-    /// Whether one more comes, or the bracket that closes.
+    /// Returns true after a comma, and false after the closing bracket.
     #[inline(always)]
     fn another(&mut self, bracket: u8) -> Read<bool> {
         if self.is_next(b',') {
@@ -282,7 +283,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A field that is there at most once, and is read where it stays: one that is there twice means two things.
+/// Reads a field in place, and stops if the field occurs a second time, because its meaning would be
+/// ambiguous.
 pub fn once<'a, T: Default>(
     reader: &mut Reader<'a>,
     field: &mut Option<T>,
@@ -294,7 +296,7 @@ pub fn once<'a, T: Default>(
     read(field.insert(T::default()), reader)
 }
 
-/// The same of a field that may be null, which leaves it as it is by default.
+/// Reads a field like [`once`]. Null gives the default value.
 pub fn once_or_null<'a, T: Default>(
     reader: &mut Reader<'a>,
     field: &mut Option<T>,
@@ -303,12 +305,12 @@ pub fn once_or_null<'a, T: Default>(
     once(reader, field, |value, reader| if reader.null()? { Ok(()) } else { read(value, reader) })
 }
 
-/// A string that is there at most once.
+/// Reads a string field, and stops if the field occurs a second time.
 pub fn once_text<'a>(reader: &mut Reader<'a>, field: &mut Option<Text<'a>>) -> Read<()> {
     once(reader, field, Text::read)
 }
 
-/// A string that is there at most once; null is an empty one.
+/// Reads a string field like [`once_text`]. Null gives an empty string.
 pub fn once_text_or_null<'a>(reader: &mut Reader<'a>, field: &mut Option<Text<'a>>) -> Read<()> {
     once_or_null(reader, field, Text::read)
 }

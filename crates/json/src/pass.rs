@@ -1,25 +1,26 @@
-//! Passing over what nobody reads: where a value ends, and whether it is one. Each function is told where it is, and says
-//! where its part of the text ends, or where it stops being what it should be. Most of a review is passed over.
+//! Skips values: finds the end of a value and checks its syntax. Each function takes a position, and returns
+//! the end of its part of the text, or the position at which the text is not as expected. Most of a review is
+//! skipped.
 
 use std::slice;
 
 use wide::u8x16;
 
-/// Bytes of which is found out at once where the special ones are.
+/// Number of bytes whose special bytes are found at once.
 const BLOCK: usize = 64;
-/// Bytes that are compared at once.
+/// Number of bytes that are compared at once.
 const PART: usize = 16;
 
-/// A text that is passed over, and what was found out about the block of it that is looked at.
+/// A text, and the special bytes of the block that was looked at last.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bytes<'a> {
     text: &'a str,
     block: usize,
-    /// A bit for each quote, escape and control character, the first in the lowest.
+    /// A bit for each quote, escape and control character of the block. The first byte has the lowest bit.
     specials: u64,
 }
 
-/// Where something ends, or where it is not what it should be.
+/// The end of a part of the text, or the position at which the text is not as expected.
 pub(crate) type End = Result<usize, usize>;
 
 impl<'a> Bytes<'a> {
@@ -40,9 +41,9 @@ impl<'a> Bytes<'a> {
         self.bytes().get(at).copied()
     }
 
-    /// Of any value that begins here, behind white space or not.
+    /// Returns the end of any value that begins here. White space may come first.
     pub(crate) fn value(&mut self, at: usize) -> End {
-        // In registers, not behind a reference.
+        // The copy can stay in registers, unlike a value behind a reference.
         let mut bytes = *self;
         let end = bytes.any(at);
         *self = bytes;
@@ -77,7 +78,7 @@ impl<'a> Bytes<'a> {
             } else {
                 at = plain(self.bytes(), at)?;
             }
-            // A value has ended, and maybe what it is in.
+            // A value has ended, and perhaps also the objects and lists around it.
             loop {
                 let Some(in_object) = open.innermost() else { return Ok(at) };
                 let byte = self.get(at);
@@ -98,7 +99,7 @@ impl<'a> Bytes<'a> {
         }
     }
 
-    /// Of a key and its colon.
+    /// Returns the end of a key and its colon.
     #[inline(always)]
     fn key(&mut self, at: usize) -> End {
         let at = self.byte(at, b'"')?;
@@ -106,7 +107,7 @@ impl<'a> Bytes<'a> {
         self.byte(at, b':')
     }
 
-    /// Of this one byte, behind white space or not.
+    /// Returns the end of this one byte. White space may come first.
     #[inline(always)]
     pub(crate) fn byte(self, at: usize, wanted: u8) -> End {
         if self.get(at) == Some(wanted) { Ok(at + 1) } else { far_byte(self.bytes(), at, wanted) }
@@ -114,19 +115,20 @@ impl<'a> Bytes<'a> {
 
     #[inline(always)]
     pub(crate) fn white_space(self, at: usize) -> usize {
-        // The API server writes none.
+        // The API server writes no white space.
         if let Some(0..=b' ') = self.get(at) { white_space(self.bytes(), at) } else { at }
     }
 
-    /// Of a string, from behind its first quote.
+    /// Returns the end of a string whose first quote is before this position.
     #[inline(always)]
     pub(crate) fn string(&mut self, at: usize) -> End {
         let end = self.special(at);
         if self.get(end) == Some(b'"') { Ok(end + 1) } else { escapes(self.text, end) }
     }
 
-    /// The next quote, escape or control character, or somewhere behind the end. Where a string ends is known by a shift
-    /// of what is known of its block: the next one does not wait for a comparison of its own.
+    /// Returns the position of the next quote, escape or control character, or a position behind the end of
+    /// the text. The bits of a block are shifted to find the end of each string in it, so the next string
+    /// needs no comparison of its own.
     #[inline(always)]
     pub(crate) fn special(&mut self, mut at: usize) -> usize {
         loop {
@@ -180,7 +182,7 @@ fn escapes(text: &str, mut at: usize) -> End {
     }
 }
 
-/// Of a number or a word.
+/// Returns the end of a number or a word.
 #[inline(never)]
 fn plain(text: &[u8], at: usize) -> End {
     match text.get(at) {
@@ -216,7 +218,7 @@ fn digits(text: &[u8], at: usize) -> End {
     if digits == 0 { Err(at) } else { Ok(at + digits) }
 }
 
-/// Where the special bytes of a block are; behind the end of the text everything is special.
+/// Returns the bits of the special bytes of a block. Every byte behind the end of the text counts as special.
 #[inline(never)]
 fn specials(text: &[u8], block: usize) -> u64 {
     let left = text.get(block * BLOCK..).unwrap_or_default();
@@ -231,12 +233,12 @@ fn specials(text: &[u8], block: usize) -> u64 {
     specials_of(parts) | (u64::MAX << last.len() | of_last) << (PART * parts.len())
 }
 
-/// Whether this byte ends a string, escapes what follows, or must be escaped itself.
+/// Returns true for a byte that ends a string, begins an escape, or must be escaped itself.
 pub(crate) const fn is_special(byte: u8) -> bool {
     matches!(byte, b'"' | b'\\' | 0..=0x1f)
 }
 
-/// A bit for each byte of these parts.
+/// Returns a bit for each byte of these parts, which is set for special bytes.
 #[inline]
 fn specials_of(parts: &[[u8; PART]]) -> u64 {
     parts.iter().rev().fold(0, |specials, part| {
@@ -247,11 +249,12 @@ fn specials_of(parts: &[[u8; PART]]) -> u64 {
     })
 }
 
-/// What is open: objects and lists, to any depth.
+/// The objects and lists that are open, to any depth.
 struct Open {
-    /// A bit for each, set for an object, the innermost in the lowest; above them one that says where they end.
+    /// A bit for each of the innermost ones, set for an object. The innermost has the lowest bit, and a set
+    /// bit above them marks their end.
     innermost: u64,
-    /// The same, of what is around those.
+    /// The same bits for the objects and lists around those.
     around: Vec<u64>,
 }
 
@@ -262,7 +265,7 @@ impl Default for Open {
 }
 
 impl Open {
-    /// Whether the innermost is an object.
+    /// Returns true if the innermost one is an object, and false if it is a list; none if nothing is open.
     #[inline(always)]
     fn innermost(&mut self) -> Option<bool> {
         if self.innermost == 1 {

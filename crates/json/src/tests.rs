@@ -7,7 +7,7 @@ fn passes(text: &str) -> bool {
     Reader::whole(text, Reader::pass).is_ok()
 }
 
-/// Reads everything, as somebody who wants all of it would.
+/// Returns true if every value of the text can be read.
 fn reads(text: &str) -> bool {
     fn value(reader: &mut Reader<'_>) -> Read<()> {
         match reader.peek() {
@@ -91,7 +91,7 @@ fn what_is_json_and_what_is_not() {
     for text in no {
         assert!(!passes(text) && !reads(text) && !is_json(text), "{text:.40}");
     }
-    // Whoever passes over it needs no stack for it.
+    // Skipping takes no stack, however deep the text is nested.
     assert!(passes(&deep(100_000)) && !passes(&deep(100_000).replacen("]", "}", 1)));
     let mixed = r#"{"a":["#.repeat(1000) + &"]}".repeat(1000);
     assert!(passes(&mixed) && !passes(&mixed.replacen("]}", "}]", 1)));
@@ -147,7 +147,7 @@ proptest! {
         *at.get_mut(&mut characters) = new;
         let text: String = characters.into_iter().collect();
         prop_assert_eq!(passes(&text), is_json(&text), "{}", text);
-        // Who reads a string also decodes it; `serde_json` then refuses half of a surrogate pair.
+        // Reading a string also decodes it, and `serde_json` refuses half of a surrogate pair.
         prop_assert!(passes(&text) || !reads(&text), "{text}");
     }
 

@@ -1,13 +1,13 @@
-//! Writing strings as JSON has them.
+//! Writes strings and maps as JSON.
 
 use std::fmt::Write as _;
 
 use crate::pass::{Bytes, is_special};
 
-/// Bytes of a text whose special ones are looked for one by one.
+/// Maximum length in bytes of a text whose special bytes are searched one by one.
 const SHORT: usize = 24;
 
-/// An object whose fields are strings, each key in the parts that make it.
+/// Returns an object whose fields are strings. Each key is given in parts.
 pub fn map<'a, V: AsRef<str>, const PARTS: usize>(
     fields: impl Iterator<Item = ([&'a str; PARTS], V)>,
 ) -> String {
@@ -16,7 +16,7 @@ pub fn map<'a, V: AsRef<str>, const PARTS: usize>(
     json
 }
 
-/// Writes an object whose fields are strings, each key in the parts that make it.
+/// Writes an object whose fields are strings. Each key is given in parts.
 pub fn write_map<'a, V: AsRef<str>, const PARTS: usize>(
     json: &mut String,
     fields: impl Iterator<Item = ([&'a str; PARTS], V)>,
@@ -35,7 +35,7 @@ pub fn write_map<'a, V: AsRef<str>, const PARTS: usize>(
     json.push_str(if before == '{' { "{}" } else { "}" });
 }
 
-/// Writes a string as JSON has it.
+/// Writes a string as JSON.
 pub fn write_text(json: &mut String, text: &str) {
     json.push('"');
     write_escaped(json, text);
@@ -43,7 +43,7 @@ pub fn write_text(json: &mut String, text: &str) {
 }
 
 fn write_escaped(json: &mut String, text: &str) {
-    // Most keys and names are too short for masks.
+    // Most keys and names are too short for bit masks to pay.
     if text.len() <= SHORT && !text.bytes().any(is_special) {
         json.push_str(text);
         return;

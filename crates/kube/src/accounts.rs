@@ -1,4 +1,5 @@
-//! The names of the pull secrets of service accounts: who may ask a registry as whom. It never sees a secret.
+//! The names of the pull secrets of each service account, with which its pods ask registries. The content of
+//! a Secret is never read here.
 
 use std::collections::HashMap;
 
@@ -8,10 +9,10 @@ use crate::item::{Identity, Unreadable};
 use crate::slim::SlimServiceAccount;
 use parking_lot::RwLock;
 
-/// What a pod without a service account gets.
+/// Name of the service account of a pod that names none.
 const DEFAULT: &str = "default";
 
-/// Names of pull secrets by namespace and service account; accounts without any are not kept.
+/// Names of pull secrets, by namespace and service account. Accounts without pull secrets are not kept.
 #[derive(Debug, Default)]
 pub struct Accounts {
     secrets: RwLock<HashMap<String, HashMap<String, Vec<String>>>>,
@@ -23,7 +24,7 @@ impl Accounts {
         Self { changes, ..Self::default() }
     }
 
-    /// A service account was reported.
+    /// Records the pull secrets of a service account that was reported.
     pub fn apply(&self, namespace: String, name: String, secrets: Vec<String>) {
         if secrets.is_empty() {
             return self.delete(&namespace, &name);
@@ -32,7 +33,7 @@ impl Accounts {
         self.changes.announce();
     }
 
-    /// A service account is gone.
+    /// Removes a service account that was deleted.
     pub fn delete(&self, namespace: &str, name: &str) {
         let mut held = self.secrets.write();
         let Some(accounts) = held.get_mut(namespace) else { return };
@@ -46,7 +47,7 @@ impl Accounts {
         }
     }
 
-    /// These are all: namespace, name, names of pull secrets.
+    /// Replaces all accounts with this list of namespaces, names and names of pull secrets.
     pub fn replace(&self, all: impl IntoIterator<Item = (String, String, Vec<String>)>) {
         let mut new: HashMap<String, HashMap<String, Vec<String>>> = HashMap::new();
         for (namespace, name, secrets) in all {
@@ -58,7 +59,8 @@ impl Accounts {
         self.changes.announce();
     }
 
-    /// The names of the account's pull secrets, in its order.
+    /// Returns the names of the account's pull secrets, in the account's order. An empty name means the
+    /// account `default`.
     #[must_use]
     pub fn pull_secrets(&self, namespace: &str, service_account: &str) -> Vec<String> {
         let name = if service_account.is_empty() { DEFAULT } else { service_account };
@@ -70,7 +72,7 @@ impl Accounts {
 impl Sink<SlimServiceAccount> for Accounts {
     type Item = (String, String, Vec<String>);
 
-    fn parse(&self, object: SlimServiceAccount) -> Result<Option<Self::Item>, Unreadable> {
+    fn parse(&self, object: SlimServiceAccount) -> Result<Option<Self::Item>, Box<Unreadable>> {
         let secrets = object.image_pull_secrets.into_iter().map(|secret| secret.name);
         let secrets = secrets.filter(|name| !name.is_empty()).collect();
         let (namespace, name) = (object.metadata.namespace, object.metadata.name);

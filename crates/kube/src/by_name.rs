@@ -1,5 +1,6 @@
-//! A second look at the baseline, by name: on SQLite behind kine the first object of a new kind can be readable and yet
-//! absent from every list and watch, for hours. What only this look finds is used.
+//! Reads the baseline by name and compares it with what lists and watches report. On SQLite behind kine, the
+//! first object of a new kind can be readable by name and yet be missing from every list and watch for hours.
+//! A policy that only this read finds is used.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -17,18 +18,18 @@ use crate::store::Store;
 use tagpin_domain::policy::PolicyId;
 use tagpin_objects::release::BASELINE;
 
-/// Of one read.
+/// Time limit for one read.
 const LIMIT: Duration = Duration::from_secs(5);
-/// A watch may lag so far behind a read.
+/// Pause before a read, in which a watch that lags behind catches up.
 const LAG: Duration = Duration::from_secs(2);
-/// Between reads while lists and reads differ, and while there is no baseline.
+/// Pause between reads while lists and reads differ, while there is no baseline, and after a failed read.
 const AGAIN: Duration = Duration::from_secs(10);
 
-/// Which generation of which object lists and reads agree on.
+/// UID and generation of the baseline on which lists and reads agree; none while they differ.
 type Agreed = Option<(String, i64)>;
 
-/// Reads the baseline after the first list and after each change that is reported, and on and on while it is missing
-/// or differs. For ever.
+/// Reads the baseline after the first list, after each reported change of it, and every ten seconds while it
+/// is missing or differs from the lists. Runs for ever.
 pub async fn watch(cluster: Arc<Cluster>, client: Client) -> Infallible {
     let policies: Api<Unparsed<ClusterImagePolicy>> = Api::all(client);
     let id = PolicyId { namespace: None, name: BASELINE.to_owned() };

@@ -13,7 +13,7 @@ use crate::follow::{Observed, follow_one};
 use crate::unreadable::{Unreadables, Watched};
 use tagpin_objects::release;
 
-/// Key of the authorities' certificates.
+/// Key of the CA certificates in the Secret.
 const CA: &str = "ca.crt";
 const CA_KEY: &str = "ca.key";
 const CERTIFICATE: &str = "tls.crt";
@@ -67,7 +67,7 @@ impl fmt::Debug for Pems {
     }
 }
 
-/// Follows the Secret for ever; `seen` holds what was last reported.
+/// Follows the Secret for ever; `seen` holds the version that was last reported.
 pub async fn watch(
     client: Client,
     namespace: &str,

@@ -37,7 +37,7 @@ pub enum ClientError {
 /// Returns a client for the cluster of the service account or of `KUBECONFIG`.
 ///
 /// # Errors
-/// Fails if neither exists or is valid.
+/// Fails if there is no configuration, or if it is invalid.
 pub async fn connect() -> Result<Client, ClientError> {
     Ok(Client::try_from(limited(Config::infer().await?))?)
 }
@@ -60,7 +60,7 @@ pub struct ApiReader {
 }
 
 impl ApiReader {
-    /// Reads with this client.
+    /// Returns a reader that uses this client.
     #[must_use]
     pub const fn new(client: Client, kinds: Kinds) -> Self {
         Self { client, kinds }

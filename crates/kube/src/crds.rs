@@ -18,7 +18,7 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
 /// Returns the definitions as one YAML stream, with one document for each.
 ///
 /// # Errors
-/// Fails if a definition cannot be written as YAML, which none of these causes.
+/// Fails if a definition cannot be written as YAML; the definitions of this crate always can.
 pub fn yaml() -> Result<String, serde_saphyr::ser::Error> {
     let mut stream = String::new();
     for crd in crds() {
@@ -39,7 +39,7 @@ fn polished(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     crd
 }
 
-/// The columns of `kubectl get`; those of priority 1 are shown with `-o wide`.
+/// Returns the columns of `kubectl get`. Columns of priority 1 are shown only with `-o wide`.
 fn printer_columns() -> Vec<CustomResourceColumnDefinition> {
     [
         ("Mode", "string", ".spec.mode", None),
@@ -60,7 +60,7 @@ fn printer_columns() -> Vec<CustomResourceColumnDefinition> {
     .into()
 }
 
-/// The rule that a name is short enough for a label value.
+/// Returns the rule that a name is short enough for a label value.
 fn short_name() -> ValidationRule {
     ValidationRule {
         rule: "self.metadata.name.size() <= 63".to_owned(),

@@ -1,5 +1,5 @@
-//! Follows watches: it lists in pages, backs off after failures, and lists anew when the API server has forgotten the
-//! version.
+//! Watches of the API server: lists in pages, back-off after failures, and a new list when the API server has
+//! forgotten the version.
 
 use std::convert::Infallible;
 use std::fmt::{self, Debug};
@@ -25,41 +25,42 @@ const PAGE: u32 = 100;
 
 /// A store that holds what a watch of `K` reports.
 pub trait Sink<K> {
-    /// What is held of one object.
+    /// The part of an object that the store keeps.
     type Item;
 
-    /// Returns what is held of an object; none if it lacks a field that every API server sends.
+    /// Returns the part of an object to keep; none if the object lacks a field that every API server sends.
     ///
     /// # Errors
-    /// The object cannot be read.
-    fn parse(&self, object: K) -> Result<Option<Self::Item>, Unreadable>;
-    /// Holds an object that was added or changed.
+    /// Fails if the object cannot be read.
+    fn parse(&self, object: K) -> Result<Option<Self::Item>, Box<Unreadable>>;
+    /// Stores an object that was added or changed.
     fn apply(&self, item: Self::Item);
-    /// Forgets an object that is gone.
+    /// Removes an object that was deleted.
     fn delete(&self, gone: &Identity);
-    /// Holds these objects and no others. `unreadable` names the objects that exist and cannot be read.
+    /// Replaces the content of the store with these objects. `unreadable` names the objects that exist but
+    /// cannot be read.
     fn replace(&self, items: Vec<Self::Item>, unreadable: &[Unreadable]);
-    /// Handles an object that exists and cannot be read any more. What was known of it may be wrong by now, so that
-    /// most stores forget it, like an object that no watch has reported.
+    /// Handles an object that exists but can no longer be read. What was known of it may be outdated, so most
+    /// stores forget it, as if no watch had reported it.
     fn lose(&self, object: &Identity);
 }
 
-/// What a watch reports about itself.
+/// State of a watch, as it is reported to the watch's owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
     /// The sink holds a complete list.
     Listed,
     /// The watch failed and is opened again.
     Failed,
-    /// The API server does not know the kind, so that no object of it can exist.
+    /// The API server does not know the kind, so no object of it can exist.
     UnknownKind,
 }
 
-/// Maximum pause between attempts. kube's own back-off grows to a minute, for which a replica would see nothing after an
-/// API server came back.
+/// Maximum pause between attempts. kube's own back-off grows to a minute, during which a replica would see
+/// nothing after an API server came back.
 const MAX_BACKOFF: Duration = Duration::from_secs(6);
 
-/// What a watch has reported of one object.
+/// The last reported state of one object.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Observed<K> {
     /// The watch has not reported yet.
@@ -104,8 +105,8 @@ impl Backoff for ShortBackoff {
     }
 }
 
-/// Passes every event to the sink, for ever. An object that cannot be read is recorded in `unreadable` and holds up no
-/// other object.
+/// Passes every event to the sink, for ever. An object that cannot be read is recorded in `unreadable` and
+/// does not hold up any other object.
 pub async fn follow<K, S>(
     api: Api<Item<K>>,
     config: Config,
@@ -130,7 +131,7 @@ where
                 }
                 Ok(Event::InitApply(item)) => match item.and_then(|object| sink.parse(object)) {
                     Ok(item) => listed.extend(item),
-                    Err(object) => lost.push(object),
+                    Err(object) => lost.push(*object),
                 },
                 Ok(Event::InitDone) => {
                     sink.replace(std::mem::take(&mut listed), &lost);
@@ -146,7 +147,7 @@ where
                         }
                         Err(object) => {
                             sink.lose(&identity);
-                            unreadable.put(watched, object);
+                            unreadable.put(watched, *object);
                         }
                     }
                 }
@@ -170,7 +171,8 @@ where
     }
 }
 
-/// Follows the one object of this name for ever. It asks for no other object, because rights can be bound to the name.
+/// Follows the one object of this name for ever. The watch selects no other object, because rights can be
+/// bound to the name.
 pub async fn follow_one<K>(
     api: Api<Item<Whole<K>>>,
     name: &str,
@@ -188,7 +190,7 @@ where
 impl<K> Sink<Whole<K>> for watch::Sender<Observed<K>> {
     type Item = K;
 
-    fn parse(&self, Whole(object): Whole<K>) -> Result<Option<K>, Unreadable> {
+    fn parse(&self, Whole(object): Whole<K>) -> Result<Option<K>, Box<Unreadable>> {
         Ok(Some(object))
     }
 
@@ -208,12 +210,13 @@ impl<K> Sink<Whole<K>> for watch::Sender<Observed<K>> {
         }
     }
 
-    /// Keeps the object: if it counted as absent, somebody would create it anew.
+    /// Keeps the last known object. If it counted as absent, the leader could create it again.
     fn lose(&self, _: &Identity) {}
 }
 
-/// Returns true if the watch has to start with a new list. kube's watcher would request the same version for ever after
-/// an answer of 410, and after a kind was deleted and created again the old version means nothing.
+/// Returns true if the watch has to start with a new list. After an answer of 410, kube's watcher would
+/// request the same version for ever. After 404, the kind may have been deleted and created again, and the
+/// old version means nothing.
 fn must_list_again(error: &watcher::Error) -> bool {
     matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if [404, 410].contains(&status.code))
 }

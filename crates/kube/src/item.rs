@@ -1,4 +1,5 @@
-//! One object of a list or a watch, parsed by itself: an object that cannot be read spoils no page and no stream.
+//! One object of a list or a watch, parsed on its own, so that an object that cannot be read breaks neither
+//! the page nor the stream.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -13,53 +14,56 @@ use crate::metadata::without_managed_fields;
 
 mod fault;
 
-/// An object of type `T`, or the name of one that cannot be read as such.
+/// An object of type `T`, or the identity and the fault of an object that cannot be parsed as `T`.
 ///
-/// Its JSON is borrowed from the page or the event and parsed at once: nothing but `T` is kept. It is deserialized
-/// from text alone, as the client does.
+/// The JSON is borrowed from the page or the event and parsed at once, so only `T` is kept. It can be
+/// deserialized from text only, which is what the client does.
 #[derive(Debug, Clone)]
 pub enum Item<T> {
     /// The object.
     Read(T),
-    /// An object that is stored and cannot be read.
+    /// An object that is stored but cannot be read.
     Unreadable(Box<Unreadable>),
 }
 
-/// An object that is stored and cannot be read.
+/// An object that is stored but cannot be read.
 #[derive(Debug, Clone)]
 pub struct Unreadable {
-    /// The object.
+    /// The identity of the object.
     pub identity: Identity,
     /// The fault and its place in the object, without the values that are there.
     pub fault: String,
-    /// The metadata that the client needs of every object: its version.
+    /// The metadata that the client needs of every object, such as its version.
     metadata: ObjectMeta,
 }
 
-/// The identity of an object. A part that the object does not have is empty.
+/// The identity of an object. A part that the object lacks is empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Identity {
-    /// Its namespace; none of objects of the whole cluster.
+    /// The namespace; none for cluster-scoped objects.
     pub namespace: Option<String>,
-    /// Its name.
+    /// The object's name.
     pub name: String,
-    /// Its UID.
+    /// The object's UID.
     pub uid: String,
 }
 
 impl<T> Item<T> {
-    /// Returns what the function makes of the object.
+    /// Returns the result of the function for the object.
     ///
     /// # Errors
-    /// The object cannot be read, or the function fails.
-    pub fn and_then<U>(self, parse: impl FnOnce(T) -> Result<U, Unreadable>) -> Result<U, Unreadable> {
+    /// Fails if the object cannot be read or the function fails.
+    pub fn and_then<U>(
+        self,
+        parse: impl FnOnce(T) -> Result<U, Box<Unreadable>>,
+    ) -> Result<U, Box<Unreadable>> {
         match self {
             Self::Read(object) => parse(object),
-            Self::Unreadable(unreadable) => Err(*unreadable),
+            Self::Unreadable(unreadable) => Err(unreadable),
         }
     }
 
-    /// The object, if it can be read.
+    /// Returns the object, if it can be read.
     pub fn read(self) -> Option<T> {
         match self {
             Self::Read(object) => Some(object),
@@ -99,8 +103,8 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Item<T> {
 }
 
 impl Unreadable {
-    /// Returns an object whose metadata can be read and whose field cannot: it has another type than it should have at
-    /// this line and column of the field.
+    /// Returns an object whose metadata can be read and whose field `name` cannot: the field's JSON has a
+    /// value of the wrong type at this line and column.
     pub(crate) fn of_field(metadata: ObjectMeta, name: &str, json: &str, line: usize, column: usize) -> Self {
         let fault = fault::in_field(name, json, line, column);
         Self { identity: Identity::of(&metadata), fault, metadata }
@@ -119,7 +123,7 @@ impl Unreadable {
     }
 }
 
-/// The name of any object, if it has one.
+/// The metadata of an object of any shape, as far as it identifies the object.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Outline {
@@ -140,7 +144,7 @@ struct Named {
     resource_version: Option<String>,
 }
 
-/// Deserializes what may be anything: what is not of the type is the default. It passes over any depth of nesting.
+/// Deserializes a value of any type and any depth of nesting. A value of the wrong type becomes the default.
 pub(crate) fn or_nothing<'de, T, D>(from: D) -> Result<T, D::Error>
 where
     T: Default + DeserializeOwned,
@@ -185,8 +189,8 @@ impl<T: Resource> Resource for Item<T> {
     }
 }
 
-/// An object of one of Kubernetes' own types, whose metadata is read by ours. It is parsed twice: for single objects,
-/// not for lists.
+/// An object of one of Kubernetes' own types, without its managed fields. It is parsed twice, so it is used
+/// for single objects and not for lists.
 #[derive(Debug, Clone)]
 pub struct Whole<K>(pub K);
 

@@ -1,8 +1,8 @@
-//! The memory of every replica, which watches fill: policies, namespaces, workloads and their revisions, pods and their
-//! pins, service accounts. It decides nothing and writes nothing.
+//! The memory of every replica, filled by watches: policies, namespaces, workloads and their revisions, pods
+//! and their pins, and service accounts. This crate decides nothing and writes nothing.
 //!
-//! Every store is memory behind a short lock. A review causes at most one call to the API server: it reads an owner or a
-//! namespace that no watch has reported yet.
+//! Every store is memory behind a short lock. A review causes at most one call to the API server, which reads
+//! an owner or a namespace that no watch has reported yet.
 
 use std::sync::Arc;
 
@@ -75,7 +75,7 @@ pub struct Cluster {
     pub pods: Arc<Pods>,
     /// The names of the pull secrets of service accounts.
     pub accounts: Accounts,
-    /// The mutating webhook configuration, as it was last reported.
+    /// The mutating webhook configuration that was last reported.
     pub pinning: Pinning,
     /// The stores that have been filled.
     pub synced: Synced,
@@ -116,7 +116,8 @@ impl Cluster {
         self.namespaces.labels(namespace)
     }
 
-    /// Climbs from a stored object to the last validated one that controls it, as far as the stores know it.
+    /// Climbs from a stored object to the topmost validated object that controls it, as far as the stores
+    /// know it.
     #[must_use]
     pub fn climb(&self, from: &Arc<Stored>) -> (Arc<Stored>, TopOwner) {
         self.owners().climb(from)
@@ -153,7 +154,8 @@ impl Surroundings for Cluster {
         self.accounts.pull_secrets(namespace, service_account)
     }
 
-    /// The revisions are ReplicaSets of a Deployment, and ControllerRevisions of a StatefulSet or a DaemonSet.
+    /// Looks for the slot in the workload's revisions: the ReplicaSets of a Deployment, and the
+    /// ControllerRevisions of a StatefulSet or a DaemonSet.
     fn carries(&self, workload: &Workload, slot: &Slot) -> bool {
         let Workload { kind, namespace, uid, .. } = workload;
         self.workloads.carries(*kind, namespace, uid, slot.key(), &slot.reference)
@@ -164,7 +166,8 @@ impl Surroundings for Cluster {
         self.pods.get(uid).is_some_and(|pod| pod.needs_no_mark(keys.as_deref()))
     }
 
-    /// What is created in a new namespace at once must not be judged as if the namespace had no labels.
+    /// Waits for a namespace that no watch has reported yet. An object created in a new namespace must not be
+    /// judged as if the namespace had no labels.
     async fn namespace_labels(&self, namespace: &str, deadline: Instant) -> Option<Arc<Labels>> {
         let held = || self.namespaces.labels(namespace);
         let read = async { self.reader.namespace_labels(namespace, deadline).await.map(Arc::new) };

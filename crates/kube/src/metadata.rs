@@ -1,5 +1,5 @@
-//! The metadata of stored objects, as far as tagpin looks at it. It has no `managedFields`: anybody who may patch an
-//! object can leave there what no parser of times reads.
+//! The metadata of stored objects, as far as tagpin reads it. `managedFields` is left out: anybody who may
+//! patch an object can put a time there that no parser can read.
 
 use std::collections::BTreeMap;
 
@@ -44,7 +44,8 @@ pub(crate) fn without_managed_fields<'de, D: Deserializer<'de>>(from: D) -> Resu
     })
 }
 
-/// A deletion that is due beyond the years that can be counted is due at their end: that it is one is what counts.
+/// Returns the time of a deletion. A time that cannot be parsed, such as one beyond the supported years,
+/// becomes the latest supported time, because only the fact of the deletion counts.
 fn far(time: &str) -> Timestamp {
     time.parse().unwrap_or(Timestamp::MAX)
 }

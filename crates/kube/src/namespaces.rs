@@ -10,7 +10,7 @@ use crate::slim::SlimNamespace;
 use parking_lot::RwLock;
 use tagpin_domain::policy::Labels;
 
-/// Labels by the namespace's name.
+/// The labels of the namespaces, by name.
 #[derive(Debug, Default)]
 pub struct Namespaces {
     labels: RwLock<HashMap<String, Arc<Labels>>>,
@@ -22,7 +22,7 @@ impl Namespaces {
         Self { changes, ..Self::default() }
     }
 
-    /// A namespace was reported.
+    /// Records the labels of a namespace that was reported.
     pub fn apply(&self, name: String, labels: Labels) {
         let mut held = self.labels.write();
         if held.get(&name).is_none_or(|held| **held != labels) {
@@ -32,7 +32,7 @@ impl Namespaces {
         }
     }
 
-    /// A namespace is gone.
+    /// Removes a namespace that was deleted.
     pub fn delete(&self, name: &str) {
         let gone = self.labels.write().remove(name).is_some();
         if gone {
@@ -40,20 +40,20 @@ impl Namespaces {
         }
     }
 
-    /// These are all.
+    /// Replaces all namespaces with these.
     pub fn replace(&self, all: impl IntoIterator<Item = (String, Labels)>) {
         let new = all.into_iter().map(|(name, labels)| (name, Arc::new(labels))).collect();
         *self.labels.write() = new;
         self.changes.announce();
     }
 
-    /// The labels of a namespace; none when it was not reported.
+    /// Returns the labels of a namespace; none if no watch has reported it.
     #[must_use]
     pub fn labels(&self, name: &str) -> Option<Arc<Labels>> {
         self.labels.read().get(name).map(Arc::clone)
     }
 
-    /// The names of those with all of these labels, in order.
+    /// Returns the names of the namespaces with all of these labels, in order.
     #[must_use]
     pub fn with(&self, labels: &[(&str, &str)]) -> BTreeSet<String> {
         let has =
@@ -61,7 +61,7 @@ impl Namespaces {
         self.labels.read().iter().filter(|(_, held)| has(held)).map(|(name, _)| name.clone()).collect()
     }
 
-    /// How many there are.
+    /// Returns the number of namespaces.
     #[must_use]
     pub fn count(&self) -> usize {
         self.labels.read().len()
@@ -71,7 +71,7 @@ impl Namespaces {
 impl Sink<SlimNamespace> for Namespaces {
     type Item = (String, Labels);
 
-    fn parse(&self, object: SlimNamespace) -> Result<Option<Self::Item>, Unreadable> {
+    fn parse(&self, object: SlimNamespace) -> Result<Option<Self::Item>, Box<Unreadable>> {
         let labels = object.metadata.labels.unwrap_or_default();
         Ok(object.metadata.name.map(|name| (name, labels)))
     }

@@ -1,4 +1,4 @@
-//! Following controller references upwards, to the object that `match.kinds` is about.
+//! Controller references, followed upwards to the object that `match.kinds` refers to.
 
 use std::sync::Arc;
 
@@ -23,8 +23,8 @@ pub(crate) struct Stores<'a> {
 }
 
 impl Stores<'_> {
-    /// Returns a controller that a store holds. Owners are of the same namespace: one of another namespace is no owner
-    /// (Kubernetes deletes such children).
+    /// Returns a controller that a store holds. An owner in another namespace is no owner: Kubernetes deletes
+    /// its children.
     fn get(self, kind: Kind, owner: &ControllerRef, namespace: &str) -> Option<Arc<Stored>> {
         let held = match kind {
             POD => self.pods.get(&owner.uid),
@@ -33,7 +33,7 @@ impl Stores<'_> {
         held.filter(|object| is_owner(object, owner, namespace))
     }
 
-    /// Climbs to the last validated object, as far as the stores know it.
+    /// Climbs to the topmost validated object, as far as the stores know it.
     pub(crate) fn climb(self, from: &Arc<Stored>) -> (Arc<Stored>, TopOwner) {
         let mut top = Arc::clone(from);
         let mut ascent = Ascent::new(&from.workload);
@@ -50,8 +50,8 @@ impl Stores<'_> {
     }
 }
 
-/// Climbs to the last validated object. An owner that is not in a store yet is waited for a moment and then read once,
-/// all before the deadline.
+/// Climbs to the topmost validated object. An owner that is not in a store yet is awaited for a moment and
+/// then read once. All of this happens before the deadline.
 pub(crate) async fn top(
     stores: Stores<'_>,
     reader: &dyn Reader,

@@ -1,4 +1,4 @@
-//! The Secret with the keys that pins are marked with, which every replica watches. The leader makes the keys.
+//! The Secret with the keys for marks, which every replica watches. The leader creates the keys.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -19,14 +19,14 @@ use crate::unreadable::{Unreadables, Watched};
 use tagpin_domain::mark::{KeyId, Keys};
 use tagpin_objects::release::PIN_KEYS;
 
-/// Key of the time since when pods are marked, in seconds since 1970.
+/// Key of the Secret's entry with the time since when pods are marked, in seconds since 1970.
 pub const SINCE: &str = "since";
 /// Length of a key in bytes.
 pub const KEY_LENGTH: usize = 32;
 /// Time that a replica waits for the Secret before it goes on without keys.
 const WAIT: Duration = Duration::from_secs(10);
 
-/// Returns the keys in the Secret with their identifiers. Entries that are no key are left out.
+/// Returns the keys in the Secret with their identifiers. Entries that are not keys are left out.
 pub fn held(secret: &Secret) -> impl Iterator<Item = (KeyId, &[u8])> {
     let entries = secret.data.iter().flatten();
     entries
@@ -43,7 +43,7 @@ pub fn since(secret: &Secret) -> Timestamp {
     written.and_then(|second| Timestamp::from_second(second).ok()).or_else(created).unwrap_or_default()
 }
 
-/// Follows the Secret for ever; `seen` holds what was last reported.
+/// Follows the Secret for ever; `seen` holds the version that was last reported.
 pub async fn watch(
     client: Client,
     namespace: &str,
@@ -55,9 +55,10 @@ pub async fn watch(
         .await
 }
 
-/// Passes the keys in the Secret on to the pods, for ever. `newest` holds the last Secret with a key: it stays in use when
-/// somebody deletes or empties the Secret, because pods carry marks made with its keys. `heard` becomes true once the
-/// Secret was reported, or after ten seconds: without keys a replica still works, and pins without marks.
+/// Passes the keys in the Secret on to the pods, for ever. `newest` holds the last Secret that had a key.
+/// That Secret stays in use when somebody deletes or empties it, because pods carry marks made with its keys.
+/// `heard` becomes true once the Secret was reported, or after ten seconds: without keys a replica still
+/// works, and pins without marks.
 pub async fn use_newest(
     pods: Arc<Pods>,
     mut seen: watch::Receiver<Observed<Secret>>,
@@ -74,7 +75,7 @@ pub async fn use_newest(
             Observed::Unknown => {}
             Observed::Absent => drop(heard.send_replace(true)),
             Observed::Present(secret) => {
-                // A Secret without a key takes no key away, like a Secret that was deleted.
+                // A Secret without keys removes no key, as a deleted Secret removes none.
                 if let Some(keys) = Keys::new(held(&secret), since(&secret)) {
                     pods.use_keys(Some(keys));
                     newest.send_replace(Some(secret));

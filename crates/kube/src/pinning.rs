@@ -1,4 +1,5 @@
-//! Whether the API server is told to have pods pinned: the mutating webhook configuration, as every replica watches it.
+//! The mutating webhook configuration, which every replica watches. It tells whether the API server sends
+//! pods to be pinned.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -14,10 +15,10 @@ use crate::follow::{Observed, follow_one};
 use crate::unreadable::Watched;
 use tagpin_objects::release::MUTATING;
 
-/// How much later than the API server a replica may hear that the configuration is gone.
+/// Maximum delay with which a replica hears that the configuration is gone.
 const BEHIND: Duration = Duration::from_millis(500);
 
-/// What was last heard of the configuration.
+/// The last reported state of the mutating webhook configuration.
 #[derive(Debug)]
 pub struct Pinning(watch::Sender<Observed<MutatingWebhookConfiguration>>);
 
@@ -28,18 +29,19 @@ impl Default for Pinning {
 }
 
 impl Pinning {
-    /// The configuration was reported.
+    /// Records a report of the configuration.
     pub fn report(&self, seen: Observed<MutatingWebhookConfiguration>) {
         self.0.send_replace(seen);
     }
 
-    /// What was last heard of it, and what will be.
+    /// Returns a receiver of the configuration, now and later.
     #[must_use]
     pub fn seen(&self) -> watch::Receiver<Observed<MutatingWebhookConfiguration>> {
         self.0.subscribe()
     }
 
-    /// Whether no pod is sent to be pinned, now or as will be heard within half a second, before the deadline.
+    /// Returns true if no pod is sent to be pinned, or if a report says so within half a second and before
+    /// the deadline.
     pub async fn is_off(&self, deadline: Instant) -> bool {
         let off = |seen: &Observed<MutatingWebhookConfiguration>| match seen {
             Observed::Unknown => false,
@@ -52,7 +54,7 @@ impl Pinning {
     }
 }
 
-/// Watches it for ever.
+/// Watches the mutating webhook configuration for ever.
 pub async fn watch(cluster: Arc<Cluster>, client: Client) -> Infallible {
     let seen = cluster.pinning.0.clone();
     follow_one(Api::all(client), MUTATING, seen, &cluster.unreadable, Watched::Mutating).await

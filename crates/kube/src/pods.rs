@@ -1,8 +1,9 @@
-//! The pods: which digests our own pins chose, for their siblings and for when a registry can not be asked.
+//! The pods and the digests that tagpin's pins chose, for sibling pods and for times when a registry cannot
+//! be reached.
 //!
-//! A pin counts when the annotation names the slot, the slot is that reference plus `@` and a digest, and the mark
-//! proves that tagpin chose that digest; a digest that an author wrote never does. The pins of a pod that is gone count
-//! for another hour.
+//! A pin counts when the annotation names the slot, the slot's image is the original reference plus `@` and a
+//! digest, and the mark proves that tagpin chose that digest. A digest that an author wrote never counts. The
+//! pins of a deleted pod count for another hour.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::hash::Hash;
@@ -30,14 +31,14 @@ use tagpin_domain::slot::SlotKey;
 use tagpin_objects::kinds::{Kinds, PODS};
 use tagpin_review::{Pins, Seeds};
 
-/// How long the pins of a pod that is gone still count.
+/// Time for which the pins of a deleted pod still count.
 const MEMORY: Duration = Duration::from_hours(1);
 
 /// The pods of the cluster.
 #[derive(Debug, Default)]
 pub struct Pods {
     memory: RwLock<Memory>,
-    /// The controllers that may have adopted a pod.
+    /// The possible controllers of the pods; their ages tell whether they adopted a pod.
     workloads: Arc<Workloads>,
     kinds: Kinds,
     changes: Changes,
@@ -48,7 +49,7 @@ struct Memory {
     /// The keys that prove a pin; none while there is no key.
     keys: Option<Arc<Keys>>,
     live: Shelf<Stored>,
-    /// In the order in which they went.
+    /// The deleted pods whose pins still count, in the order of their deletion.
     departed: VecDeque<Departed>,
     siblings: HashMap<Revision, Vec<Siblings>>,
     seeds: HashMap<SeedKey, Vec<Carrier>>,
@@ -60,7 +61,7 @@ struct Departed {
     pod: Arc<Stored>,
 }
 
-/// One slot of a pod that carries a pin of ours.
+/// One slot of a pod, with a pin that tagpin made.
 #[derive(Debug)]
 struct Carrier {
     pod: Arc<Stored>,
@@ -69,16 +70,16 @@ struct Carrier {
     proof: Proof,
 }
 
-/// The pods of one revision that carry pins of ours in one slot for one reference.
+/// The pods of one revision with tagpin's pins in one slot for one reference.
 #[derive(Debug)]
 struct Siblings {
     slot: SlotKey,
-    /// As the author wrote it.
+    /// The reference as the author wrote it.
     reference: String,
     carriers: Vec<Carrier>,
 }
 
-/// The pods of one namespace whose authors wrote one tag of one repository.
+/// Key of the pods of one namespace whose authors wrote one tag of one repository.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct SeedKey {
     namespace: String,
@@ -91,19 +92,19 @@ impl Pods {
         Self { memory: RwLock::default(), workloads, kinds, changes }
     }
 
-    /// These are the keys from now on: every pin is held against them anew.
+    /// Replaces the keys and verifies every pin with the new ones.
     pub fn use_keys(&self, keys: Option<Keys>) {
         self.memory.write().use_keys(keys.map(Arc::new));
         self.changes.announce();
     }
 
-    /// The keys that new pins are marked with.
+    /// Returns the keys with which new pins are marked.
     #[must_use]
     pub fn keys(&self) -> Option<Arc<Keys>> {
         self.memory.read().keys.clone()
     }
 
-    /// The keys that some pod, or one that is gone for less than an hour, was marked with.
+    /// Returns the keys with which any pod was marked, also of pods that were deleted within the last hour.
     #[must_use]
     pub fn marked_with(&self) -> BTreeSet<KeyId> {
         let memory = self.memory.read();
@@ -111,7 +112,7 @@ impl Pods {
         memory.live.all().chain(departed).flat_map(|pod| pod.mark_keys()).collect()
     }
 
-    /// A pod was reported.
+    /// Records a pod that was reported.
     pub fn apply(&self, pod: Stored) {
         let changed = self.memory.write().apply(Arc::new(pod));
         if changed {
@@ -119,7 +120,7 @@ impl Pods {
         }
     }
 
-    /// The pod with this UID is gone.
+    /// Removes the pod with this UID. Its pins count for another hour.
     pub fn delete(&self, uid: &str) {
         let gone = self.memory.write().depart(uid, Instant::now());
         if gone {
@@ -127,7 +128,7 @@ impl Pods {
         }
     }
 
-    /// These are all pods.
+    /// Replaces all pods with these. The pins of pods that are left out count for another hour.
     pub fn replace(&self, pods: Vec<Stored>) {
         let now = Instant::now();
         let new = pods.into_iter().map(Arc::new).collect::<Vec<_>>();
@@ -149,7 +150,7 @@ impl Pods {
         }
     }
 
-    /// The memory, without what is too old to count.
+    /// Returns the memory, without pins that are too old to count.
     fn read(&self) -> RwLockReadGuard<'_, Memory> {
         let memory = self.memory.read();
         if !memory.has_old() {
@@ -160,13 +161,13 @@ impl Pods {
         self.memory.read()
     }
 
-    /// The pod with this UID.
+    /// Returns the pod with this UID.
     #[must_use]
     pub fn get(&self, uid: &str) -> Option<Arc<Stored>> {
         self.memory.read().live.get(uid).map(Arc::clone)
     }
 
-    /// Every pod there is, in no order.
+    /// Returns all pods, in no particular order.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Stored>> {
         self.memory.read().live.all().map(Arc::clone).collect()
@@ -196,7 +197,7 @@ impl Memory {
         } else if let Some(at) =
             self.departed.iter().position(|gone| gone.pod.workload.uid == pod.workload.uid)
         {
-            // A list that came late had left it out.
+            // An outdated list had left the pod out.
             if let Some(gone) = self.departed.remove(at) {
                 self.forget(&gone.pod);
             }
@@ -276,12 +277,12 @@ fn remove<K: Hash + Eq>(carriers: &mut HashMap<K, Vec<Carrier>>, key: &K, uid: &
     }
 }
 
-/// Where one pin of a pod counts.
+/// The keys under which one pin of a pod is found.
 struct Pin<'a> {
     /// Position in the pod's slots.
     slot: usize,
     key: &'a SlotKey,
-    /// What the author wrote.
+    /// The reference that the author wrote.
     original: String,
     seed: Option<SeedKey>,
 }
@@ -314,8 +315,9 @@ impl Carrier {
         Some(digest)
     }
 
-    /// Returns true if the proof counts for the pod's controller. Anybody who may patch a pod can write its owner
-    /// reference, so that the ages of both decide whether the pod was made by that controller or adopted.
+    /// Returns true if the proof counts for the pod's controller. Anybody who may patch a pod can write its
+    /// owner reference, so the ages of the pod and of the controller decide whether that controller created
+    /// or adopted the pod.
     fn counts_for_controller(&self, workloads: &Workloads) -> bool {
         let controller = self.pod.workload.controller.as_ref().and_then(|controller| {
             let found = workloads.get(controller.kind?, &controller.uid)?;
@@ -328,7 +330,8 @@ impl Carrier {
         }
     }
 
-    /// Creation times are whole seconds: the UID makes every replica choose the same of two.
+    /// Returns the order by age. Creation times are whole seconds, so the UID decides between two pods of the
+    /// same age, and every replica chooses the same one.
     fn age_order(&self) -> (Timestamp, &str) {
         (self.pod.created, &self.pod.workload.uid)
     }
@@ -346,8 +349,8 @@ impl Pins for Pods {
 }
 
 impl Seeds for Pods {
-    /// Of several digests it is that of the revision whose first pod came last: a new pod of an old revision carries
-    /// an old digest.
+    /// Chooses, among several digests, the digest of the revision whose first pod is the youngest: a new pod
+    /// of an old revision carries an old digest.
     fn last_known(&self, image: &ImageRef, asker: &Asker, now: Timestamp) -> Option<LastKnown> {
         let key = SeedKey::new(&asker.namespace, image)?;
         let mut secrets = asker.pull_secrets.clone();
@@ -373,7 +376,7 @@ impl Seeds for Pods {
         let digest = firsts.into_values().max_by_key(|carrier| carrier.age_order())?.digest()?;
         let same = carriers.iter().filter(|carrier| carrier.digest().as_ref() == Some(&digest));
         let youngest = same.map(|carrier| carrier.pod.created).max()?;
-        // A creation time ahead of our clock is now.
+        // A creation time ahead of our clock counts as now.
         let age = Duration::try_from(now.duration_since(youngest)).unwrap_or_default();
         Some(LastKnown { digest, age })
     }
@@ -382,7 +385,7 @@ impl Seeds for Pods {
 impl Sink<Slim> for Pods {
     type Item = Stored;
 
-    fn parse(&self, object: Slim) -> Result<Option<Stored>, Unreadable> {
+    fn parse(&self, object: Slim) -> Result<Option<Stored>, Box<Unreadable>> {
         Stored::new(&self.kinds, &PODS, &object)
     }
 

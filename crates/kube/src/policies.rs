@@ -1,7 +1,8 @@
-//! The policies of the cluster: the generation of each that is in force here, and the reason why a newer one is not.
+//! The policies of the cluster: the generation of each that this replica has in force, and the reason why a
+//! newer one is not.
 //!
-//! A generation that does not compile keeps the last good one: the one in memory, or after a restart the one that
-//! the leader wrote into the status.
+//! If a generation does not compile, the last good one stays in force: the one in memory, or after a restart
+//! the one that the leader wrote into the status.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -29,7 +30,7 @@ pub struct Reported {
     pub uid: String,
     /// The generation of the spec.
     pub generation: i64,
-    /// The object's version, where it is a number (as etcd's and kine's are): later ones are greater.
+    /// The object's version, if it is a number, as with etcd and kine. Later versions are greater.
     pub version: Option<u64>,
     /// The compiled policy, or the reason why it does not compile.
     pub compiled: Result<Good, InvalidPolicy>,
@@ -94,7 +95,7 @@ pub struct Held {
     pub uid: String,
     /// The newest generation that was reported.
     pub generation: i64,
-    /// The version of that report.
+    /// The resource version of that report.
     pub version: Option<u64>,
     /// The reason why that generation does not compile.
     pub error: Option<InvalidPolicy>,
@@ -180,7 +181,8 @@ impl Policies {
         self.replace_readable(kind, all, &BTreeSet::new());
     }
 
-    /// Takes in the list of all policies of one kind that can be read. Policies that cannot be read stay as they are held.
+    /// Takes in the list of all policies of one kind that can be read. Policies that cannot be read stay as
+    /// they are held.
     pub(crate) fn replace_readable(
         &self,
         kind: PolicyKind,
@@ -319,7 +321,7 @@ fn snapshot(held: &BTreeMap<PolicyId, Held>) -> PolicySet {
 impl<K: PolicyObject> Sink<Unparsed<K>> for Policies {
     type Item = Reported;
 
-    fn parse(&self, object: Unparsed<K>) -> Result<Option<Reported>, Unreadable> {
+    fn parse(&self, object: Unparsed<K>) -> Result<Option<Reported>, Box<Unreadable>> {
         let has_uid = object.metadata.uid.is_some();
         Ok(has_uid.then(|| Reported::parse::<K>(&object.metadata, object.spec, object.status)))
     }
@@ -337,8 +339,8 @@ impl<K: PolicyObject> Sink<Unparsed<K>> for Policies {
         self.replace_readable(K::Spec::KIND, all, &unreadable);
     }
 
-    /// Keeps the last good generation in force, as if a newer one did not compile: nobody turns a policy off by making
-    /// it unreadable.
+    /// Keeps the last good generation in force, as when a newer one does not compile. Nobody can turn a
+    /// policy off by making it unreadable.
     fn lose(&self, _: &Identity) {}
 }
 

@@ -1,4 +1,4 @@
-//! Objects that no watch has reported yet: a review waits for them a moment, and then reads them by name.
+//! Objects that no watch has reported yet. A review waits a moment for them and then reads them by name.
 
 use std::time::Duration;
 
@@ -23,8 +23,8 @@ pub trait Reader: Send + Sync {
     async fn namespace_labels(&self, name: &str, deadline: Instant) -> Option<Labels>;
 }
 
-/// Returns what a store holds now or within [`GRACE`], else the result of one read; none if the deadline passes first.
-/// What a store holds now is returned also after the deadline.
+/// Returns what a store holds now or within [`GRACE`], else the result of one read; none if the deadline
+/// passes first. A value that a store holds now is returned even after the deadline.
 pub(crate) async fn held_or_read<T>(
     changes: &mut Watcher,
     deadline: Instant,

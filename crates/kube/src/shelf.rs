@@ -1,5 +1,5 @@
-//! Objects by their UID and by the UID of their controller. Names are reused and UIDs are not, so that a late event
-//! about a deleted object cannot change its successor.
+//! Objects by their UID and by the UID of their controller. Names are reused and UIDs are not, so a late
+//! event about a deleted object cannot change its successor.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

@@ -1,4 +1,5 @@
-//! Objects of the cluster as far as tagpin looks at them. The rest is never parsed: a full Pod costs 29 times the memory.
+//! Objects of the cluster, as far as tagpin reads them. The rest is never parsed: a full Pod takes 29 times
+//! the memory.
 
 use std::borrow::Cow;
 use std::marker::PhantomData;
@@ -15,12 +16,12 @@ use crate::item::or_nothing;
 use crate::metadata::without_managed_fields;
 use tagpin_objects::kinds::{JOB, POD, Row};
 
-/// One object of a kind of the table: its metadata, and the fields that a template may be in, as they are written.
-/// What they hold is read by [`tagpin_objects::reader`].
+/// One object of a kind in the table of kinds: its metadata, and the JSON of the fields that may hold a pod
+/// template. [`tagpin_objects::reader`] reads that JSON.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct Slim {
-    /// Its metadata, without the managed fields.
+    /// The metadata, without the managed fields.
     #[serde(deserialize_with = "without_managed_fields")]
     pub metadata: ObjectMeta,
     spec: Option<Box<RawValue>>,
@@ -30,7 +31,7 @@ pub struct Slim {
     status: Status,
 }
 
-/// A reference by name, as pull secrets are listed.
+/// A reference by name, as in a list of pull secrets.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct Named {
@@ -38,7 +39,7 @@ pub struct Named {
     pub name: String,
 }
 
-/// The status of a pod or Job, as far as it tells that it has ended.
+/// The status of a pod or Job, as far as it shows that the object has ended.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 struct Status {
@@ -62,7 +63,7 @@ impl StatusCondition {
 }
 
 impl Slim {
-    /// Returns the field that the way to the pod spec begins with, and its name.
+    /// Returns the name and the JSON of the field with which the path to the pod spec begins.
     #[must_use]
     pub fn template_field(&self, row: &Row) -> Option<(&'static str, &str)> {
         let name = *row.pod_spec.first()?;
@@ -118,35 +119,35 @@ impl Resource for Slim {
     }
 }
 
-/// A namespace: its labels.
+/// A namespace, reduced to its metadata.
 #[derive(Debug, Clone, Default, Deserialize, Resource)]
 #[resource(inherit = k8s_openapi::api::core::v1::Namespace)]
 #[serde(default)]
 pub struct SlimNamespace {
-    /// Its metadata.
+    /// The metadata, without the managed fields.
     #[serde(deserialize_with = "without_managed_fields")]
     pub metadata: ObjectMeta,
 }
 
-/// A service account: which pull secrets its pods get.
+/// A service account, reduced to the pull secrets that its pods get.
 #[derive(Debug, Clone, Default, Deserialize, Resource)]
 #[resource(inherit = k8s_openapi::api::core::v1::ServiceAccount)]
 #[serde(rename_all = "camelCase", default)]
 pub struct SlimServiceAccount {
-    /// Its metadata.
+    /// The metadata, without the managed fields.
     #[serde(deserialize_with = "without_managed_fields")]
     pub metadata: ObjectMeta,
-    /// Its pull secrets, in its order.
+    /// The pull secrets, in the account's order.
     #[serde(deserialize_with = "or_default")]
     pub image_pull_secrets: Vec<Named>,
 }
 
-/// A pod of our own Deployment: whether it is ready, and where.
+/// A pod of tagpin's Deployment, reduced to its readiness and its address.
 #[derive(Debug, Clone, Default, Deserialize, Resource)]
 #[resource(inherit = k8s_openapi::api::core::v1::Pod)]
 #[serde(default)]
 pub struct ReplicaPod {
-    /// Its metadata.
+    /// The metadata, without the managed fields.
     #[serde(deserialize_with = "without_managed_fields")]
     pub metadata: ObjectMeta,
     #[serde(deserialize_with = "or_default")]
@@ -163,30 +164,31 @@ struct ReplicaStatus {
 }
 
 impl ReplicaPod {
-    /// Whether requests are sent to it.
+    /// Returns true if the pod is ready, so that requests are sent to it.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.status.conditions.iter().any(|condition| condition.is_true("Ready"))
     }
 
-    /// Its address.
+    /// Returns the pod's address.
     #[must_use]
     pub const fn address(&self) -> Option<IpAddr> {
         self.status.pod_ip
     }
 }
 
-/// An object whose spec and status are not parsed yet, so that one that this version can not read spoils no list.
+/// An object whose spec and status are not parsed yet, so that an object that this version cannot read does
+/// not break a list.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(bound = "")]
 pub struct Unparsed<K> {
-    /// Its metadata.
+    /// The metadata, without the managed fields.
     #[serde(default, deserialize_with = "without_managed_fields")]
     pub metadata: ObjectMeta,
-    /// What was typed.
+    /// The spec as written.
     #[serde(default)]
     pub spec: Value,
-    /// Its status; null where it cannot be read.
+    /// The status; null if it cannot be read.
     #[serde(default, deserialize_with = "or_nothing")]
     pub status: Value,
     #[serde(skip)]
@@ -222,7 +224,7 @@ impl<K: Resource> Resource for Unparsed<K> {
     }
 }
 
-/// `null` is what Go writes for an empty list.
+/// Deserializes `null` as the default, because Go writes `null` for an empty list.
 fn or_default<'de, T: Default + Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(from)?.unwrap_or_default())
 }

@@ -11,17 +11,17 @@ use tagpin_objects::kinds::{Kinds, Row};
 /// One store that a watch fills.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Store {
-    /// `clusterimagepolicies.tagpin.dev`
+    /// The store of `clusterimagepolicies.tagpin.dev`.
     ClusterImagePolicies,
-    /// `imagepolicies.tagpin.dev`
+    /// The store of `imagepolicies.tagpin.dev`.
     ImagePolicies,
-    /// `namespaces`
+    /// The store of `namespaces`.
     Namespaces,
-    /// `serviceaccounts`
+    /// The store of `serviceaccounts`.
     ServiceAccounts,
-    /// `controllerrevisions.apps`
+    /// The store of `controllerrevisions.apps`.
     ControllerRevisions,
-    /// A kind of the table.
+    /// The store of a kind in the table of kinds.
     Objects(&'static Row),
 }
 
@@ -53,8 +53,8 @@ impl Store {
     }
 }
 
-/// The stores that have been filled once. A store stays filled while its watch is broken, because what it holds is the
-/// best that is known.
+/// The stores that have been filled once. A store stays filled while its watch is broken, because its content
+/// is the best that is known.
 #[derive(Debug, Default)]
 pub struct Synced {
     filled: RwLock<BTreeSet<Store>>,
@@ -83,13 +83,13 @@ impl Synced {
         self.unknown.send_if_modified(|unknown| unknown.insert(store));
     }
 
-    /// Returns the stores of kinds that the API server does not know, now and later.
+    /// Returns a receiver of the stores whose kinds the API server does not know.
     #[must_use]
     pub fn unknown_kinds(&self) -> watch::Receiver<BTreeSet<Store>> {
         self.unknown.subscribe()
     }
 
-    /// Returns the stores that have not been filled yet. A replica without any may decide.
+    /// Returns the stores that have not been filled yet. A replica may decide once there are none.
     #[must_use]
     pub fn missing(&self) -> Vec<Store> {
         let filled = self.filled.read();

@@ -1,4 +1,4 @@
-//! One object of the cluster that names images, as it is kept: a small part of what the API server sends.
+//! One object of the cluster that names images, reduced to the small part that is kept.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -15,36 +15,39 @@ use tagpin_json::Malformed;
 use tagpin_objects::kinds::{CONTROLLER_REVISIONS, Kinds, Row};
 use tagpin_objects::reader::{Template, Wanted};
 
-/// The mark of one slot's pin, without what the slot itself says.
+/// The mark of one slot's pin, without the facts that the slot itself holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SlotMark {
     /// Position in the object's slots.
     slot: usize,
     key: KeyId,
     seal: Seal,
-    /// The owner that the mark names, when that is not the controller.
+    /// The owner that the mark names, if it is not the controller.
     other_owner: Option<Box<str>>,
 }
 
-/// The proof that a pin of a pod is ours. Where pins differ, the better proof counts.
+/// The proof that tagpin made a pin of a pod, the strongest first. Where pins differ, the strongest proof
+/// counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Proof {
     /// The mark names this pod's controller, or there is no key yet.
     Mark,
-    /// The pod is older than the first mark. It counts for a controller that is older than the pod.
+    /// The pod is older than the first mark. This proof does not count for a controller that is younger than
+    /// the pod.
     Age,
-    /// The mark names another owner. It counts for a controller that is younger than the pod, and so adopted it.
+    /// The mark names another owner. This proof counts for a controller that is younger than the pod and so
+    /// adopted it.
     MarkOfAnotherOwner,
 }
 
-/// One object of a kind of the table.
+/// One object of a kind in the table of kinds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
-    /// The object; the marks of its pins are apart.
+    /// The object, without the marks of its pins.
     pub workload: Workload,
-    /// When it was created, by the API server's clock.
+    /// Creation time, by the API server's clock.
     pub created: Timestamp,
-    /// Number of writes of the spec: 1 for one that is as it was created; 0 where the API server does not count.
+    /// Number of writes of the spec: 1 for a spec that was never changed, 0 if the API server does not count.
     pub generation: i64,
     /// True for a pod or Job that has ended and will not run again.
     pub ended: bool,
@@ -53,12 +56,12 @@ pub struct Stored {
 }
 
 impl Stored {
-    /// Keeps what is looked at of an object of this kind; none of one without a name, a namespace or a UID, which no API
-    /// server sends.
+    /// Returns the part of an object of this kind that is kept; none for an object without a name, a
+    /// namespace or a UID, which no API server sends.
     ///
     /// # Errors
-    /// The pod template cannot be read.
-    pub fn new(kinds: &Kinds, row: &'static Row, slim: &Slim) -> Result<Option<Self>, Unreadable> {
+    /// Fails if the pod template cannot be read.
+    pub fn new(kinds: &Kinds, row: &'static Row, slim: &Slim) -> Result<Option<Self>, Box<Unreadable>> {
         let metadata = &slim.metadata;
         let (Some(namespace), Some(name), Some(uid)) = (&metadata.namespace, &metadata.name, &metadata.uid)
         else {
@@ -88,22 +91,22 @@ impl Stored {
         Ok(Some(Self {
             marks: slot_marks(&workload, &marks),
             workload,
-            // An object without a time of creation is older than nothing.
+            // An object without a creation time counts as the youngest.
             created: metadata.creation_timestamp.as_ref().map_or(Timestamp::MAX, |created| created.0),
             generation: metadata.generation.unwrap_or_default(),
             ended: slim.ended(row),
         }))
     }
 
-    /// Returns true if the pins of this pod count without a mark: there is no key, or the pod is older than the first
-    /// mark and nobody has written its spec since. The API server counts writes of the spec from Kubernetes 1.33 on;
-    /// nobody can choose that count or the time of creation.
+    /// Returns true if the pins of this pod count without a mark: there is no key, or the pod is older than
+    /// the first mark and nobody has written its spec since. The API server counts writes of the spec from
+    /// Kubernetes 1.33 on. Nobody can choose that count or the creation time.
     #[must_use]
     pub fn needs_no_mark(&self, keys: Option<&Keys>) -> bool {
         keys.is_none_or(|keys| self.created < keys.since() && self.generation <= 1)
     }
 
-    /// Returns the proof that the pin in the slot at this position is ours; none when nothing proves it.
+    /// Returns the proof that tagpin made the pin in the slot at this position; none if nothing proves it.
     #[must_use]
     pub fn proof(&self, slot: usize, keys: Option<&Keys>) -> Option<Proof> {
         let workload = &self.workload;
@@ -123,13 +126,13 @@ impl Stored {
         keys.verify(&claim, mark.key, mark.seal).then_some(proof)
     }
 
-    /// Returns the keys that its marks were made with.
+    /// Returns the keys with which the object's marks were made.
     pub fn mark_keys(&self) -> impl Iterator<Item = KeyId> {
         self.marks.iter().map(|mark| mark.key)
     }
 }
 
-/// Returns the marks of the slots that carry the digest that their mark names.
+/// Returns the marks of the slots whose image has the digest that the mark names.
 fn slot_marks(workload: &Workload, marks: &Marks) -> Vec<SlotMark> {
     let owner = workload.controller.as_ref().map_or("", |controller| &controller.uid);
     let of = |(position, slot): (usize, &Slot)| {
@@ -151,10 +154,10 @@ fn controller(kinds: &Kinds, metadata: &ObjectMeta) -> Option<ControllerRef> {
     Some(kinds.controller(&owner.api_version, &owner.kind, &owner.name, &owner.uid))
 }
 
-fn template<'a>(row: &Row, slim: &'a Slim) -> Result<Template<'a>, Unreadable> {
+fn template<'a>(row: &Row, slim: &'a Slim) -> Result<Template<'a>, Box<Unreadable>> {
     let Some((name, json)) = slim.template_field(row) else { return Ok(Template::default()) };
     Template::of_field(row, json).map_err(|Malformed { line, column }| {
-        Unreadable::of_field(slim.metadata.clone(), name, json, line, column)
+        Box::new(Unreadable::of_field(slim.metadata.clone(), name, json, line, column))
     })
 }
 
@@ -168,22 +171,22 @@ impl Shelved for Stored {
     }
 }
 
-/// One ControllerRevision, as far as it names images.
+/// One ControllerRevision, reduced to the images that it names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OldRevision {
-    /// Its namespace.
+    /// The namespace.
     pub namespace: String,
-    /// Its UID.
+    /// The UID.
     pub uid: String,
-    /// The StatefulSet or DaemonSet.
+    /// The StatefulSet or DaemonSet that the revision belongs to.
     pub controller: Option<ControllerRef>,
-    /// The slots of the template that it keeps.
+    /// The slots of the template that the revision keeps.
     pub slots: Vec<Slot>,
 }
 
 impl OldRevision {
-    /// Keeps what is looked at of a ControllerRevision. Its data is any JSON at all: the controllers of custom resources
-    /// keep revisions of their own making, and what has another shape has no slots.
+    /// Returns the part of a ControllerRevision that is kept. Its data can be any JSON: the controllers of
+    /// custom resources keep revisions of their own making. Data of another shape has no slots.
     #[must_use]
     pub fn new(kinds: &Kinds, slim: &Slim) -> Option<Self> {
         let row = &CONTROLLER_REVISIONS;

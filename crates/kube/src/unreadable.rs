@@ -87,17 +87,17 @@ pub struct Row {
 /// One object that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Named {
-    /// Its namespace; none of objects of the whole cluster.
+    /// The namespace; none for cluster-scoped objects.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
-    /// Its name.
+    /// The name.
     pub name: String,
     /// The fault of the object, without its values.
     pub fault: String,
 }
 
 impl Unreadables {
-    /// Returns the number of objects for each watch, also where it is 0.
+    /// Returns the number of objects for each watch, even if it is 0.
     #[must_use]
     pub fn counts(&self, kinds: &Kinds) -> Vec<(&'static str, usize)> {
         let held = self.0.read();
@@ -140,7 +140,7 @@ impl Unreadables {
         }
     }
 
-    /// Holds these objects of the watch and no others.
+    /// Replaces the objects of the watch with these.
     pub(crate) fn replace(&self, watched: Watched, all: Vec<Unreadable>) {
         let before = self.0.write().remove(&watched).unwrap_or_default();
         let new = |object: &&Unreadable| before.get(&object.identity) != Some(&object.fault);

@@ -82,8 +82,8 @@ async fn fill(store: Store, cluster: Arc<Cluster>, client: Client) -> Infallible
 }
 
 impl Cluster {
-    /// Handles an API server that does not know the kind of a store. Only the kinds of policies can be missing, while
-    /// their CRDs are: then no policy is in force.
+    /// Handles an API server that does not know the kind of a store. Only the kinds of policies can be
+    /// unknown, while their CRDs are missing. Then no policy is in force.
     fn unknown_kind(&self, store: Store) {
         let kind = match store {
             Store::ClusterImagePolicies => PolicyKind::ClusterImagePolicy,

@@ -1,5 +1,5 @@
-//! The objects that hold pod templates, and the revisions that some of them keep: who owns whom, and which images a
-//! workload could go back to.
+//! The objects that hold pod templates, and the revisions that some of them keep. They tell who owns an
+//! object, and to which images a workload could go back.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use tagpin_domain::kind::Kind;
 use tagpin_domain::slot::{Slot, SlotKey};
 use tagpin_objects::kinds::{DAEMON_SET, DEPLOYMENT, Kinds, REPLICA_SET, Row, STATEFUL_SET};
 
-/// Workloads of every kind of the slot table but pods, and ControllerRevisions.
+/// The workloads of every kind in the table of kinds except pods, and the ControllerRevisions.
 #[derive(Debug, Default)]
 pub struct Workloads {
     objects: RwLock<BTreeMap<Kind, Shelf<Stored>>>,
@@ -29,7 +29,7 @@ impl Workloads {
         Self { kinds, changes, ..Self::default() }
     }
 
-    /// A workload was reported.
+    /// Records a workload that was reported.
     pub fn apply(&self, object: Stored) {
         let changed = self.objects.write().entry(object.workload.kind).or_default().put(Arc::new(object));
         if changed {
@@ -37,7 +37,7 @@ impl Workloads {
         }
     }
 
-    /// The workload of this kind with this UID is gone.
+    /// Removes the workload of this kind with this UID.
     pub fn delete(&self, kind: Kind, uid: &str) {
         let gone = self.objects.write().get_mut(&kind).and_then(|shelf| shelf.take(uid));
         if gone.is_some() {
@@ -45,7 +45,7 @@ impl Workloads {
         }
     }
 
-    /// These are all workloads of this kind.
+    /// Replaces all workloads of this kind with these.
     pub fn replace(&self, kind: Kind, objects: Vec<Stored>) {
         let new = Shelf::from_list(objects.into_iter().filter(|object| object.workload.kind == kind));
         let same = self.objects.read().get(&kind).is_some_and(|held| held.same_as(&new));
@@ -55,7 +55,7 @@ impl Workloads {
         }
     }
 
-    /// A ControllerRevision was reported.
+    /// Records a ControllerRevision that was reported.
     pub fn apply_revision(&self, revision: OldRevision) {
         let changed = self.revisions.write().put(Arc::new(revision));
         if changed {
@@ -63,7 +63,7 @@ impl Workloads {
         }
     }
 
-    /// The ControllerRevision with this UID is gone.
+    /// Removes the ControllerRevision with this UID.
     pub fn delete_revision(&self, uid: &str) {
         let gone = self.revisions.write().take(uid);
         if gone.is_some() {
@@ -71,7 +71,7 @@ impl Workloads {
         }
     }
 
-    /// These are all ControllerRevisions.
+    /// Replaces all ControllerRevisions with these.
     pub fn replace_revisions(&self, revisions: Vec<OldRevision>) {
         let new = Shelf::from_list(revisions);
         let same = self.revisions.read().same_as(&new);
@@ -81,19 +81,19 @@ impl Workloads {
         }
     }
 
-    /// The workload of this kind with this UID.
+    /// Returns the workload of this kind with this UID.
     #[must_use]
     pub fn get(&self, kind: Kind, uid: &str) -> Option<Arc<Stored>> {
         self.objects.read().get(&kind)?.get(uid).map(Arc::clone)
     }
 
-    /// Every workload, in no order.
+    /// Returns all workloads, in no particular order.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Stored>> {
         self.objects.read().values().flat_map(Shelf::all).map(Arc::clone).collect()
     }
 
-    /// Whether another revision of this workload carries this reference in this slot.
+    /// Returns true if a revision of this workload carries this reference in this slot.
     #[must_use]
     pub fn carries(&self, kind: Kind, namespace: &str, uid: &str, slot: &SlotKey, reference: &str) -> bool {
         let has =
@@ -117,13 +117,13 @@ impl Workloads {
     }
 }
 
-/// The workloads of one kind, as its watch fills them.
+/// The sink of the watch of one kind of workloads.
 pub(crate) struct OfKind<'a> {
     workloads: &'a Workloads,
     row: &'static Row,
 }
 
-/// The ControllerRevisions, as their watch fills them.
+/// The sink of the watch of ControllerRevisions.
 pub(crate) struct Revisions<'a>(&'a Workloads);
 
 impl Workloads {
@@ -139,7 +139,7 @@ impl Workloads {
 impl Sink<Slim> for OfKind<'_> {
     type Item = Stored;
 
-    fn parse(&self, object: Slim) -> Result<Option<Stored>, Unreadable> {
+    fn parse(&self, object: Slim) -> Result<Option<Stored>, Box<Unreadable>> {
         Stored::new(&self.workloads.kinds, self.row, &object)
     }
 
@@ -163,7 +163,7 @@ impl Sink<Slim> for OfKind<'_> {
 impl Sink<Slim> for Revisions<'_> {
     type Item = OldRevision;
 
-    fn parse(&self, object: Slim) -> Result<Option<OldRevision>, Unreadable> {
+    fn parse(&self, object: Slim) -> Result<Option<OldRevision>, Box<Unreadable>> {
         Ok(OldRevision::new(&self.0.kinds, &object))
     }
 

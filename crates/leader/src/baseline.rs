@@ -1,5 +1,5 @@
-//! The keeper of the baseline policy. It applies the policy without force, so that a field that a person changed stays
-//! as it is.
+//! The keeper of the baseline policy. It applies the policy without force, so that a field that a person
+//! changed stays as that person left it.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -27,23 +27,23 @@ const MANAGER: &str = "tagpin-baseline";
 const OURS: (&str, &str) = (release::MANAGER_LABEL, release::NAME);
 /// Pause after a failure.
 const RETRY: Duration = Duration::from_secs(10);
-/// Maximum number of attempts to apply the policy, each without the fields that others own.
+/// Maximum number of attempts to apply the policy. Each attempt leaves out the fields that others own.
 const FIELDS: usize = 16;
 
 /// The settings of the baseline.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Baseline {
-    /// Effect of its violated rules.
+    /// Effect of a violated rule.
     pub mode: Mode,
-    /// True if it pins pods.
+    /// True if the policy pins pods.
     pub pin: bool,
-    /// Selector of its namespaces; empty selects all.
+    /// Selector of the namespaces; an empty selector selects all.
     pub namespace_selector: LabelSelector,
 }
 
 impl Baseline {
-    /// Returns the document to apply. It has only the fields that tagpin sets, so that others can own the rest. It does not
-    /// match ephemeral containers, so that debugging is never refused.
+    /// Returns the document to apply. It has only the fields that tagpin sets, so that others can own the
+    /// rest. It does not match ephemeral containers, so that debugging is never refused.
     #[must_use]
     pub fn document(&self) -> Value {
         let mut document = json!({
@@ -164,7 +164,7 @@ fn taken(error: &CallError) -> Vec<(String, String)> {
     conflicts.map(|cause| (cause.field.clone(), cause.message.clone())).collect()
 }
 
-/// Removes a field from the document: `.spec.match.slots`, or the whole list of `.spec.x[0]`.
+/// Removes a field from the document: `.spec.match.slots`, or for `.spec.x[0]` the whole list.
 fn remove(document: &mut Value, field: &str) {
     let whole = field.split('[').next().unwrap_or(field);
     let Some((parent, name)) = whole.trim_end_matches('.').rsplit_once('.') else { return };
@@ -174,7 +174,7 @@ fn remove(document: &mut Value, field: &str) {
     }
 }
 
-/// Deletes exactly the policy that was found, and no successor with its name.
+/// Deletes the policy that was found, but no successor with the same name.
 async fn delete(
     policies: &Api<Unparsed<ClusterImagePolicy>>,
     found: &Unparsed<ClusterImagePolicy>,

@@ -1,5 +1,5 @@
-//! Writes an Event when break glass begins and ends, in a namespace or in the whole cluster. It neither allows nor
-//! forbids it.
+//! Writes an Event when break glass begins and ends, in a namespace or in the whole cluster. It neither
+//! allows nor forbids break glass.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -25,7 +25,7 @@ const DEBOUNCE: Duration = Duration::from_millis(500);
 /// Pause after an Event that could not be written.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// The writer of these Events.
+/// The writer of the Events of break glass.
 pub struct Audit {
     /// Client of the API server.
     pub client: Client,
@@ -106,7 +106,7 @@ impl Audit {
         }
         let missing = match installed {
             Installed::Missing => true,
-            // The state is not known, so that the last one stays.
+            // The state is not known, so the last known one stays.
             Installed::NotYet | Installed::Opened | Installed::Unwritable | Installed::Emptied => {
                 told.cluster
             }

@@ -25,7 +25,7 @@ pub mod issue;
 /// Pause after a write, so that the watch can report it, and after a failure.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// Keeps the Secret in order for ever.
+/// Keeps the certificate in the Secret up to date, for ever.
 pub async fn keep(
     client: Client,
     namespace: &str,

@@ -21,14 +21,14 @@ use crate::call::{CallError, within};
 use crate::owner;
 use tagpin_objects::release::NAME;
 
-/// Duration of the lease: another replica may take it over when it has not changed for so long.
+/// Duration of the lease: another replica may take over a lease that has not changed for this time.
 const LEASE_DURATION: Duration = Duration::from_secs(15);
 /// Time since the last renewal after which a leader stops writing.
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 /// Interval between renewals. It is long, because some datastores have a single writer.
 const RENEW_INTERVAL: Duration = Duration::from_secs(5);
-/// Interval between reads of a lease that another replica holds, plus up to a fifth. After a release another replica has
-/// to lead, and to write, within 2 s.
+/// Interval between reads of a lease that another replica holds, plus up to a fifth. After a release another
+/// replica has to lead, and to write, within 2 s.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// Pause after a call that failed, plus up to a fifth.
 const RETRY_INTERVAL: Duration = Duration::from_secs(2);
@@ -208,7 +208,7 @@ impl LeaseManager {
         }
     }
 
-    /// Renews the lease once. Returns false if another replica holds it.
+    /// Renews the lease once. Returns false if the lease is lost.
     async fn renew(&self, lease: &mut Lease) -> Result<bool, CallError> {
         let renew = |spec: &mut LeaseSpec| spec.renew_time = Some(MicroTime(Timestamp::now()));
         let Some(renewed) = self.update(lease.clone(), renew).await? else { return Ok(false) };
@@ -240,7 +240,8 @@ impl LeaseManager {
         if let Some(written) = self.replace(&lease).await? {
             return Ok(Some(written));
         }
-        // The lease was written meanwhile: by a new holder, by somebody who changed a label, or by us without an answer.
+        // The lease was written meanwhile: by a new holder, by somebody who changed a label, or by us without
+        // an answer.
         let Some(mut found) = within(CALL_TIMEOUT, self.leases.get_opt(NAME)).await? else { return Ok(None) };
         let spec = found.spec.get_or_insert_default();
         if spec.holder_identity.as_ref() != Some(&self.identity) {

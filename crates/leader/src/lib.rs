@@ -1,6 +1,8 @@
-//! Everything that only the leader writes: the status of policies, the baseline, the certificate, the lists of webhooks.
+//! Everything that only the leader writes: the status of policies, the baseline, the certificate, the keys
+//! for marks, and the webhook configurations.
 //!
-//! It decides nothing about requests, and no request needs it: every replica answers from its own memory.
+//! This crate decides nothing about requests, and no request needs it: every replica answers from its own
+//! memory.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;

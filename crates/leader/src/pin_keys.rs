@@ -80,7 +80,7 @@ impl PinKeys {
     }
 }
 
-/// Keeps the Secret in order for ever.
+/// Keeps the keys in the Secret up to date, for ever.
 pub async fn keep(
     client: Client,
     namespace: &str,
@@ -133,8 +133,8 @@ struct Keeper<'a> {
     client: Client,
     namespace: &'a str,
     cluster: Arc<Cluster>,
-    /// The keys that the Secret held last. A Secret that somebody deletes is restored as it was, because pods carry marks
-    /// made with its keys.
+    /// The keys that the Secret held last. A Secret that somebody deletes is restored as it was, because pods
+    /// carry marks made with its keys.
     last: Option<PinKeys>,
 }
 
@@ -163,8 +163,8 @@ impl Keeper<'_> {
         Ok(Outcome::Again)
     }
 
-    /// Returns true if every replica runs this version. A replica of an earlier version pins without marks, and its pins
-    /// would not count once the first key exists.
+    /// Returns true if every replica runs this version. A replica of an earlier version pins without marks,
+    /// and its pins would not count once the first key exists.
     async fn is_rolled_out(&self) -> Result<bool, CallError> {
         let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), self.namespace);
         let Some(deployment) = call(deployments.get_opt(release::NAME)).await? else { return Ok(false) };
@@ -192,7 +192,7 @@ mod tests {
         PinKeys { keys, since: Some(Timestamp::UNIX_EPOCH) }
     }
 
-    /// On which days the keys were made that are held after a look on this day.
+    /// Returns the days of creation of the keys that are held after a check on this day.
     fn after(held: &[i64], used: Option<&[i64]>, day: i64) -> Vec<i64> {
         let used = used.map(|days| days.iter().map(|day| day * DAY).collect());
         let now = Timestamp::from_second(day * DAY).unwrap_or_default();

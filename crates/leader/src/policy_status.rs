@@ -44,7 +44,7 @@ use standing::{next_expiry, standings};
 const MANAGER: &str = "tagpin-status";
 /// Time in which changes are collected for one pass.
 const DEBOUNCE: Duration = Duration::from_millis(500);
-/// Maximum share of time spent in passes, as one part in this many.
+/// Minimum pause after a pass, as a multiple of the duration of that pass.
 const SHARE: u32 = 20;
 /// Minimum time between two writes of one status if only counts differ.
 const COUNTS_INTERVAL: Duration = Duration::from_secs(10);
@@ -82,7 +82,8 @@ pub struct StatusWriter {
 /// The state between passes.
 struct Memory {
     since: Instant,
-    /// The generation of each policy, by its UID, that is in force on each replica, by its UID. It never decreases.
+    /// The generation of each policy that each replica has in force, by the replica's UID and the policy's
+    /// UID. It never decreases.
     confirmed: HashMap<String, BTreeMap<String, i64>>,
     /// Time of the last write of each status, by the policy's UID.
     written: HashMap<String, Instant>,
@@ -120,8 +121,8 @@ impl StatusWriter {
         }
     }
 
-    /// Runs one pass over every policy, and writes the statuses that differ. Returns the time to the next pass if nothing
-    /// changes. Without `counts` the counts stay as they were last written.
+    /// Runs one pass over every policy, and writes the statuses that differ. Returns the time to the next
+    /// pass if nothing changes. Without `counts` the counts stay as they were last written.
     async fn pass(
         &self,
         memory: &mut Memory,

@@ -9,7 +9,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
-/// Upper bounds of the histogram in seconds, from a pass over memory to calls that run into their time limits.
+/// Upper bounds of the histogram buckets in seconds, from a pass over memory to calls that reach their time
+/// limits.
 const SECONDS: [f64; 8] = [0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 30.0];
 
 /// The metrics of all writers. Clones share them.

@@ -46,13 +46,13 @@ pub struct Replica {
 /// Asks a replica for its policies.
 #[async_trait]
 pub trait Ask: Send + Sync {
-    /// Returns the rows of its `GET /policies`; none if it does not answer in time.
+    /// Returns the rows of `GET /policies` of this replica; none if it does not answer in time.
     async fn ask(&self, replica: &Replica) -> Option<Vec<InForce>>;
 }
 
-/// Asks the replica's address, on the port of health and metrics.
+/// Asks each replica at its own address.
 pub struct AskByAddress {
-    /// That port.
+    /// The port of health and metrics.
     pub port: u16,
 }
 
@@ -92,7 +92,7 @@ impl Replicas {
 impl Sink<ReplicaPod> for Replicas {
     type Item = (String, Option<Replica>);
 
-    fn parse(&self, pod: ReplicaPod) -> Result<Option<Self::Item>, Unreadable> {
+    fn parse(&self, pod: ReplicaPod) -> Result<Option<Self::Item>, Box<Unreadable>> {
         let (Some(name), Some(uid)) = (pod.metadata.name.clone(), pod.metadata.uid.clone()) else {
             return Ok(None);
         };

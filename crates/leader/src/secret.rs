@@ -20,8 +20,8 @@ pub(crate) struct Document<'a> {
     pub(crate) data: BTreeMap<String, ByteString>,
 }
 
-/// Replaces the Secret that was seen, or creates one. Returns false without writing if the Deployment does not exist any
-/// more.
+/// Replaces the Secret that was seen, or creates one. Returns false without writing if the Deployment does
+/// not exist any more.
 pub(crate) async fn write(
     client: &Client,
     namespace: &str,

@@ -1,7 +1,7 @@
-//! The keeper of the two webhook configurations. It fills them once this replica can answer, arms them once a canary came
-//! through the API server, repairs them when somebody changes them, empties them when the namespace of the release or the
-//! CRDs are deleted, and opens them when the leader cannot answer. There is no right to create or delete them, so that a
-//! configuration that break glass deleted stays away.
+//! The keeper of the two webhook configurations. It fills them once this replica can answer, arms them once a
+//! canary came through the API server, and repairs them when somebody changes them. It empties them when the
+//! namespace of the release or the CRDs are deleted, and opens them when the leader cannot answer. tagpin has
+//! no right to create or delete them, so a configuration that break glass deleted stays away.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -85,7 +85,7 @@ pub struct WebhookConfig {
     pub certificate: watch::Receiver<Observed<Secret>>,
     /// Receives the state of the configurations.
     pub installed: watch::Sender<Installed>,
-    /// Receives true while an entry of ours refuses unanswered requests.
+    /// Receives true while an entry of tagpin refuses unanswered requests.
     pub closed: watch::Sender<bool>,
     /// Counters of canaries.
     pub metrics: Metrics,
@@ -125,7 +125,7 @@ enum Goal {
 }
 
 impl WebhookConfig {
-    /// Keeps the configurations in order for ever.
+    /// Keeps the configurations up to date, for ever.
     pub async fn keep(&self) -> Infallible {
         let views = Views {
             namespace: watch::Sender::new(Observed::Unknown),
@@ -211,8 +211,8 @@ impl WebhookConfig {
         }
     }
 
-    /// Sends canaries for ever, also while this replica is not ready and after failed writes, because they show that the
-    /// API server does not reach tagpin.
+    /// Sends canaries for ever, also while this replica is not ready and after failed writes, because they
+    /// show that the API server does not reach tagpin.
     async fn send(&self, canaries: &watch::Sender<Canaries>) -> Infallible {
         let mut changes = canaries.subscribe();
         loop {
@@ -258,8 +258,8 @@ impl WebhookConfig {
         })
     }
 
-    /// Runs one pass, and writes what differs from the goal. Returns also the pause before the next pass, if that should
-    /// not wait for a change.
+    /// Runs one pass, and writes everything that differs from the goal. Returns the state of the
+    /// configurations, and the pause before the next pass if that should not wait for a change.
     async fn pass(&self, goal: &Goal, reach: Reach, live: &Live) -> (Installed, Option<Duration>) {
         let written = match goal {
             Goal::Wait(_) => return (Installed::NotYet, None),
@@ -285,8 +285,8 @@ impl WebhookConfig {
         (installed, wrote.then_some(PAUSE))
     }
 
-    /// Brings both configurations to the wanted state. The mutating one is filled first and emptied last, so that no pod
-    /// is refused for a missing pin that nobody was asked for.
+    /// Brings both configurations to the wanted state. The mutating one is filled first and emptied last.
+    /// Otherwise a pod could be refused for a missing pin that tagpin was never asked for.
     async fn bring(&self, wanted: &Wanted, live: &Live) -> Result<bool, CallError> {
         let seen = live.validating.object();
         let held_back = wanted.ca.is_none() && seen.is_some_and(|live| !wanted.matches_validating(live));
@@ -330,7 +330,8 @@ impl WebhookConfig {
 }
 
 impl Goal {
-    /// Returns the goal of a pass. Without a wanted state this replica cannot answer; `unready` holds since when.
+    /// Returns the goal of a pass. Without a wanted state this replica cannot answer; `unready` holds the
+    /// time since when.
     fn of(wanted: Option<Wanted>, reach: Reach, unready: &mut Option<Instant>) -> Self {
         let Some(wanted) = wanted else {
             let until = *unready.get_or_insert_with(Instant::now) + PATIENCE;

@@ -1,14 +1,16 @@
-//! The review that proves that the API server reaches our webhook: what the leader sends and what a replica answers.
-//! It is a `PodTemplate` that is created by dry-run only, so it never exists.
+//! The canary: a review that proves that the API server reaches tagpin's webhook. The leader sends it and a
+//! replica answers it. It is a `PodTemplate` that is created by dry-run only, so it never exists.
 
-/// The name of the object.
+/// Name of the canary object.
 pub const NAME: &str = "tagpin-canary";
-/// The annotation that holds the nonce; any replica may be asked, so the question brings what the answer repeats.
+/// The annotation that holds the nonce. Any replica may be asked, so the request itself brings the text that
+/// the answer repeats.
 pub const ANNOTATION: &str = "tagpin.dev/canary";
-/// Characters of a nonce: 64 bits in hexadecimal digits.
+/// Length of a nonce in characters: 64 bits in hexadecimal digits.
 const DIGITS: usize = 16;
 
-/// The warning that answers a canary; none when this is no nonce, and then nothing of it is repeated.
+/// Returns the warning that answers a canary; none if the text is not a nonce, so that nothing else is ever
+/// repeated.
 #[must_use]
 pub fn warning(nonce: &str) -> Option<String> {
     let is_nonce = nonce.len() == DIGITS && nonce.bytes().all(|byte| byte.is_ascii_hexdigit());

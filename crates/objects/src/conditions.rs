@@ -1,4 +1,5 @@
-//! The conditions of our kinds: types and reasons as closed sets, and the rule by which one condition follows another.
+//! The conditions of tagpin's kinds: types and reasons as closed sets, and the rule by which one condition
+//! follows another.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -73,8 +74,8 @@ impl ReadyReason {
     }
 }
 
-/// Returns the `Ready` condition that follows these conditions. The transition time changes only with the status, so that
-/// an unchanged condition is byte-equal.
+/// Returns the `Ready` condition that follows these conditions. The transition time changes only with the
+/// status, so that an unchanged condition is byte-equal.
 #[must_use]
 pub fn ready(
     before: &[Condition],
@@ -98,7 +99,7 @@ pub fn ready(
     }
 }
 
-/// The schema of a list of conditions: bounded, and merged by type.
+/// Returns the schema of a list of conditions, which is bounded and merged by type.
 pub(crate) fn schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",

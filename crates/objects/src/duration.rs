@@ -2,21 +2,22 @@
 
 use std::time::Duration;
 
-/// Why a text is no duration.
+/// The reason why a text is not a duration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DurationError {
-    /// It does not follow the grammar.
+    /// The text does not follow the grammar.
     #[error("is not a duration; write hours, minutes and seconds as 168h, 1h30m or 0s")]
     Syntax,
-    /// It does not fit.
+    /// The duration is too long.
     #[error("is longer than a duration can be")]
     Overflow,
 }
 
-/// Parses numbers with units (`h`, `m`, `s`, `ms`, fractions allowed), added up. A bare `0` needs no unit.
+/// Parses numbers with units (`h`, `m`, `s`, `ms`, fractions allowed) and adds them up. A bare `0` needs no
+/// unit.
 ///
 /// # Errors
-/// When the text is anything else (signs included), or longer than 2⁶⁴ nanoseconds.
+/// Fails if the text is anything else (signs included), or longer than 2⁶⁴ nanoseconds.
 pub fn parse(text: &str) -> Result<Duration, DurationError> {
     if text == "0" {
         return Ok(Duration::ZERO);
@@ -55,12 +56,12 @@ pub fn parse(text: &str) -> Result<Duration, DurationError> {
     Ok(Duration::from_nanos(nanoseconds))
 }
 
-/// The leading digits, and what follows.
+/// Splits a text after its leading digits.
 fn digits(text: &str) -> (&str, &str) {
     text.split_at(text.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len()))
 }
 
-/// A decimal fraction of a unit; digits below a nanosecond are dropped.
+/// Returns a decimal fraction of a unit. Digits below a nanosecond are dropped.
 fn fraction_of(digits: &str, unit: u64) -> u64 {
     let mut scale = unit;
     digits.bytes().fold(0, |sum, digit| {

@@ -1,7 +1,8 @@
-//! The table of kinds: every kind of object that holds a pod spec and is validated, and where it holds it.
+//! The table of kinds: every validated kind of object that holds a pod spec, and the place of that pod spec.
 //!
-//! Whoever must know where the pod spec of a CronJob is reads this table: the reader of objects, the watches, the rules
-//! and match conditions of the webhooks. Kinds of others can join it when the process starts.
+//! Every part of tagpin that needs the place of a pod spec reads this table: the reader of objects, the
+//! watches, and the rules and match conditions of the webhooks. More kinds can be added when the process
+//! starts.
 
 use std::iter;
 use std::sync::Arc;
@@ -10,26 +11,26 @@ use tagpin_domain::kind::Kind;
 use tagpin_domain::slot::{Field, Place, Role, SlotKey};
 use tagpin_domain::workload::ControllerRef;
 
-/// core/v1
+/// `Pod` of core/v1.
 pub const POD: Kind = Kind::new("", "Pod");
-/// core/v1
+/// `ReplicationController` of core/v1.
 pub const REPLICATION_CONTROLLER: Kind = Kind::new("", "ReplicationController");
-/// core/v1
+/// `PodTemplate` of core/v1.
 pub const POD_TEMPLATE: Kind = Kind::new("", "PodTemplate");
-/// apps/v1
+/// `Deployment` of apps/v1.
 pub const DEPLOYMENT: Kind = Kind::new("apps", "Deployment");
-/// apps/v1
+/// `StatefulSet` of apps/v1.
 pub const STATEFUL_SET: Kind = Kind::new("apps", "StatefulSet");
-/// apps/v1
+/// `DaemonSet` of apps/v1.
 pub const DAEMON_SET: Kind = Kind::new("apps", "DaemonSet");
-/// apps/v1
+/// `ReplicaSet` of apps/v1.
 pub const REPLICA_SET: Kind = Kind::new("apps", "ReplicaSet");
-/// batch/v1
+/// `Job` of batch/v1.
 pub const JOB: Kind = Kind::new("batch", "Job");
-/// batch/v1
+/// `CronJob` of batch/v1.
 pub const CRON_JOB: Kind = Kind::new("batch", "CronJob");
 
-/// A way down from an object, field by field.
+/// A path into an object, field by field.
 pub type Path = &'static [&'static str];
 
 /// One row of the table.
@@ -41,16 +42,17 @@ pub struct Row {
     pub version: &'static str,
     /// The plural resource name: `deployments`.
     pub resource: &'static str,
-    /// The way to what carries the labels and annotations of the pods: the pod template, or nothing for a pod itself.
+    /// The path to the object that carries the labels and annotations of the pods: the pod template, or an
+    /// empty path for a pod itself.
     pub template: Path,
-    /// The way to the pod spec.
+    /// The path to the pod spec.
     pub pod_spec: Path,
-    /// True if controllers make such objects for objects of other kinds, which are then the kind that counts.
+    /// True if controllers create such objects for objects of other kinds. The kind of the owner then counts.
     pub may_be_owned: bool,
 }
 
-/// ControllerRevisions keep the earlier templates of a StatefulSet or DaemonSet. They are read like the kinds of the
-/// table, but are none of it.
+/// The row of ControllerRevisions, which keep the earlier templates of a StatefulSet or DaemonSet. They are
+/// read like the kinds of the table, but are not in it.
 pub static CONTROLLER_REVISIONS: Row = Row {
     kind: Kind::new("apps", "ControllerRevision"),
     version: "v1",
@@ -67,10 +69,10 @@ const fn row(kind: Kind, resource: &'static str, may_be_owned: bool) -> Row {
     Row { kind, version: "v1", resource, template: TEMPLATE, pod_spec: POD_SPEC, may_be_owned }
 }
 
-/// Pods: the first row of the table.
+/// The row of pods, the first of the table.
 pub static PODS: Row = Row { template: &[], pod_spec: &["spec"], ..row(POD, "pods", true) };
 
-/// The other kinds of Kubernetes itself.
+/// The rows of the other kinds of Kubernetes itself.
 static WORKLOADS: [Row; 8] = [
     row(DEPLOYMENT, "deployments", false),
     row(STATEFUL_SET, "statefulsets", false),
@@ -91,7 +93,7 @@ static WORKLOADS: [Row; 8] = [
 ];
 
 impl Row {
-    /// Returns true for pods, which are pinned; every other kind holds a template of pods.
+    /// Returns true for pods, which are pinned. Every other kind holds a template of pods.
     #[must_use]
     pub fn is_pod(&self) -> bool {
         self.kind == POD
@@ -111,18 +113,18 @@ impl Row {
     }
 }
 
-/// The table. It is cheap to clone.
+/// The table of kinds. It is cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kinds(Arc<[&'static Row]>);
 
 impl Default for Kinds {
-    /// The kinds of Kubernetes itself.
+    /// Returns the table of the kinds of Kubernetes itself.
     fn default() -> Self {
         Self(iter::once(&PODS).chain(&WORKLOADS).collect())
     }
 }
 
-/// A kind that is in the table already.
+/// The error for a kind that is in the table already.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the kind {kind} of the group {:?} is in the table already", kind.group())]
 pub struct KnownKind {
@@ -130,10 +132,10 @@ pub struct KnownKind {
 }
 
 impl Kinds {
-    /// Adds a kind, once and for the life of the process: the row is never freed.
+    /// Adds a kind for the life of the process; the row is never freed.
     ///
     /// # Errors
-    /// The table has the kind already.
+    /// Fails if the table has the kind already.
     pub fn with(self, row: Row) -> Result<Self, KnownKind> {
         if self.row(row.kind).is_some() {
             return Err(KnownKind { kind: row.kind });

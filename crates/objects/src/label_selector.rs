@@ -1,4 +1,5 @@
-//! Label selectors in the form of Kubernetes, with bounds and checks, and their conversion to the selectors of a policy.
+//! Label selectors in the form of Kubernetes, with bounds and checks, and their conversion to the selectors
+//! of a policy.
 
 use std::collections::BTreeMap;
 
@@ -60,7 +61,7 @@ pub enum Operator {
     DoesNotExist,
 }
 
-/// A map of labels, bounded.
+/// Returns the schema of a bounded map of labels.
 fn match_labels(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",

@@ -1,6 +1,7 @@
 //! Kubernetes documents without a client: the specs of policies, conditions, match conditions and rules of webhooks.
 //!
-//! People write and read these documents, with the help of `kubectl explain`. `domain::policy` has their meaning.
+//! People write and read these documents, with the help of `kubectl explain`. `domain::policy` defines their
+//! meaning.
 
 pub mod kinds;
 pub mod reader;

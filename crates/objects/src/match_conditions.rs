@@ -1,6 +1,6 @@
-//! What the API server asks our webhooks about: rules and match conditions, both generated from the table of kinds.
-//! Scaling, label edits, status writes and finalizers never reach us. It does not know names, paths or policies of
-//! the webhooks.
+//! The requests that the API server sends to tagpin's webhooks: rules and match conditions, both generated
+//! from the table of kinds. Scaling, label edits, status writes and finalizers are never sent. This module
+//! does not depend on the names, paths or policies of the webhooks.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ mod tests;
 /// The sub-resource through which ephemeral containers are added.
 const EPHEMERAL_CONTAINERS: &str = "pods/ephemeralcontainers";
 
-/// The conditions of every webhook of ours: a request that does not meet all of them is not ours to judge.
+/// Returns the conditions of every webhook of tagpin. A request that does not meet all of them is not judged.
 #[must_use]
 pub fn match_conditions(kinds: &Kinds) -> Vec<MatchCondition> {
     [
@@ -30,7 +30,8 @@ pub fn match_conditions(kinds: &Kinds) -> Vec<MatchCondition> {
 /// Annotation of the mirror pod that a node creates for a static pod.
 pub const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
 
-/// Passes over the static pods of nodes. Only a node's own request counts, because anybody can write the annotation.
+/// Returns the condition that leaves out the static pods of nodes. Only a node's own request counts, because
+/// anybody can write the annotation.
 fn not_a_mirror_pod() -> String {
     format!(
         "!(request.operation == 'CREATE' && 'system:nodes' in request.userInfo.groups \
@@ -38,12 +39,12 @@ fn not_a_mirror_pod() -> String {
     )
 }
 
-/// What is being deleted only loses its finalizers.
+/// The condition that leaves out updates of an object that is being deleted, which only loses its finalizers.
 const NOT_BEING_DELETED: &str = "request.operation != 'UPDATE' || !has(object.metadata.deletionTimestamp)";
 
-/// An update matters when the template changed, metadata included; of a pod, when its spec did.
+/// Returns the condition that an update changed the template (its metadata included) or, for a pod, the spec.
 fn template_changed(kinds: &Kinds) -> String {
-    // The most common place is the last branch; the others are few, shortest path first.
+    // The most common place is the last branch. The others are few and sorted by the length of their path.
     let mut elsewhere: Vec<_> = kinds.rows().filter(|row| compared(row) != COMMON).collect();
     elsewhere.sort_by_key(|row| (compared(row).len(), compared(row)));
     let mut branches = String::new();
@@ -63,30 +64,30 @@ fn template_changed(kinds: &Kinds) -> String {
     )
 }
 
-/// Where most kinds have what is compared.
+/// The path at which most kinds have the compared part.
 const COMMON: Path = &["spec", "template"];
 
-/// What of an object is compared: everything down from its outermost template, or its pod spec.
+/// Returns the path of the part of an object that is compared: its outermost template, or else its pod spec.
 fn compared(row: &Row) -> Path {
     let path = row.pod_spec;
     let template = path.iter().position(|part| part.to_ascii_lowercase().ends_with("template"));
     template.and_then(|at| path.get(..=at)).unwrap_or(path)
 }
 
-/// The conditions of the entry that only proves that we are reached.
+/// Returns the conditions of the entry for canaries.
 #[must_use]
 pub fn canary_conditions() -> Vec<MatchCondition> {
     let expression = format!("has(object.metadata.name) && object.metadata.name == '{}'", canary::NAME);
     vec![MatchCondition { name: "the-canary".to_owned(), expression }]
 }
 
-/// What the entry of the canary is asked about.
+/// Returns the rules of the entry for canaries.
 #[must_use]
 pub fn canary_rules() -> Vec<RuleWithOperations> {
     vec![rule(POD_TEMPLATE.group(), "v1", &["podtemplates"], &["CREATE"])]
 }
 
-/// Returns the requests about pods: what is pinned.
+/// Returns the rules for requests about pods, which are pinned.
 #[must_use]
 pub fn pod_rules() -> Vec<RuleWithOperations> {
     vec![
@@ -95,7 +96,7 @@ pub fn pod_rules() -> Vec<RuleWithOperations> {
     ]
 }
 
-/// Returns the requests about pods and about every workload of the table: what is validated.
+/// Returns the rules for requests about pods and about every workload of the table, which are validated.
 #[must_use]
 pub fn all_rules(kinds: &Kinds) -> Vec<RuleWithOperations> {
     let mut rules = pod_rules();

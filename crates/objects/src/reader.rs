@@ -1,8 +1,8 @@
-//! Reads the part of an object that policies look at, borrowed from its JSON: metadata, and the pod template where the
-//! table of kinds says it is. It knows no policy.
+//! Reads the part of an object that policies depend on, borrowed from its JSON: the metadata, and the pod
+//! template at the place that the table of kinds gives. This module does not depend on policies.
 //!
-//! A field that is there twice makes an object unreadable, and so do more slots than anybody looks at: what is kept of a
-//! hostile object takes little more memory than its bytes.
+//! An object is unreadable if a field occurs twice or if there are too many slots. The kept part of a hostile
+//! object therefore takes little more memory than its bytes.
 
 mod metadata;
 mod path;
@@ -26,7 +26,7 @@ use crate::kinds::{Kinds, Row};
 use metadata::{Annotations, Metadata, OnlyLabels, WrittenLabels};
 use pod_spec::PodSpec;
 
-/// An object of a kind of the table, as far as it is read.
+/// An object of a kind of the table, reduced to the part that is read.
 #[derive(Debug)]
 pub struct Document<'a> {
     /// The kind of the object.
@@ -35,10 +35,10 @@ pub struct Document<'a> {
     template: Template<'a>,
 }
 
-/// The part of the way to its annotations that an object has.
+/// The part of the path to its annotations that an object has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
-    /// Not even metadata.
+    /// Neither metadata nor annotations.
     Nothing,
     /// Metadata without annotations.
     Metadata,
@@ -46,7 +46,7 @@ pub enum Way {
     Annotations,
 }
 
-/// A pod template. Of a pod, which is its own, only the spec is here.
+/// A pod template. For a pod, which is its own template, only the spec is held here.
 #[derive(Debug, Default)]
 pub struct Template<'a> {
     /// The template as it is written.
@@ -68,11 +68,11 @@ impl<'a> Template<'a> {
         Ok(())
     }
 
-    /// Reads the template of an object of this kind from one field of the object: the one that the way to the pod spec
-    /// begins with.
+    /// Reads the template of an object of this kind from one field of the object: the field with which the
+    /// path to the pod spec begins.
     ///
     /// # Errors
-    /// A field has another type than it should have, or stands there twice, or there are too many slots.
+    /// Fails if a field has the wrong type or occurs twice, or if there are too many slots.
     pub fn of_field(row: &Row, json: &'a str) -> Result<Self, Malformed> {
         let mut template = Self::default();
         Reader::whole(json, |reader| match row.template {
@@ -85,14 +85,14 @@ impl<'a> Template<'a> {
         Ok(template)
     }
 
-    /// Returns the labels of the template: those of these keys, or all.
+    /// Returns the labels of the template: all of them, or those with these keys.
     #[must_use]
     pub fn labels(&self, wanted: Wanted<'_>) -> Labels {
         let written = self.metadata.as_ref().and_then(|metadata| metadata.labels.as_ref());
         written.map(|written| written.of(wanted)).unwrap_or_default()
     }
 
-    /// Returns the pull secrets that the pod or template names, in its order.
+    /// Returns the pull secrets that the pod or template names, in their order.
     #[must_use]
     pub fn pull_secrets(&self) -> &[String] {
         self.spec.as_ref().map_or(&[], PodSpec::pull_secrets)
@@ -130,7 +130,7 @@ impl<'a> Document<'a> {
     /// Reads an object.
     ///
     /// # Errors
-    /// A field has another type than it should have, or stands there twice, or there are too many slots.
+    /// Fails if a field has the wrong type or occurs twice, or if there are too many slots.
     pub fn parse(row: &'static Row, raw: Raw<'a>) -> Result<Box<Self>, Unreadable> {
         let mut object = Box::new(Self::new(row));
         match Reader::whole(raw.get(), |reader| object.read(reader)) {
@@ -142,10 +142,10 @@ impl<'a> Document<'a> {
         }
     }
 
-    /// Reads the object where it stands.
+    /// Reads the object at the reader's position.
     ///
     /// # Errors
-    /// A field has another type than it should have, or stands there twice, or there are too many slots.
+    /// Fails if a field has the wrong type or occurs twice, or if there are too many slots.
     pub fn read(&mut self, reader: &mut Reader<'a>) -> Read<()> {
         let Self { row, metadata, template } = self;
         let mut first = None;
@@ -159,7 +159,7 @@ impl<'a> Document<'a> {
         })
     }
 
-    /// Returns the name for logs: one that the API server has still to make ends in a star.
+    /// Returns the name for logs. A name that the API server has still to generate ends in a star.
     #[must_use]
     pub fn name(&self) -> String {
         self.metadata.as_ref().map(Metadata::name).unwrap_or_default()
@@ -181,13 +181,13 @@ impl<'a> Document<'a> {
         self.metadata.as_ref()?.annotations.as_ref().filter(|annotations| annotations.are_there)
     }
 
-    /// Returns true if the object has the kubelet's mark of a static pod's mirror; anybody can write it.
+    /// Returns true if the object has the annotation of a static pod's mirror, which anybody can write.
     #[must_use]
     pub fn is_marked_mirror(&self) -> bool {
         self.annotations().is_some_and(|annotations| annotations.mirror)
     }
 
-    /// Returns where an annotation can be added. The API server sends no object without metadata.
+    /// Returns the place where an annotation can be added. The API server sends no object without metadata.
     #[must_use]
     pub fn way(&self) -> Way {
         let metadata = self.metadata.as_ref().is_some_and(|metadata| metadata.is_there);
@@ -198,7 +198,7 @@ impl<'a> Document<'a> {
         }
     }
 
-    /// Returns our annotations as they stand there; only pods carry them.
+    /// Returns tagpin's annotations as they are written. Only pods carry them.
     #[must_use]
     pub fn present(&self) -> Present<'_> {
         let Some(annotations) = self.annotations().filter(|_| self.row.is_pod()) else {
@@ -215,8 +215,8 @@ impl<'a> Document<'a> {
         self.annotations()?.canary.as_ref().map(Text::as_str)
     }
 
-    /// Returns what our annotations say: the slots that we pinned, and the marks of these pins. An annotation that is larger than
-    /// the API server accepts says nothing.
+    /// Returns the content of tagpin's annotations: the slots that tagpin pinned, and the marks of these
+    /// pins. An annotation that is larger than the API server accepts counts as empty.
     fn ours(&self) -> (Originals, Marks) {
         let Present { original, mark, .. } = self.present();
         let [original, mark] =
@@ -224,7 +224,8 @@ impl<'a> Document<'a> {
         (original.map(Originals::parse).unwrap_or_default(), mark.map(Marks::parse).unwrap_or_default())
     }
 
-    /// Returns true if both have the same template, byte by byte: the API server encodes both in the same way.
+    /// Returns true if both objects have the same template, byte by byte. The API server encodes both in the
+    /// same way.
     #[must_use]
     pub fn has_template_of(&self, other: &Self) -> bool {
         match (self.template.raw, other.template.raw) {
@@ -233,7 +234,7 @@ impl<'a> Document<'a> {
         }
     }
 
-    /// Returns the object as a workload of this namespace, with the labels that are wanted.
+    /// Returns the object as a workload of this namespace, with the wanted labels.
     #[must_use]
     pub fn workload(&self, kinds: &Kinds, namespace: &str, wanted: Wanted<'_>) -> Workload {
         let (originals, marks) = self.ours();

@@ -2,11 +2,12 @@
 
 /// Name of the Deployment, the Service, the service account, the Lease and the validating webhook configuration.
 pub const NAME: &str = "tagpin";
-/// Name of the mutating webhook configuration. Configurations run in the order of their names, and injectors come first.
+/// Name of the mutating webhook configuration. Configurations run in the order of their names, and injectors
+/// come first.
 pub const MUTATING: &str = "zz-tagpin";
 /// Name of the Secret with the webhook's certificate.
 pub const CERTIFICATE: &str = "tagpin-webhook-tls";
-/// Name of the Secret with the keys that pins are marked with.
+/// Name of the Secret with the keys for marks.
 pub const PIN_KEYS: &str = "tagpin-pin-keys";
 /// Name of the policy that the leader keeps.
 pub const BASELINE: &str = "baseline";

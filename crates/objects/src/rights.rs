@@ -1,33 +1,33 @@
-//! The rights that tagpin cannot work without, as the chart grants them. `tagpin doctor` asks the cluster for each of
-//! them. Rights that the values add (pull secrets) are not here.
+//! The rights that tagpin needs to work, as the chart grants them. `tagpin doctor` asks the cluster for each
+//! of them. Rights that the values add, such as those on pull secrets, are not listed here.
 
 use crate::release;
 
-/// Verbs on one resource.
+/// A right to some verbs on one resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Right {
-    /// Granted in the namespace of the release alone, or everywhere.
+    /// The scope of the right: the namespace of the release, or the whole cluster.
     pub scope: Scope,
     /// The API group; empty is the core.
     pub group: &'static str,
     /// The resource in the plural, with its sub-resource: `imagepolicies/status`.
     pub resource: &'static str,
-    /// The one object that it is about; none is all.
+    /// The name of the one object that the right covers; none covers all objects.
     pub name: Option<&'static str>,
-    /// What may be done.
+    /// The verbs that are granted.
     pub verbs: &'static [&'static str],
 }
 
-/// Where a right holds.
+/// The scope of a right, and the role that grants it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
-    /// By the ClusterRole.
+    /// The whole cluster, by the ClusterRole.
     Cluster,
-    /// By the Role in the namespace of the release.
+    /// The namespace of the release, by the Role in it.
     Release,
 }
 
-/// All of them; `tests/it/chart.rs` compares with what the chart renders.
+/// All rights that tagpin needs. `tests/it/chart.rs` compares them with the rendered chart.
 pub const RIGHTS: &[Right] = &[
     cluster("tagpin.dev", "clusterimagepolicies", &["list", "watch"]),
     cluster("tagpin.dev", "imagepolicies", &["list", "watch"]),

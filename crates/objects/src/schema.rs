@@ -1,14 +1,14 @@
-//! The small words that the schemas of our kinds are made of.
+//! The parts that the schemas of tagpin's kinds share.
 
 use schemars::{Schema, json_schema};
 use serde_json::{Value, json};
 
-/// One CEL validation: what must hold, and what to type when it does not.
+/// Returns a CEL validation: the rule that must hold, and the message that says what to type otherwise.
 pub(crate) fn rule(rule: &str, message: &str) -> Value {
     json!({ "rule": rule, "message": message })
 }
 
-/// An object whose fields nobody checks.
+/// Returns the schema of an object whose fields are not checked.
 pub(crate) fn free_form(_: &mut schemars::SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",

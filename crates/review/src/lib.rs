@@ -2,7 +2,7 @@
 //!
 //! reference → requirement (policies) → fact (sibling pin, registry) → verdict → findings and pins.
 //! The outside world is the [`Ports`]; everything else is an argument.
-//! `tagpin-domain` decides; this crate has the order of the steps, and runs look-ups at the same time.
+//! `tagpin-domain` decides; this crate orders the steps and runs look-ups at the same time.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -58,7 +58,7 @@ impl Review {
         findings().any(|finding| finding.code() == code && finding.effect == Effect::Deny)
     }
 
-    /// Warns of missing pins instead of refusing the object, for a cluster that sends no pods to be pinned.
+    /// Turns refusals for missing pins into warnings, for a cluster that sends no pods to be pinned.
     pub fn soften_unpinned(&mut self) {
         self.verdicts.iter_mut().for_each(Verdict::soften_unpinned);
     }
@@ -162,7 +162,8 @@ async fn resolve<'a>(
     registry: &dyn Resolve,
     deadline: Instant,
 ) -> Vec<(&'a str, Fact)> {
-    // At most [`REFERENCE_LIMIT`](tagpin_domain::requirement::REFERENCE_LIMIT) different ones.
+    // There are at most [`REFERENCE_LIMIT`](tagpin_domain::requirement::REFERENCE_LIMIT) different
+    // references.
     let mut images: Vec<(&'a str, &'a ImageRef)> = Vec::new();
     for slot in slots {
         let reference = &*slot.reference;
@@ -200,7 +201,7 @@ async fn suggest(drafts: &mut [Draft<'_>], subject: &Subject, registry: &dyn Sug
     let mut images: HashMap<&str, (&ImageRef, Wanted)> = HashMap::new();
     for draft in drafts.iter() {
         let slot = draft.slot();
-        // Somebody who wrote a digest needs no other tag.
+        // A user who wrote a digest needs no other tag.
         if slot.pulled() != Some(Pulled::ByTag) || draft.case.requirement.beyond_limit {
             continue;
         }

@@ -1,5 +1,6 @@
-//! The ports of a review: everything that it asks of the outside world. Each trait is small and object-safe, and no
-//! method has a default: an implementation that wraps another one cannot lose what it does not name.
+//! The ports of a review: everything that it needs from the outside world. Each trait is small and
+//! object-safe. No method has a default, so an implementation that wraps another one cannot forget to pass a
+//! method on.
 
 use std::sync::Arc;
 
@@ -18,10 +19,10 @@ use tagpin_domain::slot::{Slot, SlotKey};
 use tagpin_domain::subject::TopOwner;
 use tagpin_domain::workload::Workload;
 
-/// Tells what a registry says of a tag.
+/// Looks up the digests of tags in registries.
 #[async_trait]
 pub trait Resolve: Send + Sync {
-    /// Returns the fact if it is known now, without waiting for anything. Most references of a review are.
+    /// Returns the fact if it is known now, without waiting. Most references of a review are known.
     fn remembered(&self, image: &ImageRef, asker: &Asker, now: Instant) -> Option<Fact>;
 
     /// Returns what the registry tells this asker about the reference's tag (an omitted tag is `latest`), before the
@@ -29,8 +30,8 @@ pub trait Resolve: Send + Sync {
     async fn resolve(&self, image: &ImageRef, asker: &Asker, deadline: Instant) -> Fact;
 }
 
-/// Finds what to type instead of a refused tag, among the tags that a registry lists. It never fails, and it parses
-/// every tag before it repeats it.
+/// Suggests tags to type instead of a refused one, from the tags that a registry lists. It never fails, and
+/// it parses every tag before it repeats it.
 #[async_trait]
 pub trait Suggest: Send + Sync {
     /// Returns the version that the forbidden tag names now; none if that cannot be told in time.
@@ -43,16 +44,16 @@ pub trait Suggest: Send + Sync {
 /// The effort that a suggestion may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effort {
-    /// Only what is cached.
+    /// Answers from the cache only.
     Cached,
     /// One page of tags and eight HEAD requests, until this time.
     Until(Instant),
 }
 
-/// A tag that says more than the one it was asked for, and names the same digest.
+/// A tag that is more specific than the requested one, and names the same digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Version {
-    /// `1.29.3`
+    /// The tag: `1.29.3`.
     pub tag: String,
     /// The digest that both tags name.
     pub digest: Digest,
@@ -60,13 +61,13 @@ pub struct Version {
 
 /// Gives the pins of sibling pods from memory. A review asks it before any registry.
 pub trait Pins: Send + Sync {
-    /// Returns the digest that the oldest pod of a revision carries in this slot by a pin of ours, for a reference
-    /// without a digest as its author wrote it.
+    /// Returns the digest that the oldest pod of a revision carries in this slot by a pin of tagpin, for a
+    /// reference without a digest as its author wrote it.
     fn sibling(&self, revision: &Revision, slot: &SlotKey, reference: &str) -> Option<Digest>;
 }
 
-/// Gives the facts about a workload that are not in the object itself. Most are in memory; what is not there yet is
-/// waited for, before the deadline.
+/// Gives the facts about a workload that are not in the object itself. Most are in memory. A fact that is not
+/// there yet is awaited before the deadline.
 #[async_trait]
 pub trait Surroundings: Send + Sync {
     /// Returns the policies in force, as one snapshot.
@@ -87,16 +88,17 @@ pub trait Surroundings: Send + Sync {
     /// Returns the labels of a namespace; none if they cannot be known in time.
     async fn namespace_labels(&self, namespace: &str, deadline: Instant) -> Option<Arc<Labels>>;
 
-    /// Returns the last validated object on the way up from a workload along its controllers.
+    /// Returns the topmost validated owner of a workload, found along its controllers.
     async fn top_owner(&self, workload: &Workload, deadline: Instant) -> TopOwner;
 
-    /// Returns true if no pod is sent to be pinned, now or as is heard within a moment.
+    /// Returns true if no pod is sent to be pinned, or if that becomes known within a moment.
     async fn pinning_is_off(&self, deadline: Instant) -> bool;
 }
 
-/// Gives the digests that our pins on pods remember, for when a registry cannot be asked.
+/// Gives the digests of tagpin's pins on pods, for times when a registry cannot be reached.
 pub trait Seeds: Send + Sync {
-    /// Returns what this reference named by the pins of pods in the asker's namespace that use the same pull secrets.
-    /// Its age at this time counts from the creation of the youngest pod that carries the digest.
+    /// Returns the digest that this reference had in the pins of pods in the asker's namespace with the same
+    /// pull secrets. Its age at this time counts from the creation of the youngest pod that carries the
+    /// digest.
     fn last_known(&self, image: &ImageRef, asker: &Asker, now: Timestamp) -> Option<LastKnown>;
 }

@@ -1,4 +1,4 @@
-//! From a workload that somebody asks about to the subject of a review: gathers what surrounds the object.
+//! Makes the subject of a review from a workload, by gathering the facts around the object.
 
 use std::collections::BTreeSet;
 
@@ -11,14 +11,14 @@ use tagpin_domain::workload::Workload;
 
 use crate::ports::Surroundings;
 
-/// A workload that somebody asks about.
+/// The workload that a review is about, and the circumstances of the request.
 #[derive(Debug)]
 pub struct Asked {
     /// The object.
     pub workload: Workload,
     /// The object before an update.
     pub old: Option<Workload>,
-    /// True if a built-in controller's own identity asks.
+    /// True if the request comes from the identity of a built-in controller.
     pub by_controller: bool,
     /// The effort that suggestions may cost.
     pub suggestions: Suggestions,
@@ -33,7 +33,7 @@ impl Asked {
     }
 }
 
-/// Makes the subject of a review under these policies. It waits only for what they ask about.
+/// Makes the subject of a review under these policies. It waits only for facts that the policies depend on.
 pub async fn subject(
     asked: Asked,
     policies: &PolicySet,
@@ -45,7 +45,8 @@ pub async fn subject(
     let keys = surroundings.keys();
     let surrounding = Surrounding {
         namespace_labels: namespace_labels(policies, namespace, surroundings, deadline).await,
-        // The owners of a new ReplicaSet's pod may still be on their way to us: nobody waits who need not know.
+        // The owners of a new ReplicaSet's pod may not have been reported yet. The review waits for them only
+        // if a policy depends on them.
         top_owner: if policies.of_namespace(namespace).any(|policy| !policy.scope.kinds.is_empty()) {
             surroundings.top_owner(&workload, deadline).await
         } else {
@@ -62,12 +63,12 @@ pub async fn subject(
     };
     let Some(old) = old else { return Subject::of(workload, surrounding, None) };
     let carries = |slot: &Slot| surroundings.carries(&old, slot);
-    // The old object's UID is the one that nobody can choose.
+    // The UID of the old object counts, because nobody can choose it.
     let needs_no_mark = surroundings.needs_no_mark(&old.uid);
     Subject::of(workload, surrounding, Some(Before { workload: &old, needs_no_mark, carries: &carries }))
 }
 
-/// Returns the labels of a namespace where a policy selects by them; empty if they cannot be known in time.
+/// Returns the labels of a namespace if a policy selects by them; empty if they cannot be known in time.
 async fn namespace_labels(
     policies: &PolicySet,
     namespace: &str,

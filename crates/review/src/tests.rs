@@ -1,4 +1,4 @@
-//! The order and the time of a review; what is decided is shown by `tests/cases`.
+//! The order and the time limits of a review. `tests/cases` shows the decisions.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -75,7 +75,7 @@ impl Pins for NoPins {
     }
 }
 
-/// Answers each look-up after a time, and counts.
+/// A registry that answers each look-up after a time, and counts the look-ups.
 struct Slow {
     after: Duration,
     asked: Mutex<Vec<String>>,
@@ -125,7 +125,7 @@ impl Suggest for Slow {
     }
 }
 
-/// Remembers every tag, and must not be asked in another way.
+/// A registry that remembers every tag, and must not be asked in any other way.
 struct Warm;
 
 #[async_trait]

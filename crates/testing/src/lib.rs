@@ -1,5 +1,5 @@
-//! What the tests and benches of several crates share: an API server scripted call by call, and objects as watches
-//! report them. Nothing of it ships.
+//! Helpers of the tests and benches of several crates: an API server that is scripted call by call, and
+//! objects as watches report them. Nothing of this crate ships.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -41,7 +41,7 @@ pub fn owned_by(api_version: &str, kind: &str, name: &str, uid: &str) -> Value {
     json!([{ "apiVersion": api_version, "kind": kind, "name": name, "uid": uid, "controller": true }])
 }
 
-/// Returns the path that the objects of a store are listed at.
+/// Returns the path at which the objects of a store are listed.
 #[must_use]
 pub fn path(store: Store) -> String {
     match store {
@@ -55,7 +55,7 @@ pub fn path(store: Store) -> String {
     }
 }
 
-/// An API server without objects: what no watch has reported does not exist.
+/// An API server without objects: an object that no watch has reported does not exist.
 pub struct NoObjects;
 
 #[async_trait]

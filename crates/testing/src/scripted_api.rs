@@ -18,13 +18,13 @@ use tokio_util::sync::CancellationToken;
 
 type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
-/// Time limit for a call that must come. Tests pause the clock, so that it passes at once.
+/// Time limit for a call that must come. Tests pause the clock, so the time passes at once.
 const LIMIT: Duration = Duration::from_secs(3600);
 
-/// The server's side: the calls in the order in which they came.
+/// The server's side: the calls in the order of their arrival.
 pub struct Api(mpsc::UnboundedReceiver<Call>);
 
-/// One request that waits for its answer. Dropped unanswered, it fails like a broken connection.
+/// One request that waits for its answer. A call that is dropped unanswered fails like a broken connection.
 pub struct Call {
     /// The HTTP method.
     pub method: String,
@@ -40,7 +40,7 @@ pub struct Call {
     gone: CancellationToken,
 }
 
-/// An open watch: it ends when this is dropped.
+/// An open watch, which ends when this is dropped.
 pub struct Watch(mpsc::UnboundedSender<Value>);
 
 impl Api {
@@ -57,7 +57,7 @@ impl Api {
                 let query = parts.uri.query().unwrap_or_default();
                 let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
                 let gone = CancellationToken::new();
-                // Dropped with the request's future: the caller has given up.
+                // The guard is dropped with the request's future, when the caller has given up.
                 let _gone = gone.clone().drop_guard();
                 let content_type = parts.headers.get("content-type");
                 let call = Call {
@@ -88,7 +88,7 @@ impl Api {
         call
     }
 
-    /// Asserts that no call comes for so long.
+    /// Asserts that no call comes within this time.
     pub async fn quiet(&mut self, time: Duration) {
         if let Ok(Some(call)) = timeout(time, self.0.recv()).await {
             panic!("unexpected: {} {}", call.line(), String::from_utf8_lossy(&call.body));
@@ -139,7 +139,7 @@ impl Call {
         self.answer(code, status);
     }
 
-    /// Answers a list request: one page, at this version.
+    /// Answers a list request with one page at this version.
     pub fn list(self, items: Value, resource_version: &str) {
         let metadata = json!({ "resourceVersion": resource_version });
         self.ok(json!({ "kind": "List", "apiVersion": "v1", "metadata": metadata, "items": items }));
@@ -151,7 +151,7 @@ impl Call {
         let (events, receiver) = mpsc::unbounded_channel::<Value>();
         let lines = futures::stream::unfold(receiver, |mut receiver| async {
             let event = receiver.recv().await?;
-            // The type comes first, as from every API server.
+            // The type comes first, as in the events of every API server.
             let (kind, object) = (&event["type"], &event["object"]);
             let line = format!("{{\"type\":{kind},\"object\":{object}}}\n");
             Some((Ok(Frame::data(Bytes::from(line))), receiver))
@@ -173,7 +173,7 @@ impl Watch {
         self.0.send(json!({ "type": kind, "object": object })).unwrap();
     }
 
-    /// Ends as an API server does that has forgotten the version.
+    /// Ends the watch as an API server does that has forgotten the version.
     pub fn expired(self) {
         self.event("ERROR", json!({ "kind": "Status", "status": "Failure", "code": 410, "reason": "Expired", "message": "too old" }));
     }

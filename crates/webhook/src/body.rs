@@ -1,8 +1,9 @@
-//! Takes in the body of a request, within a limit for each body and a budget for all bodies together.
+//! Reads the body of a request, within a limit for each body and a budget for all bodies together.
 //!
-//! Room is reserved by the length that a body announces, before its first byte is read: bodies that are half read never
-//! wait for one another's memory. A body above the limit is read to its end for the sake of its connection, and only its
-//! beginning is kept: the API server writes the envelope of a review before the objects.
+//! Room is reserved by the announced length before the first byte of a body is read, so that half-read bodies
+//! never wait for one another's memory. A body above the limit is read to its end, so that its connection can
+//! be used again, but only its beginning is kept. The beginning is enough to answer, because the API server
+//! writes the envelope of a review before the objects.
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,25 +16,26 @@ use tokio::time::Instant;
 
 use crate::in_time::in_time;
 
-/// Maximum size of a body that is read whole, in bytes.
+/// Maximum size in bytes of a body that is read whole.
 ///
-/// The API server takes requests of 3 MiB and stores objects of up to 2 MiB, an update carries both, and the API server
-/// writes one byte of a string as up to six: `<` as `\u003c`.
+/// The API server takes requests of 3 MiB and stores objects of up to 2 MiB. An update carries both, and the
+/// API server writes one byte of a string as up to six: `<` as `\u003c`.
 pub const BODY_LIMIT: usize = 32 * 1024 * 1024;
-/// Bytes that are kept of a larger body. The envelope takes a few hundred bytes, unless its user is in very many groups.
+/// Number of bytes that are kept of a larger body. The envelope takes a few hundred bytes, unless its user is
+/// in very many groups.
 const BEGINNING: usize = 1024 * 1024;
-/// Maximum size of an ordinary body, in bytes: nearly every review is smaller.
+/// Maximum size in bytes of an ordinary body; nearly every review is smaller.
 const ORDINARY: usize = 256 * 1024;
-/// Bytes that all ordinary bodies may take together. Large ones never take this room.
+/// Maximum number of bytes of all ordinary bodies together. Large bodies never take this room.
 const ALL_ORDINARY: usize = 16 * 1024 * 1024;
-/// Bytes that all large bodies may take together. Both budgets are a quarter of the memory that the chart gives a
-/// replica.
+/// Maximum number of bytes of all large bodies together. Both budgets together are a quarter of the memory
+/// that the chart gives a replica.
 const ALL_LARGE: usize = 48 * 1024 * 1024;
 /// Unit of the budgets, in bytes.
 const KIB: usize = 1024;
 /// Interval at which the pace of a body is checked.
 const PERIOD: Duration = Duration::from_millis(250);
-/// Bytes that have to arrive within a period, once others wait for the room.
+/// Minimum number of bytes that have to arrive within a period while other bodies wait for the room.
 const PACE: usize = 256 * 1024;
 
 /// The room for all bodies.
@@ -51,7 +53,7 @@ struct Room {
     waiting: AtomicUsize,
 }
 
-/// A body, and its part of the budget.
+/// A body and its part of the budget.
 #[derive(Debug)]
 pub(crate) struct Taken<'a> {
     pub(crate) bytes: Bytes,
@@ -62,20 +64,20 @@ pub(crate) struct Taken<'a> {
 /// The part of a body that was kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Extent {
-    /// All of it.
+    /// The whole body.
     Whole,
     /// The beginning of a body above [`BODY_LIMIT`], which was read to its end.
     Beginning,
-    /// The beginning of a body above [`BODY_LIMIT`], of which more is on its way.
+    /// The beginning of a body above [`BODY_LIMIT`] whose end had not arrived by the deadline.
     Unfinished,
 }
 
-/// Why a body was not taken.
+/// The reason why a body was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BodyError {
-    /// The others need the memory.
+    /// Other bodies need the memory.
     NoRoom,
-    /// It did not arrive in time, or its connection broke.
+    /// The body did not arrive in time, or its connection broke.
     Broken,
 }
 
@@ -86,7 +88,7 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// Takes a body in.
+    /// Reads a body into memory before the deadline.
     pub(crate) async fn take(&self, body: Body, deadline: Instant) -> Result<Taken<'_>, BodyError> {
         // The API server always announces the length.
         let announced = body.size_hint().exact().and_then(|length| usize::try_from(length).ok());
@@ -100,7 +102,7 @@ impl Budget {
         let mut arrival = Arrival { body, limit: wanted, length: 0, first: Bytes::new(), all: Vec::new() };
         let extent = arrival.read(room, deadline).await?;
         let bytes = arrival.into_bytes();
-        // What was not needed goes back.
+        // The part of the reservation that was not needed is returned.
         drop(part.split(part.num_permits().saturating_sub(bytes.len().div_ceil(KIB))));
         Ok(Taken { bytes, extent, _part: part })
     }
@@ -111,7 +113,7 @@ impl Room {
         Self { kibibytes: Semaphore::new(bytes / KIB), waiting: AtomicUsize::new(0) }
     }
 
-    /// Waits until there is room for so many bytes.
+    /// Waits until there is room for this number of bytes, and reserves it.
     async fn reserve(&self, bytes: usize, deadline: Instant) -> Result<SemaphorePermit<'_>, BodyError> {
         let kibibytes = u32::try_from(bytes.div_ceil(KIB)).map_err(|_| BodyError::NoRoom)?;
         if let Ok(part) = self.kibibytes.try_acquire_many(kibibytes) {
@@ -129,7 +131,7 @@ impl Room {
     }
 }
 
-/// Counts a body that waits, until it goes.
+/// A guard that counts a waiting body until it is dropped.
 struct Waiting<'a>(&'a AtomicUsize);
 
 impl<'a> Waiting<'a> {
@@ -145,14 +147,15 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// A body on its way.
+/// A body that is arriving.
 struct Arrival {
     body: Body,
-    /// Bytes for which room is reserved. Beyond them only the first [`BEGINNING`] are kept.
+    /// Number of bytes for which room is reserved. Of a longer body, only the first [`BEGINNING`] bytes are
+    /// kept.
     limit: usize,
-    /// Bytes that arrived.
+    /// Number of bytes that have arrived.
     length: usize,
-    /// All bytes, while they are of one piece: most bodies are, and are not copied.
+    /// The body while it is of one piece. Most bodies are, and are not copied.
     first: Bytes,
     all: Vec<u8>,
 }
@@ -233,7 +236,7 @@ mod tests {
 
     const MIB: usize = 1024 * KIB;
 
-    /// A body that announces its length, as the API server's do.
+    /// A body that announces its length, as the bodies of the API server do.
     struct Announced {
         body: Body,
         length: usize,
@@ -259,17 +262,17 @@ mod tests {
         Body::new(Announced { body, length })
     }
 
-    /// Pieces that are made as they are asked for.
+    /// Returns a body of these pieces, which are made when they are read.
     fn pieces(pieces: impl IntoIterator<Item = Vec<u8>, IntoIter: Send + 'static>) -> Body {
         Body::from_stream(stream::iter(pieces.into_iter().map(Ok::<_, BoxError>)))
     }
 
-    /// A body of so many bytes in pieces of 64 KiB.
+    /// Returns a body of this length in pieces of 64 KiB.
     fn large(length: usize) -> Body {
         announced(length, pieces((0..length / (64 * KIB)).map(|_| vec![b' '; 64 * KIB])))
     }
 
-    /// A body of which nothing arrives.
+    /// Returns a body of which nothing arrives.
     fn stalled(length: usize) -> Body {
         announced(length, Body::from_stream(stream::pending::<Result<Vec<u8>, BoxError>>()))
     }
@@ -299,7 +302,7 @@ mod tests {
         for body in [over(), announced((BODY_LIMIT / MIB + 1) * (MIB + 1), over()), one_piece] {
             let taken = budget.take(body, soon()).await.unwrap();
             assert_eq!((taken.bytes.len(), taken.extent), (BEGINNING, Extent::Beginning));
-            // A beginning takes no more room than it has bytes: a body of the largest size fits beside it.
+            // A beginning takes no more room than it has bytes, so a body of the largest size fits beside it.
             assert!(budget.take(large(BODY_LIMIT), Instant::now()).await.is_ok());
         }
     }
@@ -326,7 +329,7 @@ mod tests {
             taken.push(budget.take(large(8 * MIB), soon()).await.unwrap());
         }
         assert_eq!(budget.take(large(8 * MIB), soon()).await.unwrap_err(), BodyError::NoRoom);
-        // Ordinary bodies have room of their own.
+        // Ordinary bodies have their own room.
         assert!(budget.take(large(ORDINARY), soon()).await.is_ok());
         let next = budget.take(large(8 * MIB), soon());
         taken.pop();
@@ -336,7 +339,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn bodies_that_arrive_at_the_same_time_do_not_wait_for_one_another_for_ever() {
         let budget = Budget::default();
-        // All of them are half read before the first could end, were room not reserved before.
+        // Each body would be half read before the first could end, if room were not reserved before.
         let paced = |length: usize| {
             let pieces = stream::iter(0..length / MIB).then(|_| async {
                 sleep(Duration::from_millis(1)).await;
@@ -350,7 +353,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn ten_stalled_bodies_keep_no_other_beyond_its_deadline() {
-        // Whatever they announce, and whether they send nothing or a byte now and then.
+        // The bodies announce various lengths, and send nothing or a byte now and then.
         let dripping = |length| {
             let drops = stream::repeat(()).then(|()| async {
                 sleep(PERIOD / 5).await;

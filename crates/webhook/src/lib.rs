@@ -1,5 +1,5 @@
-//! The admission webhook: it reads reviews, has them decided by `tagpin-review`, writes the responses, and serves HTTPS.
-//! Every replica responds from its own memory.
+//! The admission webhook: it reads reviews, has them decided by `tagpin-review`, writes the responses, and
+//! serves HTTPS. Every replica responds from its own memory.
 
 pub mod metrics;
 pub mod server;
@@ -80,10 +80,10 @@ pub struct Admission {
     metrics: Metrics,
 }
 
-/// A review that arrived.
+/// A review that has arrived.
 struct Asked<'a> {
     phase: Phase,
-    /// The webhook entry for namespaces with break glass sent the review.
+    /// True if the webhook entry for namespaces with break glass sent the review.
     break_glass: bool,
     request: &'a Request<'a>,
     /// The object, if it was read together with the request.
@@ -95,14 +95,14 @@ struct Asked<'a> {
 /// An object that was judged.
 struct Judged<'a> {
     object: Box<Document<'a>>,
-    /// The request only adds ephemeral containers, through their sub-resource.
+    /// True if the request only adds ephemeral containers, through their sub-resource.
     ephemeral: bool,
     subject: Subject,
     review: Review,
 }
 
 impl Admission {
-    /// Returns a webhook that is made of these parts.
+    /// Returns a webhook that consists of these parts.
     #[must_use]
     pub const fn new(
         surroundings: Arc<dyn Surroundings>,
@@ -191,7 +191,8 @@ impl Admission {
         Some(response)
     }
 
-    /// Returns the response for a namespace with break glass: the object is not judged, and the audit log says so.
+    /// Returns the response for a namespace with break glass. The object is not judged, and the audit log
+    /// records it.
     fn break_glass(&self, request: &Request<'_>) -> ReviewResponse {
         info!(
             uid = shown(request.uid(), NAME_SHOWN),
@@ -201,7 +202,8 @@ impl Admission {
         ReviewResponse::new(Decision::BreakGlass)
     }
 
-    /// Judges the object of a review. Returns nothing if tagpin does not judge it, so that it is allowed.
+    /// Judges the object of a review. Returns none if tagpin does not judge the object, so that it is
+    /// allowed.
     async fn judge<'a>(
         &self,
         phase: Phase,
@@ -271,12 +273,14 @@ impl Admission {
     }
 }
 
-/// Returns true for reviews that the match conditions should have kept away.
+/// Returns true for a review that the match conditions should have filtered out.
 fn is_left_alone(request: &Request<'_>, object: &Document<'_>, old: Option<&Document<'_>>) -> bool {
     match request.operation() {
-        // Anybody can set the mark, so the user must be a node. No admission can keep a node from running a static pod.
+        // Anybody can set the annotation of a mirror pod, so the user must be a node. No admission can keep a
+        // node from running a static pod.
         Operation::Create => object.row.is_pod() && request.is_node() && object.is_marked_mirror(),
-        // Finalizers must be removable, and an unchanged template is not judged when it is scaled or labelled.
+        // Finalizers must be removable, and an unchanged template is not judged when its object is scaled or
+        // labelled.
         Operation::Update => object.being_deleted() || old.is_some_and(|old| object.has_template_of(old)),
         Operation::Other => false,
     }

@@ -1,4 +1,4 @@
-//! The counters of admission. Labels are closed words: never an image, a namespace or an error's text.
+//! The metrics of admission. Labels have fixed words: never an image, a namespace or the text of an error.
 
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use tagpin_domain::kind::Kind;
 use tagpin_domain::subject::Phase;
 use tagpin_domain::verdict::{Effect, PinSource, Verdict};
 
-/// Upper bounds of the duration buckets in seconds, from a warm response to the API server's own limit.
+/// Upper bounds of the duration buckets in seconds, from an answer from memory to the API server's own limit.
 const SECONDS: [f64; 13] =
     [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 
@@ -25,7 +25,7 @@ const SIBLING: &str = "sibling";
 const REGISTRY: &str = "registry";
 const LAST_KNOWN: &str = "last_known";
 
-/// The counters of admission. Clones count together.
+/// The metrics of admission. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
@@ -72,7 +72,7 @@ struct PinLabels {
     source: &'static str,
 }
 
-/// The reason why a request got no review, or was answered without a look at its object.
+/// The reason why a request got no review, or was answered without its object being judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turned {
     /// Too many reviews were in flight.
@@ -139,8 +139,8 @@ impl Drop for InFlight {
 impl Metrics {
     /// Registers the counters.
     pub fn register(registry: &mut Registry) -> Self {
-        // The series are looked up once, as every review counts in them. A series exists before its first event, so that
-        // the first event is an increase from 0.
+        // The series that every review uses are looked up once, here. A series exists before its first
+        // event, so that the first event is an increase from 0.
         let duration: Family<WebhookLabels, Histogram, fn() -> Histogram> =
             Family::new_with_constructor(|| Histogram::new(SECONDS));
         let lasted = |phase| duration.get_or_create_owned(&WebhookLabels { webhook: trace::webhook(phase) });

@@ -1,4 +1,5 @@
-//! `/mutate` adds digests to the images of pods. It refuses nothing: a slot that `/validate` will refuse stays as written.
+//! `/mutate` adds digests to the images of pods. It refuses nothing: a slot that `/validate` will refuse
+//! stays as written.
 
 use tagpin_json as json;
 
@@ -42,8 +43,9 @@ pub(crate) fn respond(judged: &Judged<'_>, signer: Option<&Key>) -> ReviewRespon
     response
 }
 
-/// Returns the verdicts on pinned slots with the findings that `/validate` cannot have, because no annotation says what the
-/// author wrote: a missing tag, and what the registry said. `/validate` judges a written tag beside its digest too.
+/// Returns the verdicts on pinned slots, with only the findings that `/validate` cannot have, because no
+/// annotation records what the author wrote: findings on a missing tag and on the registry's answer.
+/// `/validate` judges a written tag itself, also beside a digest.
 fn unseen_by_validation(verdicts: &[Verdict]) -> Vec<Verdict> {
     let pinned = verdicts.iter().filter(|verdict| verdict.pinned.is_some());
     pinned

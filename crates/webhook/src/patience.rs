@@ -1,7 +1,9 @@
-//! Time limits for the client of a connection: for the head of a request, and for taking an answer. It parses nothing.
+//! Time limits for the client of a connection: for sending the head of a request, and for taking a response.
+//! Nothing is parsed here.
 //!
-//! hyper's time-out for heads is also its idle time-out between requests. Here they differ: an idle connection may stay
-//! longer than the API server keeps it, and a head must end within seconds of its first byte.
+//! hyper's time limit for heads is also its idle time limit between requests. Here the two differ: an idle
+//! connection may stay longer than the API server keeps it, and a head must end within seconds of its first
+//! byte.
 
 use std::io;
 use std::pin::Pin;
@@ -19,7 +21,7 @@ const HEAD: Duration = Duration::from_secs(5);
 /// Maximum time in which the client takes no byte of an answer.
 const STALL: Duration = Duration::from_secs(10);
 
-/// The progress of the requests on one connection: hyper's service tells, the stream reads.
+/// The progress of the requests on one connection. hyper's service writes it and the stream reads it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Requests(Arc<Progress>);
 
@@ -27,7 +29,7 @@ pub(crate) struct Requests(Arc<Progress>);
 struct Progress {
     /// Number of requests whose head has been read.
     heads: AtomicUsize,
-    /// True from the end of a head until the answer begins.
+    /// True from the end of a head until the response begins.
     handling: AtomicBool,
 }
 
@@ -38,7 +40,7 @@ impl Requests {
         self.0.handling.store(true, Ordering::Relaxed);
     }
 
-    /// Records that the answer to the request begins.
+    /// Records that the response to the request begins.
     pub(crate) fn answer_begins(&self) {
         self.0.handling.store(false, Ordering::Relaxed);
     }
@@ -54,29 +56,31 @@ impl Requests {
 
 /// A stream that fails when the client takes too long, and that ends between two requests once serving ends.
 ///
-/// hyper closes an idle connection without reading what has arrived, and so drops a request that was under way.
+/// hyper would close an idle connection without reading what has arrived, and so would drop a request on its
+/// way.
 pub(crate) struct Patience<S> {
     inner: S,
     requests: Requests,
-    /// Once cancelled, no further request is awaited; a request whose first byte has arrived is read.
+    /// Once cancelled, no further request is awaited. A request whose first byte has arrived is still read.
     stop: CancellationToken,
-    /// True while a part of an answer may not be written yet.
+    /// True while a part of a response may not be written yet.
     answering: bool,
-    /// The time when the head under way must have ended, and the number of heads before it.
+    /// The time by which the arriving head must end, and the number of heads before it.
     head: Option<(Instant, usize)>,
     /// The timer of a head that does not arrive at once.
     head_timer: Option<Pin<Box<Sleep>>>,
-    /// The timer that runs while the client takes nothing.
+    /// The timer that runs while the client takes no byte.
     stall_timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Patience<S> {
-    /// Wraps a stream whose handshake is done. It may be idle from the start: the API server opens connections ahead.
+    /// Wraps a stream whose handshake is done. The stream may be idle from the start: the API server opens
+    /// connections ahead.
     pub(crate) fn new(inner: S, requests: Requests, stop: CancellationToken) -> Self {
         Self { inner, requests, stop, answering: false, head: None, head_timer: None, stall_timer: None }
     }
 
-    /// Returns true if no request has begun since the last answer.
+    /// Returns true if no request has begun since the last response.
     fn is_idle(&self) -> bool {
         !self.answering && self.head.is_none() && self.requests.awaits_head()
     }
@@ -183,7 +187,7 @@ mod tests {
             sleep(HEAD / 2).await;
             read(&mut stream).await.unwrap();
             requests.head_read();
-            // A body, or a long thought over the answer.
+            // A body arrives, or the response takes long.
             sleep(HEAD * 2).await;
             caller.write_all(b"c").await.unwrap();
             read(&mut stream).await.unwrap();

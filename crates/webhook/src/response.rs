@@ -1,4 +1,4 @@
-//! The response to an admission review, and the JSON patch in it. No other file writes either.
+//! The response to an admission review and its JSON patch. No other file writes either.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -16,7 +16,8 @@ use tagpin_domain::patch::{Annotation, Patch, Replacement};
 use tagpin_domain::{mark, original};
 use tagpin_objects::reader::Way;
 
-/// Base64 with the standard alphabet and the fastest instructions of this processor: most of a response is its patch.
+/// Base64 with the standard alphabet and the fastest instructions of this processor, because most of a
+/// response is its patch.
 static BASE64: LazyLock<Simd> = LazyLock::new(|| Simd::standard(PAD));
 
 /// Usual number of audit annotations of one response.
@@ -24,7 +25,7 @@ const AUDIT_ANNOTATIONS: usize = 4;
 /// Maximum number of words of one audit annotation.
 const AUDIT_WORDS: usize = 32;
 
-/// What became of a review. The words are values of the audit annotation `decision` and of metric labels.
+/// The outcome of a review. The words are values of the audit annotation `decision` and of metric labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
     /// Allowed without being judged: another kind, operation or sub-resource, an excluded namespace, a mirror pod, an
@@ -47,7 +48,7 @@ pub enum Decision {
 }
 
 impl Decision {
-    /// Returns the word itself.
+    /// Returns the word for audit annotations and metrics.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
@@ -66,7 +67,7 @@ impl Decision {
 /// The response to one admission review.
 #[derive(Debug)]
 pub(crate) struct ReviewResponse {
-    /// The decision, which the audit log gets too.
+    /// The decision, which is also written to the audit log.
     pub(crate) decision: Decision,
     /// The reason of a refusal. Without one the request is allowed.
     pub(crate) refusal: Option<Refusal>,
@@ -107,7 +108,8 @@ impl ReviewResponse {
 
     /// Returns the body of the HTTP response (`admission.k8s.io/v1`, `AdmissionReview`).
     ///
-    /// Every review pays for this text: serde takes 15,700 instructions for the usual patch, this 4,600.
+    /// Every review has to write this text: serde takes 15,700 instructions for the usual patch, this
+    /// function 4,600.
     pub(crate) fn to_json(&self, uid: &str) -> String {
         let patch = self.patch.as_ref().map_or("", |patch| &patch.json);
         let mut json = String::with_capacity(1024 + patch.len() / 3 * 4);
@@ -140,13 +142,13 @@ impl ReviewResponse {
 fn status(refusal: &Refusal) -> String {
     let status = Status {
         status: "Failure",
-        // Not `Invalid`: kubectl would drop the message and print only the causes.
+        // The reason is not `Invalid`: kubectl would drop the message and print only the causes.
         reason: "Forbidden",
         code: 403,
         message: &refusal.message,
         details: Details { causes: refusal.causes.iter().map(CauseOut::from).collect() },
     };
-    // Strings and numbers only: writing them to memory cannot fail.
+    // The status has only strings and numbers, so writing it to memory cannot fail.
     serde_json::to_string(&status).unwrap_or_default()
 }
 
@@ -186,7 +188,7 @@ pub(crate) struct JsonPatch {
     pub(crate) operations: usize,
 }
 
-/// Usual number of bytes of a patch.
+/// Usual length of a patch in bytes.
 const USUAL: usize = 960;
 /// JSON pointer to all metadata of an object.
 const METADATA_POINTER: &str = "/metadata";
@@ -199,7 +201,8 @@ const POINTERS: [(&str, &str); 2] = [
 ];
 
 impl JsonPatch {
-    /// Begins another operation, up to its value. Operation and path are constants of tagpin and need no escapes.
+    /// Begins another operation, up to its value. The operation and the path need no escapes, because they
+    /// are constants of tagpin.
     fn operation(&mut self, op: &str, path: impl FnOnce(&mut String)) {
         self.json.push_str(if self.operations == 0 { r#"[{"op":""# } else { r#",{"op":""# });
         self.operations += 1;
@@ -232,7 +235,8 @@ impl JsonPatch {
     }
 }
 
-/// Returns the JSON patch that makes these changes: none if nothing changes, because the API server refuses an empty one.
+/// Returns the JSON patch that makes these changes; none if nothing changes, because the API server refuses
+/// an empty patch.
 pub(crate) fn json_patch(patch: &Patch, way: Way) -> Option<JsonPatch> {
     let mut written = JsonPatch { json: String::with_capacity(USUAL), operations: 0 };
     for Replacement { field, value } in &patch.replacements {

@@ -1,6 +1,7 @@
-//! The envelope of an admission review, borrowed from the request's bytes. It knows no policy.
+//! The envelope of an admission review, borrowed from the request's bytes. It does not depend on policies.
 //!
-//! `admission.k8s.io/v1 AdmissionReview`; the objects stay raw slices and are read only as far as the table of kinds goes.
+//! The type is `AdmissionReview` of `admission.k8s.io/v1`. The objects stay raw slices, and are read only as
+//! far as the table of kinds goes.
 
 use tagpin_json::{
     Malformed, Raw, Read, Reader, Stopped, Text, once, once_or_null, once_text, once_text_or_null,
@@ -11,17 +12,17 @@ use tagpin_domain::unreadable::Unreadable;
 use tagpin_objects::kinds::{Kinds, Row};
 use tagpin_objects::reader::Document;
 
-/// The version of the reviews that we answer.
+/// The version of the reviews that tagpin answers.
 pub(crate) const API_VERSION: &str = "admission.k8s.io/v1";
 /// The group of every node's user.
 const NODES: &str = "system:nodes";
 
-/// What the API server asks.
+/// The request of an admission review.
 #[derive(Debug, Default)]
 pub(crate) struct Request<'a> {
     uid: Option<Text<'a>>,
     kind: Option<VersionKind<'a>>,
-    /// The row of that kind in the table.
+    /// The row of that kind in the table of kinds.
     row: Option<&'static Row>,
     sub_resource: Option<Text<'a>>,
     name: Option<Text<'a>>,
@@ -29,7 +30,8 @@ pub(crate) struct Request<'a> {
     operation: Option<Text<'a>>,
     user: Option<User<'a>>,
     object: Option<Raw<'a>>,
-    /// The same, read already: the API server says before it what kind it is.
+    /// The object, if it was read together with the request. That is possible because the API server writes
+    /// the kind before the object.
     pub(crate) ahead: Option<Box<Document<'a>>>,
     old_object: Option<Raw<'a>>,
     dry_run: Option<bool>,
@@ -51,7 +53,8 @@ struct User<'a> {
 }
 
 impl<'a> VersionKind<'a> {
-    /// Returns the row of the kind in the table: of this version, for others may have their images elsewhere.
+    /// Returns the row of the kind in the table. The version has to match too, because another version may
+    /// have its images elsewhere.
     fn row(&self, kinds: &Kinds) -> Option<&'static Row> {
         let Self { group, version, kind } = self;
         kinds.find(Text::of(group), Text::of(kind)).filter(|row| Text::of(version) == row.version)
@@ -84,21 +87,21 @@ impl<'a> User<'a> {
     }
 }
 
-/// A field without which it is no review.
+/// Fails if a field that every review has is missing.
 fn there<T>(field: &Option<T>) -> Read<()> {
     if field.is_some() { Ok(()) } else { Err(Stopped) }
 }
 
-/// What is done to the object.
+/// The operation on the object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Operation {
     Create,
     Update,
-    /// DELETE, CONNECT, or one that we do not know: not ours to judge.
+    /// DELETE, CONNECT or an unknown operation, which tagpin does not judge.
     Other,
 }
 
-/// Why a body is no review. The texts are ours: nothing of the body is repeated.
+/// The reason why a body is not a review. The texts repeat nothing of the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ReviewError {
     #[error("the body is not UTF-8")]
@@ -111,14 +114,14 @@ pub(crate) enum ReviewError {
     NoRequest,
 }
 
-/// The text at the beginning of bytes that are no text to their end.
+/// Returns the valid text at the beginning of bytes that are not text to their end.
 fn beginning(bytes: &[u8]) -> &str {
     bytes.utf8_chunks().next().map_or("", |chunk| chunk.valid())
 }
 
 impl<'a> Request<'a> {
-    /// Reads the envelope. The API server writes it before the objects, so a review that breaks off in them, or that is
-    /// broken there, still tells what it is about.
+    /// Reads the envelope. The API server writes it before the objects, so a review that is cut or malformed
+    /// in an object still tells which object it is about.
     pub(crate) fn parse(kinds: &Kinds, body: &'a [u8], extent: Extent) -> Result<Self, ReviewError> {
         let is_text = simdutf8::basic::from_utf8(body);
         let text = is_text.unwrap_or_else(|_| beginning(body));
@@ -154,7 +157,7 @@ impl<'a> Request<'a> {
         if Text::of(&kind) != "AdmissionReview" || Text::of(&api_version) != API_VERSION {
             return Err(ReviewError::OtherKind);
         }
-        // Where null stands no field was read.
+        // If the request is null, none of its fields was read.
         request.filter(|request| request.uid.is_some()).ok_or(ReviewError::NoRequest)
     }
 
@@ -175,7 +178,7 @@ impl<'a> Request<'a> {
                 let Some(row) = self.row else {
                     return raw.read(reader);
                 };
-                // What can not be read is passed over here, and told by who asks for the object.
+                // A fault in the object is ignored here, and reported when the object is read.
                 let (mut ahead, mut object) = (reader.clone(), Box::new(Document::new(row)));
                 match ahead.kept(|reader| object.read(reader)) {
                     Ok(kept) => {
@@ -195,7 +198,7 @@ impl<'a> Request<'a> {
         if self.is_known() { Ok(()) } else { Err(Stopped) }
     }
 
-    /// Returns true if everything is there without which it is no review.
+    /// Returns true if the fields that every review has are there.
     fn is_known(&self) -> bool {
         self.uid.is_some() && self.kind.is_some() && self.operation.is_some()
     }
@@ -216,7 +219,7 @@ impl<'a> Request<'a> {
     /// Reads one of the objects.
     pub(crate) fn read(&self, row: &'static Row, raw: Raw<'a>) -> Result<Box<Document<'a>>, Unreadable> {
         match self.broken {
-            // The review broke off inside of it.
+            // The review was cut or is malformed inside this object.
             Some(why) if raw.get().is_empty() => Err(why),
             _ => Document::parse(row, raw),
         }
@@ -234,12 +237,12 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// None for the object itself, else `ephemeralcontainers` and the like.
+    /// Returns the sub-resource, such as `ephemeralcontainers`; none for the object itself.
     pub(crate) fn sub_resource(&self) -> Option<&str> {
         Some(Text::of(&self.sub_resource)).filter(|name| !name.is_empty())
     }
 
-    /// The name of the object; empty where the API server has still to make it.
+    /// Returns the object's name; empty if the API server has not generated it yet.
     pub(crate) fn name(&self) -> &str {
         Text::of(&self.name)
     }
@@ -252,7 +255,7 @@ impl<'a> Request<'a> {
         self.user.as_ref().map_or("", |user| Text::of(&user.name))
     }
 
-    /// Whether a node speaks: its own static pods are mirrored by it.
+    /// Returns true if the user is a node, which mirrors its own static pods.
     pub(crate) fn is_node(&self) -> bool {
         self.user.as_ref().is_some_and(|user| user.is_node == Some(true))
     }
@@ -318,7 +321,7 @@ mod tests {
                 assert_eq!(request.broken, why, "{at}");
             }
         }
-        // Without the rest of the envelope nobody knows what it is about.
+        // Without the rest of the envelope, the object of the review is unknown.
         for at in 0..object - 9 {
             assert!(parse(body.as_bytes().get(..at).unwrap(), Extent::Beginning).is_err(), "{at}");
         }

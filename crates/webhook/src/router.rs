@@ -1,4 +1,4 @@
-//! The paths of the webhook: limits, deadlines, and an answer whatever happens. It reads no object.
+//! The paths of the webhook, with limits and deadlines. Every request gets an answer. No object is read here.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
@@ -26,13 +26,14 @@ use crate::{Admission, Asked};
 use tagpin_domain::subject::Phase;
 use tagpin_objects::duration;
 
-/// Our own deadline of /mutate; the API server's is 5 s.
+/// tagpin's own deadline for `/mutate`. The API server's is 5 s.
 const MUTATE_WITHIN: Duration = Duration::from_millis(2500);
-/// Our own deadline of /validate; the API server's is 10 s.
+/// tagpin's own deadline for `/validate`. The API server's is 10 s.
 const VALIDATE_WITHIN: Duration = Duration::from_secs(5);
-/// What is kept of the caller's deadline for the way back.
+/// Time that is kept of the caller's deadline for the way back.
 const WAY_BACK: Duration = Duration::from_millis(300);
-/// What a review may take beyond its deadline before it is given up: it has an answer at the deadline, but for a bug.
+/// Time beyond its deadline after which a review is given up. Without a bug, every review has an answer at
+/// its deadline.
 const GRACE: Duration = Duration::from_millis(150);
 
 struct Shared {
@@ -41,10 +42,10 @@ struct Shared {
     in_flight: Semaphore,
 }
 
-/// Why a request gets no review: a status, a text, and how it is counted.
+/// The reason why a request gets no review: a status, a text, and the reason to count.
 type Refused = (StatusCode, String, Turned);
 
-/// Where a request came in, which the entry of the webhook configuration says.
+/// The path on which a request came in, which the entry of the webhook configuration names.
 #[derive(Debug, Clone, Copy)]
 struct Entrance {
     phase: Phase,
@@ -53,10 +54,11 @@ struct Entrance {
 
 const MUTATE: Entrance = Entrance { phase: Phase::Mutate, break_glass: false };
 const VALIDATE: Entrance = Entrance { phase: Phase::Validate, break_glass: false };
-/// The API server says by the path that the namespace has break glass on: what we know of its labels may be older.
+/// The entrance for namespaces with break glass. The API server's choice of the path counts, because our copy
+/// of the labels may be older.
 const BREAK_GLASS: Entrance = Entrance { phase: Phase::Validate, break_glass: true };
 
-/// `POST /mutate`, `POST /validate` and `POST /validate/break-glass`.
+/// Returns the routes `POST /mutate`, `POST /validate` and `POST /validate/break-glass`.
 pub fn router(admission: Admission) -> Router {
     let in_flight = Semaphore::new(admission.settings.in_flight);
     let shared = Arc::new(Shared { admission, bodies: Budget::default(), in_flight });
@@ -100,7 +102,7 @@ impl Shared {
         }
     }
 
-    /// The bytes of the answer to a review, and how much of the review was read for it.
+    /// Returns the body of the response to a review, and the part of the review that was read for it.
     async fn review(
         &self,
         entrance: Entrance,
@@ -141,11 +143,12 @@ impl Shared {
         self.admission.metrics.turned_away(why);
         let mut response = (status, text + "\n").into_response();
         if status == StatusCode::SERVICE_UNAVAILABLE {
-            // The API server asks again after so many seconds, as long as its own time-out allows, instead of failing open.
+            // The API server then retries after this number of seconds, as long as its own timeout allows,
+            // instead of failing open.
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         if status.is_client_error() {
-            // Whoever sends this is not the API server, and gets no place to wait.
+            // A client that sends such a request is not the API server, and must not keep a connection.
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
@@ -173,7 +176,8 @@ fn no_review(cause: ReviewError, extent: Extent) -> Refused {
     }
 }
 
-/// How long a review may take: the caller's time-out or ours, whichever is shorter, less the way back.
+/// Returns the time that a review may take: the shorter of the caller's and our own timeout, less the way
+/// back.
 fn within(phase: Phase, callers: Option<Duration>) -> Duration {
     let ours = match phase {
         Phase::Mutate => MUTATE_WITHIN,
@@ -182,7 +186,7 @@ fn within(phase: Phase, callers: Option<Duration>) -> Duration {
     callers.map_or(ours, |callers| callers.min(ours)).saturating_sub(WAY_BACK)
 }
 
-/// The API server's own time-out, which it adds to the URL: `?timeout=10s`.
+/// Returns the API server's own timeout, which it adds to the URL: `?timeout=10s`.
 fn callers_timeout(query: Option<&str>) -> Option<Duration> {
     let value = query?.split('&').find_map(|pair| pair.strip_prefix("timeout="))?;
     duration::parse(value).ok()

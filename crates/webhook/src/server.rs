@@ -1,4 +1,4 @@
-//! TLS and HTTP/1.1 around the router: who may be connected for how long, and how serving ends.
+//! TLS and HTTP/1.1 around the router: limits on connections, and the end of serving.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -23,32 +23,34 @@ use tower_service::Service as _;
 use crate::patience::{Patience, Requests};
 use crate::tls::CurrentCertificate;
 
-/// The API server keeps idle connections for 90 s; closing them first would race with its next request.
+/// Maximum idle time of a connection. The API server keeps idle connections for 90 s, and closing them first
+/// would race with its next request.
 const IDLE: Duration = Duration::from_secs(150);
-/// For the TLS handshake.
+/// Time limit for the TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(5);
-/// Connections at the same time.
+/// Maximum number of open connections.
 const CONNECTIONS: usize = 1024;
-/// Bytes that a connection may hold of what was not asked for yet: the API server's heads are short.
+/// Maximum number of unread bytes that a connection may hold: the heads of the API server's requests are
+/// short.
 const READ_BUFFER: usize = 64 * 1024;
-/// How long answers in flight may take once serving ends: more than any deadline.
+/// Time limit for responses in flight once serving ends; it is longer than any deadline.
 const LAST_ANSWERS: Duration = Duration::from_secs(12);
-/// Pause after the system gave no connection (out of file descriptors), so that the loop does not spin.
+/// Pause after a failed accept, such as one without free file descriptors, so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How serving ends, in two steps.
+/// The two steps in which serving ends.
 #[derive(Debug, Clone, Default)]
 pub struct Drain {
-    /// Answers go on, each with `Connection: close`, so that callers find another replica.
+    /// Once cancelled, each response carries `Connection: close`, so that callers find another replica.
     pub leaving: CancellationToken,
-    /// No new connection is taken, and what is in flight is answered.
+    /// Once cancelled, no new connection is accepted, and requests in flight are answered.
     pub stop: CancellationToken,
 }
 
-/// Serves until it is stopped and everything in flight is answered.
+/// Serves until it is stopped and every request in flight is answered.
 ///
 /// # Errors
-/// When TLS can not be set up at all.
+/// Fails if TLS cannot be set up.
 pub async fn serve(
     listener: TcpListener,
     certificate: &CurrentCertificate,
@@ -74,7 +76,7 @@ pub async fn serve(
         });
     }
     tracker.close();
-    // Who has not taken its answer by then does not want it.
+    // Slower clients are disconnected.
     let _ = timeout(LAST_ANSWERS, tracker.wait()).await;
     Ok(())
 }
@@ -85,8 +87,8 @@ async fn accept(
 ) -> Option<(TcpStream, OwnedSemaphorePermit)> {
     let permit = Arc::clone(connections).acquire_owned().await.ok()?;
     let (stream, _) = listener.accept().await.ok()?;
-    // An answer is one small write: waiting for more to send only delays it. A connection that broke meanwhile tells
-    // so when it is read.
+    // A response is one small write, so waiting for more data would only delay it. If the connection broke
+    // meanwhile, the next read fails.
     let _ = stream.set_nodelay(true);
     Some((stream, permit))
 }
@@ -114,10 +116,10 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, router: Router, dr
         .max_buf_size(READ_BUFFER)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(serving);
-    // What goes wrong on one connection is its caller's business.
+    // A failure on one connection concerns its caller alone.
     tokio::select! {
         _ = serving.as_mut() => return,
-        // An idle one finds its end when it is read next.
+        // An idle connection ends at its next read.
         () = drain.stop.cancelled() => {}
     }
     let _ = serving.await;

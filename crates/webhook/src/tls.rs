@@ -1,4 +1,5 @@
-//! The certificate that the webhook shows: replaced while it serves, and never by a broken one. It reads no Secret.
+//! The certificate that the webhook presents. It can be replaced while the webhook serves, and a broken one
+//! never replaces it. No Secret is read here.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 /// The one protocol that is spoken over TLS.
 const HTTP: &[u8] = b"http/1.1";
 
-/// The current certificate; every handshake takes the newest.
+/// The current certificate. Every handshake uses the newest.
 #[derive(Clone, Default)]
 pub struct CurrentCertificate(Arc<ArcSwapOption<CertifiedKey>>);
 
@@ -27,28 +28,28 @@ impl fmt::Debug for CurrentCertificate {
     }
 }
 
-/// Why a pair is not taken; the one before stays.
+/// The reason why a certificate and key are not used. The previous pair stays in use.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
-    /// No certificate in the PEM text.
+    /// The PEM text has no valid certificate.
     #[error("read the certificate chain")]
     Chain(#[source] rustls_pki_types::pem::Error),
     /// The chain is empty.
     #[error("the certificate chain is empty")]
     Empty,
-    /// No private key in the PEM text.
+    /// The PEM text has no valid private key.
     #[error("read the private key")]
     Key(#[source] rustls_pki_types::pem::Error),
-    /// The key is of no known kind, or not the certificate's.
+    /// The key is of an unknown kind, or does not belong to the certificate.
     #[error("join certificate and key")]
     Pair(#[source] rustls::Error),
 }
 
 impl CurrentCertificate {
-    /// Takes a new pair, in PEM.
+    /// Replaces the certificate and its key, both in PEM.
     ///
     /// # Errors
-    /// When the two can not serve TLS together; what was shown before is shown still.
+    /// Fails if the two cannot serve TLS together. The previous pair then stays in use.
     pub fn set(&self, certificates: &[u8], key: &[u8]) -> Result<(), CertificateError> {
         let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(certificates)
             .collect::<Result<_, _>>()
@@ -63,10 +64,11 @@ impl CurrentCertificate {
         Ok(())
     }
 
-    /// TLS as the API server speaks it: its webhook client insists on HTTP/1.1, so that connections spread.
+    /// Returns the TLS configuration of the server. It offers only HTTP/1.1, because the API server's webhook
+    /// client insists on it, so that connections spread over replicas.
     ///
     /// # Errors
-    /// When the compiled-in provider offers no protocol version.
+    /// Fails if the compiled-in provider offers no protocol version.
     pub fn server_config(&self) -> Result<ServerConfig, rustls::Error> {
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()?
@@ -76,17 +78,19 @@ impl CurrentCertificate {
         Ok(config)
     }
 
-    /// TLS of a client that trusts the certificate which is shown at the time, and no other.
+    /// Returns the TLS configuration of a client that trusts only the certificate that is presented at the
+    /// time.
     ///
     /// # Errors
-    /// When the compiled-in provider offers no protocol version.
+    /// Fails if the compiled-in provider offers no protocol version.
     pub fn client_config(&self) -> Result<ClientConfig, rustls::Error> {
         let provider = Arc::new(ring::default_provider());
         let algorithms = provider.signature_verification_algorithms;
         let shown = OnlyShown { certificate: self.clone(), algorithms };
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
-            // "Dangerous" is who trusts more than the public authorities do; this one trusts less.
+            // rustls calls every custom verifier dangerous. This one trusts less than the public
+            // authorities do.
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(shown))
             .with_no_client_auth();
@@ -95,8 +99,8 @@ impl CurrentCertificate {
     }
 }
 
-/// Accepts the certificate that this process shows, whoever signed it and however old it is: only its key can have
-/// made the handshake.
+/// A verifier that accepts only the certificate that this process presents, whoever signed it and however old
+/// it is. Only the holder of its key can have made the handshake.
 #[derive(Debug)]
 struct OnlyShown {
     certificate: CurrentCertificate,

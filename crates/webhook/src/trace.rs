@@ -23,27 +23,27 @@ pub(crate) fn review(phase: Phase, headers: &HeaderMap) -> Span {
     );
     if !span.is_disabled() {
         let caller = TraceContextPropagator::new().extract(&HeaderExtractor(headers));
-        // It fails for spans that nobody collects, which have no place in a trace either.
+        // This fails for spans that nobody collects, which are in no trace anyway.
         let _ = span.set_parent(caller);
     }
     span
 }
 
-/// Records in the current span which object the review is about.
+/// Records in the current span the object that the review is about.
 pub(crate) fn about(uid: &str, namespace: &str) {
     if span_enabled!(Level::DEBUG) {
         Span::current().record("uid", uid).record("namespace", namespace);
     }
 }
 
-/// Records in the current span how the review ended.
+/// Records in the current span the outcome of the review.
 pub(crate) fn decided(kind: &'static str, operation: &'static str, decision: &'static str) {
     if span_enabled!(Level::DEBUG) {
         Span::current().record("kind", kind).record("operation", operation).record("decision", decision);
     }
 }
 
-/// Returns the word of a phase in metrics and traces.
+/// Returns the webhook's word in metrics and traces.
 pub(crate) const fn webhook(phase: Phase) -> &'static str {
     match phase {
         Phase::Mutate => "pin",

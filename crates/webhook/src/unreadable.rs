@@ -1,5 +1,5 @@
-//! The response to a review whose object cannot be read. `/mutate` patches nothing. `/validate` refuses the object wherever
-//! an Enforce policy may apply to it, unless one of the cluster's own controllers made it.
+//! The response to a review whose object cannot be read. `/mutate` patches nothing. `/validate` refuses the
+//! object wherever an Enforce policy may apply to it, unless one of the cluster's own controllers made it.
 
 use tokio::time::Instant;
 
@@ -16,7 +16,7 @@ use tagpin_domain::unreadable::Unreadable;
 use tagpin_objects::kinds::Row;
 
 impl Admission {
-    /// Responds from the envelope alone.
+    /// Returns the response, from the envelope alone.
     pub(super) async fn unreadable(
         &self,
         phase: Phase,
@@ -57,7 +57,8 @@ impl Admission {
         let ephemeral = request.sub_resource() == Some(EPHEMERAL_CONTAINERS);
         let enforced =
             enforced_upon(&policies, namespace, labels.as_deref(), kind, row.may_be_owned, ephemeral);
-        // Without the object its owner is unknown. The identity alone decides, and nobody else can take it.
+        // Without the object, its owner is unknown. The user's identity alone decides, and nobody else can
+        // take that identity.
         let child = self.settings.controller_identities.contains(request.user());
         if child || enforced.is_empty() {
             let mut response = ReviewResponse::new(Decision::Warn);

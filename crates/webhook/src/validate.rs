@@ -1,4 +1,5 @@
-//! `/validate` allows pods and workloads, warns of them or refuses them, with all failing slots in one response.
+//! `/validate` allows pods and workloads, warns about them or refuses them. One response names all failing
+//! slots.
 
 use crate::Judged;
 use crate::response::{Decision, ReviewResponse};

@@ -74,7 +74,8 @@ impl Volumes<'_> {
         Ok(())
     }
 
-    /// Returns the content of a ConfigMap. A ConfigMap that does not exist counts as empty, so that its files are missing.
+    /// Returns the content of a ConfigMap. A ConfigMap that does not exist counts as empty, so that its files are
+    /// missing.
     async fn config_map(&self, name: &str) -> Answer<BTreeMap<String, Vec<u8>>> {
         let api = Api::<ConfigMap>::namespaced(self.client.clone(), self.namespace);
         let found = ask(&format!("get the ConfigMap {name}"), api.get_opt(name)).await?.unwrap_or_default();
@@ -89,7 +90,7 @@ impl Volumes<'_> {
         Ok(found.data.unwrap_or_default().into_iter().map(|(key, bytes)| (key, bytes.0)).collect())
     }
 
-    /// Adds a file for every key, or, with `items`, for the keys that they name, at their paths.
+    /// Adds a file for every key. With `items`, adds files for the keys that they name, at the paths that they give.
     fn put(&mut self, place: &Path, mut content: BTreeMap<String, Vec<u8>>, items: Option<&[KeyToPath]>) {
         match items {
             None => self.files.extend(content.into_iter().map(|(key, bytes)| (place.join(key), bytes))),

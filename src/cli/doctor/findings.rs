@@ -19,9 +19,9 @@ pub(crate) struct Findings {
     pub(crate) namespace: String,
     /// The custom resource definitions that tagpin needs.
     pub(crate) crds: Answer<Vec<Crd>>,
-    /// Our entries in `zz-tagpin`; none if it does not exist.
+    /// The entries of tagpin in the configuration `zz-tagpin`; none if that does not exist.
     pub(crate) mutating: Answer<Option<Vec<Entry>>>,
-    /// Our entries in `tagpin`; none if it does not exist.
+    /// The entries of tagpin in the configuration `tagpin`; none if that does not exist.
     pub(crate) validating: Answer<Option<Vec<Entry>>>,
     /// The certificate in the Secret; none if the Secret does not exist.
     pub(crate) certificate: Answer<Option<Certificate>>,
@@ -37,7 +37,7 @@ pub(crate) struct Findings {
     pub(crate) configuration: Answer<Option<Configuration>>,
     /// All policies.
     pub(crate) policies: Answer<Vec<Policy>>,
-    /// The namespaces with our labels.
+    /// The namespaces that carry a label of tagpin.
     pub(crate) labelled: Answer<Labelled>,
     /// Images without a digest in pods that name a pull secret.
     pub(crate) behind_secrets: Answer<Vec<BehindSecrets>>,
@@ -50,7 +50,7 @@ pub(crate) struct Crd {
     pub(crate) established: bool,
 }
 
-/// One of our entries in a webhook configuration.
+/// One entry of tagpin in a webhook configuration.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
     pub(crate) name: String,
@@ -89,7 +89,7 @@ pub(crate) struct Holder {
 /// The Deployment of tagpin.
 #[derive(Debug)]
 pub(crate) struct Deployment {
-    /// Number of replicas that it asks for.
+    /// Number of replicas that the Deployment asks for.
     pub(crate) wanted: i32,
     /// True if tagpin reads no pull secrets.
     pub(crate) pull_secrets_off: bool,
@@ -114,11 +114,11 @@ pub(crate) struct Replica {
 /// The answers of one replica.
 #[derive(Debug, Default)]
 pub(crate) struct Answers {
-    /// The reason why it is not ready.
+    /// The reason why the replica is not ready; none if it is ready.
     pub(crate) waits: Option<String>,
     pub(crate) policies: Vec<InForce>,
     pub(crate) registries: Vec<LastAsked>,
-    /// Stored objects that it cannot read.
+    /// Stored objects that the replica cannot read.
     pub(crate) unreadable: Vec<Row>,
     pub(crate) counters: Counters,
 }
@@ -126,7 +126,7 @@ pub(crate) struct Answers {
 /// Counters of one replica since its start.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    /// Number of reviews that it answered.
+    /// Number of reviews that the replica answered.
     pub(crate) reviews: u64,
     /// Number of slots left unpinned because a custom resource controls the pod.
     pub(crate) foreign_owner: u64,
@@ -145,7 +145,7 @@ pub(crate) struct Policy {
     /// The generation that the status describes.
     pub(crate) observed: Option<i64>,
     pub(crate) ready: Option<Ready>,
-    /// Number of images that it wants pinned and that carry no digest.
+    /// Number of images that the policy wants pinned and that carry no digest.
     pub(crate) unpinned: u32,
 }
 

@@ -43,7 +43,7 @@ use tagpin_objects::rights::{RIGHTS, Right, Scope};
 const AT_ONCE: usize = 8;
 /// Number of pods in one page of a list.
 const PAGE: u32 = 500;
-/// Suffix of the names of our entries in a webhook configuration.
+/// Suffix of the names of tagpin's entries in a webhook configuration.
 const ENTRY_SUFFIX: &str = ".tagpin.dev";
 
 /// Asks all questions at the same time, and returns the answers.
@@ -245,7 +245,7 @@ impl Cluster<'_> {
         Ok(answers.into_iter().collect::<Answer<Vec<_>>>()?.into_iter().flatten().collect())
     }
 
-    /// Returns none if the service account has the right, else the right in words.
+    /// Returns none if the service account has the right, otherwise the missing right in words.
     async fn may(&self, right: &Right, verb: &str) -> Answer<Option<String>> {
         let (resource, subresource) = match right.resource.split_once('/') {
             None => (right.resource, None),

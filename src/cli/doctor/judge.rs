@@ -24,7 +24,7 @@ pub(crate) struct Row {
     pub(crate) status: Status,
     /// Description of what was found.
     pub(crate) detail: String,
-    /// A command or an instruction that repairs it; every red row has one.
+    /// A command or an instruction that repairs the fault; every red row has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) remedy: Option<String>,
 }
@@ -33,13 +33,13 @@ pub(crate) struct Row {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Status {
-    /// As it should be.
+    /// The part is as it should be.
     Ok,
-    /// Worth knowing: it is somebody's choice, or it ends by itself.
+    /// Worth knowing: somebody chose this state, or it ends by itself.
     Note,
     /// The check failed.
     Unknown,
-    /// Broken.
+    /// The part is broken.
     Red,
 }
 
@@ -94,7 +94,7 @@ pub(crate) fn judge(found: &Findings) -> Vec<Row> {
     .concat()
 }
 
-/// Judges an answer. Without an answer the one row says why there is none.
+/// Judges an answer. If there is none, the only row says why.
 fn known<T>(check: &'static str, asked: &Answer<T>, judge: impl FnOnce(&T) -> Vec<Row>) -> Vec<Row> {
     match asked {
         Ok(found) => judge(found),

@@ -37,7 +37,7 @@ pub(super) struct Passed {
 
 impl Account {
     /// Returns the asker and its credentials: those of a pod of this account that names no secret itself. A cloud is
-    /// asked with the identity of this process, because only tagpin's own pod has its identity.
+    /// asked with the identity of this process, because only tagpin's own pod has tagpin's identity.
     pub(super) async fn find(
         &self,
         registries: Arc<Current>,

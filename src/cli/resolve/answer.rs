@@ -46,7 +46,7 @@ struct ForPlatform {
     wanted: String,
     /// The digest, if there is such an image.
     digest: Option<String>,
-    /// The platforms that there are.
+    /// The platforms that the image has.
     has: Vec<String>,
 }
 
@@ -79,7 +79,7 @@ impl Answer {
         }
     }
 
-    /// Returns true if similar tags would help.
+    /// Returns true if a list of similar tags would help.
     pub(super) const fn wants_similar(fact: &Fact) -> bool {
         matches!(fact, Fact::TagMissing | Fact::TagExpired)
     }

@@ -1,4 +1,4 @@
-//! The steps of the client, kept for printing.
+//! Keeps the steps of the client for printing.
 
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::cli::asking::outcome;
 use tagpin_registry::{Event, Observer, Step};
 
-/// Keeps the steps.
+/// Collects the steps of the client.
 pub(super) struct Trace {
     /// True to keep headers too.
     headers: bool,

@@ -51,7 +51,7 @@ impl HttpClient for Sender {
         if !failing && self.failing.swap(false, Ordering::Relaxed) {
             info!("the collector accepts traces again");
         }
-        // The body of the answer has only details of rejected spans.
+        // The body of the answer only has details of rejected spans.
         let mut answer = Response::new(Bytes::new());
         *answer.status_mut() = sent?.status();
         Ok(answer)

@@ -95,7 +95,7 @@ fn no_glob_is_slow() {
         ["*a".repeat(256), "**/".repeat(170), "{*,*a}".repeat(85), "?".repeat(511), "[!b]*".repeat(102)]
     {
         let glob = Glob::new(&glob).unwrap();
-        // Each character looks at each step once, so this ends at once or never.
+        // Each character visits each step at most once, so the match ends at once.
         glob.is_match(&text);
         assert!(glob.steps.len() <= STEP_LIMIT);
     }
@@ -136,7 +136,7 @@ fn a_glob() -> impl Strategy<Value = String> {
         2 => Just("*".to_owned()),
         1 => Just("?".to_owned()),
         1 => Just("[ab]".to_owned()),
-        // The other's negated classes take a slash; ours never do.
+        // The negated classes of `globset` match a slash; ours never do.
         1 => Just("[!a/]".to_owned()),
         1 => Just("{a,b*}".to_owned()),
         1 => Just("{,ab,?}".to_owned()),

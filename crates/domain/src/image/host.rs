@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::image::{ReferenceError, ReferenceErrorKind, err};
 
-/// Bytes of a host; longer names do not resolve (RFC 1035).
+/// Maximum length of a host in bytes; longer names do not resolve (RFC 1035).
 const LIMIT: usize = 253;
 
 /// Checks `host [":" port]`: a name or an address in the one usual spelling, and a port that exists.
@@ -34,8 +34,8 @@ pub(super) fn check(domain: &str) -> Result<(), ReferenceError> {
     Ok(())
 }
 
-/// Checks `label *("." label)`, where a label is letters, digits and, between them, `-`; the error is the offset of the
-/// first label that does not match.
+/// Checks `label *("." label)`, where a label is letters, digits and, between them, `-`. The error is the
+/// offset of the first label that does not match.
 fn check_labels(host: &str) -> Result<(), usize> {
     let (mut label, mut before) = (0, b'.');
     for (at, byte) in host.bytes().enumerate() {
@@ -50,7 +50,7 @@ fn check_labels(host: &str) -> Result<(), usize> {
     if before.is_ascii_alphanumeric() { Ok(()) } else { Err(label) }
 }
 
-/// A domain that was checked, in the spelling that policies see.
+/// Returns a checked domain in the spelling that policies see.
 pub(super) fn policy_name(domain: &str) -> String {
     let (host, port) = split_port(domain);
     let mut host = host.to_ascii_lowercase();
@@ -67,7 +67,7 @@ pub(super) fn policy_name(domain: &str) -> String {
     }
 }
 
-/// The host of a domain and, when one is written, its port.
+/// Splits a domain into its host and, if one is written, its port.
 fn split_port(domain: &str) -> (&str, Option<&str>) {
     match domain.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
@@ -75,7 +75,7 @@ fn split_port(domain: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// Account and region of the further names of an ECR registry (dual stack and FIPS).
+/// Returns the account and the region of an additional name of an ECR registry (dual stack and FIPS).
 fn ecr(host: &str) -> Option<(&str, &str)> {
     let [dual_stack, fips, both] =
         [(".dkr-ecr.", ".on.aws"), (".dkr.ecr-fips.", ".amazonaws.com"), (".dkr-ecr-fips.", ".on.aws")]
@@ -83,8 +83,8 @@ fn ecr(host: &str) -> Option<(&str, &str)> {
     dual_stack.or(fips).or(both)
 }
 
-/// Whether a WHATWG URL parser takes the host for an IPv4 address ("ends in a number checker"):
-/// `127.1`, `2130706433` and `0x7f000001` are addresses to it and names to others.
+/// Returns true if a WHATWG URL parser takes the host for an IPv4 address ("ends in a number checker"). Such
+/// a parser reads `127.1`, `2130706433` and `0x7f000001` as addresses, and other programs read them as names.
 fn reads_as_address(host: &str) -> bool {
     let last = host.rsplit('.').next().unwrap_or(host);
     let hex = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));

@@ -1,4 +1,4 @@
-//! Properties. What each spelling means is in `tests/cases/references.yaml`.
+//! Properties of the parser. `tests/cases/references.yaml` shows the meaning of each spelling.
 
 use std::sync::LazyLock;
 
@@ -20,7 +20,7 @@ static GRAMMAR: LazyLock<Regex> = LazyLock::new(|| {
 
 type Parts = (String, String, Option<String>, Option<String>);
 
-/// What distribution/reference makes of a text (`ParseNormalizedNamed`).
+/// Returns the parts that distribution/reference finds in a text (`ParseNormalizedNamed`).
 fn second_opinion(text: &str) -> Option<Parts> {
     if is_image_id(text) {
         return None;
@@ -51,7 +51,7 @@ fn parts(image: &ImageRef) -> Parts {
     )
 }
 
-/// Texts that are references more often than not.
+/// Generates texts of which most are references.
 fn reference() -> impl Strategy<Value = String> {
     let host = prop_oneof![
         Just(String::new()),
@@ -89,7 +89,8 @@ proptest! {
         let other = second_opinion(&text);
         match ImageRef::parse(&text) {
             Ok(image) => prop_assert_eq!(Some(parts(&image)), other),
-            // What we refuse beyond the grammar: hosts that no program can connect to in one way, node-local IDs.
+            // The parser refuses more than the grammar does: hosts that programs read differently or cannot
+            // connect to, and node-local IDs.
             Err(error) => prop_assert!(
                 other.is_none()
                     || matches!(

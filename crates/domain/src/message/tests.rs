@@ -1,5 +1,5 @@
-//! Whatever stands in a slot, messages keep their lines. The layout itself is shown by
-//! `tests/cases/reviews/messages.yaml`.
+//! Properties of messages: whatever a slot holds, they keep their lines. `tests/cases/reviews/messages.yaml`
+//! shows the layout.
 
 use proptest::prelude::*;
 
@@ -57,7 +57,7 @@ fn verdict(reference: &str, name: &str, violation: Violation, effect: Effect) ->
     Verdict { findings, matched: true, ..Verdict::new(place, reference.into(), image) }
 }
 
-/// Texts that try to leave their line, and references as long as they may be.
+/// Generates texts that try to leave their line, and references of the maximum length.
 fn hostile() -> impl Strategy<Value = String> {
     prop_oneof![
         any::<String>(),

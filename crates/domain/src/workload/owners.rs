@@ -1,13 +1,14 @@
-//! The way from an object up to the last validated object that controls it, which `match.kinds` is about.
+//! The climb from an object to the topmost validated object that controls it, which `match.kinds` refers to.
 
 use crate::kind::Kind;
 use crate::subject::TopOwner;
 use crate::workload::{ControllerRef, Workload};
 
-/// Maximum number of controllers that are followed. A cluster has two (a Job of a CronJob); a longer chain is a trap.
+/// Maximum number of controllers that are followed. Built-in kinds give two (the Job and the CronJob of a
+/// pod); a longer chain is a trap.
 const DEPTH: usize = 8;
 
-/// A climb along controller references. The caller looks controllers up, and says what it found.
+/// A climb along controller references. The caller looks each controller up and reports the result.
 #[derive(Debug)]
 pub struct Ascent {
     top: Kind,
@@ -17,7 +18,7 @@ pub struct Ascent {
 }
 
 impl Ascent {
-    /// Starts at a workload.
+    /// Starts the climb at a workload.
     #[must_use]
     pub fn new(workload: &Workload) -> Self {
         Self { top: workload.kind, controller: workload.controller.clone(), climbed: 0, lost: false }
@@ -39,12 +40,12 @@ impl Ascent {
         self.climbed += 1;
     }
 
-    /// Stops: the controller cannot be found.
+    /// Stops the climb, because the controller cannot be found.
     pub const fn lost(&mut self) {
         self.lost = true;
     }
 
-    /// Returns where the climb ended.
+    /// Returns the owner at which the climb ended.
     #[must_use]
     pub fn top(&self) -> TopOwner {
         let has_more = self.controller.as_ref().is_some_and(|controller| controller.kind.is_some());

@@ -1,20 +1,21 @@
-//! The fault of an object and its place, in words that hold nothing of what its author wrote but names of fields.
+//! Describes the fault of an object and its place. The text holds names of fields, and no value that the
+//! object's author wrote.
 
 use std::fmt::Write as _;
 
-/// Bytes of a field's name that are shown; a longer one is cut.
+/// Maximum length of a field's name in bytes; a longer name is shown as `…`.
 const NAME: usize = 40;
-/// Steps of a place that are shown.
+/// Maximum number of steps of a place that are shown.
 const STEPS: usize = 12;
 
-/// Prefixes of messages that end with what is expected.
+/// Prefixes of serde's messages that end with `, expected …`.
 const STANDARD: [&str; 3] = ["invalid type: ", "invalid length ", "unknown variant "];
 
-/// `spec.containers[0].name: expected a string`.
+/// Describes a parse error and its place: `spec.containers[0].name: expected a string`.
 pub(super) fn describe(text: &str, error: &serde_json::Error) -> String {
     let said = error.to_string();
-    // What comes before holds the value, what comes after the position. Other messages, as of times, hold values at
-    // any place.
+    // The text before `, expected` holds the value, and the text after ` at line ` holds the position. Other
+    // messages, such as those about times, can hold values anywhere.
     let expected = said.rsplit_once(", expected ").and_then(|(_, after)| after.split(" at line ").next());
     let expected = expected.filter(|_| STANDARD.iter().any(|begin| said.starts_with(begin)));
     let what = match expected {
@@ -33,24 +34,25 @@ pub(super) fn in_field(name: &str, json: &str, line: usize, column: usize) -> St
     format!("{name}{separator}{place}: not a valid value")
 }
 
-/// Bytes before this position of the text. Lines and columns count from 1; 0 is no position.
+/// Returns the number of bytes before this position of the text. Lines and columns count from 1; line 0 means
+/// no position.
 fn offset(text: &str, line: usize, column: usize) -> usize {
     let Some(before) = line.checked_sub(1) else { return 0 };
     text.split_inclusive('\n').take(before).map(str::len).sum::<usize>() + column
 }
 
-/// A position inside an object or a list.
+/// A step on the way to a position: into an object or into a list.
 enum Step<'a> {
-    /// At the value of this field; empty before the first one.
+    /// The value of this field; the name is empty before the first field.
     Field(&'a str),
-    /// At this element.
+    /// The element at this index.
     Element(usize),
 }
 
-/// The place of the value that is at this offset: `spec.containers[0].name`.
+/// Returns the place of the value at this offset: `spec.containers[0].name`.
 fn place(text: &str, offset: usize) -> String {
     let mut steps = Vec::new();
-    // The next string is the name of a field.
+    // True if the next string is the name of a field.
     let mut name_follows = false;
     let mut at = 0;
     while let Some(byte) = text.as_bytes().get(at).filter(|_| at < offset) {
@@ -83,7 +85,7 @@ fn place(text: &str, offset: usize) -> String {
     shown(&steps)
 }
 
-/// The string that begins here, without its closing quote and with its escapes as they are.
+/// Returns the string that begins here, without its closing quote and with its escapes unchanged.
 fn string(text: &str, from: usize) -> &str {
     let rest = text.get(from..).unwrap_or_default();
     let mut escaped = false;

@@ -7,17 +7,17 @@ use crate::slim::{Slim, Unparsed};
 use crate::stored::{OldRevision, Stored};
 use tagpin_objects::kinds::{Kinds, PODS};
 
-/// Metadata that every stored object has.
+/// Returns metadata that every stored object has.
 fn identified() -> ObjectMeta {
     let text = Some("x".to_owned());
     ObjectMeta { name: text.clone(), namespace: text.clone(), uid: text, ..ObjectMeta::default() }
 }
 
-/// The fault of an object that cannot be read.
+/// Returns the fault of an object that cannot be read.
 #[track_caller]
 fn fault(text: &str) -> Unreadable {
     let item = serde_json::from_str::<Item<Slim>>(text).unwrap();
-    item.and_then(|slim| Stored::new(&Kinds::default(), &PODS, &slim)).unwrap_err()
+    *item.and_then(|slim| Stored::new(&Kinds::default(), &PODS, &slim)).unwrap_err()
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn a_policy_that_is_nested_too_deeply_is_named_with_its_place() {
     };
     let fault = &unreadable.fault;
     assert!(fault.starts_with("spec.deep[0][0]") && fault.ends_with(": nested too deeply"), "{fault}");
-    // What the leader wrote about it spoils nothing.
+    // A status that is nested too deeply does not make the policy unreadable.
     let text = format!(r#"{{"metadata":{{"name":"deep"}},"spec":{{}},"status":{nested}}}"#);
     let policy = serde_json::from_str::<Item<Unparsed<Namespace>>>(&text).unwrap().read().unwrap();
     assert!(policy.spec.is_object() && policy.status.is_null());

@@ -1,4 +1,4 @@
-//! A datastore that lets the first policy be read by name and leaves it out of every list.
+//! A datastore from which the first policy can be read by name, but which leaves it out of every list.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,7 +35,7 @@ fn metadata(generation: i64) -> Value {
 }
 
 impl Replica {
-    /// A replica whose list of policies came back empty.
+    /// Starts a replica whose list of policies is empty.
     fn start() -> Self {
         let (client, api) = Api::new();
         let cluster =
@@ -71,12 +71,12 @@ async fn what_lists_leave_out_is_used_until_they_tell() {
     assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
     assert_eq!(replica.generation(), Some((1, true)));
     assert_eq!(replica.cluster.policies().cluster.len(), 1);
-    // A list without it comes in, and a newer generation is read.
+    // A list without the policy comes in, and a newer generation is read.
     replica.cluster.policies.replace(PolicyKind::ClusterImagePolicy, vec![]);
     again.ok(json!({ "metadata": metadata(2), "spec": {} }));
     let again = replica.get().await;
     assert_eq!(replica.generation(), Some((2, true)));
-    // The watch tells at last: one more read agrees, and then it is quiet.
+    // The watch reports the policy at last. One more read agrees, and no further read follows.
     replica.tell(2);
     again.ok(json!({ "metadata": metadata(2), "spec": {} }));
     replica.api.quiet(Duration::from_hours(5)).await;

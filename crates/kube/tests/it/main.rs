@@ -1,4 +1,4 @@
-//! What a replica knows, from events as watches report them: complete, doubled, late and out of order.
+//! Tests of a replica's stores, with events as watches report them: complete, doubled, late and out of order.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -40,7 +40,7 @@ struct Marked {
     key: KeyId,
 }
 
-/// The claim that is true of the pod below.
+/// The claim that is true of [`ONE`].
 const RIGHT: Marked = Marked {
     namespace: "shop",
     owner: "rs",
@@ -52,7 +52,7 @@ const RIGHT: Marked = Marked {
 };
 
 impl Marked {
-    /// The annotation's value, with the mark in the entry of `containers/app`.
+    /// Returns the annotation's value, with the mark in the entry of `containers/app`.
     fn annotation(&self) -> String {
         let app: SlotKey = "containers/app".parse().unwrap();
         let (slot, digest) = (self.slot.parse().unwrap(), digest(self.digit));
@@ -69,7 +69,7 @@ impl Marked {
     }
 }
 
-/// A pod `web:1@a…` of revision `h1` of ReplicaSet `rs`.
+/// A pod with image `web:1@…` of revision `h1` of ReplicaSet `rs`.
 struct Pod {
     name: &'static str,
     controller: Option<&'static str>,
@@ -110,13 +110,13 @@ fn cluster(keys: Option<Keys>, pods: &[Pod]) -> Cluster {
     cluster
 }
 
-/// The digest that a new pod of the revision gets.
+/// Returns the digest that a new pod of the revision gets.
 fn sibling(cluster: &Cluster) -> Option<Digest> {
     let revision = Revision { namespace: "shop".into(), controller: "rs".into(), hash: "h1".into() };
     cluster.pods.sibling(&revision, &"containers/app".parse().unwrap(), "web:1")
 }
 
-/// The digest that is believed while the registry is away.
+/// Returns the digest that is used while the registry cannot be reached.
 fn last_known(cluster: &Cluster) -> Option<Digest> {
     let asker = Asker { namespace: "shop".into(), pull_secrets: Vec::new() };
     cluster.pods.last_known(&"web:1".parse().unwrap(), &asker, Timestamp::now()).map(|known| known.digest)
@@ -183,7 +183,7 @@ fn a_pod_older_than_the_first_mark_counts_without_one_until_somebody_writes_its_
     assert_eq!(with(Pod { mark: None, age: SINCE - 10, ..old }), (None, None));
 }
 
-/// ReplicaSet `rs`, so many seconds old.
+/// Returns ReplicaSet `rs` with this age in seconds.
 fn replica_set(age: i64) -> Stored {
     object(
         REPLICA_SET,
@@ -247,7 +247,7 @@ fn pods_that_a_younger_controller_adopted_count_by_the_owner_of_their_mark() {
         cluster.workloads.apply(replica_set(20));
         assert_eq!(sibling(&cluster), Some(digest('a')), "{owner}");
     }
-    // And one that lost its controller is believed while the registry is away.
+    // A pod that lost its controller still counts while the registry cannot be reached.
     let cluster = cluster(Some(keys(&[KEY])), &[Pod { controller: None, ..ONE }]);
     assert_eq!(last_known(&cluster), Some(digest('a')));
 }

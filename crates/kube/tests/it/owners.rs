@@ -1,4 +1,4 @@
-//! Who owns whom, and what another revision carries.
+//! The owners of objects, and the images that their revisions carry.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use tagpin_testing::{object, owned_by};
 
-/// An API server that has these objects, and notes what was asked.
+/// An API server that has these objects and records each read.
 #[derive(Clone, Default)]
 struct Api {
     objects: Arc<Mutex<Vec<Stored>>>,
@@ -61,7 +61,7 @@ fn soon() -> Instant {
     Instant::now() + Duration::from_secs(2)
 }
 
-/// A pod with this controller.
+/// Returns a pod with this controller.
 fn pod(namespace: &str, controller: Option<&ControllerRef>) -> Workload {
     Workload { controller: controller.cloned(), ..Workload::new(POD, true, namespace, "web-1-x") }
 }
@@ -185,7 +185,7 @@ async fn another_object_of_the_same_name_is_not_the_owner() {
     let cluster = Cluster::new(Kinds::default(), api);
     let earlier = Kinds::default().controller("apps/v1", "ReplicaSet", "web-1", "an earlier uid");
     assert_eq!(top(&cluster, &earlier).await, TopOwner::Unknown);
-    // Nor is the owner's UID enough, in another namespace or under another kind.
+    // The owner's UID is not enough: the namespace and the kind must match too.
     cluster.workloads.apply(workload(REPLICA_SET, "web-2", json!([])));
     let owner = reference("apps/v1", "ReplicaSet", "web-2");
     let found = cluster.top_owner(&pod("other", Some(&owner)), soon()).await;

@@ -16,7 +16,7 @@ use tagpin_review::{Pins, Seeds};
 
 use tagpin_testing::{digest, object, owned_by};
 
-/// A pod of ReplicaSet `rs`, pinned by us, so many seconds old.
+/// A pod of ReplicaSet `rs` that tagpin pinned; its age is in seconds.
 struct Pod {
     name: &'static str,
     controller: Option<&'static str>,
@@ -68,7 +68,7 @@ impl Pod {
     }
 }
 
-/// What siblings share.
+/// The key that siblings share.
 #[derive(Debug)]
 struct Key {
     revision: Revision,
@@ -170,7 +170,7 @@ fn the_same_event_twice_and_late_deletions_change_nothing() {
     pods.delete("one");
     pods.delete("one");
     assert!(pods.all().is_empty());
-    // A list that was older than the deletion brings it back; the next one takes it away for good.
+    // A list that is older than the deletion brings the pod back. The next list removes it for good.
     pods.apply(one);
     assert_eq!(pods.all().len(), 1);
     pods.replace(vec![]);

@@ -1,4 +1,4 @@
-//! Which generation of a policy is in force.
+//! The generation of a policy that is in force.
 
 use kube::core::ObjectMeta;
 use serde_json::{Value, json};
@@ -22,7 +22,7 @@ fn id(name: &str) -> PolicyId {
     PolicyId { namespace: None, name: name.into() }
 }
 
-/// Generation and error of the one policy, and the mode in force.
+/// Returns the generation of the only policy, true if it has an error, and the mode in force.
 fn state(policies: &Policies) -> (Option<i64>, bool, Option<Mode>) {
     let row = policies.rows().pop().unwrap();
     let set = policies.in_force();
@@ -73,7 +73,7 @@ fn a_spec_of_another_version_is_an_error_of_that_policy_alone() {
     assert_eq!((rows[1].generation, rows[1].error.is_some()), (Some(1), false));
     policies.apply(policy("u", 2, json!("text")));
     assert_eq!(policies.rows()[0].error.as_deref(), Some("spec: is not an object"));
-    // A status that nobody can read hides nothing.
+    // A status that cannot be read hides nothing.
     let status = json!({ "conditions": "many" });
     policies.apply(Reported::parse::<ClusterImagePolicy>(&metadata("base", "u", 3), json!({}), status));
     assert_eq!(policies.rows()[0].generation, Some(3));
@@ -87,11 +87,11 @@ fn after_a_restart_the_last_good_generation_comes_from_the_status() {
         Reported::parse::<ClusterImagePolicy>(&metadata("base", "u", 9), broken(), last_good.clone());
     policies.replace(PolicyKind::ClusterImagePolicy, vec![reported]);
     assert_eq!(state(&policies), (Some(7), true, Some(Mode::Warn)));
-    // What is in memory is newer than what the status says.
+    // The generation in memory is newer than the one in the status.
     policies.apply(policy("u", 10, json!({ "mode": "Enforce" })));
     policies.apply(Reported::parse::<ClusterImagePolicy>(&metadata("base", "u", 11), broken(), last_good));
     assert_eq!(state(&policies), (Some(10), true, Some(Mode::Enforce)));
-    // A last good generation that does not compile any more counts for nothing.
+    // A last good generation that no longer compiles does not count.
     let policies = Policies::default();
     let rotten = json!({ "lastGood": { "generation": 7, "spec": { "mode": "Gone" } } });
     policies.apply(Reported::parse::<ClusterImagePolicy>(&metadata("base", "u", 9), broken(), rotten));
@@ -156,11 +156,11 @@ fn what_only_a_read_by_name_finds_is_in_force_until_a_read_finds_it_gone() {
     policies.replace(PolicyKind::ClusterImagePolicy, vec![]);
     assert_eq!(policies.rows().len(), 1, "a list that leaves it out changes nothing");
     assert!(policies.read_by_name(&id("base"), Some(policy("u", 1, json!({ "mode": "Enforce" })))));
-    // The watch tells of it at last.
+    // The watch reports the policy at last.
     policies.apply(policy("u", 1, json!({ "mode": "Enforce" })));
     assert!(!policies.all()[0].by_name);
     assert!(!policies.read_by_name(&id("base"), Some(policy("u", 1, json!({ "mode": "Enforce" })))));
-    // From now on it is for the watch to tell that it is gone.
+    // From now on, only the watch can report that the policy is gone.
     assert!(!policies.read_by_name(&id("base"), None));
     assert_eq!(policies.rows().len(), 1);
 

@@ -13,11 +13,11 @@ use tokio::time::timeout;
 
 use tagpin_testing::scripted_api::{Api, Call, Watch};
 
-/// A replica that watches, and the API server it watches.
+/// A replica that watches, and the API server that it watches.
 pub(super) struct Replica {
     pub(super) cluster: Arc<Cluster>,
     api: Api,
-    /// Calls that came while another path was waited for.
+    /// Calls that arrived while a call of another path was awaited.
     pub(super) waiting: BTreeMap<String, Vec<Call>>,
     task: JoinHandle<()>,
 }
@@ -38,7 +38,7 @@ impl Replica {
         Self { cluster, api, waiting: BTreeMap::new(), task }
     }
 
-    /// The next call of this path.
+    /// Returns the next call of this path.
     pub(super) async fn call(&mut self, path: &str) -> Call {
         if let Some(calls) = self.waiting.get_mut(path).filter(|calls| !calls.is_empty()) {
             return calls.remove(0);
@@ -60,7 +60,7 @@ impl Replica {
         watch.watch()
     }
 
-    /// Waits until this holds.
+    /// Waits until the condition holds.
     pub(super) async fn until(&self, what: &str, holds: impl Fn(&Cluster) -> bool) {
         let mut changes = self.cluster.changes();
         let waited = async {

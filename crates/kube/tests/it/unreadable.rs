@@ -1,4 +1,4 @@
-//! One stored object that cannot be read, among good ones, of every kind that is watched: in lists and in events.
+//! One stored object that cannot be read among good objects, for every watched kind, in lists and in events.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use tagpin_testing::scripted_api::Api;
 
 use crate::replica::Replica;
 
-/// A good object of any kind.
+/// Returns a good object of any kind.
 fn good(name: &str, version: &str) -> Value {
     let image = json!({ "name": "app", "image": "web:1" });
     let spec = json!({ "containers": [image] });
@@ -33,7 +33,7 @@ fn good(name: &str, version: &str) -> Value {
     })
 }
 
-/// The same, with fields that anybody may set and that no reader should stumble over.
+/// Returns a good object with fields that anybody may set and that no reader may fail on.
 fn strange(name: &str, version: &str) -> Value {
     let mut object = good(name, version);
     let nested = (0..300).fold(json!(1), |inner, _| json!([inner]));
@@ -45,7 +45,7 @@ fn strange(name: &str, version: &str) -> Value {
     object
 }
 
-/// One that cannot be read, whatever the kind.
+/// Returns an object that cannot be read as any kind.
 fn bad(name: &str, version: &str) -> Value {
     let mut object = good(name, version);
     object["metadata"]["labels"] = json!({ "a": { "HIDDEN": 1 } });
@@ -61,7 +61,7 @@ fn knows(cluster: &Cluster, store: Store, name: &str) -> bool {
         }
         Store::Namespaces => cluster.namespace_labels(name).is_some(),
         Store::ServiceAccounts => !cluster.pull_secrets("shop", name).is_empty(),
-        // They are known by what they carry alone.
+        // ControllerRevisions are known only by the images that they carry.
         Store::ControllerRevisions => true,
         Store::Objects(row) if row.is_pod() => cluster.pods.get(&uid).is_some(),
         Store::Objects(row) => cluster.workloads.get(row.kind, &uid).is_some(),
@@ -72,13 +72,14 @@ fn count(unreadable: &Unreadables, watched: Watched) -> usize {
     unreadable.counts(&Kinds::default()).into_iter().find(|(name, _)| *name == watched.name()).unwrap().1
 }
 
-/// The names of those that cannot be read.
+/// Returns the names of the objects that cannot be read.
 fn named(unreadable: &Unreadables, watched: Watched) -> Vec<Named> {
     let rows = unreadable.rows().into_iter();
     rows.filter(|row| row.watch == watched.name()).flat_map(|row| row.named).collect()
 }
 
-/// Until what the watch tells has been taken in: tests pause the clock, so that nothing else can happen before.
+/// Waits until the reports of the watch have been taken in. Tests pause the clock, so that nothing else can
+/// happen before.
 async fn told(holds: impl Fn() -> bool, what: &str) {
     for _ in 0..1000 {
         if holds() {
@@ -120,7 +121,7 @@ async fn in_an_event_one_bad_object_of_any_kind_hides_no_other() {
         watch.event("ADDED", bad("b", "12"));
         watch.event("ADDED", good("c", "13"));
         told(|| knows(&cluster, store, "c") && count(&cluster.unreadable, watched) == 2, store.name()).await;
-        // What was known of it is unknown now; a policy stays in force.
+        // The object's content is unknown now; a policy stays in force.
         assert!(knows(&cluster, store, "a") == (policy || revision), "{}", store.name());
         assert!(policy || revision || !knows(&cluster, store, "b"), "{}", store.name());
         watch.event("MODIFIED", good("b", "14"));
@@ -128,7 +129,7 @@ async fn in_an_event_one_bad_object_of_any_kind_hides_no_other() {
         told(|| count(&cluster.unreadable, watched) == 0, store.name()).await;
         assert!(knows(&cluster, store, "b"), "{}", store.name());
         assert!(revision || !knows(&cluster, store, "a"), "{}", store.name());
-        // The same stream goes on: nothing was listed again.
+        // The same stream goes on, without a new list.
         assert!(replica.waiting.get(&path(store)).is_none_or(Vec::is_empty), "{}", store.name());
     }
 }

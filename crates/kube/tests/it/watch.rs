@@ -84,7 +84,7 @@ async fn a_request_for_a_forgotten_version_is_followed_by_a_list() {
     assert_eq!(again.query.get("watch"), None, "a list, not the same watch for ever");
 }
 
-/// Whether the API server does not know the kind.
+/// Returns true if the API server does not know the kind.
 fn unknown(replica: &Replica) -> bool {
     replica.cluster.synced.unknown_kinds().borrow().contains(&Store::ClusterImagePolicies)
 }
@@ -107,7 +107,7 @@ async fn a_missing_kind_and_a_missing_right_are_waited_for() {
     let mut text = String::new();
     encode(&mut text, &metrics).unwrap();
     assert!(text.contains(r#"watch_restarts_total{kind="clusterimagepolicies"} 3"#), "{text}");
-    // The definition is deleted, and its objects with it, though nobody told of them.
+    // The definition is deleted, and its objects with it, but no event reports them.
     assert!(!unknown(&replica));
     drop(watch);
     replica.call(POLICIES).await.refuse(404, "NotFound");
@@ -115,7 +115,7 @@ async fn a_missing_kind_and_a_missing_right_are_waited_for() {
     assert!(!replica.cluster.synced.missing().contains(&Store::ClusterImagePolicies), "ready once, ready on");
     let list = replica.call(POLICIES).await;
     assert!(unknown(&replica) && !list.query.contains_key("watch"), "what was known is of no use");
-    // It is made anew.
+    // The definition is created again.
     list.list(json!([policy]), "30");
     replica.until("policies", |cluster| cluster.policies().cluster.len() == 1).await;
     assert!(!unknown(&replica));
@@ -149,7 +149,7 @@ async fn an_owner_that_no_watch_reported_is_asked_for_by_name() {
     call.ok(json!({ "metadata": { "name": "web-1", "namespace": "shop", "uid": "u1" } }));
     assert_eq!(asking.await.unwrap(), TopOwner::Known(REPLICA_SET));
 
-    // An API server that does not answer costs a second, not the whole deadline.
+    // An API server that does not answer costs one second, not the time until the deadline.
     let cluster = Arc::clone(&replica.cluster);
     let start = Instant::now();
     let asking = tokio::spawn(async move {

@@ -1,8 +1,8 @@
-//! Makes the certificate authority and the webhook's certificate (the leaf), and decides when each is due. It reads and
-//! writes nothing.
+//! Makes the certificate authority and the webhook's certificate (the leaf), and decides when each is due.
+//! This module reads and writes nothing.
 //!
-//! No client ever meets an unknown or expired authority: a new one is in the bundle for a while (at most an hour) before
-//! it signs, and an old one stays in the bundle until it expires.
+//! No client ever meets an unknown or expired authority: a new one is in the bundle for a while (at most an
+//! hour) before it signs, and an old one stays in the bundle until it expires.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,10 +26,10 @@ use secrecy::{ExposeSecret, SecretSlice};
 use tagpin_kube::certificate::Pems;
 use tagpin_objects::release;
 
-/// Age of a new certificate by its start date, because clocks differ.
+/// Time by which a new certificate's start date lies in the past, because clocks differ.
 const BACKDATE: Duration = Duration::from_hours(1);
-/// Maximum time for which a new authority is in the bundle before it signs, while a leaf of an older one serves. It is at
-/// most half of a leaf's lifetime.
+/// Maximum time for which a new authority is in the bundle before it signs, while a leaf of an older
+/// authority serves. The time is at most half of a leaf's lifetime.
 const TRUST_PERIOD: Duration = Duration::from_hours(1);
 /// Remaining lifetime of a leaf below which it is renewed by any authority, however young.
 const LAST_MOMENT: Duration = Duration::from_secs(2);
@@ -40,8 +40,8 @@ const MIN_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// Number of checks in the lifetime of a leaf.
 const CHECKS_PER_LIFETIME: u32 = 12;
 
-/// Lifetimes of new certificates. A certificate with less than a third of its lifetime left, or with more than all of it,
-/// is replaced.
+/// Lifetimes of new certificates. A certificate with less than a third of its lifetime left, or with more
+/// than all of it, is replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lifetimes {
     /// Lifetime of the webhook's certificate.
@@ -127,7 +127,7 @@ impl Authority {
     }
 }
 
-/// Makes certificates that are valid from now on.
+/// The maker of certificates that are valid from now on.
 struct Maker<'a> {
     namespace: &'a str,
     lifetimes: Lifetimes,
@@ -153,8 +153,8 @@ impl Maker<'_> {
         Ok(Pems { ca, ca_key, certificate, key: key.into() })
     }
 
-    /// Makes a last leaf of the newest authority before its key is replaced, so that the next authority can become trusted
-    /// meanwhile. Returns none without the key, or if the authority ends too soon.
+    /// Makes a last leaf of the newest authority before its key is replaced, so that the next authority can
+    /// become trusted meanwhile. Returns none without the key, or if the authority ends too soon.
     fn last_leaf(&self, bundle: &[Authority], held: &Pems) -> Result<Option<Pems>, IssueError> {
         let outlives = |authority: &&Authority| {
             authority.starts <= self.now && authority.ends > self.now + self.lifetimes.leaf
@@ -226,12 +226,12 @@ fn authorities(bundle: &[u8]) -> Vec<Authority> {
         .collect()
 }
 
-/// When the first certificate of a chain ends.
+/// Returns the time at which the first certificate of a chain ends.
 fn ends(chain: &[u8]) -> Option<Duration> {
     authorities(chain).first().map(|certificate| certificate.ends)
 }
 
-/// Certificates as text (RFC 7468).
+/// Returns the certificates as text (RFC 7468).
 fn pem<'a>(certificates: impl Iterator<Item = &'a CertificateDer<'static>>) -> Vec<u8> {
     let mut text = String::new();
     for certificate in certificates {

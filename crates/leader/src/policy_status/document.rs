@@ -1,4 +1,4 @@
-//! The content of a policy's status: its condition, the last good generation, the counts.
+//! The content of a policy's status: its condition, the last good generation and the counts.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use tagpin_objects::image_policy::{LastGood, PolicyStatus};
 /// Maximum number of replicas that a message names.
 const NAMED: usize = 5;
 
-/// Everything but the policy that decides about its readiness.
+/// Everything except the policy that decides about the policy's readiness.
 pub(crate) struct Place<'a> {
     /// Namespaces that are never intercepted.
     pub(crate) excluded: &'a BTreeSet<String>,

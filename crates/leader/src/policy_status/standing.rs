@@ -1,5 +1,5 @@
-//! How the cluster stands under each policy: counts and violations of what runs, from the stores alone. No registry is
-//! asked, and nothing is written.
+//! The standing of the cluster under each policy: counts and violations of what runs, from the stores alone.
+//! No registry is asked, and nothing is written.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -18,10 +18,10 @@ use tagpin_kube::stored::Stored;
 use tagpin_objects::image_policy::{Summary, Violation};
 use tagpin_review::Surroundings as _;
 
-/// Violations that a status names.
+/// Maximum number of violations that a status names.
 const TOP: usize = 20;
 
-/// How the cluster stands under one policy.
+/// The standing of the cluster under one policy.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Standing {
     /// The counts.
@@ -30,18 +30,18 @@ pub struct Standing {
     pub top: Vec<Violation>,
 }
 
-/// What is counted for one policy.
+/// The running counts for one policy.
 #[derive(Default)]
 struct Tally {
     /// UIDs of workloads.
     workloads: HashSet<String>,
     pinned: u32,
     unpinned: u32,
-    /// One for each place where an author can mend it: pods count as their workload.
+    /// The violations, one for each place where an author can fix it: pods count as their workload.
     violations: BTreeSet<(Violation, Role)>,
 }
 
-/// What is the same for all objects of one look at the cluster.
+/// The data shared by all objects of one count of the cluster.
 struct Look<'a> {
     cluster: &'a Cluster,
     policies: &'a PolicySet,
@@ -50,8 +50,8 @@ struct Look<'a> {
     tallies: HashMap<&'a PolicyId, Tally>,
 }
 
-/// How the cluster stands under every policy in force. Namespaces that are never intercepted do not count, nor do pods
-/// and Jobs that have ended.
+/// Returns the standing of the cluster under every policy in force. Namespaces that are never intercepted do
+/// not count, nor do pods and Jobs that have ended.
 pub fn standings(
     cluster: &Cluster,
     excluded: &BTreeSet<String>,
@@ -61,7 +61,8 @@ pub fn standings(
     let policies = cluster.policies();
     let (workloads, pods) = (cluster.workloads.all(), cluster.pods.all());
     let mut look = Look { cluster, policies: &policies, offline, now, tallies: HashMap::new() };
-    // What a workload makes is counted with the workload: its pods, but not the templates between.
+    // Objects that a workload makes count as part of the workload. Of them only the pods are counted, not the
+    // templates between.
     let templates = workloads.iter().filter(|object| object.workload.controller_kind().is_none());
     for object in templates.chain(&pods) {
         if !object.ended && !excluded.contains(&object.workload.namespace) {
@@ -76,7 +77,7 @@ pub fn standings(
     policies.all().map(standing).collect()
 }
 
-/// When the next exception expires.
+/// Returns the time when the next exception expires.
 #[must_use]
 pub fn next_expiry(policies: &PolicySet, now: Timestamp) -> Option<Timestamp> {
     let exceptions = policies.all().flat_map(|policy| &policy.exceptions);

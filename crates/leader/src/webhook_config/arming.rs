@@ -1,9 +1,9 @@
-//! Decides whether fail-closed namespaces may refuse unanswered requests, from the outcome of canaries and from the number
-//! of replicas that the Deployment asks for. It makes no calls and has no clock.
+//! Decides whether fail-closed namespaces may refuse unanswered requests, from the outcome of canaries and
+//! from the number of replicas that the Deployment asks for. It makes no calls and has no clock.
 
 use std::time::Duration;
 
-/// Minimum number of replicas: with two, the loss of one refuses nothing.
+/// Minimum number of replicas for closed entries: with two replicas, the loss of one refuses nothing.
 const MIN_REPLICAS: i32 = 2;
 /// Number of canaries lost in a row after which tagpin counts as unreachable.
 const MAX_LOST: u32 = 3;
@@ -23,7 +23,7 @@ pub enum Canary {
     Unanswered,
 }
 
-/// The knowledge whether the API server reaches tagpin.
+/// The reach of the API server to tagpin, as far as canaries have shown it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
     /// No canary has come through yet, nor have enough been lost.
@@ -65,14 +65,15 @@ impl Arming {
         if canary == Canary::Through { REACHED_INTERVAL } else { UNREACHED_INTERVAL }
     }
 
-    /// Returns whether the API server reaches tagpin.
+    /// Returns the reach of the API server to tagpin.
     #[must_use]
     pub const fn reach(self) -> Reach {
         self.reach
     }
 
-    /// Returns true if fail-closed namespaces may refuse unanswered requests while the Deployment asks for this number of
-    /// replicas. At zero replicas the present state stays, because nobody asked for less protection.
+    /// Returns true if fail-closed namespaces may refuse unanswered requests while the Deployment asks for
+    /// this number of replicas. At zero replicas the present state stays, because nobody asked for less
+    /// protection.
     #[must_use]
     pub const fn fails_closed(self, replicas: i32, at_present: bool) -> bool {
         matches!(self.reach, Reach::Reached) && (replicas >= MIN_REPLICAS || (replicas == 0 && at_present))
@@ -141,13 +142,13 @@ mod tests {
     #[test]
     fn a_cut_is_noticed_within_the_promise() {
         let mut arming = Arming::new(true);
-        // It happens just after a canary came through; each that is lost takes the API server 3 s.
+        // The cut happens just after a canary came through. Each lost canary takes the API server 3 s.
         let mut noticed = arming.heard(Through);
         noticed += arming.heard(Lost);
         noticed += arming.heard(Lost);
         arming.heard(Lost);
         assert_eq!(arming.reach(), Reach::Unreachable);
-        // A review that began just before that is refused after 10 s more.
+        // A review that began just before the disarming is refused 10 s later.
         assert!(noticed + Duration::from_secs(3 + 10) < Duration::from_secs(90), "{noticed:?}");
     }
 }

@@ -25,7 +25,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// The canaries of this leader: the outcome so far, and the time of the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Canaries {
-    /// None while the configuration has no entry for canaries.
+    /// The state of the canaries; none while the configuration has no entry for canaries.
     arming: Option<Arming>,
     due: Instant,
 }
@@ -36,8 +36,8 @@ impl Canaries {
         Self { arming: None, due: Instant::now() }
     }
 
-    /// Starts when the entry for canaries appears, and forgets every outcome when it is removed. Returns true if anything
-    /// changed.
+    /// Starts when the entry for canaries appears, and forgets every outcome when it is removed. Returns true
+    /// if anything changed.
     pub(crate) fn follow(&mut self, validating: &Observed<ValidatingWebhookConfiguration>) -> bool {
         let before = *self;
         match validating {
@@ -73,7 +73,7 @@ impl Canaries {
         }
     }
 
-    /// Returns whether the API server reaches tagpin.
+    /// Returns the reach of the API server to tagpin.
     pub(crate) fn reach(self) -> Reach {
         self.arming.map_or(Reach::Untried, Arming::reach)
     }

@@ -36,9 +36,10 @@ pub const BREAK_GLASS: &str = "tagpin.dev/break-glass";
 /// The only value of both labels that has an effect.
 pub const ON: &str = "true";
 
-/// Seconds that the API server waits for a review; tagpin answers well before.
+/// Time limit of the API server for a review, in seconds. tagpin answers well before.
 const VALIDATE_SECONDS: i32 = 10;
-/// Seconds that the API server waits for a canary, which needs no registry: three lost canaries must not take long.
+/// Time limit of the API server for a canary, in seconds. A canary needs no registry, and three lost canaries
+/// must not take long.
 const CANARY_SECONDS: i32 = 3;
 
 /// Label that the API server sets on every namespace, so that nobody can forge it.
@@ -90,7 +91,7 @@ pub struct Wanted {
     pub kinds: Kinds,
 }
 
-/// The differences between the validating entries.
+/// The fields in which the validating entries differ.
 struct Entry {
     name: &'static str,
     path: &'static str,
@@ -252,13 +253,13 @@ pub fn has_canary(live: &ValidatingWebhookConfiguration) -> bool {
     live.webhooks.iter().flatten().any(|webhook| webhook.name == CANARY)
 }
 
-/// Returns true if an entry of ours refuses unanswered requests.
+/// Returns true if an entry of tagpin refuses unanswered requests.
 #[must_use]
 pub fn fails_closed(live: &ValidatingWebhookConfiguration) -> bool {
     live.entries().iter().any(|entry| entry.is_closed())
 }
 
-/// Returns true if our live entries are exactly the wanted ones.
+/// Returns true if tagpin's live entries are exactly the wanted ones.
 fn same<W: PartialEq>(live: &Option<Vec<W>>, wanted: &Option<Vec<W>>, name: impl Fn(&W) -> &String) -> bool {
     let wanted = wanted.as_deref().unwrap_or_default();
     let ours: Vec<&W> = live.iter().flatten().filter(|webhook| name(webhook).ends_with(OURS)).collect();

@@ -1,5 +1,6 @@
-//! The entries in a live webhook configuration, and the two documents that disable ours. They need nothing but the
-//! configuration that the API server holds: no certificate, no policy, no store. Entries of others stay as they are.
+//! The entries in a live webhook configuration, and the two documents that disable tagpin's entries. They
+//! need nothing but the configuration that the API server holds: no certificate, no policy, no store. Entries
+//! of others stay as they are.
 
 use std::fmt::Debug;
 
@@ -86,16 +87,16 @@ impl Entries for ValidatingWebhookConfiguration {
     }
 }
 
-/// Returns a document for a forced apply, after which an entry of ours refuses unanswered requests only if it does so in
-/// `document`; none if no entry has to change. It sets failure policies and no other field, so that no manager loses
-/// anything else.
+/// Returns a document for a forced apply, after which an entry of tagpin refuses unanswered requests only if
+/// it does so in `document`; none if no entry has to change. The document sets failure policies and no other
+/// field, so that no manager loses anything else.
 pub(crate) fn opening<K: Entries>(live: &K, document: Option<&K>) -> Option<Value> {
     let may_close = document.map(Entries::entries).unwrap_or_default();
     let is_wanted = |name: &str| may_close.iter().any(|entry| entry.is_closed() && entry.name == name);
     let mut entries = live.entries();
     entries.retain(|entry| entry.is_ours() && !is_wanted(entry.name));
-    // The apply names also the entries that are open already. An entry that it stopped naming would fall back to the API
-    // server's default, which is to refuse.
+    // The apply names also the entries that are open already. An entry that it stopped naming would fall back
+    // to the API server's default, which is to refuse.
     let webhooks = || -> Vec<_> {
         entries.iter().map(|entry| json!({ "name": entry.name, "failurePolicy": IGNORE })).collect()
     };
@@ -110,16 +111,17 @@ pub(crate) fn opening<K: Entries>(live: &K, document: Option<&K>) -> Option<Valu
     })
 }
 
-/// Returns the JSON patch that removes our entries that `document` does not have from exactly this version of the object,
-/// also if other managers own them; none if there is no such entry. Entries that stay get their namespaces in the same
-/// write, so that a namespace that moves from one entry to another is never without one.
+/// Returns the JSON patch that removes our entries that `document` does not have from exactly this version of
+/// the object, also if other managers own them; none if there is no such entry. Entries that stay get their
+/// namespaces in the same write, so that a namespace that moves from one entry to another is never without
+/// one.
 pub(crate) fn removal<K: Entries>(live: &K, document: &K) -> Option<Value> {
     let (entries, wanted) = (live.entries(), document.entries());
     let kept = |name: &str| wanted.iter().find(|entry| entry.name == name);
     let version = json!(live.meta().resource_version);
     let mut patch = vec![json!({ "op": "test", "path": "/metadata/resourceVersion", "value": version })];
     let mut removes = false;
-    // From the end of the list, so that the indices of the remaining entries stay valid.
+    // The loop starts at the end of the list, so that the indices of the remaining entries stay valid.
     for (number, entry) in entries.iter().enumerate().rev().filter(|(_, entry)| entry.is_ours()) {
         let test = json!({ "op": "test", "path": format!("/webhooks/{number}/name"), "value": entry.name });
         match kept(entry.name) {

@@ -43,7 +43,7 @@ pub(crate) async fn bring<K: Configuration>(
     brought.map(|()| true)
 }
 
-/// Opens every closed entry of ours in this configuration. Returns true if something was written.
+/// Opens every closed entry of tagpin in this configuration. Returns true if something was written.
 pub(crate) async fn open<K: Configuration>(client: &Client, live: &K) -> Result<bool, CallError> {
     let Some(document) = opening(live, None) else { return Ok(false) };
     let opened = apply::<K>(client, OPENER, &document).await;
@@ -51,8 +51,8 @@ pub(crate) async fn open<K: Configuration>(client: &Client, live: &K) -> Result<
     opened.map(|_| true)
 }
 
-/// Opens and removes the entries of ours that are not wanted. Returns the configuration that the API server then holds;
-/// none if it was deleted.
+/// Opens and removes the entries of tagpin that are not wanted. Returns the configuration that the API server
+/// then holds; none if it was deleted.
 async fn without_surplus<K: Configuration>(
     client: &Client,
     live: &K,
@@ -94,8 +94,8 @@ async fn apply<K: Configuration>(
         .await
 }
 
-/// Sends a patch. Returns the resulting configuration without its managed fields, because one of them that cannot be read
-/// must not keep an entry closed.
+/// Sends a patch. Returns the resulting configuration without its managed fields, because one of them that
+/// cannot be read must not keep an entry closed.
 async fn send<K: Configuration>(
     client: &Client,
     query: &str,

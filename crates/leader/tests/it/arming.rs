@@ -1,4 +1,4 @@
-//! When entries that refuse what is not answered are written, and when they go.
+//! The closed entries, which refuse unanswered requests: when they are written and when they are removed.
 
 use std::time::Duration;
 
@@ -8,7 +8,8 @@ use tagpin_leader::webhook_config::Installed;
 use crate::webhook_config::{Keeper, Watches, armed, deployment, live, mutating, nonce, through, validating};
 use tagpin_testing::scripted_api::Call;
 
-/// A keeper that may write, with this many replicas asked for and this configuration in place.
+/// Returns a keeper that may write, with this number of replicas in the Deployment and this configuration in
+/// place.
 pub(super) async fn keeper(replicas: i32, configuration: Value) -> (Keeper, Watches) {
     let mut keeper = Keeper::start();
     keeper.fill_stores();
@@ -18,7 +19,7 @@ pub(super) async fn keeper(replicas: i32, configuration: Value) -> (Keeper, Watc
     (keeper, watches)
 }
 
-/// The API server answers a canary without having asked anybody.
+/// Answers a canary as an API server that has asked no webhook.
 pub(super) fn lost(call: Call) {
     let object = call.json();
     call.answer(201, object);
@@ -44,7 +45,7 @@ async fn they_come_only_after_a_canary_came_through() {
 #[tokio::test(start_paused = true)]
 async fn three_lost_canaries_disarm_and_the_first_that_comes_through_arms_again() {
     let (mut keeper, watches) = keeper(2, armed()).await;
-    // What an earlier leader armed stays so.
+    // The entries that an earlier leader armed stay armed.
     keeper.until(Installed::Armed).await;
     for number in 0..3 {
         let call = keeper.canary().await;

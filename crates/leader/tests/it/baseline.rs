@@ -1,4 +1,4 @@
-//! The chart's own policy: what is applied, what is left to others, what is deleted.
+//! The baseline policy: the fields that are applied, the fields that are left to others, and its deletion.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,7 +38,7 @@ fn document() -> Value {
     })
 }
 
-/// As the API server holds what was applied.
+/// Returns the applied document as the API server holds it.
 fn live(document: &Value, generation: i64) -> Value {
     let mut live = document.clone();
     live["metadata"]["uid"] = json!("u");
@@ -47,7 +47,7 @@ fn live(document: &Value, generation: i64) -> Value {
     live
 }
 
-/// The leader's keeper, and the API server.
+/// The leader's keeper of the baseline, and the API server.
 struct Keeper {
     api: Api,
     cluster: Arc<Cluster>,
@@ -75,7 +75,7 @@ impl Keeper {
         self.api.expect(&format!("GET {BASELINE}")).await
     }
 
-    /// The next call, which must apply without force.
+    /// Returns the next call, which must apply without force.
     async fn apply(&mut self) -> Call {
         let call = self.api.expect(&format!("PATCH {BASELINE}")).await;
         assert_eq!(call.content_type, "application/apply-patch+yaml");
@@ -84,7 +84,7 @@ impl Keeper {
         call
     }
 
-    /// The watch tells of this.
+    /// Reports this policy as the watch does.
     fn tell(&self, live: &Value) {
         use tagpin_kube::image_policy::ClusterImagePolicy;
         use tagpin_kube::policies::Reported;
@@ -106,7 +106,7 @@ fn the_document_is_this_and_means_what_it_should() {
     assert_eq!(other["spec"]["mode"], "Audit");
     assert_eq!(other["spec"]["pin"]["targets"], json!([]));
     assert_eq!(other["spec"]["match"]["namespaceSelector"], json!({ "matchLabels": { "env": "prod" } }));
-    // Every field is one that the schema knows: nothing is lost on the way.
+    // The schema knows every field, so nothing is lost on the way.
     for document in [document(), other] {
         let spec: ClusterImagePolicySpec = serde_json::from_value(document["spec"].clone()).unwrap();
         assert!(!spec.r#match.common.slots.contains(&Role::EphemeralContainer));
@@ -125,7 +125,7 @@ async fn a_baseline_that_is_missing_is_applied_and_in_force_at_once() {
     let apply = keeper.apply().await;
     assert_eq!(apply.json(), document());
     apply.answer(201, live(&document(), 1));
-    // What the answer says is in force before any watch tells.
+    // The policy in the answer is in force before any watch reports it.
     let again = keeper.get().await;
     assert_eq!(keeper.cluster.policies().cluster.len(), 1);
     again.ok(live(&document(), 1));
@@ -158,7 +158,7 @@ async fn a_field_that_a_person_took_stays_theirs_and_the_others_stay_ours() {
     theirs["spec"]["mode"] = json!("Warn");
     second.ok(theirs.clone());
     keeper.get().await.ok(theirs.clone());
-    // And again, because the store has learned of it by then; after that it is quiet.
+    // The keeper applies once more, because the store has learned of the policy. No further call follows.
     keeper.apply().await.ok(theirs.clone());
     keeper.tell(&theirs);
     keeper.api.quiet(Duration::from_hours(5)).await;

@@ -52,7 +52,7 @@ impl Auditor {
         self.cluster.namespaces.apply(namespace.to_owned(), labels.iter().map(label).collect());
     }
 
-    /// The next call, which must write an Event in this namespace.
+    /// Returns the next call, which must write an Event in this namespace.
     async fn event(&mut self, namespace: &str) -> Value {
         let call =
             self.api.expect(&format!("POST /apis/events.k8s.io/v1/namespaces/{namespace}/events")).await;
@@ -111,7 +111,7 @@ async fn an_event_that_can_not_be_written_keeps_no_other_back_and_is_tried_again
     auditor.event("b").await;
     auditor.event("a").await;
     assert_eq!(auditor.reconcile.failures(), 1);
-    // With the namespace the matter is over.
+    // A deleted namespace needs no Event.
     auditor.cluster.namespaces.delete("a");
     auditor.api.quiet(Duration::from_secs(60)).await;
 }

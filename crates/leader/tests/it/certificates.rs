@@ -30,7 +30,7 @@ const DAY: i64 = 24 * 3600;
 const YEAR: i64 = 365 * DAY;
 const USUAL: Lifetimes = lifetimes(90 * DAY, 10 * YEAR);
 
-/// In seconds.
+/// Returns these lifetimes, which are in seconds.
 const fn lifetimes(leaf: i64, authority: i64) -> Lifetimes {
     Lifetimes {
         leaf: Duration::from_secs(leaf.unsigned_abs()),
@@ -50,12 +50,12 @@ fn first() -> Pems {
     issue::next(None, NAMESPACE, USUAL, after(0)).unwrap().unwrap()
 }
 
-/// How many authorities are trusted.
+/// Returns the number of trusted authorities.
 fn authorities(pems: &Pems) -> usize {
     CertificateDer::pem_slice_iter(&pems.ca).map(Result::unwrap).count()
 }
 
-/// A client that trusts this bundle takes that certificate under this name at that time.
+/// Returns true if a client that trusts this bundle accepts the certificate under this name at that time.
 fn trusts(bundle: &[u8], certificate: &[u8], name: &str, at: i64) -> bool {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(CertificateDer::pem_slice_iter(bundle).map(Result::unwrap));
@@ -92,7 +92,7 @@ fn a_leaf_is_renewed_after_two_thirds_of_its_life_by_the_same_authority() {
     assert!(next(&renewed, 61 * DAY).is_none());
 }
 
-/// Looks again and again; clients know the bundle of the last look. How often something was written.
+/// Checks again and again, with clients that know the bundle of the last check. Returns the number of writes.
 fn nobody_meets_a_certificate_they_do_not_trust(lifetimes: Lifetimes, step: i64, end: i64) -> usize {
     let wanted = |held: &Pems, at| issue::next(Some(held), NAMESPACE, lifetimes, after(at)).unwrap();
     let mut pems = issue::next(None, NAMESPACE, lifetimes, after(0)).unwrap().unwrap();
@@ -120,7 +120,8 @@ fn over_fourteen_years_nobody_meets_a_certificate_they_do_not_trust() {
 
 #[test]
 fn a_leaf_of_seconds_and_an_authority_of_minutes_are_renewed_as_calmly() {
-    // Within ten minutes: a leaf every six or seven seconds, an authority every minute, and an old one that goes.
+    // Ten minutes bring a new leaf every six or seven seconds, a new authority every minute, and the removal of
+    // each old authority.
     let changes = nobody_meets_a_certificate_they_do_not_trust(lifetimes(8, 90), 1, 600);
     assert!((90..110).contains(&changes), "{changes}");
 }
@@ -164,14 +165,14 @@ fn a_leaf_of_seconds_is_not_forgotten_when_leaves_are_to_live_for_months_again()
 
 #[test]
 fn a_young_authority_does_not_sign_yet() {
-    // The leaf is renewed shortly before the authority is due, so that it is not due itself then.
+    // The leaf is renewed shortly before the authority is due, so that both are not due at once.
     let pems = next(&first(), 2400 * DAY).unwrap();
     let due = 2440 * DAY;
     let with_new = next(&pems, due).unwrap();
     assert_eq!(authorities(&with_new), 2);
     assert!(with_new.certificate == pems.certificate, "the leaf stays");
     assert!(next(&with_new, due).is_none());
-    // Its time comes when the leaf is due.
+    // The new authority signs when the leaf is due.
     let renewed = next(&with_new, due + 61 * DAY).unwrap();
     assert!(!trusts(&pems.ca, &renewed.certificate, "tagpin.tagpin-system.svc", due + 61 * DAY));
     assert!(trusts(&with_new.ca, &renewed.certificate, "tagpin.tagpin-system.svc", due + 61 * DAY));
@@ -252,7 +253,7 @@ impl Keeper {
         Self { api, seen: sender, reconcile, task }
     }
 
-    /// Its next call but for the one that asks whose the Secret is to be.
+    /// Returns the next call after the read of the Deployment, which becomes the owner of the Secret.
     async fn write(&mut self, line: &str) -> Call {
         let asks = self.api.expect(DEPLOYMENT).await;
         let metadata = json!({ "name": "tagpin", "uid": "d" });
@@ -264,7 +265,7 @@ impl Keeper {
         write
     }
 
-    /// The watch tells that it is this now.
+    /// Reports this Secret as the watch does.
     fn tell(&self, value: Value) {
         self.seen.send_replace(Observed::Present(Arc::new(serde_json::from_value(value).unwrap())));
     }
@@ -349,7 +350,7 @@ async fn a_secret_that_was_spoilt_is_replaced_at_its_version() {
     let put = keeper.write(&format!("PUT {SECRETS}/tagpin-webhook-tls")).await;
     assert_eq!(put.json()["metadata"]["resourceVersion"], "9");
     assert_eq!(put.json()["data"]["ca.crt"], STANDARD.encode(&pems.ca));
-    // Somebody else was first: what they wrote is looked at anew.
+    // Another writer was first. The keeper checks what that writer wrote.
     put.refuse(409, "Conflict");
     keeper.tell(secret(&pems, "10"));
     keeper.api.quiet(Duration::from_hours(2)).await;

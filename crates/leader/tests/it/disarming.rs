@@ -1,4 +1,4 @@
-//! Closed entries are opened by a leader that is not ready, and entries go whoever owns them.
+//! A leader that is not ready opens closed entries, and unwanted entries are removed whoever owns them.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use tagpin_testing::scripted_api::Call;
 const STRICT: &str = "validate-strict.tagpin.dev";
 const CANARY: &str = "POST /api/v1/namespaces/tagpin-system/podtemplates";
 
-/// With an entry of this name and failure policy before the others.
+/// Returns the configuration with an entry of this name and failure policy before the others.
 fn with_entry(mut configuration: Value, name: &str, failure_policy: &str) -> Value {
     let entries = configuration["webhooks"].as_array_mut().unwrap();
     let mut entry = entries[0].clone();
@@ -27,7 +27,8 @@ fn with_entry(mut configuration: Value, name: &str, failure_policy: &str) -> Val
     configuration
 }
 
-/// With a date that the API server keeps and that few can read.
+/// Returns the configuration with a time in its managed fields that the API server keeps and few parsers can
+/// read.
 fn undated(mut configuration: Value) -> Value {
     configuration["metadata"]["managedFields"] = json!([{ "manager": "m", "time": "9999-12-31T23:59:59Z" }]);
     configuration
@@ -128,7 +129,7 @@ async fn canaries_that_get_lost_open_at_once_what_a_leader_that_is_not_ready_fou
     assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
     watches.validating.event("MODIFIED", live(opened(armed()), "6"));
     keeper.until(Installed::Opened).await;
-    // Once it is ready, entries that nothing asks for are removed.
+    // Once the leader is ready, entries that are not wanted are removed.
     keeper.fill_stores();
     let (call, left) = keeper.removes(VALIDATING, &live(opened(armed()), "6")).await;
     assert_eq!(left, live(validating(), "6"));
@@ -211,7 +212,7 @@ async fn a_removal_that_comes_late_is_made_anew_from_what_is_there_and_never_by_
         call.ok(undated(live(opened(armed()), "6")));
         let (call, _) = keeper.removes(VALIDATING, &live(opened(armed()), "6")).await;
         outdated(call, code);
-        // Somebody put an entry of theirs before ours, and restored ours as they were.
+        // Somebody put an entry before tagpin's entries, and restored tagpin's closed ones.
         let restored = live(with_entry(armed(), "policy.example.com", "Fail"), "9");
         keeper.reads(VALIDATING, "tagpin").await.list(json!([undated(restored.clone())]), "10");
         let call = keeper.opens(VALIDATING, &restored, &[STRICT]).await;
@@ -219,7 +220,8 @@ async fn a_removal_that_comes_late_is_made_anew_from_what_is_there_and_never_by_
         call.ok(held.clone());
         let (call, left) = keeper.removes(VALIDATING, &held).await;
         held = live(with_entry(validating(), "policy.example.com", "Fail"), "10");
-        // The copy that was made above asks for no namespace of its own.
+        // The other entry was copied from the armed configuration, so it has the namespace selector of that
+        // configuration.
         held["webhooks"][0]["namespaceSelector"] = armed()["webhooks"][0]["namespaceSelector"].clone();
         assert_eq!(left, held, "{code}");
         call.ok(undated(live(left.clone(), "11")));
@@ -244,7 +246,7 @@ async fn a_removal_that_is_always_late_is_told_and_goes_on_later() {
         outdated(call, 422);
     }
     keeper.until(Installed::Unwritable).await;
-    // What is gone needs no removal.
+    // A configuration that was deleted needs no removal.
     watches.validating.event("MODIFIED", live(opened(armed()), "8"));
     let (call, _) = keeper.removes(VALIDATING, &live(opened(armed()), "8")).await;
     outdated(call, 409);

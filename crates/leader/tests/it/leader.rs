@@ -20,12 +20,12 @@ const DEPLOYMENT: &str = "GET /apis/apps/v1/namespaces/tagpin-system/deployments
 struct Replica {
     api: Api,
     stop: CancellationToken,
-    /// A writer runs.
+    /// True while a writer runs.
     writes: Arc<AtomicBool>,
     task: JoinHandle<Result<(), &'static str>>,
 }
 
-/// Tells for how long the writers live.
+/// The writers of a replica; the flag becomes false when they are dropped.
 struct Writing(Arc<AtomicBool>);
 
 impl Drop for Writing {
@@ -35,7 +35,7 @@ impl Drop for Writing {
 }
 
 impl Replica {
-    /// A replica whose writers end with an error after so long.
+    /// Starts a replica whose writers end with an error after this time.
     fn start(dies_after: Duration) -> Self {
         let (client, api) = Api::new();
         let lease = LeaseManager::new(client, "tagpin-system", "tagpin-0");
@@ -59,7 +59,7 @@ impl Replica {
         self.writes.load(Ordering::SeqCst)
     }
 
-    /// Takes the lease that is not there yet; returns the identity.
+    /// Lets the replica create the lease. Returns the identity.
     async fn takes_it(&mut self) -> String {
         self.get().await.refuse(404, "NotFound");
         self.api.expect(DEPLOYMENT).await.ok(deployment());
@@ -128,7 +128,7 @@ async fn a_lease_that_is_not_there_is_made_and_renewed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_lease_runs_out_by_our_own_clock() {
-    // Its times are of the year 2001: a wall clock would call it long run out.
+    // The times in the lease are of the year 2001: by a wall clock the lease would have expired long ago.
     let mut replica = Replica::start(FOREVER);
     let start = Instant::now();
     loop {
@@ -141,7 +141,8 @@ async fn a_lease_runs_out_by_our_own_clock() {
         }
         assert!(!replica.writes());
     }
-    // The last change was seen between 9 and 10 seconds: it is ours as soon as it has run out.
+    // The last change was seen between 9 and 10 seconds. The replica takes the lease as soon as it has
+    // expired.
     let take = loop {
         let call = replica.api.next().await;
         match call.method.as_str() {
@@ -223,7 +224,7 @@ async fn writers_stop_before_others_may_take_over() {
         let start = Instant::now();
         let _ = replica.takes_it().await;
         let mut hanging = Vec::new();
-        // The next thing that it asks for after renewals is whose the lease is.
+        // Only renewals are sent, until the replica has stopped its writers and reads the lease again.
         let call = loop {
             let call = replica.api.next().await;
             if call.method == "GET" {

@@ -1,4 +1,4 @@
-//! What the leader writes, call by call.
+//! Tests of everything that the leader writes, call by call.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

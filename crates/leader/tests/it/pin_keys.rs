@@ -40,7 +40,7 @@ impl Keeper {
         Self::after(seen, None)
     }
 
-    /// A leader that knew this Secret before it led.
+    /// Starts a leader that knew this Secret before it led.
     fn after(seen: Observed<Secret>, newest: Option<Value>) -> Self {
         let newest = newest.map(|secret| Arc::new(serde_json::from_value::<Secret>(secret).unwrap()));
         let (_, newest) = watch::channel(newest);
@@ -54,7 +54,8 @@ impl Keeper {
         Self { api, seen: sender, cluster, reconcile, task }
     }
 
-    /// The first key is made once all replicas are of one version: so many of them are.
+    /// Answers the read of the Deployment with this number of updated replicas. The first key is made once
+    /// all replicas are of one version.
     async fn asked_for_the_roll_out(&mut self, updated: u32) {
         let status = json!({ "observedGeneration": 3, "replicas": 2, "updatedReplicas": updated });
         let metadata = json!({ "name": "tagpin", "uid": "d", "generation": 3 });
@@ -64,7 +65,7 @@ impl Keeper {
         );
     }
 
-    /// The write of the Secret, after the question whose it is to be.
+    /// Returns the write of the Secret, after the read of the Deployment, which becomes its owner.
     async fn write(&mut self, line: &str) -> Call {
         let metadata = json!({ "name": "tagpin", "uid": "d" });
         let asked = self.api.expect(DEPLOYMENT).await;
@@ -82,7 +83,7 @@ impl Keeper {
     }
 }
 
-/// A Secret with one key that was made so many days ago.
+/// Returns a Secret with one key that was made this number of days ago.
 fn secret(days: i64) -> Value {
     use base64::Engine as _;
     let now = jiff::Timestamp::now();
@@ -95,7 +96,7 @@ fn secret(days: i64) -> Value {
     json!({ "metadata": metadata, "data": { id.to_string(): key } })
 }
 
-/// The names of the entries of this Secret's data.
+/// Returns the names of the entries of this Secret's data.
 fn entries(secret: &Value) -> Vec<String> {
     secret["data"].as_object().unwrap().keys().cloned().collect()
 }
@@ -129,7 +130,7 @@ async fn an_old_key_is_followed_by_another_and_stays_while_it_is_not_known_who_u
     put.ok(new.clone());
     keeper.tell(new.clone());
     keeper.api.quiet(Duration::from_hours(24)).await;
-    // Once every pod is known, the key that none of them uses goes at the next look.
+    // Once every pod is known, the next check removes the key that no pod uses.
     Store::all(&Kinds::default()).for_each(|store| keeper.cluster.synced.fill(store));
     let put = keeper.write(THE_SECRET).await;
     let left = entries(&put.json());

@@ -1,4 +1,4 @@
-//! When a status is written, and what it says; call by call.
+//! The writes of statuses and their content, call by call.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -29,7 +29,7 @@ use tagpin_testing::scripted_api::{Api, Call};
 
 const STATUS: &str = "PATCH /apis/tagpin.dev/v1alpha1/clusterimagepolicies/base/status";
 
-/// Replicas that answer what the test says, by name; the others do not answer.
+/// Replicas that answer as the test says, by name. Other replicas do not answer.
 #[derive(Clone, Default)]
 struct Answers(Arc<Mutex<BTreeMap<String, Vec<InForce>>>>, Arc<Mutex<Vec<String>>>);
 
@@ -42,7 +42,7 @@ impl Ask for Answers {
 }
 
 impl Answers {
-    /// This replica has this generation of the policy with this UID in force.
+    /// Makes this replica answer that it has this generation of the policy with this UID in force.
     fn has(&self, replica: &str, uid: &str, generation: i64) {
         let row = InForce {
             kind: PolicyKind::ClusterImagePolicy,
@@ -62,7 +62,7 @@ impl Answers {
     }
 }
 
-/// The writer, and everything around it.
+/// The writer of statuses, and everything around it.
 struct Writer {
     api: Api,
     cluster: Arc<Cluster>,
@@ -84,7 +84,7 @@ fn replica(name: &str) -> Replica {
 }
 
 impl Writer {
-    /// Two ready replicas, webhooks in place, stores filled.
+    /// Starts a writer with two ready replicas, installed webhooks and filled stores.
     fn start() -> Self {
         let (client, api) = Api::new();
         let cluster =
@@ -113,12 +113,12 @@ impl Writer {
         Self { api, cluster, installed, replicas, answers, reconcile, task }
     }
 
-    /// The watch tells of this generation of the policy.
+    /// Reports this generation of the policy as the watch does.
     fn tell(&self, generation: i64, spec: Value, status: Value) {
         self.cluster.policies.apply(reported(generation, spec, status));
     }
 
-    /// The next call, which must write the status; returns what it writes.
+    /// Returns the next call, which must write the status, and the written status.
     async fn status(&mut self) -> (Call, Value) {
         let call = self.api.expect(STATUS).await;
         assert_eq!(call.content_type, "application/apply-patch+yaml");
@@ -131,7 +131,7 @@ impl Writer {
     }
 }
 
-/// The wall clock, which goes with the test's.
+/// Returns the wall clock, which follows the clock of the test.
 fn clock(start: Instant) -> Timestamp {
     let begin: Timestamp = "2026-11-21T10:00:00Z".parse().unwrap();
     begin + start.elapsed()
@@ -145,7 +145,7 @@ fn reported(generation: i64, spec: Value, status: Value) -> Reported {
     Reported::parse::<ClusterImagePolicy>(&metadata(generation), spec, status)
 }
 
-/// The API server's answer to an apply.
+/// Answers an apply as the API server does.
 fn accept(call: Call, generation: i64, spec: &Value) {
     let status = call.json()["status"].clone();
     call.ok(json!({ "metadata": { "name": "base", "uid": "p", "generation": generation }, "spec": spec, "status": status }));
@@ -214,7 +214,7 @@ async fn a_status_is_the_whole_of_what_is_known() {
         })
     );
     accept(call, 3, &spec);
-    // A quiet cluster writes nothing, and asks nobody.
+    // In a quiet cluster the leader writes nothing and asks no replica.
     writer.answers.asked();
     writer.api.quiet(Duration::from_hours(48)).await;
     assert!(writer.answers.asked().is_empty());
@@ -261,7 +261,7 @@ async fn a_policy_is_ready_once_every_ready_replica_has_its_generation() {
     accept(call, 1, &json!({ "mode": "Warn" }));
     writer.api.quiet(Duration::from_secs(20)).await;
     assert!(writer.answers.asked().iter().all(|name| name == "b" || name == "a"));
-    // Another policy of that name is not this one.
+    // Another policy with the same name does not count.
     writer.answers.has("b", "an earlier uid", 1);
     writer.api.quiet(Duration::from_secs(20)).await;
     assert!(writer.answers.asked().iter().all(|name| name == "b"), "who has it is not asked again");
@@ -285,7 +285,7 @@ async fn a_policy_is_ready_once_every_ready_replica_has_its_generation() {
     writer.answers.has("c", "p", 2);
     writer.replicas.send_replace(vec![replica("a"), replica("c")]);
     writer.api.quiet(Duration::from_secs(20)).await;
-    // One that has it not shows.
+    // A replica without the generation is named.
     writer.replicas.send_replace(vec![replica("a"), replica("c"), replica("d")]);
     let (call, status) = writer.status().await;
     assert_eq!(condition(&status).2, "generation 2 is not in force yet on d");
@@ -317,7 +317,7 @@ async fn a_generation_that_does_not_compile_says_why_and_keeps_the_last_good_one
     accept(call, 2, &broken);
     writer.api.quiet(Duration::from_mins(5)).await;
 
-    // Another process reads it.
+    // Another process reads the last good generation.
     let mut next = Writer::start();
     next.tell(2, broken, status);
     next.api.quiet(Duration::from_mins(5)).await;
@@ -392,7 +392,7 @@ async fn a_leader_that_is_not_ready_says_so_of_the_policies_that_it_knows_and_co
     let summary =
         json!({ "workloads": 7, "pinned": 9, "unpinned": 1, "violations": 2, "exceptionsActive": 0 });
     writer.tell(1, json!({}), json!({ "summary": summary }));
-    // A policy of the other kind may be the one that matters.
+    // The stores are complete only with the policies of the other kind.
     writer.api.quiet(Duration::from_mins(1)).await;
     writer.cluster.synced.fill(Store::ImagePolicies);
     let (_call, status) = writer.status().await;

@@ -1,4 +1,4 @@
-//! Which replicas are ready, and what they answer over a real connection.
+//! The ready replicas, and their answers over a real connection.
 
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr};
@@ -56,7 +56,7 @@ async fn only_ready_pods_with_an_address_are_replicas() {
     task.abort();
 }
 
-/// A replica on loopback that serves this; returns its port.
+/// Serves this router as a replica on loopback. Returns the port.
 async fn serve(router: Router) -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -85,7 +85,7 @@ async fn an_answer_that_is_none_is_no_answer() {
     assert_eq!(ask(serve(Router::new().route("/policies", garbage)).await).await, None);
     let endless = get(|| async { "[".repeat(8 << 20) });
     assert_eq!(ask(serve(Router::new().route("/policies", endless)).await).await, None);
-    // Nobody listens there any more.
+    // No process listens on this port any more.
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     drop(listener);

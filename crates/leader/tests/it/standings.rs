@@ -1,4 +1,4 @@
-//! The numbers of a status, as a table: what runs, under which policy, gives which counts.
+//! The counts of a status, as a table of policies, objects and expected counts.
 
 use std::collections::BTreeSet;
 
@@ -20,7 +20,7 @@ use tagpin_review::Surroundings as _;
 
 const DIGEST: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
-/// Nothing is read on behalf of a status.
+/// A reader that fails the test if it is used, because a status is made from memory alone.
 struct Nobody;
 
 #[async_trait]
@@ -37,7 +37,7 @@ impl Reader for Nobody {
 /// One object: kind, name, owner's kind and name, image of container `app`, and more of the object.
 type Thing<'a> = (Kind, &'a str, Option<(&'a str, &'a str)>, &'a str, Value);
 
-/// A cluster with this policy and these objects.
+/// Returns a cluster with this policy and these objects.
 fn cluster(spec: Value, objects: &[Thing<'_>]) -> Cluster {
     let cluster = Cluster::new(Kinds::default(), Nobody);
     let metadata = ObjectMeta { name: Some("base".into()), uid: Some("p".into()), ..ObjectMeta::default() };
@@ -71,7 +71,7 @@ fn object(kind: Kind, name: &str, owner: Option<(&str, &str)>, image: &str, more
     Stored::new(&kinds, kinds.row(kind).unwrap(), &slim).unwrap().unwrap()
 }
 
-/// RFC 7386, as far as tests need it.
+/// Merges JSON documents by RFC 7386, as far as the tests need it.
 fn merge(into: &mut Value, from: &Value) {
     match (into, from) {
         (Value::Object(into), Value::Object(from)) => {
@@ -99,7 +99,7 @@ fn counts(standing: &Standing) -> (u32, u32, u32, u32, u32) {
     (of.workloads, of.pinned, of.unpinned, of.violations, of.exceptions_active)
 }
 
-/// A pod that we pinned.
+/// Returns the image and the annotations of a pod that tagpin pinned.
 fn pinned(original: &str) -> (String, Value) {
     let entries = json!({ "containers/app": original }).to_string();
     (
@@ -110,7 +110,8 @@ fn pinned(original: &str) -> (String, Value) {
 
 const NO: Value = Value::Null;
 
-/// Policy, objects, (workloads, pinned, unpinned, violations), violations as kind/name/slot/code.
+/// Each row has a policy, objects, the counts (workloads, pinned, unpinned, violations), and the violations
+/// as kind/name/slot/code.
 #[test]
 fn the_numbers_of_a_status() {
     let pins = || json!({ "pin": { "targets": ["Pods"] } });

@@ -1,4 +1,4 @@
-//! The webhook configurations: what is written, when, and when not.
+//! The webhook configurations: their content, and the times when they are written.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -44,7 +44,7 @@ fn conditions() -> Value {
     serde_json::to_value(tagpin_objects::match_conditions::match_conditions(&Kinds::default())).unwrap()
 }
 
-/// What does not differ between the two.
+/// Returns the fields that are the same in both configurations.
 fn common(path: &str) -> Value {
     json!({
         "admissionReviewVersions": ["v1"],
@@ -90,7 +90,7 @@ pub(super) fn mutating() -> Value {
     })
 }
 
-/// An entry that judges, with more conditions on the namespace.
+/// Returns an entry that judges, with these additional conditions on the namespace.
 fn validate(name: &str, path: &str, policy: &str, labels: &[(&str, &str)]) -> Value {
     let mut webhook = common(path);
     webhook["name"] = json!(name);
@@ -134,7 +134,7 @@ pub(super) fn validating() -> Value {
     with_webhooks(json!([validate("validate.tagpin.dev", "/validate", "Ignore", &[]), canary()]))
 }
 
-/// With the entries that refuse what is not answered.
+/// Returns the configuration with the entries that refuse unanswered requests.
 pub(super) fn armed() -> Value {
     let (closed, glass) = ("tagpin.dev/fail-closed", "tagpin.dev/break-glass");
     with_webhooks(json!([
@@ -150,7 +150,7 @@ pub(super) fn armed() -> Value {
     ]))
 }
 
-/// With nothing that refuses.
+/// Returns the configuration with no entry that refuses unanswered requests.
 pub(super) fn opened(mut configuration: Value) -> Value {
     let entries = configuration["webhooks"].as_array_mut().unwrap();
     entries.iter_mut().for_each(|entry| entry["failurePolicy"] = json!("Ignore"));
@@ -175,7 +175,7 @@ fn the_documents_are_these() {
     assert_eq!(serde_json::to_value(leaving.validating(uid)).unwrap(), emptied(validating()));
 }
 
-/// Whether a namespace with these labels is selected, as the API server reckons.
+/// Returns true if a namespace with these labels is selected, by the rules of the API server.
 fn selects(webhook: &Value, labels: &BTreeMap<&str, &str>) -> bool {
     let expressions = webhook["namespaceSelector"]["matchExpressions"].as_array().unwrap();
     expressions.iter().all(|expression| {
@@ -241,7 +241,7 @@ fn what_the_chart_made_and_what_somebody_changed_is_not_as_it_should_be() {
         assert!(!matches(changed(pointer, value)), "{pointer}");
     }
     assert!(!matches(emptied(validating())));
-    // An entry of an older version of ours goes; one of somebody else is theirs.
+    // An entry of an older version of tagpin is removed; an entry of somebody else stays.
     let with = |name: &str| {
         let mut live = validating();
         let mut other = live["webhooks"][0].clone();
@@ -257,7 +257,7 @@ fn what_the_chart_made_and_what_somebody_changed_is_not_as_it_should_be() {
 /// The leader's keeper of the configurations, and the API server.
 pub(super) struct Keeper {
     api: Api,
-    /// What came before the last watch was opened.
+    /// Calls that arrived before the last watch was opened.
     early: VecDeque<Call>,
     pub(super) cluster: Arc<Cluster>,
     pub(super) listens: watch::Sender<bool>,
@@ -304,13 +304,13 @@ pub(super) fn deployment(replicas: i32) -> Value {
     })
 }
 
-/// As the API server holds it.
+/// Returns the configuration as the API server holds it.
 pub(super) fn live(mut configuration: Value, version: &str) -> Value {
     configuration["metadata"]["resourceVersion"] = json!(version);
     configuration
 }
 
-/// As the chart makes it.
+/// Returns the configuration as the chart creates it.
 pub(super) fn chart(configuration: Value) -> Value {
     let mut configuration = live(emptied(configuration), "5");
     configuration["metadata"].as_object_mut().unwrap().remove("ownerReferences");
@@ -318,7 +318,7 @@ pub(super) fn chart(configuration: Value) -> Value {
 }
 
 impl Keeper {
-    /// A keeper that may write.
+    /// Starts a keeper that may write.
     pub(super) fn start() -> Self {
         let (client, api) = Api::new();
         let cluster =
@@ -341,7 +341,7 @@ impl Keeper {
             metrics: metrics.clone(),
             reconcile: reconcile.clone(),
         };
-        // What every replica watches.
+        // The watch of the mutating configuration, which every replica has.
         let pinning = pinning::watch(Arc::clone(&cluster), keeper.client.clone());
         let task = tokio::spawn(async move {
             tokio::select! {
@@ -357,7 +357,7 @@ impl Keeper {
         Store::all(&Kinds::default()).for_each(|store| self.cluster.synced.fill(store));
     }
 
-    /// Answers the four lists and opens the four watches, with one replica asked for.
+    /// Answers the four lists and opens the four watches. The Deployment asks for one replica.
     async fn watches(&mut self, mutating: Value, validating: Value) -> Watches {
         self.watches_with(1, mutating, validating).await
     }
@@ -382,7 +382,7 @@ impl Keeper {
                 VALIDATING => (validating.clone(), "tagpin"),
                 other => panic!("{other}"),
             };
-            // Rights are bound to the names.
+            // Rights are bound to the names of the objects.
             assert_eq!(call.query["fieldSelector"], format!("metadata.name%3D{name}"));
             match call.query.get("watch") {
                 None => call.list(items, "10"),
@@ -405,7 +405,7 @@ impl Keeper {
         }
     }
 
-    /// The next call but for canaries, which come through, however many do in five minutes.
+    /// Returns the next call that is no canary, within five minutes. Canaries come through.
     async fn next(&mut self) -> Call {
         let end = Instant::now() + Duration::from_mins(5);
         loop {
@@ -417,7 +417,7 @@ impl Keeper {
         }
     }
 
-    /// The next call but for canaries must apply this configuration by force, as this manager.
+    /// Returns the next call that is no canary, which must apply this configuration by force as this manager.
     async fn applies(&mut self, path: &str, name: &str, manager: &str) -> Call {
         let call = self.next().await;
         assert_eq!(call.line(), format!("PATCH {path}/{name}"));
@@ -431,13 +431,14 @@ impl Keeper {
         call
     }
 
-    /// The next call but for canaries, which come through. It must write this configuration.
+    /// Returns the next call that is no canary, which must write this configuration. Canaries come through.
     pub(super) async fn write(&mut self, path: &str, name: &str) -> Call {
         self.applies(path, name, "tagpin-webhooks").await
     }
 
-    /// The next call but for canaries must open these entries of this object, name every other of ours that is open,
-    /// because what an apply leaves out may fall back to the API server's default, and touch nothing else.
+    /// Returns the next call that is no canary, which must open these entries of this object and touch
+    /// nothing else. It must also name every other entry of tagpin that is open, because what an apply leaves
+    /// out may fall back to the API server's default.
     pub(super) async fn opens(&mut self, path: &str, held: &Value, names: &[&str]) -> Call {
         let name = held["metadata"]["name"].as_str().unwrap();
         let call = self.applies(path, name, "tagpin-disarm").await;
@@ -456,7 +457,8 @@ impl Keeper {
         call
     }
 
-    /// The next call but for canaries must be a JSON patch of exactly this object. Returns what it makes of it.
+    /// Returns the next call that is no canary, which must be a JSON patch of exactly this object, and the
+    /// patched object.
     pub(super) async fn removes(&mut self, path: &str, held: &Value) -> (Call, Value) {
         let call = self.next().await;
         let name = held["metadata"]["name"].as_str().unwrap();
@@ -473,7 +475,7 @@ impl Keeper {
         (call, left)
     }
 
-    /// The next call but for canaries must read this configuration anew.
+    /// Returns the next call that is no canary, which must read this configuration anew.
     pub(super) async fn reads(&mut self, path: &str, name: &str) -> Call {
         let call = self.next().await;
         assert_eq!(call.line(), format!("GET {path}"));
@@ -482,8 +484,9 @@ impl Keeper {
         call
     }
 
-    /// The next calls but for canaries, which must take what refuses out of the validating configuration that is held
-    /// at this version, with nobody unasked between; the watch tells of it.
+    /// Answers the next calls that are no canaries, which must open and then remove the entries that refuse
+    /// unanswered requests, from the validating configuration that is held at this version. Reports the
+    /// result as the watch does.
     pub(super) async fn disarms(&mut self, watches: &Watches, version: &str) {
         let held = live(armed(), version);
         let call = self.opens(VALIDATING, &held, &["validate-strict.tagpin.dev"]).await;
@@ -496,7 +499,8 @@ impl Keeper {
         watches.validating.event("MODIFIED", left);
     }
 
-    /// The next call, which must be the write of this as the validating configuration; the watch tells of it.
+    /// Answers the next call, which must write this validating configuration, and reports it as the watch
+    /// does.
     pub(super) async fn writes(&mut self, watches: &Watches, configuration: &Value) {
         let write = self.write(VALIDATING, "tagpin").await;
         assert_eq!(write.json(), *configuration);
@@ -504,7 +508,8 @@ impl Keeper {
         watches.validating.event("MODIFIED", live(configuration.clone(), "30"));
     }
 
-    /// The next calls, which must empty the lists: nobody is to be refused for what nobody was asked to pin.
+    /// Answers the next calls, which must empty the lists. The validating list is emptied first, because
+    /// nobody may be refused for a pin that was not asked for.
     async fn empties(&mut self, watches: &Watches) {
         for (path, name, configuration, watch) in [
             (VALIDATING, "tagpin", validating(), &watches.validating),
@@ -514,14 +519,14 @@ impl Keeper {
             assert_eq!(left["webhooks"], json!([]), "{name}");
             let left = live(left, "40");
             call.ok(left.clone());
-            // The API server is given time to notice.
+            // The API server is given time to take the change in.
             self.quiet(Duration::from_secs(1)).await;
             watch.event("MODIFIED", left);
         }
         self.until(Installed::Emptied).await;
     }
 
-    /// The next call, which must be a canary.
+    /// Returns the next call, which must be a canary.
     pub(super) async fn canary(&mut self) -> Call {
         let call = self.call().await;
         assert_eq!(call.line(), CANARY);
@@ -530,7 +535,7 @@ impl Keeper {
         call
     }
 
-    /// Nothing is written for so long, while canaries come through.
+    /// Waits for this time, in which nothing may be written. Canaries come through.
     pub(super) async fn quiet(&mut self, time: Duration) {
         let end = Instant::now() + time;
         while let Ok(call) = timeout_at(end, self.call()).await {
@@ -539,17 +544,17 @@ impl Keeper {
         }
     }
 
-    /// Returns true if an entry tells the API server to refuse what is not answered.
+    /// Returns true if an entry refuses unanswered requests.
     pub(super) fn is_closed(&self) -> bool {
         *self.closed.borrow()
     }
 
-    /// What is told of the configurations.
+    /// Returns the published state of the configurations.
     pub(super) fn state(&self) -> Installed {
         *self.installed.borrow()
     }
 
-    /// How many canaries got lost.
+    /// Returns the number of lost canaries.
     pub(super) fn lost(&self) -> u64 {
         self.metrics.failures()
     }
@@ -559,12 +564,12 @@ impl Keeper {
     }
 }
 
-/// The nonce of a canary.
+/// Returns the nonce of a canary.
 pub(super) fn nonce(call: &Call) -> String {
     call.json()["metadata"]["annotations"]["tagpin.dev/canary"].as_str().unwrap().to_owned()
 }
 
-/// The API server asked a replica about the canary.
+/// Answers a canary as an API server that has asked a replica.
 pub(super) fn through(call: Call) {
     let warning = format!("tagpin answered canary {}", nonce(&call));
     let object = call.json();
@@ -686,7 +691,7 @@ async fn when_the_definitions_go_the_lists_are_emptied_and_they_come_back_with_t
     keeper.fill_stores();
     let watches = keeper.watches(json!([live(mutating(), "5")]), json!([live(validating(), "5")])).await;
     keeper.until(Installed::Yes).await;
-    // Policies of the other kind are still to be kept.
+    // The policies of the other kind still have to be kept.
     keeper.cluster.synced.unknown(Store::ImagePolicies);
     keeper.quiet(Duration::from_secs(30)).await;
     keeper.cluster.synced.unknown(Store::ClusterImagePolicies);

@@ -131,7 +131,7 @@ fn checks(rules: &Rules, pin: &Pin) -> Result<Vec<Check>, PolicyError> {
         checks.push(Check::Tags { forbidden, require_explicit: *require_explicit });
     }
     let existence = rules.existence != Existence::Ignore;
-    let pin = pin.targets.contains(&Target::Pods).then(|| Check::Pin(pin.owners));
+    let pin = pin.targets.contains(&Target::Pods).then_some(Check::Pin(pin.owners));
     if existence {
         checks.push(Check::Existence);
     }

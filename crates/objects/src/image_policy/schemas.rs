@@ -1,4 +1,4 @@
-//! Schemas of single fields: bounds, and CEL rules whose messages say what to type.
+//! Schemas of single fields: bounds, and CEL rules with messages that say what to type.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
@@ -10,12 +10,12 @@ use tagpin_domain::kind::Kind;
 use tagpin_domain::policy::Rule;
 use tagpin_domain::slot::Role;
 
-/// The rule that every entry is there once.
+/// Returns the rule that every entry occurs once.
 fn unique(what: &str) -> Value {
     rule("self.all(a, self.exists_one(b, a == b))", &format!("name each {what} once"))
 }
 
-/// Globs on image names.
+/// Returns the schema of a list of globs on image names.
 pub(super) fn images<const MAX: usize>(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
@@ -43,7 +43,7 @@ pub(super) fn images<const MAX: usize>(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// Globs on tags.
+/// Returns the schema of a list of globs on tags.
 pub(super) fn tags(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
@@ -60,7 +60,7 @@ pub(super) fn tags(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// A list of words of an enum.
+/// Returns the schema of a list of words of an enum.
 fn words<T: JsonSchema>(generator: &mut SchemaGenerator, max: usize, rules: &[Value]) -> Schema {
     json_schema!({
         "type": "array",
@@ -86,7 +86,7 @@ pub(super) fn waived_rules(generator: &mut SchemaGenerator) -> Schema {
     words::<Rule>(generator, 4, &[unique("rule"), some])
 }
 
-/// Names of namespaces.
+/// Returns the schema of a list of names of namespaces.
 pub(super) fn namespaces(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
@@ -103,7 +103,7 @@ pub(super) fn namespaces(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// A duration that always fits.
+/// Returns the schema of a duration that always fits.
 pub(super) fn duration(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "string",
@@ -115,7 +115,7 @@ pub(super) fn duration(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// A time with its zone (RFC 3339).
+/// Returns the schema of a time with its zone (RFC 3339).
 pub(super) fn time(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "string",
@@ -128,7 +128,7 @@ pub(super) fn time(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// The rule that the kind is one that tagpin validates: any other kind would never match.
+/// Returns the rule that the kind is one that tagpin validates. Any other kind would never match.
 pub(super) fn known_kind() -> Value {
     let table = Kinds::default();
     let mut known = table.all().map(|kind| format!("{}/{}", kind.group(), kind.name())).collect::<Vec<_>>();

@@ -88,7 +88,7 @@ pub struct Violation {
     pub code: String,
 }
 
-/// The schema of a count. Kubernetes knows no unsigned formats, and warns of them at each apply.
+/// Returns the schema of a count. Kubernetes has no unsigned formats, and warns about them at each apply.
 fn count(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({ "type": "integer", "format": "int64", "minimum": 0 })
 }

@@ -8,10 +8,11 @@ use serde_json::{Value, json};
 use super::*;
 use tagpin_domain::kind::Kind;
 
-/// Word for word what clusters have: a change of it is a decision, not an accident.
+/// The condition as clusters have it, word for word. A change of it must be a decision, not an accident.
 const TEMPLATE_CHANGED: &str = "request.operation != 'UPDATE' || (request.resource.resource == 'pods' ? object.spec != oldObject.spec : request.resource.resource == 'podtemplates' ? object.template != oldObject.template : request.resource.resource == 'cronjobs' ? object.spec.jobTemplate != oldObject.spec.jobTemplate : has(object.spec.template) != has(oldObject.spec.template) || (has(object.spec.template) && object.spec.template != oldObject.spec.template))";
 
-/// The conditions that keep a request away, by the API server's reckoning; one that fails to evaluate counts as an error.
+/// Returns the names of the conditions that filter the request out, as the API server evaluates them. Panics
+/// if a condition cannot be evaluated.
 fn kept_away_by(request: &Request) -> Vec<String> {
     let conditions = match_conditions(&Kinds::default()).into_iter();
     conditions
@@ -36,7 +37,7 @@ impl Request {
         Self { kind, operation: "CREATE", sub_resource: "", groups, object, old: Value::Null }
     }
 
-    /// An update that does this to the object.
+    /// Returns an update that makes this change to the object.
     fn update(kind: Kind, change: impl FnOnce(&mut Value)) -> Self {
         let old = object(kind);
         let mut new = old.clone();
@@ -67,7 +68,7 @@ impl Request {
     }
 }
 
-/// An object of this kind with one container, as the API server would send it.
+/// Returns an object of this kind with one container, as the API server would send it.
 fn object(kind: Kind) -> Value {
     let mut inner = json!({ "containers": [{ "name": "web", "image": "nginx:1.29", "resources": {} }] });
     let template = row(kind).template;

@@ -15,14 +15,14 @@ use crate::reader::Wanted;
 
 #[derive(Debug, Default)]
 pub(crate) struct Metadata<'a> {
-    /// The object has metadata, and not null.
+    /// True if the object has metadata that is not null.
     pub(crate) is_there: bool,
     name: Option<Text<'a>>,
     generate_name: Option<Text<'a>>,
     pub(crate) uid: Option<Text<'a>>,
     pub(crate) labels: Option<WrittenLabels<'a>>,
     pub(crate) annotations: Option<Annotations<'a>>,
-    /// Since when it is being deleted.
+    /// The deletion timestamp of an object that is being deleted.
     pub(crate) deleted: Option<Text<'a>>,
     pub(crate) owners: Option<Owners<'a>>,
 }
@@ -51,7 +51,7 @@ impl<'a> Metadata<'a> {
     }
 }
 
-/// The metadata of a template: nothing but labels counts there.
+/// The metadata of a template, of which only the labels are read.
 #[derive(Debug, Default)]
 pub(crate) struct OnlyLabels<'a> {
     pub(crate) labels: Option<WrittenLabels<'a>>,
@@ -66,8 +66,8 @@ impl<'a> OnlyLabels<'a> {
     }
 }
 
-/// Labels as they are written. The API server has no limit of their number, so none of them is kept: whoever asks for
-/// some reads them again.
+/// The labels as they are written. The API server does not limit their number, so none of them is kept: each
+/// use reads them again.
 #[derive(Debug, Default)]
 pub(crate) struct WrittenLabels<'a>(Raw<'a>);
 
@@ -76,7 +76,7 @@ impl<'a> WrittenLabels<'a> {
         let (mut last, mut sorted) = (None, true);
         self.0 = reader.kept(|reader| {
             reader.texts(&mut |key, _| {
-                // The API server writes them in the order of their keys.
+                // The API server writes labels in the order of their keys.
                 sorted &= last.as_ref().is_none_or(|last: &Text<'a>| last.as_str() < key.as_str());
                 last = Some(key);
                 Ok(())
@@ -85,7 +85,8 @@ impl<'a> WrittenLabels<'a> {
         if sorted || !self.has_a_key_twice() { Ok(()) } else { Err(Stopped) }
     }
 
-    /// Returns true if a key stands there twice, found by hashes alone: they take less memory than the labels themselves.
+    /// Returns true if a key occurs twice. Only hashes are compared, because they take less memory than the
+    /// labels.
     #[cold]
     fn has_a_key_twice(&self) -> bool {
         let (state, mut hashes) = (RandomState::new(), Vec::new());
@@ -97,13 +98,13 @@ impl<'a> WrittenLabels<'a> {
         hashes.windows(2).any(|pair| matches!(pair, [one, other] if one == other))
     }
 
-    /// Reads them again, until the function stops.
+    /// Reads the labels again, until the function stops.
     fn each(&self, label: &mut dyn FnMut(Text<'a>, Text<'a>) -> Read<()>) {
-        // They were read before: nothing but the function stops here.
+        // The labels were read before, so only the function can stop the reading.
         let _ = Reader::new(self.0.get()).texts(label);
     }
 
-    /// The value of a label.
+    /// Returns the value of a label.
     pub(crate) fn get(&self, wanted: &str) -> Option<Text<'a>> {
         let mut found = None;
         self.each(&mut |key, value| {
@@ -116,7 +117,7 @@ impl<'a> WrittenLabels<'a> {
         found
     }
 
-    /// Returns those that are wanted, as policies look at them.
+    /// Returns the wanted labels.
     pub(crate) fn of(&self, wanted: Wanted<'_>) -> Labels {
         let mut labels = Labels::new();
         if matches!(wanted, Wanted::Keys(keys) if keys.is_empty()) {
@@ -136,17 +137,17 @@ impl<'a> WrittenLabels<'a> {
     }
 }
 
-/// The annotations that mean something to us.
+/// The annotations that tagpin uses.
 #[derive(Debug, Default)]
 pub(crate) struct Annotations<'a> {
-    /// The object has annotations, and not null.
+    /// True if the object has annotations that are not null.
     pub(crate) are_there: bool,
     pub(crate) original: Option<Text<'a>>,
     pub(crate) mark: Option<Text<'a>>,
     pub(crate) canary: Option<Text<'a>>,
-    /// The kubelet's mark of a static pod's mirror.
+    /// True if the object has the kubelet's annotation of a static pod's mirror.
     pub(crate) mirror: bool,
-    /// Bytes of the annotations that mean nothing to us, keys and values.
+    /// Number of bytes of the annotations that tagpin does not use, keys and values.
     pub(crate) others: usize,
 }
 
@@ -169,7 +170,7 @@ impl<'a> Annotations<'a> {
 /// The owner references.
 #[derive(Debug, Default)]
 pub(crate) struct Owners<'a> {
-    /// The first with `controller: true`.
+    /// The first owner with `controller: true`.
     controller: Option<Owner<'a>>,
 }
 

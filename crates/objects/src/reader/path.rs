@@ -1,4 +1,4 @@
-//! Finding the pod template in an object of any kind of the table, in one pass and without reading the rest.
+//! Finds the pod template in an object of any kind of the table, in one pass and without reading the rest.
 
 use tagpin_json::{Read, Reader, once_or_null};
 

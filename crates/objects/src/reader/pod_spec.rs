@@ -1,4 +1,4 @@
-//! Reads a pod's spec: the lists that name images, and who pulls.
+//! Reads a pod's spec: the lists that name images, the service account and the pull secrets.
 
 use tagpin_json::{Read, Reader, Stopped, Text, once_or_null, once_text, once_text_or_null};
 
@@ -7,12 +7,12 @@ use tagpin_domain::slot::{Role, Slot};
 
 use crate::kinds::Row;
 
-/// Pull secrets of one pod that are tried.
+/// Maximum number of pull secrets of one pod that are used.
 const SECRET_LIMIT: usize = 64;
 
 #[derive(Debug, Default)]
 pub(crate) struct PodSpec<'a> {
-    /// In the order of the roles.
+    /// The lists, in the order of the roles.
     lists: [Option<Vec<Named<'a>>>; Role::ALL.len()],
     service_account: Option<Text<'a>>,
     pull_secrets: Option<Vec<String>>,
@@ -40,7 +40,7 @@ impl<'a> PodSpec<'a> {
         if self.has_too_many() { Err(Stopped) } else { Ok(()) }
     }
 
-    /// Returns true if it has more slots than are looked at: then reading stopped there.
+    /// Returns true if there are more slots than the limit. Reading has stopped there.
     pub(crate) fn has_too_many(&self) -> bool {
         self.lists.iter().flatten().map(Vec::len).sum::<usize>() > SLOT_LIMIT
     }
@@ -65,10 +65,10 @@ impl<'a> PodSpec<'a> {
     }
 }
 
-/// The elements of one list that name an image.
+/// Reads the elements of one list that name an image.
 fn slots<'a>(slots: &mut Vec<Named<'a>>, role: Role, reader: &mut Reader<'a>) -> Read<()> {
     reader.list(&mut |reader, index| {
-        // One more than the limit is kept, which tells why reading stopped.
+        // One slot more than the limit is kept, which shows why reading stopped.
         if slots.len() > SLOT_LIMIT {
             return Err(Stopped);
         }
@@ -79,7 +79,7 @@ fn slots<'a>(slots: &mut Vec<Named<'a>>, role: Role, reader: &mut Reader<'a>) ->
         }
         let Image { reference, policy } = element.image;
         let (name, reference) = (element.name.unwrap_or_default(), reference.unwrap_or_default());
-        // An image may be left out of a template, for something else to fill in: there is nothing to judge.
+        // A template may leave an image out, for something else to fill in. Then there is nothing to judge.
         if !reference.as_str().is_empty() {
             slots.push(Named { index, name, reference, never_pulled: Text::of(&policy) == "Never" });
         }
@@ -87,14 +87,14 @@ fn slots<'a>(slots: &mut Vec<Named<'a>>, role: Role, reader: &mut Reader<'a>) ->
     })
 }
 
-/// What is read of a container or volume.
+/// The part of a container or volume that is read.
 #[derive(Default)]
 struct Element<'a> {
     name: Option<Text<'a>>,
     image: Image<'a>,
 }
 
-/// Its image.
+/// The image of a container or volume.
 #[derive(Default)]
 struct Image<'a> {
     reference: Option<Text<'a>>,
@@ -133,7 +133,7 @@ impl<'a> Image<'a> {
     }
 }
 
-/// Names of pull secrets.
+/// Reads the names of pull secrets.
 fn secrets(secrets: &mut Vec<String>, reader: &mut Reader<'_>) -> Read<()> {
     reader.list(&mut |reader, _| {
         if secrets.len() >= SECRET_LIMIT {

@@ -20,7 +20,7 @@ fn workload(read: &Document<'_>, keys: &[&str]) -> Workload {
     read.workload(&Kinds::default(), "shop", Wanted::Keys(&keys.iter().copied().collect()))
 }
 
-/// An object of this kind with this pod template.
+/// Returns an object of this kind with this pod template.
 fn object(kind: Kind, template: Value) -> Value {
     let mut object = row(kind).template.iter().rev().fold(template, |inner, part| json!({ *part: inner }));
     object["kind"] = json!(kind.name());
@@ -184,7 +184,7 @@ fn a_template_is_the_same_only_byte_by_byte() {
     let read = |text| parse(DEPLOYMENT, text).unwrap();
     assert!(read(&one).has_template_of(&read(&one)));
     assert!(!read(&one).has_template_of(&read(&other)));
-    // A pod is its own template, and much else of it may change.
+    // A pod is its own template, and many other fields of it may change.
     let pod = || parse(POD, r#"{"spec":{}}"#).unwrap();
     assert!(!pod().has_template_of(&pod()));
 }

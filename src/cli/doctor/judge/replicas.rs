@@ -1,4 +1,4 @@
-//! The replicas: how many run, which one leads, and what registries answer them.
+//! The replicas: how many run, which one leads, and the answers that they get from registries.
 
 use std::collections::BTreeMap;
 

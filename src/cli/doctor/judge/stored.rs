@@ -36,7 +36,7 @@ fn row(seen: &UnreadableObjects) -> Row {
     let objects: Vec<_> = seen.named.iter().map(object).collect();
     let detail = format!("{}: tagpin cannot read {} of them: {}", seen.watch, seen.count, named(&objects));
     match remedy(seen) {
-        // Policies, and the objects of the release, are worth a red row.
+        // Only policies and the objects of the release are worth a red row.
         Some(remedy) if is_ours(&seen.watch) => Row::red(CHECK, detail, remedy),
         remedy => Row::note(CHECK, detail, remedy),
     }
@@ -49,7 +49,7 @@ fn object(object: &Named) -> String {
     }
 }
 
-/// Returns the command that shows the first of them, to be repaired or deleted.
+/// Returns the command that shows the first of these objects, so that somebody can repair or delete it.
 fn remedy(seen: &UnreadableObjects) -> Option<String> {
     let first = seen.named.first()?;
     let namespace = first.namespace.as_ref().map(|namespace| format!(" -n {namespace}")).unwrap_or_default();

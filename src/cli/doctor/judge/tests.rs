@@ -39,7 +39,7 @@ fn asked(registry: &str, last: &str, seconds_ago: u64) -> LastAsked {
     LastAsked { registry, last, seconds_ago: Some(seconds_ago), resting: 0 }
 }
 
-/// An installation without a fault.
+/// Returns the findings of an installation without a fault.
 fn well() -> Findings {
     let validity = |until: &str| Validity {
         from: "2026-11-01T00:00:00Z".parse().unwrap(),
@@ -77,7 +77,7 @@ fn well() -> Findings {
     }
 }
 
-/// The one row of this check that has this status, after this change of a sound installation.
+/// Changes a sound installation, and returns the only row of this check that has this status.
 #[track_caller]
 fn one(check: &str, status: Status, change: impl FnOnce(&mut Findings)) -> Row {
     let mut found = well();
@@ -92,7 +92,7 @@ fn one(check: &str, status: Status, change: impl FnOnce(&mut Findings)) -> Row {
     matching.remove(0)
 }
 
-/// What a red row says: the fault, and what to do.
+/// Changes a sound installation, and returns the fault and the remedy in the red row of this check.
 #[track_caller]
 fn red(check: &str, change: impl FnOnce(&mut Findings)) -> (String, String) {
     let row = one(check, Status::Red, change);
@@ -442,7 +442,7 @@ fn a_configuration_that_cannot_be_used() {
 fn a_configuration_that_a_replica_alone_cannot_use() {
     let change = |found: &mut Findings| replica_mut(found).counters.earlier_configuration = true;
     says(red("configuration", change), "in force on tagpin-a", "logs");
-    // What nobody may read here is one thing, what a replica says another.
+    // An unreadable ConfigMap does not hide what a replica says.
     let unread = |found: &mut Findings| {
         change(found);
         found.configuration = Err("get the ConfigMap tagpin: forbidden".into());
