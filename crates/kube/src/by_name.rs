@@ -46,7 +46,7 @@ pub async fn watch(cluster: Arc<Cluster>, client: Client) -> Infallible {
         let found = match timeout(LIMIT, policies.get_opt(BASELINE)).await {
             Ok(Ok(found)) => found,
             Ok(Err(error)) => {
-                debug!(%error, "can not read the baseline");
+                debug!(%error, "cannot read the baseline");
                 sleep(AGAIN).await;
                 continue;
             }
