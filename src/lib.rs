@@ -5,16 +5,6 @@
 //!
 //! `ARCHITECTURE.md` has the map and the layer table, and `tests/it/tidy.rs` holds both.
 
-pub mod domain;
-pub mod k8s;
-pub mod registry;
-
-pub mod cluster;
-pub mod controller;
-pub mod review;
-
-pub mod admission;
-
 pub mod settings;
 pub mod telemetry;
 

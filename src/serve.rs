@@ -1,4 +1,4 @@
-//! `tagpin serve`: the composition root. It builds the parts and joins them; it decides nothing.
+//! `tagpin serve`, the composition root. It builds the parts and connects them; it decides nothing.
 
 use std::convert::Infallible;
 use std::future::{self, Future};
@@ -16,33 +16,31 @@ use tokio::sync::watch::error::RecvError;
 use tokio::time::sleep;
 use tracing::info;
 
-use crate::admission::server::{self, Drain};
-use crate::admission::tls::CurrentCertificate;
-use crate::cluster::client::{self, ApiReader};
-use crate::cluster::store::Store;
-use crate::cluster::{self, Cluster, Seen, certificate, pin_keys};
-use crate::controller::Controller;
-use crate::controller::baseline;
-use crate::controller::certificates::issue::Lifetimes;
-use crate::controller::leader::Election;
-use crate::controller::webhook_config::Installed;
-use crate::k8s::image_policy::Mode;
-use crate::registry::client::Client;
-use crate::registry::current::Current;
-use crate::registry::endpoint::Profiles;
 use crate::serve::compose::{Composed, IN_FLIGHT, Parts, compose};
 use crate::serve::probe::Probe;
 use crate::serve::signals::Signals;
 use crate::serve::state::Shown;
 use crate::serve::tasks::Tasks;
-use crate::settings::{Baseline, BaselineMode, Settings};
-use crate::telemetry::canary::Metrics as CanaryMetrics;
+use crate::settings::{Baseline, Settings};
+use crate::telemetry::admin;
 use crate::telemetry::readiness::Readiness;
 use crate::telemetry::{self, Metrics};
-use crate::telemetry::{admin, reconcile};
+use tagpin_kube::client::{self, ApiReader};
+use tagpin_kube::store::Store;
+use tagpin_kube::{Cluster, Observed, certificate, pin_keys};
+use tagpin_leader::Controller;
+use tagpin_leader::baseline;
+use tagpin_leader::canaries::Metrics as CanaryMetrics;
+use tagpin_leader::certificates::issue::Lifetimes;
+use tagpin_leader::lease::LeaseManager;
+use tagpin_leader::reconcile;
+use tagpin_leader::webhook_config::Installed;
+use tagpin_objects::kinds::Kinds;
+use tagpin_registry::{Client, Current, Profiles};
+use tagpin_webhook::server::{self, Drain};
+use tagpin_webhook::tls::CurrentCertificate;
 
 pub mod compose;
-mod counters;
 mod gates;
 mod probe;
 mod registry;
@@ -52,19 +50,20 @@ mod tasks;
 
 pub(crate) use registry::configuration;
 
-/// For what is to be finished once nothing new is taken.
-const LAST_WORDS: Duration = Duration::from_secs(13);
+/// Time limit for tasks to finish once no new requests are accepted.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(13);
 
-/// Serves until a signal ends it.
+/// Serves until a signal ends the process.
 ///
 /// # Errors
-/// A part cannot be started, or a vital one died.
+/// Fails if a part cannot be started, or if a vital task ends.
 pub(crate) async fn run(settings: Settings, registries: Current) -> anyhow::Result<()> {
     let readiness = Readiness::default();
     let mut signals = Signals::listen()?;
     let client = client::connect().await?;
+    let kinds = Kinds::default();
     let mut replica = Replica {
-        cluster: Arc::new(Cluster::new(ApiReader::new(client.clone()))),
+        cluster: Arc::new(Cluster::new(kinds.clone(), ApiReader::new(client.clone(), kinds))),
         client,
         registries: Arc::new(registries),
         readiness,
@@ -100,21 +99,21 @@ pub(crate) async fn run(settings: Settings, registries: Current) -> anyhow::Resu
         cause = tasks.death() => return Err(cause),
         () = signals.any() => {}
     }
-    // Callers find another replica while this one still answers; the Lease is given back at once.
+    // The API server switches to another replica while this one still answers. The Lease is released at once.
     info!(seconds = settings.drain.as_secs(), "draining");
     readiness.drain();
     drain.leaving.cancel();
     tokio::select! {
         () = sleep(settings.drain) => {}
-        () = signals.any() => info!("told twice: not waiting any longer"),
+        () = signals.any() => info!("got a second signal: not waiting any longer"),
     }
     drain.stop.cancel();
-    tasks.finish(LAST_WORDS).await?;
+    tasks.finish(FINISH_TIMEOUT).await?;
     info!("ended");
     Ok(())
 }
 
-/// The parts of one replica, while they are joined.
+/// The parts of one replica, while they are connected.
 struct Replica {
     client: kube::Client,
     cluster: Arc<Cluster>,
@@ -125,26 +124,26 @@ struct Replica {
     tasks: Tasks,
 }
 
-/// The certificate, as the parts tell each other of it.
+/// The state of the webhook's certificate.
 #[derive(Clone)]
 struct Certificate {
     /// The Secret.
-    seen: watch::Receiver<Seen<Secret>>,
-    /// The server showed a usable one and answered.
+    seen: watch::Receiver<Observed<Secret>>,
+    /// True while the server answers with a usable certificate.
     answered: watch::Receiver<bool>,
 }
 
-/// The keys for marks, as the parts tell each other of them.
+/// The state of the keys for marks.
 struct PinKeys {
     /// The Secret.
-    seen: watch::Receiver<Seen<Secret>>,
-    /// The last Secret that there was.
+    seen: watch::Receiver<Observed<Secret>>,
+    /// The last Secret that held a key.
     newest: watch::Receiver<Option<Arc<Secret>>>,
-    /// The pods have the keys, or are not waited for any longer.
+    /// True once the keys are known, or are not waited for any longer.
     heard: watch::Receiver<bool>,
 }
 
-/// What the election and the leader tell.
+/// The state of the Lease and of the leader.
 struct Leading {
     leads: watch::Receiver<bool>,
     installed: watch::Receiver<Installed>,
@@ -152,23 +151,25 @@ struct Leading {
 }
 
 impl Replica {
-    /// Fills the stores of the cluster; tells when all were filled once.
+    /// Starts the watches that fill the stores. The receiver becomes true once all stores have been filled.
     fn watch(&mut self) -> watch::Receiver<bool> {
-        let stores = Store::all().map(|store| (store, self.readiness.gate(store.name()))).collect();
+        let stores = Store::all(self.cluster.kinds())
+            .map(|store| (store, self.readiness.gate(store.name())))
+            .collect();
         let (all, filled) = watch::channel(false);
         self.tasks.spawn("readiness", never(gates::open_when_filled(Arc::clone(&self.cluster), stores, all)));
-        let watches = cluster::watch::run(Arc::clone(&self.cluster), self.client.clone());
+        let watches = tagpin_kube::watch::run(Arc::clone(&self.cluster), self.client.clone());
         self.tasks.spawn("watches", async { Ok(watches.await.map(|never| match never {})?) });
-        let looks = cluster::by_name::watch(Arc::clone(&self.cluster), self.client.clone());
+        let looks = tagpin_kube::by_name::watch(Arc::clone(&self.cluster), self.client.clone());
         self.tasks.spawn("baseline by name", never(looks));
-        let pinning = cluster::pinning::watch(Arc::clone(&self.cluster), self.client.clone());
+        let pinning = tagpin_kube::pinning::watch(Arc::clone(&self.cluster), self.client.clone());
         self.tasks.spawn("mutating webhook watch", never(pinning));
         filled
     }
 
-    /// Keeps the keys for marks at hand.
+    /// Starts the watch of the keys for marks.
     fn pin_keys(&mut self, settings: &Settings) -> PinKeys {
-        let (secret, seen) = watch::channel(Seen::NotYet);
+        let (secret, seen) = watch::channel(Observed::Unknown);
         let (client, namespace) = (self.client.clone(), settings.namespace.clone());
         let lost = self.cluster.unreadable.clone();
         let watching = async move { pin_keys::watch(client, &namespace, secret, &lost).await };
@@ -179,7 +180,7 @@ impl Replica {
         PinKeys { seen, newest, heard }
     }
 
-    /// What answers reviews, and the registries behind it.
+    /// Composes the parts that answer reviews, and the registries behind them.
     fn composed(&mut self, settings: &Settings) -> Composed<Client> {
         compose(Parts {
             cluster: Arc::clone(&self.cluster),
@@ -194,7 +195,7 @@ impl Replica {
         })
     }
 
-    /// Answers the API server, with whatever certificate the Secret holds.
+    /// Starts the webhook server, which uses the certificate in the Secret.
     async fn answer(
         &mut self,
         settings: &Settings,
@@ -202,7 +203,7 @@ impl Replica {
         filled: watch::Receiver<bool>,
         keys: watch::Receiver<bool>,
     ) -> anyhow::Result<Certificate> {
-        let (secret, seen) = watch::channel(Seen::NotYet);
+        let (secret, seen) = watch::channel(Observed::Unknown);
         let (client, namespace) = (self.client.clone(), settings.namespace.clone());
         let lost = self.cluster.unreadable.clone();
         let watching = async move { certificate::watch(client, &namespace, secret, &lost).await };
@@ -226,9 +227,9 @@ impl Replica {
             leaving.run_until_cancelled(asks).await.map_or_else(future::pending, |never| match never {}).await
         });
         self.tasks.spawn_finishing("webhook", async move {
-            // A process that took the place of a dead one is asked at once: who is early waits in the listener's queue,
-            // as empty stores would allow everything.
-            // A pin whose mark cannot be checked yet would count for nobody, and a sibling get another digest.
+            // A process that replaces a dead one is asked at once. Early requests wait in the listener's queue, because
+            // empty stores would allow everything. Without the keys for marks no existing pin would count, and a pod could
+            // get another digest than its siblings.
             tokio::select! {
                 ready = all(ready) => ready?,
                 () = drain.stop.cancelled() => return Ok(()),
@@ -238,13 +239,13 @@ impl Replica {
         Ok(Certificate { seen, answered })
     }
 
-    /// Takes part in the election; whoever wins writes.
+    /// Starts the leader's part, which claims the Lease and writes while it holds it.
     fn lead(&mut self, settings: &Settings, certificate: Certificate, pin_keys: PinKeys) -> Leading {
-        let election = Election::new(self.client.clone(), &settings.namespace, &settings.pod);
+        let lease = LeaseManager::new(self.client.clone(), &settings.namespace, &settings.pod);
         let installed = watch::Sender::new(Installed::NotYet);
         let closed = watch::Sender::new(false);
         let leading =
-            Leading { leads: election.leads(), installed: installed.subscribe(), closed: closed.subscribe() };
+            Leading { leads: lease.leads(), installed: installed.subscribe(), closed: closed.subscribe() };
         let registries = Arc::clone(&self.registries);
         let controller = Controller {
             client: self.client.clone(),
@@ -268,19 +269,15 @@ impl Replica {
             passes: reconcile::Metrics::register(&mut self.metrics),
         };
         let stop = self.drain.leaving.clone();
-        self.tasks.spawn_finishing("leader", async move { Ok(controller.run(&election, stop).await?) });
+        self.tasks.spawn_finishing("leader", async move { Ok(controller.run(&lease, stop).await?) });
         leading
     }
 }
 
-/// The baseline as the leader keeps it.
+/// Converts the settings of the baseline.
 fn baseline(settings: &Baseline) -> baseline::Baseline {
     baseline::Baseline {
-        mode: match settings.mode {
-            BaselineMode::Enforce => Mode::Enforce,
-            BaselineMode::Warn => Mode::Warn,
-            BaselineMode::Audit => Mode::Audit,
-        },
+        mode: settings.mode,
         pin: settings.pin,
         namespace_selector: settings.namespace_selector.clone(),
     }
@@ -294,12 +291,12 @@ async fn all<const N: usize>(conditions: [watch::Receiver<bool>; N]) -> Result<(
     Ok(())
 }
 
-/// What never ends, as a task that would have to fail to end.
+/// Converts work that never ends into a task.
 async fn never(work: impl Future<Output = Infallible>) -> anyhow::Result<()> {
     match work.await {}
 }
 
-/// A listener on every address of the pod, of whichever families its network has.
+/// Listens on every address of the pod, in IPv6 and IPv4.
 async fn listen(port: u16) -> anyhow::Result<TcpListener> {
     let every: [SocketAddr; 2] = [(Ipv6Addr::UNSPECIFIED, port).into(), (Ipv4Addr::UNSPECIFIED, port).into()];
     TcpListener::bind(every.as_slice()).await.with_context(|| format!("listen on port {port}"))

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 use std::{env, fs};
 
-use crate::registry::cloud::Surroundings;
+use tagpin_registry::Surroundings;
 
 /// The real ones.
 #[derive(Debug, Clone, Copy)]

@@ -6,15 +6,10 @@ use prometheus_client::metrics::info::Info;
 pub use prometheus_client::registry::Registry as Metrics;
 
 pub mod admin;
-pub mod admission;
-pub mod canary;
 pub mod logging;
 pub mod readiness;
-pub mod reconcile;
-pub mod registry;
 pub mod state;
 pub mod traces;
-pub mod watches;
 
 /// A registry of metrics named `tagpin_…`, with `tagpin_build_info` in it.
 #[must_use]

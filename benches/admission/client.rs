@@ -11,7 +11,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::server::NAME;
+/// The name in the certificates of all webhooks.
+pub(crate) const HOST: &str = "tagpin.tagpin-system.svc";
 
 /// A connection to a webhook.
 pub(crate) struct Connection {
@@ -23,7 +24,7 @@ impl Connection {
     pub(crate) async fn open(address: SocketAddr, trust: &Arc<ClientConfig>) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        let name = ServerName::try_from(NAME).unwrap();
+        let name = ServerName::try_from(HOST).unwrap();
         let stream = TlsConnector::from(Arc::clone(trust)).connect(name, stream).await.unwrap();
         Self { stream, answer: Vec::with_capacity(16 * 1024) }
     }

@@ -9,11 +9,6 @@ pub(crate) fn median(figures: impl IntoIterator<Item = f64>) -> f64 {
     figures[figures.len() / 2]
 }
 
-/// The largest.
-pub(crate) fn best(figures: impl IntoIterator<Item = f64>) -> f64 {
-    figures.into_iter().fold(0.0, f64::max)
-}
-
 /// A line with a goal at its end.
 pub(crate) fn goal(what: impl Display, wanted: impl Display, met: bool) {
     println!("{what}   goal {wanted}: {}", if met { "pass" } else { "MISS" });

@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use futures::stream::{self, StreamExt as _};
-use tagpin::domain::asker::Asker;
-use tagpin::domain::fact::Fact;
-use tagpin::domain::image::ImageRef;
-use tagpin::review::Resolve as _;
 use tagpin::serve::compose::IN_FLIGHT;
+use tagpin_domain::asker::Asker;
+use tagpin_domain::fact::Fact;
+use tagpin_domain::image::ImageRef;
+use tagpin_review::Resolve as _;
 use tokio::runtime;
 
 use crate::figures::goal;

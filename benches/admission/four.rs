@@ -5,10 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::stream::{self, StreamExt as _};
-use tagpin::domain::fact::Fact;
-use tagpin::registry::cache::Cache;
-use tagpin::registry::client::Client;
-use tagpin::registry::limit::Limit;
+use tagpin_domain::fact::Fact;
+use tagpin_registry::{Cache, Client, Limit};
 use tokio::runtime;
 use tokio::task::JoinSet;
 

@@ -5,18 +5,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::stream::{self, StreamExt as _};
-use tagpin::cluster::Cluster;
-use tagpin::domain::asker::Asker;
-use tagpin::domain::fact::Fact;
-use tagpin::domain::image::ImageRef;
-use tagpin::registry::cache::Cache;
-use tagpin::registry::client::Client;
-use tagpin::registry::endpoint::{Endpoint, Profiles, RegistryProfile};
-use tagpin::registry::guard::SystemNames;
-use tagpin::registry::limit::Limit;
-use tagpin::registry::transport::Transport;
-use tagpin::review::Resolve as _;
 use tagpin::serve::compose::IN_FLIGHT;
+use tagpin_domain::asker::Asker;
+use tagpin_domain::fact::Fact;
+use tagpin_domain::image::ImageRef;
+use tagpin_kube::Cluster;
+use tagpin_objects::kinds::Kinds;
+use tagpin_registry::{Cache, Client, Endpoint, Limit, Profiles, RegistryProfile, SystemNames, Transport};
+use tagpin_review::Resolve as _;
+use tagpin_testing::NoObjects;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime;
@@ -25,7 +22,7 @@ use tokio::time::sleep;
 
 use crate::figures::{goal, median};
 use crate::review::digest;
-use crate::tagpin_webhook::{NoOwner, Registry, composed};
+use crate::tagpin_webhook::{Registry, composed};
 
 /// Tags that are asked for in a round, and how many of them at once.
 const TAGS: (usize, usize) = (2000, 8);
@@ -122,7 +119,7 @@ async fn round(good: &Loopback, bad: Option<&Loopback>) -> Duration {
 
 /// The real client behind limits and an empty memory.
 pub(crate) fn assembled() -> Arc<Cache<Limit<Client>>> {
-    let cluster = Arc::new(Cluster::new(NoOwner));
+    let cluster = Arc::new(Cluster::new(Kinds::default(), NoObjects));
     let client = Client::new(Transport::new(Arc::new(SystemNames)), Arc::new(Here), Arc::new(()));
     let suggest = Arc::new(Registry::new(Duration::ZERO));
     composed(&cluster, IN_FLIGHT, |_| (client, suggest)).cache
@@ -146,6 +143,11 @@ impl Loopback {
             }
         });
         Self { address, reached }
+    }
+
+    /// Returns the number of requests that have reached it.
+    pub(crate) fn reached(&self) -> usize {
+        *self.reached.borrow()
     }
 }
 

@@ -4,15 +4,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tagpin::domain::asker::Asker;
-use tagpin::domain::fact::Fact;
-use tagpin::domain::image::ImageRef;
-use tagpin::registry::Lookup as _;
-use tagpin::registry::client::Client;
-use tagpin::registry::credential::Candidate;
-use tagpin::registry::guard::SystemNames;
-use tagpin::registry::transport::Transport;
 use tagpin::serve::compose::IN_FLIGHT;
+use tagpin_domain::asker::Asker;
+use tagpin_domain::fact::Fact;
+use tagpin_domain::image::ImageRef;
+use tagpin_registry::{Candidate, Client, Lookup as _, SystemNames, Transport};
 use tokio::runtime;
 
 use crate::figures::{goal, median};

@@ -4,7 +4,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
-use tagpin::domain::digest::Digest;
+use tagpin_domain::digest::Digest;
 
 /// What each tag of the bench names.
 pub(crate) fn digest() -> Digest {
@@ -23,7 +23,7 @@ pub(crate) fn request(path: &str, review: &Value) -> Vec<u8> {
     let head = format!(
         "POST {path} HTTP/1.1\r\nHost: {}:443\r\nUser-Agent: kube-apiserver-admission\r\nContent-Length: {}\r\n\
          Accept: application/json, */*\r\nContent-Type: application/json\r\nAccept-Encoding: gzip\r\n\r\n",
-        crate::server::NAME,
+        crate::client::HOST,
         body.len(),
     );
     [head.into_bytes(), body.into_bytes()].concat()

@@ -9,25 +9,21 @@ use async_trait::async_trait;
 use axum::Router;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tagpin::cluster::Cluster;
-use tagpin::cluster::object::Object;
-use tagpin::cluster::policies::Reported;
-use tagpin::cluster::reader::Reader;
-use tagpin::controller::baseline::Baseline;
-use tagpin::domain::asker::Asker;
-use tagpin::domain::fact::Fact;
-use tagpin::domain::image::ImageRef;
-use tagpin::domain::policy::Labels;
-use tagpin::domain::slot::Kind;
-use tagpin::k8s::image_policy::{ClusterImagePolicy, Mode};
-use tagpin::registry::Lookup;
-use tagpin::registry::config::Registries;
-use tagpin::registry::credential::Candidate;
-use tagpin::registry::current::Current;
-use tagpin::review::{Effort, Suggest, Version};
 use tagpin::serve::compose::{Composed, Inside, Parts, compose_around};
 use tagpin::settings::PullSecrets;
 use tagpin::telemetry;
+use tagpin_domain::asker::Asker;
+use tagpin_domain::fact::Fact;
+use tagpin_domain::image::ImageRef;
+use tagpin_domain::policy::Mode;
+use tagpin_kube::Cluster;
+use tagpin_kube::image_policy::ClusterImagePolicy;
+use tagpin_kube::policies::Reported;
+use tagpin_leader::baseline::Baseline;
+use tagpin_objects::kinds::Kinds;
+use tagpin_registry::{Candidate, Current, Lookup, Registries};
+use tagpin_review::{Effort, Suggest, Version};
+use tagpin_testing::NoObjects;
 use tokio::time::{Instant, sleep};
 
 use crate::review::digest;
@@ -69,20 +65,6 @@ impl Suggest for Registry {
     }
 }
 
-/// No policy of the bench asks for owners.
-pub(crate) struct NoOwner;
-
-#[async_trait]
-impl Reader for NoOwner {
-    async fn object(&self, _: Kind, _: &str, _: &str, _: Instant) -> Option<Object> {
-        None
-    }
-
-    async fn namespace_labels(&self, _: &str, _: Instant) -> Option<Labels> {
-        None
-    }
-}
-
 /// tagpin as `tagpin serve` composes it, but for its client of registries, which is this one. Call it inside a runtime.
 pub(crate) fn composed<L: Lookup + 'static>(
     cluster: &Arc<Cluster>,
@@ -106,7 +88,7 @@ pub(crate) fn composed<L: Lookup + 'static>(
 
 /// The same, around a registry that knows every tag.
 pub(crate) fn around(registry: Registry, in_flight: usize) -> (Arc<Cluster>, Composed<Registry>) {
-    let cluster = Arc::new(Cluster::new(NoOwner));
+    let cluster = Arc::new(Cluster::new(Kinds::default(), NoObjects));
     let composed = composed(&cluster, in_flight, |_| (registry.clone(), Arc::new(registry)));
     (cluster, composed)
 }

@@ -16,8 +16,8 @@ use kube::{Api, Client};
 use rcgen::{CertificateParams, KeyPair};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tagpin::admission::server::{Drain, serve};
-use tagpin::admission::tls::CurrentCertificate;
+use tagpin_webhook::server::{Drain, serve};
+use tagpin_webhook::tls::CurrentCertificate;
 use tokio::net::TcpListener;
 
 #[derive(Deserialize)]

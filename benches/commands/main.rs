@@ -14,6 +14,8 @@ mod figures;
 #[allow(dead_code, reason = "the other bench uses more of it")]
 #[path = "../admission/machine.rs"]
 mod machine;
+#[path = "../admission/published.rs"]
+mod published;
 mod registry;
 mod resolve;
 

@@ -10,6 +10,7 @@ use std::time::Instant;
 use tempfile::TempDir;
 
 use crate::figures::{goal, median};
+use crate::published;
 use crate::registry::Registry;
 
 const IMAGES: usize = 100;
@@ -17,6 +18,7 @@ const IMAGES: usize = 100;
 /// Each gives the digest of an image of a registry that speaks plain HTTP.
 struct Commands {
     home: TempDir,
+    tagpin: PathBuf,
     crane: PathBuf,
 }
 
@@ -57,12 +59,12 @@ impl Commands {
              url: 'http://{authority}' }}]\n"
         );
         fs::write(home.path().join("registries.yaml"), registries).unwrap();
-        Self { home, crane: program("crane") }
+        Self { home, tagpin: published::binary(), crane: program("crane") }
     }
 
     fn all(&self, image: &str) -> [Command; 3] {
         let registries = self.home.path().join("registries.yaml");
-        let mut tagpin = Command::new(env!("CARGO_BIN_EXE_tagpin"));
+        let mut tagpin = Command::new(&self.tagpin);
         tagpin.args(["resolve", image, "--registries"]).arg(registries);
         let mut crane = Command::new(&self.crane);
         crane.args(["digest", "--insecure", image]);

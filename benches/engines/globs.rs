@@ -10,7 +10,7 @@
 use std::hint::black_box;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
-use tagpin::domain::glob::Globs;
+use tagpin_domain::glob::Globs;
 
 use crate::figures::goal;
 use crate::race::{self, Contender, EARNED, Time};

@@ -7,18 +7,15 @@ use axum::http::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use tagpin::cluster::policies::Reported;
-use tagpin::domain::digest::Digest;
-use tagpin::domain::fact::Fact;
-use tagpin::domain::image::ImageRef;
-use tagpin::k8s::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyObject};
-use tagpin::registry::challenge::{Challenge, Challenges};
-use tagpin::registry::config::Registries;
-use tagpin::registry::credential::Source;
-use tagpin::registry::docker_config::DockerConfig;
-use tagpin::registry::endpoint::{Identity, Profiles};
-use tagpin::registry::keyring::Keyring;
-use tagpin::registry::{manifest, tag_list};
+use tagpin_domain::digest::Digest;
+use tagpin_domain::fact::Fact;
+use tagpin_domain::image::ImageRef;
+use tagpin_kube::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyObject};
+use tagpin_kube::policies::Reported;
+use tagpin_registry::{
+    Challenge, Challenges, DockerConfig, Identity, Keyring, OperatorCredentials as _, Profiles, Registries,
+    Source, follow_link, next_link, read_manifest,
+};
 use tokio::runtime::{self, Runtime};
 use url::Url;
 
@@ -149,8 +146,8 @@ pub fn policy(bytes: &[u8]) {
         [reported::<ClusterImagePolicy>(None, &spec), reported::<ImagePolicy>(Some("shop"), &spec)];
     WORLD.with(|world| {
         for policy in policies {
-            let namespaced = policy.id.namespace.is_some();
-            world.webhook.cluster.policies.replace(namespaced, vec![policy]);
+            let kind = policy.id.kind();
+            world.webhook.cluster.policies.replace(kind, vec![policy]);
         }
         for image in ["web:1", "web", "ghcr.io/acme/api:2", "%"] {
             let review = create(pod(image));
@@ -169,7 +166,7 @@ fn reported<K: PolicyObject>(namespace: Option<&str>, spec: &Value) -> Reported 
     let status = json!({ "lastGood": { "generation": 2, "spec": spec } });
     let reported = Reported::parse::<K>(&metadata, spec.clone(), status);
     match &reported.compiled {
-        Err(problem) => assert!(!problem.is_empty()),
+        Err(problem) => assert!(!problem.to_string().is_empty()),
         // The leader keeps the spec of a generation in force; after a restart the same must follow from it.
         Ok(_) => assert!(reported.last_good.is_some() || spec.is_null(), "{spec}"),
     }
@@ -225,8 +222,8 @@ pub fn dockerconfigjson(bytes: &[u8]) {
 pub fn link(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let first = Url::parse("https://mirror.example:5000/v2/a/tags/list?n=1000&ns=docker.io").unwrap();
-    let Some(target) = text.lines().find_map(tag_list::next_link) else { return };
-    let Some(next) = tag_list::follow(&first, target) else { return };
+    let Some(target) = text.lines().find_map(next_link) else { return };
+    let Some(next) = follow_link(&first, target) else { return };
     assert_eq!((next.origin(), next.path()), (first.origin(), first.path()), "{next}");
     assert_eq!((next.username(), next.password(), next.fragment()), ("", None, None), "{next}");
     assert!(next.query_pairs().any(|(key, _)| key == "ns"), "{next}");
@@ -312,7 +309,7 @@ pub fn manifest(bytes: &[u8]) {
     let (Ok(media_type), Ok(named)) = (std::str::from_utf8(media_type), std::str::from_utf8(named)) else {
         return;
     };
-    if let Fact::Present(digest) = manifest::read(Some(media_type), Some(named), body) {
+    if let Fact::Present(digest) = read_manifest(Some(media_type), Some(named), body) {
         let sha256: String = Sha256::digest(body).iter().map(|byte| format!("{byte:02x}")).collect();
         let is_its_own = digest.as_str() == format!("sha256:{sha256}");
         assert!(

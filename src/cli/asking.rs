@@ -15,19 +15,16 @@ use tokio::runtime;
 use tokio::time::Instant;
 
 use crate::cli::{Exit, Failure, output};
-use crate::domain::asker::Asker;
-use crate::domain::denial::Violation;
-use crate::domain::fact::Fact;
-use crate::domain::image::ImageRef;
-use crate::registry::cloud::Clouds;
-use crate::registry::config::OperatorCredential;
-use crate::registry::credential::{Candidate, Credential, Credentials};
-use crate::registry::current::Current;
-use crate::registry::endpoint::{Profiles, RegistryProfile};
-use crate::registry::guard::SystemNames;
-use crate::registry::transport::Transport;
-use crate::registry::user_config::UserConfig;
 use crate::surroundings::Process;
+use tagpin_domain::asker::Asker;
+use tagpin_domain::denial::Violation;
+use tagpin_domain::fact::{Class, Fact};
+use tagpin_domain::image::ImageRef;
+use tagpin_domain::wording::Wording;
+use tagpin_registry::{
+    Candidate, Clouds, Credential, Credentials, Current, OperatorCredential, OperatorCredentials as _,
+    Profiles, RegistryProfile, SystemNames, Transport, UserConfig,
+};
 
 /// The options.
 #[derive(Debug, clap::Args)]
@@ -98,14 +95,14 @@ impl Credentials for Person {
         match registries.credential(image.domain()) {
             Some(OperatorCredential::Cloud { access, entry }) => {
                 let Some(registry) = profile.upstream.as_ref() else { return own };
-                let given = self.clouds.candidate(access, registry, entry, deadline).await;
+                let given = self.clouds.candidate(&access, registry, &entry, deadline).await;
                 match given {
                     Ok(given) => vec![given],
                     Err(error) => {
                         let (cloud, registry) = (access.word(), image.domain());
                         let text = format!("no credential of {cloud} for {registry}: {error}");
                         self.noted.call_once(|| output::note(&text));
-                        vec![Candidate::not_given(entry)]
+                        vec![Candidate::not_given(&entry)]
                     }
                 }
             }
@@ -124,7 +121,7 @@ impl Credentials for Person {
             return Some(own.into());
         }
         match self.registries.get().credential(image.domain()) {
-            Some(OperatorCredential::Given(given)) => Some(vec![given.clone()].into()),
+            Some(OperatorCredential::Given(given)) => Some(vec![Arc::unwrap_or_clone(given)].into()),
             Some(OperatorCredential::Cloud { .. }) => None,
             // A Secret of the cluster cannot be read here.
             _ => Some(own.into()),
@@ -140,18 +137,18 @@ fn user_config() -> anyhow::Result<UserConfig> {
     }
 }
 
-/// `Present`, `Offline`, or the code that a refusal would have.
+/// Returns `Present`, `Offline`, or the code that a refusal would have.
 pub(crate) fn outcome(fact: &Fact) -> &'static str {
     match Violation::of(fact) {
         Some(violation) => violation.code().as_str(),
-        None if *fact == Fact::Offline => "Offline",
+        None if fact.class() == Class::Offline => "Offline",
         None => "Present",
     }
 }
 
 /// What is wrong, and what to do; nothing when it is there.
 pub(crate) fn problem(image: &ImageRef, fact: &Fact) -> Option<(String, String)> {
-    if *fact == Fact::Offline {
+    if fact.class() == Class::Offline {
         let problem = format!("{} is offline: it is never asked", image.domain());
         let remedy = format!(
             "to ask it all the same, write registries: [{{ match: \"{}\", allowPrivate: true }}] into a file \
@@ -160,23 +157,16 @@ pub(crate) fn problem(image: &ImageRef, fact: &Fact) -> Option<(String, String)>
         );
         return Some((problem, remedy));
     }
-    let wording = Violation::of(fact)?.wording(image.original());
-    Some((wording.problem, wording.remedy))
+    let violation = Violation::of(fact)?;
+    let wording = Wording::new(&violation, image.original(), Some(image));
+    Some((wording.problem(), wording.remedy()))
 }
 
-/// How long until it is worth to ask again, when that is known.
-pub(crate) const fn retry_after(fact: &Fact) -> Option<Duration> {
-    match fact {
-        Fact::Unavailable { retry_after, .. } | Fact::RateLimited { retry_after, .. } => *retry_after,
-        _ => None,
-    }
-}
-
-/// How a question that was answered so ends.
+/// Returns the exit code of a command whose answer is this fact.
 pub(crate) const fn exit(fact: &Fact) -> Exit {
-    match fact {
-        Fact::Present(_) => Exit::Fine,
-        Fact::TagMissing | Fact::TagExpired | Fact::RepositoryMissing | Fact::Broken(_) => Exit::Violations,
-        _ => Exit::CouldNotFindOut,
+    match fact.class() {
+        Class::Present => Exit::Fine,
+        Class::Definite => Exit::Violations,
+        Class::Unauthorized | Class::Unavailable | Class::Forbidden | Class::Offline => Exit::CouldNotFindOut,
     }
 }

@@ -1,7 +1,7 @@
-//! `tagpin crds`: the custom resource definitions as YAML. What they say is `k8s::crds`.
+//! `tagpin crds`: prints the custom resource definitions as YAML.
 
 use crate::cli::{Done, Exit, Failure, output};
-use crate::k8s::crds;
+use tagpin_kube::crds;
 
 /// Prints the custom resource definitions, for `kubectl apply --server-side -f -`.
 #[derive(Debug, clap::Args)]

@@ -13,11 +13,11 @@ use tokio::runtime::{self, Runtime};
 use url::Url;
 
 use crate::cli::{Done, Exit, Failure};
-use crate::k8s::duration;
 use crate::serve;
 use crate::settings::{self, Baseline, NEVER_INTERCEPTED, PullSecrets, Settings, SettingsError};
 use crate::telemetry::logging::{self, Format};
 use crate::telemetry::traces::{Origin, Traces, TracesError};
+use tagpin_objects::duration;
 
 /// Run the operator: answer the API server, watch the policies, write as the leader
 ///
@@ -80,7 +80,7 @@ pub(crate) struct Args {
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
     otlp_endpoint: Option<String>,
 
-    /// What is logged: error, warn, info, debug, or parts as `info,tagpin::registry=debug`
+    /// What is logged: error, warn, info, debug, or parts as `info,tagpin_registry=debug`
     #[arg(long, env = "TAGPIN_LOG", default_value = "info", value_name = "FILTER")]
     log: String,
 
@@ -164,7 +164,7 @@ impl Args {
             admin_port,
             excluded_namespaces: excluded,
             controller_identities: controller_identities.into_iter().collect(),
-            pull_secrets: whose(pull_secrets, pull_secret_namespaces)?,
+            pull_secrets: readable_pull_secrets(pull_secrets, pull_secret_namespaces)?,
             registries,
             baseline: Baseline::parse(&baseline)?,
             drain: Duration::from_secs(drain_seconds.into()),
@@ -181,7 +181,10 @@ fn collector(typed: &str) -> Result<Url, SettingsError> {
         .ok_or(SettingsError::OtlpEndpoint)
 }
 
-fn whose(mode: PullSecretsMode, namespaces: Vec<String>) -> Result<PullSecrets, SettingsError> {
+fn readable_pull_secrets(
+    mode: PullSecretsMode,
+    namespaces: Vec<String>,
+) -> Result<PullSecrets, SettingsError> {
     let unfit = |mode, problem| Err(SettingsError::PullSecrets { mode, problem });
     match (mode, namespaces.is_empty()) {
         (PullSecretsMode::Off, true) => Ok(PullSecrets::Off),

@@ -7,26 +7,17 @@ use std::sync::Arc;
 use axum::Router;
 use jiff::Timestamp;
 
-use crate::admission::{self, Admission, Registries};
-use crate::cluster::Cluster;
-use crate::registry::cache::{Around, Cache};
-use crate::registry::client::Client;
-use crate::registry::cloud::Clouds;
-use crate::registry::credential::Credentials;
-use crate::registry::current::Current;
-use crate::registry::guard::SystemNames;
-use crate::registry::limit::{Gate, Limit};
-use crate::registry::pull_secrets::{PullSecrets, Readable};
-use crate::registry::suggest::{self, Suggestions};
-use crate::registry::transport::Transport;
-use crate::registry::{self, Lookup};
-use crate::review::Suggest;
-use crate::serve::counters::Counters;
 use crate::settings;
 use crate::surroundings::Process;
 use crate::telemetry::Metrics;
-use crate::telemetry::admission::Metrics as AdmissionMetrics;
-use crate::telemetry::registry::RegistryMetrics;
+use tagpin_kube::Cluster;
+use tagpin_registry::{
+    Around, BUDGET, Cache, Client, Clouds, Credentials, Current, Gate, Limit, Lookup, PullSecrets, Readable,
+    RegistryMetrics, Suggestions, SystemNames, Transport,
+};
+use tagpin_review::Suggest;
+use tagpin_webhook::metrics::Metrics as AdmissionMetrics;
+use tagpin_webhook::{Admission, Registries};
 
 /// Maximum number of reviews in flight; more are turned away with 503.
 pub const IN_FLIGHT: usize = 256;
@@ -69,7 +60,7 @@ pub struct Composed<L> {
 #[must_use]
 pub fn compose(parts: Parts<'_>) -> Composed<Client> {
     compose_around(parts, |Inside { client, credentials, gate }| {
-        let suggest = Suggestions::new(client.clone(), credentials, gate, suggest::BUDGET);
+        let suggest = Suggestions::new(client.clone(), credentials, gate, BUDGET);
         (client, Arc::new(suggest))
     })
 }
@@ -101,26 +92,28 @@ pub fn compose_around<L: Lookup + 'static>(
         metrics,
     } = parts;
     let asked = RegistryMetrics::register(metrics);
-    let counters = Arc::new(Counters(asked.clone()));
+    let observer = Arc::new(asked.clone());
     let readable = match pull_secrets {
         settings::PullSecrets::Off => Readable::Nobodys,
         settings::PullSecrets::Namespaces(namespaces) => Readable::Of(namespaces),
         settings::PullSecrets::Cluster => Readable::Everybodys,
     };
     let transport = Arc::new(Transport::new(Arc::new(SystemNames)));
-    let clouds = Clouds::new(Arc::clone(&transport), Arc::new(Process), counters.clone());
-    let credentials: Arc<dyn Credentials> = Arc::new(
-        PullSecrets::new(api, Arc::clone(&registries), readable, counters.clone()).with_clouds(clouds),
-    );
-    let client = Client::new(transport, registries.clone(), counters.clone());
+    let clouds = Clouds::new(Arc::clone(&transport), Arc::new(Process), observer.clone());
+    let credentials: Arc<dyn Credentials> =
+        Arc::new(PullSecrets::new(api, registries.clone(), readable, observer.clone()).with_clouds(clouds));
+    let client = Client::new(transport, registries.clone(), observer.clone());
     let gate = Arc::new(Gate::default());
     let inside = Inside { client, credentials: Arc::clone(&credentials), gate: Arc::clone(&gate) };
     let (lookup, suggest) = innermost(inside);
-    let around = Around { credentials, profiles: registries, seeds: cluster.pods.clone(), tally: counters };
-    let cache = Arc::new(registry::assemble(lookup, gate, around));
+    let around = Around { credentials, profiles: registries, seeds: cluster.pods.clone(), now, observer };
+    let cache = Arc::new(tagpin_registry::assemble(lookup, gate, around));
     let registries = Registries { resolve: cache.clone(), suggest };
-    let settings = admission::Settings { controller_identities, excluded_namespaces, in_flight, now };
+    let kinds = cluster.kinds().clone();
+    let settings =
+        tagpin_webhook::Settings { controller_identities, excluded_namespaces, in_flight, kinds, now };
     let counters = AdmissionMetrics::register(metrics);
-    let admission = Admission::new(cluster, registries.clone(), settings, counters);
-    Composed { router: admission::router(admission), registries, cache, asked }
+    let admission =
+        Admission::new(cluster.clone(), cluster.pods.clone(), registries.clone(), settings, counters);
+    Composed { router: tagpin_webhook::router(admission), registries, cache, asked }
 }

@@ -1,5 +1,5 @@
-//! The conditions for which a replica waits before it is ready: every store filled once, a certificate to show, and a webhook server
-//! that answers.
+//! The conditions for which a replica waits before it is ready: every store has been filled once, there is a certificate,
+//! and the webhook server answers.
 
 use std::convert::Infallible;
 use std::future;
@@ -12,11 +12,11 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use crate::admission::tls::CurrentCertificate;
-use crate::cluster::certificate::Pems;
-use crate::cluster::store::Store;
-use crate::cluster::{Cluster, Seen};
 use crate::telemetry::readiness::Gate;
+use tagpin_kube::certificate::Pems;
+use tagpin_kube::store::Store;
+use tagpin_kube::{Cluster, Observed};
+use tagpin_webhook::tls::CurrentCertificate;
 
 /// Time limit for the webhook server to answer its own process.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -25,9 +25,9 @@ const UNTIL_FIRST: Duration = Duration::from_millis(250);
 /// Pause between questions after that.
 const BETWEEN: Duration = Duration::from_secs(10);
 /// Number of questions in a row without an answer after which the replica is not ready any more.
-const LOST: u32 = 3;
+const MAX_LOST: u32 = 3;
 
-/// Opens the gate of each store once it has been filled, and tells when all are; then there is nothing left to do.
+/// Opens the gate of each store once it has been filled, and sets `all` once every store has been.
 pub(crate) async fn open_when_filled(
     cluster: Arc<Cluster>,
     mut shut: Vec<(Store, Gate)>,
@@ -46,32 +46,33 @@ pub(crate) async fn open_when_filled(
         if shut.is_empty() {
             break;
         }
-        // After the look, and only while something is missing: in a quiet cluster the last fill is the last change.
+        // The wait comes after the check, and only while a store is missing: in a quiet cluster the last fill is the last
+        // change.
         changes.changed().await;
     }
     all.send_replace(true);
     future::pending().await
 }
 
-/// Shows every certificate that the Secret comes to hold; with the first one the gate opens.
+/// Passes every certificate in the Secret on to the webhook server, and opens the gate with the first one.
 pub(crate) async fn open_with_certificate(
-    mut seen: watch::Receiver<Seen<Secret>>,
+    mut seen: watch::Receiver<Observed<Secret>>,
     current: CurrentCertificate,
     gate: Gate,
     shown: watch::Sender<bool>,
 ) -> anyhow::Result<()> {
     loop {
-        if let Seen::There(secret) = &*seen.borrow_and_update() {
+        if let Observed::Present(secret) = &*seen.borrow_and_update() {
             let pems = Pems::of(secret);
             match current.set(&pems.certificate, pems.key.expose_secret()) {
                 Ok(()) => {
-                    info!("shows the certificate of the Secret");
+                    info!("uses the certificate in the Secret");
                     gate.open();
                     shown.send_replace(true);
                 }
                 Err(error) => {
                     let error = format!("{:#}", anyhow::Error::new(error));
-                    warn!(error, "the Secret's certificate is not usable; the one before stays");
+                    warn!(error, "the certificate in the Secret is not usable; the one before stays in use");
                 }
             }
         }
@@ -79,8 +80,8 @@ pub(crate) async fn open_with_certificate(
     }
 }
 
-/// Asks the webhook server for ever. The gate opens with its first answer, shuts when it does not answer several times
-/// in a row, and opens with the next answer. `answering` says the same to this process.
+/// Asks the webhook server for ever. The gate opens with the first answer, shuts after several questions in a row without
+/// an answer, and opens with the next answer. `answering` has the same state.
 pub(crate) async fn open_while_answering<Q>(
     ask: impl Fn() -> Q,
     gate: Gate,
@@ -105,7 +106,7 @@ where
             Some(error) => {
                 lost += 1;
                 warn!(error, "the webhook server does not answer its own process");
-                if lost == LOST {
+                if lost == MAX_LOST {
                     gate.shut();
                     answering.send_if_modified(|answering| std::mem::replace(answering, false));
                 }
@@ -120,37 +121,21 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use anyhow::anyhow;
-    use async_trait::async_trait;
-    use tokio::time::Instant;
 
     use super::*;
-    use crate::cluster::object::Object;
-    use crate::cluster::reader::Reader;
-    use crate::domain::policy::Labels;
-    use crate::domain::slot::Kind;
     use crate::telemetry::readiness::Readiness;
-
-    struct NobodyToAsk;
-
-    #[async_trait]
-    impl Reader for NobodyToAsk {
-        async fn object(&self, _: Kind, _: &str, _: &str, _: Instant) -> Option<Object> {
-            None
-        }
-
-        async fn namespace_labels(&self, _: &str, _: Instant) -> Option<Labels> {
-            None
-        }
-    }
+    use tagpin_objects::kinds::Kinds;
+    use tagpin_testing::NoObjects;
 
     #[tokio::test(start_paused = true)]
     async fn the_last_fill_opens_though_nothing_changes_after_it() {
-        let cluster = Arc::new(Cluster::new(NobodyToAsk));
+        let cluster = Arc::new(Cluster::new(Kinds::default(), NoObjects));
         let readiness = Readiness::default();
-        let shut: Vec<_> = Store::all().map(|store| (store, readiness.gate(store.name()))).collect();
+        let shut: Vec<_> =
+            Store::all(cluster.kinds()).map(|store| (store, readiness.gate(store.name()))).collect();
         let (all, mut filled) = watch::channel(false);
         tokio::spawn(open_when_filled(Arc::clone(&cluster), shut, all));
-        for store in Store::all() {
+        for store in Store::all(cluster.kinds()) {
             cluster.synced.fill(store);
             // Each is seen by itself: the clock moves on once the gates wait for the next change.
             sleep(Duration::from_secs(1)).await;
@@ -171,13 +156,13 @@ mod tests {
             async move { if answers { Ok(()) } else { Err(anyhow!("connection refused")) } }
         };
         tokio::spawn(open_while_answering(ask, gate, told));
-        sleep(BETWEEN * LOST).await;
+        sleep(BETWEEN * MAX_LOST).await;
         assert!(readiness.check().is_err() && !*answered.borrow());
         answers.store(true, Ordering::Relaxed);
         sleep(UNTIL_FIRST * 2).await;
         assert!(readiness.check().is_ok() && *answered.borrow(), "the first answer opens");
         answers.store(false, Ordering::Relaxed);
-        sleep(BETWEEN * (LOST - 1)).await;
+        sleep(BETWEEN * (MAX_LOST - 1)).await;
         assert!(readiness.check().is_ok(), "one answer that was lost is nothing yet");
         sleep(BETWEEN).await;
         assert!(readiness.check().is_err() && !*answered.borrow(), "three are");

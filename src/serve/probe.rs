@@ -1,4 +1,4 @@
-//! The webhook server asked by its own process, the way the API server asks it: TCP, TLS and HTTP on its port.
+//! Asks the webhook server from its own process as the API server does: by TCP, TLS and HTTP on its port.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -11,13 +11,12 @@ use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::admission::tls::CurrentCertificate;
-use crate::controller::replicas::page;
+use tagpin_leader::replicas::page;
+use tagpin_objects::release;
+use tagpin_webhook::tls::CurrentCertificate;
 
-/// The page of the webhook's port that only this process asks for; it is no review, and counts as none.
+/// The page of the webhook's port that only this process requests. It is no review, and is not counted as one.
 const PAGE: &str = "/healthz";
-/// Any name: trusted is the certificate itself.
-const NAME: &str = "tagpin";
 
 /// Adds the page to the paths of the webhook.
 pub(crate) fn with_page(router: Router) -> Router {
@@ -32,24 +31,26 @@ pub(crate) struct Probe {
 }
 
 impl Probe {
-    /// Asks on this port and trusts what is shown there.
+    /// Returns a probe of this port that trusts exactly this certificate.
     ///
     /// # Errors
-    /// When TLS cannot be set up at all.
+    /// Fails if TLS cannot be set up.
     pub(crate) fn new(port: u16, certificate: &CurrentCertificate) -> Result<Self, rustls::Error> {
         Ok(Self { port, trust: Arc::new(certificate.client_config()?) })
     }
 
-    /// Asks once, on a connection of its own. Callers limit the time.
+    /// Asks once, on a new connection. It has no time limit of its own.
     ///
     /// # Errors
-    /// The reason why there is no answer.
+    /// Fails if there is no answer.
     pub(crate) async fn ask(self) -> anyhow::Result<()> {
         let loopback: [SocketAddr; 2] =
             [(Ipv4Addr::LOCALHOST, self.port).into(), (Ipv6Addr::LOCALHOST, self.port).into()];
         let stream = TcpStream::connect(loopback.as_slice()).await.context("connect")?;
         let connector = TlsConnector::from(self.trust);
-        let stream = connector.connect(ServerName::try_from(NAME)?, stream).await.context("shake hands")?;
+        // The client trusts this one certificate, whatever names are in it.
+        let stream =
+            connector.connect(ServerName::try_from(release::NAME)?, stream).await.context("shake hands")?;
         let (status, _) = page(stream, PAGE).await.map_err(|error| anyhow!("get {PAGE}: {error}"))?;
         ensure!(status.is_success(), "{PAGE} answers with status {status}");
         Ok(())

@@ -1,4 +1,4 @@
-//! The configuration of registries, read again when its files change, and the page of how it went with each.
+//! The configuration of registries, which is read again when its files change, and the page `GET /registries`.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -7,22 +7,18 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
-use crate::registry::cache::Cache;
-use crate::registry::client::Client;
-use crate::registry::config::Registries;
-use crate::registry::config_file::ConfigError;
-use crate::registry::current::{Current, Reloaded};
-use crate::registry::limit::Limit;
 use crate::settings::Settings;
-use crate::telemetry::registry::{LastAsked, RegistryMetrics};
+use tagpin_registry::{
+    Cache, Client, ConfigError, Current, LastAsked, Limit, Registries, RegistryMetrics, Reloaded,
+};
 
-/// The kubelet takes longer than this to bring a changed file into the pod.
-const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// Interval between checks of the files. The kubelet takes longer to update a file in the pod.
+const RELOAD_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What answers questions about tags.
+/// The registry client with its limits and its cache.
 pub(crate) type Registry = Cache<Limit<Client>>;
 
-/// Reads the configuration, and says in the log what its author may not expect.
+/// Reads the configuration, and logs its warnings.
 pub(crate) fn configuration(settings: &Settings) -> Result<Current, ConfigError> {
     let current = Current::load(settings.registries.as_deref())?;
     warn_of(&current.get());
@@ -35,12 +31,12 @@ fn warn_of(registries: &Registries) {
     }
 }
 
-/// Puts the configuration into force again whenever its files change, and says once what is wrong with one that can not.
+/// Reloads the configuration whenever its files change, for ever. A mistake is logged once.
 pub(crate) async fn follow(current: Arc<Current>, metrics: RegistryMetrics) -> Infallible {
     let mut said = None;
     metrics.configured(true, current.get().unverified());
     loop {
-        sleep(LOOK_AGAIN).await;
+        sleep(RELOAD_INTERVAL).await;
         let wrong = match current.reload() {
             Reloaded::Same => None,
             Reloaded::Changed(registries) => {
@@ -51,14 +47,15 @@ pub(crate) async fn follow(current: Arc<Current>, metrics: RegistryMetrics) -> I
             Reloaded::Refused(error) => Some(error.to_string()),
         };
         if let Some(error) = wrong.as_ref().filter(|_| wrong != said) {
-            error!(error, "the configuration of registries can not be used; the last one stays in force");
+            error!(error, "the configuration of registries is invalid; the last valid one stays in force");
         }
         metrics.configured(wrong.is_none(), current.get().unverified());
         said = wrong;
     }
 }
 
-/// What `GET /registries` shows: how it went last with each registry, and which are left alone.
+/// Returns the content of `GET /registries`: the last result of each registry, and the registries that are not asked for
+/// a moment.
 pub(crate) fn page(
     metrics: RegistryMetrics,
     registry: Arc<Registry>,

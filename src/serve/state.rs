@@ -1,4 +1,4 @@
-//! What the parts hold, gathered for the metrics.
+//! Gathers the state of every part for the metrics.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,20 +7,20 @@ use jiff::{SignedDuration, Timestamp};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
-use crate::cluster::certificate::Pems;
-use crate::cluster::policies::Held;
-use crate::cluster::{Cluster, Seen};
-use crate::controller::break_glass;
-use crate::controller::webhook_config::Installed;
-use crate::domain::policy::Mode;
 use crate::serve::registry::Registry;
 use crate::serve::{Certificate, Leading};
 use crate::telemetry::state::{PolicyCount, State};
+use tagpin_kube::certificate::Pems;
+use tagpin_kube::policies::Held;
+use tagpin_kube::{Cluster, Observed};
+use tagpin_leader::break_glass;
+use tagpin_leader::webhook_config::Installed;
+use tagpin_review::Surroundings as _;
 
-/// Exceptions that expire within this are counted, so that somebody looks at them before.
+/// Time before the end of an exception from which it counts as expiring.
 const SOON: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-/// Where the state is.
+/// The parts that hold the state.
 pub(crate) struct Shown {
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) registry: Arc<Registry>,
@@ -29,7 +29,7 @@ pub(crate) struct Shown {
 }
 
 impl Shown {
-    /// The state now.
+    /// Reads the state now.
     pub(crate) fn state(&self) -> State {
         let now = Timestamp::now();
         let leads = *self.leading.leads.borrow();
@@ -57,33 +57,25 @@ impl Shown {
                 ("workloads", self.cluster.workloads.all().len()),
                 ("pods", self.cluster.pods.all().len()),
             ],
-            unreadable: self.cluster.unreadable.counts(),
+            unreadable: self.cluster.unreadable.counts(self.cluster.kinds()),
             cache: self.registry.held(),
         }
     }
 
     fn certificate_expires(&self) -> Option<i64> {
-        let Seen::There(secret) = &*self.certificate.seen.borrow() else { return None };
+        let Observed::Present(secret) = &*self.certificate.seen.borrow() else { return None };
         let leaf = CertificateDer::from_pem_slice(&Pems::of(secret).certificate).ok()?;
         let (_, parsed) = x509_parser::parse_x509_certificate(&leaf).ok()?;
         Some(parsed.validity().not_after.timestamp())
     }
 }
 
-/// The policies in force by kind and mode.
+/// Counts the policies in force by kind and mode.
 fn counted(policies: &[Held]) -> Vec<PolicyCount> {
     let mut counts = BTreeMap::new();
     for policy in policies.iter().filter_map(|policy| policy.good.as_ref()) {
-        let kind = match policy.policy.id.namespace {
-            None => "ClusterImagePolicy",
-            Some(_) => "ImagePolicy",
-        };
-        let mode = match policy.policy.mode {
-            Mode::Enforce => "Enforce",
-            Mode::Warn => "Warn",
-            Mode::Audit => "Audit",
-        };
-        *counts.entry((kind, mode)).or_default() += 1;
+        let policy = &policy.policy;
+        *counts.entry((policy.id.kind().word(), policy.mode.word())).or_default() += 1;
     }
     counts.into_iter().map(|((kind, mode), count)| PolicyCount { kind, mode, count }).collect()
 }

@@ -1,31 +1,27 @@
-//! The long-running tasks of the process: each has a name, and the end of any of them ends the process with a cause.
-//! When the process drains, those that finish something are waited for, and the others are dropped.
+//! The long-running tasks of the process. Each has a name, and the end of any of them ends the process with a cause.
+//! When the process drains, tasks that have something to finish are waited for, and the others are aborted.
 
-use std::collections::HashMap;
 use std::future::{self, Future};
 use std::time::Duration;
 
 use anyhow::anyhow;
-use tokio::task::{Id, JoinSet};
 use tokio::time::timeout;
+use tokio_util::task::JoinMap;
 use tracing::{Instrument, info_span};
 
-/// Vital tasks: until the drain none may end.
+/// The vital tasks of the process: none may end before the drain. Their names are unique.
 #[derive(Debug, Default)]
-pub(crate) struct Tasks {
-    running: JoinSet<anyhow::Result<()>>,
-    tasks: HashMap<Id, Task>,
-}
+pub(crate) struct Tasks(JoinMap<Task, anyhow::Result<()>>);
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Task {
     name: &'static str,
-    /// It ends by itself when the process drains, and is waited for.
+    /// True if the task ends by itself when the process drains, so that the drain waits for it.
     finishes: bool,
 }
 
 impl Tasks {
-    /// Starts a task that goes on for ever.
+    /// Starts a task that never ends.
     pub(crate) fn spawn<F>(&mut self, name: &'static str, task: F)
     where
         F: Future<Output = anyhow::Result<()>> + Send + 'static,
@@ -45,11 +41,10 @@ impl Tasks {
     where
         F: Future<Output = anyhow::Result<()>> + Send + 'static,
     {
-        let handle = self.running.spawn(work.instrument(info_span!("task", task = task.name)));
-        self.tasks.insert(handle.id(), task);
+        self.0.spawn(task, work.instrument(info_span!("task", task = task.name)));
     }
 
-    /// Waits for the first task that ends, and says why.
+    /// Waits for the first task that ends, and returns the cause.
     pub(crate) async fn death(&mut self) -> anyhow::Error {
         match self.next().await {
             None => future::pending().await,
@@ -58,13 +53,13 @@ impl Tasks {
         }
     }
 
-    /// Waits for every task that finishes something, and drops the others.
+    /// Waits for every task that has something to finish, and aborts the others.
     ///
     /// # Errors
-    /// The first failure, or which tasks were not done in time.
+    /// Returns the first failure, or the names of the tasks that were not done in time.
     pub(crate) async fn finish(mut self, limit: Duration) -> anyhow::Result<()> {
         let done = timeout(limit, async {
-            while self.tasks.values().any(|task| task.finishes) {
+            while self.0.keys().any(|task| task.finishes) {
                 if let Some((name, ended)) = self.next().await {
                     ended.map_err(|cause| cause.context(format!("task {name} failed")))?;
                 }
@@ -74,21 +69,15 @@ impl Tasks {
         match done.await {
             Ok(finished) => finished,
             Err(_) => {
-                let left: Vec<_> =
-                    self.tasks.values().filter(|task| task.finishes).map(|task| task.name).collect();
+                let left: Vec<_> = self.0.keys().filter(|task| task.finishes).map(|task| task.name).collect();
                 Err(anyhow!("not done after {} s: {}", limit.as_secs(), left.join(", ")))
             }
         }
     }
 
     async fn next(&mut self) -> Option<(&'static str, anyhow::Result<()>)> {
-        let ended = self.running.join_next_with_id().await?;
-        let (id, result) = match ended {
-            Ok((id, result)) => (id, result),
-            Err(panic) => (panic.id(), Err(anyhow::Error::new(panic))),
-        };
-        let name = self.tasks.remove(&id).map_or("unknown", |task| task.name);
-        Some((name, result))
+        let (task, ended) = self.0.join_next().await?;
+        Some((task.name, ended.unwrap_or_else(|panic| Err(panic.into()))))
     }
 }
 

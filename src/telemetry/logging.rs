@@ -40,7 +40,7 @@ pub enum LoggingError {
 /// Starts logging to standard error, and collecting spans where that is wanted; panics become events too.
 ///
 /// # Errors
-/// The filter does not parse (`info`, `tagpin::registry=debug`), or the process logs already.
+/// The filter does not parse (`info`, `tagpin_registry=debug`), or the process logs already.
 pub fn start(filter: &str, format: Format, traces: Option<&Traces>) -> Result<(), LoggingError> {
     use tracing_subscriber::util::SubscriberInitExt;
 

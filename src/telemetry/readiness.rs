@@ -85,7 +85,7 @@ impl Readiness {
     }
 
     fn with<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
-        // The state is valid after every statement: a panic elsewhere can not spoil it.
+        // The state is valid after every statement: a panic elsewhere cannot spoil it.
         look(&mut self.0.lock())
     }
 }

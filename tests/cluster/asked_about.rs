@@ -2,7 +2,7 @@
 //! that nobody answers and that fails closed refuses exactly what would have been asked.
 
 use serde_json::json;
-use tagpin::k8s::match_conditions::{all_rules, match_conditions};
+use tagpin_objects::match_conditions::{all_rules, match_conditions};
 
 use crate::support::manifests::{cron_job, deployment, pod};
 use crate::support::{Answer, LIMIT, Namespace, kubectl, kubectl_with, undisturbed, wait_for};

@@ -106,7 +106,7 @@ fn it_names_a_configuration_of_registries_that_can_not_be_used() {
     assert!(red("configuration", place).contains("helm upgrade tagpin"));
     // Once the kubelet has brought it to them, they say that they do not use it.
     bring("wrong");
-    red("configuration", "could be used is in force on tagpin-");
+    red("configuration", "an earlier configuration of registries is in force on tagpin-");
     drop(whole);
     bring("whole");
     well();

@@ -10,10 +10,9 @@ use std::sync::LazyLock;
 use std::{env, fs};
 
 use serde_json::{Value, json};
-use tagpin::k8s::rights::{RIGHTS, Scope};
-use tagpin::registry::config::Registries;
-use tagpin::registry::endpoint::Profiles;
 use tagpin::settings::Baseline;
+use tagpin_objects::rights::{RIGHTS, Scope};
+use tagpin_registry::{Profiles, Registries};
 
 use crate::parts::part;
 

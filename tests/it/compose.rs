@@ -9,25 +9,24 @@ use axum::http::Request;
 use http_body_util::BodyExt as _;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tagpin::cluster::Cluster;
-use tagpin::cluster::policies::Reported;
-use tagpin::domain::asker::Asker;
-use tagpin::domain::digest::Digest;
-use tagpin::domain::fact::Fact;
-use tagpin::domain::image::ImageRef;
-use tagpin::k8s::image_policy::ClusterImagePolicy;
-use tagpin::registry::Lookup;
-use tagpin::registry::config::Registries;
-use tagpin::registry::credential::Candidate;
-use tagpin::registry::current::Current;
-use tagpin::review::Suggest;
 use tagpin::serve::compose::{Composed, IN_FLIGHT, Parts, compose_around};
 use tagpin::settings::PullSecrets;
 use tagpin::telemetry;
+use tagpin_domain::asker::Asker;
+use tagpin_domain::digest::Digest;
+use tagpin_domain::fact::Fact;
+use tagpin_domain::image::ImageRef;
+use tagpin_kube::Cluster;
+use tagpin_kube::image_policy::ClusterImagePolicy;
+use tagpin_kube::policies::Reported;
+use tagpin_objects::kinds::Kinds;
+use tagpin_registry::{Candidate, Current, Lookup, Registries};
+use tagpin_review::Suggest;
+use tagpin_testing::NoObjects;
 use tokio::time::Instant;
 use tower::ServiceExt as _;
 
-use crate::support::webhook::{NoOwner, Table, create, pod};
+use crate::support::webhook::{Table, create, pod};
 
 const HEX: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
@@ -62,7 +61,7 @@ fn composed(cluster: &Arc<Cluster>, lookup: Everything) -> Composed<Everything> 
 #[tokio::test]
 async fn a_tag_that_was_pinned_once_is_known_without_waiting_and_without_allocating() {
     rustls::crypto::ring::default_provider().install_default().ok();
-    let (cluster, registry) = (Arc::new(Cluster::new(NoOwner)), Everything::default());
+    let (cluster, registry) = (Arc::new(Cluster::new(Kinds::default(), NoObjects)), Everything::default());
     let composed = composed(&cluster, registry.clone());
     let metadata = json!({ "name": "pin", "uid": "pin", "generation": 1 });
     let spec = json!({ "mode": "Enforce", "pin": { "targets": ["Pods"] } });

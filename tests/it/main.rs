@@ -9,13 +9,10 @@
 
 mod admin;
 mod admission;
-mod cache;
 mod cases;
 mod chart;
 mod cli;
-mod cluster;
 mod compose;
-mod controller;
 mod crds;
 mod denials;
 mod doctor;
@@ -26,11 +23,9 @@ mod observability;
 mod oracle;
 mod parts;
 mod policies;
-mod pull_secrets;
 mod references;
 mod registry;
-mod registry_config;
-mod scripted_api;
+
 mod serve;
 mod slot_table;
 mod support;

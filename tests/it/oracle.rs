@@ -10,9 +10,8 @@ use std::sync::LazyLock;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use tagpin::domain::image::{ImageRef, ReferenceErrorKind as Kind};
-use tagpin::registry::config::Registries;
-use tagpin::registry::endpoint::Profiles;
+use tagpin_domain::image::{ImageRef, ReferenceErrorKind as Kind};
+use tagpin_registry::{Profiles, Registries};
 
 use crate::files::case_file;
 use crate::parts::part;

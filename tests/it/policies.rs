@@ -6,10 +6,11 @@ use std::path::Path;
 use kube_cel::Validator;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tagpin::domain::policy::{Policy, PolicyId};
-use tagpin::domain::slot::Kind;
-use tagpin::k8s::crds;
-use tagpin::k8s::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyError, PolicyObject};
+use tagpin_domain::policy::{Policy, PolicyId};
+use tagpin_kube::crds;
+use tagpin_kube::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyObject};
+use tagpin_objects::image_policy::{PolicyError, PolicySpec as _};
+use tagpin_objects::kinds::Kinds;
 
 /// A policy that must not come into force.
 #[derive(Deserialize)]
@@ -53,7 +54,7 @@ fn compile(object: &Value) -> Option<Result<Policy, PolicyError>> {
     fn as_kind<K: PolicyObject>(object: &Value) -> Option<Result<Policy, PolicyError>> {
         let id = PolicyId { namespace: None, name: "case".to_owned() };
         let spec: K::Spec = serde_json::from_value(object["spec"].clone()).ok()?;
-        Some(K::compile(id, &spec))
+        Some(spec.compile(id))
     }
     if object["kind"] == "ClusterImagePolicy" {
         as_kind::<ClusterImagePolicy>(object)
@@ -170,11 +171,11 @@ fn what_people_write_is_taken() {
 #[test]
 fn every_kind_of_the_slot_table_can_be_matched() {
     let kinds: Vec<_> =
-        Kind::ALL.iter().map(|kind| json!({ "group": kind.group(), "kind": kind.name() })).collect();
+        Kinds::default().all().map(|kind| json!({ "group": kind.group(), "kind": kind.name() })).collect();
     let object = json!({
         "apiVersion": "v1", "kind": "ClusterImagePolicy", "metadata": { "name": "x" },
         "spec": { "match": { "kinds": kinds } },
     });
     assert_eq!(cel_says(&object), "");
-    assert_eq!(compile(&object).unwrap().unwrap().scope.kinds.len(), Kind::ALL.len());
+    assert_eq!(compile(&object).unwrap().unwrap().scope.kinds.len(), Kinds::default().all().count());
 }

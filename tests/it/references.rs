@@ -1,7 +1,7 @@
 //! What each spelling of a reference means: `tests/cases/references.yaml`.
 
 use serde::Deserialize;
-use tagpin::domain::image::ImageRef;
+use tagpin_domain::image::ImageRef;
 
 use crate::files::case_file;
 

@@ -3,17 +3,18 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tagpin::cluster::store::Store;
-use tagpin::domain::slot::Kind;
+use tagpin_kube::store::Store;
+use tagpin_objects::kinds::PODS;
+use tagpin_testing::path;
 
-use crate::support::serving::{Serving, path};
+use crate::support::serving::Serving;
 
 /// Time limit for an answer over TLS on a busy machine.
 const AT_ONCE: Duration = Duration::from_secs(3);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_is_ready_answers_though_nothing_happened_after_the_lists() {
-    let pods = path(Store::Objects(Kind::Pod));
+    let pods = path(Store::Objects(&PODS));
     let replica = Serving::start(&[], Some(&pods), "info").await;
     // All else was told, and nothing will be told after this list.
     replica.readiness_is("waiting for pods, webhook").await;
@@ -62,7 +63,7 @@ async fn objects_that_cannot_be_read_keep_no_replica_from_being_ready_and_are_na
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_filter_brings_objects_of_others_into_the_log() {
-    let pods = path(Store::Objects(Kind::Pod));
+    let pods = path(Store::Objects(&PODS));
     let filter = "info,tagpin=trace,kube=trace,kube_client=trace,kube_client::client=trace";
     let replica = Serving::start(&[], Some(&pods), filter).await;
     // A page that is none, whatever is in it.

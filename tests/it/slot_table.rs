@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use tagpin::domain::slot::{Kind, SlotRole};
+use tagpin_domain::slot::{Field, Role};
+use tagpin_objects::kinds::{Kinds, PODS};
 
 /// Fields that sound like images and are none that a node pulls for a pod: type, field, why not.
 const NO_SLOTS: &[(&str, &str, &str)] = &[
@@ -129,11 +130,11 @@ fn every_field_that_names_an_image_is_in_the_table() {
     let mut paths = Vec::new();
     api.paths("core::v1::Pod", &mut Vec::new(), &mut paths);
     assert!(paths.len() > 500, "only {} fields were found: the source looks different now", paths.len());
-    let slot = |role: SlotRole| {
-        let path = role.path().join(".");
-        format!("spec.{}.{}", snake(role.list()), snake(&path))
+    let slot = |role: Role| {
+        let Field { list, leaf, .. } = PODS.place(role, "x", 0).field;
+        format!("spec.{}.{}", snake(list), snake(&leaf.join(".")))
     };
-    let slots: BTreeSet<String> = SlotRole::ALL.map(slot).into();
+    let slots: BTreeSet<String> = Role::ALL.map(slot).into();
     let sounds_like_one =
         |field: &str| ["image", "reference", "artifact", "oci"].iter().any(|word| field.contains(word));
     let mut known = BTreeSet::new();
@@ -151,10 +152,7 @@ fn every_field_that_names_an_image_is_in_the_table() {
         }
     }
     assert_eq!(known, slots, "slots that the API does not have");
-    assert!(
-        unknown.is_empty(),
-        "are these slots? add them to SlotRole or, with a reason, here: {unknown:#?}"
-    );
+    assert!(unknown.is_empty(), "are these slots? add them to Role or, with a reason, here: {unknown:#?}");
     for (holder, field, _) in NO_SLOTS {
         let exists = paths.iter().any(|(_, other, name)| other == holder && name == field);
         assert!(exists, "{holder}.{field} is gone: take it out of this list");
@@ -170,21 +168,23 @@ fn every_kind_that_holds_a_pod_spec_is_in_the_table() {
         .filter(|(name, _)| api.holds_pod_spec(name, &mut BTreeSet::new()))
         .filter_map(|(_, kind)| kind.resource.clone())
         .collect();
-    let table: BTreeSet<_> = Kind::ALL.map(|kind| (kind.group().to_owned(), kind.name().to_owned())).into();
+    let table: BTreeSet<_> =
+        Kinds::default().all().map(|kind| (kind.group().to_owned(), kind.name().to_owned())).collect();
     assert_eq!(holders, table);
 }
 
 #[test]
 fn the_table_knows_where_each_pod_spec_is() {
     let api = Api::newest();
-    for kind in Kind::ALL {
+    for row in Kinds::default().rows() {
+        let kind = row.kind;
         let group = if kind.group().is_empty() { "core" } else { kind.group() };
         let mut name = format!("{group}::v1::{kind}");
-        for field in kind.pod_spec_path() {
+        for field in row.pod_spec {
             let field_type = &api.0[&name].fields[&snake(field)];
             name = api.named(field_type).next().unwrap().0.to_owned();
         }
         assert_eq!(name, "core::v1::PodSpec", "{kind}");
-        assert!(kind.pod_spec_path().starts_with(kind.template_path()), "{kind}");
+        assert!(row.pod_spec.starts_with(row.template), "{kind}");
     }
 }

@@ -3,10 +3,10 @@
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use serde_json::{Value, json};
-use tagpin::domain::fact::Fact;
+use tagpin_domain::fact::Fact;
 
-use crate::cluster::digest;
 use crate::support::webhook::{Table, Tables, Webhook, create, deployment, pod, update};
+use tagpin_testing::digest;
 
 fn baseline() -> Value {
     json!({ "mode": "Enforce", "pin": { "targets": ["Pods"] } })
@@ -49,7 +49,7 @@ async fn what_is_no_review_is_a_bad_request_with_a_reason_and_a_counter() {
 #[tokio::test]
 async fn a_body_over_the_limit_that_is_no_review_is_said_to_be_too_large() {
     let webhook = webhook();
-    let answered = webhook.post("/validate", vec![b' '; tagpin::admission::BODY_LIMIT + 1]).await;
+    let answered = webhook.post("/validate", vec![b' '; tagpin_webhook::BODY_LIMIT + 1]).await;
     assert_eq!(answered.status, StatusCode::PAYLOAD_TOO_LARGE);
     assert_eq!(webhook.count("admission_turned_away_total{reason=\"too_large\"}"), 1);
 }

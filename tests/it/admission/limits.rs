@@ -3,7 +3,7 @@
 
 use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
-use tagpin::admission::BODY_LIMIT;
+use tagpin_webhook::BODY_LIMIT;
 
 use crate::support::webhook::{
     Answered, REPLICA_SET_CONTROLLER, Table, Webhook, create, deployment, pod, update,
@@ -140,7 +140,7 @@ async fn labels_are_selected_by_whatever_their_number() {
 /// Objects that nobody can read, with what is said of them: a pod and a Deployment of each.
 fn unreadable() -> Vec<(Value, &'static str)> {
     const MANY: &str = "more than 1000 images";
-    const LARGE: &str = "more than 32 MiB";
+    const LARGE: &str = "larger than 32 MiB";
     let many: [Growth; 3] = [
         |_, spec| spec["initContainers"] = slots(1000, "web:1@sha256:0"),
         // What is beyond is of a kind that a policy may look at alone.

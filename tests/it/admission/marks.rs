@@ -2,16 +2,17 @@
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tagpin::cluster::object::Object;
-use tagpin::domain::fact::Fact;
-use tagpin::domain::mark::{Keys, Marks, Provenance};
-use tagpin::domain::slot::{Kind, SlotKey};
+use tagpin_domain::fact::Fact;
+use tagpin_domain::mark::{Keys, Marks, Provenance};
+use tagpin_domain::slot::SlotKey;
+use tagpin_kube::stored::Stored;
+use tagpin_objects::kinds::POD;
 
 use super::reviews::patched;
-use crate::cluster::{digest, object, owned_by};
 use crate::support::webhook::{
     Answered, REPLICA_SET_CONTROLLER, Table, Tables, Webhook, create, pod, update,
 };
+use tagpin_testing::{digest, object, owned_by};
 
 const ORIGINAL: &str = r#"{"containers/app":"web:1"}"#;
 
@@ -38,10 +39,10 @@ fn child(name: &str) -> Value {
 }
 
 /// As the API server stores it.
-fn stored(mut pod: Value) -> Object {
+fn stored(mut pod: Value) -> Stored {
     pod["metadata"]["uid"] = pod["metadata"]["name"].clone();
     pod["metadata"]["creationTimestamp"] = json!(Timestamp::now().to_string());
-    object(Kind::Pod, pod)
+    object(POD, pod)
 }
 
 async fn mutated(webhook: &Webhook, pod: Value) -> Value {

@@ -3,10 +3,10 @@
 use axum::http::StatusCode;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use tagpin::domain::fact::Fact;
+use tagpin_domain::fact::Fact;
 
-use crate::cluster::digest;
 use crate::support::webhook::{Table, Tables, Webhook, create, pod, update};
+use tagpin_testing::digest;
 
 fn webhook() -> Webhook {
     let facts = [("docker.io/library/web:1".to_owned(), Fact::Present(digest('a')))].into();

@@ -6,16 +6,16 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tagpin::cluster::{Cluster, Seen};
-use tagpin::domain::fact::Fact;
-use tagpin::domain::slot::Kind;
-use tagpin::review::Effort;
+use tagpin_domain::fact::Fact;
+use tagpin_kube::{Cluster, Observed};
+use tagpin_objects::kinds::{Kinds, REPLICA_SET};
+use tagpin_review::Effort;
 use tokio::time::Instant;
 
-use crate::cluster::digest;
 use crate::support::webhook::{
     NoAnswer, REPLICA_SET_CONTROLLER, Table, Tables, Webhook, create, deployment, pod, update,
 };
+use tagpin_testing::digest;
 
 fn baseline() -> Value {
     json!({ "mode": "Enforce", "pin": { "targets": ["Pods"] } })
@@ -68,7 +68,7 @@ async fn a_pod_without_its_pin_is_refused_only_while_pods_are_sent_to_be_pinned(
     assert_eq!(decision().await, "deny");
     let configuration = |webhooks: Value| {
         let document = json!({ "metadata": { "name": "zz-tagpin" }, "webhooks": webhooks });
-        Seen::There(Arc::new(serde_json::from_value(document).unwrap()))
+        Observed::Present(Arc::new(serde_json::from_value(document).unwrap()))
     };
     let entry = json!({
         "name": "pin.tagpin.dev", "clientConfig": {}, "sideEffects": "None", "admissionReviewVersions": ["v1"],
@@ -76,7 +76,7 @@ async fn a_pod_without_its_pin_is_refused_only_while_pods_are_sent_to_be_pinned(
     let pinning = &webhook.cluster.pinning;
     pinning.report(configuration(json!([entry])));
     assert_eq!(decision().await, "deny");
-    for off in [configuration(json!([])), Seen::Absent] {
+    for off in [configuration(json!([])), Observed::Absent] {
         pinning.report(off);
         assert_eq!(decision().await, "warn");
     }
@@ -84,7 +84,7 @@ async fn a_pod_without_its_pin_is_refused_only_while_pods_are_sent_to_be_pinned(
     pinning.report(configuration(json!([entry])));
     let hears_it_later = async {
         tokio::time::sleep(Duration::from_millis(400)).await;
-        pinning.report(Seen::Absent);
+        pinning.report(Observed::Absent);
     };
     assert_eq!(tokio::join!(decision(), hears_it_later).0, "warn");
 }
@@ -360,7 +360,13 @@ async fn owners_are_looked_for_only_when_a_policy_names_kinds() {
     let mut child = pod("web:latest");
     child["metadata"]["ownerReferences"] = replica_set();
     let over = |policies: &[(&str, Value)]| {
-        Webhook::over(Cluster::new(NoAnswer), policies, registry().ports(), 256, Timestamp::now)
+        Webhook::over(
+            Cluster::new(Kinds::default(), NoAnswer),
+            policies,
+            registry().ports(),
+            256,
+            Timestamp::now,
+        )
     };
     let started = Instant::now();
     let webhook = over(&[("baseline", baseline())]);
@@ -392,11 +398,11 @@ async fn an_old_template_is_judged_again_only_when_it_changes() {
 #[tokio::test]
 async fn what_another_revision_carries_is_warned_of_by_the_uid_that_the_server_knows() {
     let webhook = webhook();
-    let owner = crate::cluster::owned_by("apps/v1", "Deployment", "web", "deployment-1");
+    let owner = tagpin_testing::owned_by("apps/v1", "Deployment", "web", "deployment-1");
     let mut replica_set = deployment("web:latest");
     replica_set["metadata"] =
         json!({ "name": "web-1", "namespace": "shop", "uid": "rs-1", "ownerReferences": owner });
-    webhook.cluster.workloads.apply(crate::cluster::object(Kind::ReplicaSet, replica_set));
+    webhook.cluster.workloads.apply(tagpin_testing::object(REPLICA_SET, replica_set));
     let undo = update(deployment("web:latest"), deployment("web:1"));
     assert_eq!(webhook.validate(&undo).await.decision(), "warn");
     let mut forged = undo.clone();
@@ -422,7 +428,7 @@ async fn what_was_decided_is_counted_by_closed_words() {
     webhook.validate(&create(deployment("web:1"))).await;
     let mut foreign = pod("web:1");
     foreign["metadata"]["ownerReferences"] =
-        crate::cluster::owned_by("example.dev/v1", "Database", "db", "db-1");
+        tagpin_testing::owned_by("example.dev/v1", "Database", "db", "db-1");
     webhook.mutate(&create(foreign)).await;
     let expected = [
         r#"admission_requests_total{webhook="pin",operation="CREATE",kind="Pod",decision="pin"} 1"#,

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
+use tagpin_objects::kinds::Kinds;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -184,7 +185,7 @@ fn review(case: &Case, object: &Value) -> Value {
         "request": {
             "uid": "7f0b2f6e-1d1c-4a5e-9f64-6a1f0d8f8d11",
             "kind": { "group": kind.group(), "version": "v1", "kind": kind.name() },
-            "resource": { "group": kind.group(), "version": "v1", "resource": kind.resource() },
+            "resource": { "group": kind.group(), "version": "v1", "resource": Kinds::default().row(kind).unwrap().resource },
             "subResource": case.subresource,
             "name": object["metadata"]["name"],
             "namespace": case.namespace,

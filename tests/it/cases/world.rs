@@ -13,20 +13,20 @@ use jiff::Timestamp;
 use kube::api::ObjectMeta;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
-use tagpin::admission::{Admission, Registries, Settings, router};
-use tagpin::cluster::Cluster;
-use tagpin::cluster::object::{Object, OldRevision};
-use tagpin::cluster::policies::Reported;
-use tagpin::cluster::reader::Reader;
-use tagpin::domain::asker::Asker;
-use tagpin::domain::fact::{Broken, Fact, LastKnown, Unavailable};
-use tagpin::domain::image::ImageRef;
-use tagpin::domain::policy::Labels;
-use tagpin::domain::slot::Kind;
-use tagpin::k8s::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyObject};
-use tagpin::k8s::slim::Slim;
-use tagpin::review::{Effort, Resolve, Suggest, Version};
-use tagpin::telemetry::admission::Metrics;
+use tagpin_domain::asker::Asker;
+use tagpin_domain::fact::{Broken, Fact, LastKnown, Unavailable};
+use tagpin_domain::image::ImageRef;
+use tagpin_domain::kind::Kind;
+use tagpin_kube::Cluster;
+use tagpin_kube::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyObject};
+use tagpin_kube::policies::Reported;
+use tagpin_kube::slim::Slim;
+use tagpin_kube::stored::{OldRevision, Stored};
+use tagpin_objects::kinds::{Kinds, POD};
+use tagpin_review::{Effort, Resolve, Suggest, Version};
+use tagpin_testing::NoObjects;
+use tagpin_webhook::metrics::Metrics;
+use tagpin_webhook::{Admission, Registries, Settings, router};
 use tokio::time::Instant;
 use tower::ServiceExt;
 
@@ -41,7 +41,7 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn of(case: &Case) -> Self {
-        let cluster = Cluster::new(NothingElse);
+        let cluster = Cluster::new(Kinds::default(), NoObjects);
         for policy in &case.policies {
             cluster.policies.apply(reported(policy));
         }
@@ -71,13 +71,15 @@ impl World {
                 .collect(),
             excluded_namespaces: BTreeSet::new(),
             in_flight: 8,
+            kinds: Kinds::default(),
             now: || "2026-11-21T12:00:00Z".parse::<Timestamp>().unwrap(),
         };
+        let cluster = Arc::new(cluster);
         let mut metrics = Registry::default();
         let counters = Metrics::register(&mut metrics);
         let scripted = Arc::new(Scripted(Arc::clone(&script)));
         let registries = Registries { resolve: scripted.clone(), suggest: scripted };
-        let admission = Admission::new(Arc::new(cluster), registries, settings, counters);
+        let admission = Admission::new(cluster.clone(), cluster.pods.clone(), registries, settings, counters);
         Self { script, metrics, router: router(admission) }
     }
 
@@ -137,35 +139,22 @@ fn report(cluster: &Cluster, mut object: Value) {
         metadata["namespace"] = json!("shop");
     }
     let name = object["kind"].as_str().unwrap().to_owned();
-    let slim: Slim = serde_json::from_value(object).unwrap();
+    let kinds = Kinds::default();
+    let slim: Slim = serde_json::from_str(&object.to_string()).unwrap();
     if name == "ControllerRevision" {
-        cluster.workloads.apply_revision(OldRevision::new(&slim).unwrap());
+        cluster.workloads.apply_revision(OldRevision::new(&kinds, &slim).unwrap());
         return;
     }
     let kind = kind(&name);
-    let object = Object::new(kind, &slim).unwrap();
+    let object = Stored::new(&kinds, kinds.row(kind).unwrap(), &slim).unwrap().unwrap();
     match kind {
-        Kind::Pod => cluster.pods.apply(object),
+        POD => cluster.pods.apply(object),
         _ => cluster.workloads.apply(object),
     }
 }
 
 pub(crate) fn kind(name: &str) -> Kind {
-    Kind::ALL.into_iter().find(|kind| kind.name() == name).unwrap_or_else(|| panic!("kind {name}"))
-}
-
-/// No owner can be read beyond those that were reported.
-struct NothingElse;
-
-#[async_trait]
-impl Reader for NothingElse {
-    async fn object(&self, _: Kind, _: &str, _: &str, _: Instant) -> Option<Object> {
-        None
-    }
-
-    async fn namespace_labels(&self, _: &str, _: Instant) -> Option<Labels> {
-        None
-    }
+    Kinds::default().all().find(|kind| kind.name() == name).unwrap_or_else(|| panic!("kind {name}"))
 }
 
 /// What the registry says, and what it was asked.

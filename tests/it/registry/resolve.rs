@@ -64,7 +64,7 @@ async fn it_says_why_a_cloud_gives_no_credential() {
     assert_eq!(
         String::from_utf8_lossy(&output.stderr),
         format!(
-            "note: no credential of aws for {ecr}: nothing says who tagpin is: give its service account a role (IRSA or \
+            "note: no credential of aws for {ecr}: tagpin has no identity for this cloud: give its service account a role (IRSA or \
              EKS Pod Identity)\n"
         )
     );
@@ -395,12 +395,12 @@ async fn a_service_account_without_a_pull_secret_asks_with_what_the_cloud_gives_
     let (code, answer, notes) = ask("AKIDEXAMPLE");
     assert_eq!((code, &answer["digest"]), (0, &Value::from(digest)), "{answer} {notes}");
     assert!(answer["steps"].to_string().contains(&format!("configuration of {ECR}")), "{answer}");
-    assert!(notes.contains("aws gave a credential to you; in the cluster it is asked as"), "{notes}");
+    assert!(notes.contains("aws gave you a credential; in the cluster, tagpin's own pod asks"), "{notes}");
     assert!(!answer.to_string().contains(PASSWORD));
 
     // Who is nobody to the cloud is told so, and why: in the cluster it may be otherwise.
     let (code, answer, notes) = ask("");
     assert_eq!((code, &answer["outcome"]), (3, &Value::from("RegistryUnavailable")), "{answer}");
     assert_eq!(answer["cause"], "NoCredential");
-    assert!(notes.contains("aws gives no credential to you: nothing says who"), "{notes}");
+    assert!(notes.contains("aws gave you no credential: tagpin has no identity"), "{notes}");
 }

@@ -13,17 +13,16 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use prost::Message as _;
 use serde_json::{Value, json};
-use tagpin::admission::Registries;
-use tagpin::cluster::Cluster;
-use tagpin::domain::asker::Asker;
-use tagpin::domain::fact::LastKnown;
-use tagpin::domain::image::ImageRef;
-use tagpin::registry;
-use tagpin::registry::cache::Around;
-use tagpin::registry::suggest::Suggestions;
-use tagpin::registry::user_config::UserConfig;
-use tagpin::review::Seeds;
 use tagpin::telemetry::traces::{Origin, Traces};
+use tagpin_domain::asker::Asker;
+use tagpin_domain::fact::LastKnown;
+use tagpin_domain::image::ImageRef;
+use tagpin_kube::Cluster;
+use tagpin_objects::kinds::Kinds;
+use tagpin_registry::{Around, Suggestions, UserConfig};
+use tagpin_review::Seeds;
+use tagpin_testing::NoObjects;
+use tagpin_webhook::Registries;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
@@ -34,7 +33,7 @@ use url::Url;
 
 use super::scripted::{Scripted, Step};
 use super::support::{PATIENCE, TestNames, TestProfiles, client, endpoint, profile, provider};
-use crate::support::webhook::{NoOwner, Table, Webhook, create, pod};
+use crate::support::webhook::{Table, Webhook, create, pod};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PARENT: &str = "00f067aa0ba902b7";
@@ -122,7 +121,7 @@ fn named<'a>(spans: &'a [Span], name: &str) -> &'a Span {
 struct NoPins;
 
 impl Seeds for NoPins {
-    fn last_known(&self, _image: &ImageRef, _asker: &Asker) -> Option<LastKnown> {
+    fn last_known(&self, _: &ImageRef, _: &Asker, _: Timestamp) -> Option<LastKnown> {
         None
     }
 }
@@ -144,11 +143,18 @@ async fn a_look_up_is_in_the_trace_of_the_review_and_that_in_its_callers() {
     let client = client(profiles.clone(), TestNames::default(), Arc::new(()));
     let credentials = Arc::new(UserConfig::default());
     let suggest = Arc::new(Suggestions::new(client.clone(), credentials.clone(), Arc::default(), PATIENCE));
-    let around = Around { credentials, profiles, seeds: Arc::new(NoPins), tally: Arc::new(()) };
+    let around = Around {
+        credentials,
+        profiles,
+        seeds: Arc::new(NoPins),
+        now: Timestamp::now,
+        observer: Arc::new(()),
+    };
     let policies = [("pin", json!({ "pin": { "targets": ["Pods"] } }))];
-    let resolve = Arc::new(registry::assemble(client, Arc::default(), around));
+    let resolve = Arc::new(tagpin_registry::assemble(client, Arc::default(), around));
     let registries = Registries { resolve, suggest };
-    let webhook = Webhook::over(Cluster::new(NoOwner), &policies, registries, 256, Timestamp::now);
+    let webhook =
+        Webhook::over(Cluster::new(Kinds::default(), NoObjects), &policies, registries, 256, Timestamp::now);
 
     let spans = collector
         .spans_of(async {

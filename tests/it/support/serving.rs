@@ -19,7 +19,9 @@ use hyper::body::Frame;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, ServerName};
 use serde_json::{Value, json};
-use tagpin::cluster::store::Store;
+use tagpin_kube::store::Store;
+use tagpin_objects::kinds::Kinds;
+use tagpin_testing::path;
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -34,19 +36,6 @@ const LIMIT: Duration = Duration::from_secs(60);
 const HOST: &str = "tagpin.tagpin-system.svc";
 const MUTATING: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
 const SECRETS: &str = "/api/v1/namespaces/tagpin-system/secrets";
-
-/// The path that a store is listed by.
-pub(crate) fn path(store: Store) -> String {
-    match store {
-        Store::ClusterImagePolicies | Store::ImagePolicies => {
-            format!("/apis/tagpin.dev/v1alpha1/{}", store.name())
-        }
-        Store::ControllerRevisions => "/apis/apps/v1/controllerrevisions".to_owned(),
-        Store::Namespaces | Store::ServiceAccounts => format!("/api/v1/{}", store.name()),
-        Store::Objects(kind) if kind.group().is_empty() => format!("/api/v1/{}", kind.resource()),
-        Store::Objects(kind) => format!("/apis/{}/v1/{}", kind.group(), kind.resource()),
-    }
-}
 
 /// An API server whose lists are what a test says, and whose watches are silent.
 #[derive(Clone)]
@@ -85,14 +74,29 @@ fn list(items: &[Value]) -> String {
         .to_string()
 }
 
+/// The way a replica is started.
+#[derive(Default)]
+pub(crate) struct Start<'a> {
+    /// The lists that are not empty, by their paths.
+    pub(crate) lists: &'a [(String, Vec<Value>)],
+    /// The path of the list that waits until it is released.
+    pub(crate) held: Option<&'a str>,
+    /// The entries of the Secret beside the certificate, as text by name.
+    pub(crate) entries: &'a [(&'a str, &'a str)],
+    /// More arguments of `serve`.
+    pub(crate) arguments: &'a [String],
+}
+
 /// A replica that runs, and its cluster. It ends when this goes.
 pub(crate) struct Serving {
     cluster: Quiet,
-    process: Child,
+    pub(crate) process: Child,
     folder: TempDir,
     admin: u16,
-    webhook: u16,
-    trust: Arc<ClientConfig>,
+    /// The port of the webhook.
+    pub(crate) webhook: u16,
+    /// Trust in the certificate of the webhook.
+    pub(crate) trust: Arc<ClientConfig>,
     _server: JoinSet<()>,
 }
 
@@ -104,19 +108,33 @@ impl Drop for Serving {
 }
 
 impl Serving {
-    /// One that logs by this filter. The list of the path `held` waits until it is released.
+    /// Starts the binary of this build, which logs by this filter. The list of the path `held` waits until it is released.
     pub(crate) async fn start(lists: &[(String, Vec<Value>)], held: Option<&str>, log: &str) -> Self {
+        let binary = Command::new(env!("CARGO_BIN_EXE_tagpin"));
+        Self::run(binary, Start { lists, held, ..Start::default() }, log).await
+    }
+
+    /// Starts this program, a tagpin without arguments, which logs by this filter.
+    pub(crate) async fn run(program: Command, start: Start<'_>, log: &str) -> Self {
         let certificate = rcgen::generate_simple_self_signed(vec![HOST.to_owned()]).unwrap();
-        let pem = |text: String| BASE64_STANDARD.encode(text);
+        let mut data = json!({});
+        for (name, text) in
+            [("tls.crt", &*certificate.cert.pem()), ("tls.key", &*certificate.signing_key.serialize_pem())]
+                .iter()
+                .chain(start.entries)
+        {
+            data[name] = BASE64_STANDARD.encode(text).into();
+        }
         let secret = json!({
             "metadata": { "name": "tagpin-webhook-tls", "namespace": "tagpin-system", "uid": "s", "resourceVersion": "1" },
-            "data": { "tls.crt": pem(certificate.cert.pem()), "tls.key": pem(certificate.signing_key.serialize_pem()) },
+            "data": data,
         });
+        let Start { lists, held, arguments, .. } = start;
         let cluster = Quiet { lists: Arc::default(), held: watch::Sender::new(held.map(str::to_owned)) };
         {
             let mut all = cluster.lists.lock().unwrap();
-            all.extend(Store::all().map(|store| (path(store), list(&[]))));
-            // The certificate's: the selector of a list is not looked at, and this one holds no key for marks.
+            all.extend(Store::all(&Kinds::default()).map(|store| (path(store), list(&[]))));
+            // The server ignores selectors, so this Secret is also the one with the keys for marks.
             all.insert(SECRETS.to_owned(), list(&[secret]));
             all.insert(MUTATING.to_owned(), list(&[]));
             all.extend(lists.iter().map(|(path, items)| (path.clone(), list(items))));
@@ -130,7 +148,7 @@ impl Serving {
 
         let folder = TempDir::new().unwrap();
         let (admin, webhook) = (free_port().await, free_port().await);
-        let process = spawn(&folder, address, admin, webhook, log);
+        let process = spawn(program, arguments, &folder, address, [admin, webhook], log);
         let trust = trust(certificate.cert.der());
         Self { cluster, process, folder, admin, webhook, trust, _server: server }
     }
@@ -200,7 +218,14 @@ impl Serving {
     }
 }
 
-fn spawn(folder: &TempDir, api: SocketAddr, admin: u16, webhook: u16, log: &str) -> Child {
+fn spawn(
+    mut program: Command,
+    arguments: &[String],
+    folder: &TempDir,
+    api: SocketAddr,
+    [admin, webhook]: [u16; 2],
+    log: &str,
+) -> Child {
     let file = |name: &str, text: &str| -> PathBuf {
         let place = folder.path().join(name);
         fs::write(&place, text).unwrap();
@@ -214,10 +239,11 @@ fn spawn(folder: &TempDir, api: SocketAddr, admin: u16, webhook: u16, log: &str)
     });
     let kubeconfig = file("kubeconfig", &kubeconfig.to_string());
     let baseline = file("baseline.yaml", "{enabled: false, mode: Warn, pin: true}");
-    Command::new(env!("CARGO_BIN_EXE_tagpin"))
+    program
         .args(["serve", "--namespace=tagpin-system", "--pod=tagpin-a", "--log", log, "--baseline"])
         .arg(baseline)
         .args([format!("--admin-port={admin}"), format!("--webhook-port={webhook}")])
+        .args(arguments)
         .env_clear()
         .env("KUBECONFIG", kubeconfig)
         .stderr(fs::File::create(folder.path().join("log")).unwrap())

@@ -12,19 +12,21 @@ use http_body_util::BodyExt as _;
 use jiff::Timestamp;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
-use tagpin::admission::{Admission, Registries, Settings, router};
-use tagpin::cluster::Cluster;
-use tagpin::cluster::object::Object;
-use tagpin::cluster::policies::Reported;
-use tagpin::cluster::reader::Reader;
-use tagpin::domain::asker::Asker;
-use tagpin::domain::fact::Fact;
-use tagpin::domain::image::ImageRef;
-use tagpin::domain::policy::Labels;
-use tagpin::domain::slot::Kind;
-use tagpin::k8s::image_policy::{ClusterImagePolicy, ImagePolicy};
-use tagpin::review::{Effort, Resolve, Suggest, Version};
-use tagpin::telemetry::admission::Metrics;
+use tagpin_domain::asker::Asker;
+use tagpin_domain::fact::Fact;
+use tagpin_domain::image::ImageRef;
+use tagpin_domain::kind::Kind;
+use tagpin_domain::policy::Labels;
+use tagpin_kube::Cluster;
+use tagpin_kube::image_policy::{ClusterImagePolicy, ImagePolicy};
+use tagpin_kube::policies::Reported;
+use tagpin_kube::reader::Reader;
+use tagpin_kube::stored::Stored;
+use tagpin_objects::kinds::Kinds;
+use tagpin_review::{Effort, Resolve, Suggest, Version};
+use tagpin_testing::NoObjects;
+use tagpin_webhook::metrics::Metrics;
+use tagpin_webhook::{Admission, Registries, Settings, router};
 use tokio::time::Instant;
 use tower::ServiceExt as _;
 
@@ -111,26 +113,12 @@ impl Suggest for Table {
     }
 }
 
-/// An API server that knows no owner.
-pub(crate) struct NoOwner;
-
-#[async_trait]
-impl Reader for NoOwner {
-    async fn object(&self, _: Kind, _: &str, _: &str, _: Instant) -> Option<Object> {
-        None
-    }
-
-    async fn namespace_labels(&self, _: &str, _: Instant) -> Option<Labels> {
-        None
-    }
-}
-
 /// An API server that never answers.
 pub(crate) struct NoAnswer;
 
 #[async_trait]
 impl Reader for NoAnswer {
-    async fn object(&self, _: Kind, _: &str, _: &str, _: Instant) -> Option<Object> {
+    async fn object(&self, _: Kind, _: &str, _: &str, _: Instant) -> Option<Stored> {
         std::future::pending().await
     }
 
@@ -207,7 +195,7 @@ impl Webhook {
         in_flight: usize,
         now: fn() -> Timestamp,
     ) -> Self {
-        Self::over(Cluster::new(NoOwner), policies, registry.ports(), in_flight, now)
+        Self::over(Cluster::new(Kinds::default(), NoObjects), policies, registry.ports(), in_flight, now)
     }
 
     pub(crate) fn over(
@@ -233,10 +221,11 @@ impl Webhook {
             .into(),
             excluded_namespaces: ["kube-system".to_owned()].into(),
             in_flight,
+            kinds: Kinds::default(),
             now,
         };
         let counters = Metrics::register(&mut metrics);
-        let admission = Admission::new(Arc::clone(&cluster), registries, settings, counters);
+        let admission = Admission::new(cluster.clone(), cluster.pods.clone(), registries, settings, counters);
         let webhook = Self { cluster, metrics: Arc::new(metrics), router: router(admission) };
         for (name, spec) in policies {
             webhook.policy(None, name, spec.clone());

@@ -173,15 +173,15 @@ fn kubelet(state: &State, node: Node) -> serde_json::Value {
     })
 }
 
-/// What webhooks said about pods and workloads, and which replica of tagpin wrote or listed what: tests read both from
-/// the audit log.
-/// No request is traced, until a test writes another rate.
+/// Configuration of tracing: no request is traced until a test writes another rate.
 const TRACING: &str = "\
 apiVersion: apiserver.config.k8s.io/v1
 kind: TracingConfiguration
 samplingRatePerMillion: 0
 ";
 
+/// Audit policy: tests read from the audit log what webhooks answered about pods and workloads, and which replica of
+/// tagpin wrote or listed what.
 const AUDIT_POLICY: &str = "\
 apiVersion: audit.k8s.io/v1
 kind: Policy

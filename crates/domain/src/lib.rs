@@ -1,0 +1,34 @@
+//! The pure core: what an image reference is, what policies demand, what a registry can tell, and what follows.
+//!
+//! No async, no I/O, no clock, no Kubernetes client: time is an argument and a
+//! registry's answer is a value. Read the modules in the order of the flow.
+
+pub mod digest;
+pub mod image;
+pub mod platform;
+
+pub mod asker;
+pub mod kind;
+pub mod object_name;
+pub mod original;
+pub mod slot;
+pub mod subject;
+pub mod workload;
+
+pub mod check;
+pub mod glob;
+pub mod policy;
+pub mod requirement;
+
+pub mod fact;
+pub mod mark;
+pub mod pin;
+
+pub mod denial;
+mod hint;
+pub mod unreadable;
+pub mod verdict;
+pub mod wording;
+
+pub mod message;
+pub mod patch;
