@@ -183,7 +183,7 @@ fn entries_that_somebody_restored_go_all_the_same() {
     });
     closed.apply(&pod("web", "web:latest")).refused_with("TagForbidden");
     closed.apply(&pod("good", "web:1.4.2")).succeeded();
-    let remedy = doctor::red("namespaces", "no entry refuses when tagpin is away");
+    let remedy = doctor::red("namespaces", "no entry refuses requests while tagpin is unreachable");
     assert!(remedy.contains("--set replicas=2"), "{remedy}");
 
     drop(one);
@@ -210,7 +210,7 @@ fn a_leader_that_cannot_get_ready_opens_what_it_found_closed() {
     assert!(!armed(), "{:?}", list());
     when_ready(0);
     wait_for("the word of the leader", LIMIT, || (reason() == "WebhooksNotInstalled").then_some(()));
-    let remedy = doctor::red("namespaces", "no entry refuses when tagpin is away");
+    let remedy = doctor::red("namespaces", "no entry refuses requests while tagpin is unreachable");
     assert!(remedy.contains("logs"), "{remedy}");
 
     drop(unlisted);
