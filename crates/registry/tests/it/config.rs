@@ -473,7 +473,7 @@ fn a_value_that_can_not_be_meant_is_refused_at_its_line() {
         ("trustedRealms: [a.io, 'b.io:8443']", "trustedRealms[1]: write the host of the token service"),
         (
             "mirrors: [{ url: 'https://m', capabilities: [resolve] }]",
-            "mirrors[0].capabilities: must have pull",
+            "mirrors[0].capabilities: must include pull",
         ),
         (
             "mirrors: [{ url: 'https://m', rewrite: { '(': x } }]",
