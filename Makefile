@@ -16,6 +16,7 @@ test: ## Every test; those that need a cluster bring up their own
 bench: ## What a review, a question, a replica and the image cost, each beside its goal
 	cargo bench --bench admission
 	cargo bench --bench commands
+	cargo bench --package tagpin-engines
 	cargo xtask bench
 
 fuzz: ## Each fuzz target for a minute (with cargo-fuzz); what it finds stays in fuzz/artifacts

@@ -1,6 +1,6 @@
-//! The command line: what can be typed, and what the process answers. It decides nothing about images.
+//! The command line: the subcommands, their results and the exit codes. It decides nothing about images.
 //!
-//! A subcommand is a module with `Args` (what was typed) and `run`; only [`serve`] joins concrete parts.
+//! A subcommand is a module with `Args` (what was typed) and `run`; [`crate::serve`] joins the parts of the operator.
 
 use std::process::ExitCode;
 
@@ -15,10 +15,9 @@ mod output;
 mod registries;
 mod resolve;
 mod serve;
-mod surroundings;
 mod tags;
 
-/// Parses the command line, runs it and says how it went.
+/// Parses the command line, runs the subcommand and returns its exit code. An error goes to standard error.
 pub fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Serve(args) => serve::run(args),
@@ -65,16 +64,16 @@ enum Command {
     Registries(registries::Args),
 }
 
-/// How a command ended: the exit code, as scripts read it.
+/// The exit code of a command. Scripts rely on the numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Exit {
     /// Nothing is wrong.
     Fine = 0,
     /// Something that was looked for is missing, or breaks a rule.
     Violations = 1,
-    /// What was typed, or a file that it names, can not be used.
+    /// An argument, or a file that it names, cannot be used.
     WrongUse = 2,
-    /// The registry or the cluster did not answer, so nobody knows.
+    /// The registry or the cluster did not answer, so the result is unknown.
     CouldNotFindOut = 3,
 }
 
@@ -84,7 +83,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Why a command ended before it was done.
+/// The error that ended a command early, and the exit code for it.
 #[derive(Debug)]
 struct Failure {
     exit: Exit,
@@ -92,16 +91,16 @@ struct Failure {
 }
 
 impl Failure {
-    /// What was typed, or a file that it names, can not be used.
+    /// Returns the failure for an argument, or a file that it names, that cannot be used.
     fn wrong_use(cause: impl Into<anyhow::Error>) -> Self {
         Self { exit: Exit::WrongUse, cause: cause.into() }
     }
 
-    /// The registry or the cluster did not answer.
+    /// Returns the failure for a registry or a cluster that did not answer.
     fn could_not_find_out(cause: impl Into<anyhow::Error>) -> Self {
         Self { exit: Exit::CouldNotFindOut, cause: cause.into() }
     }
 }
 
-/// What a subcommand's `run` gives back.
+/// The result of a subcommand's `run`.
 type Done = Result<Exit, Failure>;

@@ -1,21 +1,14 @@
 //! tagpin pins image tags to digests, refuses what a policy forbids, and remembers what ran.
 //!
-//! The tree is the architecture; data flows down the list, never back:
+//! Data flows through the modules in one direction:
 //! **reference → policy decision → registry fact → verdict and patch → response and report.**
 //!
-//! `ARCHITECTURE.md` has the map and the layer table, and `tests/it/tidy.rs` holds both.
-
-pub mod domain;
-pub mod k8s;
-pub mod registry;
-
-pub mod cluster;
-pub mod controller;
-pub mod pipeline;
-
-pub mod admission;
+//! `ARCHITECTURE.md` has the map of the modules and the table of their layers, and `tests/it/tidy.rs` checks both.
 
 pub mod settings;
 pub mod telemetry;
+
+pub mod serve;
+mod surroundings;
 
 pub mod cli;

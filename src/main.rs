@@ -1,9 +1,9 @@
-//! The `tagpin` binary: it installs the TLS provider and hands over to `cli`.
+//! The `tagpin` binary: installs the TLS provider and calls `cli`.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // First of all: everything that speaks TLS in this process uses this one provider.
+    // Every TLS connection of this process uses this provider, so it is installed first.
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         return ExitCode::FAILURE;
     }

@@ -1,5 +1,5 @@
-//! What the operator is told, once it is meant and no longer typed: valid, complete, never read again.
-//! It does not read the environment or the command line (`cli` does) and opens no file.
+//! The settings of `tagpin serve`, valid and complete. `cli` reads the command line and the environment; nothing here
+//! opens a file.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -9,93 +9,84 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde::Deserialize;
 use url::Url;
 
-/// Namespaces whose requests never reach the webhooks, whatever is configured: a cluster must be able to start,
-/// and tagpin itself too.
+use tagpin_domain::policy::Mode;
+
+/// Namespaces whose requests never reach the webhooks, whatever is configured, because a cluster and tagpin itself must
+/// be able to start.
 pub const NEVER_INTERCEPTED: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
 
-/// Everything that `tagpin serve` is told.
+/// All settings of `tagpin serve`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
-    /// Where tagpin runs: its Lease, its Secret and its Service are here.
+    /// The namespace of tagpin, with its Lease, its Secret and its Service.
     pub namespace: String,
-    /// This replica's name, as holder of the Lease.
+    /// The name of this replica, which is part of its identity as holder of the Lease.
     pub pod: String,
     /// The port that the API server reaches.
     pub webhook_port: u16,
-    /// The port of health, metrics and policies in force.
+    /// The port that serves health, metrics and the policies in force.
     pub admin_port: u16,
-    /// Namespaces that are not intercepted, [`NEVER_INTERCEPTED`] and our own included.
+    /// Namespaces whose requests never reach the webhooks, [`NEVER_INTERCEPTED`] and tagpin's own included.
     pub excluded_namespaces: BTreeSet<String>,
     /// User names of the built-in controllers, whose objects are children.
     pub controller_identities: BTreeSet<String>,
-    /// Whose pull secrets may be read.
+    /// The namespaces whose pull secrets may be read.
     pub pull_secrets: PullSecrets,
-    /// The file of the `registries:` configuration; none configures nothing.
+    /// The file of the `registries:` configuration; without it nothing is configured.
     pub registries: Option<PathBuf>,
     /// The policy that the leader keeps in place.
     pub baseline: Baseline,
-    /// How long requests are still answered after a SIGTERM.
+    /// Time for which requests are still answered after a SIGTERM.
     pub drain: Duration,
-    /// How long the webhook's certificate is valid.
+    /// Lifetime of the webhook's certificate.
     pub certificate_lifetime: Duration,
-    /// How long the authority that signs it is valid.
+    /// Lifetime of the authority that signs the certificate.
     pub authority_lifetime: Duration,
-    /// The collector that traces are sent to; none sends none.
+    /// The collector that traces are sent to; without it no traces are sent.
     pub traces: Option<Url>,
 }
 
-/// Whose pull secrets the replica has the right to read.
+/// The namespaces whose pull secrets the replica has the right to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PullSecrets {
-    /// Nobody's: registries are asked anonymously or with the configuration's credentials.
+    /// No namespaces: registries are asked anonymously or with the credentials of the configuration.
     Off,
-    /// Those of these namespaces.
+    /// These namespaces.
     Namespaces(BTreeSet<String>),
-    /// Those of every namespace.
+    /// Every namespace.
     Cluster,
 }
 
-/// The chart's own policy `clusterimagepolicy/baseline`, as far as values shape it.
+/// The values that shape the chart's own policy, `clusterimagepolicy/baseline`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Baseline {
-    /// Whether it is kept; otherwise ours is deleted.
+    /// True if the leader keeps the policy in place. Otherwise the leader deletes the policy that it made.
     pub enabled: bool,
-    /// What its violated rules do.
-    pub mode: BaselineMode,
-    /// Whether it pins pods.
+    /// The mode of the policy: the effect of a violated rule.
+    pub mode: Mode,
+    /// True if the policy pins pods.
     pub pin: bool,
-    /// Which namespaces it is about; empty is all.
+    /// Selects the namespaces that the policy applies to. An empty selector selects all namespaces.
     #[serde(default)]
     pub namespace_selector: LabelSelector,
 }
 
-/// The mode of the baseline.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-pub enum BaselineMode {
-    /// Refuse.
-    Enforce,
-    /// Warn.
-    Warn,
-    /// Count and report.
-    Audit,
-}
-
-/// Why what was typed can not be meant.
+/// A setting that is not valid.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    /// The baseline's text is none.
+    /// The baseline's text cannot be read.
     #[error("read the baseline's settings: {0}")]
     Baseline(String),
-    /// Namespaces were named for a mode that takes none, or none for the mode that needs some.
+    /// Namespaces were given for a mode that takes none, or none were given for the mode that needs some.
     #[error("pull secrets are {mode}, but {problem}")]
     PullSecrets {
         /// The mode, as typed.
         mode: &'static str,
-        /// What does not fit.
+        /// The problem.
         problem: &'static str,
     },
-    /// Not where a collector can be.
+    /// The address is not that of a collector.
     #[error("--otlp-endpoint is the collector's URL without a path of its own signals: http://10.0.0.7:4318")]
     OtlpEndpoint,
     /// The lifetimes leave no time for renewal.
@@ -105,20 +96,21 @@ pub enum SettingsError {
         SHORTEST.as_secs()
     )]
     Lifetimes {
-        /// Of the certificate.
+        /// The lifetime of the certificate.
         certificate: Duration,
-        /// Of its authority.
+        /// The lifetime of its authority.
         authority: Duration,
     },
 }
 
-/// Certificates count in whole seconds: one that lives for less than this could not be renewed in time.
+/// Shortest lifetime of a certificate. Certificates count in whole seconds, so a shorter one could not be renewed in
+/// time.
 const SHORTEST: Duration = Duration::from_secs(6);
 
-/// Whether a certificate and its authority can live so long.
+/// Checks the lifetimes of a certificate and its authority.
 ///
 /// # Errors
-/// When the certificate lives for less than 6 s, or its authority for less than four times as long.
+/// Fails if the certificate lives for less than 6 s, or its authority for less than four times as long.
 pub fn lifetimes(certificate: Duration, authority: Duration) -> Result<(), SettingsError> {
     let fit = certificate >= SHORTEST && authority / 4 >= certificate;
     if fit { Ok(()) } else { Err(SettingsError::Lifetimes { certificate, authority }) }
@@ -128,7 +120,7 @@ impl Baseline {
     /// Reads the settings as the chart writes them.
     ///
     /// # Errors
-    /// The text is not YAML, or a key is missing, unknown or of the wrong kind.
+    /// Fails if the text is not YAML, or if a key is missing, unknown or of the wrong kind.
     pub fn parse(text: &str) -> Result<Self, SettingsError> {
         serde_saphyr::from_str(text).map_err(|cause| SettingsError::Baseline(cause.to_string()))
     }

@@ -1,22 +1,17 @@
-//! What the process tells about itself: logs, metrics, traces, readiness, and the port where they are read.
-//! It decides nothing and knows no policy; components register their metrics here, one struct each.
+//! Telemetry of the process: logs, metrics, traces, readiness, and the port that serves them.
+//! It decides nothing and knows no policy. Each component registers its metrics here, as a struct of its own.
 
 use prometheus_client::metrics::info::Info;
 
 pub use prometheus_client::registry::Registry as Metrics;
 
 pub mod admin;
-pub mod admission;
-pub mod canary;
 pub mod logging;
 pub mod readiness;
-pub mod reconcile;
-pub mod registry;
 pub mod state;
 pub mod traces;
-pub mod watches;
 
-/// A registry of metrics named `tagpin_…`, with `tagpin_build_info` in it.
+/// Returns a registry for metrics named `tagpin_…`, with `tagpin_build_info` in it.
 #[must_use]
 pub fn metrics() -> Metrics {
     let mut registry = Metrics::with_prefix("tagpin");

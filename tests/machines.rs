@@ -1,7 +1,7 @@
-//! Plugs are pulled, of the whole rig and of one of its nodes, and everything comes back without a hand.
+//! Power failures of the whole rig and of one node: everything comes back without a manual step.
 //!
-//! `cargo xtask rig test` runs this after the cluster tests, one by one and outside of the rig: nothing inside outlives
-//! a reboot.
+//! `cargo xtask rig test` runs these tests after the cluster tests, one by one and outside the rig, because nothing
+//! inside survives a reboot.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -20,10 +20,10 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde_json::Value;
 
-/// How long a condition may take on a busy machine.
+/// Time limit for a condition on a busy machine.
 const LIMIT: Duration = Duration::from_secs(180);
 
-/// `cargo xtask rig ARGS` with this on its standard input.
+/// Runs `cargo xtask rig ARGS` with this standard input.
 fn rig(args: &[&str], input: &str) -> Output {
     let xtask = env::var("TAGPIN_XTASK").expect("run it by `cargo xtask rig test`");
     let mut rig = Command::new(xtask);
@@ -41,7 +41,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// What it printed; it must have succeeded.
+/// Returns the standard output of a command that must succeed.
 #[track_caller]
 fn ok(output: Output) -> String {
     assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
@@ -60,7 +60,7 @@ fn wait_for<T>(what: &str, mut seen: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// The pods of this namespace that are ready with containers that started after this, but not those that are going.
+/// Returns the ready pods of this namespace whose containers started at or after this time, without terminating pods.
 fn ready_since(namespace: &str, since: Timestamp) -> Vec<Value> {
     let list = kubectl(&["-n", namespace, "get", "pods", "-o", "json"], "");
     let list: Value = serde_json::from_slice(&list.stdout).unwrap_or_default();
@@ -78,8 +78,8 @@ fn image(pod: &Value) -> &str {
     pod["spec"]["containers"][0]["image"].as_str().unwrap()
 }
 
-/// A namespace of each sort with a Deployment of two pods: one that needs nothing of tagpin while it is away, one that
-/// asks to fail closed, and tagpin is armed for it.
+/// Creates an ordinary namespace and one that fails closed, each with a Deployment of two pods, and waits until tagpin
+/// is armed.
 fn namespaces(test: &str) -> [String; 2] {
     let names = [test.to_owned(), format!("{test}-closed")];
     for (namespace, closed) in names.iter().zip(["false", "true"]) {
@@ -93,7 +93,7 @@ fn namespaces(test: &str) -> [String; 2] {
     names
 }
 
-/// Waits until tagpin is on guard in both, and takes them away.
+/// Waits until tagpin refuses and pins in both namespaces, and deletes them.
 fn on_guard(namespaces: &[String; 2]) {
     for (namespace, webhook) in namespaces.iter().zip(["validate.tagpin.dev", "validate-strict.tagpin.dev"]) {
         let refused = wait_for("a refusal", || {
@@ -114,7 +114,7 @@ fn on_guard(namespaces: &[String; 2]) {
     }
 }
 
-/// Asks for a Deployment of two pods; the answer.
+/// Creates a Deployment of two pods, and returns the outcome.
 fn create(namespace: &str, name: &str, image: &str) -> Output {
     kubectl(&["-n", namespace, "create", "deployment", name, "--replicas=2", "--image", image], "")
 }
@@ -122,12 +122,13 @@ fn create(namespace: &str, name: &str, image: &str) -> Output {
 #[test]
 fn a_rig_whose_plug_was_pulled_comes_back_in_namespaces_of_both_sorts() {
     let namespaces = namespaces("reboot");
-    // What is asked for now is made while everything boots, and tagpin is not there yet.
+    // Without the controller manager, the third pods are created only while everything boots, and tagpin may not be
+    // ready then.
     ok(rig(&["stop", "kube-controller-manager"], ""));
     for namespace in &namespaces {
         ok(kubectl(&["-n", namespace, "scale", "deployment/web", "--replicas=3"], ""));
     }
-    // Times of containers have whole seconds.
+    // The start times of containers have whole seconds.
     let unplugged = Timestamp::from_second(Timestamp::now().as_second() + 1).unwrap();
     ok(rig(&["down"], ""));
     ok(rig(&["up"], ""));
@@ -139,13 +140,13 @@ fn a_rig_whose_plug_was_pulled_comes_back_in_namespaces_of_both_sorts() {
             (pods.len() == 3).then_some(pods)
         });
         let pinned = pods.iter().filter(|pod| image(pod).starts_with("web:1.4.2@sha256:")).count();
-        // The third one may have been made before tagpin was there.
+        // The third pod may have been created before tagpin was ready.
         assert!(pinned >= 2, "{namespace}: {pinned}");
     }
     on_guard(&namespaces);
 }
 
-/// Waits until each node has a ready replica; their names by node.
+/// Waits until each node has a ready replica, and returns their names by node.
 fn spread() -> BTreeMap<String, String> {
     wait_for("a replica on each node", || {
         let pods = ready_since("tagpin-system", Timestamp::UNIX_EPOCH);
@@ -157,7 +158,7 @@ fn spread() -> BTreeMap<String, String> {
     })
 }
 
-/// The pod that leads.
+/// Returns the name of the pod that leads.
 fn leader() -> String {
     let holder = ["-n", "tagpin-system", "get", "lease", "tagpin", "-o", "jsonpath={.spec.holderIdentity}"];
     ok(kubectl(&holder, "")).split('_').next().unwrap().to_owned()
@@ -167,7 +168,7 @@ fn leader() -> String {
 fn a_second_node_that_is_lost_with_the_leader_leaves_tagpin_to_the_first() {
     ok(rig(&["down"], ""));
     ok(rig(&["up", "--nodes", "2"], ""));
-    // New replicas are spread over the nodes.
+    // A restart spreads the replicas over the nodes.
     ok(kubectl(&["-n", "tagpin-system", "rollout", "restart", "deployment/tagpin"], ""));
     ok(kubectl(&["-n", "tagpin-system", "rollout", "status", "deployment/tagpin", "--timeout=120s"], ""));
     let replicas = wait_for("the leader on the second node", || {
@@ -180,11 +181,11 @@ fn a_second_node_that_is_lost_with_the_leader_leaves_tagpin_to_the_first() {
     let namespaces = namespaces("lost");
 
     ok(rig(&["stop", "rig-2"], ""));
-    // Who asked for nothing is not held up for longer than two webhooks may take.
+    // An ordinary namespace waits no longer than two webhook timeouts.
     let asked = Instant::now();
     ok(create(&namespaces[0], "meanwhile", "web:1.4.2"));
     assert!(asked.elapsed() < Duration::from_secs(30), "{:?}", asked.elapsed());
-    // Who asked to fail closed is not held up for longer than was promised.
+    // A namespace that fails closed is open again within 90 s.
     wait_for("a Deployment where it fails closed", || {
         create(&namespaces[1], "meanwhile", "web:1.4.2").status.success().then_some(())
     });

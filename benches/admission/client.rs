@@ -1,5 +1,5 @@
-//! The other side: connections that stay, requests made before, and no more reading of an answer than its length.
-//! It has to be cheaper than any webhook, or it would be what is measured.
+//! The client of the webhooks. It keeps connections open, sends requests that were made before, and reads no more of an
+//! answer than its length. It has to be cheaper than any webhook, because otherwise the bench would measure the client.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,7 +11,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::server::NAME;
+/// The name in the certificates of all webhooks.
+pub(crate) const HOST: &str = "tagpin.tagpin-system.svc";
 
 /// A connection to a webhook.
 pub(crate) struct Connection {
@@ -23,12 +24,12 @@ impl Connection {
     pub(crate) async fn open(address: SocketAddr, trust: &Arc<ClientConfig>) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        let name = ServerName::try_from(NAME).unwrap();
+        let name = ServerName::try_from(HOST).unwrap();
         let stream = TlsConnector::from(Arc::clone(trust)).connect(name, stream).await.unwrap();
         Self { stream, answer: Vec::with_capacity(16 * 1024) }
     }
 
-    /// Sends a request, and returns the body of its answer, which must be one of success.
+    /// Sends a request, and returns the body of its answer. The status of the answer must be 200.
     pub(crate) async fn ask(&mut self, request: &[u8]) -> &[u8] {
         self.stream.write_all(request).await.unwrap();
         self.stream.flush().await.unwrap();
@@ -43,7 +44,7 @@ impl Connection {
     }
 }
 
-/// Where the body of an answer begins, once all of it is here.
+/// Returns the position at which the body of an answer begins, once the whole answer is there.
 fn whole(answer: &[u8]) -> Option<usize> {
     const LENGTH: &[u8] = b"\r\ncontent-length: ";
     let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n")?;

@@ -1,4 +1,4 @@
-//! Many reviews at once of a tag that nobody has asked for yet.
+//! Many reviews at the same time of a tag that is not in the cache.
 
 use std::time::{Duration, Instant};
 
@@ -14,10 +14,10 @@ use crate::review::{self, patched};
 use crate::tagpin_webhook::{Registry, router};
 
 const REVIEWS: usize = 1000;
-/// Longer than it takes for all reviews to arrive.
+/// Delay of the registry's answer. It is longer than all reviews take to arrive.
 const ANSWERS_AFTER: Duration = Duration::from_millis(500);
 
-/// Counts look-ups; the limit on reviews at the same time is lifted, so that all of them ask.
+/// Counts look-ups. The limit on reviews in flight is lifted, so that all reviews ask.
 pub(crate) fn measure() {
     let runtime = runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let registry = Registry::new(ANSWERS_AFTER);

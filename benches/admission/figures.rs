@@ -1,20 +1,15 @@
-//! Medians, and goals that are met or missed.
+//! Computes medians, and prints goals that are met or missed.
 
 use std::fmt::Display;
 
-/// The one in the middle.
+/// Returns the median.
 pub(crate) fn median(figures: impl IntoIterator<Item = f64>) -> f64 {
     let mut figures: Vec<f64> = figures.into_iter().collect();
     figures.sort_by(f64::total_cmp);
     figures[figures.len() / 2]
 }
 
-/// The largest.
-pub(crate) fn best(figures: impl IntoIterator<Item = f64>) -> f64 {
-    figures.into_iter().fold(0.0, f64::max)
-}
-
-/// A line with a goal at its end.
+/// Prints a line that ends with a goal.
 pub(crate) fn goal(what: impl Display, wanted: impl Display, met: bool) {
     println!("{what}   goal {wanted}: {}", if met { "pass" } else { "MISS" });
 }

@@ -1,12 +1,14 @@
-//! A million different names of a thousand registries, as somebody may write who wants us to fall: what stays of them.
+//! A million different names in a thousand registries, as an attacker may write them: measures the memory that they
+//! leave in use.
 
 use std::time::{Duration, Instant};
 
 use futures::stream::{self, StreamExt as _};
-use tagpin::domain::asker::Asker;
-use tagpin::domain::fact::Fact;
-use tagpin::domain::image::ImageRef;
-use tagpin::registry::{self, Resolve as _};
+use tagpin::serve::compose::IN_FLIGHT;
+use tagpin_domain::asker::Asker;
+use tagpin_domain::fact::Fact;
+use tagpin_domain::image::ImageRef;
+use tagpin_review::Resolve as _;
 use tokio::runtime;
 
 use crate::figures::goal;
@@ -16,17 +18,18 @@ use crate::tagpin_webhook::{Registry, around};
 
 const NAMES: usize = 1_000_000;
 const REGISTRIES: usize = 1000;
-/// After so many every bound is reached: what comes later must take the place of something.
+/// Number of names after which every bound is reached. A later entry must take the place of an earlier one.
 const FULL: usize = 200_000;
 const AT_ONCE: usize = 64;
-/// Bytes by which the process may grow while nothing more is held: allocators do not give back at once.
+/// Bytes by which the process may grow while it holds nothing more, because allocators do not return memory at once.
 const SLACK: u64 = 8 * 1024 * 1024;
 
 pub(crate) fn measure() {
     let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let before = resident();
     let (at_full, at_end, held, took) = runtime.block_on(async {
-        let cache = registry::assemble(Registry::new(Duration::ZERO), around());
+        let (_, composed) = around(Registry::new(Duration::ZERO), IN_FLIGHT);
+        let cache = composed.cache;
         let asker = Asker { namespace: "shop".to_owned(), pull_secrets: Vec::new() };
         let ask = |names: std::ops::Range<usize>| {
             let (cache, asker) = (&cache, &asker);

@@ -1,14 +1,12 @@
-//! Different tags over four registries, of which one hangs and one says that it is asked too much: how fast the other
-//! two are beside them, and what all of it takes in memory.
+//! Different tags in four registries. One registry hangs, and one answers that it gets too many requests. Measures how
+//! fast the other two are beside them, and the memory for all four.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::stream::{self, StreamExt as _};
-use tagpin::domain::fact::Fact;
-use tagpin::registry::cache::Cache;
-use tagpin::registry::client::Client;
-use tagpin::registry::limit::Limit;
+use tagpin_domain::fact::Fact;
+use tagpin_registry::{Cache, Client, Limit};
 use tokio::runtime;
 use tokio::task::JoinSet;
 
@@ -17,12 +15,13 @@ use crate::hanging::{Loopback, Manner, ask, assembled};
 use crate::machine::resident;
 use crate::review::digest;
 
-/// Tags of each registry.
+/// Number of tags in each registry.
 const TAGS: usize = 2500;
-/// How many of them are asked for at once, of each registry that works.
+/// Number of look-ups in flight at each registry that works.
 const AT_ONCE: usize = 8;
 const ROUNDS: usize = 7;
-/// What the answers in memory may take: all else that is held for a question is less.
+/// Goal in bytes for the growth of the process, which is what the cached answers may take. Everything else that is held
+/// for a look-up takes less.
 const MEMORY: u64 = 16 * 1024 * 1024;
 
 pub(crate) fn measure() {
@@ -32,7 +31,8 @@ pub(crate) fn measure() {
             [Loopback::start(Manner::AnswersFromAfar).await, Loopback::start(Manner::AnswersFromAfar).await];
         let bad = [Loopback::start(Manner::Hangs).await, Loopback::start(Manner::Limits).await];
         round(&good, &[]).await;
-        // Later rounds begin anew while the questions that an earlier one left open still run to their end.
+        // Memory is measured around the first round with the bad registries. The look-ups that it leaves open still run
+        // in later rounds.
         let before = resident();
         round(&good, &bad).await;
         let after = resident();
@@ -62,13 +62,13 @@ pub(crate) fn measure() {
     );
 }
 
-/// In MiB, for people.
+/// Converts bytes to MiB, for people.
 #[allow(clippy::cast_precision_loss, reason = "a figure with one place after the point")]
 pub(crate) fn mebibytes(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1024 * 1024)
 }
 
-/// How long the good registries take for all of their tags. Each round begins with an empty memory.
+/// Returns the time that the good registries take for all of their tags. Each round begins with an empty cache.
 async fn round(good: &[Loopback], bad: &[Loopback]) -> Duration {
     let cache = assembled();
     let mut unanswered = JoinSet::new();
@@ -96,7 +96,7 @@ async fn round(good: &[Loopback], bad: &[Loopback]) -> Duration {
     took
 }
 
-/// How many tags of this registry were answered right.
+/// Returns the number of tags of this registry that were answered right.
 async fn all(cache: Arc<Cache<Limit<Client>>>, address: String) -> usize {
     let answered = stream::iter(0..TAGS)
         .map(|tag| {

@@ -1,20 +1,19 @@
-//! Registries that hang or limit us, beside ones that work: what it costs those who ask the others.
-//! The client is the real one; all registries are on this machine.
+//! Registries that hang or refuse too many requests, beside ones that work: measures what they cost look-ups at the
+//! others. The client is the real one. All registries are on this machine.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::stream::{self, StreamExt as _};
-use tagpin::domain::asker::Asker;
-use tagpin::domain::fact::Fact;
-use tagpin::domain::image::ImageRef;
-use tagpin::registry::cache::{Around, Cache};
-use tagpin::registry::client::Client;
-use tagpin::registry::endpoint::{Endpoint, Profiles, RegistryProfile};
-use tagpin::registry::guard::SystemNames;
-use tagpin::registry::limit::Limit;
-use tagpin::registry::transport::Transport;
-use tagpin::registry::{self, Resolve as _};
+use tagpin::serve::compose::IN_FLIGHT;
+use tagpin_domain::asker::Asker;
+use tagpin_domain::fact::Fact;
+use tagpin_domain::image::ImageRef;
+use tagpin_kube::Cluster;
+use tagpin_objects::kinds::Kinds;
+use tagpin_registry::{Cache, Client, Endpoint, Limit, Profiles, RegistryProfile, SystemNames, Transport};
+use tagpin_review::Resolve as _;
+use tagpin_testing::NoObjects;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime;
@@ -23,39 +22,39 @@ use tokio::time::sleep;
 
 use crate::figures::{goal, median};
 use crate::review::digest;
-use crate::tagpin_webhook::around;
+use crate::tagpin_webhook::{Registry, composed};
 
-/// Tags that are asked for in a round, and how many of them at once.
+/// Number of tags that are looked up in a round, and number of look-ups in flight.
 const TAGS: (usize, usize) = (2000, 8);
-/// Questions that the other registry leaves open meanwhile, waiting ones included.
+/// Number of look-ups that the bad registry leaves open during a round, including those that wait.
 const OPEN: usize = 256;
-/// So many of them reach it, which is what one namespace may have; the others wait for a place.
+/// Number of open look-ups that reach the bad registry: the maximum for one namespace. The others wait for a permit.
 const REACH_IT: usize = 8;
 const ROUNDS: usize = 15;
-/// How long a registry on the network takes.
+/// Time until a near registry on the network answers.
 const AFAR: Duration = Duration::from_millis(4);
 
-/// How a registry takes requests.
+/// The way in which a registry answers requests.
 #[derive(Clone, Copy)]
 pub(crate) enum Manner {
-    /// Every tag is there.
+    /// The registry has every tag.
     Answers,
-    /// The same, after as long as a near registry on the network takes.
+    /// The registry has every tag, and answers as late as a near registry on the network.
     AnswersFromAfar,
-    /// Nothing ever comes back.
+    /// The registry never answers.
     Hangs,
-    /// Each is one too many.
+    /// The registry answers each request with status 429.
     Limits,
 }
 
-/// A registry, and how many requests have reached it.
+/// A registry, and the number of requests that have reached it.
 pub(crate) struct Loopback {
     /// Host and port.
     pub(crate) address: String,
     reached: watch::Receiver<usize>,
 }
 
-/// Every registry is on this machine, over plain HTTP.
+/// The profiles of registries on this machine, which are asked over plain HTTP.
 pub(crate) struct Here;
 
 impl Profiles for Here {
@@ -66,7 +65,7 @@ impl Profiles for Here {
     }
 }
 
-/// Compares rounds with and without the registry that hangs, one after the other.
+/// Compares rounds with and without the registry that hangs, in turns.
 pub(crate) fn measure() {
     let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let ratios = runtime.block_on(async {
@@ -89,7 +88,8 @@ pub(crate) fn measure() {
     goal(format_args!("  speed beside it / alone {ratio:.2}"), "at least 0.95", ratio >= 0.95);
 }
 
-/// How long all look-ups at the good registry take. What was left open by the round before is not remembered.
+/// Returns the time that all look-ups at the good registry take. Look-ups that an earlier round left open are not in
+/// the cache.
 async fn round(good: &Loopback, bad: Option<&Loopback>) -> Duration {
     let cache = assembled();
     let mut open = Vec::new();
@@ -118,10 +118,12 @@ async fn round(good: &Loopback, bad: Option<&Loopback>) -> Duration {
     took
 }
 
-/// The real client behind limits and an empty memory.
+/// Returns the real client behind the limits and an empty cache.
 pub(crate) fn assembled() -> Arc<Cache<Limit<Client>>> {
+    let cluster = Arc::new(Cluster::new(Kinds::default(), NoObjects));
     let client = Client::new(Transport::new(Arc::new(SystemNames)), Arc::new(Here), Arc::new(()));
-    Arc::new(registry::assemble(client, Around { profiles: Arc::new(Here), ..around() }))
+    let suggest = Arc::new(Registry::new(Duration::ZERO));
+    composed(&cluster, IN_FLIGHT, |_| (client, suggest)).cache
 }
 
 pub(crate) async fn ask(cache: &Cache<Limit<Client>>, image: &str) -> Fact {
@@ -142,6 +144,11 @@ impl Loopback {
             }
         });
         Self { address, reached }
+    }
+
+    /// Returns the number of requests that have reached this registry.
+    pub(crate) fn reached(&self) -> usize {
+        *self.reached.borrow()
     }
 }
 

@@ -1,35 +1,35 @@
-//! The review that is asked again and again: a pod of a Deployment with three images by tag, as the API server sends
-//! it. And what the answers have to do to the pod.
+//! The review of the bench: a pod of a Deployment with three images by tag, as the API server sends it. Also checks
+//! what the answers do to the pod.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
-use tagpin::domain::digest::Digest;
+use tagpin_domain::digest::Digest;
 
-/// What each tag of the bench names.
+/// Returns the digest that each tag of the bench names.
 pub(crate) fn digest() -> Digest {
     Digest::parse(&format!("sha256:{}", "a1".repeat(32))).unwrap()
 }
 
-/// The review, with its pod.
+/// Returns the review, with its pod.
 pub(crate) fn review() -> Value {
     serde_json::from_str(include_str!("review.json")).unwrap()
 }
 
-/// A POST of this review as bytes, head and body.
+/// Returns the bytes of a POST of this review, head and body.
 pub(crate) fn request(path: &str, review: &Value) -> Vec<u8> {
     let body = review.to_string();
-    // As the API server's client writes it.
+    // The head is as the API server's client writes it.
     let head = format!(
         "POST {path} HTTP/1.1\r\nHost: {}:443\r\nUser-Agent: kube-apiserver-admission\r\nContent-Length: {}\r\n\
          Accept: application/json, */*\r\nContent-Type: application/json\r\nAccept-Encoding: gzip\r\n\r\n",
-        crate::server::NAME,
+        crate::client::HOST,
         body.len(),
     );
     [head.into_bytes(), body.into_bytes()].concat()
 }
 
-/// The pod of the review after the patch of this answer. The answer must allow.
+/// Returns the pod of the review after the patch of this answer. The answer must allow the pod.
 pub(crate) fn patched(review: &Value, answer: &[u8]) -> Value {
     let answer: Value = serde_json::from_slice(answer).unwrap();
     let response = &answer["response"];

@@ -1,5 +1,5 @@
-//! tagpin as it is published, but for what is around it: the cluster's memory holds the chart's baseline alone, and in
-//! place of the client of registries is one that knows every tag.
+//! tagpin as it is published, with other surroundings: the stores hold the chart's baseline alone, and a look-up that
+//! knows every tag replaces the client of registries.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,31 +9,26 @@ use async_trait::async_trait;
 use axum::Router;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tagpin::admission::{self, Admission, Settings};
-use tagpin::cluster::Cluster;
-use tagpin::cluster::object::Object;
-use tagpin::cluster::policies::Reported;
-use tagpin::cluster::reader::Reader;
-use tagpin::controller::baseline::Baseline;
-use tagpin::domain::asker::Asker;
-use tagpin::domain::fact::Fact;
-use tagpin::domain::image::ImageRef;
-use tagpin::domain::policy::Labels;
-use tagpin::domain::slot::Kind;
-use tagpin::k8s::image_policy::{ClusterImagePolicy, Mode};
-use tagpin::registry::cache::Around;
-use tagpin::registry::config::Registries;
-use tagpin::registry::credential::Candidate;
-use tagpin::registry::current::Current;
-use tagpin::registry::pull_secrets::{PullSecrets, Readable};
-use tagpin::registry::{self, Effort, Lookup, Suggest, Version};
+use tagpin::serve::compose::{Composed, Inside, Parts, compose_around};
+use tagpin::settings::PullSecrets;
 use tagpin::telemetry;
-use tagpin::telemetry::admission::Metrics;
+use tagpin_domain::asker::Asker;
+use tagpin_domain::fact::Fact;
+use tagpin_domain::image::ImageRef;
+use tagpin_domain::policy::Mode;
+use tagpin_kube::Cluster;
+use tagpin_kube::image_policy::ClusterImagePolicy;
+use tagpin_kube::policies::Reported;
+use tagpin_leader::baseline::Baseline;
+use tagpin_objects::kinds::Kinds;
+use tagpin_registry::{Candidate, Current, Lookup, Registries};
+use tagpin_review::{Effort, Suggest, Version};
+use tagpin_testing::NoObjects;
 use tokio::time::{Instant, sleep};
 
 use crate::review::digest;
 
-/// A registry that has every tag, and tells it after a while.
+/// A registry that has every tag, and answers after a delay.
 #[derive(Clone)]
 pub(crate) struct Registry {
     after: Duration,
@@ -45,7 +40,7 @@ impl Registry {
         Self { after, asked: Arc::default() }
     }
 
-    /// How often it was asked.
+    /// Returns the number of look-ups so far.
     pub(crate) fn asked(&self) -> usize {
         self.asked.load(Ordering::Relaxed)
     }
@@ -59,6 +54,7 @@ impl Lookup for Registry {
     }
 }
 
+#[async_trait]
 impl Suggest for Registry {
     async fn version_of(&self, _: &ImageRef, _: &Asker, _: Effort) -> Option<Version> {
         None
@@ -69,23 +65,37 @@ impl Suggest for Registry {
     }
 }
 
-/// No policy of the bench asks for owners.
-struct NoOwner;
-
-#[async_trait]
-impl Reader for NoOwner {
-    async fn object(&self, _: Kind, _: &str, _: &str, _: Instant) -> Option<Object> {
-        None
-    }
-
-    async fn namespace_labels(&self, _: &str, _: Instant) -> Option<Labels> {
-        None
-    }
+/// Composes tagpin as `tagpin serve` does, but with this client of registries. Must be called inside a runtime.
+pub(crate) fn composed<L: Lookup + 'static>(
+    cluster: &Arc<Cluster>,
+    in_flight: usize,
+    innermost: impl FnOnce(Inside) -> (L, Arc<dyn Suggest>),
+) -> Composed<L> {
+    let nobody = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+    let parts = Parts {
+        cluster: Arc::clone(cluster),
+        api: kube::Client::try_from(nobody).unwrap(),
+        registries: Arc::new(Current::from(Registries::default())),
+        pull_secrets: PullSecrets::Cluster,
+        controller_identities: ["system:serviceaccount:kube-system:replicaset-controller".to_owned()].into(),
+        excluded_namespaces: ["kube-system".to_owned()].into(),
+        in_flight,
+        now: Timestamp::now,
+        metrics: &mut telemetry::metrics(),
+    };
+    compose_around(parts, innermost)
 }
 
-/// The webhook; it takes so many reviews at the same time. Call it inside a runtime.
+/// Composes tagpin around a registry that knows every tag.
+pub(crate) fn around(registry: Registry, in_flight: usize) -> (Arc<Cluster>, Composed<Registry>) {
+    let cluster = Arc::new(Cluster::new(Kinds::default(), NoObjects));
+    let composed = composed(&cluster, in_flight, |_| (registry.clone(), Arc::new(registry)));
+    (cluster, composed)
+}
+
+/// Returns the router of the webhook under the chart's baseline. It takes at most `in_flight` reviews at the same time.
 pub(crate) fn router(registry: Registry, in_flight: usize) -> Router {
-    let cluster = Arc::new(Cluster::new(NoOwner));
+    let (cluster, composed) = around(registry, in_flight);
     let baseline = Baseline { mode: Mode::Enforce, pin: true, namespace_selector: Default::default() };
     let metadata = json!({ "name": "baseline", "uid": "baseline", "generation": 1 });
     cluster.policies.apply(Reported::parse::<ClusterImagePolicy>(
@@ -93,27 +103,5 @@ pub(crate) fn router(registry: Registry, in_flight: usize) -> Router {
         baseline.document()["spec"].clone(),
         Value::Null,
     ));
-    let around = Around { seeds: cluster.pods.clone(), ..around() };
-    let settings = Settings {
-        controller_identities: ["system:serviceaccount:kube-system:replicaset-controller".to_owned()].into(),
-        excluded_namespaces: ["kube-system".to_owned()].into(),
-        in_flight,
-        now: Timestamp::now,
-    };
-    let metrics = Metrics::register(&mut telemetry::metrics());
-    admission::router(Admission::new(cluster, registry::assemble(registry, around), settings, metrics))
-}
-
-/// What stands around a registry in a cluster without pods, pull secrets or a configuration.
-pub(crate) fn around() -> Around {
-    let registries = Arc::new(Current::from(Registries::default()));
-    let nobody = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
-    let api = kube::Client::try_from(nobody).unwrap();
-    let secrets = PullSecrets::new(api, Arc::clone(&registries), Readable::Everybodys, Arc::new(()));
-    Around {
-        credentials: Arc::new(secrets),
-        profiles: registries,
-        seeds: Cluster::new(NoOwner).pods,
-        tally: Arc::new(()),
-    }
+    composed.router
 }

@@ -1,5 +1,5 @@
-//! Pods created through the API server, in alternating rounds: in a namespace that no webhook is asked about, in one of
-//! a webhook that allows everything and looks at nothing, and in one of tagpin.
+//! Creates pods through the API server in alternating rounds: in a namespace without a webhook, in a namespace of a
+//! webhook that allows everything unread, and in a namespace of tagpin.
 
 use std::time::Instant;
 
@@ -11,10 +11,10 @@ use serde_json::json;
 
 use crate::null_webhook;
 
-/// Pods of a round in each namespace, and how many of them at once.
+/// Number of pods in each namespace and round, and number of requests in flight.
 const PODS: (usize, usize) = (200, 8);
 const ROUNDS: usize = 9;
-/// The two that tagpin was told to leave alone, and its own.
+/// The two namespaces that tagpin was told to leave alone, and the namespace of tagpin.
 const NAMESPACES: [&str; 3] = ["bench-none", "bench-null", "bench-tagpin"];
 
 pub(crate) async fn measure(client: &Client) {
@@ -27,11 +27,11 @@ pub(crate) async fn measure(client: &Client) {
     null_webhook::install(client, null).await;
     let mut rates = NAMESPACES.map(|namespace| (namespace, Vec::new()));
     for round in 0..=ROUNDS {
-        // Who comes after whom is not always the same.
+        // The order of the namespaces changes with each round.
         rates.rotate_left(1);
         for (namespace, rates) in &mut rates {
             let rate = round_in(client, namespace).await;
-            // The first is for warming up.
+            // The first round is for warming up.
             if round > 0 {
                 rates.push(rate);
             }
@@ -51,7 +51,7 @@ pub(crate) async fn measure(client: &Client) {
     );
 }
 
-/// Pods a second. They are deleted when the clock has stopped.
+/// Returns the number of pods created per second. The pods are deleted after the clock has stopped.
 async fn round_in(client: &Client, namespace: &str) -> f64 {
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let started = Instant::now();
@@ -72,7 +72,7 @@ async fn round_in(client: &Client, namespace: &str) -> f64 {
     PODS.0 as f64 / took.as_secs_f64()
 }
 
-/// It waits for a gate, so that no node has work with it.
+/// Returns a pod that waits for a scheduling gate, so that no node has work with it.
 pub(crate) fn pod(name: &str) -> Pod {
     serde_json::from_value(json!({
         "metadata": { "name": name, "labels": { "app": "bench" } },

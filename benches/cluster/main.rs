@@ -1,6 +1,6 @@
-//! What a cluster pays for tagpin, measured from outside on the cluster of `KUBECONFIG`, where `cargo xtask bench` has
-//! installed it: how fast pods are created with it, without it and beside a webhook that does nothing; and many objects,
-//! for the memory of the replicas that watch them.
+//! The cost of tagpin for a cluster, measured from outside on the cluster of `KUBECONFIG`, where `cargo xtask bench`
+//! has installed it. One part measures how fast pods are created with tagpin, without it and beside a webhook that does
+//! nothing. The other creates many objects, for measuring the memory of the replicas that watch them.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

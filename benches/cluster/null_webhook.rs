@@ -1,4 +1,4 @@
-//! A webhook that allows everything and looks at nothing but the UID, asked twice for each pod as tagpin is.
+//! A webhook that allows everything and reads only the UID. It is asked twice for each pod, as tagpin is.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
@@ -16,8 +16,8 @@ use kube::{Api, Client};
 use rcgen::{CertificateParams, KeyPair};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tagpin::admission::server::{Drain, serve};
-use tagpin::admission::tls::CurrentCertificate;
+use tagpin_webhook::server::{Drain, serve};
+use tagpin_webhook::tls::CurrentCertificate;
 use tokio::net::TcpListener;
 
 #[derive(Deserialize)]
@@ -39,7 +39,7 @@ async fn allow(body: Bytes) -> impl IntoResponse {
     ([("content-type", "application/json")], answer.to_string())
 }
 
-/// Serves it on this machine's address, for the pods of this namespace.
+/// Serves the webhook on this machine's address, and registers it for the pods of this namespace.
 pub(crate) async fn install(client: &Client, namespace: &str) {
     let address = own_address();
     let key = KeyPair::generate().unwrap();
@@ -72,10 +72,10 @@ pub(crate) async fn install(client: &Client, namespace: &str) {
     validating.create(&PostParams::default(), &configuration).await.unwrap();
 }
 
-/// The address that the API server is reached from. Nothing is sent.
+/// Returns the address at which the API server reaches this process. Nothing is sent.
 fn own_address() -> IpAddr {
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-    // TEST-NET-1 (RFC 5737): it only chooses the way out.
+    // The address is of TEST-NET-1 (RFC 5737). It only chooses the route.
     socket.connect("192.0.2.1:9").unwrap();
     socket.local_addr().unwrap().ip()
 }

@@ -1,4 +1,4 @@
-//! So many pods and Deployments as objects, for what a replica remembers of them.
+//! Creates many pods and Deployments, for measuring the memory that a replica needs for them.
 
 use futures::stream::{self, StreamExt as _};
 use k8s_openapi::api::apps::v1::Deployment;
@@ -9,13 +9,14 @@ use serde_json::json;
 
 use crate::creates::pod;
 
-/// Requests at once.
+/// Number of requests in flight.
 const AT_ONCE: usize = 8;
-/// Pods of one Deployment.
+/// Number of pods that are named after the same Deployment.
 const PODS_EACH: usize = 4;
 const NAMESPACE: &str = "bench-objects";
 
-/// Creates what is missing to so many pods, each of a Deployment without replicas of its own, and Deployments.
+/// Creates the missing pods and Deployments, up to these numbers. The Deployments have no replicas. The pods are
+/// created directly, and are named after the Deployments.
 pub(crate) async fn fill(client: &Client, pods: usize, deployments: usize) {
     let namespaces: Api<Namespace> = Api::all(client.clone());
     if namespaces.get_opt(NAMESPACE).await.unwrap().is_none() {

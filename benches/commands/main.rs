@@ -1,4 +1,4 @@
-//! What `make bench` measures of commands: whole processes, start and end included, beside those of others.
+//! `make bench`: the time of commands as whole processes, from start to end, beside those of other tools.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -14,6 +14,8 @@ mod figures;
 #[allow(dead_code, reason = "the other bench uses more of it")]
 #[path = "../admission/machine.rs"]
 mod machine;
+#[path = "../admission/published.rs"]
+mod published;
 mod registry;
 mod resolve;
 

@@ -1,4 +1,4 @@
-//! Debian's `docker-registry` on this machine, with images that differ.
+//! Debian's `docker-registry` on this machine, with images that all differ.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -11,16 +11,16 @@ use crate::resolve::program;
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
-/// It is killed when it goes.
+/// A registry as a child process, which is killed when this value is dropped.
 pub(crate) struct Registry {
     child: Child,
     _folder: TempDir,
-    /// Host and port; it speaks plain HTTP.
+    /// Host and port of the registry, which speaks plain HTTP.
     pub(crate) authority: String,
 }
 
 impl Registry {
-    /// One that everybody may read and write.
+    /// Starts a registry that everybody may read and write.
     pub(crate) fn start() -> Self {
         let folder = TempDir::new().unwrap();
         let config = folder.path().join("config.yml");
@@ -43,7 +43,7 @@ impl Registry {
         Self { child, _folder: folder, authority: format!("127.0.0.1:{}", port.expect("it listens")) }
     }
 
-    /// Pushes so many images, `app-0:1` and so on.
+    /// Pushes this number of images, `app-0:1` and so on, and returns their names.
     pub(crate) fn fill(&self, images: usize) -> Vec<String> {
         let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {

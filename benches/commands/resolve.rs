@@ -1,5 +1,5 @@
-//! `tagpin resolve` beside `crane digest` and `skopeo inspect`: one process for each image, each image by all of them in
-//! turn, so that what else the machine does meanwhile meets all of them.
+//! Compares `tagpin resolve` with `crane digest` and `skopeo inspect`: one process for each image. All three take each
+//! image in turn, so that other work of the machine slows all of them.
 
 use std::env;
 use std::fs;
@@ -10,13 +10,15 @@ use std::time::Instant;
 use tempfile::TempDir;
 
 use crate::figures::{goal, median};
+use crate::published;
 use crate::registry::Registry;
 
 const IMAGES: usize = 100;
 
-/// Each gives the digest of an image of a registry that speaks plain HTTP.
+/// The three commands that give the digest of an image in a registry that speaks plain HTTP.
 struct Commands {
     home: TempDir,
+    tagpin: PathBuf,
     crane: PathBuf,
 }
 
@@ -57,12 +59,12 @@ impl Commands {
              url: 'http://{authority}' }}]\n"
         );
         fs::write(home.path().join("registries.yaml"), registries).unwrap();
-        Self { home, crane: program("crane") }
+        Self { home, tagpin: published::binary(), crane: program("crane") }
     }
 
     fn all(&self, image: &str) -> [Command; 3] {
         let registries = self.home.path().join("registries.yaml");
-        let mut tagpin = Command::new(env!("CARGO_BIN_EXE_tagpin"));
+        let mut tagpin = Command::new(&self.tagpin);
         tagpin.args(["resolve", image, "--registries"]).arg(registries);
         let mut crane = Command::new(&self.crane);
         crane.args(["digest", "--insecure", image]);
@@ -77,7 +79,7 @@ impl Commands {
     }
 }
 
-/// A program of the rig or of Debian, built or fetched if it is not there.
+/// Returns the path of a program of the rig or of Debian. The program is built or fetched if it is missing.
 pub(crate) fn program(name: &str) -> PathBuf {
     let mut xtask = Command::new(env!("CARGO"));
     let built = xtask.args(["run", "--quiet", "--package", "xtask", "--", "part", name]).output().unwrap();
@@ -86,7 +88,7 @@ pub(crate) fn program(name: &str) -> PathBuf {
     Path::new(said.lines().last().unwrap()).join(name)
 }
 
-/// Milliseconds until the process has ended, and the digest that it printed last.
+/// Returns the milliseconds until the process has ended, and the digest that it printed last.
 fn timed(mut command: Command) -> (f64, String) {
     let started = Instant::now();
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));

@@ -1,4 +1,5 @@
-//! What the fuzz targets share: `targets` says what each does, and the tests replay its corpus through the same functions.
+//! The code that the fuzz targets share: `targets` defines each target, and the tests replay its corpus through the
+//! same functions.
 
 mod support;
 

@@ -1,5 +1,5 @@
-//! What each fuzz target does with its bytes: the code that ships, and what must hold of whatever it makes of them.
-//! `fuzz/fuzz_targets/` hands on what libFuzzer makes up, `tests/it/fuzz.rs` the corpus.
+//! The fuzz targets. Each gives its bytes to the code that ships, and checks what must hold for the result.
+//! `fuzz/fuzz_targets/` passes the inputs of libFuzzer on, `tests/it/fuzz.rs` those of the corpus.
 
 use std::path::Path;
 
@@ -7,24 +7,21 @@ use axum::http::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use tagpin::cluster::policies::Reported;
-use tagpin::domain::digest::Digest;
-use tagpin::domain::fact::Fact;
-use tagpin::domain::image::ImageRef;
-use tagpin::k8s::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyObject};
-use tagpin::registry::challenge::{Challenge, Challenges};
-use tagpin::registry::config::Registries;
-use tagpin::registry::credential::Source;
-use tagpin::registry::docker_config::DockerConfig;
-use tagpin::registry::endpoint::{Identity, Profiles};
-use tagpin::registry::keyring::Keyring;
-use tagpin::registry::{manifest, tag_list};
+use tagpin_domain::digest::Digest;
+use tagpin_domain::fact::Fact;
+use tagpin_domain::image::ImageRef;
+use tagpin_kube::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyObject};
+use tagpin_kube::policies::Reported;
+use tagpin_registry::{
+    Challenge, Challenges, DockerConfig, Identity, Keyring, OperatorCredentials as _, Profiles, Registries,
+    Source, follow_link, next_link, read_manifest,
+};
 use tokio::runtime::{self, Runtime};
 use url::Url;
 
 use crate::support::webhook::{Table, Tables, Webhook, create, pod};
 
-/// What is done with the bytes of one input.
+/// The function that a target calls with the bytes of one input.
 pub type Target = fn(&[u8]);
 
 /// Every target, by name.
@@ -46,7 +43,7 @@ fn digest() -> Digest {
     Digest::parse(&format!("sha256:{HEX}")).unwrap()
 }
 
-/// A webhook in process; it is the same for all inputs of a thread.
+/// A webhook in process, which is the same for all inputs of a thread.
 struct World {
     runtime: Runtime,
     registry: Table,
@@ -63,17 +60,17 @@ impl World {
         Self { runtime, registry, webhook }
     }
 
-    /// What the registry remembers for tests would grow with every input.
+    /// Drops what the registry remembers for tests, because that would grow with every input.
     fn forget(&self) {
         drop((self.registry.askers(), self.registry.efforts()));
     }
 }
 
-/// The body of an admission review, through the webhook's own router: it is refused as unreadable, or answered with
-/// what the API server can use.
+/// Sends the body of an admission review through the webhook's own router. The review is refused as unreadable, or gets
+/// an answer that the API server can use.
 ///
 /// # Panics
-/// When what must hold does not.
+/// Panics if a condition that must hold does not.
 pub fn envelope(bytes: &[u8]) {
     thread_local! {
         static WORLD: World = World::new(&[
@@ -104,7 +101,7 @@ async fn reviewed(webhook: &Webhook, bytes: &[u8]) {
     if mutated.status == StatusCode::OK {
         assert_eq!(mutated.response()["allowed"], json!(true));
         let patch = mutated.patch();
-        // What is skipped unread may be more than a general parser takes, as `1e999` is.
+        // The webhook skips some values unread, such as `1e999`, that a general parser refuses.
         let (false, Ok(mut review)) = (patch.is_null(), serde_json::from_slice::<Value>(bytes)) else {
             return;
         };
@@ -114,10 +111,10 @@ async fn reviewed(webhook: &Webhook, bytes: &[u8]) {
     }
 }
 
-/// An image reference: what is printed is read again as the same.
+/// Parses an image reference. A reference that is printed and parsed again is the same.
 ///
 /// # Panics
-/// When what must hold does not.
+/// Panics if a condition that must hold does not.
 pub fn reference(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let Ok(image) = ImageRef::parse(text) else { return };
@@ -127,20 +124,19 @@ pub fn reference(bytes: &[u8]) {
         let tag = image.tag().map(str::to_owned);
         (image.repository().to_owned(), tag, image.digest().cloned(), image.policy_name())
     };
-    for printed in [image.canonical(), image.familiar()] {
-        let again = ImageRef::parse(&printed).unwrap_or_else(|error| panic!("{printed}: {error}"));
-        assert_eq!(parts(&again), parts(&image), "{printed}");
-    }
+    let printed = image.canonical();
+    let again = ImageRef::parse(&printed).unwrap_or_else(|error| panic!("{printed}: {error}"));
+    assert_eq!(parts(&again), parts(&image), "{printed}");
     let pinned = ImageRef::parse(&image.pinned(&digest())).unwrap();
     assert_eq!(pinned.digest(), Some(image.digest().unwrap_or(&digest())));
     assert_eq!((pinned.repository(), pinned.tag()), (image.repository(), image.tag()));
 }
 
-/// A policy's spec as YAML or JSON, of either kind: it comes into force or says why not, and with it in force a pod is
-/// answered.
+/// Reads the spec of a policy of either kind, as YAML or JSON. The policy comes into force or says why not, and a pod
+/// gets an answer with the policy in force.
 ///
 /// # Panics
-/// When what must hold does not.
+/// Panics if a condition that must hold does not.
 pub fn policy(bytes: &[u8]) {
     thread_local! {
         static WORLD: World = World::new(&[]);
@@ -150,8 +146,8 @@ pub fn policy(bytes: &[u8]) {
         [reported::<ClusterImagePolicy>(None, &spec), reported::<ImagePolicy>(Some("shop"), &spec)];
     WORLD.with(|world| {
         for policy in policies {
-            let namespaced = policy.id.namespace.is_some();
-            world.webhook.cluster.policies.replace(namespaced, vec![policy]);
+            let kind = policy.id.kind();
+            world.webhook.cluster.policies.replace(kind, vec![policy]);
         }
         for image in ["web:1", "web", "ghcr.io/acme/api:2", "%"] {
             let review = create(pod(image));
@@ -170,17 +166,17 @@ fn reported<K: PolicyObject>(namespace: Option<&str>, spec: &Value) -> Reported 
     let status = json!({ "lastGood": { "generation": 2, "spec": spec } });
     let reported = Reported::parse::<K>(&metadata, spec.clone(), status);
     match &reported.compiled {
-        Err(problem) => assert!(!problem.is_empty()),
-        // The leader keeps the spec of a generation in force; after a restart the same must follow from it.
+        Err(problem) => assert!(!problem.to_string().is_empty()),
+        // The leader keeps the spec in force in the status. After a restart the same policy must follow from it.
         Ok(_) => assert!(reported.last_good.is_some() || spec.is_null(), "{spec}"),
     }
     reported
 }
 
-/// The values of `WWW-Authenticate` headers, one a line.
+/// Parses the values of `WWW-Authenticate` headers, one per line.
 ///
 /// # Panics
-/// When what must hold does not.
+/// Panics if a condition that must hold does not.
 pub fn challenge(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let challenges = Challenges::parse(text.lines());
@@ -197,11 +193,11 @@ pub fn challenge(bytes: &[u8]) {
     }
 }
 
-/// A docker configuration in both shapes: the kubelet's, and the bare map. Credentials are found for references, and
-/// no password is shown.
+/// Reads a docker configuration in both shapes: the kubelet's, and the bare map. Credentials are found for references,
+/// and no password is shown.
 ///
 /// # Panics
-/// When what must hold does not.
+/// Panics if a condition that must hold does not.
 pub fn dockerconfigjson(bytes: &[u8]) {
     let configs = [DockerConfig::from_config_json(bytes), DockerConfig::from_dockercfg(bytes)];
     for config in configs.into_iter().flatten() {
@@ -219,24 +215,24 @@ pub fn dockerconfigjson(bytes: &[u8]) {
     }
 }
 
-/// The values of `Link` headers, one a line: another page is asked for at the same place or nowhere.
+/// Parses the values of `Link` headers, one per line. Another page is requested from the same place or not at all.
 ///
 /// # Panics
-/// When what must hold does not.
+/// Panics if a condition that must hold does not.
 pub fn link(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let first = Url::parse("https://mirror.example:5000/v2/a/tags/list?n=1000&ns=docker.io").unwrap();
-    let Some(target) = text.lines().find_map(tag_list::next_link) else { return };
-    let Some(next) = tag_list::follow(&first, target) else { return };
+    let Some(target) = text.lines().find_map(next_link) else { return };
+    let Some(next) = follow_link(&first, target) else { return };
     assert_eq!((next.origin(), next.path()), (first.origin(), first.path()), "{next}");
     assert_eq!((next.username(), next.password(), next.fragment()), ("", None, None), "{next}");
     assert!(next.query_pairs().any(|(key, _)| key == "ns"), "{next}");
 }
 
-/// The `registries.yaml` of k3s: it is refused with its place, or every registry has a place to be asked at.
+/// Reads a `registries.yaml` of k3s. The file is refused with the place of the mistake, or every registry can be asked.
 ///
 /// # Panics
-/// When what must hold does not.
+/// Panics if a condition that must hold does not.
 pub fn registries(bytes: &[u8]) {
     const OURS: &str = r#"{
         "registriesFile": { "format": "k3s", "path": "nodes.yaml" },
@@ -260,11 +256,11 @@ pub fn registries(bytes: &[u8]) {
     }
 }
 
-/// A `hosts.toml` of containerd: it is refused with its place, or every host in it can be asked, and none but the
-/// registry itself gets the asker's credentials.
+/// Reads a `hosts.toml` of containerd. The file is refused with the place of the mistake, or every host in it can be
+/// asked, and only the registry itself gets the credentials of the asker.
 ///
 /// # Panics
-/// When what must hold does not.
+/// Panics if a condition that must hold does not.
 pub fn hosts(bytes: &[u8]) {
     const OURS: &str = r#"{
         "registriesFile": { "format": "certs.d", "path": "certs.d" },
@@ -300,11 +296,11 @@ fn configuration<'a>(
     Registries::load_elsewhere(&folder.join("config.yaml"), files).map_err(|error| error.to_string())
 }
 
-/// A manifest after two lines with its media type and the digest that its registry names: what is an image has the
-/// digest of these very bytes.
+/// Reads a manifest, after two lines with its media type and with the digest that its registry names. The digest of an
+/// image is that of these bytes.
 ///
 /// # Panics
-/// When what must hold does not.
+/// Panics if a condition that must hold does not.
 pub fn manifest(bytes: &[u8]) {
     let mut lines = bytes.splitn(3, |byte| *byte == b'\n');
     let (Some(media_type), Some(named), Some(body)) = (lines.next(), lines.next(), lines.next()) else {
@@ -313,7 +309,7 @@ pub fn manifest(bytes: &[u8]) {
     let (Ok(media_type), Ok(named)) = (std::str::from_utf8(media_type), std::str::from_utf8(named)) else {
         return;
     };
-    if let Fact::Present(digest) = manifest::read(Some(media_type), Some(named), body) {
+    if let Fact::Present(digest) = read_manifest(Some(media_type), Some(named), body) {
         let sha256: String = Sha256::digest(body).iter().map(|byte| format!("{byte:02x}")).collect();
         let is_its_own = digest.as_str() == format!("sha256:{sha256}");
         assert!(

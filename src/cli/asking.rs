@@ -1,6 +1,6 @@
-//! What commands that ask a registry have in common: the options, whose credentials a question carries, and how an
-//! answer that is none is told.
+//! The options, the credentials and the messages of the commands that ask a registry.
 
+use std::borrow::Cow;
 use std::env;
 use std::future::Future;
 use std::path::PathBuf;
@@ -13,20 +13,17 @@ use clap::ValueEnum;
 use tokio::runtime;
 use tokio::time::Instant;
 
-use crate::cli::surroundings::Process;
 use crate::cli::{Exit, Failure, output};
-use crate::domain::asker::Asker;
-use crate::domain::denial::Violation;
-use crate::domain::fact::Fact;
-use crate::domain::image::ImageRef;
-use crate::registry::cloud::Clouds;
-use crate::registry::config::OperatorCredential;
-use crate::registry::credential::{Candidate, Credential, Credentials};
-use crate::registry::current::Current;
-use crate::registry::endpoint::Profiles;
-use crate::registry::guard::SystemNames;
-use crate::registry::transport::Transport;
-use crate::registry::user_config::UserConfig;
+use crate::surroundings::Process;
+use tagpin_domain::asker::Asker;
+use tagpin_domain::denial::Violation;
+use tagpin_domain::fact::{Class, Fact};
+use tagpin_domain::image::ImageRef;
+use tagpin_domain::wording::Wording;
+use tagpin_registry::{
+    Candidate, Clouds, Credential, Credentials, Current, OperatorCredential, OperatorCredentials as _,
+    Profiles, RegistryProfile, SystemNames, Transport, UserConfig,
+};
 
 /// The options.
 #[derive(Debug, clap::Args)]
@@ -53,7 +50,7 @@ pub(crate) enum Output {
 }
 
 impl Asking {
-    /// Who asks, and what the file says of registries.
+    /// Returns the person at the command line, with the registries file and the user's own credentials.
     pub(crate) fn person(&self) -> Result<Person, Failure> {
         let registries = Current::load(self.registries.as_deref()).map_err(Failure::wrong_use)?;
         let user = user_config().map_err(Failure::wrong_use)?;
@@ -62,12 +59,12 @@ impl Asking {
         Ok(Person { user, registries: Arc::new(registries), transport, clouds, noted: Once::new() })
     }
 
-    /// How long the whole may take.
+    /// Returns the time limit for the whole command.
     pub(crate) fn budget(&self) -> Duration {
         Duration::from_secs(self.timeout.into())
     }
 
-    /// Runs until the answer is there.
+    /// Runs `answer` on a new runtime, and returns its result.
     pub(crate) fn wait_for<T>(&self, answer: impl Future<Output = T>) -> Result<T, Failure> {
         let runtime = runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.context("start").map_err(Failure::could_not_find_out)?;
@@ -75,40 +72,58 @@ impl Asking {
     }
 }
 
-/// The person at the command line: their own credentials, else those that the registries file gives.
+/// The person at the command line. Their own credentials come before those that the registries file gives.
 pub(crate) struct Person {
     user: UserConfig,
     pub(crate) registries: Arc<Current>,
     pub(crate) transport: Arc<Transport>,
     clouds: Arc<Clouds>,
-    /// What is to be said of a credential has been said.
+    /// Done once the note about a credential that a cloud did not give has been printed.
     noted: Once,
 }
 
 #[async_trait]
 impl Credentials for Person {
     async fn candidates(&self, asker: &Asker, image: &ImageRef, deadline: Instant) -> Vec<Candidate> {
-        let own = self.user.candidates(asker, image, deadline).await;
-        let has_own = own.iter().any(|own| !matches!(own.credential, Credential::Anonymous));
         let registries = self.registries.get();
+        let profile = registries.profile(image.domain());
+        if let Some(found) = self.at_hand(asker, image, &profile) {
+            return found.into_owned();
+        }
+        let own = self.user.of(image);
         match registries.credential(image.domain()) {
-            Some(OperatorCredential::Given(given)) if !has_own => vec![given.clone()],
-            Some(OperatorCredential::Cloud { access, entry }) if !has_own => {
-                let profile = registries.profile(image.domain());
+            Some(OperatorCredential::Cloud { access, entry }) => {
                 let Some(registry) = profile.upstream.as_ref() else { return own };
-                let given = self.clouds.candidate(access, registry, entry, deadline).await;
+                let given = self.clouds.candidate(&access, registry, &entry, deadline).await;
                 match given {
                     Ok(given) => vec![given],
                     Err(error) => {
                         let (cloud, registry) = (access.word(), image.domain());
                         let text = format!("no credential of {cloud} for {registry}: {error}");
                         self.noted.call_once(|| output::note(&text));
-                        vec![Candidate::not_given(entry)]
+                        vec![Candidate::not_given(&entry)]
                     }
                 }
             }
-            // A secret of the cluster is not at hand here.
             _ => own,
+        }
+    }
+
+    fn at_hand(
+        &self,
+        _asker: &Asker,
+        image: &ImageRef,
+        _profile: &RegistryProfile,
+    ) -> Option<Cow<'static, [Candidate]>> {
+        let own = self.user.of(image);
+        if own.iter().any(|own| !matches!(own.credential, Credential::Anonymous)) {
+            return Some(own.into());
+        }
+        match self.registries.get().credential(image.domain()) {
+            Some(OperatorCredential::Given(given)) => Some(vec![Arc::unwrap_or_clone(given)].into()),
+            Some(OperatorCredential::Cloud { .. }) => None,
+            // A Secret of the cluster cannot be read here.
+            _ => Some(own.into()),
         }
     }
 }
@@ -121,18 +136,18 @@ fn user_config() -> anyhow::Result<UserConfig> {
     }
 }
 
-/// `Present`, `Offline`, or the code that a refusal would have.
+/// Returns `Present`, `Offline`, or the code that a refusal would have.
 pub(crate) fn outcome(fact: &Fact) -> &'static str {
     match Violation::of(fact) {
         Some(violation) => violation.code().as_str(),
-        None if *fact == Fact::Offline => "Offline",
+        None if fact.class() == Class::Offline => "Offline",
         None => "Present",
     }
 }
 
-/// What is wrong, and what to do; nothing when it is there.
+/// Returns the problem and the remedy, or none if the image exists.
 pub(crate) fn problem(image: &ImageRef, fact: &Fact) -> Option<(String, String)> {
-    if *fact == Fact::Offline {
+    if fact.class() == Class::Offline {
         let problem = format!("{} is offline: it is never asked", image.domain());
         let remedy = format!(
             "to ask it all the same, write registries: [{{ match: \"{}\", allowPrivate: true }}] into a file \
@@ -141,23 +156,16 @@ pub(crate) fn problem(image: &ImageRef, fact: &Fact) -> Option<(String, String)>
         );
         return Some((problem, remedy));
     }
-    let wording = Violation::of(fact)?.wording(image.original());
-    Some((wording.problem, wording.remedy))
+    let violation = Violation::of(fact)?;
+    let wording = Wording::new(&violation, image.original(), Some(image));
+    Some((wording.problem(), wording.remedy()))
 }
 
-/// How long until it is worth to ask again, when that is known.
-pub(crate) const fn retry_after(fact: &Fact) -> Option<Duration> {
-    match fact {
-        Fact::Unavailable { retry_after, .. } | Fact::RateLimited { retry_after, .. } => *retry_after,
-        _ => None,
-    }
-}
-
-/// How a question that was answered so ends.
+/// Returns the exit code of a command whose answer is this fact.
 pub(crate) const fn exit(fact: &Fact) -> Exit {
-    match fact {
-        Fact::Present(_) => Exit::Fine,
-        Fact::TagMissing | Fact::TagExpired | Fact::RepositoryMissing | Fact::Broken(_) => Exit::Violations,
-        _ => Exit::CouldNotFindOut,
+    match fact.class() {
+        Class::Present => Exit::Fine,
+        Class::Definite => Exit::Violations,
+        Class::Unauthorized | Class::Unavailable | Class::Forbidden | Class::Offline => Exit::CouldNotFindOut,
     }
 }

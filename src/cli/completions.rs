@@ -1,4 +1,4 @@
-//! `tagpin completions`: what a shell needs to complete our commands. What there is to complete is `cli`'s.
+//! `tagpin completions`: prints the script by which a shell completes the commands. `cli` defines the commands.
 
 use clap_complete::{Shell, generate};
 
@@ -11,10 +11,10 @@ pub(crate) struct Args {
     shell: Shell,
 }
 
-/// Prints them.
+/// Prints the script.
 pub(crate) fn run(args: Args, mut command: clap::Command) -> Done {
     let name = command.get_name().to_owned();
-    // Into memory first: a closed pipe is an error to report, and the generator would panic.
+    // The script is written into memory first: a closed pipe is an error to report, and the generator would panic.
     let mut script = Vec::new();
     generate(args.shell, &mut command, name, &mut script);
     output::print_bytes(&script).map_err(Failure::could_not_find_out)?;

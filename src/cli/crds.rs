@@ -1,13 +1,13 @@
-//! `tagpin crds`: the custom resource definitions as YAML. What they say is `k8s::crds`.
+//! `tagpin crds`: prints the custom resource definitions as YAML.
 
 use crate::cli::{Done, Exit, Failure, output};
-use crate::k8s::crds;
+use tagpin_kube::crds;
 
 /// Prints the custom resource definitions, for `kubectl apply --server-side -f -`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {}
 
-/// Prints them.
+/// Prints the definitions.
 pub(crate) fn run(_: Args) -> Done {
     let yaml = crds::yaml().map_err(Failure::could_not_find_out)?;
     output::print(&yaml).map_err(Failure::could_not_find_out)?;

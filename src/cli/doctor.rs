@@ -1,5 +1,5 @@
-//! `tagpin doctor`: is the installation well, and if not, why and what to do.
-//! It gathers, judges and prints; [`judge`] alone says what is red.
+//! `tagpin doctor`: checks an installation, and prints what is broken and how to repair it.
+//! [`gather`] asks the cluster, [`judge`] makes rows of the answers, and [`report`] prints them.
 
 use anyhow::Context;
 use clap::ValueEnum;
@@ -7,23 +7,25 @@ use tokio::runtime;
 
 use crate::cli::doctor::report::Report;
 use crate::cli::{Done, Failure, output};
-use crate::cluster::client;
+use tagpin_kube::client;
 
 mod configuration;
 mod findings;
 mod gather;
 mod judge;
+mod question;
 mod replica;
 mod report;
 
-/// Look at the installation in your cluster: what is broken, and what to do about it
+/// Check the installation in your cluster, and print what is broken and how to repair it
 ///
-/// It reads the cluster that your kubeconfig names ($KUBECONFIG, ~/.kube/config, its current context)
-/// and changes nothing. What registries and policies look like is asked of every replica by itself,
-/// through a port-forward, since your machine's view is not theirs.
+/// The command reads the cluster of your kubeconfig's current context ($KUBECONFIG, ~/.kube/config)
+/// and changes nothing. It asks every replica through a port-forward for its policies and for the
+/// answers of registries, because a replica may reach other registries than your machine does.
 ///
-/// One row for each thing: ok, note (worth knowing), unknown (nobody could say), red (broken).
-/// A red row says what to do. Rows whose right you lack are unknown and name it. The rights:
+/// Each check prints a row with a status: ok, note (worth knowing), unknown (the check failed) or
+/// red (broken). A red row has a remedy. A check that needs a right which you lack is unknown, and
+/// its row names the right. The command needs these rights:
 ///
 ///   get       customresourcedefinitions, mutatingwebhookconfigurations, validatingwebhookconfigurations
 ///   list      namespaces, pods, clusterimagepolicies.tagpin.dev, imagepolicies.tagpin.dev
@@ -34,33 +36,33 @@ mod report;
 #[command(verbatim_doc_comment)]
 #[command(after_help = "\
 Exit codes:
-  0  nothing is red
-  1  something is red
+  0  every row is ok or a note
+  1  at least one row is red
   2  wrong use
-  3  something could not be found out, and nothing is red
+  3  no row is red, and at least one is unknown
 
 Examples:
   tagpin doctor
   tagpin doctor --output json | jq -r '.rows[] | select(.status == \"red\") | .remedy'")]
 pub(crate) struct Args {
-    /// Where tagpin is installed
+    /// The namespace that tagpin is installed in
     #[arg(long, short, default_value = "tagpin-system", value_name = "NAMESPACE")]
     namespace: String,
 
-    /// What is printed
+    /// The format of the output
     #[arg(long, value_enum, default_value_t = Output::Text, value_name = "FORMAT")]
     output: Output,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Output {
-    /// A table to read
+    /// A table
     Text,
-    /// One JSON object, whose fields stay: status, rows[].{check,status,detail,remedy}
+    /// One JSON object with stable fields: status, rows[].{check,status,detail,remedy}
     Json,
 }
 
-/// Looks, and prints what was seen.
+/// Checks the installation, and prints the report.
 pub(crate) fn run(args: Args) -> Done {
     let Args { namespace, output } = args;
     let runtime = runtime::Builder::new_current_thread().enable_all().build();

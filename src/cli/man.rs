@@ -1,4 +1,4 @@
-//! `tagpin man`: the manual pages, one for each command, made of the same words as `--help`.
+//! `tagpin man`: prints or writes the manual pages, one for each command, from the texts of `--help`.
 
 use std::path::PathBuf;
 
@@ -15,7 +15,7 @@ pub(crate) struct Args {
     folder: Option<PathBuf>,
 }
 
-/// Prints or writes them.
+/// Prints the manual page, or writes one for each command into the folder.
 pub(crate) fn run(args: Args, command: clap::Command) -> Done {
     if let Some(folder) = args.folder {
         clap_mangen::generate_to(command, &folder)

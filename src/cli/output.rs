@@ -1,25 +1,25 @@
-//! Words on the standard streams, and the only place that writes to them. It formats no verdicts.
+//! Writes to the standard streams; nothing else of the command line does. It formats no verdicts.
 
 use std::io::{self, Write};
 
-/// Says on standard error why a command ended early, causes included.
+/// Prints the error of a command that ended early on standard error, causes included.
 pub(crate) fn error(cause: &anyhow::Error) {
-    // Nobody is left to tell when standard error is closed.
+    // If standard error is closed, nobody can be told.
     let _ = writeln!(io::stderr().lock(), "error: {cause:#}");
 }
 
-/// Says on standard error what belongs beside a result, not into it.
+/// Prints a note on standard error: text that belongs beside a result, and not into it.
 pub(crate) fn note(text: &str) {
-    // Nobody is left to tell when standard error is closed.
+    // If standard error is closed, nobody can be told.
     let _ = writeln!(io::stderr().lock(), "note: {text}");
 }
 
-/// Prints a text as it is.
+/// Prints a text unchanged.
 pub(crate) fn print(text: &str) -> io::Result<()> {
     print_bytes(text.as_bytes())
 }
 
-/// Prints a file's content as it is.
+/// Prints the content of a file unchanged.
 pub(crate) fn print_bytes(content: &[u8]) -> io::Result<()> {
     io::stdout().lock().write_all(content)
 }

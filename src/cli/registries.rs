@@ -1,14 +1,13 @@
-//! `tagpin registries check FILE`: reads a configuration of registries as `tagpin serve` does, and says what it means.
+//! `tagpin registries check FILE`: reads a configuration of registries as `tagpin serve` does, and shows its meaning.
 
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 
 use crate::cli::{Done, Exit, Failure, output};
-use crate::registry::config::Registries;
-use crate::registry::endpoint::{Endpoint, Identity, Profiles};
+use tagpin_registry::{Endpoint, Identity, Profiles, Registries};
 
-/// Look at the configuration of registries
+/// Work with the configuration of registries
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -17,14 +16,14 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Check a configuration file and everything that it names, and show where each registry would be asked
+    /// Check a configuration file and every file that it names, and show where each registry would be asked
     ///
-    /// It is the check that `tagpin serve` makes at start and whenever the file changes. The file is what the chart
-    /// writes from its values `registries`, `registryDefaults` and `registriesFile`.
+    /// `tagpin serve` makes the same check at start and whenever the file changes. The chart writes the file from its
+    /// values `registries`, `registryDefaults` and `registriesFile`.
     #[command(after_help = "\
 Exit codes:
-  0  the file can be used; what its author may not expect is said on standard error
-  2  it can not be used: the mistake is named with its file, line and key")]
+  0  the file can be used; warnings are printed on standard error
+  2  the file cannot be used; the error names the file, line and key")]
     Check {
         /// The file with `registries:`
         #[arg(value_name = "FILE")]
@@ -32,7 +31,7 @@ Exit codes:
     },
 }
 
-/// Checks, and shows what is meant.
+/// Checks the file, and prints its meaning.
 pub(crate) fn run(args: Args) -> Done {
     let Command::Check { file } = args.command;
     let registries = Registries::load(&file).map_err(Failure::wrong_use)?;
@@ -47,7 +46,7 @@ fn shown(file: &Path, registries: &Registries) -> String {
     let mut lines = vec![format!("{}: can be used", file.display())];
     for pattern in registries.patterns() {
         if pattern.contains('*') {
-            lines.push(format!("{pattern}: each registry that matches, as the entry says"));
+            lines.push(format!("{pattern}: each registry that matches, by the rules of the entry"));
             continue;
         }
         let profile = registries.profile(pattern);

@@ -1,5 +1,5 @@
-//! `tagpin resolve`: the question that a review asks, asked by hand, with every step shown.
-//! The client is the same; who asks is the person at the command line.
+//! `tagpin resolve`: looks up a tag as a review does, and shows every step. It uses the same client as a review, and
+//! the credentials of the person at the command line.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,24 +12,22 @@ use crate::cli::resolve::account::{Account, Passed};
 use crate::cli::resolve::answer::Answer;
 use crate::cli::resolve::trace::Trace;
 use crate::cli::{Done, Failure, output};
-use crate::domain::asker::Asker;
-use crate::domain::fact::Fact;
-use crate::domain::image::ImageRef;
-use crate::domain::platform::Platform;
-use crate::registry::client::Client;
-use crate::registry::credential::{Candidate, Credential, Credentials};
-use crate::registry::suggest::Suggestions;
-use crate::registry::{Effort, Lookup, Suggest};
+use tagpin_domain::asker::Asker;
+use tagpin_domain::fact::{Class, Fact};
+use tagpin_domain::image::ImageRef;
+use tagpin_domain::platform::Platform;
+use tagpin_registry::{Candidate, Client, Credential, Credentials, Lookup, Suggestions};
+use tagpin_review::{Effort, Suggest};
 
 mod account;
 mod answer;
 mod trace;
 
-/// Ask a registry which digest a tag has, and show what was asked, answered and chosen
+/// Look up which digest a tag names, and show each request and its answer
 ///
-/// It asks as the operator does, with the credentials of your docker configuration (config.json in
-/// $DOCKER_CONFIG or ~/.docker; credential helpers are not run). Private addresses are out of reach,
-/// and localhost and hosts of a single label are not asked, until --registries names them:
+/// It asks the registry as the operator does, with the credentials of your docker configuration
+/// (config.json in $DOCKER_CONFIG or ~/.docker; credential helpers are not run). Private addresses,
+/// localhost and hosts of a single label are not asked unless --registries names them:
 ///
 ///   registries: [ { match: "localhost:5000", allowPrivate: true } ]
 #[derive(Debug, clap::Args)]
@@ -37,30 +35,30 @@ mod trace;
 #[command(after_help = "\
 Exit codes:
   0  the tag has a digest
-  1  the tag or its repository does not exist, or is nothing that a node (of --platform) can run
-  2  the reference, a file or the service account can not be used
-  3  the registry or the cluster did not say: not allowed, not reached, not asked")]
+  1  the tag or its repository does not exist, or no node (of --platform) can run the image
+  2  the reference, a file or the service account cannot be used
+  3  no answer from the registry or the cluster: not allowed, not reached, or not asked")]
 pub(crate) struct Args {
     /// The image, as in a pod: nginx:1.29, ghcr.io/acme/api:1.4.7
     #[arg(value_name = "IMAGE")]
     image: String,
 
-    /// Also say which image of it a node of this platform gets: linux/arm64, linux/arm/v7
+    /// Also show which image a node of this platform gets: linux/arm64, linux/arm/v7
     ///
-    /// It costs a pull: the manifest, those of indexes inside of it (four deep), and the configuration of an image of
-    /// which no index says what it is for.
+    /// This costs a pull: it reads the manifest, nested indexes (four deep), and the configuration of an image whose
+    /// index names no platform.
     #[arg(long, value_name = "OS/ARCHITECTURE")]
     platform: Option<Platform>,
 
     /// Ask with the pull secrets of a service account, read from the cluster of your kubeconfig
     ///
-    /// Your user needs to get that service account and its secrets. Your docker configuration is not used then. Where
-    /// --registries gives credentials of a cloud they count after the pull secrets, as in the cluster; the cloud is asked
-    /// as you, because nobody but tagpin's own pod has its identity.
+    /// Your user needs the right to get that service account and its secrets. Your docker configuration is not used
+    /// then. Credentials of a cloud that --registries gives count after the pull secrets, as in the cluster. The
+    /// cloud is asked as you, because only tagpin's own pod has its identity.
     #[arg(long = "as", value_name = "NAMESPACE/NAME")]
     account: Option<Account>,
 
-    /// Show the headers of every request and answer, without secrets
+    /// Show the headers of every request and response, without secrets
     #[arg(long)]
     trace: bool,
 
@@ -68,7 +66,7 @@ pub(crate) struct Args {
     asking: Asking,
 }
 
-/// Asks, and prints what came of it.
+/// Looks the tag up, and prints the result.
 pub(crate) fn run(args: Args) -> Done {
     let Args { image, platform, account, trace, asking } = args;
     let image = ImageRef::parse(&image)
@@ -85,7 +83,7 @@ pub(crate) fn run(args: Args) -> Done {
     Ok(answer.exit())
 }
 
-/// What is asked.
+/// The question, and what is needed to answer it.
 struct Question {
     image: ImageRef,
     platform: Option<Platform>,
@@ -111,8 +109,8 @@ impl Question {
         };
         let candidates = credentials.candidates(&asker, image, deadline).await;
         note(&candidates, &passed);
-        let suggestions = Suggestions::new(client.clone(), credentials, budget);
-        let fact = suggestions.look_up(image, &candidates, deadline).await;
+        let suggestions = Suggestions::new(client.clone(), credentials, Arc::default(), budget);
+        let fact = client.look_up(image, &candidates, deadline).await;
         let similar = match Answer::wants_similar(&fact) {
             true => suggestions.similar_tags(image, &asker, Effort::Until(deadline)).await,
             false => Vec::new(),
@@ -122,16 +120,18 @@ impl Question {
             let found = client.for_platform(image, digest, wanted, &candidates, deadline).await;
             answer.tell_platform(wanted, found);
         }
-        if refused(&fact) && candidates.iter().any(|own| !matches!(own.credential, Credential::Anonymous)) {
+        if fact.class() == Class::Unauthorized
+            && candidates.iter().any(|own| !matches!(own.credential, Credential::Anonymous))
+        {
             let anonymous = [Candidate::anonymous()];
-            answer.tell_anonymous(&suggestions.look_up(image, &anonymous, deadline).await);
+            answer.tell_anonymous(&client.look_up(image, &anonymous, deadline).await);
         }
         answer.steps = trace.steps();
         Ok(answer)
     }
 }
 
-/// What is said of credentials beside the answer.
+/// Prints notes about credentials, beside the answer.
 fn note(candidates: &[Candidate], passed: &Passed) {
     for own in candidates.iter().filter(|own| own.stretched) {
         output::note(&format!(
@@ -140,9 +140,4 @@ fn note(candidates: &[Candidate], passed: &Passed) {
         ));
     }
     passed.notes().iter().for_each(|note| output::note(note));
-}
-
-/// The credential may be what is wrong, as the registry was not asked without it.
-const fn refused(fact: &Fact) -> bool {
-    matches!(fact, Fact::CredentialsRejected { .. } | Fact::AccessDenied | Fact::MissingOrPrivate)
 }

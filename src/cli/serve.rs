@@ -1,80 +1,211 @@
-//! `tagpin serve`: the composition root. It builds the parts and joins them; it decides nothing.
+//! `tagpin serve`: the arguments as typed, and the start of the process. [`Args::settings`] converts the arguments.
 
-use std::convert::Infallible;
-use std::future::{self, Future};
-use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::collections::BTreeSet;
 use std::num::NonZero;
-use std::sync::Arc;
-use std::thread;
+use std::path::PathBuf;
 use std::time::Duration;
+use std::{fs, io, thread};
 
 use anyhow::Context;
-use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Secret;
-use tokio::net::TcpListener;
+use clap::ValueEnum;
 use tokio::runtime::{self, Runtime};
-use tokio::sync::watch;
-use tokio::sync::watch::error::RecvError;
-use tokio::time::sleep;
-use tracing::info;
+use url::Url;
 
-use crate::admission::server::{self, Drain};
-use crate::admission::tls::CurrentCertificate;
-use crate::admission::{self, Admission};
-use crate::cli::serve::args::Args as Typed;
-use crate::cli::serve::probe::Probe;
-use crate::cli::serve::registry::Registry;
-use crate::cli::serve::signals::Signals;
-use crate::cli::serve::state::Shown;
-use crate::cli::serve::tasks::Tasks;
 use crate::cli::{Done, Exit, Failure};
-use crate::cluster::client::{self, ApiReader};
-use crate::cluster::store::Store;
-use crate::cluster::{self, Cluster, Seen, certificate, pin_keys};
-use crate::controller::Controller;
-use crate::controller::baseline;
-use crate::controller::certificates::issue::Lifetimes;
-use crate::controller::leader::Election;
-use crate::controller::webhook_config::Installed;
-use crate::k8s::image_policy::Mode;
-use crate::registry::current::Current;
-use crate::registry::endpoint::Profiles;
-use crate::settings::{Baseline, BaselineMode, Settings};
-use crate::telemetry::admission::Metrics as AdmissionMetrics;
-use crate::telemetry::canary::Metrics as CanaryMetrics;
-use crate::telemetry::readiness::Readiness;
-use crate::telemetry::registry::RegistryMetrics;
+use crate::serve;
+use crate::settings::{self, Baseline, NEVER_INTERCEPTED, PullSecrets, Settings, SettingsError};
+use crate::telemetry::logging::{self, Format};
 use crate::telemetry::traces::{Origin, Traces, TracesError};
-use crate::telemetry::{self, Metrics};
-use crate::telemetry::{admin, logging, reconcile};
+use tagpin_objects::duration;
 
-mod args;
-mod counters;
-mod gates;
-mod probe;
-mod registry;
-mod signals;
-mod state;
-mod tasks;
+/// Run the operator: answer the API server, watch the policies, write as the leader
+///
+/// It runs in a pod of the Helm chart, which sets all of this from its values.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The namespace of its Lease, Secret and Service
+    #[arg(long, env = "POD_NAMESPACE", value_name = "NAME")]
+    namespace: String,
 
-pub(crate) use args::Args;
+    /// The name of this replica, as holder of the Lease
+    #[arg(long, env = "POD_NAME", value_name = "NAME")]
+    pod: String,
 
-/// Reviews at the same time; more are turned away.
-const IN_FLIGHT: usize = 256;
-/// For what is to be finished once nothing new is taken.
-const LAST_WORDS: Duration = Duration::from_secs(13);
+    /// The port that the API server reaches, over TLS
+    #[arg(long, default_value_t = 10250, value_name = "PORT")]
+    webhook_port: u16,
 
-/// Runs until a signal ends it (0) or a vital part dies (3).
-pub(crate) fn run(args: Typed) -> Done {
+    /// The port of /healthz, /readyz, /metrics and /policies
+    #[arg(long, default_value_t = 8080, value_name = "PORT")]
+    admin_port: u16,
+
+    /// Namespaces that are never intercepted, besides kube-system, kube-public, kube-node-lease and its own
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    excluded_namespaces: Vec<String>,
+
+    /// User names of the cluster's built-in controllers, whose objects are not refused
+    #[arg(long, value_delimiter = ',', value_name = "NAMES", default_value = DEFAULT_CONTROLLERS)]
+    controller_identities: Vec<String>,
+
+    /// Whose pull secrets it may read
+    #[arg(long, value_enum, default_value_t = PullSecretsMode::Off, value_name = "MODE")]
+    pull_secrets: PullSecretsMode,
+
+    /// The namespaces of `--pull-secrets namespaces`
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    pull_secret_namespaces: Vec<String>,
+
+    /// File with the `registries:` configuration
+    #[arg(long, value_name = "FILE")]
+    registries: Option<PathBuf>,
+
+    /// File with the baseline's `enabled`, `mode`, `pin` and `namespaceSelector`
+    #[arg(long, value_name = "FILE")]
+    baseline: PathBuf,
+
+    /// How long requests are still answered after a SIGTERM, in seconds
+    #[arg(long, default_value_t = 15, value_name = "SECONDS")]
+    drain_seconds: u16,
+
+    /// How long the webhook's certificate is valid; it is renewed when a third of that is left
+    #[arg(long, default_value = "2160h", value_parser = duration::parse, value_name = "DURATION")]
+    certificate_lifetime: Duration,
+
+    /// How long the authority that signs it is valid: four times as long at least
+    #[arg(long, default_value = "87600h", value_parser = duration::parse, value_name = "DURATION")]
+    authority_lifetime: Duration,
+
+    /// Where traces are sent by OTLP over HTTP, as http://10.0.0.7:4318; without it there are none
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
+    otlp_endpoint: Option<String>,
+
+    /// What is logged: error, warn, info, debug, or parts as `info,tagpin_registry=debug`
+    #[arg(long, env = "TAGPIN_LOG", default_value = "info", value_name = "FILTER")]
+    log: String,
+
+    /// How log lines look
+    #[arg(long, value_enum, default_value_t = LogFormat::Auto, value_name = "FORMAT")]
+    log_format: LogFormat,
+}
+
+/// The user names with which the controllers of Kubernetes create objects. They have either a service account each
+/// (`--use-service-account-credentials`, as in k3s and kubeadm), or all the user name of the controller manager.
+const DEFAULT_CONTROLLERS: &str = "\
+system:serviceaccount:kube-system:deployment-controller,\
+system:serviceaccount:kube-system:replicaset-controller,\
+system:serviceaccount:kube-system:statefulset-controller,\
+system:serviceaccount:kube-system:daemon-set-controller,\
+system:serviceaccount:kube-system:job-controller,\
+system:serviceaccount:kube-system:cronjob-controller,\
+system:serviceaccount:kube-system:replication-controller,\
+system:kube-controller-manager";
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum PullSecretsMode {
+    /// Nobody's
+    Off,
+    /// Those of `--pull-secret-namespaces`
+    Namespaces,
+    /// Those of every namespace
+    Cluster,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormat {
+    /// Text on a terminal, else JSON
+    Auto,
+    /// A line of text
+    Text,
+    /// A JSON object
+    Json,
+}
+
+impl Args {
+    /// Returns the format of log lines.
+    const fn log_format(&self) -> Format {
+        match self.log_format {
+            LogFormat::Auto => Format::Auto,
+            LogFormat::Text => Format::Text,
+            LogFormat::Json => Format::Json,
+        }
+    }
+
+    /// Converts the arguments to settings. The whole struct is destructured, so that an unused argument does not
+    /// compile.
+    fn settings(self) -> anyhow::Result<Settings> {
+        let Self {
+            namespace,
+            pod,
+            webhook_port,
+            admin_port,
+            excluded_namespaces,
+            controller_identities,
+            pull_secrets,
+            pull_secret_namespaces,
+            registries,
+            baseline,
+            drain_seconds,
+            certificate_lifetime,
+            authority_lifetime,
+            otlp_endpoint,
+            log: _,
+            log_format: _,
+        } = self;
+        let baseline =
+            fs::read_to_string(&baseline).with_context(|| format!("read {}", baseline.display()))?;
+        let mut excluded: BTreeSet<String> = excluded_namespaces.into_iter().collect();
+        excluded.extend(NEVER_INTERCEPTED.map(str::to_owned));
+        excluded.insert(namespace.clone());
+        settings::lifetimes(certificate_lifetime, authority_lifetime)?;
+        Ok(Settings {
+            namespace,
+            pod,
+            webhook_port,
+            admin_port,
+            excluded_namespaces: excluded,
+            controller_identities: controller_identities.into_iter().collect(),
+            pull_secrets: readable_pull_secrets(pull_secrets, pull_secret_namespaces)?,
+            registries,
+            baseline: Baseline::parse(&baseline)?,
+            drain: Duration::from_secs(drain_seconds.into()),
+            certificate_lifetime,
+            authority_lifetime,
+            traces: otlp_endpoint.map(|text| collector(&text)).transpose()?,
+        })
+    }
+}
+
+fn collector(typed: &str) -> Result<Url, SettingsError> {
+    let url = Url::parse(typed).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    url.filter(|url| url.query().is_none() && !url.path().ends_with("/v1/traces"))
+        .ok_or(SettingsError::OtlpEndpoint)
+}
+
+fn readable_pull_secrets(
+    mode: PullSecretsMode,
+    namespaces: Vec<String>,
+) -> Result<PullSecrets, SettingsError> {
+    let unfit = |mode, problem| Err(SettingsError::PullSecrets { mode, problem });
+    match (mode, namespaces.is_empty()) {
+        (PullSecretsMode::Off, true) => Ok(PullSecrets::Off),
+        (PullSecretsMode::Cluster, true) => Ok(PullSecrets::Cluster),
+        (PullSecretsMode::Namespaces, false) => Ok(PullSecrets::Namespaces(namespaces.into_iter().collect())),
+        (PullSecretsMode::Off, false) => unfit("off", "--pull-secret-namespaces names some"),
+        (PullSecretsMode::Cluster, false) => unfit("cluster", "--pull-secret-namespaces names some"),
+        (PullSecretsMode::Namespaces, true) => unfit("namespaces", "--pull-secret-namespaces names none"),
+    }
+}
+
+/// Runs until a signal ends the process (exit code 0) or a vital part fails (exit code 3).
+pub(crate) fn run(args: Args) -> Done {
     let (filter, format) = (args.log.clone(), args.log_format());
     let settings = args.settings().map_err(Failure::wrong_use)?;
     let runtime = workers().map_err(Failure::could_not_find_out)?;
     let traces = traces(&settings, &runtime).map_err(Failure::could_not_find_out)?;
     logging::start(&filter, format, traces.as_ref()).map_err(Failure::wrong_use)?;
-    let registries = registry::configuration(&settings).map_err(Failure::wrong_use)?;
+    let registries = serve::configuration(&settings).map_err(Failure::wrong_use)?;
     let served = runtime.block_on(async {
-        let served = serve(settings, registries).await;
+        let served = serve::run(settings, registries).await;
         if let Some(traces) = traces {
             traces.finish().await;
         }
@@ -84,266 +215,16 @@ pub(crate) fn run(args: Typed) -> Done {
     Ok(Exit::Fine)
 }
 
-/// Where spans go, when they go anywhere.
+/// Starts collecting spans if the settings name a collector.
 fn traces(settings: &Settings, runtime: &Runtime) -> Result<Option<Traces>, TracesError> {
     let origin = Origin { namespace: &settings.namespace, pod: &settings.pod };
     let start = |endpoint| Traces::start(endpoint, origin, runtime.handle().clone());
     settings.traces.as_ref().map(start).transpose()
 }
 
-async fn serve(settings: Settings, registries: Current) -> anyhow::Result<()> {
-    let readiness = Readiness::default();
-    let mut signals = Signals::listen()?;
-    let client = client::connect().await?;
-    let mut replica = Replica {
-        cluster: Arc::new(Cluster::new(ApiReader::new(client.clone()))),
-        client,
-        registries: Arc::new(registries),
-        readiness,
-        drain: Drain::default(),
-        metrics: telemetry::metrics(),
-        tasks: Tasks::default(),
-    };
-    let (filled, keys) = (replica.watch(), replica.pin_keys(&settings));
-    let asked = RegistryMetrics::register(&mut replica.metrics);
-    let registry = Arc::new(replica.registry(&settings, asked.clone()));
-    let configuration = registry::follow(Arc::clone(&replica.registries), asked.clone());
-    replica.tasks.spawn("registries file", never(configuration));
-    let certificate = replica.answer(&settings, Arc::clone(&registry), filled, keys.heard.clone()).await?;
-    let leading = replica.lead(&settings, certificate.clone(), keys);
-    let Replica { cluster, readiness, drain, mut metrics, mut tasks, .. } = replica;
-
-    cluster.watches.register(&mut metrics);
-    let registries = registry::page(asked, Arc::clone(&registry));
-    let shown = Shown { cluster: Arc::clone(&cluster), registry, leading, certificate };
-    telemetry::state::register(&mut metrics, move || shown.state());
-    let unreadable = cluster.unreadable.clone();
-    let pages = admin::router(metrics, readiness.clone(), move || cluster.policies.rows());
-    let pages = admin::with_page(pages, "/registries", registries);
-    let pages = admin::with_page(pages, "/unreadable", move || unreadable.rows());
-    let listener = listen(settings.admin_port).await?;
-    let stopped = drain.stop.clone().cancelled_owned();
-    tasks.spawn_finishing("admin", async move {
-        admin::serve(listener, pages, stopped).await;
-        Ok(())
-    });
-    info!(pod = settings.pod, namespace = settings.namespace, version = env!("CARGO_PKG_VERSION"), "started");
-
-    tokio::select! {
-        cause = tasks.death() => return Err(cause),
-        () = signals.any() => {}
-    }
-    // Callers find another replica while this one still answers; the Lease is given back at once.
-    info!(seconds = settings.drain.as_secs(), "draining");
-    readiness.drain();
-    drain.leaving.cancel();
-    tokio::select! {
-        () = sleep(settings.drain) => {}
-        () = signals.any() => info!("told twice: not waiting any longer"),
-    }
-    drain.stop.cancel();
-    tasks.finish(LAST_WORDS).await?;
-    info!("ended");
-    Ok(())
-}
-
-/// The parts of one replica, while they are joined.
-struct Replica {
-    client: kube::Client,
-    cluster: Arc<Cluster>,
-    registries: Arc<Current>,
-    readiness: Readiness,
-    drain: Drain,
-    metrics: Metrics,
-    tasks: Tasks,
-}
-
-/// The certificate, as the parts tell each other of it.
-#[derive(Clone)]
-struct Certificate {
-    /// The Secret.
-    seen: watch::Receiver<Seen<Secret>>,
-    /// The server showed a usable one and answered.
-    answered: watch::Receiver<bool>,
-}
-
-/// The keys for marks, as the parts tell each other of them.
-struct PinKeys {
-    /// The Secret.
-    seen: watch::Receiver<Seen<Secret>>,
-    /// The last Secret that there was.
-    newest: watch::Receiver<Option<Arc<Secret>>>,
-    /// The pods have the keys, or are not waited for any longer.
-    heard: watch::Receiver<bool>,
-}
-
-/// What the election and the leader tell.
-struct Leading {
-    leads: watch::Receiver<bool>,
-    installed: watch::Receiver<Installed>,
-    closed: watch::Receiver<bool>,
-}
-
-impl Replica {
-    /// Fills the stores of the cluster; tells when all were filled once.
-    fn watch(&mut self) -> watch::Receiver<bool> {
-        let stores = Store::all().map(|store| (store, self.readiness.gate(store.name()))).collect();
-        let (all, filled) = watch::channel(false);
-        self.tasks.spawn("readiness", never(gates::open_when_filled(Arc::clone(&self.cluster), stores, all)));
-        let watches = cluster::watch::run(Arc::clone(&self.cluster), self.client.clone());
-        self.tasks.spawn("watches", async { Ok(watches.await.map(|never| match never {})?) });
-        let looks = cluster::by_name::watch(Arc::clone(&self.cluster), self.client.clone());
-        self.tasks.spawn("baseline by name", never(looks));
-        let pinning = cluster::pinning::watch(Arc::clone(&self.cluster), self.client.clone());
-        self.tasks.spawn("mutating webhook watch", never(pinning));
-        filled
-    }
-
-    /// Keeps the keys for marks at hand.
-    fn pin_keys(&mut self, settings: &Settings) -> PinKeys {
-        let (secret, seen) = watch::channel(Seen::NotYet);
-        let (client, namespace) = (self.client.clone(), settings.namespace.clone());
-        let lost = self.cluster.unreadable.clone();
-        let watching = async move { pin_keys::watch(client, &namespace, secret, &lost).await };
-        self.tasks.spawn("pin keys watch", never(watching));
-        let ((holding, newest), (hearing, heard)) = (watch::channel(None), watch::channel(false));
-        let using = pin_keys::use_newest(Arc::clone(&self.cluster.pods), seen.clone(), holding, hearing);
-        self.tasks.spawn("pin keys", never(using));
-        PinKeys { seen, newest, heard }
-    }
-
-    /// What answers questions about tags.
-    fn registry(&self, settings: &Settings, metrics: RegistryMetrics) -> Registry {
-        registry::assemble(
-            Arc::clone(&self.registries),
-            settings.pull_secrets.clone(),
-            self.client.clone(),
-            self.cluster.pods.clone(),
-            metrics,
-        )
-    }
-
-    /// Answers the API server, with whatever certificate the Secret holds.
-    async fn answer(
-        &mut self,
-        settings: &Settings,
-        registry: Arc<Registry>,
-        filled: watch::Receiver<bool>,
-        keys: watch::Receiver<bool>,
-    ) -> anyhow::Result<Certificate> {
-        let (secret, seen) = watch::channel(Seen::NotYet);
-        let (client, namespace) = (self.client.clone(), settings.namespace.clone());
-        let lost = self.cluster.unreadable.clone();
-        let watching = async move { certificate::watch(client, &namespace, secret, &lost).await };
-        self.tasks.spawn("certificate watch", never(watching));
-        let (showing, shown) = watch::channel(false);
-        let current = CurrentCertificate::default();
-        let gate = self.readiness.gate("certificate");
-        let answering = self.readiness.gate("webhook");
-        let show = gates::open_with_certificate(seen.clone(), current.clone(), gate, showing);
-        self.tasks.spawn("certificate", show);
-
-        let typed = admission::Settings {
-            controller_identities: settings.controller_identities.clone(),
-            excluded_namespaces: settings.excluded_namespaces.clone(),
-            in_flight: IN_FLIGHT,
-            now: Timestamp::now,
-        };
-        let counters = AdmissionMetrics::register(&mut self.metrics);
-        let admission = Admission::new(Arc::clone(&self.cluster), registry, typed, counters);
-        let listener = listen(settings.webhook_port).await?;
-        let (router, drain) = (probe::with_page(admission::router(admission)), self.drain.clone());
-        let (answers, answered) = watch::channel(false);
-        let probe = Probe::new(listener.local_addr()?.port(), &current)?;
-        let (ready, leaving) = ([filled, keys, shown], drain.leaving.clone());
-        let served = ready.clone();
-        self.tasks.spawn("webhook probe", async move {
-            all(served).await?;
-            let asks = gates::open_while_answering(|| probe.clone().ask(), answering, answers);
-            leaving.run_until_cancelled(asks).await.map_or_else(future::pending, |never| match never {}).await
-        });
-        self.tasks.spawn_finishing("webhook", async move {
-            // A process that took the place of a dead one is asked at once: who is early waits in the listener's queue,
-            // as empty stores would allow everything.
-            // A pin whose mark cannot be checked yet would count for nobody, and a sibling get another digest.
-            tokio::select! {
-                ready = all(ready) => ready?,
-                () = drain.stop.cancelled() => return Ok(()),
-            }
-            Ok(server::serve(listener, &current, router, drain).await?)
-        });
-        Ok(Certificate { seen, answered })
-    }
-
-    /// Takes part in the election; whoever wins writes.
-    fn lead(&mut self, settings: &Settings, certificate: Certificate, pin_keys: PinKeys) -> Leading {
-        let election = Election::new(self.client.clone(), &settings.namespace, &settings.pod);
-        let installed = watch::Sender::new(Installed::NotYet);
-        let closed = watch::Sender::new(false);
-        let leading =
-            Leading { leads: election.leads(), installed: installed.subscribe(), closed: closed.subscribe() };
-        let registries = Arc::clone(&self.registries);
-        let controller = Controller {
-            client: self.client.clone(),
-            cluster: Arc::clone(&self.cluster),
-            namespace: settings.namespace.clone(),
-            admin_port: settings.admin_port,
-            excluded_namespaces: settings.excluded_namespaces.clone(),
-            baseline: settings.baseline.enabled.then(|| baseline(&settings.baseline)),
-            offline: Arc::new(move |image| registries.profile(image.domain()).offline),
-            listens: certificate.answered,
-            certificate: certificate.seen,
-            pin_keys: pin_keys.seen,
-            newest_pin_keys: pin_keys.newest,
-            installed,
-            closed,
-            lifetimes: Lifetimes {
-                leaf: settings.certificate_lifetime,
-                authority: settings.authority_lifetime,
-            },
-            canaries: CanaryMetrics::register(&mut self.metrics),
-            passes: reconcile::Metrics::register(&mut self.metrics),
-        };
-        let stop = self.drain.leaving.clone();
-        self.tasks.spawn_finishing("leader", async move { Ok(controller.run(&election, stop).await?) });
-        leading
-    }
-}
-
-/// The baseline as the leader keeps it.
-fn baseline(settings: &Baseline) -> baseline::Baseline {
-    baseline::Baseline {
-        mode: match settings.mode {
-            BaselineMode::Enforce => Mode::Enforce,
-            BaselineMode::Warn => Mode::Warn,
-            BaselineMode::Audit => Mode::Audit,
-        },
-        pin: settings.pin,
-        namespace_selector: settings.namespace_selector.clone(),
-    }
-}
-
-/// Waits until each of these has been true.
-async fn all<const N: usize>(conditions: [watch::Receiver<bool>; N]) -> Result<(), RecvError> {
-    for mut condition in conditions {
-        condition.wait_for(|holds| *holds).await?;
-    }
-    Ok(())
-}
-
-/// What never ends, as a task that would have to fail to end.
-async fn never(work: impl Future<Output = Infallible>) -> anyhow::Result<()> {
-    match work.await {}
-}
-
-/// Work is a few requests a second at most; without a bound, a node of 64 cores would give us 64 threads.
+/// Creates the runtime, with at most four threads: the work is a few requests a second at most. Without this bound a
+/// node of 64 cores would give the process 64 threads.
 fn workers() -> io::Result<Runtime> {
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
     runtime::Builder::new_multi_thread().worker_threads(cores.clamp(1, 4)).enable_all().build()
-}
-
-/// A listener on every address of the pod, of whichever families its network has.
-async fn listen(port: u16) -> anyhow::Result<TcpListener> {
-    let every: [SocketAddr; 2] = [(Ipv6Addr::UNSPECIFIED, port).into(), (Ipv4Addr::UNSPECIFIED, port).into()];
-    TcpListener::bind(every.as_slice()).await.with_context(|| format!("listen on port {port}"))
 }

@@ -1,4 +1,4 @@
-//! `tagpin tags`: which tags a repository has, the newest version first, to find out what to write.
+//! `tagpin tags`: lists the tags of a repository, the newest version first.
 
 use std::sync::Arc;
 
@@ -9,15 +9,13 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::cli::asking::{self, Asking, Output, Person};
 use crate::cli::{Done, Exit, Failure, output};
-use crate::domain::asker::Asker;
-use crate::domain::fact::Fact;
-use crate::domain::glob::Globs;
-use crate::domain::image::ImageRef;
-use crate::registry::Lookup;
-use crate::registry::client::Client;
-use crate::registry::credential::Credentials;
+use tagpin_domain::asker::Asker;
+use tagpin_domain::fact::Fact;
+use tagpin_domain::glob::Globs;
+use tagpin_domain::image::ImageRef;
+use tagpin_registry::{Client, Credentials, Lookup};
 
-/// Digests that are asked for at once.
+/// Maximum number of digests that are looked up at once.
 const AT_ONCE: usize = 4;
 
 /// List the tags of a repository, the newest version first
@@ -34,8 +32,8 @@ const AT_ONCE: usize = 4;
 Exit codes:
   0  the tags are listed, perhaps none
   1  the repository does not exist
-  2  the name, the glob or a file can not be used
-  3  the registry did not say: not allowed, not reached, not asked, or not every digest in time")]
+  2  the name, the glob or a file cannot be used
+  3  no answer from the registry: not allowed, not reached, not asked, or too late for some digests")]
 pub(crate) struct Args {
     /// The repository, without a tag: nginx, ghcr.io/acme/api
     #[arg(value_name = "IMAGE")]
@@ -53,16 +51,16 @@ pub(crate) struct Args {
     asking: Asking,
 }
 
-/// What is printed; the names of its fields are stable.
+/// The output; the names of its fields are stable.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Answer {
-    /// Normalised.
+    /// The normalised repository.
     repository: String,
-    /// `Present`, `Offline`, or the code that a refusal would have.
+    /// `Present`, `Offline`, or the code of a denial.
     outcome: &'static str,
     tags: Vec<Tag>,
-    /// The registry has no more tags than were read.
+    /// True if the registry has no more tags than were read.
     whole: bool,
     problem: Option<String>,
     remedy: Option<String>,
@@ -74,11 +72,11 @@ struct Answer {
 #[derive(Debug, Serialize)]
 struct Tag {
     tag: String,
-    /// With `--digests`, unless the registry did not say.
+    /// With `--digests`: the digest, if the registry gave it.
     digest: Option<String>,
 }
 
-/// Asks, and prints the list.
+/// Lists the tags, and prints them.
 pub(crate) fn run(args: Args) -> Done {
     let Args { image, matching, digests, asking } = args;
     let image = ImageRef::parse(&image)
@@ -91,7 +89,7 @@ pub(crate) fn run(args: Args) -> Done {
             image.original()
         )));
     }
-    let matching = matching.map(|glob| Globs::new(vec![glob])).transpose();
+    let matching = matching.map(|glob| Globs::new(&[glob])).transpose();
     let matching = matching.context("read --matching").map_err(Failure::wrong_use)?;
     let person = asking.person()?;
     let deadline = asking.budget();
@@ -155,7 +153,7 @@ async fn list(
 }
 
 impl Answer {
-    /// No list.
+    /// Creates the output for a repository without a list.
     fn without(image: &ImageRef, fact: &Fact) -> Self {
         let (problem, remedy) = asking::problem(image, fact).unzip();
         Self {
@@ -165,7 +163,7 @@ impl Answer {
             whole: false,
             problem,
             remedy,
-            retry_after_seconds: asking::retry_after(fact).map(|wait| wait.as_secs()),
+            retry_after_seconds: fact.retry_after().map(|wait| wait.as_secs()),
             exit: asking::exit(fact),
         }
     }
@@ -181,7 +179,7 @@ impl Answer {
         lines.into_iter().map(|line| line + "\n").collect()
     }
 
-    /// What a person should know beside the list, which others may read line by line.
+    /// Returns notes for a person, printed beside the list, which programs may read line by line.
     fn notes(&self) -> Vec<&'static str> {
         let listed = self.problem.is_none();
         let mut notes = Vec::new();
@@ -192,7 +190,7 @@ impl Answer {
             notes.push("the repository has more tags than could be read");
         }
         if listed && self.exit == Exit::CouldNotFindOut {
-            notes.push("the registry did not tell every digest in time: list fewer tags by --matching, or give it more by --timeout");
+            notes.push("some digests did not arrive in time: list fewer tags with --matching, or allow more time with --timeout");
         }
         notes
     }

@@ -1,5 +1,5 @@
-//! The port beside the webhook: `/healthz`, `/readyz`, `/metrics`, `/policies`, `/registries` and `/unreadable`. It
-//! shows, it changes nothing.
+//! The admin port, beside the webhook's port: `/healthz`, `/readyz`, `/metrics`, `/policies`, `/registries` and
+//! `/unreadable`. Its pages only show state; they change nothing.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -22,27 +22,27 @@ use tokio::time::{sleep, timeout};
 
 use crate::telemetry::readiness::Readiness;
 
-/// Whoever opens a connection has so long for all of it: probes and scrapes come one a connection.
+/// Time limit for one connection. Probes and scrapes send one request per connection.
 const CONNECTION: Duration = Duration::from_secs(15);
 
-/// Pause after the system gave no connection (out of file descriptors), so that the loop does not spin.
+/// Pause after a connection cannot be accepted (no file descriptors are left), so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The pages of the port. `policies` is asked on each request and shown as JSON.
+/// Returns the pages of the port. Each request for `/policies` calls `policies` and shows the result as JSON.
 pub fn router<P, F>(metrics: Registry, readiness: Readiness, policies: F) -> Router
 where
     P: Serialize,
     F: Fn() -> P + Clone + Send + Sync + 'static,
 {
     Router::new()
-        // Alive means that requests are answered at all: a dead API server or registry must not restart us.
+        // The process is alive if it answers at all: a dead API server or registry must not restart the replica.
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready).with_state(readiness))
         .route("/metrics", get(expose).with_state(Arc::new(metrics)))
         .route("/policies", get(move || async move { json(&policies()) }))
 }
 
-/// Adds a page that is asked on each request and shown as JSON.
+/// Adds a page. Each request for it calls `page` and shows the result as JSON.
 pub fn with_page<P, F>(router: Router, path: &str, page: F) -> Router
 where
     P: Serialize,
@@ -51,7 +51,7 @@ where
     router.route(path, get(move || async move { json(&page()) }))
 }
 
-/// Serves the pages until `stop` is done; it ends for no other reason.
+/// Serves the pages until `stop` completes. It ends for no other reason.
 pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Output = ()>) {
     tokio::pin!(stop);
     loop {
@@ -69,7 +69,7 @@ pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Outp
                 .timer(TokioTimer::new())
                 .keep_alive(false)
                 .serve_connection(TokioIo::new(stream), service);
-            // What goes wrong on one connection is its caller's business.
+            // A connection that fails or takes too long concerns its caller alone.
             let _ = timeout(CONNECTION, connection).await;
         });
     }

@@ -1,4 +1,4 @@
-//! Logs: text for people on a terminal, one JSON object a line for machines. It chooses no level of single events.
+//! Logging: text for people on a terminal, one JSON object per line for machines. Callers choose the levels of events.
 
 use std::io::{self, IsTerminal};
 use std::panic;
@@ -11,36 +11,36 @@ use tracing_subscriber::{EnvFilter, Layer as _, fmt};
 
 use crate::telemetry::traces::Traces;
 
-/// The module of the client library that logs whole answers of the API server when it cannot parse them. They hold
-/// objects of everybody, so that no filter brings them into the log.
+/// The module of the client library that logs whole answers of the API server when it cannot parse them. The answers
+/// contain objects of users, so no filter brings these events into the log.
 const NEVER: &str = "kube_client::client";
 
-/// How a log line looks.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// Text when standard error is a terminal, else JSON.
+    /// Text if standard error is a terminal, otherwise JSON.
     Auto,
-    /// One line of text an event.
+    /// One line of text per event.
     Text,
-    /// One JSON object an event.
+    /// One JSON object per event.
     Json,
 }
 
-/// Why nothing would be logged.
+/// The reason why logging cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
-    /// The filter is none.
+    /// The filter does not parse.
     #[error("read the log filter")]
     Filter(#[source] ParseError),
-    /// The process logs already.
+    /// The process already logs.
     #[error("start logging")]
     Start(#[source] TryInitError),
 }
 
-/// Starts logging to standard error, and collecting spans where that is wanted; panics become events too.
+/// Starts logging to standard error, and collecting spans if `traces` is given. Panics become events too.
 ///
 /// # Errors
-/// The filter does not parse (`info`, `tagpin::registry=debug`), or the process logs already.
+/// Fails if the filter does not parse (`info` and `tagpin_registry=debug` do), or if the process already logs.
 pub fn start(filter: &str, format: Format, traces: Option<&Traces>) -> Result<(), LoggingError> {
     use tracing_subscriber::util::SubscriberInitExt;
 

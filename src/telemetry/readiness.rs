@@ -1,13 +1,14 @@
-//! Whether this replica can answer, and what it still waits for. It checks nothing itself: parts open their gates.
+//! The readiness of this replica, and the gates that it waits for. It checks no condition itself: parts open their
+//! gates.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
+use parking_lot::Mutex;
 use tracing::{info, warn};
 
-/// The readiness of the process. It latches: once every gate has been open, only a drain or a gate that is shut again
-/// ends it.
+/// The readiness of the process. Once every gate has been open, only a drain or a gate that is shut again ends it.
 #[derive(Debug, Clone, Default)]
 pub struct Readiness(Arc<Mutex<State>>);
 
@@ -15,7 +16,7 @@ pub struct Readiness(Arc<Mutex<State>>);
 struct State {
     phase: Phase,
     since: Instant,
-    /// The gates that are still shut, in the order they were made.
+    /// The gates that are shut, in the order in which they were made or shut again.
     shut: Vec<&'static str>,
 }
 
@@ -41,7 +42,7 @@ pub struct Gate {
     readiness: Readiness,
 }
 
-/// Why the replica is not ready.
+/// The reason why the replica is not ready.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NotReady {
     /// These gates are shut.
@@ -60,16 +61,16 @@ impl fmt::Display for NotReady {
 }
 
 impl Readiness {
-    /// Adds something to wait for. All gates are made before the first one can open.
+    /// Adds a gate to wait for. All gates are made before the first one can open.
     pub fn gate(&self, name: &'static str) -> Gate {
         self.with(|state| state.shut.push(name));
         Gate { name, readiness: self.clone() }
     }
 
-    /// Whether the replica can answer.
+    /// Checks that the replica can answer.
     ///
     /// # Errors
-    /// What it waits for, or that it drains.
+    /// Fails with the gates that are shut, or because the replica drains.
     pub fn check(&self) -> Result<(), NotReady> {
         self.with(|state| match state.phase {
             Phase::Ready if state.shut.is_empty() => Ok(()),
@@ -78,19 +79,19 @@ impl Readiness {
         })
     }
 
-    /// Unready from now on, for good.
+    /// Makes the replica unready for good.
     pub fn drain(&self) {
         self.with(|state| state.phase = Phase::Draining);
     }
 
     fn with<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
-        // The state is valid after every statement: a panic elsewhere can not spoil it.
-        look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        // The state is valid after every statement, so a panic elsewhere cannot spoil it.
+        look(&mut self.0.lock())
     }
 }
 
 impl Gate {
-    /// What it waited for is there.
+    /// Opens the gate, because its condition holds. The last gate that opens makes the replica ready.
     pub fn open(&self) {
         self.readiness.with(|state| {
             let before = state.shut.len();
@@ -107,7 +108,7 @@ impl Gate {
         });
     }
 
-    /// Shuts the gate, because its condition holds no longer: the replica is not ready until the gate is opened again.
+    /// Shuts the gate, because its condition no longer holds. The replica is unready until the gate is opened again.
     pub fn shut(&self) {
         self.readiness.with(|state| {
             if !state.shut.contains(&self.name) {

@@ -1,4 +1,4 @@
-//! Gauges of what the process holds, read when somebody asks for the metrics. It keeps nothing.
+//! Gauges of the state of the process, which each scrape reads anew.
 
 use std::fmt;
 
@@ -7,49 +7,49 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-/// What is shown.
+/// The values of the gauges.
 #[derive(Debug, Clone, Default)]
 pub struct State {
-    /// This replica holds the Lease.
+    /// True if this replica holds the Lease.
     pub leads: bool,
-    /// The webhook configurations are as they should be; only the leader knows.
+    /// True if the webhook configurations are as they should be; only the leader knows.
     pub webhooks_installed: Option<bool>,
-    /// Namespaces that ask for it refuse what we do not answer; only the leader knows.
+    /// True if fail-closed namespaces refuse unanswered requests; only the leader knows.
     pub webhooks_armed: Option<bool>,
-    /// Where break glass is on: whether for the whole cluster, and in how many namespaces; only the leader says.
+    /// Break glass: true if it is on for the whole cluster, and the number of namespaces; only the leader knows.
     pub break_glass: Option<(bool, usize)>,
-    /// When the certificate that the webhook shows expires, in seconds since 1970.
+    /// Time when the webhook's certificate expires, in seconds since 1970.
     pub certificate_expires: Option<i64>,
-    /// Keys that pins are marked with.
+    /// Number of keys that pins are marked with.
     pub pin_keys: usize,
-    /// Policies in force by kind and mode.
+    /// Number of policies in force by kind and mode.
     pub policies: Vec<PolicyCount>,
-    /// Policies whose newest generation does not compile.
+    /// Number of policies whose newest generation does not compile.
     pub policies_invalid: usize,
-    /// Exceptions of policies in force that expire soon.
+    /// Number of exceptions of policies in force that expire soon.
     pub exceptions_expiring: usize,
-    /// Violations that the statuses count; only the leader says.
+    /// Number of violations in the statuses; only the leader knows.
     pub violations: Option<u32>,
-    /// Objects in memory by what they are.
+    /// Number of objects in the stores by kind.
     pub objects: Vec<(&'static str, usize)>,
-    /// Stored objects that cannot be read by what is watched.
+    /// Number of stored objects that cannot be read, by watch.
     pub unreadable: Vec<(&'static str, usize)>,
-    /// Answers of registries in memory, and their bytes.
+    /// Number of cached answers of registries, and their size in bytes.
     pub cache: (u64, u64),
 }
 
-/// So many policies of a kind are in force in a mode.
+/// Number of policies in force of one kind and mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PolicyCount {
     /// `ClusterImagePolicy` or `ImagePolicy`.
     pub kind: &'static str,
     /// `Enforce`, `Warn` or `Audit`.
     pub mode: &'static str,
-    /// How many.
+    /// Number of policies.
     pub count: usize,
 }
 
-/// Registers the gauges; `read` is asked each time.
+/// Registers the gauges; each scrape calls `read`.
 pub fn register(registry: &mut Registry, read: impl Fn() -> State + Send + Sync + 'static) {
     registry.register_collector(Box::new(Gauges(Box::new(read))));
 }
@@ -70,58 +70,62 @@ impl Collector for Gauges {
             let metric = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
             gauge.encode(metric)
         };
-        gauge("leader", "Whether this replica holds the Lease", i64::from(state.leads))?;
+        gauge("leader", "1 if this replica holds the Lease", i64::from(state.leads))?;
         if let Some(installed) = state.webhooks_installed {
-            let help = "Whether the webhook configurations are as they should be, as the leader sees it";
+            let help = "1 if the webhook configurations are as they should be; only on the leader";
             gauge("webhook_config_in_sync", help, i64::from(installed))?;
         }
         if let Some(armed) = state.webhooks_armed {
-            let help = "Whether an entry of tagpin refuses what it does not answer, as the leader sees it";
+            let help = "1 if requests that tagpin does not answer are refused in fail-closed namespaces; only on the leader";
             gauge("webhook_armed", help, i64::from(armed))?;
         }
         if let Some(expires) = state.certificate_expires {
-            let help = "When the webhook's certificate expires";
+            let help = "Time when the webhook's certificate expires, in seconds since 1970";
             gauge("certificate_expiry_timestamp_seconds", help, expires)?;
         }
         gauge(
             "pin_keys",
-            "Keys that pins are marked with; without one no pin is marked",
+            "Number of keys that pins are marked with; without a key no pin is marked",
             count(state.pin_keys),
         )?;
         if let Some(violations) = state.violations {
-            let help = "Violations in the statuses of all policies, as the leader wrote them";
+            let help = "Number of violations in the statuses of all policies; only on the leader";
             gauge("violations", help, violations.into())?;
         }
         gauge(
             "policy_invalid",
-            "Policies whose newest generation does not compile",
+            "Number of policies whose newest generation does not compile",
             count(state.policies_invalid),
         )?;
         gauge(
             "exceptions_expiring",
-            "Exceptions of policies in force that expire within a week",
+            "Number of exceptions of policies in force that expire within a week",
             count(state.exceptions_expiring),
         )?;
         let (entries, bytes) = state.cache;
         gauge(
             "cache_entries",
-            "Answers of registries in memory",
+            "Number of answers of registries in the cache",
             i64::try_from(entries).unwrap_or(i64::MAX),
         )?;
-        gauge("cache_bytes", "What these answers take, about", i64::try_from(bytes).unwrap_or(i64::MAX))?;
+        gauge(
+            "cache_bytes",
+            "Approximate size of the cache of answers of registries, in bytes",
+            i64::try_from(bytes).unwrap_or(i64::MAX),
+        )?;
 
         if let Some((cluster, namespaces)) = state.break_glass {
-            let help = "Where break glass is on: in so many namespaces, or (1) in the whole cluster";
+            let help = "Number of namespaces in which break glass is on, or 1 for the whole cluster";
             let scopes = [("cluster", usize::from(cluster)), ("namespace", namespaces)];
             family(&mut encoder, "break_glass", help, scopes.map(|(scope, on)| ([("scope", scope)], on)))?;
         }
         let policies = state.policies.iter();
         let policies = policies.map(|policy| ([("kind", policy.kind), ("mode", policy.mode)], policy.count));
-        family(&mut encoder, "policies", "Policies in force", policies)?;
+        family(&mut encoder, "policies", "Number of policies in force", policies)?;
         let objects = state.objects.iter().map(|(kind, count)| ([("kind", *kind)], *count));
-        family(&mut encoder, "store_objects", "Objects that the watches keep in memory", objects)?;
+        family(&mut encoder, "store_objects", "Number of objects in the stores", objects)?;
         let unreadable = state.unreadable.iter().map(|(kind, count)| ([("kind", *kind)], *count));
-        let help = "Stored objects that cannot be read; what they say counts as unknown";
+        let help = "Number of stored objects that cannot be read; their content counts as unknown";
         family(&mut encoder, "unreadable_objects", help, unreadable)
     }
 }
@@ -146,8 +150,6 @@ fn count(value: usize) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
-
     use prometheus_client::encoding::text::encode;
 
     use super::*;

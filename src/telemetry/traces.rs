@@ -1,36 +1,29 @@
-//! Traces: spans of reviews and of what they ask registries, sent by OTLP over HTTP (protobuf) to one collector.
+//! Traces: spans of reviews and of requests to registries, sent by OTLP over HTTP (protobuf) to one collector.
 //!
-//! Without an endpoint there is no [`Traces`], nothing listens to spans and a span costs one comparison. What is sent
-//! names images, namespaces and users' objects by name; it holds no object and no secret.
+//! Without an endpoint there is no [`Traces`], and a span costs one comparison. A span has the names of images,
+//! namespaces and objects of users. It has no content of objects or secrets.
 
 use std::time::Duration;
 
-use axum::http::HeaderMap;
 use opentelemetry::KeyValue;
-use opentelemetry::propagation::TextMapPropagator;
 use opentelemetry::trace::TracerProvider;
-use opentelemetry_http::HeaderExtractor;
 use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
-use tracing::field::Empty;
-use tracing::{Level, Metadata, Span, debug_span, span_enabled, warn};
-use tracing_opentelemetry::OpenTelemetrySpanExt;
+use tracing::{Level, Metadata, warn};
 use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use tracing_subscriber::{Layer, Registry};
 use url::Url;
 
-use crate::domain::subject::Phase;
 use crate::telemetry::traces::sender::Sender;
 
 mod sender;
 
-/// For one batch of spans, whatever the collector does.
+/// Time limit for sending one batch of spans.
 const BATCH: Duration = Duration::from_secs(10);
-/// For the spans that are left when the process ends.
+/// Time limit for sending the remaining spans when the process ends.
 const LAST_SPANS: Duration = Duration::from_secs(2);
 
 /// Collects spans and sends them, until [`Traces::finish`].
@@ -39,37 +32,37 @@ pub struct Traces {
     provider: SdkTracerProvider,
 }
 
-/// Which replica the spans are from.
+/// The replica that sends the spans.
 #[derive(Debug, Clone, Copy)]
 pub struct Origin<'a> {
-    /// Its namespace.
+    /// The namespace of the replica.
     pub namespace: &'a str,
-    /// Its pod.
+    /// The name of the replica's pod.
     pub pod: &'a str,
 }
 
-/// Why no traces can be sent.
+/// The reason why no traces can be sent.
 #[derive(Debug, thiserror::Error)]
 pub enum TracesError {
-    /// There is no TLS.
+    /// TLS cannot be set up.
     #[error("prepare the connection to the collector of traces")]
     Client(#[source] reqwest::Error),
-    /// The exporter can not be made.
+    /// The exporter cannot be built.
     #[error("prepare the traces for {endpoint}")]
     Exporter {
-        /// The collector.
+        /// The URL of the collector.
         endpoint: Url,
-        /// Why.
+        /// The cause.
         source: ExporterBuildError,
     },
 }
 
 impl Traces {
-    /// Sends to `ENDPOINT/v1/traces`, on this runtime. Whether a review is traced is its caller's decision (the sampled
-    /// flag of its `traceparent`); one that comes without is.
+    /// Starts to send spans to `ENDPOINT/v1/traces`, on this runtime. The sampled flag of a review's `traceparent`
+    /// decides whether the review is traced. A review without a `traceparent` is traced.
     ///
     /// # Errors
-    /// There is no TLS, or the exporter can not be made.
+    /// Fails if TLS cannot be set up or the exporter cannot be built.
     pub fn start(endpoint: &Url, origin: Origin<'_>, runtime: Handle) -> Result<Self, TracesError> {
         let exporter = SpanExporter::builder()
             .with_http()
@@ -95,12 +88,10 @@ impl Traces {
         Ok(Self { provider })
     }
 
-    /// What listens to our own spans, and to nobody else's.
+    /// Returns a layer that records the spans of tagpin, and no others.
     pub fn layer(&self) -> impl Layer<Registry> + Send + Sync + use<> {
         let ours = |metadata: &Metadata<'_>| {
-            metadata.is_span()
-                && metadata.level() <= &Level::DEBUG
-                && metadata.target().starts_with("tagpin::")
+            metadata.is_span() && metadata.level() <= &Level::DEBUG && metadata.target().starts_with("tagpin")
         };
         tracing_opentelemetry::layer()
             .with_tracer(self.provider.tracer("tagpin"))
@@ -111,54 +102,12 @@ impl Traces {
             .with_filter(filter_fn(ours).with_max_level_hint(LevelFilter::DEBUG))
     }
 
-    /// Sends what is left.
+    /// Sends the remaining spans.
     pub async fn finish(self) {
-        // It waits for the thread that sends.
+        // The call blocks until the sending thread ends.
         let ended = spawn_blocking(move || self.provider.shutdown_with_timeout(LAST_SPANS)).await;
         if !matches!(ended, Ok(Ok(()))) {
             warn!("the last spans were not sent");
         }
-    }
-}
-
-/// The span of a review, in the trace of whoever asks.
-pub fn review(phase: Phase, headers: &HeaderMap) -> Span {
-    let span = debug_span!(
-        "review",
-        otel.kind = "server",
-        webhook = webhook(phase),
-        uid = Empty,
-        namespace = Empty,
-        kind = Empty,
-        operation = Empty,
-        decision = Empty,
-    );
-    if !span.is_disabled() {
-        let caller = TraceContextPropagator::new().extract(&HeaderExtractor(headers));
-        // It fails for spans that nobody collects, which have no place in a trace either.
-        let _ = span.set_parent(caller);
-    }
-    span
-}
-
-/// Tells the span of the review what the review is about.
-pub fn about(uid: &str, namespace: &str) {
-    if span_enabled!(Level::DEBUG) {
-        Span::current().record("uid", uid).record("namespace", namespace);
-    }
-}
-
-/// Tells the span of the review how it ended.
-pub(crate) fn decided(kind: &'static str, operation: &'static str, decision: &'static str) {
-    if span_enabled!(Level::DEBUG) {
-        Span::current().record("kind", kind).record("operation", operation).record("decision", decision);
-    }
-}
-
-/// The word of a phase in metrics and traces.
-pub(crate) const fn webhook(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Mutate => "pin",
-        Phase::Validate => "validate",
     }
 }

@@ -1,4 +1,4 @@
-//! An API server that restarts and one that stays away: replicas answer from memory, and find their way back quietly.
+//! A restart and an outage of the API server: replicas answer from memory, and resume their watches with few requests.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -14,12 +14,13 @@ use crate::support::replicas::{self, Replica};
 use crate::support::webhook::{Broken, Door, creation, published_authorities};
 use crate::support::{Namespace, alone, rig};
 
-/// How long the API server is away.
+/// Duration of the outage.
 const AWAY: Duration = Duration::from_secs(30);
-/// A replica lists a kind once when the API server has forgotten what it saw last; the leader has watches of its own.
+/// Maximum number of lists of a kind by a replica after one restart: the replica lists again if the API server no
+/// longer knows its last version, and the leader has further watches of its own.
 const LISTS: usize = 2;
 
-/// Asks every replica about a known tag and a forbidden one, until the time is over; how often.
+/// Asks every replica about a known tag and a forbidden one until this time, and returns the number of reviews.
 fn ask_until(
     end: Instant,
     namespace: &str,
@@ -64,7 +65,7 @@ fn while_the_api_server_is_away_replicas_answer_and_afterwards_they_watch_on_wit
     load.goes_on(100);
     let (replicas, authorities) = (replicas::when_ready(2), published_authorities());
 
-    // A restart, and as soon as that is over an outage.
+    // Restarts the API server, and then stops it for a while.
     let audit = Audit::start(&rig);
     let left = Instant::now();
     drop(rig.without_api_server());
@@ -76,7 +77,7 @@ fn while_the_api_server_is_away_replicas_answer_and_afterwards_they_watch_on_wit
     let back = Instant::now();
     load.goes_on(100);
 
-    // The watches go on: every replica gets to know a new policy.
+    // The watches work again: every replica learns of a new policy.
     namespace.policy("later", "{ mode: Enforce, pin: { targets: [ Pods ] } }");
     assert_eq!(replicas::when_ready(2), replicas, "nobody was restarted");
     let result = load.end();
@@ -92,10 +93,10 @@ fn while_the_api_server_is_away_replicas_answer_and_afterwards_they_watch_on_wit
         *lists.entry((request.pod, request.resource)).or_insert(0) += 1;
     }
     eprintln!("{asked} reviews without an API server, then lists: {lists:?}");
-    // Twice it came back.
+    // The API server came back twice.
     assert!(lists.values().all(|count| *count <= 2 * LISTS), "{lists:?}");
 
-    // The cluster's own controllers come back in their own time; tests that follow find them at work.
+    // Waits for the cluster's own controllers, which the next tests need.
     namespace.apply(&deployment("after", "web:1.4.1", 1)).succeeded();
     namespace.rolled_out("deployment/after");
 }

@@ -1,4 +1,4 @@
-//! A policy that arrives after the workloads loses nothing of what runs.
+//! A policy that is applied after the workloads breaks no running workload.
 
 use serde_json::Value;
 
@@ -11,7 +11,8 @@ fn is_what_latest_names(pod: &Value) -> bool {
     image(pod).starts_with("web:latest@sha256:")
 }
 
-/// Applies a workload that violates, then the policy, then everything that makes its pods (so many) anew.
+/// Applies a workload that violates the policy, then the policy, and then makes the workload's controller replace its
+/// pods in several ways. `pods` is the number of its pods.
 fn survives(kind: &str, fields: &str, pods: usize) {
     let lower = kind.to_lowercase();
     let namespace = Namespace::without_policy(&format!("late-{lower}"));
@@ -20,7 +21,7 @@ fn survives(kind: &str, fields: &str, pods: usize) {
     namespace.rolled_out(&name);
     namespace.policy("strict", STRICT);
 
-    // A deleted pod comes back, pinned to what latest names now.
+    // A deleted pod is replaced by a pod with the digest that `latest` names now.
     namespace.kubectl(&["delete", "pods", "-l", "app=web", "--grace-period=1"]).succeeded();
     let found = namespace.pods_when("app=web", pods);
     assert!(found.iter().all(is_what_latest_names), "{found:?}");
@@ -31,7 +32,7 @@ fn survives(kind: &str, fields: &str, pods: usize) {
     namespace.rolled_out(&name);
     namespace.pods_when("app=web", pods);
 
-    // To a good tag and back to the old revision, which carries the forbidden one.
+    // Changes to a good tag, and back to the old revision, which has the forbidden tag.
     namespace.kubectl(&["set", "image", &name, "app=web:1.4.2"]).succeeded();
     namespace.rolled_out(&name);
     let undone = namespace.kubectl(&["rollout", "undo", &name]);
@@ -44,7 +45,7 @@ fn survives(kind: &str, fields: &str, pods: usize) {
     let found = namespace.pods_when("app=web", pods);
     assert!(found.iter().all(is_what_latest_names), "{found:?}");
 
-    // What no revision carried is refused.
+    // A forbidden reference that no revision had is refused.
     namespace.kubectl(&["set", "image", &name, "app=web"]).refused_with("TagForbidden");
 }
 

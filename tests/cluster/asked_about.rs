@@ -1,13 +1,14 @@
-//! What the API server asks our webhooks about, by its own reckoning: a webhook with our rules and match conditions
-//! that nobody answers and that fails closed refuses exactly what would have been asked.
+//! The requests that the API server sends to tagpin's webhooks. The test installs a webhook with the same rules and
+//! match conditions that fails closed and that nobody answers, so every request that it refuses would have been sent.
 
 use serde_json::json;
-use tagpin::k8s::match_conditions::{all_rules, match_conditions};
+use tagpin_objects::kinds::Kinds;
+use tagpin_objects::match_conditions::{all_rules, match_conditions};
 
 use crate::support::manifests::{cron_job, deployment, pod};
 use crate::support::{Answer, LIMIT, Namespace, kubectl, kubectl_with, undisturbed, wait_for};
 
-/// A webhook on one namespace that nobody answers; it goes with the test.
+/// A webhook for one namespace that nobody answers; it is deleted when this is dropped.
 struct Unanswered(String);
 
 impl Unanswered {
@@ -25,8 +26,8 @@ impl Unanswered {
                 "timeoutSeconds": 1,
                 "clientConfig": { "url": "https://127.0.0.1:1/validate" },
                 "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": namespace.name } },
-                "rules": all_rules(),
-                "matchConditions": match_conditions(),
+                "rules": all_rules(&Kinds::default()),
+                "matchConditions": match_conditions(&Kinds::default()),
             }],
         });
         kubectl_with(&["create", "-f", "-"], &configuration.to_string()).succeeded();

@@ -1,4 +1,5 @@
-//! What admins and machines do to a cluster while it is asked all the time: nothing is lost.
+//! Restarts, kills, renewed certificates and drains under a constant load: no request is lost, except those in flight
+//! at a killed replica.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -41,7 +42,7 @@ fn a_replica_that_is_killed_loses_what_was_in_flight_there() {
     load.goes_on(100);
     let result = load.end();
     for lost in &result.counts.lost {
-        // A pod that went by the dead replica unpinned may be refused by the other one, which knows its digest.
+        // A pod that the dead replica did not pin may be refused by the other replica, which knows the digest.
         let passed_by = match &lost.kind {
             LostKind::Unpinned | LostKind::Admitted => true,
             LostKind::Answered(message) => message.contains("[NotPinned]"),
@@ -50,12 +51,12 @@ fn a_replica_that_is_killed_loses_what_was_in_flight_there() {
         assert!(passed_by, "{lost:?}");
         assert!(lost.answered >= began && lost.sent <= over, "{lost:?}");
     }
-    // Each was on its way to the dead replica: the API server counts those calls.
+    // Each lost request was on its way to the dead replica; the API server counts such calls.
     let lost = result.counts.lost.len() + result.counts.children(false);
     assert!(lost <= result.api_server.failed_open, "{result}");
 }
 
-/// One part of the Secret with the certificate.
+/// Returns an entry of the Secret with the certificate.
 fn secret(part: &str) -> Vec<u8> {
     let path = format!("jsonpath={{.data.{part}}}");
     BASE64_STANDARD.decode(ours(&["get", "secret", "tagpin-webhook-tls", "-o", &path])).unwrap()
@@ -67,19 +68,19 @@ fn leaves_of_seconds_and_authorities_of_a_minute_lose_nothing() {
     let _cluster = alone();
     let namespace = Namespace::new("rotation");
     let load = Load::start(&namespace);
-    // A leaf is renewed when a third of its life is left (here every 5 s), and so is an authority.
+    // A certificate is renewed when a third of its lifetime is left (here every 5 s), and so is its authority.
     let _values = OtherValues::set("certificate.lifetime=7s,certificate.authorityLifetime=90s");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let review = creation(&namespace.name, "web:latest", 0);
     let (mut leaves, mut authorities) = (BTreeSet::new(), BTreeSet::new());
     let mut together = 0;
-    // The one of ten years, and two of a minute that follow it and each other.
+    // Waits for three authorities: the one of ten years, and two short-lived ones that follow it.
     wait_for("two new authorities and ten leaves", Duration::from_secs(150), || {
         let published = published_authorities();
         together = together.max(CertificateDer::pem_slice_iter(&published).count());
         leaves.insert(secret("tls\\.crt"));
         authorities.insert(CertificateDer::from_pem_slice(&published).unwrap().to_vec());
-        // Whoever trusts what was published before takes what a replica shows.
+        // A client that trusts the published authorities accepts the certificate of every replica.
         for replica in replicas::ready() {
             let asked =
                 async { Door::of(&replica, &published).open().await?.review("/validate", &review).await };
@@ -95,7 +96,7 @@ fn leaves_of_seconds_and_authorities_of_a_minute_lose_nothing() {
     eprintln!("{} leaves, {} authorities, {together} published together", leaves.len(), authorities.len());
 }
 
-/// A node that takes pods again when this goes.
+/// A drained node; it accepts pods again when this is dropped.
 struct Drained(&'static str);
 
 impl Drained {
@@ -122,7 +123,7 @@ fn a_drain_of_a_node_loses_nothing() {
     let _cluster = alone();
     let on_the_second =
         || ours(&["get", "pods", "--field-selector=spec.nodeName=rig-2", "-o", "name"]).lines().count();
-    // New replicas are spread.
+    // A restart spreads the replicas over the nodes.
     ours(&["rollout", "restart", "deployment/tagpin"]);
     ours(&["rollout", "status", "deployment/tagpin", "--timeout=90s"]);
     wait_for("a replica on the second node", LIMIT, || (on_the_second() > 0).then_some(()));

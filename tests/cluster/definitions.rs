@@ -1,4 +1,5 @@
-//! The CRDs are deleted: nothing is left to check, so nobody is asked, and nothing of it needs a hand.
+//! Deletion of the CRDs: no policy is left, so the webhook lists are emptied, and they are filled again without a
+//! manual step once the CRDs are back.
 
 use serde_json::Value;
 
@@ -7,7 +8,7 @@ use crate::support::release::{CHART, Release, armed, entries};
 use crate::support::replicas::ours;
 use crate::support::{LIMIT, Namespace, alone, kubectl, rig, wait_for};
 
-/// The names of the replicas that are ready and stay, and how often each has been started again so far.
+/// Returns the names of the replicas that are ready and not terminating, with the number of restarts of each.
 fn steady() -> Vec<(String, u64)> {
     let pods: Value = serde_json::from_str(&ours(&["get", "pods", "--output=json"])).unwrap();
     let steady = |pod: &Value| {
@@ -33,7 +34,7 @@ fn without_definitions_replicas_stay_ready_and_allow_and_the_lists_are_emptied()
     let definitions = ["clusterimagepolicies.tagpin.dev", "imagepolicies.tagpin.dev"];
     kubectl(&[&["delete", "crd", "--timeout=90s"], &definitions[..]].concat()).succeeded();
     for namespace in [&ordinary, &closed] {
-        // Each replica hears of it by its own watch.
+        // Each replica learns of the deletion by its own watch.
         wait_for("nothing refused", LIMIT, || namespace.apply(&pod("after", "web:latest")).ok.then_some(()));
     }
     wait_for("empty lists", LIMIT, || {

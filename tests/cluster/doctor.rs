@@ -1,4 +1,4 @@
-//! What an admin breaks, and the row of `tagpin doctor` that names it. Each test mends what it broke.
+//! Broken installations, and the rows of `tagpin doctor` that name the cause. Each test repairs what it broke.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -10,7 +10,7 @@ use crate::support::release::Away;
 use crate::support::replicas::{none_is_leaving, ours};
 use crate::support::{LIMIT, Namespace, alone, kubectl, kubectl_with, rig, wait_for};
 
-/// An object as it was before a test broke it.
+/// An object before a test changes it; it is restored when this is dropped.
 struct Whole {
     what: &'static str,
     document: Value,
@@ -38,7 +38,8 @@ impl Drop for Whole {
     }
 }
 
-/// The kubelet looks at the files of a pod that changes at once, and at others within a minute or two.
+/// Annotates the replicas, so that the kubelet updates their mounted files at once; without a change it takes a minute
+/// or two.
 fn bring(what: &str) {
     let changed = format!("tagpin-test/brought={what}");
     ours(&["annotate", "pods", "-l", "app.kubernetes.io/name=tagpin", "--overwrite", &changed]);
@@ -52,7 +53,7 @@ fn without_replicas_it_names_the_leader_the_lists_and_the_certificate() {
     assert!(red("replicas", "scaled to 0").contains("--replicas=2"));
     assert!(red("leader", "nobody holds").contains("--replicas=2"));
 
-    // Nobody is there to repair it.
+    // No leader runs that could repair the list.
     let emptied = r#"[{"op":"remove","path":"/webhooks"}]"#;
     kubectl(&["patch", "validatingwebhookconfiguration/tagpin", "--type=json", "-p", emptied]).succeeded();
     assert!(red("webhooks", "tagpin has no entry validate.tagpin.dev").contains("logs"));
@@ -66,7 +67,7 @@ fn without_replicas_it_names_the_leader_the_lists_and_the_certificate() {
     ours(&["patch", "secret", "tagpin-webhook-tls", "-p", &patch]);
     assert!(red("certificate", "has expired").contains("delete secret tagpin-webhook-tls"));
 
-    // Whoever leads next mends both.
+    // The next leader repairs both.
     drop(away);
     ours(&["rollout", "status", "deployment/tagpin", "--timeout=90s"]);
     well();
@@ -104,9 +105,9 @@ fn it_names_a_configuration_of_registries_that_can_not_be_used() {
     ours(&["patch", whole.what, "-p", &patch]);
     let place = "/etc/tagpin/configuration/registries.yaml:3:3: registries[0].mirror";
     assert!(red("configuration", place).contains("helm upgrade tagpin"));
-    // Once the kubelet has brought it to them, they say that they do not use it.
+    // Once the kubelet has updated the files, the replicas report that they do not use them.
     bring("wrong");
-    red("configuration", "could be used is in force on tagpin-");
+    red("configuration", "an earlier configuration of registries is in force on tagpin-");
     drop(whole);
     bring("whole");
     well();
@@ -137,17 +138,17 @@ fn it_names_a_stored_object_that_can_not_be_read() {
     let policy = json!({
         "apiVersion": "tagpin.dev/v1alpha1", "kind": "ImagePolicy", "metadata": { "name": "deep" }, "spec": { "deep": deep },
     });
-    // The API server takes the new definition up within a moment.
+    // The API server applies the new definition after a moment.
     wait_for("a policy with anything in it", LIMIT, || {
         namespace.kubectl_with(&["create", "-f", "-"], &policy.to_string()).ok.then_some(())
     });
-    // New replicas list it, which watches that were opened before the new definition need not show.
+    // New replicas list the object. Watches that were opened before the new definition may not report it.
     ours(&["rollout", "restart", "deployment/tagpin"]);
     ours(&["rollout", "status", "deployment/tagpin", "--timeout=90s"]);
     none_is_leaving();
     let object = format!("{}/deep (spec.deep", namespace.name);
     let look = red("unreadable", &object);
-    // What it says to type shows the object.
+    // The command in the remedy shows the object.
     let words: Vec<_> = look.split(' ').skip(1).collect();
     assert!(kubectl(&words).succeeded().contains("deep:"), "{look}");
     namespace.kubectl(&["delete", "imagepolicies.tagpin.dev", "deep", "--timeout=90s"]).succeeded();

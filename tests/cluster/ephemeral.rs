@@ -1,4 +1,4 @@
-//! Ephemeral containers: debugging at night is never refused, unless a policy says so.
+//! Ephemeral containers: debugging is never refused, unless a policy selects them.
 
 use crate::support::manifests::pod;
 use crate::support::rig::{self, digest};
@@ -34,7 +34,7 @@ fn under_a_policy_that_matches_them_they_are_refused_and_pinned_as_others_are() 
     let ephemeral = pod["spec"]["ephemeralContainers"].as_array().unwrap();
     assert_eq!(ephemeral.len(), 1);
     assert_eq!(ephemeral[0]["image"], format!("tool:1.0.0@{}", digest("library/tool", "1.0.0")).as_str());
-    // A second one does not judge or touch the first.
+    // A second ephemeral container does not make tagpin judge or change the first one.
     namespace.kubectl(&["debug", "web", "--image=sidecar:1.0.0", "--", "/bin/true"]).succeeded();
     let pod = namespace.get("pod", "web");
     let ephemeral = pod["spec"]["ephemeralContainers"].as_array().unwrap();

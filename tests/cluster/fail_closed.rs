@@ -1,5 +1,5 @@
-//! Namespaces that ask for more: armed by a canary, disarmed when the API server is cut off, opened by break glass and
-//! by a leader that cannot get ready.
+//! Namespaces that fail closed: armed by a canary, opened when the API server is cut off, by break glass, and by a
+//! leader that cannot get ready.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use crate::support::{LIMIT, Namespace, alone, kubectl, kubectl_with, ready, rig,
 
 const VALIDATING: &str = "validatingwebhookconfiguration/tagpin";
 const STRICT: &str = "validate-strict.tagpin.dev";
-/// How long a namespace may be blocked by a cut.
+/// Maximum time for which a cut may block a namespace.
 const PROMISE: Duration = Duration::from_secs(90);
 
 fn found(object: &str) -> Value {
@@ -30,12 +30,12 @@ fn entries() -> Vec<String> {
     list().iter().map(|entry| entry["name"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Returns true if something is refused when nobody answers.
+/// Returns true if a webhook entry fails closed.
 fn armed() -> bool {
     list().iter().any(|entry| entry["failurePolicy"] == "Fail")
 }
 
-/// A second owner: a tool applies the configuration as it once saved it.
+/// Makes a second owner of the configuration, like a backup tool that applies what it once saved.
 fn restored() {
     let mut saved = found(VALIDATING);
     let metadata = saved["metadata"].as_object_mut().unwrap();
@@ -44,7 +44,7 @@ fn restored() {
     kubectl_with(&apply, &saved.to_string()).succeeded();
 }
 
-/// One replica is asked for, until this goes.
+/// A Deployment scaled to one replica, until this is dropped.
 struct OneReplica;
 
 impl OneReplica {
@@ -61,7 +61,7 @@ impl Drop for OneReplica {
     }
 }
 
-/// Nobody may list this resource, until this goes: a replica that starts meanwhile does not get ready.
+/// A resource that tagpin may not list until this is dropped: a replica that starts meanwhile does not get ready.
 struct Unlisted(Value);
 
 impl Unlisted {
@@ -89,7 +89,7 @@ impl Drop for Unlisted {
     }
 }
 
-/// A namespace with this label too.
+/// Creates a namespace with these additional labels.
 fn labelled(test: &str, labels: &[&str]) -> Namespace {
     let namespace = Namespace::new(test);
     label(&namespace, labels);
@@ -183,7 +183,7 @@ fn entries_that_somebody_restored_go_all_the_same() {
     });
     closed.apply(&pod("web", "web:latest")).refused_with("TagForbidden");
     closed.apply(&pod("good", "web:1.4.2")).succeeded();
-    let remedy = doctor::red("namespaces", "no entry refuses when tagpin is away");
+    let remedy = doctor::red("namespaces", "no entry refuses requests while tagpin is unreachable");
     assert!(remedy.contains("--set replicas=2"), "{remedy}");
 
     drop(one);
@@ -205,12 +205,12 @@ fn a_leader_that_cannot_get_ready_opens_what_it_found_closed() {
 
     let unlisted = Unlisted::new("cronjobs");
     ours(&["delete", "pods", "--selector=app.kubernetes.io/name=tagpin"]);
-    // Nobody judges this any more, and nobody is waited for.
+    // No replica judges requests now, and the API server waits for none.
     wait_for("the end of the refusals", LIMIT, || closed.apply(&pod("late", "web:latest")).ok.then_some(()));
     assert!(!armed(), "{:?}", list());
     when_ready(0);
     wait_for("the word of the leader", LIMIT, || (reason() == "WebhooksNotInstalled").then_some(()));
-    let remedy = doctor::red("namespaces", "no entry refuses when tagpin is away");
+    let remedy = doctor::red("namespaces", "no entry refuses requests while tagpin is unreachable");
     assert!(remedy.contains("logs"), "{remedy}");
 
     drop(unlisted);

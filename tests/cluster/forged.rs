@@ -1,4 +1,4 @@
-//! Pins that a person forged: whoever may create or patch a pod decides for that pod, never for its workload.
+//! Forged pins: anybody who may create or patch a pod decides the digest of that pod, and never of its workload.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::support::replicas::{none_is_leaving, ours, reached, when_ready};
 use crate::support::rig::{self, Rig};
 use crate::support::{LIMIT, Namespace, alone, image, kubectl, undisturbed, wait_for};
 
-/// A tag of a test's own, the digest that it names, and the digest of other content in the same repository.
+/// A tag for one test, the digest that it names, and the digest of other content in the same repository.
 struct Tag {
     full: String,
     short: String,
@@ -29,7 +29,7 @@ impl Tag {
         format!("{}@{}", self.short, self.other)
     }
 
-    /// Each pod of `web` runs what the tag named, but for those of these names.
+    /// Checks that each pod of `web` has the right digest and a mark, except the pods with these names.
     #[track_caller]
     fn is_right_in(&self, namespace: &Namespace, count: usize, but: &[&str]) {
         for pod in namespace.pods_when("app=web", count) {
@@ -42,7 +42,7 @@ impl Tag {
     }
 }
 
-/// The only ReplicaSet of this namespace.
+/// Returns the only ReplicaSet of this namespace.
 fn replica_set(namespace: &Namespace) -> Value {
     wait_for("the ReplicaSet", LIMIT, || {
         let sets = namespace.kubectl(&["get", "replicasets", "-o", "json"]).succeeded();
@@ -74,7 +74,7 @@ fn a_pod_forged_for_a_workload_without_pods_decides_nothing_for_those_that_come(
         "spec": { "containers": [{ "name": "app", "image": tag.forged() }] },
     });
     namespace.apply(&forged.to_string()).succeeded();
-    // It is one too many, and its controller takes it away at once.
+    // The ReplicaSet has 0 replicas, so its controller deletes the forged pod at once.
     wait_for("the forged pod to be gone", LIMIT, || namespace.find("pod", "forged").is_none().then_some(()));
     namespace.kubectl(&["scale", "deployment/web", "--replicas=3"]).succeeded();
     tag.is_right_in(&namespace, 3, &[]);
@@ -89,7 +89,7 @@ fn a_pod_that_somebody_gives_another_digest_keeps_it_for_itself_and_a_restart_fo
     namespace.apply(&deployment("web", &tag.short, 2)).succeeded();
     namespace.rolled_out("deployment/web");
     let mut pods = namespace.pods_when("app=web", 2);
-    // The one that tagpin would take for the oldest.
+    // The oldest pod, in the order that tagpin uses.
     let age = |pod: &Value| ["creationTimestamp", "uid"].map(|key| pod["metadata"][key].to_string());
     pods.sort_by_key(age);
     let oldest = pods[0]["metadata"]["name"].as_str().unwrap();
@@ -100,7 +100,7 @@ fn a_pod_that_somebody_gives_another_digest_keeps_it_for_itself_and_a_restart_fo
     namespace.kubectl(&["scale", "deployment/web", "--replicas=4"]).succeeded();
     tag.is_right_in(&namespace, 4, &[oldest]);
 
-    // Replicas that know nothing but what the cluster tells them say the same.
+    // New replicas, which know only what the cluster stores, decide the same.
     ours(&["rollout", "restart", "deployment/tagpin"]);
     ours(&["rollout", "status", "deployment/tagpin", "--timeout=120s"]);
     when_ready(2);
@@ -159,7 +159,7 @@ fn a_key_that_became_known_is_replaced_by_what_the_runbook_says() {
     let after = wait_for("another key", LIMIT, key);
     assert_ne!(before, after);
     armed();
-    // What ran before counts as it is, and what comes is marked with the new key.
+    // Older pods count without a mark, and new pods are marked with the new key.
     namespace.kubectl(&["scale", "deployment/web", "--replicas=2"]).succeeded();
     tag.is_right_in(&namespace, 2, &[]);
 }

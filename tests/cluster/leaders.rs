@@ -1,4 +1,4 @@
-//! A leader that goes, politely or not: another writes soon, and never two at once.
+//! Change of the leader, after a stop or a kill: another replica writes soon, and never two at once.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use crate::support::{LIMIT, Namespace, alone, kubectl, rig, wait_for};
 
 const VALIDATING: &str = "validatingwebhookconfiguration/tagpin";
 
-/// Another writes so soon after the last word of a leader that was told to stop.
+/// Time limit for the first write of the next leader after a stopped leader gave the Lease back.
 const AFTER_A_STOP: Duration = Duration::from_secs(2);
-/// And after the death of one.
+/// Time limit for the first write of the next leader after a leader was killed.
 const AFTER_A_DEATH: Duration = Duration::from_secs(20);
 
-/// Gives the leader something to write, and waits until it is written.
+/// Damages a webhook configuration, and waits until the leader has repaired it.
 #[track_caller]
 fn stir() {
     let patch = r#"[{"op":"replace","path":"/webhooks/0/timeoutSeconds","value":29}]"#;
@@ -29,7 +29,7 @@ fn stir() {
     });
 }
 
-/// Stirs until somebody else leads, and then some more.
+/// Stirs until another replica leads, and then three times more.
 #[track_caller]
 fn stir_until_another_leads(before: &str) {
     wait_for("another leader", LIMIT, || {
@@ -42,7 +42,7 @@ fn stir_until_another_leads(before: &str) {
     }
 }
 
-/// The first thing that another than this one wrote, the Lease aside.
+/// Returns the first write after this time, apart from writes to the Lease.
 fn first_of_another(requests: &[Request], after: Timestamp) -> &Request {
     let mut writes = requests.iter().filter(|request| request.is_write() && !request.is_lease());
     writes.find(|write| write.done > after).unwrap_or_else(|| panic!("nobody wrote: {requests:?}"))

@@ -1,4 +1,4 @@
-//! Objects larger than anybody expects are judged or refused by name: an HTTP error of the webhook would let it through.
+//! Very large objects are judged or refused by name, because an HTTP error of the webhook would let them through.
 
 use serde_json::{Map, Value, json};
 
@@ -6,7 +6,7 @@ use crate::support::{LIMIT, Namespace, kubectl_with, undisturbed, wait_for};
 
 const STRICT: &str = "{ mode: Enforce, pin: { targets: [ Pods ] } }";
 
-/// A pod with this image.
+/// Returns a pod with this image.
 fn pod(image: &str) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Pod",
@@ -15,7 +15,7 @@ fn pod(image: &str) -> Value {
     })
 }
 
-/// So many image volumes, which no container mounts.
+/// Returns this many image volumes, which no container mounts.
 fn image_volumes(count: usize) -> Value {
     let image = json!({ "reference": "web:1.4.2", "pullPolicy": "IfNotPresent" });
     (0..count).map(|n| json!({ "name": format!("v{n}"), "image": image })).collect()
@@ -38,7 +38,7 @@ fn a_pod_that_is_six_times_larger_in_its_review_is_judged() {
     let mut object = pod("web:latest");
     object["spec"]["containers"][0]["env"] =
         (0..10).map(|n| json!({ "name": format!("V{n}"), "value": "<".repeat(125_000) })).collect();
-    // As it is: kubectl itself would escape it, and the API server would find it too large.
+    // Sends the raw text. Otherwise kubectl would escape it, and the API server would refuse it as too large.
     let path = format!("/api/v1/namespaces/{}/pods", namespace.name);
     kubectl_with(&["create", "--raw", &path, "-f", "-"], &object.to_string()).refused_with("TagForbidden");
 }
@@ -63,7 +63,7 @@ fn a_pod_of_very_many_images_is_refused_by_name_and_a_controllers_pod_of_them_ru
     namespace.policy("strict", STRICT);
     let message = create(&object).refused_with("ReviewUnreadable");
     assert!(message.contains("more than 1000 images"), "{message}");
-    // Its template was not judged, so nothing says that it may not be scaled.
+    // The template existed before the policy, so the Deployment may be scaled.
     namespace.kubectl(&["scale", "deployment/web", "--replicas=1"]).succeeded();
     wait_for("the pod of the Deployment runs", LIMIT, || {
         let pods = namespace.pods("app=web");

@@ -1,8 +1,8 @@
-//! What a user would notice, against a real cluster and real registries.
+//! Tests of behaviour that users notice, on a real cluster with real registries.
 //!
-//! `make test` runs this inside the rig with tagpin installed by its chart. With `KUBECONFIG` set to another cluster
-//! (and tagpin installed there the same way) the same tests run on that one; those that must break the machine or
-//! need the rig's registries skip themselves there and say so.
+//! `make test` runs these tests inside the rig, with tagpin installed by its chart. With `KUBECONFIG` set to another
+//! cluster, on which tagpin is installed in the same way, they run on that cluster. Tests that break the machine or
+//! need the rig's registries are then skipped, with a printed reason.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

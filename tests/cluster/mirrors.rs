@@ -1,4 +1,4 @@
-//! A node and tagpin that are given the same tree of `certs.d` ask the same registries for a tag, in the same order
+//! A node and tagpin with the same tree of `certs.d` ask the same registries for a tag, in the same order
 //! (`tests/cases/registry/hosts.yaml`).
 
 use std::convert::Infallible;
@@ -30,9 +30,9 @@ use crate::support::manifests::{container, pod_with};
 use crate::support::rig;
 use crate::support::{LIMIT, Namespace, undisturbed, wait_for};
 
-/// Where the rig's own registries are too.
+/// The address of the registries, which the rig's own registries have too.
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 41, 0, 1);
-/// Of an image, below its case's name.
+/// The path of the image's manifest, below the name of the case.
 const TAG: &str = "/app/manifests/1";
 const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 const MANIFEST: &str = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2},"layers":[]}"#;
@@ -55,7 +55,7 @@ struct Case {
     tls: Vec<String>,
 }
 
-/// What a registry says of the tag.
+/// The answer of a registry for the tag.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Says {
@@ -71,17 +71,17 @@ enum Says {
     Moved,
 }
 
-/// What all registries were asked.
+/// The requests to all registries.
 type Asked = Arc<Mutex<Vec<Question>>>;
 
-/// Who asked, and for what.
+/// A request to a registry.
 struct Question {
     by_tagpin: bool,
-    /// The registry, the path and the operator's header.
+    /// The registry, the path, and the header of the operator.
     text: String,
 }
 
-/// The rig's tree with the folders of the cases, which go with this.
+/// The rig's tree with the folders of the cases, which are removed when this is dropped.
 struct Tree {
     root: PathBuf,
     added: Vec<PathBuf>,
@@ -129,7 +129,7 @@ impl Drop for Tree {
 }
 
 impl Case {
-    /// Starts its registries, and tells the tree of them.
+    /// Starts the registries of the case, and writes its folder into the tree.
     async fn start(&self, tree: &mut Tree, authority: &Authority, asked: &Asked) {
         let (mut listeners, mut hosts) = (Vec::new(), self.hosts.clone());
         for name in ["a", "b", "s", "gone"] {
@@ -144,7 +144,7 @@ impl Case {
                 "a" => self.a,
                 "b" => self.b,
                 "s" => self.s,
-                // Its port is free again.
+                // The listener of `gone` is dropped, so nobody listens on its port.
                 _ => continue,
             };
             let tls = self.tls.iter().any(|own| own == name);
@@ -161,7 +161,7 @@ impl Case {
         format!("{}.registry.test", self.name)
     }
 
-    /// The registry that its image names.
+    /// Returns the registry in the name of the image.
     fn host(&self) -> String {
         let domain = self.domain();
         self.port.map_or(domain.clone(), |port| format!("{domain}:{port}"))
@@ -171,7 +171,8 @@ impl Case {
         format!("{}/{}/app:1", self.host(), self.name)
     }
 
-    /// What one of the two asked for its image, each once: a node that failed starts again after a while.
+    /// Returns the requests of tagpin or of the node for the image of the case, without repetitions, because a node
+    /// retries after a failure.
     fn asked(&self, asked: &Asked, by_tagpin: bool) -> Vec<String> {
         let path = format!("/{}{TAG}", self.name);
         let mut all = Vec::new();
@@ -199,7 +200,7 @@ impl Registry {
             let (registry, acceptor) = (self.clone(), acceptor.clone());
             tokio::spawn(async move {
                 let Some(acceptor) = acceptor else { return registry.converse(stream).await };
-                // Who does not trust it leaves.
+                // A client that does not trust the certificate disconnects.
                 if let Ok(stream) = acceptor.accept(stream).await {
                     registry.converse(stream).await;
                 }
@@ -212,7 +213,7 @@ impl Registry {
             let answer = self.answer(&request);
             async move { Ok::<_, Infallible>(answer) }
         });
-        // Who speaks TLS to one that does not is no guest.
+        // A client that speaks TLS to a plain registry gets an error here.
         drop(http1::Builder::new().serve_connection(TokioIo::new(stream), service).await);
     }
 
@@ -256,7 +257,7 @@ impl Registry {
     }
 }
 
-/// `tagpin resolve` with the tree: what it answered.
+/// Runs `tagpin resolve` with the tree, and returns its output.
 fn resolve(case: &Case, tree: &Path, from: &str) -> Value {
     let host = case.host();
     let home = tempfile::tempdir().unwrap();
@@ -271,7 +272,7 @@ fn resolve(case: &Case, tree: &Path, from: &str) -> Value {
     tagpin.args(["resolve", &case.image(), "--output=json", "--registries"]).arg(&config);
     let output = tagpin.env_clear().env("HOME", home.path()).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
-    // Where there is no mirror to ask, it is refused to ask mirrors: the registry itself is what is left.
+    // tagpin refuses an entry that asks mirrors if there is no mirror; the registry itself is asked then.
     if said.contains("resolveFrom") && from != "upstream" {
         return resolve(case, tree, "upstream");
     }

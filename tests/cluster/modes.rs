@@ -1,4 +1,4 @@
-//! Enforce, Warn and Audit; exceptions and their end; runs that change nothing.
+//! Enforce, Warn and Audit; exceptions and their expiry; applying an unchanged object.
 
 use std::time::{Duration, SystemTime};
 
@@ -85,7 +85,7 @@ fn a_server_side_diff_of_what_is_applied_shows_nothing() {
     for (document, object, settled) in documents {
         let apply = &["apply", "--server-side", "-f", "-"];
         namespace.kubectl_with(apply, &document).succeeded();
-        // Kubelet and controller have written what they write.
+        // Waits until the kubelet and the controller have written the status.
         namespace.wait(object, settled);
         let diff = namespace
             .kubectl_with(&["diff", "--server-side", "--field-manager=kubectl", "-f", "-"], &document);

@@ -1,4 +1,4 @@
-//! A real Prometheus scrapes replicas and API server: every panel of the dashboard shows something.
+//! A real Prometheus scrapes the replicas and the API server, and every panel of the dashboard shows data.
 
 use std::fs;
 use std::path::Path;
@@ -13,14 +13,14 @@ use crate::support::{Answer, LIMIT, Namespace, kubectl, rig, undisturbed, wait_f
 
 const ADDRESS: &str = "127.0.0.1:19090";
 
-/// Prometheus with its data in a folder of its own; it ends with the test.
+/// A Prometheus with its data in a temporary folder; it is killed when this is dropped.
 struct Prometheus {
     process: Child,
     folder: tempfile::TempDir,
 }
 
 impl Prometheus {
-    /// Scrapes these addresses every second.
+    /// Starts a Prometheus that scrapes these addresses every second.
     fn start(replicas: &[String]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let kubeconfig =
@@ -50,7 +50,7 @@ impl Prometheus {
                 },
             ],
         });
-        // JSON is YAML.
+        // The file may be JSON, because JSON is YAML.
         let config = folder.path().join("prometheus.yml");
         fs::write(&config, configuration.to_string()).unwrap();
         let process = Command::new("prometheus")
@@ -64,7 +64,7 @@ impl Prometheus {
         Self { process, folder }
     }
 
-    /// The series that this query gives now; nothing while it does not answer.
+    /// Returns the series of this query; none while Prometheus does not answer.
     fn query(&self, query: &str) -> Option<Vec<Value>> {
         let client = Command::new("promtool")
             .args(["query", "instant", "--format=json", &format!("http://{ADDRESS}"), query])
@@ -74,12 +74,12 @@ impl Prometheus {
         answer.as_array().cloned()
     }
 
-    /// Whether this query gives a number that a panel can draw.
+    /// Returns true if this query gives a number that a panel can draw.
     fn shows(&self, query: &str) -> bool {
         self.query(query).unwrap_or_default().iter().any(|series| series["value"][1] != "NaN")
     }
 
-    /// How many reviews all replicas together have answered.
+    /// Returns the number of reviews that all replicas together have answered.
     fn reviews(&self) -> Option<String> {
         let series = self.query("sum(tagpin_admission_requests_total)")?;
         Some(series.first()?["value"][1].as_str()?.to_owned())
@@ -98,7 +98,7 @@ impl Drop for Prometheus {
     }
 }
 
-/// Panel and query, for the span in which the test made its requests.
+/// Returns the panels' titles and queries, over a period that covers the requests of the test.
 fn queries() -> Vec<(String, String)> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/tagpin/dashboards/tagpin.json");
     let dashboard: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
@@ -114,14 +114,14 @@ fn queries() -> Vec<(String, String)> {
         .collect()
 }
 
-/// Some of everything: pinned, refused, asked for.
+/// Creates pods and Deployments that are pinned, refused, and looked up at the registry.
 fn admissions(namespace: &Namespace, round: &str) {
     let one = |number: u32| {
         let number = format!("{round}-{number}");
         namespace.apply(&pod(&format!("web-{number}"), "web:1.4.2")).succeeded();
         namespace.apply(&deployment(&format!("app-{number}"), "web:1.4.2", 1)).succeeded();
         namespace.apply(&pod(&format!("bad-{number}"), "web:latest")).refused_with("TagForbidden");
-        // Nothing remembers these, so the registry is asked.
+        // These tags are not cached, so the registry is asked.
         namespace
             .apply(&pod(&format!("none-{number}"), &format!("web:none-{number}")))
             .refused_with("TagNotFound");
@@ -142,7 +142,7 @@ fn a_prometheus_that_scrapes_the_replicas_can_draw_every_panel() {
     assert!(replicas.len() >= 2, "{out}");
     let prometheus = Prometheus::start(&replicas);
     let namespace = Namespace::new("observed");
-    // A rate needs a sample from before.
+    // A rate needs an earlier sample.
     admissions(&namespace, "first");
     wait_for("a scrape of every target", LIMIT, || {
         let up = prometheus.query("up == 1")?;

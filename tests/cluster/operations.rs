@@ -1,4 +1,4 @@
-//! What an admin sees: the webhook configurations, the certificate, the metrics.
+//! The installation as admins see it: webhook configurations, certificate, metrics.
 
 use serde_json::Value;
 

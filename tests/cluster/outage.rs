@@ -1,4 +1,4 @@
-//! A registry that is gone, and a leader that is gone: what is known goes on.
+//! An outage of a registry or of the leader: known tags still resolve.
 
 use std::time::Instant;
 
@@ -16,7 +16,7 @@ fn known_tags_resolve_stale_and_unknown_ones_get_their_outcome_in_time() {
     let known = digest("library/web", "1.4.1");
     let _gone = rig.stopped("registry-mirror");
 
-    // A new workload, so no sibling answers: the tag was seen, the registry can not be asked.
+    // The pod has no sibling, and the registry is down; the tag was resolved before.
     let answer = namespace.apply(&pod("again", "web:1.4.1"));
     answer.succeeded();
     assert_eq!(image(&namespace.get("pod", "again")), format!("web:1.4.1@{known}"));
@@ -42,7 +42,7 @@ fn a_registry_that_dies_and_comes_back_while_pods_are_created_costs_none_of_them
     rig.push("docker.io/library/returning:1.0.0", "returning");
     let pinned = format!("web:1.4.1@{}", digest("library/web", "1.4.1"));
     let mut number = 0;
-    // One pod whose tag is known, and one whose tag nobody asked for before the registry died.
+    // Creates a pod with a known tag, and a pod with a tag that nobody looked up before the registry stopped.
     let mut create = || {
         number += 1;
         let (known, unknown) = (format!("known-{number}"), format!("unknown-{number}"));
@@ -56,7 +56,7 @@ fn a_registry_that_dies_and_comes_back_while_pods_are_created_costs_none_of_them
     for _ in 0..PODS {
         assert_eq!(create(), "returning:1.0.0");
     }
-    // The same replicas find it again by themselves.
+    // The same replicas use the registry again without a restart.
     rig.rig(&["start", "registry-mirror"]).succeeded();
     wait_for("the tag to be pinned", LIMIT, || create().contains("@sha256:").then_some(()));
     drop(gone);

@@ -1,5 +1,5 @@
-//! Ten times as many reviews at once as a replica takes: the rest are turned away and counted, memory stays, and what the
-//! API server asks is asked again.
+//! Ten times as many reviews as a replica accepts: the others are turned away and counted, memory stays bounded, and
+//! the API server retries its requests.
 
 use std::fs;
 use std::sync::Arc;
@@ -14,18 +14,18 @@ use crate::support::replicas::{self, Replica};
 use crate::support::webhook::{Broken, Caller, Door, creation, published_authorities};
 use crate::support::{Namespace, alone, kubectl, rig};
 
-/// What a replica reviews at the same time.
+/// Maximum number of reviews in progress in a replica.
 const IN_FLIGHT: usize = 256;
-/// Connections, each with a question at any time.
+/// Number of connections, each with one request at a time.
 const CALLERS: usize = 640;
-/// Of a review, beside what it is about.
+/// Size of the padding of a review, in bytes.
 const NOTES: usize = 16 * 1024;
-/// What a replica may use of the 256 MiB that the chart gives it.
+/// Maximum memory of a replica, in KiB; the chart allows 256 MiB.
 const MEMORY: usize = 160 * 1024;
-/// Until it answers as usual.
+/// Time limit until the replica answers as usual.
 const RECOVERY: Duration = Duration::from_secs(2);
 
-/// How many questions were answered, and how many turned away.
+/// The numbers of reviews that were answered and turned away.
 #[derive(Debug, Default, Clone, Copy)]
 struct Answers {
     reviewed: usize,
@@ -40,7 +40,7 @@ async fn callers(door: &Door) -> Result<Vec<Caller>, Broken> {
     Ok(callers)
 }
 
-/// Every caller asks about tags that nobody knows, until there were so many questions.
+/// Sends this many reviews with unknown tags from all callers, and counts the answers.
 async fn storm(callers: Vec<Caller>, namespace: &str, questions: usize) -> Answers {
     let asked = Arc::new(AtomicUsize::new(0));
     let mut tasks = tokio::task::JoinSet::new();
@@ -69,7 +69,7 @@ async fn storm(callers: Vec<Caller>, namespace: &str, questions: usize) -> Answe
     tasks.join_all().await.into_iter().fold(Answers::default(), add)
 }
 
-/// What the replica counted as turned away because there was too much.
+/// Returns the number of requests that the replica counted as shed.
 fn counted(replica: &Replica) -> usize {
     let path = format!("/api/v1/namespaces/tagpin-system/pods/{}:8080/proxy/metrics", replica.name);
     let text = kubectl(&["get", "--raw", &path]).succeeded();
@@ -77,7 +77,7 @@ fn counted(replica: &Replica) -> usize {
     text.lines().find_map(|line| line.strip_prefix(shed)).unwrap().parse().unwrap()
 }
 
-/// The most that its process ever had in memory, in KiB.
+/// Returns the peak memory of the replica's process, in KiB.
 fn peak(replica: &Replica) -> usize {
     let status = fs::read_to_string(format!("/proc/{}/status", replica.process())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
@@ -96,7 +96,7 @@ fn ten_times_what_a_replica_takes_is_turned_away_and_over_soon() {
     let (answers, recovery) = runtime.block_on(async {
         let callers = callers(&door).await.unwrap();
         let mut afterwards = door.open().await.unwrap();
-        // A registry that takes no connection and refuses none: every look-up lasts until its deadline.
+        // The registry neither accepts nor refuses connections, so every look-up lasts until its deadline.
         let _silence = Cut::between_pods_and_registries();
         let answers = storm(callers, &namespace.name, 10 * IN_FLIGHT).await;
         let over = Instant::now();
@@ -112,7 +112,7 @@ fn ten_times_what_a_replica_takes_is_turned_away_and_over_soon() {
     assert!(peak(&replica) < MEMORY, "{} KiB", peak(&replica));
     assert!(recovery < RECOVERY, "{recovery:?}");
     assert_eq!(replicas::when_ready(2).into_iter().filter(|now| *now == replica).count(), 1, "it runs on");
-    // Its breakers are open.
+    // Resets the breakers of the replicas, which are open now.
     rig.registries_are_believed_again();
 }
 
@@ -126,7 +126,7 @@ fn what_a_replica_turns_away_the_api_server_asks_again_and_nothing_is_lost() {
     let authorities = published_authorities();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (mut turned_away, mut ours) = (0, 0);
-    // The API server asks whichever it has a connection to.
+    // Each replica is overloaded in turn, because the API server may have a connection to either.
     for replica in replicas::when_ready(2) {
         let before = counted(&replica);
         let answers = runtime.block_on(async {
@@ -141,6 +141,6 @@ fn what_a_replica_turns_away_the_api_server_asks_again_and_nothing_is_lost() {
     load.end().nothing_lost();
     eprintln!("{ours} turned away of the storm, {} of the API server", turned_away - ours);
     assert!(turned_away > ours, "the API server met a replica that had too much to do");
-    // Breakers are open.
+    // Resets the breakers of the replicas, which are open now.
     rig.registries_are_believed_again();
 }

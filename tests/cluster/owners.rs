@@ -1,4 +1,5 @@
-//! Whose pods are pinned: bare ones and those of built-in controllers; those of a custom resource are judged only.
+//! Owners of pods: bare pods and the pods of built-in controllers are pinned; the pods of a custom resource are only
+//! judged.
 
 use serde_json::Value;
 
@@ -43,7 +44,7 @@ fn a_pod_of_a_custom_resource_is_judged_and_not_pinned() {
     assert_eq!(image(&seen), "web:1.4.2");
     assert_eq!(originals(&seen), Value::Null);
 
-    // The opt-in.
+    // With `owners: Any`, the pods of custom resources are pinned too.
     namespace.policy("any", "{ mode: Enforce, pin: { targets: [ Pods ], owners: Any } }");
     namespace.apply(&owned("web:1.4.2").replace("main-1", "main-2")).succeeded();
     let seen = namespace.get("pod", "main-2");

@@ -1,4 +1,4 @@
-//! Pods run by digest, whoever makes them; what the author applied stays as it was written.
+//! Pins: pods run by digest, whoever creates them, and the templates of workloads stay as their authors wrote them.
 
 use serde_json::Value;
 

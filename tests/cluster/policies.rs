@@ -1,4 +1,4 @@
-//! Policies as their authors meet them: explained, refused, kept at the last good one, counted.
+//! Policies as their authors see them: `kubectl explain`, refusals, the last good generation, counts in the status.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -21,7 +21,7 @@ fn explain_teaches() {
     assert!(text.contains("168h"), "{text}");
 }
 
-/// A policy that must not come into force, as tests/cases/policies-invalid.yaml has it.
+/// An invalid policy of tests/cases/policies-invalid.yaml.
 #[derive(Deserialize)]
 struct Bad {
     kind: Option<String>,
@@ -49,11 +49,11 @@ fn what_the_schema_can_tell_is_refused_at_apply() {
                 let message = answer.refused();
                 assert!(message.contains(&refused), "{document}: {message}");
             }
-            // The compiler's part.
+            // The API server accepts the policy; only the compiler finds the mistake.
             None => drop(answer.succeeded()),
         }
     }
-    // A field that has no effect does not exist.
+    // An unknown field is refused.
     let strict = &["create", "--validate=strict", "-f", "-"];
     let message = namespace.kubectl_with(strict, &policy("unknown", "{ platforms: {} }")).refused();
     assert!(message.contains("unknown field"), "{message}");
@@ -89,7 +89,7 @@ fn the_table_shows_mode_readiness_and_what_is_wrong() {
     let _cluster = undisturbed();
     let namespace = Namespace::without_policy("table");
     namespace.apply(&deployment("web", "web:latest", 1)).succeeded();
-    // The pod is older than the policy, so nothing pinned it.
+    // The pod is older than the policy, so it was not pinned.
     namespace.pods_when("app=web", 1);
     namespace.policy("soft", "{ mode: Warn, pin: { targets: [ Pods ] } }");
     wait_for("the counts", LIMIT, || {
@@ -126,7 +126,7 @@ fn a_quiet_policy_is_not_written() {
         let path = "jsonpath={.metadata.resourceVersion}";
         kubectl(&["get", "clusterimagepolicies.tagpin.dev", "baseline", "-o", path]).succeeded()
     };
-    // Other tests' objects go first: what they leave behind still changes the counts.
+    // Waits until the status no longer changes, because the objects of other tests are still being deleted.
     let mut last = version();
     let mut since = std::time::Instant::now();
     wait_for("20 s without a write to a policy", LIMIT, || {

@@ -1,4 +1,4 @@
-//! A private repository answers those who hold its secret, and nobody else learns anything.
+//! Private repositories: tagpin answers for pods that have the pull secret, and tells others nothing.
 
 use crate::support::manifests::{container, pod, pod_with};
 use crate::support::rig::{self, Rig};
@@ -61,7 +61,7 @@ fn without_it_the_answer_is_the_declared_outcome_and_tells_nothing() {
     holder.apply(&with_secret("api")).succeeded();
     assert!(image(&holder.get("pod", "api")).contains("@sha256:"));
 
-    // Another namespace names a secret of the same name that it does not have.
+    // A pod in another namespace names the same pull secret, which does not exist there.
     let other = Namespace::new("other");
     let existing = other.apply(&with_secret("api"));
     assert!(existing.err.contains("RepositoryMissingOrPrivate"), "{existing:?}");

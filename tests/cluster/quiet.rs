@@ -1,4 +1,4 @@
-//! A cluster in which nothing happens: a replica that is ready answers.
+//! A quiet cluster: a ready replica answers.
 
 use std::time::Duration;
 

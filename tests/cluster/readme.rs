@@ -1,4 +1,4 @@
-//! The commands of README.md that need a cluster, typed in their order as they are written there.
+//! The commands of README.md that need a cluster, run in the order and the words of the document.
 
 use std::fs;
 use std::process::Command;
@@ -17,10 +17,11 @@ mod blocks;
 
 /// The registry of the rig that nodes ask for `docker.io`.
 const MIRROR: &str = "10.41.0.1:5000";
-/// The strict entry refuses what is created in a namespace that fails closed.
+/// The webhook entry for namespaces that fail closed.
 const STRICT: &str = "validate-strict.tagpin.dev";
 
-/// Types a block in the root of the repository; whoever pushes is told that the rig's registry has no TLS.
+/// Runs a block in the root of the repository, with a configuration that tells skopeo that the rig's registry has no
+/// TLS.
 fn typed(text: &str) -> Answer {
     let home = TempDir::new().unwrap();
     let settings = home.path().join(".config/containers");
@@ -30,7 +31,7 @@ fn typed(text: &str) -> Answer {
     run(Command::new("bash").args(["-euo", "pipefail", "-c", text]).env("HOME", home.path()), "")
 }
 
-/// A text without what differs from image to image.
+/// Returns the text without digests, which differ from image to image.
 fn without_digests(text: &str) -> String {
     Regex::new("sha256:[0-9a-f]+").unwrap().replace_all(text.trim_end(), "sha256:").into_owned()
 }
@@ -42,12 +43,11 @@ fn the_commands_of_the_readme_do_what_it_says() {
     }
     let _cluster = alone();
     let release = Release::found();
-    // The readme has a namespace `shop`, and so have many people.
-    // A run that failed before has kept it.
+    // Deletes the namespace `shop` of the README, which a failed earlier run may have left.
     kubectl(&["delete", "namespace", "shop", "--ignore-not-found"]).succeeded();
     let shop = Namespace::called("shop");
     let other = Namespace::new("readme");
-    // Nothing is left of it, so that each try is a creation.
+    // A dry run stores nothing, so that each attempt is a creation.
     let latest = |namespace: &Namespace| {
         namespace.kubectl_with(&["create", "--dry-run=server", "-f", "-"], &pod("web", "web:latest"))
     };
@@ -61,16 +61,16 @@ fn the_commands_of_the_readme_do_what_it_says() {
             }
             "skopeo copy" => {
                 helm(&["uninstall", "tagpin", "--wait", "--timeout", "90s"]).succeeded();
-                // A node asks the mirror for what it knows as docker.io.
+                // Nodes ask this mirror for images of docker.io.
                 typed(&block.with(&[
                     ("docker://registry.example.com/", &format!("docker://{MIRROR}/")),
                     ("repository=registry.example.com/", "repository=docker.io/"),
                 ]))
                 .succeeded();
-                // The policy may be in force since the last time; the API server hears of webhooks a moment after.
+                // The policy may still be in force from before; the API server learns of the webhooks a moment later.
                 in_force();
                 wait_for("refusals", LIMIT, || latest(&other).err.contains("[TagForbidden]").then_some(()));
-                // From here on with the registries of the rig.
+                // From here on, tagpin uses the registries of the rig.
                 release.install(CHART, &[]);
                 armed();
             }
@@ -110,7 +110,7 @@ fn the_commands_of_the_readme_do_what_it_says() {
     }
 }
 
-/// Commands in the text of the documents that look and change nothing.
+/// Runs the commands in the documents that only read from the cluster.
 #[test]
 fn the_commands_that_documents_tell_to_look_with_exist() {
     let _cluster = crate::support::undisturbed();
@@ -123,7 +123,7 @@ fn the_commands_that_documents_tell_to_look_with_exist() {
     {
         let text = fs::read_to_string(document).unwrap();
         for found in command.captures_iter(&text).map(|found| found[1].to_owned()) {
-            // What picks lines out may find none.
+            // The part after a pipe selects lines, and may find none.
             let words = found.split(" | ").next().unwrap();
             if looks.is_match(words) && !placeholder.is_match(words) {
                 typed(words).succeeded();

@@ -1,4 +1,4 @@
-//! What is refused, with the message that a person reads.
+//! Refusals, with the messages that people read.
 
 use crate::support::manifests::{deployment, job, pod, pod_with, stateful_set};
 use crate::support::rig::{self, digest};

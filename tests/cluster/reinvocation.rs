@@ -1,4 +1,4 @@
-//! A sidecar that another webhook adds after ours is pinned too, because the API server calls ours again.
+//! A sidecar that another webhook adds after tagpin's webhook is pinned too, because the API server calls tagpin again.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::support::manifests::pod;
 use crate::support::rig::{self, digest};
 use crate::support::{LIMIT, Namespace, alone, images, kubectl, kubectl_with, originals, wait_for};
 
-/// Adds a container with a tag to every pod that has none of that name.
+/// Adds a container with a tag to every pod that has no container of that name.
 async fn inject(body: Bytes) -> impl IntoResponse {
     let review: Value = serde_json::from_slice(&body).unwrap();
     let request = &review["request"];
@@ -30,7 +30,7 @@ async fn inject(body: Bytes) -> impl IntoResponse {
     ([("content-type", "application/json")], answer.to_string())
 }
 
-/// Serves the injector over TLS on the node's address; gives its URL and its certificate.
+/// Serves the injector over TLS on the node's address, and returns its URL and its certificate.
 fn serve(runtime: &tokio::runtime::Runtime) -> (String, String) {
     let signed = rcgen::generate_simple_self_signed(vec!["10.41.0.1".to_owned()]).unwrap();
     let key = rustls_pki_types::PrivateKeyDer::Pkcs8(signed.signing_key.serialize_der().into());
@@ -87,7 +87,7 @@ fn a_sidecar_that_is_added_after_us_is_pinned() {
         format!("web:1.4.2@{}", digest("library/web", "1.4.2")),
         format!("sidecar:1.0.0@{}", digest("library/sidecar", "1.0.0")),
     ];
-    // The API server learns of the injector from a watch of its own.
+    // The API server learns of the injector by its own watch.
     let seen = wait_for("a pod with the sidecar", LIMIT, || {
         namespace.kubectl(&["delete", "pod", "web", "--ignore-not-found", "--grace-period=0", "--force"]);
         namespace.apply(&pod("web", "web:1.4.2")).succeeded();

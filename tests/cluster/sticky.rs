@@ -1,10 +1,10 @@
-//! One revision, one digest: whatever happens to the tag, and to its registry.
+//! All pods of a revision have one digest, even if the tag moves or the registry stops.
 
 use crate::support::manifests::{deployment, pod};
 use crate::support::rig;
 use crate::support::{LIMIT, Namespace, alone, image, originals, undisturbed, wait_for};
 
-/// A repository of its own for a test, so that tests may move tags side by side.
+/// Returns a repository for one test, so that tests can move tags in parallel.
 fn moving(test: &str) -> (String, String) {
     let repository = format!("library/moving-{test}");
     (format!("docker.io/{repository}:1.0.0"), format!("moving-{test}:1.0.0"))
@@ -26,7 +26,7 @@ fn a_tag_that_moved_gives_a_scaled_deployment_one_digest_and_a_new_template_the_
     for pod in namespace.pods_when("app=web", 3) {
         assert_eq!(image(&pod), format!("{short}@{first}"));
     }
-    // The registry is gone: the same still holds.
+    // The same holds while the registry is down.
     {
         let _gone = rig.stopped("registry-mirror");
         namespace.kubectl(&["scale", "deployment/web", "--replicas=5"]).succeeded();
@@ -46,7 +46,7 @@ fn a_new_revision_of_a_moved_tag_gets_the_new_digest() {
     namespace.apply(&pod("first", &short)).succeeded();
     assert_eq!(image(&namespace.get("pod", "first")), format!("{short}@{first}"));
     let second = rig.push(&full, "two");
-    // A tag is believed for 60 s: until then a new pod may get what was known.
+    // The digest of a tag is cached for 60 s; until then a new pod may get the old digest.
     let image = wait_for("the new digest", LIMIT, || {
         namespace.kubectl(&["delete", "pod", "next", "--ignore-not-found", "--grace-period=0", "--force"]);
         namespace.apply(&pod("next", &short)).succeeded();
@@ -73,7 +73,7 @@ fn a_pod_comes_back_with_its_old_pin_when_the_tag_is_deleted() {
         assert_eq!(image(&pod), format!("{short}@{first}"));
     }
     namespace.rolled_out("deployment/web");
-    // Every pod at once, and no registry.
+    // Deletes every pod at once while the registry is down.
     let _gone = rig.stopped("registry-mirror");
     namespace.kubectl(&["delete", "pods", "-l", "app=web", "--grace-period=1"]).succeeded();
     for pod in namespace.pods_when("app=web", 2) {
@@ -94,7 +94,7 @@ fn a_bare_pod_that_is_applied_again_keeps_its_pin() {
     assert!(again.contains("unchanged") || again.contains("configured"), "{again}");
     let pod = namespace.get("pod", "web");
     assert_eq!(image(&pod), format!("{short}@{first}"));
-    // Another field changes, the pin stays.
+    // A change of another field keeps the pin.
     namespace.apply(&self::pod("web", &short).replace("app: web }", "app: web, team: a }")).succeeded();
     let pod = namespace.get("pod", "web");
     assert_eq!(pod["metadata"]["labels"]["team"], "a");

@@ -1,10 +1,10 @@
-//! Hostile objects in the store keep no replica from starting.
+//! Hostile stored objects keep no replica from starting.
 
 use crate::support::doctor::well;
 use crate::support::replicas::{none_is_leaving, ours, when_ready};
 use crate::support::{Namespace, alone};
 
-/// A time that the API server keeps and that lies behind the last day of many libraries.
+/// A time that the API server stores, but that is later than the last day that many libraries know.
 const LAST: &str = "9999-12-31T23:59:59Z";
 
 #[test]

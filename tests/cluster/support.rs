@@ -1,4 +1,4 @@
-//! A namespace of its own for each test, kubectl as a user types it, and waiting for conditions.
+//! Support for the tests: a namespace for each test, kubectl as users run it, and waiting for conditions.
 
 pub(crate) mod audit;
 pub(crate) mod creator;
@@ -20,23 +20,24 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// How long a condition may take on a busy machine.
+/// Time limit for a condition on a busy machine.
 pub(crate) const LIMIT: Duration = Duration::from_secs(90);
 
-/// Ordinary tests run side by side; one that stops a component runs alone.
+/// The cluster as a lock: ordinary tests run in parallel, and a test that stops a component runs alone.
 static WHOLE: RwLock<()> = RwLock::new(());
 
-/// Held by every test that needs the cluster as it is.
+/// Returns a guard for a test that needs the cluster unchanged.
 pub(crate) fn undisturbed() -> RwLockReadGuard<'static, ()> {
     WHOLE.read().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// Held by a test that stops a part of the cluster.
+/// Returns a guard for a test that stops a part of the cluster.
 pub(crate) fn alone() -> Alone {
     Alone { _whole: WHOLE.write().unwrap_or_else(|poisoned| poisoned.into_inner()) }
 }
 
-/// Waits, when this goes, until the API server reaches a replica again: the next test relies on it.
+/// The guard of a test that runs alone. When it is dropped, it waits until the API server reaches a replica again, for
+/// the next test.
 pub(crate) struct Alone {
     _whole: RwLockWriteGuard<'static, ()>,
 }
@@ -50,7 +51,7 @@ impl Drop for Alone {
     }
 }
 
-/// What a command answered.
+/// The outcome of a command.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) ok: bool,
@@ -59,21 +60,21 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// The standard output of a command that had to succeed.
+    /// Returns the standard output of a command that must succeed.
     #[track_caller]
     pub(crate) fn succeeded(self) -> String {
         assert!(self.ok, "{}{}", self.out, self.err);
         self.out
     }
 
-    /// The message of a command that had to be refused.
+    /// Returns the error message of a command that must be refused.
     #[track_caller]
     pub(crate) fn refused(self) -> String {
         assert!(!self.ok, "this should have been refused, but: {}{}", self.out, self.err);
         self.err
     }
 
-    /// Refused with this code, and with nothing but our webhook's words.
+    /// Returns the error message of a command that tagpin's webhook must refuse with this code.
     #[track_caller]
     pub(crate) fn refused_with(self, code: &str) -> String {
         let message = self.refused();
@@ -83,7 +84,7 @@ impl Answer {
     }
 }
 
-/// Runs a command with this on its standard input.
+/// Runs a command with this standard input.
 pub(crate) fn run(command: &mut Command, input: &str) -> Answer {
     let mut child = command
         .stdin(Stdio::piped())
@@ -91,7 +92,7 @@ pub(crate) fn run(command: &mut Command, input: &str) -> Answer {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    // A command that exits without reading its input breaks the pipe; its exit code tells.
+    // A command that exits without reading its input breaks the pipe; its exit code shows the failure.
     drop(child.stdin.take().unwrap().write_all(input.as_bytes()));
     let output = child.wait_with_output().unwrap();
     Answer {
@@ -101,17 +102,17 @@ pub(crate) fn run(command: &mut Command, input: &str) -> Answer {
     }
 }
 
-/// `kubectl ARGS`, without a namespace.
+/// Runs `kubectl ARGS`, without a namespace.
 pub(crate) fn kubectl(args: &[&str]) -> Answer {
     run(Command::new("kubectl").args(args), "")
 }
 
-/// `kubectl ARGS` with a document on its standard input.
+/// Runs `kubectl ARGS` with a document on its standard input.
 pub(crate) fn kubectl_with(args: &[&str], input: &str) -> Answer {
     run(Command::new("kubectl").args(args), input)
 }
 
-/// Waits until `seen` gives something; panics after the limit with what it waited for.
+/// Waits until `seen` returns a value; panics after the limit with the name of what it waited for.
 #[track_caller]
 pub(crate) fn wait_for<T>(what: &str, limit: Duration, mut seen: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + limit;
@@ -124,28 +125,28 @@ pub(crate) fn wait_for<T>(what: &str, limit: Duration, mut seen: impl FnMut() ->
     }
 }
 
-/// How many nodes the cluster has.
+/// Returns the number of nodes of the cluster.
 pub(crate) fn nodes() -> usize {
     kubectl(&["get", "nodes", "-o", "name"]).succeeded().lines().count()
 }
 
-/// A namespace that goes with its test.
+/// A namespace for a test; it is deleted when this is dropped, but kept if the test fails.
 pub(crate) struct Namespace {
     pub(crate) name: String,
 }
 
 impl Namespace {
-    /// A namespace under the baseline policy.
+    /// Creates a namespace to which the baseline policy applies.
     pub(crate) fn new(test: &str) -> Self {
         Self::labelled(test, "")
     }
 
-    /// A namespace that the baseline policy does not select.
+    /// Creates a namespace that the baseline policy does not select.
     pub(crate) fn without_policy(test: &str) -> Self {
         Self::labelled(test, "tagpin-test/baseline: \"off\"")
     }
 
-    /// A namespace under the baseline policy that asks to fail closed.
+    /// Creates a namespace to which the baseline policy applies and that asks to fail closed.
     pub(crate) fn fail_closed(test: &str) -> Self {
         Self::labelled(test, "tagpin.dev/fail-closed: \"true\"")
     }
@@ -156,7 +157,7 @@ impl Namespace {
         Self::named(format!("t-{test}-{}-{number}", std::process::id()), label)
     }
 
-    /// A namespace of exactly this name, under the baseline policy.
+    /// Creates a namespace with exactly this name, to which the baseline policy applies.
     pub(crate) fn called(name: &str) -> Self {
         Self::named(name.to_owned(), "")
     }
@@ -167,29 +168,30 @@ impl Namespace {
             format!("apiVersion: v1\nkind: Namespace\nmetadata: {{ name: {name}, labels: {labels} }}\n");
         kubectl_with(&["create", "-f", "-"], &document).succeeded();
         let namespace = Self { name };
-        // Pods are refused until the account exists; replicas read the namespace's labels from a watch.
+        // Kubernetes refuses pods until the account exists.
         wait_for("the default service account", LIMIT, || {
             namespace.kubectl(&["get", "serviceaccount", "default"]).ok.then_some(())
         });
         namespace
     }
 
-    /// `kubectl -n NAMESPACE ARGS`
+    /// Runs `kubectl -n NAMESPACE ARGS`.
     pub(crate) fn kubectl(&self, args: &[&str]) -> Answer {
         run(Command::new("kubectl").arg("-n").arg(&self.name).args(args), "")
     }
 
-    /// `kubectl -n NAMESPACE ARGS` with a document on its standard input.
+    /// Runs `kubectl -n NAMESPACE ARGS` with a document on its standard input.
     pub(crate) fn kubectl_with(&self, args: &[&str], input: &str) -> Answer {
         run(Command::new("kubectl").arg("-n").arg(&self.name).args(args), input)
     }
 
-    /// `kubectl apply -f -`
+    /// Runs `kubectl apply -f -` with this document.
     pub(crate) fn apply(&self, document: &str) -> Answer {
         self.kubectl_with(&["apply", "-f", "-"], document)
     }
 
-    /// Applies what one replica may know better than another, as the message of `NotPinned` says: again.
+    /// Applies a pod until it is allowed, as the message of `NotPinned` says: one replica may know a digest that the
+    /// other does not know yet.
     pub(crate) fn apply_again(&self, document: &str) {
         wait_for("a pod to be allowed", LIMIT, || {
             let answer = self.apply(document);
@@ -198,19 +200,19 @@ impl Namespace {
         });
     }
 
-    /// One object as JSON, when it exists.
+    /// Returns an object as JSON; none if it does not exist.
     pub(crate) fn find(&self, what: &str, name: &str) -> Option<Value> {
         let answer = self.kubectl(&["get", what, name, "-o", "json"]);
         answer.ok.then(|| serde_json::from_str(&answer.out).unwrap())
     }
 
-    /// One object as JSON, waited for.
+    /// Waits for an object, and returns it as JSON.
     #[track_caller]
     pub(crate) fn get(&self, what: &str, name: &str) -> Value {
         wait_for(&format!("{what}/{name}"), LIMIT, || self.find(what, name))
     }
 
-    /// The pods with these labels, those that are going away left out.
+    /// Returns the pods with these labels, without terminating pods.
     pub(crate) fn pods(&self, selector: &str) -> Vec<Value> {
         let out = self.kubectl(&["get", "pods", "-l", selector, "-o", "json"]).succeeded();
         let list: Value = serde_json::from_str(&out).unwrap();
@@ -218,7 +220,7 @@ impl Namespace {
         items.iter().filter(|pod| pod["metadata"].get("deletionTimestamp").is_none()).cloned().collect()
     }
 
-    /// Waits until so many pods with these labels exist.
+    /// Waits until this many pods with these labels exist, and returns them.
     #[track_caller]
     pub(crate) fn pods_when(&self, selector: &str, count: usize) -> Vec<Value> {
         wait_for(&format!("{count} pods with {selector}"), LIMIT, || {
@@ -227,8 +229,8 @@ impl Namespace {
         })
     }
 
-    /// Waits until a workload has all its pods and its controller has seen them. A controller that never saw a pod which
-    /// it made, as one whose watch comes back late, makes no other for minutes.
+    /// Waits until a workload has all its pods and its controller has seen them. A controller whose watch comes back
+    /// late may not see a pod that it created, and then creates no other pod for minutes.
     #[track_caller]
     pub(crate) fn rolled_out(&self, name: &str) {
         self.kubectl(&["rollout", "status", name, "--timeout=90s"]).succeeded();
@@ -240,7 +242,7 @@ impl Namespace {
         self.kubectl(&["wait", what, &format!("--for={condition}"), "--timeout=90s"]).succeeded();
     }
 
-    /// Applies a policy of this namespace, and waits until every replica has it.
+    /// Applies a policy in this namespace, and waits until every replica has it in force.
     #[track_caller]
     pub(crate) fn policy(&self, name: &str, spec: &str) {
         let document = format!(
@@ -266,23 +268,23 @@ impl Drop for Namespace {
     }
 }
 
-/// The `Ready` condition of an object.
+/// Returns the condition `Ready` of an object.
 pub(crate) fn ready(object: &Value) -> Option<&Value> {
     object["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == "Ready")
 }
 
-/// The image strings of a pod's containers.
+/// Returns the images of a pod's containers.
 pub(crate) fn images(pod: &Value) -> Vec<String> {
     let containers = pod["spec"]["containers"].as_array().unwrap();
     containers.iter().map(|container| container["image"].as_str().unwrap().to_owned()).collect()
 }
 
-/// The image of a pod's first container.
+/// Returns the image of a pod's first container.
 pub(crate) fn image(pod: &Value) -> String {
     images(pod).remove(0)
 }
 
-/// The references that our annotation remembers.
+/// Returns the references in the annotation `tagpin.dev/original`.
 pub(crate) fn originals(pod: &Value) -> Value {
     pod["metadata"]["annotations"]["tagpin.dev/original"]
         .as_str()

@@ -1,4 +1,4 @@
-//! A real API server's trace goes on in the spans of the replicas that it asks.
+//! The trace of a real API server continues in the spans of the replicas that it calls.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -22,7 +22,7 @@ use crate::support::{LIMIT, Namespace, alone, kubectl, wait_for};
 const NONE: &str = "samplingRatePerMillion: 0";
 const ALL: &str = "samplingRatePerMillion: 1000000";
 
-/// The API server traces every request, until this goes.
+/// Makes the API server trace every request until this is dropped.
 struct Traced<'a> {
     rig: &'a Rig,
     file: PathBuf,
@@ -77,7 +77,7 @@ impl Collector {
         Self { address, spans, _serving: runtime }
     }
 
-    /// The reviews of this namespace: the webhook, and the span.
+    /// Returns the reviews of this namespace, each with its webhook and its span.
     fn reviews(&self, namespace: &str) -> Vec<(String, Span)> {
         let spans = self.spans.lock().unwrap();
         let of_it = spans.iter().filter(|span| word(span, "namespace").as_deref() == Some(namespace));

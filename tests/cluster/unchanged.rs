@@ -1,4 +1,4 @@
-//! What was there before a policy is never in the way: only changed slots are judged.
+//! Objects that are older than a policy: only their changed slots are judged.
 
 use crate::support::manifests::{deployment, pod};
 use crate::support::{LIMIT, Namespace, undisturbed, wait_for};

@@ -1,4 +1,4 @@
-//! tagpin goes, in each of the ways in which people take things away: nobody is held up, and nothing stays.
+//! Uninstalling tagpin, in each of the usual ways: no request is delayed, and nothing stays.
 
 use crate::support::creator::{Created, Creator};
 use crate::support::manifests::pod;
@@ -6,10 +6,10 @@ use crate::support::release::{CHART, Release, armed, helm, in_force};
 use crate::support::replicas::ours;
 use crate::support::{LIMIT, Namespace, alone, kubectl, kubectl_with, rig, wait_for};
 
-/// Pods of a second.
+/// Number of pods that a creator makes in a second.
 const SECOND: usize = 10;
 
-/// What there may be of ours, by kind: definitions and policies may stay, and Events run out.
+/// The kinds of which tagpin may have objects, without policies and Events: policies may stay, and Events expire.
 struct Kinds {
     namespaced: String,
     wide: String,
@@ -26,8 +26,8 @@ impl Kinds {
         Self { namespaced: kinds("--namespaced=true"), wide: kinds("--namespaced=false") }
     }
 
-    /// Everything in the namespace of the release that Kubernetes does not put into every namespace, and every object
-    /// of the cluster that is called after tagpin.
+    /// Returns all objects in the namespace of the release, except those that Kubernetes puts into every namespace, and
+    /// all cluster-wide objects with tagpin in their name, except definitions.
     fn left(&self) -> Vec<String> {
         let get = |kinds: &str| {
             let all = ["--namespace=tagpin-system", "get", kinds, "--ignore-not-found", "--output=name"];
@@ -48,7 +48,8 @@ impl Kinds {
     }
 }
 
-/// Takes tagpin away while pods are created in a namespace of each sort; what became of them, and what is left.
+/// Removes tagpin while pods are created in an ordinary namespace and in one that fails closed, waits until only
+/// `stays` is left, and returns the outcomes of the pods.
 fn away(take: impl FnOnce(), stays: &[&str]) -> [Created; 2] {
     armed();
     let kinds = Kinds::known();
@@ -63,7 +64,7 @@ fn away(take: impl FnOnce(), stays: &[&str]) -> [Created; 2] {
         (left == stays).then_some(())
     });
     creators[0].goes_on(2 * SECOND);
-    // What a policy forbade is nobody's business any more.
+    // Nobody judges forbidden tags any more.
     ordinary.apply(&pod("latest", "web:latest")).succeeded();
     closed.apply(&pod("latest", "web:latest")).succeeded();
     creators.map(Creator::end)
@@ -72,7 +73,7 @@ fn away(take: impl FnOnce(), stays: &[&str]) -> [Created; 2] {
 #[track_caller]
 fn nobody_was_held_up(created: &Created) {
     assert_eq!(created.failures, Vec::<String>::new(), "of {}", created.images.len());
-    // It was there, and then it was not.
+    // Some pods were created while tagpin ran, and some afterwards.
     let pinned = created.pinned();
     assert!(pinned > 0 && pinned < created.images.len(), "{pinned} of {}", created.images.len());
 }
@@ -103,14 +104,14 @@ fn manifests_that_were_applied_are_deleted_as_they_came() {
     }
     let _cluster = alone();
     let release = Release::found();
-    // Without its records the release is what `helm template … | kubectl apply -f -` makes.
+    // Without Helm's records, the release is the same as after `helm template … | kubectl apply -f -`.
     ours(&["delete", "secrets", "--selector=owner=helm"]);
     let manifests = release.helm(&["template"], CHART, &[]).succeeded();
     kubectl_with(&["apply", "-f", "-"], &manifests).succeeded();
     in_force();
     let created = away(|| drop(kubectl_with(&["delete", "-f", "-"], &manifests).succeeded()), &[]);
     created.iter().for_each(nobody_was_held_up);
-    // The definitions were in the file, and the policies went with them.
+    // The manifests contain the definitions, so the policies are deleted too.
     assert!(!kubectl(&["get", "clusterimagepolicies.tagpin.dev"]).ok);
 }
 
@@ -121,7 +122,7 @@ fn a_namespace_that_is_deleted_takes_the_webhooks_along() {
     }
     let _cluster = alone();
     let _release = Release::found();
-    // No right that it held is any good without its service account.
+    // These rights are useless without the service account.
     let inert = [
         "clusterrolebinding.rbac.authorization.k8s.io/tagpin",
         "clusterrole.rbac.authorization.k8s.io/tagpin",

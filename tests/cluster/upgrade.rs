@@ -1,12 +1,11 @@
-//! The release changes under those who use the cluster: from an earlier chart, by the files of values and single
-//! values, and back.
+//! Changes of the release in use: an upgrade from an earlier chart, the values files, single values, and a rollback.
 
 use crate::support::manifests::{deployment, pod};
 use crate::support::release::{CHART, Release, armed, helm, in_force};
 use crate::support::replicas::ours;
 use crate::support::{Answer, LIMIT, Namespace, alone, image, kubectl, rig, wait_for};
 
-/// The chart before it knew of topologies, dashboards, alerts and failing closed, as `helm package` packed it then.
+/// A package of an earlier chart, without topologies, dashboards, alerts and failing closed.
 const EARLIER: &str = "tests/cluster/earlier-chart.tgz";
 
 /// Waits until the baseline is in force with this mode.
@@ -17,7 +16,8 @@ fn in_mode(mode: &str) {
     in_force();
 }
 
-/// So many replicas are ready, a pod is pinned; the answer to one with a forbidden tag.
+/// Checks that this many replicas are ready and that a pod is pinned, and returns the answer to a pod with a forbidden
+/// tag.
 #[track_caller]
 fn works(namespace: &Namespace, name: &str, replicas: &str) -> Answer {
     assert_eq!(ours(&["get", "deployment", "tagpin", "--output=jsonpath={.status.readyReplicas}"]), replicas);
@@ -35,7 +35,7 @@ fn an_earlier_chart_is_upgraded_given_each_file_of_values_and_rolled_back() {
     release.install(EARLIER, &[]);
     let namespace = Namespace::new("upgrade");
     works(&namespace, "earlier", "2").refused_with("TagForbidden");
-    // It gives no right to the keys for marks: pods are pinned without.
+    // The earlier chart gives no right to the keys for marks, so pods are pinned without a mark.
     let tag = "docker.io/library/moving-upgrade:1.0.0";
     let first = rig.push(tag, "one");
     let web = |replicas| deployment("web", "moving-upgrade:1.0.0", replicas);
@@ -45,7 +45,7 @@ fn an_earlier_chart_is_upgraded_given_each_file_of_values_and_rolled_back() {
     assert_eq!(unmarked["metadata"]["annotations"].get("tagpin.dev/mark"), None);
     rig.push(tag, "two");
 
-    // To this chart. Pods are marked from now on, and those from before count as they are.
+    // Upgrades to this chart. New pods are marked, and older pods count without a mark.
     release.install(CHART, &[]);
     armed();
     wait_for("the keys for marks", LIMIT, || {
@@ -59,20 +59,20 @@ fn an_earlier_chart_is_upgraded_given_each_file_of_values_and_rolled_back() {
     }
     works(&namespace, "upgraded", "2").refused_with("TagForbidden");
 
-    // The values that come with it: for one small node, and for high availability.
+    // Installs the chart's values files: for one small node, and for high availability.
     for (file, replicas) in [("values-edge.yaml", "1"), ("values-ha.yaml", "3")] {
         release.install(CHART, &["--values", &format!("{CHART}/{file}")]);
         works(&namespace, &format!("with-{replicas}"), replicas).refused_with("TagForbidden");
     }
 
-    // Another value on top.
+    // Sets single values.
     release.install(CHART, &["--set", "replicas=3,baseline.mode=Warn"]);
     in_mode("Warn");
     let warned = works(&namespace, "warned", "3");
     assert!(warned.err.contains("[TagForbidden]"), "{warned:?}");
     warned.succeeded();
 
-    // And back to where it came from.
+    // Rolls back to this chart with the values from before.
     helm(&["rollback", "tagpin", "2", "--wait", "--timeout", "90s"]).succeeded();
     in_mode("Enforce");
     works(&namespace, "back", "2").refused_with("TagForbidden");

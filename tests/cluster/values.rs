@@ -1,4 +1,4 @@
-//! Many combinations of values, and the API server takes what the chart makes of each.
+//! Many combinations of values: the API server accepts the objects that the chart renders for each.
 
 use std::io::Write as _;
 
@@ -31,7 +31,7 @@ fn the_api_server_takes_what_the_chart_makes_of_every_combination_of_values() {
         file.write_all(values.to_string().as_bytes()).unwrap();
         let path = file.path().to_str().unwrap();
         let manifests = helm(&["template", "tagpin", CHART, "--values", path]).succeeded();
-        // As Helm, so that it changes what it made.
+        // Applies as Helm, so that there is no conflict with the objects that Helm created.
         let apply =
             ["apply", "--server-side", "--field-manager=helm", "--dry-run=server", "--validate=strict"];
         let answer = kubectl_with(&[&apply[..], &["-f", "-"]].concat(), &manifests);

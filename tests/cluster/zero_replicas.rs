@@ -1,5 +1,5 @@
-//! Nobody answers: who asked for nothing works on unprotected, who asked to fail closed is refused what can not be
-//! checked, and what changes no image goes on in both.
+//! No replica answers: ordinary namespaces work on unprotected, namespaces that fail closed refuse what cannot be
+//! checked, and changes that leave images alone are possible in both.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use crate::support::release::{Away, armed, in_force};
 use crate::support::replicas::ours;
 use crate::support::{Namespace, alone, image, kubectl};
 
-/// What no dead webhook may hold up.
+/// Does what an unreachable webhook must never block.
 fn goes_on(namespace: &Namespace) {
     namespace.kubectl(&["label", "deployment/web", "team=a"]).succeeded();
     namespace.kubectl(&["scale", "deployment/web", "--replicas=1"]).succeeded();

@@ -6,7 +6,7 @@ use tagpin::telemetry::{self, admin};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Starts the port and asks it for one page.
+/// Starts the admin port and returns its response for one page.
 async fn page(metrics: Registry, readiness: Readiness, path: &str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -1,4 +1,4 @@
-//! The webhook at its edge: what it answers to good reviews, to bad bodies, and when things go wrong.
+//! The answers of the webhook to good reviews, to bad bodies, and to failures.
 
 mod bad_input;
 mod limits;

@@ -1,7 +1,7 @@
-//! Every case of `tests/cases/reviews`: an object goes through /mutate, its patch is applied, and the result goes
-//! through /validate, in process, over the real stores and policies. Only the registry is a script.
+//! Every case of `tests/cases/reviews`. An object goes through /mutate, its patch is applied, and the result goes
+//! through /validate. All of this runs in process, with the real stores and policies; only the registry is scripted.
 //!
-//! Adding a case needs no Rust; `cases/model.rs` tells what may stand in one.
+//! A new case needs no Rust; `cases/model.rs` describes the fields of a case.
 
 mod model;
 mod outcome;

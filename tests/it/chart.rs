@@ -1,4 +1,4 @@
-//! The Helm chart, rendered by Helm: what comes out by default, and that every value does what it says.
+//! The Helm chart, rendered by Helm: the default objects, and the effect of every value.
 
 mod matrix;
 
@@ -10,16 +10,15 @@ use std::sync::LazyLock;
 use std::{env, fs};
 
 use serde_json::{Value, json};
-use tagpin::k8s::rights::{RIGHTS, Scope};
-use tagpin::registry::config::Registries;
-use tagpin::registry::endpoint::Profiles;
 use tagpin::settings::Baseline;
+use tagpin_objects::rights::{RIGHTS, Scope};
+use tagpin_registry::{Profiles, Registries};
 
 use crate::parts::part;
 
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/tagpin");
 
-/// Helm: `TAGPIN_HELM`, or the one that the rig is built with.
+/// Path of Helm: `TAGPIN_HELM`, or the Helm that the rig is built with.
 static HELM: LazyLock<PathBuf> = LazyLock::new(|| {
     if let Some(helm) = env::var_os("TAGPIN_HELM") {
         return helm.into();
@@ -39,7 +38,7 @@ fn template(namespace: &str, values: &str) -> Output {
     helm.wait_with_output().unwrap()
 }
 
-/// The objects of a release with these values, beside the one that has no default.
+/// Returns the objects of a release with these values and an image.repository, which has no default.
 pub(crate) fn render(values: &str) -> Objects {
     let output =
         template("tagpin-system", &format!("image: {{repository: registry.example.com/tagpin}}\n{values}"));
@@ -48,7 +47,7 @@ pub(crate) fn render(values: &str) -> Objects {
     Objects(serde_saphyr::from_multiple(&text).unwrap())
 }
 
-/// Why these values are refused.
+/// Returns the error message with which Helm refuses these values.
 fn refusal(namespace: &str, values: &str) -> String {
     let output = template(namespace, values);
     assert!(!output.status.success(), "{values} is accepted");
@@ -58,7 +57,7 @@ fn refusal(namespace: &str, values: &str) -> String {
 pub(crate) struct Objects(pub(crate) Vec<Value>);
 
 impl Objects {
-    /// What is at `pointer` of the object `Kind/name`, or of `Kind/namespace/name`.
+    /// Returns the value at `pointer` in the object `Kind/name` or `Kind/namespace/name`.
     fn at(&self, object: &str, pointer: &str) -> Option<&Value> {
         let mut words = object.split('/');
         let (kind, last) = (words.next().unwrap(), words.next_back().unwrap());
@@ -75,7 +74,7 @@ impl Objects {
         self.at(object, "").is_some()
     }
 
-    /// Whether the value there is this one, holds it as an element, or as a part of its text.
+    /// Returns true if the value at `pointer` is this one, or has it as an element or as a part of its text.
     fn shows(&self, object: &str, pointer: &str, wanted: &Value) -> bool {
         match (self.at(object, pointer), wanted) {
             (Some(Value::Array(elements)), Value::String(_)) => elements.contains(wanted),
@@ -92,7 +91,7 @@ const DEPLOYMENT: &str = "Deployment/tagpin";
 const RULES: &str = "PrometheusRule/tagpin";
 const MONITOR: &str = "PodMonitor/tagpin";
 
-/// A value, how it is set, and where the rendered objects show it.
+/// A value of the chart, a setting of it, and the place where the rendered objects show the setting.
 struct Effect {
     value: &'static str,
     set: &'static str,
@@ -111,7 +110,7 @@ fn effect(
     Effect { value, set, object, at: at.into(), shows: shows.into() }
 }
 
-/// One for each value at least: [`every_value_has_an_effect`] counts.
+/// Returns at least one effect for each value; [`every_value_has_an_effect`] checks this.
 fn effects() -> Vec<Effect> {
     let arg = |value, set, arg: &str| effect(value, set, DEPLOYMENT, ARGS, arg);
     let pod =
@@ -423,13 +422,13 @@ fn every_value_has_an_effect() {
 
 #[test]
 fn each_value_is_in_the_table_of_effects() {
-    // These are switches of whole objects, with tests of their own below.
+    // These values switch whole objects on and off, and have their own tests below.
     let mut tested: BTreeSet<String> = ["crds.enabled", "networkPolicy.enabled"].map(String::from).into();
     tested.extend(effects().iter().map(|effect| effect.value.to_owned()));
     assert_eq!(tested, leaves());
 }
 
-/// The dotted names of all values, as `values.yaml` has them.
+/// Returns the dotted names of all values in `values.yaml`.
 fn leaves() -> BTreeSet<String> {
     fn walk(prefix: &str, value: &Value, found: &mut BTreeSet<String>) {
         match value {
@@ -523,7 +522,7 @@ fn webhook_configurations_come_empty_and_can_be_neither_made_nor_deleted_by_us()
     }
 }
 
-/// Every rule of every role that would let us read secrets, but for our own certificate and keys.
+/// Returns the rules of all roles that allow reading Secrets, except tagpin's own certificate and keys.
 fn readers_of_secrets(objects: &Objects) -> Vec<&Value> {
     let roles = objects.0.iter().filter(|o| o["kind"] == "Role" || o["kind"] == "ClusterRole");
     let rules = roles.flat_map(|role| role["rules"].as_array().unwrap());
@@ -540,13 +539,13 @@ fn readers_of_secrets(objects: &Objects) -> Vec<&Value> {
 #[test]
 fn pull_secrets_are_readable_only_when_asked_for() {
     assert_eq!(readers_of_secrets(&render("")), Vec::<&Value>::new());
-    // An unquoted `off` is a boolean for the YAML of Helm.
+    // Helm's YAML reads an unquoted `off` as a boolean.
     assert_eq!(readers_of_secrets(&render("pullSecrets: {mode: off}")), Vec::<&Value>::new());
     let cluster = render("pullSecrets: {mode: cluster}");
     assert_eq!(readers_of_secrets(&cluster)[0]["verbs"], json!(["get"]));
 }
 
-/// Scope, group, resource, object and verb, one each.
+/// Rights, each with scope, group, resource, name of the object, and verb.
 type Granted = BTreeSet<(Scope, String, String, Option<String>, String)>;
 
 fn granted(objects: &Objects, role: &str, scope: Scope) -> Granted {
@@ -605,7 +604,7 @@ fn every_right_names_the_file_that_needs_it() {
             } else if line.starts_with("- apiGroups") {
                 assert!(comment.contains("src/"), "{template}: a rule without the file that needs it");
             } else if !line.starts_with("resource") && !line.starts_with("verbs") {
-                // Several rules in a row may be for the same file; anything else ends it.
+                // Consecutive rules may share a comment; any other line ends it.
                 comment.clear();
             }
         }
@@ -650,11 +649,11 @@ pullSecrets: {mode: namespaces, namespaces: [shop]}";
     tagpin.env_clear().args(args.iter().map(|arg| arg.as_str().unwrap()));
     let output =
         tagpin.envs(names.iter().map(|name| (name["name"].as_str().unwrap(), "x"))).output().unwrap();
-    // What is typed in the pod reads the same registries.
+    // Commands that are run in the pod read the same configuration of registries.
     let registries = names.iter().find(|name| name["name"] == "TAGPIN_REGISTRIES").unwrap();
     let given = format!("--registries={}", registries["value"].as_str().unwrap());
     assert!(args.iter().any(|arg| *arg == given), "{given}: {args:?}");
-    // It gets as far as its files, which only a pod has.
+    // The binary accepts its arguments and then fails to read its files, which exist only in a pod.
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("read /etc/tagpin/configuration/"), "{said}");
 }
@@ -690,7 +689,7 @@ registryDefaults: {tagTTL: 5m}";
     let pem = rcgen::CertificateParams::default().self_signed(&key).unwrap().pem();
     let objects = render(&values.replace("CERTIFICATE", &pem.replace('\n', "\\n")));
     let data = |key: &str| objects.at("ConfigMap/tagpin", &format!("/data/{key}")).unwrap().as_str().unwrap();
-    // What the volumes make of it, at another root.
+    // Writes the files that the volumes mount, below another root.
     let pod = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| fs::write(pod.path().join(name), text).unwrap();
     write("corp.pem", data("ca-corp.pem"));
@@ -724,7 +723,7 @@ fn a_change_of_the_configuration_rolls_the_pods() {
         objects.at(DEPLOYMENT, "/spec/template/metadata/annotations/checksum~1baseline").unwrap().clone()
     };
     assert_ne!(checksum(""), checksum("baseline: {mode: Audit}"));
-    // Those are read again by themselves.
+    // tagpin reads changed registries again without a restart.
     assert_eq!(checksum(""), checksum("registries: [{match: a.example}]"));
 }
 
@@ -733,7 +732,7 @@ fn the_k3s_example_is_a_release_of_this_chart() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/k3s/helmchart.yaml");
     let documents: Vec<Value> = serde_saphyr::from_multiple(&fs::read_to_string(path).unwrap()).unwrap();
     let chart = documents.iter().find(|document| document["kind"] == "HelmChart").unwrap();
-    // The default of the helm controller uninstalls when an upgrade fails.
+    // The default of the Helm controller uninstalls the release when an upgrade fails.
     assert_eq!(chart["spec"]["failurePolicy"], "abort");
     let namespace = chart["spec"]["targetNamespace"].as_str().unwrap();
     let output = template(namespace, chart["spec"]["valuesContent"].as_str().unwrap());

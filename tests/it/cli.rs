@@ -1,4 +1,4 @@
-//! The binary as a process: what it prints, how it ends.
+//! The binary as a process: its output and its exit codes.
 
 use std::fs;
 use std::process::{Command, Output};
@@ -153,7 +153,7 @@ fn a_configuration_of_registries_is_checked_as_it_is_at_start() {
     let said = String::from_utf8(output.stdout.clone()).unwrap();
     for line in [
         "registries.yaml: can be used",
-        "*.example.com: each registry that matches, as the entry says",
+        "*.example.com: each registry that matches, by the rules of the entry",
         "airgap.local: never asked",
         "docker.io: https://mirror.example/v2 anonymously, then https://registry-1.docker.io/v2 with the asker's credentials",
     ] {
@@ -169,7 +169,7 @@ fn a_configuration_of_registries_is_checked_as_it_is_at_start() {
         stderr(&output)
     );
 
-    // The same words from the operator, before it looks for a cluster.
+    // `tagpin serve` reports the same mistake, before it looks for a cluster.
     let baseline = folder.path().join("baseline.yaml");
     fs::write(&baseline, "{enabled: true, mode: Warn, pin: true}").unwrap();
     let (file, baseline) = (file.to_str().unwrap(), baseline.to_str().unwrap());

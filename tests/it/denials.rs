@@ -1,26 +1,27 @@
-//! `docs/denials.md` shows each message as tagpin says it today.
+//! The messages in `docs/denials.md` are the messages that tagpin gives.
 
 use std::fs;
 use std::time::Duration;
 
-use tagpin::domain::denial::{Code, Violation};
-use tagpin::domain::digest::Digest;
-use tagpin::domain::fact::Unavailable;
-use tagpin::domain::image::ReferenceErrorKind;
-use tagpin::domain::message;
-use tagpin::domain::policy::PolicyId;
-use tagpin::domain::slot::Kind;
-use tagpin::domain::unreadable::Unreadable;
-use tagpin::domain::verdict::{Effect, Finding, Instead, Verdict};
+use tagpin_domain::denial::{Code, Violation};
+use tagpin_domain::digest::Digest;
+use tagpin_domain::fact::Unavailable;
+use tagpin_domain::image::{ImageRef, ReferenceErrorKind};
+use tagpin_domain::message;
+use tagpin_domain::policy::PolicyId;
+use tagpin_domain::slot::Role;
+use tagpin_domain::unreadable::Unreadable;
+use tagpin_domain::verdict::{Effect, Finding, Instead, Verdict};
+use tagpin_objects::kinds::{POD, PODS};
 
-/// A refusal for each code of a slot, as the document shows it.
+/// Returns the refusals that the document shows: one for each code about a slot.
 fn examples() -> Vec<Verdict> {
     let digest = || format!("sha256:{:0<64}", "3f5c0a1b2c3d").parse::<Digest>().unwrap();
     let similar = ["1.4.6", "1.4.8", "v1.4.7"].map(String::from).into();
     let secret = Some("regcred".to_owned());
     let later = |after| Some(Duration::from_secs(after));
     vec![
-        refused("nginx:1.29:3", Violation::ReferenceInvalid(ReferenceErrorKind::Tag)),
+        refused("nginx:1.29:3", Violation::ReferenceInvalid(ReferenceErrorKind::TwoColons)),
         refused("nginx:1.29.3", Violation::TooManyImages),
         Verdict {
             instead: Some(Instead { reference: "nginx:1.29.3".into(), digest: digest() }),
@@ -53,18 +54,9 @@ fn examples() -> Vec<Verdict> {
 
 fn refused(reference: &str, violation: Violation) -> Verdict {
     let policy = PolicyId { namespace: None, name: "baseline".into() };
-    Verdict {
-        slot: "containers/web".parse().unwrap(),
-        index: 0,
-        reference: reference.into(),
-        findings: vec![Finding { policy, violation, effect: Effect::Deny, retry_after: None }],
-        pinned: None,
-        matched: true,
-        stale: None,
-        foreign_owner: false,
-        instead: None,
-        similar: Vec::new(),
-    }
+    let (place, image) = (PODS.place(Role::Container, "web", 0), ImageRef::parse(reference));
+    let findings = vec![Finding { policy, violation, effect: Effect::Deny, retry_after: None }];
+    Verdict { findings, matched: true, ..Verdict::new(place, reference.into(), image) }
 }
 
 fn retry(retry_after: Option<Duration>, mut verdict: Verdict) -> Verdict {
@@ -80,7 +72,7 @@ fn with(effect: Effect, mut verdict: Verdict) -> Verdict {
 #[test]
 fn every_code_has_an_example() {
     let mut codes: Vec<_> = examples().iter().map(|example| example.findings[0].code()).collect();
-    // The one that is about no slot.
+    // This code is about an object, not about a slot.
     codes.insert(2, Code::ReviewUnreadable);
     assert_eq!(codes, Code::ALL);
 }
@@ -89,20 +81,20 @@ fn every_code_has_an_example() {
 fn every_message_in_the_document_is_what_tagpin_says() {
     let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/denials.md")).unwrap();
     let policy = PolicyId { namespace: None, name: "baseline".into() };
-    let too_large = Unreadable::TooLarge { limit: tagpin::admission::BODY_LIMIT };
-    let said = message::unreadable(Kind::Pod, "web", too_large, &[&policy]);
+    let too_large = Unreadable::TooLarge { limit: tagpin_webhook::BODY_LIMIT };
+    let said = message::unreadable(POD, PODS.pod_spec, "web", too_large, &[&policy]).message;
     assert_eq!(shown(&text, Code::ReviewUnreadable), said);
     for example in examples() {
         let code = example.findings[0].code();
         let said = match example.findings[0].effect {
-            Effect::Deny => message::refusal(&[example]),
+            Effect::Deny => message::refusal(&[example]).message,
             _ => message::warnings(&[example]).join("\n"),
         };
         assert_eq!(shown(&text, code), said, "docs/denials.md, {code}");
     }
 }
 
-/// The example of a code in the document.
+/// Returns the example of a code in the document.
 fn shown(text: &str, code: Code) -> &str {
     let (_, section) =
         text.split_once(&format!("\n## {code}\n")).unwrap_or_else(|| panic!("no section {code}"));

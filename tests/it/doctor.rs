@@ -1,4 +1,5 @@
-//! `tagpin doctor` as a process: the configuration of registries that the chart writes is checked as at start.
+//! `tagpin doctor` as a process: it checks the configuration of registries that the chart writes as tagpin does at
+//! start.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +13,7 @@ use crate::support::api_server::ApiServer;
 
 const OURS: &str = "/api/v1/namespaces/tagpin-system";
 
-/// What of a release with these values the doctor looks at here.
+/// Returns the objects of a release with these values that the doctor reads here.
 fn release(values: &str) -> Vec<(String, Value)> {
     let objects = render(values).0.into_iter().filter_map(|object| {
         let name = object["metadata"]["name"].as_str()?;
@@ -27,7 +28,7 @@ fn release(values: &str) -> Vec<(String, Value)> {
     objects.collect()
 }
 
-/// The row about the configuration: its status, what was seen, what to do.
+/// Returns the status, detail and remedy of the row `configuration`.
 fn row(kubeconfig: &Path) -> (String, String, String) {
     let mut tagpin = Command::new(env!("CARGO_BIN_EXE_tagpin"));
     tagpin.args(["doctor", "--output=json"]).env_clear().env("KUBECONFIG", kubeconfig);
@@ -53,9 +54,10 @@ async fn the_configuration_in_the_cluster_is_checked_as_it_is_at_start() {
         row(&kubeconfig)
     };
     let (status, detail, _) = said("", vec![]);
-    assert_eq!((&*status, &*detail), ("ok", "the configuration of registries can be used"));
+    assert_eq!((&*status, &*detail), ("ok", "the configuration of registries is valid"));
 
-    // Every sort of file: a folder of the nodes, authorities written in the values, in a ConfigMap, in a Secret.
+    // The values use every kind of file: a folder of the nodes, and authorities in the values, in a ConfigMap and in a
+    // Secret.
     let every = json!({
         "registriesFile": {
             "format": "certs.d",
@@ -84,9 +86,9 @@ async fn the_configuration_in_the_cluster_is_checked_as_it_is_at_start() {
     let encoded = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, &authority);
     let secret = given("secrets/authority", "ca.crt", encoded);
     let (status, detail, _) = said(&every, vec![config_map.clone(), secret.clone()]);
-    assert_eq!((&*status, &*detail), ("ok", "the configuration of registries can be used"));
+    assert_eq!((&*status, &*detail), ("ok", "the configuration of registries is valid"));
 
-    // What is missing is named with the key that names it.
+    // A missing object is named, with the key that refers to it.
     let (status, detail, remedy) = said(&every, vec![config_map]);
     assert_eq!(status, "red", "{detail}");
     assert!(detail.contains("registries.yaml:") && detail.contains("tls.caFile"), "{detail}");

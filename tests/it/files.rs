@@ -1,14 +1,14 @@
-//! Where the data of the tests is.
+//! The data of the tests.
 
 use std::path::PathBuf;
 
-/// The text of a file in `tests/cases`.
+/// Returns the text of a file in `tests/cases`.
 pub(crate) fn case_file(name: &str) -> String {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/cases").join(name);
     std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-/// Name and text of every YAML file in a folder of `tests/cases`, sorted by name.
+/// Returns name and text of every YAML file in a folder of `tests/cases`, sorted by name.
 pub(crate) fn case_files(folder: &str) -> Vec<(String, String)> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/cases").join(folder);
     let entries = std::fs::read_dir(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));

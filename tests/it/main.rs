@@ -1,4 +1,4 @@
-//! Everything that can be tested offline, in one binary: a module for each area.
+//! The offline tests that cross crates, in one binary with a module for each area.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -9,12 +9,10 @@
 
 mod admin;
 mod admission;
-mod cache;
 mod cases;
 mod chart;
 mod cli;
-mod cluster;
-mod controller;
+mod compose;
 mod crds;
 mod denials;
 mod doctor;
@@ -25,11 +23,9 @@ mod observability;
 mod oracle;
 mod parts;
 mod policies;
-mod pull_secrets;
 mod references;
 mod registry;
-mod registry_config;
-mod scripted_api;
+
 mod serve;
 mod slot_table;
 mod support;

@@ -1,20 +1,23 @@
-//! `docs/metrics.md` lists what `/metrics` shows, name by name, and nothing else; dashboards and alerts use no other.
+//! The metrics in `docs/metrics.md` are exactly those that `/metrics` exposes; dashboards and alerts use no others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::time::Duration;
 
 use regex::Regex;
-use tagpin::domain::digest::Digest;
-use tagpin::domain::slot::Kind;
-use tagpin::domain::subject::Phase;
-use tagpin::domain::verdict::{PinSource, Pinned, Verdict};
-use tagpin::telemetry::admission::{Decided, Decision, Metrics, Turned};
-use tagpin::telemetry::canary;
-use tagpin::telemetry::reconcile;
-use tagpin::telemetry::registry::RegistryMetrics;
 use tagpin::telemetry::state::{self, PolicyCount, State};
-use tagpin::telemetry::watches::Watches;
+use tagpin_domain::digest::Digest;
+use tagpin_domain::image::ImageRef;
+use tagpin_domain::slot::Role;
+use tagpin_domain::subject::Phase;
+use tagpin_domain::verdict::{PinSource, Pinned, Verdict};
+use tagpin_kube::metrics::Watches;
+use tagpin_leader::canaries;
+use tagpin_leader::reconcile;
+use tagpin_objects::kinds::{POD, PODS};
+use tagpin_registry::{AnsweredBy, Cloud, Event, Observer as _, Purpose, RegistryMetrics, Skipped, Step};
+use tagpin_webhook::Decision;
+use tagpin_webhook::metrics::{Decided, Metrics, Turned};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -25,24 +28,17 @@ fn read(path: &str) -> String {
     fs::read_to_string(format!("{ROOT}/{path}")).unwrap()
 }
 
-/// A slot that was pinned, matched by a policy and found fine.
+/// Returns the verdict about a slot that is pinned, matched by a policy and compliant.
 fn verdict() -> Verdict {
     let digest: Digest = format!("sha256:{}", "a".repeat(64)).parse().unwrap();
     Verdict {
-        slot: "containers/web".parse().unwrap(),
-        index: 0,
-        reference: "web:1".into(),
-        findings: Vec::new(),
         pinned: Some(Pinned { digest, source: PinSource::Registry }),
         matched: true,
-        stale: None,
-        foreign_owner: false,
-        instead: None,
-        similar: Vec::new(),
+        ..Verdict::new(PODS.place(Role::Container, "web", 0), "web:1".into(), ImageRef::parse("web:1"))
     }
 }
 
-/// What a replica shows to which everything has happened once.
+/// Returns the metrics of a replica in which each event has happened once.
 fn exposed() -> String {
     let mut registry = tagpin::telemetry::metrics();
     let admission = Metrics::register(&mut registry);
@@ -53,24 +49,30 @@ fn exposed() -> String {
         admission.decided(&Decided {
             phase,
             operation: "CREATE",
-            kind: Some(Kind::Pod),
+            kind: Some(POD),
             decision: Decision::Pin,
             verdicts: &[verdict()],
             patched: 2,
             took: Duration::from_millis(1),
         });
     }
-    canary::Metrics::register(&mut registry).lost();
+    canaries::Metrics::register(&mut registry).lost();
     let baseline = reconcile::Metrics::register(&mut registry).of("baseline");
     drop(baseline.pass());
     baseline.failed();
     let registries = RegistryMetrics::register(&mut registry);
-    registries.answered("docker.io", "manifest", 200, Duration::from_millis(1), Some(9));
-    registries.resolved("registry");
-    registries.breaker_opened();
-    registries.secret_skipped("forbidden");
+    let took = Duration::from_millis(1);
+    let step = Step::Answered { purpose: Purpose::Manifest, status: 200, took, remaining: Some(9) };
+    for event in [
+        Event::Step { registry: "docker.io", step },
+        Event::Answered(AnsweredBy::Registry),
+        Event::BreakerOpened,
+        Event::SecretSkipped(Skipped::Forbidden),
+        Event::CloudAsked { cloud: Cloud::Aws, error: None },
+    ] {
+        registries.observe(&event);
+    }
     registries.configured(true, 0);
-    registries.cloud_asked("aws", "given");
     Watches::new(["pods"].into_iter()).register(&mut registry);
     state::register(&mut registry, || State {
         leads: true,
@@ -89,7 +91,7 @@ fn exposed() -> String {
     text
 }
 
-/// The metrics of a page, with the suffix that counters and infos get.
+/// Parses the metrics of a page; counters and infos get the suffix of their type.
 fn shown(text: &str) -> Listed {
     let label = Regex::new(r#"(\w+)=""#).unwrap();
     let mut listed = Listed::new();
@@ -114,7 +116,7 @@ fn shown(text: &str) -> Listed {
     listed
 }
 
-/// The rows of the document.
+/// Returns the metrics in the tables of the document.
 fn documented() -> Listed {
     let word = Regex::new("`([a-z_]+)`").unwrap();
     let text = read("docs/metrics.md");

@@ -1,4 +1,4 @@
-//! Dashboard, alerts and runbook: Prometheus reads what we ship, and nobody is alerted without being told what to do.
+//! Dashboard, alerts and runbook: Prometheus can read their queries, and the runbook has a section for each alert.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,7 +13,7 @@ use crate::parts::part;
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const ALERTS: &str = "charts/tagpin/alerts/tagpin.yaml";
 
-/// Debian's `prometheus` brings it.
+/// Runs promtool, a part of Debian's package `prometheus`.
 fn promtool(args: &[&str], file: &Path) -> Output {
     static PROMTOOL: LazyLock<PathBuf> = LazyLock::new(|| part("promtool").join("promtool"));
     Command::new(PROMTOOL.as_path()).args(args).arg(file).current_dir(ROOT).output().unwrap()
@@ -25,7 +25,7 @@ fn passes(output: &Output) {
     assert!(output.status.success(), "{}{}", said(&output.stdout), said(&output.stderr));
 }
 
-/// The expressions of the dashboard's panels, as Grafana would send them.
+/// Returns the expressions of the dashboard's panels, as Grafana sends them.
 fn queries() -> Vec<String> {
     let text = fs::read_to_string(format!("{ROOT}/charts/tagpin/dashboards/tagpin.json")).unwrap();
     let dashboard: Value = serde_json::from_str(&text).unwrap();

@@ -1,5 +1,5 @@
-//! What the node's own libraries make of references and of `certs.d`, asked of a Go program that is made of them
-//! (`tests/rig/oracle`): tagpin reads the same, or says why not.
+//! References and `certs.d` compared with the libraries of the nodes, which run in a Go program (`tests/rig/oracle`).
+//! tagpin reads the same, except for differences that a test names.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,17 +10,16 @@ use std::sync::LazyLock;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use tagpin::domain::image::{ImageRef, ReferenceErrorKind as Kind};
-use tagpin::registry::config::Registries;
-use tagpin::registry::endpoint::Profiles;
+use tagpin_domain::image::{ImageRef, ReferenceErrorKind as Kind};
+use tagpin_registry::{Profiles, Registries};
 
 use crate::files::case_file;
 use crate::parts::part;
 
-/// The program, built once.
+/// Path of the program, which is built once.
 static ORACLE: LazyLock<PathBuf> = LazyLock::new(|| part("oracle").join("oracle"));
 
-/// The answer to each line.
+/// Returns the program's answer to each line.
 fn ask<T: DeserializeOwned>(args: &[&str], lines: &[String]) -> Vec<T> {
     let mut oracle =
         Command::new(&*ORACLE).args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -47,7 +46,7 @@ struct Parsed {
     digest: Option<String>,
 }
 
-/// xorshift64*: the same strings on every machine.
+/// A random number generator (xorshift64*), which gives the same strings on every machine.
 struct Random(u64);
 
 impl Random {
@@ -64,7 +63,7 @@ impl Random {
     }
 }
 
-/// What references are made of, right and wrong.
+/// Valid and invalid parts of references.
 const PIECES: [&str; 48] = [
     "docker.io",
     "index.docker.io",
@@ -116,7 +115,7 @@ const PIECES: [&str; 48] = [
     "0123456789ABCDEF0123456789abcdef0123456789abcdef0123456789abcdef",
 ];
 
-/// References as people write them, then changed at a place or two.
+/// References as people write them; the generator changes them in one or two places.
 const SEEDS: [&str; 10] = [
     "nginx",
     "nginx:1.29",
@@ -152,11 +151,12 @@ fn generated(count: usize) -> Vec<String> {
     strings
 }
 
-/// Nothing, or how the two differ in a way that nobody decided.
+/// Returns how tagpin and the nodes' library differ; none if they agree or the difference is intended.
 fn difference(text: &str, theirs: Option<&Parsed>) -> Option<String> {
     match (ImageRef::parse(text), theirs) {
         (Err(_), None) => None,
-        // What nodes would run and nobody can check, or what no connection can be made to.
+        // tagpin refuses some references that nodes accept: those that it cannot check, and those with a host that
+        // nothing can connect to.
         (Err(error), Some(_)) => {
             let decided = matches!(error.kind, Kind::NodeLocalId | Kind::AmbiguousAddress | Kind::Domain);
             (!decided).then(|| format!("{text:?}: {:?}, and nodes take it", error.kind))
@@ -202,7 +202,7 @@ struct Host {
     header: BTreeMap<String, Vec<String>>,
 }
 
-/// Trees: the folder of a registry and its `hosts.toml`, which registry is asked for.
+/// Trees of `certs.d`: the name of a folder, the text of its `hosts.toml`, and the registry that is looked up.
 const TREES: &[(&str, &str, &str)] = &[
     ("docker.io", "", "docker.io"),
     ("docker.io", "server = \"https://registry-1.docker.io\"", "docker.io"),
@@ -236,7 +236,8 @@ const TREES: &[(&str, &str, &str)] = &[
     ("_default", "server = \"https://every.example\"", "quay.io"),
 ];
 
-/// Where tagpin asks for a tag, and how many headers of the operator go along; none when it refuses the tree.
+/// Returns the hosts that tagpin asks for a tag, each with the number of headers of the operator; none if it refuses
+/// the tree.
 fn ours(config: &Path, registry: &str) -> Option<Vec<(String, usize)>> {
     let registries = Registries::load(config).ok()?;
     let profile = registries.profile(registry);
@@ -259,7 +260,7 @@ fn the_same_registries_are_asked_as_by_containerd() {
             )
         };
         fs::write(&config, entry("mirrors-then-upstream")).unwrap();
-        // With no mirror to ask it is refused to ask mirrors: the registry itself is what is left.
+        // tagpin refuses an entry that asks mirrors if there is no mirror; the registry itself is asked then.
         let found = ours(&config, registry).or_else(|| {
             fs::write(&config, entry("upstream")).unwrap();
             ours(&config, registry)

@@ -1,13 +1,14 @@
-//! Programs of the folders below `tests/rig`, built when they are not in the cache.
+//! The programs of the folders in `tests/rig`, built if they are not in the cache.
 
 use std::path::PathBuf;
 use std::process::Command;
 
-/// The folder with the programs of one of them, or with a program that Debian packages as a service.
+/// Returns the folder with the programs of such a folder, or with a program that Debian packages as a service.
 pub(crate) fn part(name: &str) -> PathBuf {
     let mut xtask = Command::new(env!("CARGO"));
     xtask.args(["run", "--quiet", "--package", "xtask", "--", "part", name]);
-    // What cargo told us of this crate would make it build half of the dependencies anew, now and the next time.
+    // Removes the variables that cargo set for this crate: they would make cargo rebuild many dependencies, now and the
+    // next time.
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {

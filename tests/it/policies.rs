@@ -1,4 +1,4 @@
-//! Policies as people write them: the table of bad ones, and the examples.
+//! Policies as people write them: the table of invalid policies, and the examples.
 
 use std::fs;
 use std::path::Path;
@@ -6,10 +6,11 @@ use std::path::Path;
 use kube_cel::Validator;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tagpin::domain::policy::{Policy, PolicyId};
-use tagpin::domain::slot::Kind;
-use tagpin::k8s::crds;
-use tagpin::k8s::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyError, PolicyObject};
+use tagpin_domain::policy::{Policy, PolicyId};
+use tagpin_kube::crds;
+use tagpin_kube::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyObject};
+use tagpin_objects::image_policy::{PolicyError, PolicySpec as _};
+use tagpin_objects::kinds::Kinds;
 
 /// A policy that must not come into force.
 #[derive(Deserialize)]
@@ -18,7 +19,7 @@ struct Bad {
     kind: Option<String>,
     name: Option<String>,
     spec: Value,
-    /// What the API server's refusal says.
+    /// A part of the API server's refusal.
     refused: Option<String>,
     /// The field that the compiler names.
     invalid: Option<String>,
@@ -35,25 +36,26 @@ impl Bad {
     }
 }
 
-/// The schema of a kind.
+/// Returns the schema of a kind.
 fn schema(kind: &str) -> Value {
     let crd = crds::crds().into_iter().find(|crd| crd.spec.names.kind == kind).unwrap();
     serde_json::to_value(&crd.spec.versions[0].schema.as_ref().unwrap().open_api_v3_schema).unwrap()
 }
 
-/// What the CEL rules of the schema say of an object.
+/// Returns the messages of the schema's CEL rules for an object.
 fn cel_says(object: &Value) -> String {
     let schema = schema(object["kind"].as_str().unwrap());
     let said = Validator::new().validate_with_defaults(&schema, object, None);
     said.err().map(|errors| errors.to_string()).unwrap_or_default()
 }
 
-/// Compiles an object of either kind; none when it can not even be read (an enum has no such value).
+/// Compiles an object of either kind; none if the object cannot be parsed, for example because an enum has no such
+/// value.
 fn compile(object: &Value) -> Option<Result<Policy, PolicyError>> {
     fn as_kind<K: PolicyObject>(object: &Value) -> Option<Result<Policy, PolicyError>> {
         let id = PolicyId { namespace: None, name: "case".to_owned() };
         let spec: K::Spec = serde_json::from_value(object["spec"].clone()).ok()?;
-        Some(K::compile(id, &spec))
+        Some(spec.compile(id))
     }
     if object["kind"] == "ClusterImagePolicy" {
         as_kind::<ClusterImagePolicy>(object)
@@ -104,7 +106,7 @@ fn every_example_passes_the_schema_and_compiles() {
     assert!(seen >= 3);
 }
 
-/// What of a spec does not come back after a round trip through its type: fields that the API server would drop.
+/// Returns the fields of a spec that are lost in a round trip through its type: the API server would drop them.
 fn unknown_fields(object: &Value) -> Vec<String> {
     let spec = &object["spec"];
     let known = if object["kind"] == "ClusterImagePolicy" {
@@ -170,11 +172,11 @@ fn what_people_write_is_taken() {
 #[test]
 fn every_kind_of_the_slot_table_can_be_matched() {
     let kinds: Vec<_> =
-        Kind::ALL.iter().map(|kind| json!({ "group": kind.group(), "kind": kind.name() })).collect();
+        Kinds::default().all().map(|kind| json!({ "group": kind.group(), "kind": kind.name() })).collect();
     let object = json!({
         "apiVersion": "v1", "kind": "ClusterImagePolicy", "metadata": { "name": "x" },
         "spec": { "match": { "kinds": kinds } },
     });
     assert_eq!(cel_says(&object), "");
-    assert_eq!(compile(&object).unwrap().unwrap().scope.kinds.len(), Kind::ALL.len());
+    assert_eq!(compile(&object).unwrap().unwrap().scope.kinds.len(), Kinds::default().all().count());
 }

@@ -1,7 +1,7 @@
-//! What each spelling of a reference means: `tests/cases/references.yaml`.
+//! Spellings of references and their meanings: `tests/cases/references.yaml`.
 
 use serde::Deserialize;
-use tagpin::domain::image::ImageRef;
+use tagpin_domain::image::ImageRef;
 
 use crate::files::case_file;
 
@@ -14,11 +14,10 @@ struct Row {
     tag: Option<String>,
     digest: Option<String>,
     policy: Option<String>,
-    familiar: Option<String>,
     error: Option<String>,
 }
 
-/// `{64}`: hexadecimal digits; `{a*255}`: a character, so many times.
+/// Expands `{64}` to that many hexadecimal digits, and `{a*255}` to that many times the character.
 fn expand(text: &str) -> String {
     let Some((before, rest)) = text.split_once('{') else { return text.to_owned() };
     let (inside, after) = rest.split_once('}').unwrap();
@@ -38,13 +37,12 @@ fn references_are_read_as_nodes_read_them() {
         let found = match ImageRef::parse(&text) {
             Err(error) => format!("error {:?}", error.kind),
             Ok(image) => format!(
-                "domain {} path {} tag {:?} digest {:?} policy {} familiar {}",
+                "domain {} path {} tag {:?} digest {:?} policy {}",
                 image.domain(),
                 image.path(),
                 image.tag(),
                 image.digest().map(ToString::to_string),
                 image.policy_name(),
-                row.familiar.as_ref().map_or_else(String::new, |_| image.familiar()),
             ),
         };
         let expected = match (&row.error, &row.domain, &row.path) {
@@ -53,10 +51,9 @@ fn references_are_read_as_nodes_read_them() {
                 let path = expand(path);
                 let policy = row.policy.as_deref().map_or_else(|| format!("{domain}/{path}"), expand);
                 format!(
-                    "domain {domain} path {path} tag {:?} digest {:?} policy {policy} familiar {}",
+                    "domain {domain} path {path} tag {:?} digest {:?} policy {policy}",
                     row.tag.as_deref().map(expand),
                     row.digest.as_deref().map(expand),
-                    row.familiar.as_deref().map_or_else(String::new, expand),
                 )
             }
             _ => panic!("{text:?}: either an error, or domain and path"),

@@ -1,22 +1,15 @@
-//! The registry client against registries: scripted hostile ones (`tests/cases/registry/*.yaml`) and the registry of the
-//! distribution project, Debian's release and the last, over http, with TLS and passwords, and with tokens; and the traces
-//! of what it is asked.
+//! Commands that ask registries, as processes, and the traces of a review whose image is looked up. The client itself
+//! is tested in its crate, whose test support is shared here.
 
-mod cases;
-#[cfg(all(feature = "aws", feature = "gcp", feature = "azure"))]
-mod clouds;
+#[path = "../../crates/registry/tests/it/distribution.rs"]
+#[allow(dead_code, unused_macros, unused_imports, reason = "the tests of the crate use the rest")]
 mod distribution;
-#[cfg(all(feature = "aws", feature = "gcp", feature = "azure"))]
-mod ecr;
-mod outages;
-mod real;
-mod rebinding;
 mod resolve;
+#[path = "../../crates/registry/tests/it/scripted.rs"]
+#[allow(dead_code, reason = "the tests of the crate use the rest")]
 mod scripted;
-mod secured;
-mod skopeo;
-mod suggestions;
+#[path = "../../crates/registry/tests/it/support.rs"]
+#[allow(dead_code, reason = "the tests of the crate use the rest")]
 mod support;
 mod tags;
-mod tokens;
 mod traces;

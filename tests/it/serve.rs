@@ -1,21 +1,22 @@
-//! The operator as a process in a cluster where nothing happens: when it is ready, and what it makes of what is stored.
+//! The operator as a process in a quiet cluster: its readiness, and its handling of stored objects.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tagpin::cluster::store::Store;
-use tagpin::domain::slot::Kind;
+use tagpin_kube::store::Store;
+use tagpin_objects::kinds::PODS;
+use tagpin_testing::path;
 
-use crate::support::serving::{Serving, path};
+use crate::support::serving::Serving;
 
 /// Time limit for an answer over TLS on a busy machine.
 const AT_ONCE: Duration = Duration::from_secs(3);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_is_ready_answers_though_nothing_happened_after_the_lists() {
-    let pods = path(Store::Objects(Kind::Pod));
+    let pods = path(Store::Objects(&PODS));
     let replica = Serving::start(&[], Some(&pods), "info").await;
-    // All else was told, and nothing will be told after this list.
+    // Everything else was listed, and after this list no watch reports anything.
     replica.readiness_is("waiting for pods, webhook").await;
     assert_eq!(
         replica.asked_over_tls(Duration::from_millis(300)).await,
@@ -31,7 +32,8 @@ async fn a_replica_that_is_ready_answers_though_nothing_happened_after_the_lists
     assert!(metrics.contains(turned_away), "its own question is no review: {metrics}");
 }
 
-/// An object that anybody can make of one who may patch it, and that the API server keeps.
+/// Returns an object with hostile `managedFields`. Anybody who may patch such an object can write them, and the API
+/// server stores them.
 fn service_account() -> Value {
     let managed = json!([{ "manager": "kubectl", "operation": "Update", "time": "9999-12-31T23:59:59Z", "fieldsType": "FieldsV1", "fieldsV1": {} }]);
     json!({ "metadata": { "name": "p", "namespace": "shop", "uid": "u", "resourceVersion": "3", "managedFields": managed } })
@@ -62,10 +64,10 @@ async fn objects_that_cannot_be_read_keep_no_replica_from_being_ready_and_are_na
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_filter_brings_objects_of_others_into_the_log() {
-    let pods = path(Store::Objects(Kind::Pod));
+    let pods = path(Store::Objects(&PODS));
     let filter = "info,tagpin=trace,kube=trace,kube_client=trace,kube_client::client=trace";
     let replica = Serving::start(&[], Some(&pods), filter).await;
-    // A page that is none, whatever is in it.
+    // This text is not a valid list, although it holds an object.
     let page = json!({ "metadata": [], "items": [{ "metadata": { "name": "a" }, "spec": { "containers": [{ "env": "HIDDEN" }] } }] });
     replica.lists(&pods, &page.to_string());
     replica.release();

@@ -1,13 +1,14 @@
-//! The slot table against the newest Kubernetes API that the k8s-openapi crate describes: a field that names an
-//! image, or a kind that holds a pod spec, must not appear unseen.
+//! The slot table compared with the newest Kubernetes API that the k8s-openapi crate describes: the test fails if a new
+//! field names an image, or a new kind holds a pod spec.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use tagpin::domain::slot::{Kind, SlotRole};
+use tagpin_domain::slot::{Field, Role};
+use tagpin_objects::kinds::{Kinds, PODS};
 
-/// Fields that sound like images and are none that a node pulls for a pod: type, field, why not.
+/// Fields that sound like images, but that no node pulls for a pod: type, field, reason.
 const NO_SLOTS: &[(&str, &str, &str)] = &[
     ("Container", "image_pull_policy", "says when to pull, not what"),
     ("EphemeralContainer", "image_pull_policy", "says when to pull, not what"),
@@ -18,21 +19,21 @@ const NO_SLOTS: &[(&str, &str, &str)] = &[
     ("ImageVolumeStatus", "image_ref", "status: what was mounted"),
 ];
 
-/// One struct of the API.
+/// A struct of the API.
 #[derive(Debug, Default)]
 struct Type {
-    /// Field name to the text of its type.
+    /// The text of each field's type, by the name of the field.
     fields: BTreeMap<String, String>,
-    /// Group and kind, for what is served by itself.
+    /// Group and kind, if the API serves the type as a resource.
     resource: Option<(String, String)>,
 }
 
-/// Full type name (`core::v1::Pod`) to type.
+/// The types by their full names (`core::v1::Pod`).
 struct Api(BTreeMap<String, Type>);
 
 impl Api {
     fn newest() -> Self {
-        // Other platforms' crates need not be on this machine.
+        // Limits the metadata to this platform, because the crates of other platforms need not be downloaded.
         let rustc = Command::new("rustc").arg("-vV").output().unwrap();
         let rustc = String::from_utf8(rustc.stdout).unwrap();
         let host = rustc.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
@@ -63,7 +64,7 @@ impl Api {
         Self(types)
     }
 
-    /// The types that a field's type names.
+    /// Returns the types that the text of a field's type names.
     fn named<'a>(&'a self, field_type: &'a str) -> impl Iterator<Item = (&'a str, &'a Type)> {
         field_type
             .split("crate::api::")
@@ -73,7 +74,7 @@ impl Api {
             .map(|(name, kind)| (name.as_str(), kind))
     }
 
-    /// Every path below a type: the fields on the way and the type that holds the last one.
+    /// Collects every path below a type: the path, the type that holds its last field, and the name of that field.
     fn paths(&self, name: &str, way: &mut Vec<String>, found: &mut Vec<(String, String, String)>) {
         assert!(way.len() < 20, "a type that holds itself: {way:?}");
         for (field, field_type) in &self.0[name].fields {
@@ -87,7 +88,7 @@ impl Api {
         }
     }
 
-    /// Whether a value of this type can hold a pod spec somewhere.
+    /// Returns true if a value of this type can hold a pod spec at any depth.
     fn holds_pod_spec(&self, name: &str, seen: &mut BTreeSet<String>) -> bool {
         name == "core::v1::PodSpec"
             || (seen.insert(name.to_owned())
@@ -103,7 +104,7 @@ fn list(folder: &Path) -> Vec<PathBuf> {
     entries.map(|entry| entry.unwrap().path()).collect()
 }
 
-/// The struct of a generated file, when it has one.
+/// Parses the struct of a generated file; none if the file has no struct.
 fn parse(text: &str) -> Option<(String, Type)> {
     let (_, rest) = text.split_once("\npub struct ")?;
     let (name, rest) = rest.split_once(" {")?;
@@ -118,7 +119,7 @@ fn parse(text: &str) -> Option<(String, Type)> {
     Some((name.to_owned(), Type { fields, resource }))
 }
 
-/// `init_containers` of the crate is `initContainers` of the API.
+/// Returns the name in the crate of a field of the API: `init_containers` for `initContainers`.
 fn snake(text: &str) -> String {
     text.chars().flat_map(|c| c.is_uppercase().then_some('_').into_iter().chain(c.to_lowercase())).collect()
 }
@@ -129,17 +130,17 @@ fn every_field_that_names_an_image_is_in_the_table() {
     let mut paths = Vec::new();
     api.paths("core::v1::Pod", &mut Vec::new(), &mut paths);
     assert!(paths.len() > 500, "only {} fields were found: the source looks different now", paths.len());
-    let slot = |role: SlotRole| {
-        let path = role.path().join(".");
-        format!("spec.{}.{}", snake(role.list()), snake(&path))
+    let slot = |role: Role| {
+        let Field { list, leaf, .. } = PODS.place(role, "x", 0).field;
+        format!("spec.{}.{}", snake(list), snake(&leaf.join(".")))
     };
-    let slots: BTreeSet<String> = SlotRole::ALL.map(slot).into();
+    let slots: BTreeSet<String> = Role::ALL.map(slot).into();
     let sounds_like_one =
         |field: &str| ["image", "reference", "artifact", "oci"].iter().any(|word| field.contains(word));
     let mut known = BTreeSet::new();
     let mut unknown = BTreeSet::new();
     for (path, holder, field) in &paths {
-        // The image volume's own struct is on the way to its reference.
+        // The struct of an image volume is on the path to its reference, and is no leaf.
         let is_leaf = !paths.iter().any(|(other, ..)| other.starts_with(&format!("{path}.")));
         if slots.contains(path) {
             known.insert(path.clone());
@@ -151,10 +152,7 @@ fn every_field_that_names_an_image_is_in_the_table() {
         }
     }
     assert_eq!(known, slots, "slots that the API does not have");
-    assert!(
-        unknown.is_empty(),
-        "are these slots? add them to SlotRole or, with a reason, here: {unknown:#?}"
-    );
+    assert!(unknown.is_empty(), "are these slots? add them to Role or, with a reason, here: {unknown:#?}");
     for (holder, field, _) in NO_SLOTS {
         let exists = paths.iter().any(|(_, other, name)| other == holder && name == field);
         assert!(exists, "{holder}.{field} is gone: take it out of this list");
@@ -170,21 +168,23 @@ fn every_kind_that_holds_a_pod_spec_is_in_the_table() {
         .filter(|(name, _)| api.holds_pod_spec(name, &mut BTreeSet::new()))
         .filter_map(|(_, kind)| kind.resource.clone())
         .collect();
-    let table: BTreeSet<_> = Kind::ALL.map(|kind| (kind.group().to_owned(), kind.name().to_owned())).into();
+    let table: BTreeSet<_> =
+        Kinds::default().all().map(|kind| (kind.group().to_owned(), kind.name().to_owned())).collect();
     assert_eq!(holders, table);
 }
 
 #[test]
 fn the_table_knows_where_each_pod_spec_is() {
     let api = Api::newest();
-    for kind in Kind::ALL {
+    for row in Kinds::default().rows() {
+        let kind = row.kind;
         let group = if kind.group().is_empty() { "core" } else { kind.group() };
         let mut name = format!("{group}::v1::{kind}");
-        for field in kind.pod_spec_path() {
+        for field in row.pod_spec {
             let field_type = &api.0[&name].fields[&snake(field)];
             name = api.named(field_type).next().unwrap().0.to_owned();
         }
         assert_eq!(name, "core::v1::PodSpec", "{kind}");
-        assert!(kind.pod_spec_path().starts_with(kind.template_path()), "{kind}");
+        assert!(row.pod_spec.starts_with(row.template), "{kind}");
     }
 }

@@ -1,78 +1,41 @@
-//! The house rules, as checks of the tree: layers, single homes, documents that agree with the code.
+//! House rules that Cargo cannot enforce, as checks of the source tree: every dependency is used, some dependencies
+//! have a fixed place within a package, and documents agree with the code.
 //!
-//! Each was seen to fail on a planted violation before it was believed.
+//! Each check was seen to fail once on a planted violation.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use regex::Regex;
-use tagpin::domain::denial::Code;
+use tagpin_domain::denial::Code;
+use toml::de::DeTable;
 
-/// What each layer may use of ours; ARCHITECTURE.md has the same table.
-const LAYERS: &[(&str, &[&str])] = &[
-    ("domain", &[]),
-    ("k8s", &["domain"]),
-    ("registry", &["domain"]),
-    ("settings", &["domain"]),
-    ("telemetry", &["domain"]),
-    ("cluster", &["domain", "k8s", "telemetry"]),
-    ("pipeline", &["domain", "registry"]),
-    ("admission", &["domain", "k8s", "registry", "cluster", "pipeline", "telemetry"]),
-    ("controller", &["domain", "k8s", "registry", "cluster", "pipeline", "telemetry"]),
-    (
-        "cli",
-        &[
-            "domain",
-            "k8s",
-            "registry",
-            "settings",
-            "telemetry",
-            "cluster",
-            "pipeline",
-            "admission",
-            "controller",
-        ],
-    ),
-];
+/// Folders of the sources that ship.
+const SHIPPED: [&str; 3] = ["src", "crates", "xtask/src"];
 
-/// Words of code that have a home: nowhere else in `src` may they be written.
-const HOMES: &[(&str, &[&str])] = &[
-    (
-        r"\breqwest\b",
-        &[
-            "src/registry/transport.rs",
-            "src/registry/transport/",
-            "src/telemetry/traces.rs",
-            "src/telemetry/traces/",
-        ],
-    ),
-    (r"\bclap\b", &["src/cli.rs", "src/cli/"]),
-    (r"\banyhow\b", &["src/cli.rs", "src/cli/"]),
-    (r"\benv::(var|vars|var_os|args)\b", &["src/cli.rs", "src/cli/"]),
-    (r"\bprocess::exit\b", &[]),
-    (r"\bprometheus_client\b", &["src/telemetry.rs", "src/telemetry/"]),
-    (r"\b(json_patch|AdmissionReview)\b", &["src/admission.rs", "src/admission/"]),
+/// Words with a fixed place within their package: a pattern, the folders that are checked, and the only places in them
+/// where the pattern may occur. The manifests say which crates a package may use at all.
+const HOMES: &[(&str, &[&str], &[&str])] = &[
+    (r"\breqwest\b", &["crates/registry/src"], &["crates/registry/src/wire/transport"]),
+    (r"\breqwest\b|\b(tracing_)?opentelemetry\w*::", &["src"], &["src/telemetry/traces"]),
+    (r"\bopentelemetry\w*::", &["crates"], &["crates/webhook/src/trace.rs"]),
+    (r"\bclap\b", &["src"], &["src/cli"]),
+    (r"\banyhow\b", &["src"], &["src/cli", "src/serve"]),
+    (r"\benv::(var|vars|var_os|args)\b", &["src", "crates"], &["src/cli", "src/surroundings.rs"]),
+    (r"\bprocess::exit\b", &["src", "crates"], &[]),
     (
         r"\bkube::Client\b|\buse kube::.*\bClient\b",
-        &[
-            "src/cluster.rs",
-            "src/cluster/",
-            "src/controller.rs",
-            "src/controller/",
-            "src/registry/pull_secrets.rs",
-            "src/cli.rs",
-            "src/cli/",
-        ],
+        &["crates/registry/src"],
+        &["crates/registry/src/credentials/pull_secrets.rs"],
     ),
-    (r"\b(tracing_)?opentelemetry\w*::", &["src/telemetry/traces.rs", "src/telemetry/traces/"]),
-    (r"\brcgen\b", &["src/controller.rs", "src/controller/"]),
+    (r"\bkube::Client\b|\buse kube::.*\bClient\b", &["crates/webhook/src"], &[]),
 ];
 
-/// What `domain` is free of: time, tasks, the network, files, a cluster, logs.
-const IMPURE: &str = r"\basync\b|\.await\b|\b(tokio|futures|kube|k8s_openapi|reqwest|tracing)::|\bstd::(fs|env|process|thread|io)\b|::now\(|\b(Tcp|Udp|Unix)(Stream|Listener|Socket|Datagram)\b";
+/// Code that `domain` must not have, besides the crates that its manifest excludes: tasks, clocks, files, the process.
+const IMPURE: &str = r"\basync\b|\.await\b|\bstd::(fs|env|process|thread|io)\b|::now\(|\b(Tcp|Udp|Unix)(Stream|Listener|Socket|Datagram)\b";
 
-/// What is written down nowhere in the tree.
+/// Patterns that no source may contain, each with what to do instead.
 const NOWHERE: &[(&str, &str)] = &[
     (r"\bsuper::super\b", "name the layer instead"),
     (r"#\[ignore", "a test runs or is removed"),
@@ -80,48 +43,41 @@ const NOWHERE: &[(&str, &str)] = &[
     (r"\b(TODO|FIXME|XXX)\b|\btodo!|\bunimplemented!", "do it or leave it out"),
 ];
 
-/// Lines that a source file may have without its tests.
+/// Maximum number of lines of a source file without its tests.
 const LINES: usize = 500;
 
-/// One Rust file of the repository.
+/// A Rust file of the repository.
 struct Source {
-    /// From the root: `src/domain/image.rs`.
+    /// The path from the root of the repository: `src/settings.rs`.
     path: String,
-    /// Its lines without comment lines: what ships, and what tests.
+    /// Its lines of code and of tests, without comment lines.
     code: Vec<Line>,
 }
 
 struct Line {
     number: usize,
     text: String,
-    /// In a `#[cfg(test)]` module, in a file of tests, or below `tests` or `benches`.
+    /// True in a `#[cfg(test)]` module, in a file of tests, and below `tests` or `benches`.
     test: bool,
 }
 
 impl Source {
     fn read(path: &Path) -> Self {
         let name = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
-        let mut test = !["src/", "json/src/", "xtask/src/"].iter().any(|shipped| name.starts_with(shipped))
+        let mut test = !SHIPPED.iter().any(|shipped| name.starts_with(shipped))
             || name.ends_with("/tests.rs")
             || name.contains("/tests/");
         let text = fs::read_to_string(path).unwrap();
         let mut code = Vec::new();
         let mut lines = text.lines().zip(1..).peekable();
         while let Some((line, number)) = lines.next() {
-            // By convention the last thing in a file, so that it goes to the end.
+            // By convention the test module is the last item of a file, so it extends to the end.
             test |= line == "#[cfg(test)]" && lines.peek().is_some_and(|(next, _)| next.ends_with('{'));
             if !line.trim_start().starts_with("//") {
                 code.push(Line { number, text: line.to_owned(), test });
             }
         }
         Self { path: name, code }
-    }
-
-    /// Its layer: the first name below `src`.
-    fn layer(&self) -> Option<&str> {
-        let below = self.path.strip_prefix("src/")?;
-        let name = below.split('/').next()?.trim_end_matches(".rs");
-        (name != "lib" && name != "main").then_some(name)
     }
 
     fn find<'a>(&'a self, words: &'a Regex) -> impl Iterator<Item = &'a Line> {
@@ -137,7 +93,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Every file below a folder, sorted.
+/// Returns every file below a folder, sorted.
 fn files(folder: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![root().join(folder)];
@@ -160,78 +116,126 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The check passes when nothing was found.
+/// Fails if a check found anything.
 fn none(found: Vec<String>) {
     assert!(found.is_empty(), "\n{}", found.join("\n"));
 }
 
-#[test]
-fn each_layer_uses_only_what_the_table_allows() {
-    let table: BTreeMap<_, _> = LAYERS.iter().copied().collect();
-    let used = Regex::new(r"\bcrate::(\w+)").unwrap();
-    let group = Regex::new(r"\bcrate::\{").unwrap();
-    let up = Regex::new(r"\bsuper::").unwrap();
-    let mut found = Vec::new();
-    for source in sources(&["src"]) {
-        let Some(layer) = source.layer() else { continue };
-        let Some(allowed) = table.get(layer) else {
-            found.push(format!("{}: the layer `{layer}` is not in the table", source.path));
-            continue;
+/// A manifest of this workspace.
+struct Manifest {
+    /// The folder of the package, from the root; empty for the root itself.
+    folder: String,
+    dependencies: BTreeSet<String>,
+    dev_dependencies: BTreeSet<String>,
+}
+
+impl Manifest {
+    fn read(folder: &str) -> Self {
+        let path = Path::new(folder).join("Cargo.toml");
+        let text = read(path.to_str().unwrap());
+        let manifest = DeTable::parse(&text).unwrap();
+        let names = |section: &str| {
+            let section = manifest.get_ref().get(section).and_then(|section| section.get_ref().as_table());
+            section.into_iter().flatten().map(|(name, _)| name.get_ref().to_string()).collect()
         };
-        found.extend(
-            source.find(&group).map(|line| format!("one `use` names one layer: {}", source.at(line))),
-        );
-        for line in &source.code {
-            for name in used.captures_iter(&line.text) {
-                if &name[1] != layer && !allowed.contains(&&name[1]) {
-                    found.push(format!("{layer} may not use {}: {}", &name[1], source.at(line)));
-                }
-            }
+        Self {
+            folder: folder.to_owned(),
+            dependencies: names("dependencies"),
+            dev_dependencies: names("dev-dependencies"),
         }
-        // In the file of a layer, `super` is the crate.
-        if source.path == format!("src/{layer}.rs") {
-            found.extend(source.find(&up).filter(|line| !line.test).map(|line| source.at(line)));
+    }
+
+    fn all() -> Vec<Self> {
+        let mut folders = vec![String::new(), "xtask".to_owned()];
+        folders.extend(crates());
+        folders.iter().map(|folder| Self::read(folder)).collect()
+    }
+}
+
+/// Returns the folders of the crates, like `crates/domain`.
+fn crates() -> BTreeSet<String> {
+    let entries = fs::read_dir(root().join("crates")).unwrap();
+    entries.map(|entry| format!("crates/{}", entry.unwrap().file_name().to_str().unwrap())).collect()
+}
+
+#[test]
+fn the_table_of_crates_is_that_of_the_manifests() {
+    let row = Regex::new(r"(?m)^\| (`[a-z0-9`, ]+) \| ([^|]+) \|$").unwrap();
+    let name = Regex::new(r"`(\w+)`").unwrap();
+    let names =
+        |text: &str| -> Vec<String> { name.captures_iter(text).map(|name| name[1].to_owned()).collect() };
+    let text = read("ARCHITECTURE.md");
+    let (_, after) = text.split_once("| crate | may use |").unwrap();
+    let (table, _) = after.split_once("\n\n").unwrap();
+    let mut written = BTreeMap::new();
+    for row in row.captures_iter(table) {
+        for package in names(&row[1]) {
+            written.insert(package, names(&row[2]).into_iter().collect::<BTreeSet<_>>());
+        }
+    }
+    let ours = |manifest: &Manifest| {
+        let ours = manifest.dependencies.iter().filter_map(|name| name.strip_prefix("tagpin-"));
+        ours.map(str::to_owned).collect::<BTreeSet<_>>()
+    };
+    let manifests = crates().iter().map(|folder| Manifest::read(folder)).collect::<Vec<_>>();
+    let meant: BTreeMap<_, _> = manifests
+        .iter()
+        .map(|manifest| (manifest.folder.trim_start_matches("crates/").to_owned(), ours(manifest)))
+        .collect();
+    assert_eq!(written, meant);
+}
+
+#[test]
+fn every_dependency_of_a_manifest_is_used() {
+    let mut found = Vec::new();
+    for manifest in Manifest::all() {
+        let ships = sources(&[Path::new(&manifest.folder).join("src").to_str().unwrap()]);
+        let mut tests = ["tests", "benches"]
+            .iter()
+            .flat_map(|folder| sources(&[Path::new(&manifest.folder).join(folder).to_str().unwrap()]))
+            .collect::<Vec<_>>();
+        if manifest.folder.is_empty() {
+            // The tests run the fuzz targets.
+            tests.extend(sources(&["fuzz/src"]));
+        }
+        for name in manifest.dependencies.iter().chain(&manifest.dev_dependencies) {
+            let word = Regex::new(&format!(r"\b{}\b", name.replace('-', "_"))).unwrap();
+            let shipped = |line: &&Line| !line.test;
+            let used = ships.iter().any(|source| match manifest.dependencies.contains(name) {
+                true => source.find(&word).any(|line| shipped(&line)),
+                false => source.find(&word).next().is_some(),
+            });
+            let tested = manifest.dev_dependencies.contains(name)
+                && tests.iter().any(|source| source.find(&word).next().is_some());
+            if !used && !tested {
+                found.push(format!(
+                    "{}: nothing uses {name}",
+                    Path::new(&manifest.folder).join("Cargo.toml").display()
+                ));
+            }
         }
     }
     none(found);
 }
 
 #[test]
-fn the_table_is_the_one_of_the_architecture() {
-    let row = Regex::new(r"(?m)^\| (`[a-z0-9`, ]+) \| ([^|]+) \|$").unwrap();
-    let name = Regex::new(r"`(\w+)`").unwrap();
-    let names =
-        |text: &str| -> Vec<String> { name.captures_iter(text).map(|name| name[1].to_owned()).collect() };
-    let mut written = BTreeMap::new();
-    for row in row.captures_iter(&read("ARCHITECTURE.md")) {
-        for layer in names(&row[1]) {
-            let uses = names(&row[2]).into_iter().collect::<BTreeSet<_>>();
-            written.insert(layer, uses);
-        }
-    }
-    let table: BTreeMap<_, BTreeSet<_>> = LAYERS
-        .iter()
-        .map(|(layer, uses)| ((*layer).to_owned(), uses.iter().map(|&layer| layer.to_owned()).collect()))
-        .collect();
-    assert_eq!(written, table);
-    for (layer, _) in LAYERS {
-        assert!(root().join(format!("src/{layer}.rs")).is_file(), "the layer `{layer}` does not exist");
-    }
-}
-
-#[test]
 fn the_domain_is_pure() {
     let impure = Regex::new(IMPURE).unwrap();
-    let domain = sources(&["src/domain"]);
-    none(domain.iter().flat_map(|source| source.find(&impure).map(|line| source.at(line))).collect());
+    let domain = sources(&["crates/domain/src"]);
+    none(
+        domain
+            .iter()
+            .flat_map(|source| source.find(&impure).filter(|line| !line.test).map(|line| source.at(line)))
+            .collect(),
+    );
 }
 
 #[test]
 fn crates_and_calls_stay_at_home() {
     let mut found = Vec::new();
-    for (words, homes) in HOMES {
+    for (words, folders, homes) in HOMES {
         let words = Regex::new(words).unwrap();
-        for source in sources(&["src"]) {
+        for source in sources(folders) {
             if !homes.iter().any(|home| source.path.starts_with(home)) {
                 found.extend(source.find(&words).filter(|line| !line.test).map(|line| source.at(line)));
             }
@@ -245,8 +249,8 @@ fn some_things_are_written_nowhere() {
     let mut found = Vec::new();
     for (words, instead) in NOWHERE {
         let words = Regex::new(words).unwrap();
-        for source in sources(&["src", "json/src", "xtask/src", "tests", "benches"]) {
-            // This file has to name what it looks for.
+        for source in sources(&["src", "crates", "xtask/src", "tests", "benches"]) {
+            // This file contains the patterns themselves.
             if source.path != "tests/it/tidy.rs" {
                 found.extend(source.find(&words).map(|line| format!("{instead}: {}", source.at(line))));
             }
@@ -257,14 +261,17 @@ fn some_things_are_written_nowhere() {
 
 #[test]
 fn modules_are_files_beside_their_folder() {
-    let files = ["src", "json/src", "xtask/src", "tests", "benches"].iter().flat_map(|folder| files(folder));
+    let files = ["src", "crates", "xtask/src", "tests", "benches"].iter().flat_map(|folder| files(folder));
     none(files.filter(|path| path.ends_with("mod.rs")).map(|path| path.display().to_string()).collect());
 }
 
 #[test]
 fn every_file_says_what_it_owns() {
     let mut found = Vec::new();
-    for path in files("src").into_iter().chain(files("json/src")) {
+    for path in files("src").into_iter().chain(files("crates")) {
+        if path.extension().is_none_or(|e| e != "rs") {
+            continue;
+        }
         let text = fs::read_to_string(&path).unwrap();
         let tests = path.ends_with("tests.rs") || path.to_str().unwrap().contains("/tests/");
         if !tests && !text.starts_with("//! ") {
@@ -276,7 +283,7 @@ fn every_file_says_what_it_owns() {
 
 #[test]
 fn no_file_outgrows_its_noun() {
-    let sources = sources(&["src", "json/src", "xtask/src"]);
+    let sources = sources(&SHIPPED);
     let shipped = |source: &Source| source.code.iter().filter(|line| !line.test).count();
     none(
         sources
@@ -291,8 +298,8 @@ fn no_file_outgrows_its_noun() {
 fn tests_wait_for_conditions_and_never_sleep() {
     let sleep = Regex::new(r"\bsleep\(").unwrap();
     let mut found = Vec::new();
-    for source in sources(&["src", "tests"]) {
-        // A clock that is paused moves on by itself when all wait: such a pause takes no time.
+    for source in sources(&["src", "crates", "tests"]) {
+        // A paused clock advances by itself when all tasks wait, so a sleep takes no time.
         let paused = source.code.iter().any(|line| line.text.contains("start_paused = true"));
         if !paused && !WAITS.contains(&source.path.as_str()) && source.path != "tests/it/tidy.rs" {
             found.extend(source.find(&sleep).filter(|line| line.test).map(|line| source.at(line)));
@@ -301,13 +308,13 @@ fn tests_wait_for_conditions_and_never_sleep() {
     none(found);
 }
 
-/// Where a pause is part of what is tested (a registry that dawdles) or of the wait for a condition.
+/// Files that may sleep, because the sleep is a part of the test (a slow registry) or of waiting for a condition.
 const WAITS: &[&str] = &[
-    // A registry that sends its body byte by byte.
-    "tests/it/registry/scripted.rs",
+    // It has a registry that sends its body byte by byte.
+    "crates/registry/tests/it/scripted.rs",
 ];
 
-/// Documents for people: what they name must exist.
+/// Returns path and text of the documents whose paths and commands are checked.
 fn documents() -> Vec<(String, String)> {
     let mut names: Vec<String> =
         ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"]
@@ -323,7 +330,7 @@ fn documents() -> Vec<(String, String)> {
 #[test]
 fn every_path_named_in_a_document_exists() {
     let path = Regex::new(
-        r"(?:^|[\s`(\[])((?:src|json|tests|xtask|charts|crds|docs|examples|benches|\.ci)/[A-Za-z0-9_./-]*)",
+        r"(?:^|[\s`(\[])((?:src|crates|tests|xtask|charts|crds|docs|examples|benches|\.ci)/[A-Za-z0-9_./-]*)",
     )
     .unwrap();
     let link = Regex::new(r"\]\(([^)#:]+)(?:#[^)]*)?\)").unwrap();
@@ -350,7 +357,7 @@ fn every_target_named_in_a_document_is_in_the_makefile() {
     let makefile = read("Makefile");
     let mut found = Vec::new();
     for (name, text) in documents().into_iter().filter(|(name, _)| name.ends_with(".md")) {
-        // Only what stands in code: prose makes things, too.
+        // Only code is searched, because prose also has the word "make".
         for code in text.split('`').skip(1).step_by(2) {
             for target in named.captures_iter(code) {
                 if !makefile.lines().any(|line| line.starts_with(&format!("{}:", &target[1]))) {

@@ -1,4 +1,4 @@
-//! The webhook's server over real sockets: certificates that change under way, who may stay connected, and the end.
+//! The webhook's server over real sockets: change of certificates, limits on connections, and shutdown.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::crypto::ring;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::ServerName;
-use tagpin::admission::server::{Drain, serve};
-use tagpin::admission::tls::{CertificateError, CurrentCertificate};
+use tagpin_webhook::server::{Drain, serve};
+use tagpin_webhook::tls::{CertificateError, CurrentCertificate};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
@@ -24,10 +24,10 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 const NAME: &str = "tagpin.tagpin-system.svc";
-/// Anything that happens at all happens within this.
+/// Time limit for every step on a busy machine.
 const SOON: Duration = Duration::from_secs(20);
 
-/// A CA, and what it signs.
+/// A CA that signs certificates for the server.
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
     roots: Arc<RootCertStore>,
@@ -44,7 +44,7 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), roots: Arc::new(roots) }
     }
 
-    /// A chain and its key, in PEM.
+    /// Returns a certificate chain and its key, in PEM.
     fn leaf(&self) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec![NAME.to_owned()]).unwrap();
@@ -53,7 +53,7 @@ impl Authority {
     }
 }
 
-/// A server, and how to end it.
+/// A server, with the handles to stop it.
 struct Server {
     address: SocketAddr,
     certificate: CurrentCertificate,
@@ -100,7 +100,7 @@ impl Server {
     }
 }
 
-/// A connection that is kept, as the API server keeps it.
+/// A connection that stays open, as the API server keeps it.
 struct Client {
     sender: SendRequest<String>,
     connection: JoinHandle<()>,
@@ -113,7 +113,7 @@ impl Client {
         Self { sender, connection }
     }
 
-    /// The status of an answer, and whether it says that the connection ends.
+    /// Returns the status of a response, and true if the response says that the connection ends.
     async fn post(&mut self, path: &str) -> hyper::Result<(StatusCode, bool)> {
         let request = hyper::Request::post(path).header("host", NAME).body("{}".to_owned()).unwrap();
         self.sender.ready().await?;
@@ -142,7 +142,7 @@ async fn only_http_1_1_is_spoken_over_tls() {
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
     assert_eq!(Client::over(stream).await.post("/").await.unwrap(), OK);
     assert!(server.connect(&authority, &["h2"]).await.is_err());
-    // A caller that names no protocol gets HTTP/1.1.
+    // A client that offers no protocol gets HTTP/1.1.
     let stream = server.connect(&authority, &[]).await.unwrap();
     assert_eq!(Client::over(stream).await.post("/").await.unwrap(), OK);
     let mut plain = TcpStream::connect(server.address).await.unwrap();
@@ -156,7 +156,6 @@ async fn only_http_1_1_is_spoken_over_tls() {
 async fn a_new_certificate_is_shown_to_the_next_caller_and_ends_no_connection() {
     let (old, new) = (Authority::new(), Authority::new());
     let server = Server::start(fine()).await;
-    assert!(!server.certificate.is_set());
     assert!(server.connect(&old, &[]).await.is_err(), "nothing to show yet");
     let (chain, key) = old.leaf();
     server.certificate.set(chain.as_bytes(), key.as_bytes()).unwrap();
@@ -201,7 +200,7 @@ async fn the_process_itself_trusts_the_certificate_that_is_shown_now_and_no_othe
     server.certificate.set(chain.as_bytes(), key.as_bytes()).unwrap();
     assert!(connect(&ours).await.is_ok(), "a new one is trusted once it is shown");
 
-    // Of the same authority, and shown by nobody; and none at all.
+    // Trusting a certificate of the same authority that no server shows does not help, and neither does trusting none.
     let (other, none) = (CurrentCertificate::default(), CurrentCertificate::default());
     let (chain, key) = authority.leaf();
     other.set(chain.as_bytes(), key.as_bytes()).unwrap();
@@ -258,7 +257,7 @@ async fn a_drain_sends_callers_away_answers_what_is_in_flight_and_then_ends() {
     server.drain.leaving.cancel();
     assert_eq!(kept.post("/").await.unwrap(), LAST);
     kept.closed().await;
-    // Who comes nevertheless is answered.
+    // A new connection is still answered.
     assert_eq!(server.client(&authority).await.post("/").await.unwrap(), LAST);
 
     server.drain.stop.cancel();

@@ -1,6 +1,6 @@
-//! What is published in figures: the size of the binary and of the image; and on a rig of its own what a replica has in
-//! memory, alone and with many objects to watch, how soon it is ready, and what it costs to create a pod. A goal that is
-//! missed is printed as such.
+//! Measures the published figures: the sizes of the binary and of the image, and, on a rig of its own, the memory of a
+//! replica alone and with many objects to watch, its time until it is ready, and the cost of creating a pod. A missed
+//! goal is printed as such.
 
 use std::env;
 use std::process::{Command, ExitCode, Stdio};
@@ -14,29 +14,29 @@ use crate::image::{self, Profile, mebibytes};
 use crate::workspace;
 
 const MIB: u64 = 1024 * 1024;
-/// Bytes of the stripped binary, of the compressed image, and of a replica in memory.
+/// Goals in bytes for the stripped binary, the compressed image, and a replica in memory.
 const GOALS: (u64, u64, u64) = (16 * MIB, 7 * MIB, 20 * MIB);
-/// Pods and Deployments that are there, and bytes of a replica that watches them.
+/// Numbers of pods and Deployments in the cluster, and the goal in bytes for a replica that watches them.
 const MANY: ([&str; 2], u64) = (["2000", "500"], 40 * MIB);
-/// More of them, for the figure.
+/// Larger numbers of pods and Deployments, which are measured without a goal.
 const MORE: [&str; 2] = ["10000", "3000"];
-/// From the start of a replica to its readiness.
+/// Goal for the time from the start of a replica until it is ready.
 const READY: Duration = Duration::from_millis(500);
-/// Namespaces that tagpin leaves alone here, to see what creating a pod costs without it.
+/// Arguments of the installation. tagpin leaves two namespaces alone, to measure what creating a pod costs without it.
 const INSTALL: &str = "install --profile release -- --set excludedNamespaces={bench-none,bench-null}";
-/// A replica is quiet when its memory has not changed by more than this
+/// Largest change in bytes from one look at the memory to the next for which a replica counts as quiet.
 const QUIET: u64 = 128 * 1024;
-/// from one look to the next.
+/// Pause from one look at the memory to the next.
 const LOOK: Duration = Duration::from_secs(20);
-/// How long a replica may take to come to rest.
+/// Time limit for a replica to become quiet.
 const REST: Duration = Duration::from_secs(300);
 
 /// Bytes that a replica has in memory.
 #[derive(Clone, Copy)]
 struct Memory {
-    /// With the pages of its program that it has touched
+    /// Resident memory, with the pages of the program that it has touched.
     resident: u64,
-    /// without them.
+    /// Resident memory without the pages of the program.
     own: u64,
 }
 
@@ -44,7 +44,7 @@ pub(crate) fn run() -> Result<ExitCode> {
     let made = image::make(Profile::Release)?;
     goal("binary, stripped", made.binary, GOALS.0);
     goal("image, compressed", made.compressed, GOALS.1);
-    // A rig of before is no fresh one.
+    // A rig from an earlier run is not a fresh one.
     rig("down --purge")?;
     let figures = on_a_rig();
     rig("down --purge")?;
@@ -81,7 +81,7 @@ fn on_a_rig() -> Result<()> {
     Ok(())
 }
 
-/// How long replicas that are started anew take until they are ready, by their own logs.
+/// Starts the replicas anew, and returns the time until each is ready, by its own log.
 fn ready() -> Result<Vec<Duration>> {
     const RELEASE: [&str; 3] = ["kubectl", "-n", "tagpin-system"];
     let old = said(&[&RELEASE[..], &["get", "pods", "-o", "name"]].concat())?;
@@ -110,7 +110,7 @@ fn goal(what: &str, bytes: u64, most: u64) {
     println!("{what}: {}   goal at most {} MiB: {verdict}", mebibytes(bytes), most / MIB);
 }
 
-/// The replicas' memory once it changes no more.
+/// Returns the memory of the replicas once it no longer changes.
 fn at_rest() -> Result<Vec<Memory>> {
     let end = Instant::now() + REST;
     let mut before = replicas()?;
@@ -129,7 +129,7 @@ fn at_rest() -> Result<Vec<Memory>> {
     }
 }
 
-/// What each process named `tagpin` inside the rig has in memory, in the order of their numbers.
+/// Returns the memory of each process named `tagpin` inside the rig. The order is the same each time.
 fn replicas() -> Result<Vec<Memory>> {
     let look = "grep -hE '^(Name|VmRSS|RssAnon):' /proc/[0-9]*/status 2>/dev/null; true";
     let text = command::output_of(xtask()?.args(["exec", "--", "sh", "-c", look]))?;
@@ -152,19 +152,19 @@ fn replicas() -> Result<Vec<Memory>> {
     Ok(found)
 }
 
-/// Runs a command inside the rig, and shows what it says.
+/// Runs a command inside the rig, and shows its output.
 fn inside(words: &[&str]) -> Result<()> {
     let done = xtask()?.args(["exec", "--"]).args(words).stdin(Stdio::null()).status()?;
     ensure!(done.success(), "`{}` failed inside the rig", words.join(" "));
     Ok(())
 }
 
-/// What a command says inside the rig.
+/// Runs a command inside the rig, and returns its output.
 fn said(words: &[&str]) -> Result<String> {
     command::output_of(xtask()?.args(["exec", "--"]).args(words))
 }
 
-/// A command of the rig `bench`, which says how it goes.
+/// Runs a command of the rig `bench`, and shows its output.
 fn rig(words: &str) -> Result<()> {
     let done = xtask()?.args(words.split(' ')).stdin(Stdio::null()).status()?;
     ensure!(done.success(), "`cargo xtask rig --name bench {words}` failed");

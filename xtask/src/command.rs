@@ -1,4 +1,4 @@
-//! Running other programs: a failure names the command and carries what it said.
+//! Runs other programs. An error names the command, and has what the command wrote to standard error.
 
 use std::ffi::OsStr;
 use std::os::unix::process::CommandExt as _;
@@ -29,8 +29,8 @@ pub(crate) fn output_of(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Takes away what cargo told us about this crate. A cargo that is started with it takes the build scripts that read
-/// such variables (ring's) for changed, and builds half of the dependencies anew.
+/// Removes the variables that cargo sets about this crate. Some build scripts read them (ring's): a cargo that is
+/// started with them takes these scripts for changed, and builds half of the dependencies anew.
 pub(crate) fn as_from_a_shell(command: &mut Command) -> &mut Command {
     for (name, _) in std::env::vars_os() {
         if name
@@ -43,7 +43,8 @@ pub(crate) fn as_from_a_shell(command: &mut Command) -> &mut Command {
     command
 }
 
-/// Becomes the command: exit code, terminal and signals are its own.
+/// Replaces this process by the command, which takes over the exit code, the terminal and the signals. Returns only an
+/// error.
 pub(crate) fn become_it(mut command: Command) -> anyhow::Error {
     let shown = shown(&command);
     anyhow::Error::new(command.exec()).context(format!("`{shown}` could not be started"))

@@ -1,5 +1,5 @@
-//! The main job of tagpin, shown on a cluster of its own: each step prints the command that a person would type and
-//! what the cluster answered to it. A step that does not answer as it should ends the demo with a failure.
+//! Shows the main job of tagpin on a cluster of its own. Each step prints the command that a person would type, and the
+//! answer of the cluster. A wrong answer ends the demo with a failure.
 
 use std::env;
 use std::io::{IsTerminal, Write as _, stdout};
@@ -8,19 +8,19 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// What the demo makes is here, and nothing else is.
+/// The namespace of all objects that the demo creates. Nothing else is in it.
 const NAMESPACE: &str = "demo";
-/// Where tagpin is.
+/// The namespace of tagpin.
 const HOME: &str = "tagpin-system";
 
-/// What a command answered, as a terminal would have shown it.
+/// The result of a command, with its output as a terminal shows it.
 struct Answer {
     ok: bool,
     text: String,
     seconds: f32,
 }
 
-/// Brings everything up and shows the four things that tagpin is for.
+/// Starts the rig, installs tagpin, and shows the four things that tagpin is for.
 pub(crate) fn run() -> Result<ExitCode> {
     let started = Instant::now();
     title("A cluster of its own");
@@ -46,7 +46,7 @@ pub(crate) fn run() -> Result<ExitCode> {
 
 fn install() -> Result<()> {
     title("tagpin, installed by its chart with two replicas");
-    // A demo that is shown again starts from nothing again.
+    // A second run of the demo starts with nothing, too.
     inside(&format!("kubectl delete namespace {NAMESPACE} --ignore-not-found"))?;
     watch_it("cargo xtask rig install")?;
     say("The leader registers the webhooks once both replicas answer, and keeps a first policy in place:");
@@ -73,7 +73,7 @@ fn pinned() -> Result<()> {
         "kubectl -n demo get deployment web -o jsonpath='{.spec.template.spec.containers[0].image}{\"\\n\"}'",
     )?;
     ensure!(template.trim() == "web:1.4.2", "the Deployment was changed");
-    // For later: a second tag that tagpin has seen.
+    // A later step needs a second tag that tagpin has seen.
     kubectl("kubectl -n demo run before --image=web:1.4.1")?;
     kubectl("kubectl -n demo wait --for=condition=Ready --timeout=90s pod/before")?;
     Ok(())
@@ -141,36 +141,36 @@ fn namespaced() -> Result<()> {
     Ok(())
 }
 
-/// What a command has to do for the demo to go on.
+/// The result that a command must have for the demo to go on.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Expect {
     Success,
     Refusal,
 }
 
-/// A command that works, typed inside the rig.
+/// Types a command inside the rig that must succeed.
 fn kubectl(command: &str) -> Result<String> {
     type_in(command, Expect::Success)
 }
 
-/// A command typed inside the rig.
+/// Types a command inside the rig that must have this result.
 fn type_in(command: &str, expect: Expect) -> Result<String> {
     shown(command, expect, || inside(command))
 }
 
-/// A command typed on this machine.
+/// Types a command on this machine that must succeed.
 fn type_it(command: &str) -> Result<String> {
     shown(command, Expect::Success, || run_it(&mut task(command)?))
 }
 
-/// A command typed on this machine that takes a while and says how it goes.
+/// Types a command on this machine that takes a while, and shows its progress.
 fn watch_it(command: &str) -> Result<()> {
     prompt(command)?;
     ensure!(task(command)?.stdin(Stdio::null()).status()?.success(), "`{command}` failed");
     Ok(())
 }
 
-/// `cargo xtask …`, by this program itself.
+/// Returns the command for `cargo xtask …`, which this program runs itself.
 fn task(command: &str) -> Result<Command> {
     let words =
         command.strip_prefix("cargo xtask ").context("only tasks of this repository are typed outside")?;
@@ -204,12 +204,12 @@ fn inside(command: &str) -> Result<Answer> {
     run_it(Command::new(env::current_exe()?).args(["rig", "exec", "--", "sh", "-c", command]))
 }
 
-/// Both streams in one, as on a terminal.
+/// Runs a command with both output streams in one, as on a terminal.
 fn run_it(command: &mut Command) -> Result<Answer> {
     let started = Instant::now();
     let (mut reader, writer) = std::io::pipe()?;
     let mut child = command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer).spawn()?;
-    // Our own ends of the pipe go with the command that holds them.
+    // The command holds our ends of the pipe, so they are closed with it.
     *command = Command::new("true");
     let mut text = Vec::new();
     std::io::Read::read_to_end(&mut reader, &mut text)?;

@@ -1,5 +1,5 @@
-//! The image of tagpin: one static binary and the certificate authorities it trusts, in an
-//! otherwise empty root. Made without a container engine; the Dockerfile makes the same.
+//! Makes the image of tagpin: one static binary and the certificate authorities that it trusts, in an otherwise empty
+//! root. This needs no container engine. The Dockerfile makes the same image.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::oci::{Effort, Layer, Layout, Start, architecture};
 use crate::{command, workspace};
 
-/// The certificate authorities of this machine, where every TLS library looks for them.
+/// The certificate authorities of this machine. Every TLS library looks for them at this path.
 const AUTHORITIES: &str = "etc/ssl/certs/ca-certificates.crt";
 
 /// Make the image of tagpin from this tree, as an OCI layout in target/image/oci
@@ -32,14 +32,14 @@ pub(crate) enum Profile {
     Release,
 }
 
-/// An image that was made.
+/// The result of making an image.
 pub(crate) struct Made {
-    /// Its OCI layout
+    /// The folder of the OCI layout.
     pub(crate) layout: PathBuf,
     pub(crate) digest: String,
-    /// What a node downloads, in bytes
+    /// Number of bytes that a node downloads.
     pub(crate) compressed: u64,
-    /// The stripped binary, in bytes
+    /// Size of the stripped binary in bytes.
     pub(crate) binary: u64,
 }
 
@@ -60,7 +60,7 @@ impl Image {
     }
 }
 
-/// The digest of the image that a copy of this tree gives in another folder, with nothing built before.
+/// Makes the image from a copy of this tree in another folder, with nothing built before, and returns its digest.
 fn elsewhere(profile: Profile) -> Result<String> {
     let root = workspace::root();
     let folder = std::env::temp_dir().join(format!("tagpin-again-{}", std::process::id()));
@@ -84,8 +84,8 @@ fn elsewhere(profile: Profile) -> Result<String> {
     digest
 }
 
-/// Builds the binary and makes the image. `target/image/rootfs` is what is in it, and the
-/// context for the Dockerfile.
+/// Builds the binary and makes the image. `target/image/rootfs` has the files of the image, and is the context for the
+/// Dockerfile.
 pub(crate) fn make(profile: Profile) -> Result<Made> {
     make_of(&workspace::root(), profile)
 }
@@ -124,7 +124,7 @@ fn make_of(root: &Path, profile: Profile) -> Result<Made> {
     })
 }
 
-/// The folders of the machine that builds, and what stands for them in what is published.
+/// Returns the folders of the building machine, each with the path that replaces it in what is published.
 fn folders(root: &Path) -> Result<[(PathBuf, &'static str); 2]> {
     let home = match std::env::var_os("CARGO_HOME") {
         Some(home) => PathBuf::from(home),
@@ -134,7 +134,7 @@ fn folders(root: &Path) -> Result<[(PathBuf, &'static str); 2]> {
     Ok([(home, "/cargo"), (root.to_path_buf(), "/tagpin")])
 }
 
-/// A binary that names a folder of the machine that built it is another one on the next machine.
+/// Fails if the binary names a folder of the machine that built it, because another machine would build another binary.
 fn names_no_folder_of(binary: &[u8], root: &Path) -> Result<()> {
     for (folder, _) in folders(root)? {
         let name = folder.as_os_str().as_encoded_bytes();
@@ -147,7 +147,7 @@ fn names_no_folder_of(binary: &[u8], root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Runs cargo and returns where it put the binary.
+/// Runs cargo, and returns the path of the binary.
 fn build(root: &Path, profile: Profile) -> Result<PathBuf> {
     let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     build.current_dir(root);
@@ -165,7 +165,7 @@ fn build(root: &Path, profile: Profile) -> Result<PathBuf> {
             .iter()
             .map(|(folder, name)| format!("--remap-path-prefix={}={name}", folder.display()))
             .collect();
-        // Joined to the flags of .cargo/config.toml.
+        // Cargo joins these flags to those of .cargo/config.toml.
         build
             .arg("--config")
             .arg(format!("target.'cfg(all())'.rustflags={}", serde_json::to_string(&flags)?));

@@ -1,5 +1,5 @@
-//! `cargo xtask`: what a Makefile should not do. The rig (a real Kubernetes for
-//! every demo and cluster test) and the image of tagpin.
+//! `cargo xtask`: the tasks that are too much for a Makefile, such as the rig (a real Kubernetes for every demo and
+//! cluster test) and the image of tagpin.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks to people")]
 
 mod bench;

@@ -1,4 +1,4 @@
-//! Writes OCI image layouts: the same input gives the same digests, on any machine.
+//! Writes OCI image layouts. The same input gives the same digests on any machine.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -20,18 +20,18 @@ pub(crate) struct Layout {
     folder: PathBuf,
 }
 
-/// A blob in a layout, as manifests name it.
+/// A blob in a layout, as manifests refer to it.
 #[derive(Clone, Debug)]
 pub(crate) struct Descriptor(Value);
 
-/// A layer: the packed files, and the digest of what they are unpacked.
+/// A layer: the packed files, and the digest of the unpacked archive.
 #[derive(Clone)]
 pub(crate) struct Layer {
     packed: Vec<u8>,
     unpacked_digest: String,
 }
 
-/// How a container of an image starts.
+/// The settings with which a container of an image starts.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Start {
     pub(crate) entrypoint: Vec<String>,
@@ -40,7 +40,7 @@ pub(crate) struct Start {
     pub(crate) stop_signal: Option<&'static str>,
 }
 
-/// How hard to pack.
+/// The effort for compression.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Effort {
     Fast,
@@ -48,7 +48,7 @@ pub(crate) enum Effort {
 }
 
 impl Layer {
-    /// What `paths` of `folder` hold, owned by root and without a date.
+    /// Packs `paths` of `folder`, owned by root, and dated to the start of 1970.
     pub(crate) fn of(folder: &Path, paths: &[&str], effort: Effort) -> Result<Self> {
         let tar = folder.with_extension("tar");
         let mut pack = Command::new("tar");
@@ -59,7 +59,7 @@ impl Layer {
         let unpacked_digest = digest(&fs::read(&tar)?);
         let (program, level) = match effort {
             Effort::Fast => ("gzip", "--fast"),
-            // A minute for 3 % less: zopfli's search, in gzip's format.
+            // The search of zopfli takes a minute and saves 3 %. Its output is in gzip's format.
             Effort::Best => ("pigz", "-11"),
         };
         let gzip = Command::new(program)
@@ -75,19 +75,19 @@ impl Layer {
         Ok(Self { packed: gzip.stdout, unpacked_digest })
     }
 
-    /// What is downloaded, in bytes.
+    /// Returns the number of bytes to download.
     pub(crate) fn size(&self) -> u64 {
         self.packed.len() as u64
     }
 }
 
 impl Descriptor {
-    /// `sha256:...`
+    /// Returns the digest: `sha256:...`
     pub(crate) fn digest(&self) -> &str {
         self.0.get("digest").and_then(Value::as_str).unwrap_or_default()
     }
 
-    /// For a machine of this architecture.
+    /// Adds the platform that the image is for.
     pub(crate) fn on(mut self, os: &str, architecture: &str) -> Self {
         self.set("platform", json!({ "os": os, "architecture": architecture }));
         self
@@ -106,7 +106,7 @@ impl Descriptor {
 }
 
 impl Layout {
-    /// An empty layout; what was at `folder` is gone.
+    /// Creates an empty layout. Deletes what was at `folder`.
     pub(crate) fn create(folder: &Path) -> Result<Self> {
         if folder.exists() {
             fs::remove_dir_all(folder)?;
@@ -116,7 +116,7 @@ impl Layout {
         Ok(Self { folder: folder.to_path_buf() })
     }
 
-    /// An image of these layers.
+    /// Adds an image of these layers, and returns its descriptor.
     pub(crate) fn image(&self, architecture: &str, start: &Start, layers: &[&Layer]) -> Result<Descriptor> {
         let mut run = json!({
             "User": start.user,
@@ -140,7 +140,7 @@ impl Layout {
         self.manifest(&config, &layers)
     }
 
-    /// A manifest of blobs that are in the layout.
+    /// Adds a manifest of blobs that are in the layout, and returns its descriptor.
     pub(crate) fn manifest(&self, config: &Descriptor, layers: &[Descriptor]) -> Result<Descriptor> {
         let layers: Vec<&Value> = layers.iter().map(|layer| &layer.0).collect();
         let manifest =
@@ -148,7 +148,7 @@ impl Layout {
         self.blob(MANIFEST, &serde_json::to_vec(&manifest)?)
     }
 
-    /// An index of manifests that are in the layout.
+    /// Adds an index of manifests that are in the layout, and returns its descriptor.
     pub(crate) fn index(&self, manifests: &[Descriptor]) -> Result<Descriptor> {
         let manifests: Vec<&Value> = manifests.iter().map(|manifest| &manifest.0).collect();
         let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests });
@@ -162,7 +162,7 @@ impl Layout {
         Ok(Descriptor(json!({ "mediaType": media_type, "digest": digest, "size": content.len() })))
     }
 
-    /// Names `top` as what the layout is for; returns its digest.
+    /// Makes `top` the image of the layout, and returns its digest.
     pub(crate) fn finish(self, top: Descriptor) -> Result<String> {
         let digest = top.digest().to_owned();
         let top = top.annotated(json!({ "org.opencontainers.image.ref.name": "image" }));
@@ -172,7 +172,7 @@ impl Layout {
     }
 }
 
-/// The architecture of this machine, as images call it.
+/// Returns the architecture of this machine by the name that images use.
 pub(crate) fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
@@ -187,18 +187,18 @@ fn digest(content: &[u8]) -> String {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
     use std::time::{Duration, SystemTime};
 
     use super::*;
 
-    /// The names of the files, in an order that no folder lists them in by itself.
+    /// The names of the files, in an order in which no folder lists them.
     const FILES: [&str; 8] =
         ["etc/m", "etc/c", "tagpin", "etc/z", "etc/a/1", "etc/k", "etc/b", "etc/deep/er/file"];
 
-    /// The digest of an image of these files with this date and these modes, and of its layer unpacked.
+    /// Returns the digest of an image of these files with this date and these modes, and the digest of its unpacked
+    /// layer.
     fn image_of<'a>(
         files: impl Iterator<Item = &'a &'a str>,
         date: SystemTime,
@@ -224,7 +224,7 @@ mod tests {
         let then = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
         let one = image_of(FILES.iter(), SystemTime::now(), 0o755);
         assert_eq!(one, image_of(FILES.iter().rev(), then, 0o775));
-        // A folder may list its files in one order here and in another there: the name's is the one.
+        // Folders list their files in different orders. The layer is sorted by name, so its digest is always this one.
         assert_eq!(one.1, "sha256:f3f45153b50fd4a0d6f871949cae9b07eba0c35519b6e109df677a87dbd0bcd9");
         assert_ne!(one, image_of(FILES.iter().skip(1), then, 0o755));
     }

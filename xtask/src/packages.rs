@@ -1,6 +1,7 @@
-//! Programs of the distribution that the rig and the tests need, fetched when they are missing.
+//! Fetches the programs of the distribution that the rig and the tests need, when they are missing.
 //!
-//! A package whose installation would start a service is not installed: its programs are taken out of it into the cache.
+//! A package whose installation would start a service is not installed. Its programs are unpacked into the cache
+//! instead.
 
 use std::env;
 use std::fs::{self, File};
@@ -15,7 +16,7 @@ use crate::{command, workspace};
 
 /// A program and the Debian package that brings it.
 struct Needed {
-    /// A name to be found on the path, or a file.
+    /// The name of a program on the path, or a file.
     program: &'static str,
     package: &'static str,
     supply: Supply,
@@ -24,9 +25,9 @@ struct Needed {
 /// The way in which a missing package is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Supply {
-    /// Installed; nothing of it starts by itself.
+    /// The package is installed. Nothing in it starts by itself.
     Installed,
-    /// Unpacked into the cache, because an installation would start and enable its services.
+    /// The package is unpacked into the cache, because an installation would start and enable its services.
     Unpacked,
 }
 
@@ -59,7 +60,7 @@ const NEEDED: &[Needed] = &[
     unpacked("promtool", "prometheus"),
 ];
 
-/// Fetches what is missing; says nothing and does nothing when all is there.
+/// Fetches the missing packages. Prints nothing if none is missing.
 pub(crate) fn ensure() -> Result<()> {
     let [install, unpack] = missing()?;
     let all = [install.clone(), unpack.clone()].concat().join(" ");
@@ -90,7 +91,7 @@ pub(crate) fn ensure() -> Result<()> {
     }
 }
 
-/// Returns the full path of a program, as the system's administrator would find it, or that of the cache.
+/// Returns the full path of a program: on the path of the system's administrator, or else in the cache.
 pub(crate) fn program(name: &str) -> Result<PathBuf> {
     if let Some(found) = find(name) {
         return Ok(found);
@@ -99,7 +100,7 @@ pub(crate) fn program(name: &str) -> Result<PathBuf> {
     cached.flatten().with_context(|| format!("`{name}` is not installed: `cargo xtask packages` fetches it"))
 }
 
-/// Returns the programs that may be in the cache only: name and full path, links followed.
+/// Returns the programs that may be in the cache only, each with its name and its full path. Links are followed.
 pub(crate) fn programs_of_services() -> Result<Vec<(&'static str, PathBuf)>> {
     let services = NEEDED.iter().filter(|needed| needed.supply == Supply::Unpacked);
     services.map(|needed| Ok((needed.program, fs::canonicalize(program(needed.program)?)?))).collect()
@@ -115,7 +116,7 @@ impl Needed {
         Ok(find(self.program).is_none() && self.cached()?.is_none())
     }
 
-    /// The program in the cache, if it is there.
+    /// Returns the path of the program in the cache, if it is there.
     fn cached(&self) -> Result<Option<PathBuf>> {
         if self.supply == Supply::Installed {
             return Ok(None);
@@ -124,7 +125,7 @@ impl Needed {
     }
 }
 
-/// Packages to install, and packages to unpack.
+/// Returns the missing packages: those to install, and those to unpack.
 fn missing() -> Result<[Vec<&'static str>; 2]> {
     let mut packages = [Vec::new(), Vec::new()];
     let [install, unpack] = &mut packages;
@@ -140,7 +141,7 @@ fn missing() -> Result<[Vec<&'static str>; 2]> {
     Ok(packages)
 }
 
-/// The folder of the cache with the files of a package; another one for each release of the distribution.
+/// Returns the folder of the cache for the files of a package. Each release of the distribution has another one.
 fn folder(package: &str) -> Result<PathBuf> {
     let mut hash = Sha256::new();
     hash.update(env::consts::ARCH);
@@ -149,7 +150,7 @@ fn folder(package: &str) -> Result<PathBuf> {
     Ok(workspace::cache()?.join("debian").join(format!("{package}-{key}")))
 }
 
-/// Downloads a package as its distribution signed it, and unpacks it into the cache. None of its scripts runs.
+/// Downloads a package that the distribution signed, and unpacks it into the cache. No script of the package runs.
 fn unpack(package: &str) -> Result<()> {
     let folder = folder(package)?;
     let home = folder.parent().unwrap_or(&folder);
@@ -175,7 +176,7 @@ fn find(program: &str) -> Option<PathBuf> {
         return Some(PathBuf::from(program)).filter(|file| file.exists());
     }
     let path = env::var_os("PATH").unwrap_or_default();
-    // Administrators' tools are not on everybody's path.
+    // The tools of administrators are not on every user's path.
     let more = ["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", "/bin"];
     env::split_paths(&path)
         .chain(more.iter().map(|folder| Path::new(folder).to_path_buf()))
@@ -185,13 +186,12 @@ fn find(program: &str) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
-
     use std::collections::BTreeSet;
 
     use super::*;
 
-    /// The installed packages that `package` needs, itself included, as far as they are not on every Debian.
+    /// Collects the installed packages that `package` needs, itself included. Packages that every Debian has are left
+    /// out.
     fn closure(package: &str, found: &mut BTreeSet<String>) {
         let query = ["--show", "--showformat=${Status}|${Priority}|${Pre-Depends}, ${Depends}", package];
         let Ok(answer) = command::output("dpkg-query", query) else { return };
@@ -220,7 +220,7 @@ mod tests {
                 let listed = command::output("dpkg-query", ["--control-path", package, script]);
                 let Ok(file) = listed else { continue };
                 let text = fs::read_to_string(file.trim()).unwrap_or_default();
-                // What debhelper writes where a service is started, or started at boot, on a first installation.
+                // debhelper writes these words where a first installation starts a service, or has it started at boot.
                 if ["_dh_action=start", "update-rc.d", "systemctl start", "systemctl enable"]
                     .iter()
                     .any(|words| text.contains(words))

@@ -1,4 +1,4 @@
-//! The rig: a real Kubernetes on this machine, in namespaces of its own. Here: its commands.
+//! The rig: a real Kubernetes on this machine, in namespaces of its own. This module has its commands.
 
 mod certificates;
 mod cgroups;
@@ -36,7 +36,7 @@ use self::tags::Tag;
 use crate::image::Profile;
 use crate::{command, packages, workspace};
 
-/// How long a rig may take to run pods, everything built.
+/// Time limit for a rig to run pods, once everything is built.
 const UP: Duration = Duration::from_secs(120);
 
 /// A real Kubernetes on this machine, in namespaces of its own
@@ -53,7 +53,7 @@ pub(crate) struct Rig {
     action: Action,
 }
 
-/// What is where, for those who come from outside.
+/// The files and images of a rig, for people who look at it from outside. `--help` prints this text.
 const FILES: &str = "\
 Below .rig/NAME:
   kubeconfig         the administrator's; its address is answered inside only
@@ -170,13 +170,13 @@ enum Output {
     Json,
 }
 
-/// Becomes PID 1 of a machine: the entry point of the process that `up` starts.
+/// Becomes PID 1 of a machine. This is the entry point of the process that `up` starts.
 pub(crate) fn supervise(root: &Path, machine: u8) -> Result<()> {
     supervisor::run(State::at(root), machine)
 }
 
-/// Returns the folder with the programs of one folder below `tests/rig`, built if need be, or with a program that Debian
-/// packages as a service, fetched if need be.
+/// Returns the folder with the programs of one folder below `tests/rig`, built if need be. For a program that Debian
+/// packages as a service, returns the folder of the program, fetched if need be.
 pub(crate) fn part(name: &str) -> Result<PathBuf> {
     if packages::is_of_a_service(name) {
         packages::ensure()?;
@@ -231,7 +231,7 @@ impl Rig {
     }
 }
 
-/// Fails with a plain sentence where the kernel would say that something is not permitted.
+/// Fails with a plain sentence for a user who is not root. The kernel would only say that something is not permitted.
 fn root_only() -> Result<()> {
     if !rustix::process::geteuid().is_root() {
         bail!("a rig needs root: it makes namespaces, mounts and containers");
@@ -273,7 +273,7 @@ fn up(state: &State, nodes: Option<u8>) -> Result<()> {
     Ok(())
 }
 
-/// Fills the registries, once they serve, with what is missing in them.
+/// Pushes the missing test images to the registries, once the registries serve.
 fn stocked(state: &State) -> Result<()> {
     await_supervisor(state)?;
     for registry in Registry::ALL {
@@ -286,7 +286,7 @@ fn stocked(state: &State) -> Result<()> {
     Ok(())
 }
 
-/// Waits until commands are answered.
+/// Waits until the supervisor answers commands.
 fn await_supervisor(state: &State) -> Result<()> {
     let mut seen = false;
     let answers = || {
@@ -301,7 +301,7 @@ fn await_supervisor(state: &State) -> Result<()> {
     bail!("the supervisor does not run; {} says why", state.log("supervisor").display())
 }
 
-/// Waits until pods can run, and tells what it waits for.
+/// Waits until pods can run, and prints what is missing until then.
 fn ready(state: &State) -> Result<()> {
     let end = Instant::now() + UP;
     let mut told = String::new();
@@ -350,7 +350,7 @@ fn status(state: &State, output: Output) -> Result<()> {
         }
         return Ok(());
     };
-    // Between its start and its first answer lie mounts and networks.
+    // The supervisor makes mounts and networks before it can answer.
     let (components, missing) = match (ask(state, &Request::Status), ask(state, &Request::Missing)) {
         (Ok(Response::Status(components)), Ok(Response::Missing(missing))) => (components, missing),
         (Err(error), _) | (_, Err(error)) => (Vec::new(), Some(format!("the supervisor: {error:#}"))),
@@ -382,7 +382,7 @@ fn status(state: &State, output: Output) -> Result<()> {
     Ok(())
 }
 
-/// Becomes the command inside the rig; returns only the reason why not.
+/// Replaces this process by the command inside the rig. Returns only an error.
 fn exec(state: &State, words: &[String]) -> Result<anyhow::Error> {
     Ok(command::become_it(inside(state, words)?))
 }

@@ -1,4 +1,4 @@
-//! Where things of this repository are, and where what was built is kept.
+//! The paths of this repository and of its build results.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -9,13 +9,13 @@ use serde_json::Value;
 
 use crate::command;
 
-/// The repository's root.
+/// Returns the root of the repository.
 pub(crate) fn root() -> PathBuf {
     let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
     xtask.parent().unwrap_or(xtask).to_path_buf()
 }
 
-/// What is slow to build and does not change with the sources of tagpin.
+/// Returns the folder for what is slow to build and does not change with the sources of tagpin.
 pub(crate) fn cache() -> Result<PathBuf> {
     if let Some(cache) = env::var_os("TAGPIN_CACHE") {
         return Ok(PathBuf::from(cache));
@@ -29,7 +29,7 @@ pub(crate) fn cache() -> Result<PathBuf> {
     Ok(base.join("tagpin"))
 }
 
-/// The test (`test`) or bench (`bench`) of this name, built; cargo says where it is.
+/// Builds the test (`test`) or the bench (`bench`) of this name, and returns the path that cargo prints.
 pub(crate) fn binary(kind: &str, name: &str) -> Result<PathBuf> {
     let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     build.current_dir(root());

@@ -1,4 +1,4 @@
-//! The image of tagpin, made with and without a container engine.
+//! Tests of the image of tagpin, made with and without a container engine.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -33,7 +33,8 @@ fn the_dockerfile_makes_the_same_image_as_cargo_xtask_image() {
         let mut buildah = Command::new("buildah");
         buildah.args(["--storage-driver", "vfs", "--root"]).arg(scratch.join("store"));
         buildah.arg("--runroot").arg(scratch.join("run"));
-        // It keeps a cache: that of a user is where the user says, that of root would be the machine's.
+        // buildah keeps a cache. A user chooses its place by XDG_DATA_HOME, but as root it would be the machine's own
+        // cache.
         buildah.env("_CONTAINERS_ROOTLESS_UID", "65534").env("XDG_DATA_HOME", &scratch);
         buildah
     };
@@ -52,21 +53,21 @@ fn the_dockerfile_makes_the_same_image_as_cargo_xtask_image() {
     }
     assert_eq!(ours.config["config"]["User"], "65532:65532");
     assert_eq!(machines_cache(), cache, "the machine's own cache was written");
-    // It runs in an empty root, so it must not need a loader.
+    // The root is empty, so the program must not need a loader.
     let program = Command::new("chroot").arg(&ours.rootfs).args(["/tagpin", "--version"]).output().unwrap();
     assert!(program.status.success(), "{program:?}");
 }
 
-/// When the cache that buildah and skopeo keep for root was written, if there is one.
+/// Returns the time of the last change of the cache that buildah and skopeo keep for root, if there is one.
 fn machines_cache() -> Option<SystemTime> {
     fs::metadata("/var/lib/containers/cache/blob-info-cache-v1.boltdb").ok()?.modified().ok()
 }
 
-/// An image of an OCI layout, unpacked.
+/// The unpacked image of an OCI layout.
 struct Image {
     rootfs: PathBuf,
     config: Value,
-    /// Name, mode and content of every file, sorted
+    /// Name, mode and content of every file, sorted by name.
     files: Vec<(String, u32, Vec<u8>)>,
 }
 

@@ -1,4 +1,5 @@
-//! The machine that the two commands run on: no service is started on it, and what it lacks is told in a plain sentence.
+//! Tests of `cargo xtask` on a machine that lacks something: no service is started on it, and a plain sentence says
+//! what to install.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -15,12 +16,12 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
-/// The folders that programs are looked for in, as Debian has them.
+/// The folders in which Debian looks for programs.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// The programs that the machine of a test lacks: those of two services, and one of an ordinary package.
+/// The programs that the test hides from the machine: those of two services, and one of an ordinary package.
 const LACKED: [&str; 4] = ["docker-registry", "prometheus", "promtool", "pigz"];
 
-/// apt-get of a machine with systemd: an installation starts and enables the services of the package.
+/// Script of apt-get on a machine with systemd, where an installation starts and enables the services of the package.
 const APT: &str = r#"
 for last; do :; done
 case "$1" in
@@ -93,7 +94,7 @@ fn a_go_that_is_missing_or_too_old_is_told_with_what_to_install() {
 fn what_needs_root_says_so() {
     let machine = Machine::new();
     let open = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
-    // Nobody may look into the folder that cargo builds in.
+    // Other users may not look into the folder that cargo builds in.
     let program = machine.folder().join("xtask");
     fs::copy(env!("CARGO_BIN_EXE_xtask"), &program).unwrap();
     let home = machine.folder().join("rigs");
@@ -114,7 +115,7 @@ fn what_needs_root_says_so() {
     }
 }
 
-/// A machine of stubs, whose cache is empty.
+/// A machine whose programs are stubs and whose cache is empty.
 struct Machine(TempDir);
 
 impl Machine {
@@ -132,18 +133,18 @@ impl Machine {
         self.folder().join("cache")
     }
 
-    /// The calls, a line for each.
+    /// Returns the calls of stubs, one per line.
     fn log(&self) -> String {
         fs::read_to_string(self.folder().join("log")).unwrap()
     }
 
-    /// A program that writes down how it is called.
+    /// Adds a program that writes down how it is called, and then runs `script`.
     fn stub(&self, name: &str, script: &str) {
         let log = r#"FOLDER="$(dirname "$(dirname "$0")")"; echo "${0##*/} $*" >>"$FOLDER/log""#;
         executable(&self.folder().join("bin").join(name), &format!("#!/bin/sh\n{log}\n{script}\n"));
     }
 
-    /// A Debian package with a service, a script that runs at its installation, and these programs.
+    /// Makes a Debian package with a service, a script that runs at its installation, and these programs.
     fn package(&self, name: &str, programs: &[&str]) {
         let root = self.folder().join(format!("{name}-root"));
         let control = format!(
@@ -169,9 +170,9 @@ impl Machine {
         xtask
     }
 
-    /// `cargo xtask WORDS` where the machine lacks some programs, and has the stubs.
+    /// Runs `cargo xtask WORDS` on a machine that lacks some programs and has the stubs.
     fn lacking(&self, words: &[&str]) -> Output {
-        // A device in the place of a program is no program; it ends with the namespace.
+        // A device in the place of a program hides it. The mount ends with the namespace.
         let hide = r#"
             for name in $LACKED; do
                 for folder in $(echo "$PATH" | tr : ' '); do

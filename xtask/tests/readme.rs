@@ -1,4 +1,4 @@
-//! The commands of README.md that need no cluster, typed as they are written there.
+//! Tests that type the commands of README.md that need no cluster, as they are written there.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -33,7 +33,7 @@ fn every_block_of_the_readme_is_typed_or_says_why_not() {
 
 #[test]
 fn the_image_is_where_the_readme_pushes_it_from_and_holds_the_command() {
-    // As `make image` does it, but for the profile.
+    // This makes the image as `make image` does, but with another profile.
     let made = xtask(&["image"]);
     let home = TempDir::new().unwrap();
     let registry = Registry::start();
@@ -47,7 +47,7 @@ fn the_image_is_where_the_readme_pushes_it_from_and_holds_the_command() {
         match block.key {
             "skopeo copy" => {
                 let text = block.with(&[("registry.example.com", &registry.host)]);
-                // What follows needs a cluster.
+                // The commands after this one need a cluster.
                 typed(home.path(), text.split_once("\nhelm install").unwrap().0);
                 let image = format!("docker://{}/tools/tagpin:{}", registry.host, env!("CARGO_PKG_VERSION"));
                 let digest =
@@ -71,13 +71,14 @@ fn the_image_is_where_the_readme_pushes_it_from_and_holds_the_command() {
     }
 }
 
-/// Types commands in the root of the repository, with this folder as home and first on the path.
+/// Runs commands in the root of the repository, with this folder as home and first on the path, and returns their
+/// output.
 #[track_caller]
 fn typed(home: &Path, text: &str) -> String {
     let mut bash = Command::new("bash");
     let path = format!("{}:{}", home.display(), std::env::var("PATH").unwrap());
     bash.args(["-euo", "pipefail", "-c", text]).current_dir(ROOT).env("HOME", home).env("PATH", path);
-    // skopeo keeps a cache: that of a user is in the home, that of root would be the machine's.
+    // skopeo keeps a cache. The cache of a user is in the home, but that of root would be the machine's own.
     bash.env("_CONTAINERS_ROOTLESS_UID", "65534").env("XDG_DATA_HOME", home);
     let output = bash.output().unwrap();
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));

@@ -1,4 +1,4 @@
-//! The rig itself: it starts, it comes back, and nothing of it is left when it is gone.
+//! Tests of the rig itself: it starts, it comes back, and nothing of it is left when it is gone.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -37,7 +37,7 @@ fn a_killed_rig_leaves_nothing_behind_and_boots_again_with_its_data() {
     assert_eq!(outside(&rig), before, "something outside was changed");
     assert_eq!(rig.status()["up"], false);
 
-    // Nobody is needed who started it: the one who did may be killed half-way.
+    // The rig does not need the process that started it, which may be killed half-way.
     let mut starter = rig.spawn(&["up"]);
     eventually("the supervisor runs", || rig.status()["up"] == true);
     starter.kill().unwrap();
@@ -198,7 +198,7 @@ fn what_a_rig_writes_is_in_its_folder() {
         written.extend(files.into_iter().map(|file| format!("{folder}/{file}")));
     }
     written.retain(|file| !Rig::HIDDEN.iter().any(|hidden| hidden.starts_with(&format!("{file}/"))));
-    // Go counts its own calls there; a rig makes none once it is built, but to ask for the version.
+    // Go counts its own calls in this folder. A rig that is built calls Go only to ask for its version.
     let home = below(&rig.developers_home()).into_iter().map(|file| format!("~/{file}"));
     written
         .extend(home.filter(|file| !format!("{file}/").starts_with("~/.config/go/") && file != "~/.config"));
@@ -215,15 +215,15 @@ fn what_a_rig_writes_is_in_its_folder() {
     assert_eq!(outside(&rig), before);
 }
 
-/// A rig of a test's own; gone with its data when the test ends, however it ends.
+/// A rig for one test. It is deleted with its data when the test ends, however the test ends.
 struct Rig {
     name: &'static str,
-    /// A layer takes everything that is written outside of its folder, to be looked at.
+    /// True if a layer catches everything that is written outside of the rig's folder, so that the test can look at it.
     covered: bool,
 }
 
 impl Rig {
-    /// Nothing when this machine can not run one.
+    /// Returns a new rig, or none if this machine cannot run one.
     fn fresh(name: &'static str) -> Option<Self> {
         if fs::metadata("/proc/self").unwrap().uid() != 0 {
             drop(writeln!(std::io::stderr(), "skipped: a rig needs root"));
@@ -248,7 +248,7 @@ impl Rig {
         "var/lib/containers",
     ];
 
-    /// One that finds the machine's folders under an empty layer, and an empty home.
+    /// Returns a new rig that finds the machine's folders under an empty layer, and an empty home.
     fn covered(name: &'static str) -> Option<Self> {
         let rig = Self { covered: true, ..Self::fresh(name)? };
         for folder in [rig.developers_home(), rig.cover()] {
@@ -258,17 +258,17 @@ impl Rig {
         Some(rig)
     }
 
-    /// The folder of the layers of a covered rig, in its own mounts.
+    /// Returns the folder with the layers of a covered rig, which is mounted for this rig alone.
     fn cover(&self) -> PathBuf {
         Self::home().join(format!("{}-layers", self.name))
     }
 
-    /// The home of who starts a covered rig.
+    /// Returns the home of the user who starts a covered rig.
     fn developers_home(&self) -> PathBuf {
         Self::home().join(format!("{}-home", self.name))
     }
 
-    /// A command that starts `xtask` where each folder of the machine is under a layer.
+    /// Returns a command that starts `xtask` with a layer over each folder of the machine.
     fn cover_up(&self) -> Command {
         let mounts = r#"
             mount -t tmpfs tmpfs "$COVER" || exit
@@ -287,7 +287,7 @@ impl Rig {
         unshare.args(["--mount", "--", "sh", "-c", mounts, "sh", env!("CARGO_BIN_EXE_xtask")]);
         unshare.env("COVER", self.cover()).env("COVERED", Self::COVERED.join(" "));
         unshare.env("HIDDEN", Self::HIDDEN.join(" "));
-        // The cache is where it was.
+        // The cache stays at its place.
         let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
         let cache = cache.or(env::var_os("HOME").map(|home| Path::new(&home).join(".cache"))).unwrap();
         unshare.env("TAGPIN_CACHE", env::var_os("TAGPIN_CACHE").map_or(cache.join("tagpin"), PathBuf::from));
@@ -318,7 +318,7 @@ impl Rig {
         self.command(words).stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap()
     }
 
-    /// What a command that has to succeed prints.
+    /// Runs a command that has to succeed, and returns its output.
     fn ok(&self, words: &[&str]) -> String {
         let output = self.run(words);
         assert!(output.status.success(), "{words:?}: {output:?}");
@@ -364,7 +364,7 @@ impl Rig {
         ]);
     }
 
-    /// Whether a URL is answered with success inside the rig, within a second.
+    /// Returns true if a URL answers with success inside the rig within a second.
     fn serves(&self, url: &str) -> bool {
         let wget = ["exec", "--", "timeout", "1", "busybox", "wget", "-q", "-O", "/dev/null"];
         let accept = "Accept: application/vnd.oci.image.manifest.v1+json";
@@ -378,7 +378,7 @@ impl Drop for Rig {
     }
 }
 
-/// The namespaces of a rig, to look for who is still in them.
+/// The namespaces of a rig, by which the processes that are still in them are found.
 struct Namespaces {
     links: Vec<PathBuf>,
 }
@@ -404,10 +404,10 @@ impl Namespaces {
     }
 }
 
-/// Ports of what a rig is made of, and of the services that Debian's packages bring.
+/// The ports of the programs of a rig, and of the services in Debian's packages.
 const PORTS: [u16; 12] = [53, 443, 5000, 5001, 6443, 9090, 10248, 10249, 10250, 10256, 10257, 10259];
 
-/// The sockets of this machine that listen on one of them.
+/// Returns the sockets of this machine that listen on one of these ports.
 fn listeners() -> Vec<String> {
     let mut found = Vec::new();
     for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
@@ -423,14 +423,14 @@ fn listeners() -> Vec<String> {
     found
 }
 
-/// The names of all that is below a folder, sorted.
+/// Returns the names of all files and folders below a folder, sorted.
 fn below(folder: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_path_buf()];
     while let Some(next) = folders.pop() {
         for entry in fs::read_dir(next).into_iter().flatten() {
             let path = entry.unwrap().path();
-            // What a layer hides.
+            // A character device marks a file that a layer hides.
             if path.symlink_metadata().unwrap().file_type().is_char_device() {
                 continue;
             }
@@ -444,8 +444,8 @@ fn below(folder: &Path) -> Vec<String> {
     found
 }
 
-/// Everything that a rig could change outside: interfaces, mounts, packet filters, kernel settings, profiles, units,
-/// listeners.
+/// Returns everything outside of the rig that a rig could change: interfaces, mounts, packet filters, kernel settings,
+/// profiles, units, listeners.
 fn outside(rig: &Rig) -> Vec<String> {
     let mut seen = Vec::new();
     let mut interfaces: Vec<String> = fs::read_dir("/sys/class/net")
@@ -464,7 +464,7 @@ fn outside(rig: &Rig) -> Vec<String> {
     {
         seen.push(fs::read_to_string(Path::new("/proc/sys").join(setting)).unwrap());
     }
-    // Where the kernel has AppArmor and somebody looks.
+    // This file exists only where the kernel has AppArmor.
     seen.extend(fs::read_to_string("/sys/kernel/security/apparmor/profiles"));
     let units = Command::new("systemctl").args(["--root=/", "list-unit-files", "--no-legend"]).output();
     seen.extend(units.map(|units| String::from_utf8(units.stdout).unwrap()));
@@ -472,7 +472,7 @@ fn outside(rig: &Rig) -> Vec<String> {
     seen
 }
 
-/// The cgroups of this rig that exist.
+/// Returns the cgroups of this rig that exist.
 fn cgroups(rig: &Rig) -> Vec<PathBuf> {
     let line = fs::read_to_string(rig.folder().join("etc/rig/kubelet.yaml")).unwrap();
     let kubelet: Value = serde_json::from_str(&line).unwrap();

@@ -1,4 +1,4 @@
-{{- /* Labels by which the pods are selected: never changed. */ -}}
+{{- /* Labels that select the pods. They never change, because the selector of a Deployment is immutable. */ -}}
 {{- define "tagpin.selector" -}}
 app.kubernetes.io/name: tagpin
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -20,12 +20,12 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end -}}
 {{- end -}}
 
-{{- /* YAML readers take an unquoted `off` for the boolean. */ -}}
+{{- /* The mode of pull secrets. YAML reads an unquoted `off` as the boolean false. */ -}}
 {{- define "tagpin.pullSecretsMode" -}}
 {{- if .Values.pullSecrets.mode }}{{ .Values.pullSecrets.mode }}{{ else }}off{{ end -}}
 {{- end -}}
 
-{{- /* Where the nodes' file or folder is, when there is one. */ -}}
+{{- /* The path of the nodes' file or folder in the pod, or nothing if neither is given. */ -}}
 {{- define "tagpin.registriesFile" -}}
 {{- if .Values.registriesFile.hosts -}}
 /etc/tagpin/certs.d
@@ -34,7 +34,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end -}}
 {{- end -}}
 
-{{- /* What would not work, said before anything is installed. */ -}}
+{{- /* Fails for values that would not work, before anything is installed. */ -}}
 {{- define "tagpin.check" -}}
 {{- if eq .Release.Namespace "default" -}}
 {{- fail "tagpin is not released into `default`: its namespace is never intercepted, so the workloads there would not be checked; use --namespace tagpin-system --create-namespace" -}}
@@ -58,7 +58,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end -}}
 {{- end -}}
 
-{{- /* The secrets that `registries` names, each once, as JSON. */ -}}
+{{- /* The Secrets that `registries` names, each once, as JSON. */ -}}
 {{- define "tagpin.secretRefs" -}}
 {{- $found := list -}}
 {{- range .Values.registries -}}

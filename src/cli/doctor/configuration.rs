@@ -1,5 +1,5 @@
-//! The configuration of registries as the pods find it: the volumes of the Deployment, read from the objects that they
-//! are made of, and checked as `tagpin serve` does at start.
+//! The configuration of registries as the pods see it: it is read from the ConfigMaps and Secrets that the Deployment
+//! mounts, and checked as `tagpin serve` checks it at start.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,49 +8,49 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, KeyToPath, Secret, Volume, VolumeMount};
 use kube::{Api, Client};
 
-use crate::cli::doctor::findings::{Asked, Configuration};
-use crate::cli::doctor::gather::asked;
-use crate::registry::config::Registries;
-use crate::registry::config_file::Elsewhere;
+use crate::cli::doctor::findings::{Answer, Configuration};
+use crate::cli::doctor::question::ask;
+use tagpin_registry::{Elsewhere, Registries};
 
-/// The setting of `tagpin serve` that names the file.
-const SETTING: &str = "--registries=";
+/// Flag of `tagpin serve` that names the file.
+const FLAG: &str = "--registries=";
 
 /// Checks the configuration that this Deployment names.
 pub(crate) async fn check(
     client: &Client,
     namespace: &str,
     deployment: &Deployment,
-) -> Asked<Option<Configuration>> {
+) -> Answer<Option<Configuration>> {
     let pod = deployment.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
     let containers = pod.iter().flat_map(|pod| &pod.containers);
     let named = containers.into_iter().find_map(|container| {
-        let file = container.args.iter().flatten().find_map(|arg| arg.strip_prefix(SETTING))?;
+        let file = container.args.iter().flatten().find_map(|arg| arg.strip_prefix(FLAG))?;
         Some((file.to_owned(), container.volume_mounts.as_deref().unwrap_or_default()))
     });
     let Some((file, mounts)) = named else { return Ok(None) };
     let volumes = pod.and_then(|pod| pod.volumes.as_deref()).unwrap_or_default();
-    let mut there = Volumes { client, namespace, files: Elsewhere::new(), unseen: Vec::new() };
+    let mut volumes_seen = Volumes { client, namespace, files: Elsewhere::new(), unseen: Vec::new() };
     for mount in mounts {
         if let Some(volume) = volumes.iter().find(|volume| volume.name == mount.name) {
-            there.mount(mount, volume).await?;
+            volumes_seen.mount(mount, volume).await?;
         }
     }
-    let checked = Registries::load_elsewhere(Path::new(&file), there.files);
+    let checked = Registries::load_elsewhere(Path::new(&file), volumes_seen.files);
     let checked = checked.map(|registries| registries.warnings().to_vec()).map_err(|error| error.to_string());
-    Ok(Some(Configuration { checked, unseen: there.unseen }))
+    Ok(Some(Configuration { checked, unseen: volumes_seen.unseen }))
 }
 
-/// What the volumes of a pod hold.
+/// The files in the volumes of a pod.
 struct Volumes<'a> {
     client: &'a Client,
     namespace: &'a str,
     files: Elsewhere,
+    /// Mount paths of volumes that cannot be read from outside of the pod.
     unseen: Vec<String>,
 }
 
 impl Volumes<'_> {
-    async fn mount(&mut self, mount: &VolumeMount, volume: &Volume) -> Asked<()> {
+    async fn mount(&mut self, mount: &VolumeMount, volume: &Volume) -> Answer<()> {
         let place = Path::new(&mount.mount_path);
         if let Some(source) = &volume.config_map {
             let content = self.config_map(&source.name).await?;
@@ -74,22 +74,23 @@ impl Volumes<'_> {
         Ok(())
     }
 
-    /// One that does not exist is empty: what is looked for in it is missed then.
-    async fn config_map(&self, name: &str) -> Asked<BTreeMap<String, Vec<u8>>> {
+    /// Returns the content of a ConfigMap. A ConfigMap that does not exist counts as empty, so that its files are
+    /// missing.
+    async fn config_map(&self, name: &str) -> Answer<BTreeMap<String, Vec<u8>>> {
         let api = Api::<ConfigMap>::namespaced(self.client.clone(), self.namespace);
-        let found = asked(&format!("get the ConfigMap {name}"), api.get_opt(name)).await?.unwrap_or_default();
+        let found = ask(&format!("get the ConfigMap {name}"), api.get_opt(name)).await?.unwrap_or_default();
         let texts = found.data.unwrap_or_default().into_iter().map(|(key, text)| (key, text.into_bytes()));
         let bytes = found.binary_data.unwrap_or_default().into_iter().map(|(key, bytes)| (key, bytes.0));
         Ok(texts.chain(bytes).collect())
     }
 
-    async fn secret(&self, name: &str) -> Asked<BTreeMap<String, Vec<u8>>> {
+    async fn secret(&self, name: &str) -> Answer<BTreeMap<String, Vec<u8>>> {
         let api = Api::<Secret>::namespaced(self.client.clone(), self.namespace);
-        let found = asked(&format!("get the Secret {name}"), api.get_opt(name)).await?.unwrap_or_default();
+        let found = ask(&format!("get the Secret {name}"), api.get_opt(name)).await?.unwrap_or_default();
         Ok(found.data.unwrap_or_default().into_iter().map(|(key, bytes)| (key, bytes.0)).collect())
     }
 
-    /// Every key is a file, or those that are named are, where it is said.
+    /// Adds a file for every key. With `items`, adds files for the keys that they name, at the paths that they give.
     fn put(&mut self, place: &Path, mut content: BTreeMap<String, Vec<u8>>, items: Option<&[KeyToPath]>) {
         match items {
             None => self.files.extend(content.into_iter().map(|(key, bytes)| (place.join(key), bytes))),

@@ -1,46 +1,46 @@
-//! What was found out about an installation, as plain values. Each part may be missing for a reason of its own.
+//! The answers of the cluster about an installation, as plain values. Each part can be missing for a reason of its own.
 
 use jiff::Timestamp;
 
-use crate::cluster::policies::InForce;
-use crate::cluster::unreadable::Row;
-use crate::domain::policy::PolicyId;
-use crate::telemetry::registry::LastAsked;
+use tagpin_domain::policy::PolicyId;
+use tagpin_kube::policies::InForce;
+use tagpin_kube::unreadable::Row;
+use tagpin_registry::LastAsked;
 
-/// What was asked for, or why nobody knows.
-pub(crate) type Asked<T> = Result<T, String>;
+/// An answer, or the reason why there is none.
+pub(crate) type Answer<T> = Result<T, String>;
 
-/// Everything that is judged.
+/// All answers that are judged.
 #[derive(Debug)]
 pub(crate) struct Findings {
-    /// When the questions were asked, by this machine's clock.
+    /// Time of the questions, by the clock of this machine.
     pub(crate) now: Timestamp,
-    /// Where tagpin is installed.
+    /// The namespace that tagpin is installed in.
     pub(crate) namespace: String,
-    /// The definitions that are established, of those that there should be.
-    pub(crate) crds: Asked<Vec<Crd>>,
-    /// `zz-tagpin`; none when it does not exist.
-    pub(crate) mutating: Asked<Option<Vec<Entry>>>,
-    /// `tagpin`.
-    pub(crate) validating: Asked<Option<Vec<Entry>>>,
-    /// From the Secret; none when it does not exist.
-    pub(crate) certificate: Asked<Option<Certificate>>,
-    /// Who holds the Lease; none when it does not exist.
-    pub(crate) lease: Asked<Option<Holder>>,
-    /// Rights that the service account should have and has not.
-    pub(crate) denied: Asked<Vec<String>>,
-    /// None when it does not exist.
-    pub(crate) deployment: Asked<Option<Deployment>>,
+    /// The custom resource definitions that tagpin needs.
+    pub(crate) crds: Answer<Vec<Crd>>,
+    /// The entries of tagpin in the configuration `zz-tagpin`; none if that does not exist.
+    pub(crate) mutating: Answer<Option<Vec<Entry>>>,
+    /// The entries of tagpin in the configuration `tagpin`; none if that does not exist.
+    pub(crate) validating: Answer<Option<Vec<Entry>>>,
+    /// The certificate in the Secret; none if the Secret does not exist.
+    pub(crate) certificate: Answer<Option<Certificate>>,
+    /// The holder of the Lease; none if the Lease does not exist.
+    pub(crate) lease: Answer<Option<Holder>>,
+    /// Rights of the chart that the service account does not have.
+    pub(crate) denied: Answer<Vec<String>>,
+    /// The Deployment; none if it does not exist.
+    pub(crate) deployment: Answer<Option<Deployment>>,
     /// The pods of the Deployment.
-    pub(crate) replicas: Asked<Vec<Replica>>,
-    /// The configuration of registries as the cluster has it now; none when the Deployment names none.
-    pub(crate) configuration: Asked<Option<Configuration>>,
-    /// Every policy.
-    pub(crate) policies: Asked<Vec<Policy>>,
-    /// The namespaces with our labels.
-    pub(crate) labelled: Asked<Labelled>,
+    pub(crate) replicas: Answer<Vec<Replica>>,
+    /// The configuration of registries that is stored in the cluster; none if the Deployment names none.
+    pub(crate) configuration: Answer<Option<Configuration>>,
+    /// All policies.
+    pub(crate) policies: Answer<Vec<Policy>>,
+    /// The namespaces that carry a label of tagpin.
+    pub(crate) labelled: Answer<Labelled>,
     /// Images without a digest in pods that name a pull secret.
-    pub(crate) behind_secrets: Asked<Vec<BehindSecrets>>,
+    pub(crate) behind_secrets: Answer<Vec<BehindSecrets>>,
 }
 
 /// One custom resource definition.
@@ -50,73 +50,75 @@ pub(crate) struct Crd {
     pub(crate) established: bool,
 }
 
-/// One entry of a webhook configuration that is ours.
+/// One entry of tagpin in a webhook configuration.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
     pub(crate) name: String,
-    /// It refuses when nobody answers.
+    /// True if requests are refused while no replica answers.
     pub(crate) fails: bool,
-    /// Who is trusted, in PEM.
+    /// The authorities that the API server trusts, in PEM.
     pub(crate) ca: Vec<u8>,
 }
 
-/// What the Secret with the certificate holds, but for its keys.
+/// The content of the Secret with the certificate, without its keys.
 #[derive(Debug)]
 pub(crate) struct Certificate {
     /// The authorities, in PEM.
     pub(crate) ca: Vec<u8>,
-    /// What the webhook shows; none when it can not be read.
+    /// Validity of the webhook's certificate; none if it cannot be read.
     pub(crate) leaf: Option<Validity>,
-    /// The newest authority.
+    /// Validity of the newest authority; none if it cannot be read.
     pub(crate) authority: Option<Validity>,
 }
 
+/// The time in which a certificate is valid.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Validity {
     pub(crate) from: Timestamp,
     pub(crate) until: Timestamp,
 }
 
-/// What the Lease says.
+/// The holder of the Lease.
 #[derive(Debug)]
 pub(crate) struct Holder {
-    /// A pod's name and something random; empty when it was given back.
+    /// The pod's name and a random suffix; empty after the Lease was released.
     pub(crate) identity: String,
     pub(crate) renewed: Option<Timestamp>,
 }
 
+/// The Deployment of tagpin.
 #[derive(Debug)]
 pub(crate) struct Deployment {
-    /// Replicas that it should have.
+    /// Number of replicas that the Deployment asks for.
     pub(crate) wanted: i32,
-    /// Pull secrets are not read.
+    /// True if tagpin reads no pull secrets.
     pub(crate) pull_secrets_off: bool,
 }
 
-/// What the check of the configuration of registries says.
+/// The result of checking the configuration of registries.
 #[derive(Debug)]
 pub(crate) struct Configuration {
-    /// What its author may not expect, or the mistake with its place.
+    /// Warnings, or the mistake with its place.
     pub(crate) checked: Result<Vec<String>, String>,
-    /// Folders of the pod whose files nobody can see from outside.
+    /// Folders of the pod whose files cannot be read from outside.
     pub(crate) unseen: Vec<String>,
 }
 
-/// One pod of ours.
+/// One pod of the Deployment.
 #[derive(Debug)]
 pub(crate) struct Replica {
     pub(crate) name: String,
-    pub(crate) answers: Asked<Answers>,
+    pub(crate) answers: Answer<Answers>,
 }
 
-/// What a replica says of itself.
+/// The answers of one replica.
 #[derive(Debug, Default)]
 pub(crate) struct Answers {
-    /// Why it is not ready.
+    /// The reason why the replica is not ready; none if it is ready.
     pub(crate) waits: Option<String>,
     pub(crate) policies: Vec<InForce>,
     pub(crate) registries: Vec<LastAsked>,
-    /// The stored objects that it cannot read.
+    /// Stored objects that the replica cannot read.
     pub(crate) unreadable: Vec<Row>,
     pub(crate) counters: Counters,
 }
@@ -124,13 +126,13 @@ pub(crate) struct Answers {
 /// Counters of one replica since its start.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    /// Reviews that it answered.
+    /// Number of reviews that the replica answered.
     pub(crate) reviews: u64,
-    /// Slots left unpinned because a custom resource controls the pod.
+    /// Number of slots left unpinned because a custom resource controls the pod.
     pub(crate) foreign_owner: u64,
-    /// The newest configuration of registries can not be used; an earlier one is in force.
+    /// True if the newest configuration of registries is invalid, so that an earlier one is in force.
     pub(crate) earlier_configuration: bool,
-    /// Findings of slots by code.
+    /// Number of findings by code.
     pub(crate) codes: Vec<(String, u64)>,
 }
 
@@ -140,22 +142,22 @@ pub(crate) struct Policy {
     pub(crate) id: PolicyId,
     pub(crate) uid: String,
     pub(crate) generation: i64,
-    /// The generation that the status is about.
+    /// The generation that the status describes.
     pub(crate) observed: Option<i64>,
     pub(crate) ready: Option<Ready>,
-    /// Images that it wants pinned and that carry no digest.
+    /// Number of images that the policy wants pinned and that carry no digest.
     pub(crate) unpinned: u32,
 }
 
-/// Its condition.
+/// The condition `Ready` of a policy.
 #[derive(Debug, Clone)]
 pub(crate) struct Ready {
-    pub(crate) is: bool,
+    pub(crate) holds: bool,
     pub(crate) reason: String,
     pub(crate) message: String,
 }
 
-/// Namespaces by our labels.
+/// The namespaces that carry a label of tagpin.
 #[derive(Debug, Default)]
 pub(crate) struct Labelled {
     pub(crate) fail_closed: Vec<String>,

@@ -1,8 +1,6 @@
-//! Asks the cluster. Every question may fail by itself, and then says what it was.
+//! Asks the cluster everything that is judged. Each question can fail without the others.
 
 use std::collections::BTreeMap;
-use std::future::Future;
-use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
@@ -18,48 +16,52 @@ use kube::api::{ListParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use tokio::time::timeout;
 
 use crate::cli::doctor::findings::{
-    self, Asked, BehindSecrets, Certificate, Configuration, Crd, Entry, Findings, Holder, Labelled, Policy,
+    self, Answer, BehindSecrets, Certificate, Configuration, Crd, Entry, Findings, Holder, Labelled, Policy,
     Ready, Replica, Validity,
 };
+use crate::cli::doctor::question::ask;
 use crate::cli::doctor::{configuration, replica};
-use crate::cluster::certificate::{Pems, SECRET};
-use crate::controller::leader;
-use crate::controller::webhook_config::documents::{MUTATING, VALIDATING};
-use crate::domain::image::ImageRef;
-use crate::domain::policy::PolicyId;
-use crate::domain::slot::Kind;
-use crate::k8s::conditions::READY;
-use crate::k8s::crds;
-use crate::k8s::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyObject, PolicyStatus};
-use crate::k8s::item::Item;
-use crate::k8s::rights::{RIGHTS, Right, Scope};
-use crate::k8s::slim::{Slim, SlimKind, SlimNamespace, Unparsed};
+use crate::settings::NEVER_INTERCEPTED;
+use tagpin_domain::image::ImageRef;
+use tagpin_domain::policy::PolicyId;
+use tagpin_domain::workload::Workload;
+use tagpin_kube::certificate::Pems;
+use tagpin_kube::crds;
+use tagpin_kube::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyObject};
+use tagpin_kube::item::Item;
+use tagpin_kube::slim::{Slim, SlimNamespace, Unparsed};
+use tagpin_kube::stored::Stored;
+use tagpin_objects::conditions::READY;
+use tagpin_objects::image_policy::PolicyStatus;
+use tagpin_objects::kinds::{Kinds, PODS};
+use tagpin_objects::release;
+use tagpin_objects::rights::{RIGHTS, Right, Scope};
 
-/// Of one question.
-const LIMIT: Duration = Duration::from_secs(10);
-/// Questions about rights at once.
+/// Maximum number of questions to the API server at the same time.
 const AT_ONCE: usize = 8;
-/// Pods of one page.
+/// Number of pods in one page of a list.
 const PAGE: u32 = 500;
-/// Names of the Deployment and the service account.
-const NAME: &str = "tagpin";
-/// Our own pods.
-const OURS: &str = "app.kubernetes.io/name=tagpin";
-/// Entries of ours, by their names.
-const ENTRIES: &str = ".tagpin.dev";
-/// Namespaces whose images nobody judges.
-const SYSTEM: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
+/// Suffix of the names of tagpin's entries in a webhook configuration.
+const ENTRY_SUFFIX: &str = ".tagpin.dev";
 
-/// Asks everything, all at once.
+/// Asks all questions at the same time, and returns the answers.
 pub(crate) async fn gather(client: Client, namespace: String) -> Findings {
-    let here = Here { client: &client, namespace: &namespace };
-    let ours = futures::future::join4(here.certificate(), here.lease(), here.installed(), here.replicas());
-    let everybodys =
-        futures::future::join4(here.policies(), here.labelled(), here.behind_secrets(), here.denied());
-    let written = futures::future::join3(here.crds(), here.mutating(), here.validating());
+    let cluster = Cluster { client: &client, namespace: &namespace };
+    let ours = futures::future::join4(
+        cluster.certificate(),
+        cluster.lease(),
+        cluster.installed(),
+        cluster.replicas(),
+    );
+    let everybodys = futures::future::join4(
+        cluster.policies(),
+        cluster.labelled(),
+        cluster.behind_secrets(),
+        cluster.denied(),
+    );
+    let written = futures::future::join3(cluster.crds(), cluster.mutating(), cluster.validating());
     let (ours, everybodys, written) = futures::join!(ours, everybodys, written);
     let (certificate, lease, (deployment, configuration), replicas) = ours;
     let (policies, labelled, behind_secrets, denied) = everybodys;
@@ -82,12 +84,13 @@ pub(crate) async fn gather(client: Client, namespace: String) -> Findings {
     }
 }
 
-struct Here<'a> {
+/// The cluster, and the namespace that tagpin is installed in.
+struct Cluster<'a> {
     client: &'a Client,
     namespace: &'a str,
 }
 
-impl Here<'_> {
+impl Cluster<'_> {
     fn all<K: kube::Resource<DynamicType = ()>>(&self) -> Api<K> {
         Api::all(self.client.clone())
     }
@@ -99,11 +102,14 @@ impl Here<'_> {
         Api::namespaced(self.client.clone(), self.namespace)
     }
 
-    async fn crds(&self) -> Asked<Vec<Crd>> {
+    async fn crds(&self) -> Answer<Vec<Crd>> {
         let mut found = Vec::new();
         for name in crds::crds().iter().map(ResourceExt::name_any) {
-            let crd =
-                asked("get its definition", self.all::<CustomResourceDefinition>().get_opt(&name)).await?;
+            let crd = ask(
+                &format!("get the CustomResourceDefinition {name}"),
+                self.all::<CustomResourceDefinition>().get_opt(&name),
+            )
+            .await?;
             let conditions = crd.and_then(|crd| crd.status).and_then(|status| status.conditions);
             let mut conditions = conditions.iter().flatten();
             let established = conditions.any(|c| c.type_ == "Established" && c.status == "True");
@@ -112,9 +118,9 @@ impl Here<'_> {
         Ok(found)
     }
 
-    async fn mutating(&self) -> Asked<Option<Vec<Entry>>> {
+    async fn mutating(&self) -> Answer<Option<Vec<Entry>>> {
         let api = self.all::<MutatingWebhookConfiguration>();
-        let found = asked("get the mutatingwebhookconfiguration", api.get_opt(MUTATING)).await?;
+        let found = ask("get the mutatingwebhookconfiguration", api.get_opt(release::MUTATING)).await?;
         let entries = |found: MutatingWebhookConfiguration| {
             let webhooks = found.webhooks.unwrap_or_default().into_iter();
             entries(webhooks.map(|webhook| (webhook.name, webhook.failure_policy, webhook.client_config)))
@@ -122,9 +128,9 @@ impl Here<'_> {
         Ok(found.map(entries))
     }
 
-    async fn validating(&self) -> Asked<Option<Vec<Entry>>> {
+    async fn validating(&self) -> Answer<Option<Vec<Entry>>> {
         let api = self.all::<ValidatingWebhookConfiguration>();
-        let found = asked("get the validatingwebhookconfiguration", api.get_opt(VALIDATING)).await?;
+        let found = ask("get the validatingwebhookconfiguration", api.get_opt(release::NAME)).await?;
         let entries = |found: ValidatingWebhookConfiguration| {
             let webhooks = found.webhooks.unwrap_or_default().into_iter();
             entries(webhooks.map(|webhook| (webhook.name, webhook.failure_policy, webhook.client_config)))
@@ -132,10 +138,11 @@ impl Here<'_> {
         Ok(found.map(entries))
     }
 
-    /// The keys in the Secret are not looked at.
-    async fn certificate(&self) -> Asked<Option<Certificate>> {
+    /// Reads the Secret of the certificate, without the keys in it.
+    async fn certificate(&self) -> Answer<Option<Certificate>> {
         let secret =
-            asked("get the Secret tagpin-webhook-tls", self.ours::<Secret>().get_opt(SECRET)).await?;
+            ask("get the Secret tagpin-webhook-tls", self.ours::<Secret>().get_opt(release::CERTIFICATE))
+                .await?;
         Ok(secret.map(|secret| {
             let pems = Pems::of(&secret);
             let (leaf, authority) = (validity(&pems.certificate), validity(&pems.ca));
@@ -143,8 +150,8 @@ impl Here<'_> {
         }))
     }
 
-    async fn lease(&self) -> Asked<Option<Holder>> {
-        let lease = asked("get the Lease", self.ours::<Lease>().get_opt(leader::NAME)).await?;
+    async fn lease(&self) -> Answer<Option<Holder>> {
+        let lease = ask("get the Lease", self.ours::<Lease>().get_opt(release::NAME)).await?;
         Ok(lease.map(|lease| {
             let spec = lease.spec.unwrap_or_default();
             let renewed = spec.renew_time.map(|time| time.0);
@@ -152,9 +159,9 @@ impl Here<'_> {
         }))
     }
 
-    /// The Deployment, and the configuration of registries that it names.
-    async fn installed(&self) -> (Asked<Option<findings::Deployment>>, Asked<Option<Configuration>>) {
-        let found = asked("get the Deployment", self.ours::<Deployment>().get_opt(NAME)).await;
+    /// Returns the Deployment, and the configuration of registries that it names.
+    async fn installed(&self) -> (Answer<Option<findings::Deployment>>, Answer<Option<Configuration>>) {
+        let found = ask("get the Deployment", self.ours::<Deployment>().get_opt(release::NAME)).await;
         let configuration = match &found {
             Ok(Some(deployment)) => configuration::check(self.client, self.namespace, deployment).await,
             Ok(None) => Ok(None),
@@ -163,9 +170,11 @@ impl Here<'_> {
         (found.map(|found| found.and_then(deployment)), configuration)
     }
 
-    async fn replicas(&self) -> Asked<Vec<Replica>> {
+    async fn replicas(&self) -> Answer<Vec<Replica>> {
         let pods = self.ours::<Pod>();
-        let listed = asked("list our pods", pods.list(&ListParams::default().labels(OURS))).await?;
+        let listed =
+            ask("list the pods of tagpin", pods.list(&ListParams::default().labels(release::POD_SELECTOR)))
+                .await?;
         let staying = listed.items.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
         let questions = staying.map(|pod| {
             let pods = pods.clone();
@@ -174,26 +183,26 @@ impl Here<'_> {
         Ok(stream::iter(questions).buffered(AT_ONCE).collect().await)
     }
 
-    async fn policies(&self) -> Asked<Vec<Policy>> {
+    async fn policies(&self) -> Answer<Vec<Policy>> {
         let mut policies = self.policies_of::<ClusterImagePolicy>("list clusterimagepolicies").await?;
         policies.extend(self.policies_of::<ImagePolicy>("list imagepolicies").await?);
         Ok(policies)
     }
 
-    async fn policies_of<K: PolicyObject>(&self, what: &str) -> Asked<Vec<Policy>> {
-        let listed = asked(what, self.all::<Item<Unparsed<K>>>().list(&ListParams::default())).await?;
+    async fn policies_of<K: PolicyObject>(&self, what: &str) -> Answer<Vec<Policy>> {
+        let listed = ask(what, self.all::<Item<Unparsed<K>>>().list(&ListParams::default())).await?;
         Ok(listed.items.into_iter().filter_map(Item::read).map(policy).collect())
     }
 
-    async fn labelled(&self) -> Asked<Labelled> {
+    async fn labelled(&self) -> Answer<Labelled> {
         let api = self.all::<Item<SlimNamespace>>();
-        let listed = asked("list namespaces", api.list(&ListParams::default())).await?;
+        let listed = ask("list namespaces", api.list(&ListParams::default())).await?;
         let listed: Vec<_> = listed.items.into_iter().filter_map(Item::read).collect();
         let with = |label: &str| {
-            let is = |namespace: &&SlimNamespace| {
+            let has_label = |namespace: &&SlimNamespace| {
                 namespace.labels().get(label).is_some_and(|value| value == "true")
             };
-            listed.iter().filter(is).map(ResourceExt::name_any).collect()
+            listed.iter().filter(has_label).map(ResourceExt::name_any).collect()
         };
         Ok(Labelled {
             fail_closed: with("tagpin.dev/fail-closed"),
@@ -201,21 +210,22 @@ impl Here<'_> {
         })
     }
 
-    async fn behind_secrets(&self) -> Asked<Vec<BehindSecrets>> {
-        const POD: SlimKind = SlimKind::Object(Kind::Pod);
-        let api = Api::<Item<Slim>>::all_with(self.client.clone(), &POD);
+    async fn behind_secrets(&self) -> Answer<Vec<BehindSecrets>> {
+        let kinds = Kinds::default();
+        let api = Api::<Item<Slim>>::all_with(self.client.clone(), &&PODS);
         let mut counts: BTreeMap<String, usize> = BTreeMap::new();
         let mut page = ListParams::default().limit(PAGE);
         loop {
-            let listed = asked("list pods", api.list(&page)).await?;
+            let listed = ask("list pods", api.list(&page)).await?;
             let (items, metadata) = (listed.items, listed.metadata);
-            for pod in items.into_iter().filter_map(Item::read) {
-                let namespace = pod.metadata.namespace.clone().unwrap_or_default();
-                let judged = namespace != self.namespace && !SYSTEM.contains(&namespace.as_str());
-                if judged && !pod.ended(Kind::Pod) && !pod.pull_secrets(POD).is_empty() {
-                    let slots = pod.slots(POD);
+            let read =
+                |item: Item<Slim>| item.and_then(|slim| Stored::new(&kinds, &PODS, &slim)).ok().flatten();
+            for pod in items.into_iter().filter_map(read) {
+                let Workload { namespace, pull_secrets, slots, .. } = pod.workload;
+                let judged = namespace != self.namespace && !NEVER_INTERCEPTED.contains(&namespace.as_str());
+                if judged && !pod.ended && !pull_secrets.is_empty() {
                     let unpinned =
-                        slots.iter().filter(|slot| !slot.never_pulled && tag_alone(slot.reference));
+                        slots.iter().filter(|slot| !slot.never_pulled && has_no_digest(&slot.reference));
                     *counts.entry(namespace).or_default() += unpinned.count();
                 }
             }
@@ -228,15 +238,15 @@ impl Here<'_> {
         Ok(behind.filter(|behind| behind.images > 0).collect())
     }
 
-    async fn denied(&self) -> Asked<Vec<String>> {
+    async fn denied(&self) -> Answer<Vec<String>> {
         let rights = RIGHTS.iter().flat_map(|right| right.verbs.iter().map(move |verb| (right, *verb)));
         let answers = stream::iter(rights.map(|(right, verb)| self.may(right, verb)));
-        let answers: Vec<Asked<Option<String>>> = answers.buffered(AT_ONCE).collect().await;
-        Ok(answers.into_iter().collect::<Asked<Vec<_>>>()?.into_iter().flatten().collect())
+        let answers: Vec<Answer<Option<String>>> = answers.buffered(AT_ONCE).collect().await;
+        Ok(answers.into_iter().collect::<Answer<Vec<_>>>()?.into_iter().flatten().collect())
     }
 
-    /// Nothing when the service account may; else the right in words.
-    async fn may(&self, right: &Right, verb: &str) -> Asked<Option<String>> {
+    /// Returns none if the service account has the right, otherwise the missing right in words.
+    async fn may(&self, right: &Right, verb: &str) -> Answer<Option<String>> {
         let (resource, subresource) = match right.resource.split_once('/') {
             None => (right.resource, None),
             Some((resource, subresource)) => (resource, Some(subresource.to_owned())),
@@ -244,7 +254,7 @@ impl Here<'_> {
         let namespace = self.namespace;
         let review = SubjectAccessReview {
             spec: SubjectAccessReviewSpec {
-                user: Some(format!("system:serviceaccount:{namespace}:{NAME}")),
+                user: Some(format!("system:serviceaccount:{namespace}:{}", release::NAME)),
                 groups: Some(vec![
                     "system:serviceaccounts".to_owned(),
                     format!("system:serviceaccounts:{namespace}"),
@@ -265,7 +275,7 @@ impl Here<'_> {
         };
         let api = self.all::<SubjectAccessReview>();
         let params = PostParams::default();
-        let answer = asked("ask for the service account's rights", api.create(&params, &review)).await?;
+        let answer = ask("check the rights of the service account", api.create(&params, &review)).await?;
         if answer.status.is_some_and(|status| status.allowed) {
             return Ok(None);
         }
@@ -274,17 +284,8 @@ impl Here<'_> {
     }
 }
 
-pub(crate) async fn asked<T>(what: &str, question: impl Future<Output = kube::Result<T>>) -> Asked<T> {
-    match timeout(LIMIT, question).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(kube::Error::Api(status))) => Err(format!("{what}: {}", status.message)),
-        Ok(Err(cause)) => Err(format!("{what}: {cause}")),
-        Err(_) => Err(format!("{what}: no answer in time")),
-    }
-}
-
 fn entries(webhooks: impl Iterator<Item = (String, Option<String>, WebhookClientConfig)>) -> Vec<Entry> {
-    let ours = webhooks.filter(|(name, _, _)| name.ends_with(ENTRIES));
+    let ours = webhooks.filter(|(name, _, _)| name.ends_with(ENTRY_SUFFIX));
     ours.map(|(name, failure_policy, client)| Entry {
         name,
         fails: failure_policy.as_deref() != Some("Ignore"),
@@ -293,7 +294,7 @@ fn entries(webhooks: impl Iterator<Item = (String, Option<String>, WebhookClient
     .collect()
 }
 
-/// Of the first certificate.
+/// Returns the validity of the first certificate.
 fn validity(pem: &[u8]) -> Option<Validity> {
     let der = CertificateDer::from_pem_slice(pem).ok()?;
     let (_, parsed) = x509_parser::parse_x509_certificate(&der).ok()?;
@@ -325,7 +326,7 @@ fn policy<K>(object: Unparsed<K>) -> Policy {
         generation: metadata.generation.unwrap_or_default(),
         observed: status.observed_generation,
         ready: ready.map(|ready| Ready {
-            is: ready.status == "True",
+            holds: ready.status == "True",
             reason: ready.reason,
             message: ready.message,
         }),
@@ -333,7 +334,7 @@ fn policy<K>(object: Unparsed<K>) -> Policy {
     }
 }
 
-/// A reference that names no digest.
-fn tag_alone(reference: &str) -> bool {
+/// Returns true if the reference carries no digest.
+fn has_no_digest(reference: &str) -> bool {
     ImageRef::parse(reference).is_ok_and(|image| image.digest().is_none())
 }

@@ -1,8 +1,9 @@
-//! From what was found to rows: what is fine, what is red, and what to do about it. It asks nobody.
+//! Makes the rows of the report from the answers of the cluster. It asks nothing itself.
 
 use serde::Serialize;
 
-use crate::cli::doctor::findings::{Asked, Findings};
+use crate::cli::doctor::findings::{Answer, Findings};
+use tagpin_objects::release;
 
 mod configuration;
 mod parts;
@@ -14,36 +15,36 @@ mod webhooks;
 #[cfg(test)]
 mod tests;
 
-/// One line of the answer.
+/// One row of the report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Row {
-    /// What was looked at: a word that stays.
+    /// Name of the check; names are stable.
     pub(crate) check: &'static str,
-    /// How it is.
+    /// Result of the check.
     pub(crate) status: Status,
-    /// What was seen.
+    /// Description of what was found.
     pub(crate) detail: String,
-    /// What to do about it; always there in a red row.
+    /// A command or an instruction that repairs the fault; every red row has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) remedy: Option<String>,
 }
 
-/// How it is with one thing. The order is that of importance.
+/// The result of a check, from the best to the worst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Status {
-    /// As it should be.
+    /// The part is as it should be.
     Ok,
-    /// Worth knowing; somebody's choice, or over by itself.
+    /// Worth knowing: somebody chose this state, or it ends by itself.
     Note,
-    /// Nobody could say.
+    /// The check failed.
     Unknown,
-    /// Broken.
+    /// The part is broken.
     Red,
 }
 
 impl Status {
-    /// The word itself.
+    /// Returns the word in the report.
     pub(crate) const fn word(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -72,7 +73,7 @@ impl Row {
     }
 }
 
-/// Every row, in the order in which causes come before what follows from them.
+/// Returns all rows. Causes come before their consequences.
 pub(crate) fn judge(found: &Findings) -> Vec<Row> {
     [
         parts::crds(found),
@@ -93,25 +94,25 @@ pub(crate) fn judge(found: &Findings) -> Vec<Row> {
     .concat()
 }
 
-/// Judges what was found out; a part that was not is one row that says why.
-fn known<T>(check: &'static str, asked: &Asked<T>, judge: impl FnOnce(&T) -> Vec<Row>) -> Vec<Row> {
+/// Judges an answer. If there is none, the only row says why.
+fn known<T>(check: &'static str, asked: &Answer<T>, judge: impl FnOnce(&T) -> Vec<Row>) -> Vec<Row> {
     match asked {
         Ok(found) => judge(found),
         Err(cause) => vec![Row::unknown(check, cause)],
     }
 }
 
-/// What brings back everything that the chart grants and makes.
+/// Returns the command that restores the objects of the chart.
 fn upgrade(found: &Findings) -> String {
     format!("helm upgrade tagpin charts/tagpin -n {} --reuse-values", found.namespace)
 }
 
-/// What the replicas say about themselves.
+/// Returns the command that shows the logs of the replicas.
 fn logs(found: &Findings) -> String {
-    format!("kubectl -n {} logs -l app.kubernetes.io/name=tagpin --tail=50", found.namespace)
+    format!("kubectl -n {} logs -l {} --tail=50", found.namespace, release::POD_SELECTOR)
 }
 
-/// The first few, and how many more there are.
+/// Returns the first few names, and the number of the others.
 fn named(all: &[String]) -> String {
     const SHOWN: usize = 5;
     let shown = all.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");

@@ -1,5 +1,5 @@
-//! A replica is asked by itself, through the API server: what it sees of policies and registries is not what a laptop
-//! sees. A port-forward enters the pod's own network, so that no NetworkPolicy is in the way.
+//! Asks a replica itself, by a port-forward through the API server, because a laptop reaches other registries than the
+//! replica does. A port-forward enters the network of the pod, so that no NetworkPolicy applies to it.
 
 use std::time::Duration;
 
@@ -9,15 +9,15 @@ use kube::Api;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use crate::cli::doctor::findings::{Answers, Asked, Counters};
-use crate::controller::replicas::page;
+use crate::cli::doctor::findings::{Answer, Answers, Counters};
+use tagpin_leader::replicas::page;
 
-/// Of one page, the way through the API server and the kubelet included.
+/// Time limit for one page, including the way through the API server and the kubelet.
 const LIMIT: Duration = Duration::from_secs(10);
-/// The port's name in the chart.
+/// Name of the port in the chart.
 const PORT: &str = "admin";
-/// Findings after which an image stays without a digest. What forbids the tag itself is another matter.
-const WHY: [&str; 12] = [
+/// Codes of findings that leave an image without a digest. Codes that forbid the tag itself are not among them.
+const UNPINNED_CODES: [&str; 12] = [
     "NotPinned",
     "PinUndone",
     "TagNotFound",
@@ -32,10 +32,10 @@ const WHY: [&str; 12] = [
     "ManifestUnsupported",
 ];
 
-/// What this pod says of itself.
-pub(crate) async fn ask(pods: &Api<Pod>, pod: &Pod) -> Asked<Answers> {
+/// Returns the answers of this pod.
+pub(crate) async fn ask(pods: &Api<Pod>, pod: &Pod) -> Answer<Answers> {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
-    let port = admin_port(pod).ok_or("it has no port named admin")?;
+    let port = admin_port(pod).ok_or("the pod has no port named admin")?;
     let (status, ready) = get(pods, name, port, "/readyz").await?;
     let waits = (status != StatusCode::OK).then(|| ready.trim().to_owned());
     let (_, metrics) = get(pods, name, port, "/metrics").await?;
@@ -54,26 +54,30 @@ fn admin_port(pod: &Pod) -> Option<u16> {
     u16::try_from(ports.find(|port| port.name.as_deref() == Some(PORT))?.container_port).ok()
 }
 
-async fn get(pods: &Api<Pod>, name: &str, port: u16, path: &str) -> Asked<(StatusCode, String)> {
+async fn get(pods: &Api<Pod>, name: &str, port: u16, path: &str) -> Answer<(StatusCode, String)> {
     let asked = async {
         let mut forwarder = pods.portforward(name, &[port]).await.map_err(|error| error.to_string())?;
-        let stream = forwarder.take_stream(port).ok_or("the port-forward gave no stream")?;
+        let stream = forwarder.take_stream(port).ok_or("the port-forward opened no stream")?;
         let (status, body) = page(stream, path).await?;
         forwarder.abort();
         Ok::<_, String>((status, String::from_utf8_lossy(&body).into_owned()))
     };
-    let answer = timeout(LIMIT, asked).await.unwrap_or_else(|_| Err("no answer in time".to_owned()));
-    answer.map_err(|cause| format!("ask for {path} by port-forward: {cause}"))
+    let answer = timeout(LIMIT, asked)
+        .await
+        .unwrap_or_else(|_| Err(format!("no answer within {} s", LIMIT.as_secs())));
+    answer.map_err(|cause| format!("get {path} through a port-forward: {cause}"))
 }
 
-fn list<T: DeserializeOwned>((status, body): (StatusCode, String)) -> Asked<Vec<T>> {
+fn list<T: DeserializeOwned>((status, body): (StatusCode, String)) -> Answer<Vec<T>> {
     if status != StatusCode::OK {
-        return Err(format!("it answers with status {status}: is it of another version?"));
+        return Err(format!(
+            "the replica answers with status {status}: does it run another version of tagpin?"
+        ));
     }
     serde_json::from_str(&body).map_err(|error| error.to_string())
 }
 
-/// The counters that are judged, from the text that Prometheus reads.
+/// Parses the counters that are judged from the text format of Prometheus.
 fn counters(metrics: &str) -> Counters {
     let mut counters = Counters::default();
     for line in metrics.lines().filter(|line| !line.starts_with('#')) {
@@ -85,7 +89,8 @@ fn counters(metrics: &str) -> Counters {
             "tagpin_registries_invalid" => counters.earlier_configuration = value > 0,
             "tagpin_foreign_owner_images_total" => counters.foreign_owner += value,
             "tagpin_images_evaluated_total" if !labels.contains("result=\"deny\"") => {
-                let code = WHY.into_iter().find(|code| labels.contains(&format!("code=\"{code}\"")));
+                let code =
+                    UNPINNED_CODES.into_iter().find(|code| labels.contains(&format!("code=\"{code}\"")));
                 counters.codes.extend(code.map(|code| (code.to_owned(), value)));
             }
             _ => {}
@@ -97,7 +102,7 @@ fn counters(metrics: &str) -> Counters {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::denial::Code;
+    use tagpin_domain::denial::Code;
 
     #[test]
     fn only_what_leaves_an_image_unpinned_is_counted() {
@@ -121,8 +126,8 @@ tagpin_admission_duration_seconds_sum{webhook=\"pin\"} 0.25
 
     #[test]
     fn the_codes_exist() {
-        for why in WHY {
-            assert!(Code::ALL.iter().any(|code| code.as_str() == why), "{why}");
+        for code in UNPINNED_CODES {
+            assert!(Code::ALL.iter().any(|known| known.as_str() == code), "{code}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The rows as a person or a script reads them.
+//! Prints the rows as a table or as JSON.
 
 use std::fmt::Write;
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::cli::Exit;
 use crate::cli::doctor::judge::{Row, Status};
 
-/// All rows, and how it is with the whole.
+/// All rows, and their worst status.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     /// The worst status of all rows.
@@ -29,12 +29,12 @@ impl Report {
         }
     }
 
-    /// A table; what to do stands below its row.
+    /// Returns a table. A remedy stands below its row.
     pub(crate) fn text(&self) -> String {
         let width = self.rows.iter().map(|row| row.check.len()).max().unwrap_or_default();
         let mut text = String::new();
         for Row { check, status, detail, remedy } in &self.rows {
-            // Writing to a String can not fail.
+            // Writing to a String cannot fail.
             let _ = writeln!(text, "{:<7}  {check:<width$}  {detail}", status.word());
             if let Some(remedy) = remedy {
                 let _ = writeln!(text, "{:<7}  {:<width$}  -> {remedy}", "", "");
@@ -50,8 +50,6 @@ impl Report {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
-
     use super::*;
 
     fn row(status: Status, remedy: Option<&str>) -> Row {

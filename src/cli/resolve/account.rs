@@ -1,21 +1,19 @@
-//! `--as NAMESPACE/NAME`: a service account of the cluster asks, with the pull secrets that it names.
+//! `--as NAMESPACE/NAME`: asks as a service account of the cluster, with the pull secrets that it names.
 
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::Api;
+use parking_lot::Mutex;
 
 use crate::cli::Failure;
-use crate::cli::surroundings::Process;
-use crate::cluster::client;
-use crate::domain::asker::Asker;
-use crate::registry::cloud::{CloudError, Clouds};
-use crate::registry::current::Current;
-use crate::registry::pull_secrets::{PullSecrets, Readable};
-use crate::registry::tally::{AnsweredBy, Skipped, Tally};
-use crate::registry::transport::Transport;
+use crate::surroundings::Process;
+use tagpin_domain::asker::Asker;
+use tagpin_domain::object_name::is_object_name;
+use tagpin_kube::client;
+use tagpin_registry::{Cloud, Clouds, Current, Event, Observer, PullSecrets, Readable, Skipped, Transport};
 
 /// A service account, by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,22 +22,22 @@ pub(super) struct Account {
     name: String,
 }
 
-/// Why a text names no service account.
+/// The error for a text that does not name a service account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("write the namespace and the name of a service account, as shop/default")]
 pub(super) struct NoAccount;
 
-/// What a person may not expect of the credentials: pull secrets that were not used, and clouds that were asked.
+/// Events about credentials that may surprise a person: pull secrets that were not used, and clouds that were asked.
 #[derive(Default)]
 pub(super) struct Passed {
     secrets: Mutex<Vec<Skipped>>,
-    /// Each with why it gave no credential, if it gave none.
-    clouds: Mutex<Vec<(&'static str, Option<String>)>>,
+    /// The clouds that were asked, each with the reason why it gave no credential, if it gave none.
+    clouds: Mutex<Vec<(Cloud, Option<String>)>>,
 }
 
 impl Account {
-    /// Who asks, and whose credentials count: what a pod of this account that names no secret itself would have. A cloud
-    /// is asked as the process here, since tagpin's own identity in the cluster is nobody else's to take on.
+    /// Returns the asker and its credentials: those of a pod of this account that names no secret itself. A cloud is
+    /// asked with the identity of this process, because only tagpin's own pod has tagpin's identity.
     pub(super) async fn find(
         &self,
         registries: Arc<Current>,
@@ -68,12 +66,8 @@ impl FromStr for Account {
     type Err = NoAccount;
 
     fn from_str(text: &str) -> Result<Self, NoAccount> {
-        let plain = |text: &str| {
-            let byte = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
-            !text.is_empty() && text.len() <= 253 && text.bytes().all(byte)
-        };
         match text.split_once('/') {
-            Some((namespace, name)) if plain(namespace) && plain(name) => {
+            Some((namespace, name)) if is_object_name(namespace) && is_object_name(name) => {
                 Ok(Self { namespace: namespace.to_owned(), name: name.to_owned() })
             }
             _ => Err(NoAccount),
@@ -82,34 +76,36 @@ impl FromStr for Account {
 }
 
 impl Passed {
-    /// A sentence for each.
+    /// Returns one sentence for each event.
     pub(super) fn notes(&self) -> Vec<String> {
-        let secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
-        let clouds = self.clouds.lock().unwrap_or_else(PoisonError::into_inner);
+        let secrets = self.secrets.lock();
+        let clouds = self.clouds.lock();
         let secret =
             |why: &Skipped| format!("a pull secret of the service account is not used: {}", why.word());
-        let cloud = |(cloud, failed): &(&str, Option<String>)| {
+        let asked = |(cloud, failed): &(Cloud, Option<String>)| {
+            let cloud = cloud.word();
             let answer = match failed {
-                None => format!("{cloud} gave a credential to you"),
-                Some(why) => format!("{cloud} gives no credential to you: {why}"),
+                None => format!("{cloud} gave you a credential"),
+                Some(why) => format!("{cloud} gave you no credential: {why}"),
             };
-            format!("{answer}; in the cluster it is asked as tagpin's own pod")
+            format!("{answer}; in the cluster, tagpin's own pod asks it")
         };
-        secrets.iter().map(secret).chain(clouds.iter().map(cloud)).collect()
+        secrets.iter().map(secret).chain(clouds.iter().map(asked)).collect()
     }
 }
 
-impl Tally for Passed {
-    fn answered(&self, _by: AnsweredBy) {}
-
-    fn breaker_opened(&self) {}
-
-    fn secret_skipped(&self, why: Skipped) {
-        self.secrets.lock().unwrap_or_else(PoisonError::into_inner).push(why);
+impl Observer for Passed {
+    fn observe(&self, event: &Event<'_>) {
+        match event {
+            Event::SecretSkipped(why) => self.secrets.lock().push(*why),
+            Event::CloudAsked { cloud, error } => {
+                self.clouds.lock().push((*cloud, error.map(ToString::to_string)));
+            }
+            Event::Step { .. } | Event::Answered(_) | Event::BreakerOpened => {}
+        }
     }
 
-    fn cloud_asked(&self, cloud: &'static str, gave: Result<(), &CloudError>) {
-        let failed = gave.err().map(ToString::to_string);
-        self.clouds.lock().unwrap_or_else(PoisonError::into_inner).push((cloud, failed));
+    fn wants_headers(&self) -> bool {
+        false
     }
 }

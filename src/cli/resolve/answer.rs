@@ -1,52 +1,52 @@
-//! What `tagpin resolve` prints: the answer for a person, and as JSON whose fields are stable.
+//! The output of `tagpin resolve`: for a person, and as JSON whose fields are stable.
 
 use serde::Serialize;
 
 use crate::cli::Exit;
 use crate::cli::asking;
-use crate::cli::resolve::trace::Step;
-use crate::domain::fact::{Fact, Unavailable};
-use crate::domain::image::ImageRef;
-use crate::domain::platform::Platform;
-use crate::registry::inspect::{DEPTH, ForPlatform as Found, NotInspected};
+use crate::cli::resolve::trace::Entry;
+use tagpin_domain::fact::{Fact, Unavailable};
+use tagpin_domain::image::ImageRef;
+use tagpin_domain::platform::Platform;
+use tagpin_registry::{DEPTH, ForPlatform as Found, NotInspected};
 
 /// The answer about one reference.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Answer {
-    /// As typed.
+    /// The reference as typed.
     reference: String,
-    /// Normalised, with the tag that is asked for.
+    /// The normalised reference, with the tag that is looked up.
     image: String,
-    /// `Present`, `Offline`, or the code that a refusal would have.
+    /// `Present`, `Offline`, or the code of a denial.
     outcome: &'static str,
     digest: Option<String>,
-    /// The reference as a pod would carry it.
+    /// The reference with the digest, as a pod would carry it.
     pinned: Option<String>,
     problem: Option<String>,
     remedy: Option<String>,
-    /// Why the registry gave no usable answer.
+    /// The reason why the registry gave no usable answer.
     cause: Option<&'static str>,
     retry_after_seconds: Option<u64>,
     did_you_mean: Vec<String>,
-    /// With `--platform`.
+    /// The image for the platform, with `--platform`.
     #[serde(skip_serializing_if = "Option::is_none")]
     platform: Option<ForPlatform>,
-    /// What the registry tells somebody without the credential that it refused.
+    /// The answer of the registry without the credential that it refused.
     anonymously: Option<&'static str>,
-    pub(super) steps: Vec<Step>,
+    pub(super) steps: Vec<Entry>,
     #[serde(skip)]
     exit: Exit,
 }
 
-/// Which image a node of a platform gets.
+/// The image that a node of a platform gets.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ForPlatform {
     wanted: String,
-    /// Its digest, when there is one.
+    /// The digest, if there is such an image.
     digest: Option<String>,
-    /// What there is.
+    /// The platforms that the image has.
     has: Vec<String>,
 }
 
@@ -70,7 +70,7 @@ impl Answer {
             problem,
             remedy,
             cause,
-            retry_after_seconds: asking::retry_after(fact).map(|wait| wait.as_secs()),
+            retry_after_seconds: fact.retry_after().map(|wait| wait.as_secs()),
             did_you_mean: similar,
             platform: None,
             anonymously: None,
@@ -79,21 +79,21 @@ impl Answer {
         }
     }
 
-    /// Whether a list of tags would help.
+    /// Returns true if a list of similar tags would help.
     pub(super) const fn wants_similar(fact: &Fact) -> bool {
         matches!(fact, Fact::TagMissing | Fact::TagExpired)
     }
 
-    /// Adds what a node of this platform gets.
+    /// Adds the image that a node of this platform gets.
     pub(super) fn tell_platform(&mut self, wanted: &Platform, found: Result<Found, NotInspected>) {
-        const UNKNOWN: &str = "which platforms it is for could not be found out";
+        const UNKNOWN: &str = "cannot find out the platforms of the image";
         let Found { digest, has } = match found {
             Ok(found) => found,
             Err(why) => {
                 self.problem = Some(match &why {
                     NotInspected::Instead(_) => UNKNOWN.to_owned(),
                     NotInspected::TooDeep => {
-                        format!("{UNKNOWN}: it has more than {DEPTH} indexes inside of one another")
+                        format!("{UNKNOWN}: its indexes are nested more than {DEPTH} deep")
                     }
                 });
                 self.cause = match &why {
@@ -113,7 +113,7 @@ impl Answer {
         self.platform = Some(ForPlatform { wanted: wanted.to_string(), digest, has });
     }
 
-    /// Adds what the registry tells without the credential that it refused.
+    /// Adds the answer of the registry without the credential that it refused.
     pub(super) fn tell_anonymous(&mut self, fact: &Fact) {
         self.anonymously = Some(asking::outcome(fact));
     }
@@ -143,7 +143,9 @@ impl Answer {
             lines.extend(digest.iter().map(|digest| format!("  {wanted}: {digest}")));
         }
         if self.anonymously == Some("Present") {
-            lines.push("  without the credential it is there: the credential is the problem".to_owned());
+            lines.push(
+                "  the tag can be read without the credential: remove the credential or renew it".to_owned(),
+            );
         }
         if !self.did_you_mean.is_empty() {
             lines.push(format!("  did you mean: {}", self.did_you_mean.join(", ")));

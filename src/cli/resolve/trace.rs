@@ -1,36 +1,35 @@
-//! What the client did, step by step, kept for printing.
+//! Keeps the steps of the client for printing.
 
-use std::sync::{Mutex, PoisonError};
-
+use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::cli::asking::outcome;
-use crate::registry::observe::{Event, Observer};
+use tagpin_registry::{Event, Observer, Step};
 
-/// Keeps the steps.
+/// Collects the steps of the client.
 pub(super) struct Trace {
-    /// With headers.
+    /// True to keep headers too.
     headers: bool,
-    steps: Mutex<Vec<Step>>,
+    steps: Mutex<Vec<Entry>>,
 }
 
 /// One step; the names of its fields are stable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "step", rename_all = "kebab-case", rename_all_fields = "camelCase")]
-pub(super) enum Step {
-    /// A request, and what became of it.
+pub(super) enum Entry {
+    /// A request and its result.
     Request {
         /// `manifest`, `tags` or `token`.
         purpose: &'static str,
         method: &'static str,
-        /// A URL without its query, or the host of one that the registry named.
+        /// A URL without its query, or the host of a URL that the registry named.
         target: String,
-        /// Where its credential came from.
+        /// The source of the credential.
         credential: Option<String>,
         status: Option<u16>,
         failure: Option<&'static str>,
         milliseconds: Option<u64>,
-        /// What is left of the registry's own limit, as it says.
+        /// The requests that the registry's own limit still allows.
         remaining: Option<u64>,
         /// With `--trace`: `name: value`, without secrets.
         #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -38,29 +37,29 @@ pub(super) enum Step {
         #[serde(skip_serializing_if = "Vec::is_empty")]
         received: Vec<String>,
     },
-    /// The registry wants to know who asks.
+    /// The registry asked for authentication.
     Challenge { scheme: &'static str, realm: Option<String> },
-    /// The credential was not shown to the token service.
+    /// The credential was withheld from the token service.
     CredentialWithheld { realm: String },
-    /// The token service may not be asked.
+    /// The token service must not be asked.
     RealmRefused,
-    /// What the tag names was asked for by digest, and is there.
+    /// The registry serves the digest by digest.
     Confirmed { digest: String, platforms: Vec<String> },
-    /// It was not, because the registry's limit leaves too few pulls for the nodes.
+    /// The digest was not confirmed, because the registry's limit leaves too few pulls for the nodes.
     ConfirmationSpared,
-    /// What one endpoint says.
+    /// The final answer of one endpoint.
     Endpoint { endpoint: String, outcome: &'static str },
 }
 
 impl Trace {
-    /// The steps so far.
-    pub(super) fn steps(&self) -> Vec<Step> {
-        self.steps.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Returns the steps so far.
+    pub(super) fn steps(&self) -> Vec<Entry> {
+        self.steps.lock().clone()
     }
 }
 
 impl Trace {
-    /// Keeps headers too, if these are wanted.
+    /// Creates an empty trace, with or without headers.
     pub(super) fn new(headers: bool) -> Self {
         Self { headers, steps: Mutex::default() }
     }
@@ -71,10 +70,11 @@ impl Observer for Trace {
         self.headers
     }
 
-    fn observe(&self, _registry: &str, event: &Event<'_>) {
-        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
-        let step = match *event {
-            Event::Asked { purpose, method, target, credential } => Step::Request {
+    fn observe(&self, event: &Event<'_>) {
+        let Event::Step { step, .. } = event else { return };
+        let mut steps = self.steps.lock();
+        let entry = match *step {
+            Step::Asked { purpose, method, target, credential } => Entry::Request {
                 purpose: purpose.word(),
                 method: method.word(),
                 target: target.to_string(),
@@ -86,47 +86,47 @@ impl Observer for Trace {
                 sent: Vec::new(),
                 received: Vec::new(),
             },
-            Event::Headers { received: back, headers } => {
-                if let Some(Step::Request { sent, received, .. }) = steps.last_mut() {
+            Step::Headers { received: back, headers } => {
+                if let Some(Entry::Request { sent, received, .. }) = steps.last_mut() {
                     let lines = headers.iter().map(|(name, value)| format!("{name}: {value}"));
                     if back { received } else { sent }.extend(lines);
                 }
                 return;
             }
-            Event::Answered { status: answered, took, remaining: left, .. } => {
-                if let Some(Step::Request { status, milliseconds, remaining, .. }) = steps.last_mut() {
+            Step::Answered { status: answered, took, remaining: left, .. } => {
+                if let Some(Entry::Request { status, milliseconds, remaining, .. }) = steps.last_mut() {
                     *status = Some(answered);
                     *remaining = left;
                     *milliseconds = u64::try_from(took.as_millis()).ok();
                 }
                 return;
             }
-            Event::Failed { failure: failed, took, .. } => {
-                if let Some(Step::Request { failure, milliseconds, .. }) = steps.last_mut() {
+            Step::Failed { failure: failed, took, .. } => {
+                if let Some(Entry::Request { failure, milliseconds, .. }) = steps.last_mut() {
                     *failure = Some(failed.word());
                     *milliseconds = u64::try_from(took.as_millis()).ok();
                 }
                 return;
             }
-            Event::Challenged { scheme, realm } => {
-                Step::Challenge { scheme: scheme.word(), realm: realm.map(str::to_owned) }
+            Step::Challenged { scheme, realm } => {
+                Entry::Challenge { scheme: scheme.word(), realm: realm.map(str::to_owned) }
             }
-            Event::Withheld { realm } => Step::CredentialWithheld { realm: realm.to_owned() },
-            Event::RealmRefused => Step::RealmRefused,
-            Event::Confirmed { digest, platforms } => {
-                Step::Confirmed { digest: digest.to_string(), platforms: platforms.to_vec() }
+            Step::Withheld { realm } => Entry::CredentialWithheld { realm: realm.to_owned() },
+            Step::RealmRefused => Entry::RealmRefused,
+            Step::Confirmed { digest, platforms } => {
+                Entry::Confirmed { digest: digest.to_string(), platforms: platforms.to_vec() }
             }
-            Event::Spared => Step::ConfirmationSpared,
-            Event::Concluded { endpoint, fact } => {
-                Step::Endpoint { endpoint: endpoint.to_string(), outcome: outcome(fact) }
+            Step::Spared => Entry::ConfirmationSpared,
+            Step::Concluded { endpoint, fact } => {
+                Entry::Endpoint { endpoint: endpoint.to_string(), outcome: outcome(fact) }
             }
         };
-        steps.push(step);
+        steps.push(entry);
     }
 }
 
-impl Step {
-    /// One line for a person.
+impl Entry {
+    /// Returns one line for a person, and lines for headers.
     pub(super) fn line(&self) -> String {
         match self {
             Self::Request {
@@ -160,22 +160,31 @@ impl Step {
                 lines.join("\n  ")
             }
             Self::Challenge { scheme: "bearer", realm: Some(realm) } => {
-                format!("  it wants a token of {realm}")
+                format!("  the registry asks for a token from {realm}")
             }
-            Self::Challenge { scheme: "basic", .. } => "  it wants a user and a password".to_owned(),
-            Self::Challenge { .. } => "  it wants something that we do not have".to_owned(),
+            Self::Challenge { scheme: "basic", .. } => {
+                "  the registry asks for a user and a password".to_owned()
+            }
+            Self::Challenge { .. } => {
+                "  the registry asks for an authentication that tagpin does not support".to_owned()
+            }
             Self::CredentialWithheld { realm } => {
-                format!("  the credential is not for {realm}, another host: a token is asked for without it")
+                format!(
+                    "  the credential is withheld from {realm}, which is another host: a token is requested without it"
+                )
             }
-            Self::RealmRefused => "  its token service is no https URL: it is not asked".to_owned(),
+            Self::RealmRefused => {
+                "  the token service is not asked: its address is not an https URL".to_owned()
+            }
             Self::Confirmed { digest, platforms } if platforms.is_empty() => {
-                format!("  it serves {digest} by digest")
+                format!("  the registry serves {digest} by digest")
             }
             Self::Confirmed { digest, platforms } => {
-                format!("  it serves {digest} by digest, for {}", platforms.join(", "))
+                format!("  the registry serves {digest} by digest, for {}", platforms.join(", "))
             }
             Self::ConfirmationSpared => {
-                "  not asked for by digest: its limit leaves too few pulls for the nodes".to_owned()
+                "  the digest is not confirmed: the registry's limit leaves too few pulls for the nodes"
+                    .to_owned()
             }
             Self::Endpoint { endpoint, outcome } => format!("{endpoint} says {outcome}"),
         }

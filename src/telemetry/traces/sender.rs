@@ -1,4 +1,4 @@
-//! One batch of spans to the collector. It says in the log when the collector stops taking them, and when it starts again.
+//! Sends batches of spans to the collector. It logs when the collector stops accepting them, and when it starts again.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use opentelemetry_http::{HttpClient, HttpError};
 use tokio::runtime::Handle;
 use tracing::{info, warn};
 
-/// Sends batches on a runtime: the thread that collects them has none.
+/// Sends batches on a runtime, because the thread that collects them has none.
 #[derive(Debug)]
 pub(super) struct Sender {
     client: reqwest::Client,
@@ -49,9 +49,9 @@ impl HttpClient for Sender {
             }
         };
         if !failing && self.failing.swap(false, Ordering::Relaxed) {
-            info!("the collector takes traces again");
+            info!("the collector accepts traces again");
         }
-        // Its body would only say what of the batch it did not like.
+        // The body of the answer only has details of rejected spans.
         let mut answer = Response::new(Bytes::new());
         *answer.status_mut() = sent?.status();
         Ok(answer)
@@ -61,7 +61,7 @@ impl HttpClient for Sender {
 impl Sender {
     fn failing(&self, cause: &str) {
         if !self.failing.swap(true, Ordering::Relaxed) {
-            warn!(cause, "the collector does not take traces: they are lost until it does");
+            warn!(cause, "the collector does not accept traces: they are lost until it does");
         }
     }
 }

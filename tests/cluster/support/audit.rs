@@ -1,4 +1,4 @@
-//! What the rig's API server noted: which replica of tagpin wrote or listed what, and when.
+//! The audit log of the rig's API server: the writes and lists of tagpin's replicas, with their times.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom};
@@ -11,7 +11,7 @@ use super::rig::Rig;
 
 const ACCOUNT: &str = "system:serviceaccount:tagpin-system:tagpin";
 
-/// The audit log, from a moment on.
+/// The audit log from some moment on.
 pub(crate) struct Audit {
     file: PathBuf,
     from: u64,
@@ -28,18 +28,18 @@ pub(crate) struct Request {
 }
 
 impl Audit {
-    /// From now on.
+    /// Starts to read the log from its present end.
     pub(crate) fn start(rig: &Rig) -> Self {
         let file = rig.folder().join("logs/audit.log");
         let from = file.metadata().unwrap().len();
         Self { file, from }
     }
 
-    /// What replicas did since, in the order in which it was done.
+    /// Returns the requests of replicas since then, in the order of their completion.
     pub(crate) fn requests(&self) -> Vec<Request> {
         let mut file = File::open(&self.file).unwrap();
         file.seek(SeekFrom::Start(self.from)).unwrap();
-        // The last line may be half written.
+        // The last line may be incomplete, and is then left out.
         let lines = BufReader::new(file).lines().map_while(std::io::Result::ok);
         let events = lines.filter_map(|line| serde_json::from_str::<Value>(&line).ok());
         let mut requests: Vec<Request> = events.filter_map(|event| Request::of(&event)).collect();
@@ -52,7 +52,7 @@ impl Request {
     fn of(event: &Value) -> Option<Self> {
         let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
         let carried_out = event["responseStatus"]["code"].as_u64()? < 300;
-        // Further pages belong to the list that their first one began.
+        // Further pages belong to the list that the first page began, and are not counted.
         let begins = !text("/requestURI")?.contains("continue=");
         (carried_out && begins && event["user"]["username"] == ACCOUNT).then_some(())?;
         Some(Self {
@@ -64,18 +64,19 @@ impl Request {
         })
     }
 
-    /// Whether it is about who leads.
+    /// Returns true if the request is about the Lease.
     pub(crate) fn is_lease(&self) -> bool {
         self.resource == "leases"
     }
 
-    /// Whether it changed something. The canary (a PodTemplate) is a question only.
+    /// Returns true if the request changed an object. The canary (a PodTemplate) is a dry run and changes nothing.
     pub(crate) fn is_write(&self) -> bool {
         self.verb != "list" && self.resource != "podtemplates"
     }
 }
 
-/// Every write was its writer's who held the Lease: the last one before it who wrote that, and this one at first.
+/// Checks that each write came from the replica that held the Lease: the last one that wrote the Lease before, or
+/// `first` if none did.
 #[track_caller]
 pub(crate) fn one_writer_at_a_time(requests: &[Request], first: &str) {
     let (leases, writes): (Vec<_>, Vec<_>) =

@@ -1,4 +1,4 @@
-//! A pod every 100 ms in one namespace, whatever happens to tagpin meanwhile, and what became of each.
+//! A creator of one pod every 100 ms in a namespace, which records the outcome of each.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,23 +16,23 @@ use tokio_util::sync::CancellationToken;
 use super::{LIMIT, Namespace, wait_for};
 
 const EVERY: Duration = Duration::from_millis(100);
-/// What each pod asks for.
+/// The image of each pod.
 pub(crate) const ASKED: &str = "web:1.4.2";
 
-/// Creates pods, and deletes them at once, until it is told to end. Nobody schedules them: it is about the API server's
-/// answer.
+/// Creates pods, and deletes each at once, until it is ended. Nobody schedules the pods, because only the API server's
+/// answers matter.
 pub(crate) struct Creator {
     stop: CancellationToken,
     answered: Arc<AtomicUsize>,
     thread: JoinHandle<Created>,
 }
 
-/// What became of the pods, in the order of the answers.
+/// The outcomes of the pods, in the order of the answers.
 #[derive(Debug, Default)]
 pub(crate) struct Created {
     /// The image of each pod that was created.
     pub(crate) images: Vec<String>,
-    /// Why the others were not.
+    /// The errors for the other pods.
     pub(crate) failures: Vec<String>,
 }
 
@@ -41,7 +41,7 @@ impl Creator {
         Self::with(namespace, false)
     }
 
-    /// By a dry run: everything is asked and answered, nothing is kept.
+    /// Starts to create pods by dry run: the API server reviews and answers, but stores nothing.
     pub(crate) fn dry(namespace: &Namespace) -> Self {
         Self::with(namespace, true)
     }
@@ -58,7 +58,7 @@ impl Creator {
         Self { stop, answered, thread }
     }
 
-    /// Waits until so many more pods were answered.
+    /// Waits for the answers to this many more pods.
     #[track_caller]
     pub(crate) fn goes_on(&self, pods: usize) {
         let wanted = self.answered.load(Ordering::Relaxed) + pods;
@@ -74,7 +74,7 @@ impl Creator {
 }
 
 impl Created {
-    /// How many got a digest.
+    /// Returns the number of pods with a digest.
     pub(crate) fn pinned(&self) -> usize {
         self.images.iter().filter(|image| image.contains("@sha256:")).count()
     }
@@ -86,10 +86,10 @@ async fn create(
     stop: CancellationToken,
     answered: Arc<AtomicUsize>,
 ) -> Created {
-    // The first provider stays.
+    // Another test may have installed a provider; the first one stays.
     drop(rustls::crypto::ring::default_provider().install_default());
     let mut config = Config::infer().await.unwrap();
-    // A failure is to be seen.
+    // Failures must be counted, so they are not retried.
     config.default_retry = false;
     let pods: Api<Pod> = Api::namespaced(Client::try_from(config).unwrap(), namespace);
     let mut ticks = interval(EVERY);
@@ -108,7 +108,7 @@ async fn create(
             answered.fetch_add(1, Ordering::Relaxed);
             let created = answer?;
             if !dry_run {
-                // Thousands of them would make everything else slow.
+                // Thousands of pods would slow down everything else.
                 pods.delete(&name(number), &DeleteParams::default()).await?;
             }
             Ok(created)

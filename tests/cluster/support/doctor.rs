@@ -1,4 +1,4 @@
-//! What `tagpin doctor` says of the cluster.
+//! `tagpin doctor` on the cluster.
 
 use std::process::Command;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{LIMIT, wait_for};
 
-/// What it answers, and its exit code.
+/// Returns the output of the doctor, and its exit code.
 fn doctor() -> (Value, i32) {
     let output = Command::new(env!("CARGO_BIN_EXE_tagpin")).args(["doctor", "--output", "json"]).output();
     let output = output.unwrap();
@@ -15,7 +15,7 @@ fn doctor() -> (Value, i32) {
     (report, output.status.code().unwrap())
 }
 
-/// Waits for a red row of this check whose text holds these words; its remedy.
+/// Waits for a red row of this check whose text contains these words, and returns its remedy.
 #[track_caller]
 pub(crate) fn red(check: &str, words: &str) -> String {
     let mut last = Value::Null;
@@ -31,7 +31,7 @@ pub(crate) fn red(check: &str, words: &str) -> String {
     row["remedy"].as_str().unwrap().to_owned()
 }
 
-/// Waits until nothing is red or unknown any more.
+/// Waits until no row is red or unknown.
 #[track_caller]
 pub(crate) fn well() {
     wait_for("nothing red", LIMIT, || {

@@ -1,7 +1,7 @@
-//! A load on admission that is counted to the last request: pods and Deployments, compliant and forbidden in turn.
+//! A load on admission in which every request is counted: pods and Deployments, compliant and forbidden in turn.
 //!
-//! Its pods are gated, so that no node has to run them. What the replication controllers make of its Deployments is
-//! counted too, from a watch.
+//! The pods have a scheduling gate, so that no node has to run them. The pods that controllers create for the
+//! Deployments are counted too, by a watch.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Sub;
@@ -23,17 +23,17 @@ use tokio_util::sync::CancellationToken;
 
 use super::{LIMIT, Namespace, kubectl, wait_for};
 
-/// Fewer requests than this prove nothing.
+/// Minimum number of requests of a load; fewer prove nothing.
 const ENOUGH: usize = 500;
-/// Who asks at the same time, and how long each waits from one request to the next.
+/// Number of workers, and the time from one request of a worker to the next.
 const WORKERS: usize = 4;
 const PACE: Duration = Duration::from_millis(90);
-/// Between clean-ups.
+/// Time between two clean-ups.
 const SWEEP: Duration = Duration::from_secs(4);
-/// What a forbidden request must be told.
+/// Words that the refusal of a forbidden request must contain.
 const OURS: [&str; 2] = ["validate.tagpin.dev", "[TagForbidden]"];
 
-/// Requests without a pause, until it is ended.
+/// A load that sends requests until it is ended.
 pub(crate) struct Load {
     runtime: Runtime,
     stop: CancellationToken,
@@ -42,24 +42,24 @@ pub(crate) struct Load {
     before: ApiServer,
 }
 
-/// What became of every request.
+/// The outcomes of all requests.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Counts {
     /// Compliant pods that were stored with a digest.
     pub(crate) pinned: usize,
     /// Compliant Deployments that were stored.
     pub(crate) applied: usize,
-    /// Forbidden requests that were refused in our words.
+    /// Forbidden requests that were refused with tagpin's message.
     pub(crate) refused: usize,
-    /// All others.
+    /// All other requests.
     pub(crate) lost: Vec<Lost>,
-    /// Pods that controllers made, by whether they have a digest.
+    /// The UIDs of the pods that controllers created, with a digest (true) and without.
     pub(crate) children: BTreeMap<bool, BTreeSet<String>>,
-    /// The digest of each tag: a tag that does not move has one.
+    /// The digest of each tag; the tags do not move.
     digests: BTreeMap<String, String>,
 }
 
-/// A request that did not become what it had to.
+/// A request with another outcome than it must have.
 #[derive(Debug, Clone)]
 pub(crate) struct Lost {
     pub(crate) kind: LostKind,
@@ -67,40 +67,40 @@ pub(crate) struct Lost {
     pub(crate) answered: Instant,
 }
 
-/// How a request was lost.
+/// The way in which a request was lost.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum LostKind {
     /// A compliant pod without a digest.
     Unpinned,
     /// A forbidden object that was stored.
     Admitted,
-    /// The API server answered with an error that is not our refusal.
+    /// The API server answered with an error that is not tagpin's refusal.
     Answered(String),
     /// No answer came.
     Unanswered,
 }
 
-/// The API server's own counts of our webhooks.
+/// The API server's own counters for tagpin's webhooks.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ApiServer {
-    /// When it started, in seconds since 1970: it counts from then.
+    /// The start of the API server and of its counters, in seconds since 1970.
     started: f64,
-    /// Calls that failed, so that the request went on without us.
+    /// Calls that failed, so that the request passed without tagpin.
     pub(crate) failed_open: usize,
-    /// Requests that were refused in our name.
+    /// Requests that tagpin's webhooks refused.
     pub(crate) rejected: usize,
 }
 
-/// What a load came to.
+/// The result of a load.
 #[derive(Debug)]
 pub(crate) struct Result {
     pub(crate) counts: Counts,
-    /// What the API server counted meanwhile.
+    /// The API server's counters over the time of the load.
     pub(crate) api_server: ApiServer,
 }
 
 impl Load {
-    /// Starts to ask in this namespace, and returns when answers come.
+    /// Starts a load in this namespace, and returns once answers arrive.
     pub(crate) fn start(namespace: &Namespace) -> Self {
         let runtime = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let client = runtime.block_on(async { client().await });
@@ -124,19 +124,19 @@ impl Load {
         load
     }
 
-    /// Waits for so many more requests that went as they should.
+    /// Waits for this many more requests with the right outcome.
     #[track_caller]
     pub(crate) fn goes_on(&self, requests: usize) {
         let wanted = self.so_far().good() + requests;
         wait_for("more good requests", LIMIT, || (self.so_far().good() >= wanted).then_some(()));
     }
 
-    /// What was counted so far.
+    /// Returns the counts so far.
     pub(crate) fn so_far(&self) -> Counts {
         lock(&self.seen).clone()
     }
 
-    /// Ends it once there were enough requests, and tells what became of them.
+    /// Ends the load once there were enough requests, and returns the result.
     #[track_caller]
     pub(crate) fn end(mut self) -> Result {
         wait_for("enough requests", LIMIT, || (self.so_far().requests() >= ENOUGH).then_some(()));
@@ -144,24 +144,24 @@ impl Load {
         let tasks = std::mem::take(&mut self.tasks);
         self.runtime.block_on(tasks.join_all());
         let result = Result { counts: self.so_far(), api_server: ApiServer::now() - self.before };
-        // Not by `eprintln!`: what a test came to is worth reading when it passed, too.
+        // `eprintln!` would be captured by the test harness, but the result is worth reading also if the test passes.
         drop(std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("{result}\n")));
         result
     }
 }
 
 impl Counts {
-    /// Requests that went as they should.
+    /// Returns the number of requests with the right outcome.
     pub(crate) fn good(&self) -> usize {
         self.pinned + self.applied + self.refused
     }
 
-    /// All requests that are over.
+    /// Returns the number of all finished requests.
     pub(crate) fn requests(&self) -> usize {
         self.good() + self.lost.len()
     }
 
-    /// How many were lost in which way.
+    /// Returns the number of lost requests by kind.
     pub(crate) fn lost_by_kind(&self) -> BTreeMap<&LostKind, usize> {
         let mut kinds = BTreeMap::new();
         for lost in &self.lost {
@@ -170,7 +170,7 @@ impl Counts {
         kinds
     }
 
-    /// Pods of controllers, with a digest or without.
+    /// Returns the number of pods that controllers created with a digest, or without.
     pub(crate) fn children(&self, pinned: bool) -> usize {
         self.children.get(&pinned).map_or(0, BTreeSet::len)
     }
@@ -184,7 +184,7 @@ impl Counts {
         }
     }
 
-    /// Whether this image, written with this tag, has the digest that the tag always had.
+    /// Returns true if this image has this tag and the digest that the tag always had.
     fn is_pinned(&mut self, image: &str, tag: &str) -> bool {
         let digest = image.strip_prefix(tag).and_then(|rest| rest.strip_prefix("@sha256:"));
         let Some(digest) = digest.filter(|digest| digest.len() == 64) else { return false };
@@ -193,7 +193,8 @@ impl Counts {
 }
 
 impl Result {
-    /// Every compliant pod pinned, every forbidden request refused, no error, nothing that went by us.
+    /// Checks that every compliant pod was pinned, every forbidden request was refused, and no request failed or passed
+    /// without tagpin.
     #[track_caller]
     pub(crate) fn nothing_lost(&self) {
         assert!(self.counts.lost.is_empty(), "{self}");
@@ -225,7 +226,8 @@ impl std::fmt::Display for Result {
 }
 
 impl ApiServer {
-    /// What its metrics say, of the webhooks that judge; the canary's failures are its purpose.
+    /// Reads the counters of the webhooks that pin and validate. The canary's webhook is left out, because its failures
+    /// are intended.
     pub(crate) fn now() -> Self {
         let text = kubectl(&["get", "--raw", "/metrics"]).succeeded();
         let started = text.lines().find_map(|line| line.strip_prefix("process_start_time_seconds "));
@@ -246,7 +248,7 @@ impl ApiServer {
 impl Sub for ApiServer {
     type Output = Self;
 
-    /// What was counted since; only since it started again, if it did.
+    /// Returns the difference of the counters; if the API server restarted, only the counts since then.
     fn sub(self, before: Self) -> Self {
         if self.started > before.started {
             return self;
@@ -257,14 +259,14 @@ impl Sub for ApiServer {
     }
 }
 
-/// What a request had to become.
+/// The right outcome of a request.
 enum Good {
     Pinned,
     Applied,
     Refused,
 }
 
-/// One caller: compliant and forbidden, pod and Deployment, in turn.
+/// A worker that sends compliant and forbidden pods and Deployments in turn.
 struct Worker {
     number: usize,
     pods: Api<Pod>,
@@ -322,7 +324,7 @@ impl Worker {
     }
 }
 
-/// Removes the pods that were counted.
+/// Deletes the pods that were counted.
 async fn sweep(pods: Api<Pod>, stop: CancellationToken) {
     let mut pace = interval(SWEEP);
     loop {
@@ -331,18 +333,18 @@ async fn sweep(pods: Api<Pod>, stop: CancellationToken) {
             () = stop.cancelled() => return,
         }
         let at_once = DeleteParams::default().grace_period(0);
-        // While the API server is away, they wait for the next time.
+        // While the API server is down, the pods stay until the next clean-up.
         drop(pods.delete_collection(&at_once, &ListParams::default().labels("load=pod")).await);
     }
 }
 
-/// Counts the pods that controllers make.
+/// Counts the pods that controllers create.
 async fn children(pods: Api<Pod>, seen: Arc<Mutex<Counts>>, stop: CancellationToken) {
     let mut made = std::pin::pin!(
         watcher(pods, watcher::Config::default().labels("load!=pod")).default_backoff().applied_objects()
     );
     while let Some(next) = stop.run_until_cancelled(made.try_next()).await {
-        // A watch that breaks is opened again, and lists what it missed.
+        // A broken watch is opened again, and lists what it missed.
         let Ok(Some(pod)) = next else { continue };
         let mut seen = lock(&seen);
         let image = image(&pod);
@@ -353,10 +355,10 @@ async fn children(pods: Api<Pod>, seen: Arc<Mutex<Counts>>, stop: CancellationTo
 }
 
 async fn client() -> Client {
-    // Another test may have been first.
+    // Another test may have installed a provider; the first one stays.
     drop(rustls::crypto::ring::default_provider().install_default());
     let mut config = Config::infer().await.unwrap();
-    // What fails is counted, not tried again.
+    // Failures must be counted, so they are not retried.
     config.default_retry = false;
     Client::try_from(config).unwrap()
 }
@@ -366,7 +368,7 @@ fn pod(name: &str, image: &str) -> Pod {
     serde_json::from_value(document).unwrap()
 }
 
-/// Of a pod that no scheduler looks at.
+/// Returns the spec of a pod that the scheduler leaves alone.
 fn spec(image: &str) -> Value {
     json!({
         "schedulingGates": [ { "name": "tagpin.dev/load" } ],

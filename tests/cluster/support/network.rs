@@ -1,19 +1,19 @@
-//! Cuts in the rig's network: packets that go nowhere.
+//! Cuts in the rig's network, by rules that drop packets.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::thread;
 
-/// What is cut heals when this goes.
+/// A cut; it is repaired when this is dropped.
 pub(crate) struct Cut(());
 
 impl Cut {
-    /// The API server does not reach the webhook's port on any pod; pods still reach each other.
+    /// Cuts the API server off from the webhook port of all pods; pods still reach each other.
     pub(crate) fn between_api_server_and_webhooks() -> Self {
         Self::new("hook output", "ip daddr 10.42.0.0/16 tcp dport 10250 drop")
     }
 
-    /// Pods on the first node do not reach the registries.
+    /// Cuts the pods on the first node off from the registries.
     pub(crate) fn between_pods_and_registries() -> Self {
         Self::new("hook input", "ip saddr 10.42.0.0/16 tcp dport 5000 drop")
     }
@@ -33,7 +33,7 @@ impl Drop for Cut {
     }
 }
 
-/// `nft` with this on its standard input, in the network of the API server.
+/// Runs `nft` with these rules, in the network of the API server.
 fn nft(rules: &str) {
     let mut nft = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn().unwrap();
     nft.stdin.take().unwrap().write_all(rules.as_bytes()).unwrap();

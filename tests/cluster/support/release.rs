@@ -1,4 +1,4 @@
-//! The release of tagpin that the tests found: taken away, changed, and installed again as it was.
+//! The release of tagpin that the tests find: they remove it, change it, and install it again as it was.
 
 use std::io::Write as _;
 use std::process::Command;
@@ -13,17 +13,17 @@ use super::{Answer, LIMIT, kubectl, run, wait_for};
 /// The chart of this tree; the tests run in its root.
 pub(crate) const CHART: &str = "charts/tagpin";
 
-/// The release, and the values to install it with again when this goes.
+/// The release and its values; it is installed with them again when this is dropped.
 pub(crate) struct Release {
     values: NamedTempFile,
 }
 
-/// `helm ARGS` in the namespace of the release.
+/// Runs `helm ARGS` in the namespace of the release.
 pub(crate) fn helm(args: &[&str]) -> Answer {
     run(Command::new("helm").args(["--namespace", "tagpin-system"]).args(args), "")
 }
 
-/// The names of the validating entries; none when there is no configuration.
+/// Returns the names of the validating entries; empty if there is no configuration.
 pub(crate) fn entries() -> Vec<String> {
     let get = ["get", "validatingwebhookconfiguration", "tagpin", "--ignore-not-found", "-o", "json"];
     let seen = kubectl(&get).succeeded();
@@ -32,7 +32,7 @@ pub(crate) fn entries() -> Vec<String> {
     entries.iter().map(|entry| entry["name"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Waits until namespaces that ask for it fail closed.
+/// Waits until the namespaces that ask for it fail closed.
 #[track_caller]
 pub(crate) fn armed() {
     let strict = || entries().iter().any(|name| name == "validate-strict.tagpin.dev");
@@ -41,7 +41,7 @@ pub(crate) fn armed() {
 }
 
 impl Release {
-    /// Remembers how it is installed.
+    /// Reads the values of the installed release.
     pub(crate) fn found() -> Self {
         let values = helm(&["get", "values", "tagpin", "--output", "json"]).succeeded();
         let mut file = tempfile::Builder::new().suffix(".json").tempfile().unwrap();
@@ -49,13 +49,13 @@ impl Release {
         Self { values: file }
     }
 
-    /// `helm VERB tagpin CHART ARGS` with the values as they were found.
+    /// Runs `helm VERB tagpin CHART ARGS` with the values of the release.
     pub(crate) fn helm(&self, verb: &[&str], chart: &str, args: &[&str]) -> Answer {
         let values = self.values.path().to_str().unwrap();
         helm(&[verb, &["tagpin", chart, "--values", values], args].concat())
     }
 
-    /// Installs it, or changes it, with these values beside those that were found, and waits until it is in force.
+    /// Installs or upgrades the release with its values and these further arguments, and waits until it is in force.
     #[track_caller]
     pub(crate) fn install(&self, chart: &str, more: &[&str]) {
         let wait = ["--create-namespace", "--wait", "--timeout", "90s"];
@@ -64,22 +64,22 @@ impl Release {
     }
 }
 
-/// Waits until the API server asks tagpin, and the baseline is in force on every replica.
+/// Waits until the API server calls tagpin, and the baseline is in force on every replica.
 #[track_caller]
 pub(crate) fn in_force() {
     wait_for("the list of webhooks", LIMIT, || (!entries().is_empty()).then_some(()));
     let baseline = "clusterimagepolicies.tagpin.dev/baseline";
-    // The leader makes it anew where the definitions are new.
+    // The leader creates the baseline again if the definitions are new.
     wait_for("the baseline", LIMIT, || kubectl(&["get", baseline]).ok.then_some(()));
     kubectl(&["wait", baseline, "--for=condition=Ready", "--timeout=90s"]).succeeded();
-    // The condition may be from before.
+    // The condition may be an old one.
     reached();
 }
 
 impl Drop for Release {
     fn drop(&mut self) {
         if thread::panicking() {
-            // Whatever failed: other tests find it as they need it.
+            // Installs the release for the other tests, without a further failure.
             let wait = ["--create-namespace", "--wait", "--timeout", "90s"];
             drop(self.helm(&["upgrade", "--install"], CHART, &wait));
         } else {
@@ -89,11 +89,11 @@ impl Drop for Release {
     }
 }
 
-/// The values of the chart as they were, when this goes.
+/// Changed values of the release; they are rolled back when this is dropped.
 pub(crate) struct OtherValues;
 
 impl OtherValues {
-    /// Upgrades the release with these values beside those that it has; only replicas that have them answer.
+    /// Upgrades the release with these further values, and waits until only replicas with these values are left.
     #[track_caller]
     pub(crate) fn set(values: &str) -> Self {
         let wait = ["--reuse-values", "--set", values, "--wait", "--timeout", "120s"];
@@ -110,7 +110,7 @@ impl Drop for OtherValues {
     }
 }
 
-/// No replica runs, until this goes.
+/// A Deployment without replicas, until this is dropped.
 pub(crate) struct Away;
 
 impl Away {

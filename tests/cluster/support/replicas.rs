@@ -1,4 +1,5 @@
-//! tagpin's own pods: which leads, and signals to their processes. The latter only on a rig, which sees them.
+//! tagpin's own pods: their leader, and signals to their processes. Signals work only on a rig, where the tests see the
+//! processes.
 
 use std::fs;
 use std::process::Command;
@@ -7,24 +8,24 @@ use serde_json::Value;
 
 use super::{LIMIT, kubectl, kubectl_with, wait_for};
 
-/// `kubectl -n tagpin-system ARGS`, which must succeed.
+/// Runs `kubectl -n tagpin-system ARGS`, which must succeed, and returns its output.
 #[track_caller]
 pub(crate) fn ours(args: &[&str]) -> String {
     kubectl(&[&["-n", "tagpin-system"], args].concat()).succeeded()
 }
 
-/// One replica.
+/// A replica.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Replica {
-    /// Of its pod.
+    /// The name of its pod.
     pub(crate) name: String,
-    /// Of its pod.
+    /// The IP address of its pod.
     pub(crate) address: String,
-    /// How often its container ended.
+    /// The number of restarts of its container.
     restarts: u64,
 }
 
-/// The replicas that are ready and stay.
+/// Returns the replicas that are ready and not terminating.
 pub(crate) fn ready() -> Vec<Replica> {
     let pods: Value = serde_json::from_str(&ours(&["get", "pods", "-o", "json"])).unwrap();
     let pods = pods["items"].as_array().unwrap().clone();
@@ -40,7 +41,8 @@ pub(crate) fn ready() -> Vec<Replica> {
     .collect()
 }
 
-/// Waits until none is on its way out: until it is gone, it answers the API server on the connections that it has.
+/// Waits until no replica is terminating, because a terminating replica still answers the API server on open
+/// connections.
 #[track_caller]
 pub(crate) fn none_is_leaving() {
     let leaving = "jsonpath={.items[*].metadata.deletionTimestamp}";
@@ -59,9 +61,8 @@ const CANARY: &str = r#"{
     "template": { "spec": { "containers": [ { "name": "canary", "image": "canary" } ] } }
 }"#;
 
-/// Waits until the API server's reviews reach a replica, three times in a row. A ready pod is not enough: the rules
-/// of the node that lead to new pods and away from old ones follow a moment later, and a review that fails meanwhile
-/// lets through.
+/// Waits until three reviews of the API server in a row reach a replica. A ready pod is not enough: the node's network
+/// rules for new and old pods follow a moment later, and a review that fails until then lets the request pass.
 #[track_caller]
 pub(crate) fn reached() {
     let answered = || {
@@ -71,7 +72,7 @@ pub(crate) fn reached() {
     wait_for("reviews that reach tagpin", LIMIT, || (0..3).all(|_| answered()).then_some(()));
 }
 
-/// Waits until so many are ready.
+/// Waits until exactly this many replicas are ready, and returns them.
 #[track_caller]
 pub(crate) fn when_ready(count: usize) -> Vec<Replica> {
     wait_for(&format!("{count} ready replicas"), LIMIT, || {
@@ -80,12 +81,12 @@ pub(crate) fn when_ready(count: usize) -> Vec<Replica> {
     })
 }
 
-/// Who holds the Lease: the pod's name and something of the process.
+/// Returns the holder of the Lease: the name of the pod, and a suffix of the process.
 pub(crate) fn holder() -> String {
     ours(&["get", "lease", "tagpin", "-o", "jsonpath={.spec.holderIdentity}"])
 }
 
-/// The replica that leads.
+/// Returns the replica that leads.
 #[track_caller]
 pub(crate) fn leader() -> Replica {
     wait_for("a leader", LIMIT, || {
@@ -95,13 +96,13 @@ pub(crate) fn leader() -> Replica {
 }
 
 impl Replica {
-    /// Ends its process at once.
+    /// Kills the process of the replica.
     pub(crate) fn kill(&self) {
         let ended = Command::new("kill").args(["-KILL", &self.process().to_string()]).status();
         assert!(ended.unwrap().success(), "{self:?}");
     }
 
-    /// Waits until its container was started again and is ready.
+    /// Waits until the container has been restarted and is ready.
     #[track_caller]
     pub(crate) fn comes_back(&self) {
         wait_for("the replica to come back", LIMIT, || {
@@ -109,7 +110,7 @@ impl Replica {
         });
     }
 
-    /// Its process, known by the name that the pod tells it.
+    /// Returns the ID of the process of the replica, which is found by its variable `POD_NAME`.
     pub(crate) fn process(&self) -> u32 {
         let name = format!("POD_NAME={}", self.name);
         let processes =

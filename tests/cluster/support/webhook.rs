@@ -1,4 +1,4 @@
-//! A replica asked as the API server asks it, but past the API server.
+//! Reviews that are sent to a replica directly, in the same form as the API server sends them.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,17 +22,17 @@ use super::replicas::Replica;
 
 const HOST: &str = "tagpin.tagpin-system.svc";
 
-/// Why a question got no answer.
+/// The reason why a request got no answer.
 pub(crate) type Broken = Box<dyn std::error::Error + Send + Sync>;
 
-/// The authorities that the API server is told to trust, in PEM.
+/// Returns the authorities that the webhook configuration tells the API server to trust, in PEM.
 pub(crate) fn published_authorities() -> Vec<u8> {
     let path = "jsonpath={.webhooks[0].clientConfig.caBundle}";
     let bundle = kubectl(&["get", "validatingwebhookconfiguration", "tagpin", "-o", path]).succeeded();
     BASE64_STANDARD.decode(bundle).unwrap()
 }
 
-/// The webhook port of one replica, and what is trusted of it.
+/// The webhook port of a replica, and the authorities to trust.
 #[derive(Clone)]
 pub(crate) struct Door {
     address: SocketAddr,
@@ -40,7 +40,7 @@ pub(crate) struct Door {
 }
 
 impl Door {
-    /// Of this replica, with these authorities trusted.
+    /// Returns the port of this replica, with these authorities trusted.
     pub(crate) fn of(replica: &Replica, authorities: &[u8]) -> Self {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(CertificateDer::pem_slice_iter(authorities).map(Result::unwrap));
@@ -52,7 +52,7 @@ impl Door {
         Self { address: format!("{}:10250", replica.address).parse().unwrap(), trust: Arc::new(trust) }
     }
 
-    /// A connection that is kept.
+    /// Opens a connection and keeps it open.
     pub(crate) async fn open(&self) -> Result<Caller, Broken> {
         let stream = TcpStream::connect(self.address).await?;
         stream.set_nodelay(true)?;
@@ -64,11 +64,11 @@ impl Door {
     }
 }
 
-/// Who asks on one connection.
+/// A client with one connection.
 pub(crate) struct Caller(SendRequest<Full<Bytes>>);
 
 impl Caller {
-    /// The status, and the body of the answer.
+    /// Sends a review, and returns status and body of the response.
     pub(crate) async fn ask(&mut self, path: &str, review: &Value) -> Result<(StatusCode, Bytes), Broken> {
         let body = Full::new(Bytes::from(review.to_string()));
         self.0.ready().await?;
@@ -76,7 +76,7 @@ impl Caller {
         Ok((response.status(), response.into_body().collect().await?.to_bytes()))
     }
 
-    /// The `response` of a review that is answered.
+    /// Sends a review, and returns the `response` of the answered review.
     pub(crate) async fn review(&mut self, path: &str, review: &Value) -> Result<Value, Broken> {
         let (status, body) = self.ask(path, review).await?;
         if status != StatusCode::OK {
@@ -86,7 +86,7 @@ impl Caller {
     }
 }
 
-/// The creation of a pod with this image by a person, with so many bytes of notes.
+/// Returns a review of a user who creates a pod with this image and an annotation of this many bytes.
 pub(crate) fn creation(namespace: &str, image: &str, notes: usize) -> Value {
     json!({
         "apiVersion": "admission.k8s.io/v1",

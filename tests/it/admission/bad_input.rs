@@ -1,12 +1,12 @@
-//! Each bad input has a defined answer and a counter, and nothing of it harms another review.
+//! Bad input: each kind has a defined answer and a counter, and harms no other review.
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use serde_json::{Value, json};
-use tagpin::domain::fact::Fact;
+use tagpin_domain::fact::Fact;
 
-use crate::cluster::digest;
 use crate::support::webhook::{Table, Tables, Webhook, create, deployment, pod, update};
+use tagpin_testing::digest;
 
 fn baseline() -> Value {
     json!({ "mode": "Enforce", "pin": { "targets": ["Pods"] } })
@@ -49,7 +49,7 @@ async fn what_is_no_review_is_a_bad_request_with_a_reason_and_a_counter() {
 #[tokio::test]
 async fn a_body_over_the_limit_that_is_no_review_is_said_to_be_too_large() {
     let webhook = webhook();
-    let answered = webhook.post("/validate", vec![b' '; tagpin::admission::BODY_LIMIT + 1]).await;
+    let answered = webhook.post("/validate", vec![b' '; tagpin_webhook::BODY_LIMIT + 1]).await;
     assert_eq!(answered.status, StatusCode::PAYLOAD_TOO_LARGE);
     assert_eq!(webhook.count("admission_turned_away_total{reason=\"too_large\"}"), 1);
 }
@@ -110,7 +110,8 @@ async fn a_thousand_containers_get_an_answer_of_bounded_size() {
         object["spec"]["containers"] = containers.collect();
         create(object)
     };
-    // Of different images 64 are looked up, and that is said; the same image is looked up once.
+    // Of many different images, 64 are looked up and the others are reported. One image in many containers is looked up
+    // once.
     let (different, same) = (with(&|n| format!("w:{n}")), with(&|_| "same:1".to_owned()));
     let answered = webhook.validate(&different).await;
     assert!(answered.codes().contains(&"TagNotFound".to_owned()), "{:?}", answered.codes());

@@ -1,9 +1,9 @@
-//! Whatever the size of an object, it is judged or refused by name: an HTTP error would let it through. Reviews are sent
-//! as the API server writes them: the envelope before the objects, and `<`, `>` and `&` escaped.
+//! Objects of any size are judged or refused by name, because an HTTP error would let them through. The tests write
+//! reviews as the API server does: the envelope before the objects, and `<`, `>` and `&` escaped.
 
 use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
-use tagpin::admission::BODY_LIMIT;
+use tagpin_webhook::BODY_LIMIT;
 
 use crate::support::webhook::{
     Answered, REPLICA_SET_CONTROLLER, Table, Webhook, create, deployment, pod, update,
@@ -18,7 +18,7 @@ fn enforced() -> Webhook {
     )
 }
 
-/// A review as the API server sends it.
+/// Returns the bytes of a review as the API server writes them.
 fn sent(review: &Value) -> Vec<u8> {
     let request = &review["request"];
     let fields = [
@@ -48,7 +48,7 @@ async fn mutate(webhook: &Webhook, review: &Value) -> Answered {
     webhook.post("/mutate?timeout=5s", sent(review)).await
 }
 
-/// So many slots with this image.
+/// Returns this many containers with this image.
 fn slots(count: usize, image: &str) -> Value {
     (0..count).map(|n| json!({ "name": format!("c{n}"), "image": image })).collect()
 }
@@ -61,10 +61,10 @@ fn variables(count: usize, length: usize) -> Value {
     (0..count).map(|n| json!({ "name": format!("V{n}"), "value": "<".repeat(length) })).collect()
 }
 
-/// A way to make an object large.
+/// A function that makes an object large; it gets the metadata and the pod spec.
 type Growth = fn(&mut Value, &mut Value);
 
-/// Each dimension in which an object can grow: its metadata and its pod spec are given.
+/// The dimensions in which an object can grow, each with the function that does it.
 const DIMENSIONS: [(&str, Growth); 12] = [
     ("labels", |metadata, _| metadata["labels"] = map(1025, "")),
     ("very many labels", |metadata, _| metadata["labels"] = map(150_000, "")),
@@ -91,7 +91,7 @@ const DIMENSIONS: [(&str, Growth); 12] = [
     ("slots", |_, spec| spec["initContainers"] = slots(999, "web:1@sha256:0")),
 ];
 
-/// A pod and a Deployment that grew, with this image.
+/// Returns a pod and a Deployment with this image, made large by this function.
 fn grown(image: &str, growth: Growth) -> [Value; 2] {
     let (mut pod, mut deployment) = (pod(image), deployment(image));
     let (mut metadata, mut spec) = (pod["metadata"].take(), pod["spec"].take());
@@ -137,13 +137,14 @@ async fn labels_are_selected_by_whatever_their_number() {
     assert_eq!(validate(&webhook, &create(object)).await.decision(), "allow");
 }
 
-/// Objects that nobody can read, with what is said of them: a pod and a Deployment of each.
+/// Returns objects that the webhook cannot read, each as a pod and as a Deployment, with a part of the message about
+/// them.
 fn unreadable() -> Vec<(Value, &'static str)> {
     const MANY: &str = "more than 1000 images";
-    const LARGE: &str = "more than 32 MiB";
+    const LARGE: &str = "larger than 32 MiB";
     let many: [Growth; 3] = [
         |_, spec| spec["initContainers"] = slots(1000, "web:1@sha256:0"),
-        // What is beyond is of a kind that a policy may look at alone.
+        // The images beyond the limit are image volumes, which a policy may select alone.
         |_, spec| {
             spec["volumes"] = (0..1000)
                 .map(|n| json!({ "name": format!("v{n}"), "image": { "reference": "x:1" } }))
@@ -203,7 +204,7 @@ async fn what_cannot_be_read_is_counted_by_its_reason() {
     assert_eq!((count("unreadable"), count("too_large")), (1, 1));
 }
 
-/// A review of a pod that nobody can read.
+/// Returns a review of a pod with too many images, which the webhook cannot read.
 fn review_of_too_many() -> Value {
     let [object, _] = grown("web:latest", |_, spec| spec["containers"] = slots(1001, "web:latest"));
     create(object)
@@ -223,7 +224,7 @@ async fn what_the_clusters_controllers_make_is_allowed_with_a_warning_and_others
     let [warning] = &*answered.warnings() else { panic!("{:?}", answered.warnings()) };
     assert!(warning.starts_with("Pod \"web\": the object names more than 1000 images"), "{warning}");
     assert!(warning.ends_with("[ReviewUnreadable]") && warning.len() <= 256, "{warning}");
-    // The API server cuts longer ones.
+    // The API server truncates longer warnings, so the webhook leaves out a long name.
     review["request"]["name"] = json!("x".repeat(253));
     assert!(validate(&webhook, &review).await.warnings()[0].starts_with("Pod: the object names"));
 }
@@ -246,14 +247,14 @@ async fn namespace_and_kind_alone_say_which_policies_may_be_about_it() {
     for mode in ["Warn", "Audit"] {
         assert_eq!(decision(json!({ "mode": mode }), pod()).await, "warn", "{mode}");
     }
-    // Images, slots and labels of the object are not known.
+    // The images, slots and labels of an unreadable object are unknown, so selectors of these rule no policy out.
     let narrow = json!({
         "images": ["quay.io/**"], "slots": ["InitContainer"], "objectSelector": { "matchLabels": { "a": "b" } },
     });
     assert_eq!(decision(enforce(narrow), deployment()).await, "deny");
     assert_eq!(decision(enforce(kinds("Deployment")), deployment()).await, "deny");
     assert_eq!(decision(enforce(kinds("StatefulSet")), deployment()).await, "warn");
-    // A pod may be of any workload.
+    // A pod may belong to a workload of any kind.
     assert_eq!(decision(enforce(kinds("StatefulSet")), pod()).await, "deny");
 }
 
@@ -298,7 +299,7 @@ async fn what_is_not_ours_to_judge_need_not_be_read() {
         with(|request| request["subResource"] = json!("status")),
         with(|request| request["kind"] = json!({ "group": "example.dev", "version": "v1", "kind": "Pod" })),
         with(|request| {
-            // What looks like a canary and cannot be read is none.
+            // A review that looks like a canary, but cannot be read, is not treated as one.
             request["namespace"] = json!("kube-system");
             request["kind"]["kind"] = json!("PodTemplate");
             request["object"] = json!({ "metadata": { "name": "tagpin-canary" }, "template": 7 });
@@ -323,7 +324,7 @@ async fn an_update_is_judged_whole_when_only_the_old_object_cannot_be_read() {
     for (new, old) in [pod("web:latest"), deployment("web:latest")].into_iter().zip(old) {
         let review = update(new.clone(), old.clone());
         assert_eq!(validate(&webhook, &review).await.codes(), ["TagForbidden"]);
-        // What is being deleted only loses its finalizers.
+        // An object that is being deleted is not judged, because it only loses its finalizers.
         let mut deleted = new;
         deleted["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
         assert_eq!(validate(&webhook, &update(deleted, old)).await.decision(), "skip");
@@ -358,7 +359,7 @@ async fn an_object_that_is_broken_is_refused_by_name_as_its_envelope_can_be_read
             "{shown}"
         );
     }
-    // What breaks off before the object says too little.
+    // A review that breaks off before the object has no complete envelope.
     let answered = webhook.post("/validate?timeout=10s", whole[..object - 20].to_vec()).await;
     assert_eq!(answered.status, StatusCode::BAD_REQUEST);
 }

@@ -1,17 +1,18 @@
-//! The marks that /mutate writes, and those of others that it believes.
+//! The marks that /mutate writes, and the marks that it accepts as its own.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tagpin::cluster::object::Object;
-use tagpin::domain::fact::Fact;
-use tagpin::domain::mark::{Keys, Marks, Provenance};
-use tagpin::domain::slot::{Kind, SlotKey};
+use tagpin_domain::fact::Fact;
+use tagpin_domain::mark::{Keys, Marks, Provenance};
+use tagpin_domain::slot::SlotKey;
+use tagpin_kube::stored::Stored;
+use tagpin_objects::kinds::POD;
 
 use super::reviews::patched;
-use crate::cluster::{digest, object, owned_by};
 use crate::support::webhook::{
     Answered, REPLICA_SET_CONTROLLER, Table, Tables, Webhook, create, pod, update,
 };
+use tagpin_testing::{digest, object, owned_by};
 
 const ORIGINAL: &str = r#"{"containers/app":"web:1"}"#;
 
@@ -19,7 +20,7 @@ fn keys(secret: &[u8]) -> Keys {
     Keys::new([(7, secret)], Timestamp::UNIX_EPOCH).unwrap()
 }
 
-/// A webhook whose registry says that `web:1` is this.
+/// Returns a webhook whose registry gives `web:1` the digest made of this letter.
 fn webhook(letter: char) -> Webhook {
     let facts = [("docker.io/library/web:1".to_owned(), Fact::Present(digest(letter)))].into();
     let policy = json!({ "mode": "Enforce", "pin": { "targets": ["Pods"] } });
@@ -28,7 +29,7 @@ fn webhook(letter: char) -> Webhook {
     webhook
 }
 
-/// A pod of revision `h1` of ReplicaSet `rs`.
+/// Returns a pod of the revision `h1` of the ReplicaSet `rs`.
 fn child(name: &str) -> Value {
     let mut pod = pod("web:1");
     pod["metadata"]["name"] = json!(name);
@@ -37,11 +38,11 @@ fn child(name: &str) -> Value {
     pod
 }
 
-/// As the API server stores it.
-fn stored(mut pod: Value) -> Object {
+/// Returns the pod as the watch reports it once the API server has stored it.
+fn stored(mut pod: Value) -> Stored {
     pod["metadata"]["uid"] = pod["metadata"]["name"].clone();
     pod["metadata"]["creationTimestamp"] = json!(Timestamp::now().to_string());
-    object(Kind::Pod, pod)
+    object(POD, pod)
 }
 
 async fn mutated(webhook: &Webhook, pod: Value) -> Value {
@@ -92,7 +93,7 @@ async fn without_a_key_a_pod_is_pinned_without_a_mark() {
     webhook.cluster.pods.use_keys(None);
     let first = mutated(&webhook, child("first")).await;
     assert_eq!((image(&first), mark(&first)), (format!("web:1@{}", digest('a')).as_str(), None));
-    // And once there is one, an old mark whose pin is gone goes.
+    // With a key, /mutate removes a mark whose pin is gone.
     webhook.cluster.pods.use_keys(Some(keys(b"ours")));
     let mut marked = mutated(&webhook, child("second")).await;
     assert!(mark(&marked).is_some());
@@ -132,7 +133,7 @@ async fn a_pin_counts_as_undone_only_when_its_mark_is_ours() {
     let answered = validate(undone.clone()).await;
     assert_eq!(answered.response()["allowed"], true);
     assert_eq!(answered.response()["auditAnnotations"]["codes"], "PinUndone");
-    // Whoever only writes the other annotation does not get around the pin.
+    // The annotation `tagpin.dev/original` alone, without a mark, does not get around the pin.
     undone["metadata"]["annotations"] = json!({ "tagpin.dev/original": ORIGINAL });
     assert_eq!(validate(undone).await.codes(), ["NotPinned"]);
 }

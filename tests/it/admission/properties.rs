@@ -1,12 +1,12 @@
-//! Whatever is posted, there is an answer, and it is one that the API server can use.
+//! Properties of every answer: whatever is posted, the webhook gives an answer that the API server can use.
 
 use axum::http::StatusCode;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use tagpin::domain::fact::Fact;
+use tagpin_domain::fact::Fact;
 
-use crate::cluster::digest;
 use crate::support::webhook::{Table, Tables, Webhook, create, pod, update};
+use tagpin_testing::digest;
 
 fn webhook() -> Webhook {
     let facts = [("docker.io/library/web:1".to_owned(), Fact::Present(digest('a')))].into();
@@ -22,7 +22,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
-/// Names and references: good ones, hostile ones, and pins.
+/// Returns a strategy for names and references: good ones, hostile ones, and pins.
 fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         Just("web:1".to_owned()),

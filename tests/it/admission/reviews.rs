@@ -1,4 +1,4 @@
-//! The protocol of a good review: identity, patch, deadline, repetition.
+//! Well-formed reviews: identity, patch, deadline, repetition.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,16 +6,16 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tagpin::cluster::{Cluster, Seen};
-use tagpin::domain::fact::Fact;
-use tagpin::domain::slot::Kind;
-use tagpin::registry::Effort;
+use tagpin_domain::fact::Fact;
+use tagpin_kube::{Cluster, Observed};
+use tagpin_objects::kinds::{Kinds, REPLICA_SET};
+use tagpin_review::Effort;
 use tokio::time::Instant;
 
-use crate::cluster::digest;
 use crate::support::webhook::{
     NoAnswer, REPLICA_SET_CONTROLLER, Table, Tables, Webhook, create, deployment, pod, update,
 };
+use tagpin_testing::digest;
 
 fn baseline() -> Value {
     json!({ "mode": "Enforce", "pin": { "targets": ["Pods"] } })
@@ -30,7 +30,7 @@ fn webhook() -> Webhook {
     Webhook::new(&[("baseline", baseline())], registry())
 }
 
-/// The object with the patch applied.
+/// Returns the object with the patch applied.
 pub(super) fn patched(mut object: Value, patch: &Value) -> Value {
     if !patch.is_null() {
         let patch: json_patch::Patch = serde_json::from_value(patch.clone()).unwrap();
@@ -68,7 +68,7 @@ async fn a_pod_without_its_pin_is_refused_only_while_pods_are_sent_to_be_pinned(
     assert_eq!(decision().await, "deny");
     let configuration = |webhooks: Value| {
         let document = json!({ "metadata": { "name": "zz-tagpin" }, "webhooks": webhooks });
-        Seen::There(Arc::new(serde_json::from_value(document).unwrap()))
+        Observed::Present(Arc::new(serde_json::from_value(document).unwrap()))
     };
     let entry = json!({
         "name": "pin.tagpin.dev", "clientConfig": {}, "sideEffects": "None", "admissionReviewVersions": ["v1"],
@@ -76,20 +76,20 @@ async fn a_pod_without_its_pin_is_refused_only_while_pods_are_sent_to_be_pinned(
     let pinning = &webhook.cluster.pinning;
     pinning.report(configuration(json!([entry])));
     assert_eq!(decision().await, "deny");
-    for off in [configuration(json!([])), Seen::Absent] {
+    for off in [configuration(json!([])), Observed::Absent] {
         pinning.report(off);
         assert_eq!(decision().await, "warn");
     }
-    // The API server hears it first.
+    // The API server learns that the configuration is gone before the replica does.
     pinning.report(configuration(json!([entry])));
     let hears_it_later = async {
         tokio::time::sleep(Duration::from_millis(400)).await;
-        pinning.report(Seen::Absent);
+        pinning.report(Observed::Absent);
     };
     assert_eq!(tokio::join!(decision(), hears_it_later).0, "warn");
 }
 
-/// The leader's canary in this namespace, by this name and with this nonce.
+/// Returns the review of the leader's canary with this namespace, name and nonce.
 fn canary(namespace: &str, name: &str, nonce: &str) -> Value {
     let mut review = create(json!({
         "apiVersion": "v1", "kind": "PodTemplate",
@@ -113,7 +113,7 @@ async fn a_canary_is_answered_with_its_own_nonce_and_nothing_else_is() {
         assert_eq!(response["auditAnnotations"]["decision"], "skip", "{name} {nonce}");
         assert_eq!(response.get("warnings"), None, "{name} {nonce}");
     }
-    // Where things are judged, the name of the canary is nobody's way around.
+    // In a namespace that is judged, the name of the canary gets nobody around the policies.
     let elsewhere = webhook.validate(&canary("shop", "tagpin-canary", nonce)).await;
     assert_eq!(elsewhere.codes(), ["TagForbidden"]);
 }
@@ -194,7 +194,7 @@ async fn a_child_is_never_refused_and_anybody_else_with_its_owner_is() {
     let response = webhook.validate(&review).await.response();
     assert_eq!(response["allowed"], true);
     assert!(response["warnings"].to_string().contains("TagForbidden"));
-    // The identity alone is not enough either: of a custom resource it is no child.
+    // The identity alone is not enough: a pod of a custom resource is no child.
     object["metadata"]["ownerReferences"][0]["apiVersion"] = json!("example.dev/v1");
     let mut review = create(object);
     review["request"]["userInfo"]["username"] = json!(REPLICA_SET_CONTROLLER);
@@ -222,7 +222,7 @@ async fn what_is_being_deleted_only_loses_its_finalizers() {
     assert_eq!(webhook.validate(&update(new, old)).await.response()["allowed"], true);
 }
 
-/// A review that adds an ephemeral container with this image.
+/// Returns a review that adds an ephemeral container with this image.
 fn debug(image: &str) -> Value {
     let old = pod("old:7");
     let mut new = old.clone();
@@ -247,7 +247,8 @@ async fn an_ephemeral_container_is_pinned_without_an_annotation_and_each_warning
         let expected =
             json!([{ "op": "replace", "path": "/spec/ephemeralContainers/0/image", "value": pinned }]);
         assert_eq!(answered.patch(), expected);
-        // Without an annotation nobody will know that no tag was written; a written one is still there to be seen.
+        // /validate cannot see that the tag was omitted, because there is no annotation, so /mutate warns. A written
+        // tag is still in the reference, so /validate warns.
         assert_eq!(answered.warnings().len(), usize::from(warned_by_mutate), "{image}");
         review["request"]["object"]["spec"]["ephemeralContainers"][0]["image"] = json!(pinned);
         let warnings = webhook.validate(&review).await.warnings();
@@ -346,7 +347,7 @@ async fn suggestions_cost_something_only_where_a_person_reads_them() {
     assert!(registry.efforts().is_empty());
 }
 
-/// The owner reference of a pod of a ReplicaSet.
+/// Returns the owner references of a pod of a ReplicaSet.
 fn replica_set() -> Value {
     json!([
         { "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-1", "uid": "rs-1", "controller": true }
@@ -360,13 +361,19 @@ async fn owners_are_looked_for_only_when_a_policy_names_kinds() {
     let mut child = pod("web:latest");
     child["metadata"]["ownerReferences"] = replica_set();
     let over = |policies: &[(&str, Value)]| {
-        Webhook::over(Cluster::new(NoAnswer), policies, registry(), 256, Timestamp::now)
+        Webhook::over(
+            Cluster::new(Kinds::default(), NoAnswer),
+            policies,
+            registry().ports(),
+            256,
+            Timestamp::now,
+        )
     };
     let started = Instant::now();
     let webhook = over(&[("baseline", baseline())]);
     assert_eq!(webhook.validate(&create(child.clone())).await.codes(), ["TagForbidden"]);
     assert_eq!(started.elapsed(), Duration::ZERO);
-    // A read of the API server that ignores its deadline is given up before the caller gives up.
+    // If the API server ignores the deadline of a read, the webhook gives up before its caller does.
     let webhook = over(&[("jobs", about_jobs)]);
     let late = webhook.validate(&create(child)).await;
     assert_eq!(late.status, StatusCode::SERVICE_UNAVAILABLE);
@@ -392,11 +399,11 @@ async fn an_old_template_is_judged_again_only_when_it_changes() {
 #[tokio::test]
 async fn what_another_revision_carries_is_warned_of_by_the_uid_that_the_server_knows() {
     let webhook = webhook();
-    let owner = crate::cluster::owned_by("apps/v1", "Deployment", "web", "deployment-1");
+    let owner = tagpin_testing::owned_by("apps/v1", "Deployment", "web", "deployment-1");
     let mut replica_set = deployment("web:latest");
     replica_set["metadata"] =
         json!({ "name": "web-1", "namespace": "shop", "uid": "rs-1", "ownerReferences": owner });
-    webhook.cluster.workloads.apply(crate::cluster::object(Kind::ReplicaSet, replica_set));
+    webhook.cluster.workloads.apply(tagpin_testing::object(REPLICA_SET, replica_set));
     let undo = update(deployment("web:latest"), deployment("web:1"));
     assert_eq!(webhook.validate(&undo).await.decision(), "warn");
     let mut forged = undo.clone();
@@ -422,7 +429,7 @@ async fn what_was_decided_is_counted_by_closed_words() {
     webhook.validate(&create(deployment("web:1"))).await;
     let mut foreign = pod("web:1");
     foreign["metadata"]["ownerReferences"] =
-        crate::cluster::owned_by("example.dev/v1", "Database", "db", "db-1");
+        tagpin_testing::owned_by("example.dev/v1", "Database", "db", "db-1");
     webhook.mutate(&create(foreign)).await;
     let expected = [
         r#"admission_requests_total{webhook="pin",operation="CREATE",kind="Pod",decision="pin"} 1"#,
@@ -443,7 +450,7 @@ async fn what_was_decided_is_counted_by_closed_words() {
     for line in expected {
         assert!(metrics.lines().any(|seen| seen == line), "{line} is not in\n{metrics}");
     }
-    // Without a policy nothing is asked, and that is counted too.
+    // Without a policy the registry is not asked, and the unmatched image is counted.
     let webhook = Webhook::new(&[], registry());
     assert_eq!(webhook.validate(&create(pod("web:latest"))).await.decision(), "allow");
     assert_eq!(webhook.count("unmatched_images_total"), 1);

@@ -1,5 +1,5 @@
-//! What a case file holds. In every text `{A}` is a sha256 digest made of the letter (`{A}` to `{F}`) and `{512}` a
-//! sha512 digest; an element of a list with `repeat: N` stands for N elements, with `{n}` for the number.
+//! The format of the case files. In every text, `{A}` to `{F}` stand for the sha256 digest made of that letter, and
+//! `{512}` for a sha512 digest. A list element with `repeat: N` stands for N elements, in which `{n}` is the number.
 
 use std::collections::BTreeMap;
 
@@ -8,43 +8,43 @@ use serde_json::{Value, json};
 
 use crate::files::case_files;
 
-/// One file: cases about one noun.
+/// One file, with cases about one noun.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
-    /// What its cases have in common.
+    /// The common subject of the cases, for readers.
     #[serde(rename = "about")]
     _about: String,
     /// A place for YAML anchors.
     #[serde(default, rename = "shared")]
     _shared: Value,
-    /// What a case has that does not say otherwise, field by field.
+    /// The fields of every case that does not set them itself.
     #[serde(default)]
     defaults: serde_json::Map<String, Value>,
     cases: Vec<serde_json::Map<String, Value>>,
 }
 
-/// What is asked of admission, and what must come of it.
+/// The input of an admission, and its expected outcome.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct Case {
     #[serde(skip)]
     pub(crate) file: String,
-    /// A claim.
+    /// The name of the case, which is a claim.
     pub(crate) name: String,
-    /// The object as it is written; `apiVersion` follows from its kind.
+    /// The object as its author writes it; `apiVersion` follows from its kind.
     pub(crate) object: Value,
-    /// The object before; with it the request is an UPDATE.
+    /// The old object; if there is one, the request is an UPDATE.
     #[serde(default)]
     pub(crate) old: Option<Value>,
     #[serde(default = "shop")]
     pub(crate) namespace: String,
     #[serde(default)]
     pub(crate) namespace_labels: BTreeMap<String, String>,
-    /// No watch has reported the namespace.
+    /// True if no watch has reported the namespace.
     #[serde(default)]
     pub(crate) namespace_unknown: bool,
-    /// `developer`, a built-in controller by its account's name (`replicaset-controller`), or any full user name.
+    /// The user: `developer`, the account of a built-in controller (`replicaset-controller`), or any full user name.
     #[serde(default = "developer")]
     pub(crate) user: String,
     #[serde(default)]
@@ -57,22 +57,23 @@ pub(crate) struct Case {
     /// Objects that watches have reported.
     #[serde(default)]
     pub(crate) cluster: Vec<Value>,
-    /// Reference to what the registry says of it; see `world::fact`. What is not listed must not be asked.
+    /// The answer of the registry for each reference; see `world::fact`. The registry must not be asked about other
+    /// references.
     #[serde(default)]
     pub(crate) registry: BTreeMap<String, Value>,
-    /// What the registry says of every other reference.
+    /// The answer of the registry for every other reference.
     #[serde(default)]
     pub(crate) registry_else: Option<Value>,
-    /// Reference to the version that it names now.
+    /// The version that each reference names now.
     #[serde(default)]
     pub(crate) versions: BTreeMap<String, Version>,
-    /// Reference to the tags that look like it.
+    /// The similar tags of each reference.
     #[serde(default)]
     pub(crate) similar: BTreeMap<String, Vec<String>>,
-    /// Whether /mutate is called at all.
+    /// Says whether /mutate is called before /validate.
     #[serde(default)]
     pub(crate) mutate: Mutate,
-    /// What a later webhook writes into slots, after /mutate.
+    /// The images that a later webhook writes after /mutate, by slot.
     #[serde(default)]
     pub(crate) rewritten: BTreeMap<String, String>,
     pub(crate) expect: Expect,
@@ -93,52 +94,53 @@ pub(crate) enum Mutate {
     Skipped,
 }
 
-/// What must come of it. What is left out must be nothing, but for `asked`, `askedCount` and `message`.
+/// The expected outcome. An absent field means that there must be none, except for `asked`, `askedCount` and `message`,
+/// which are then not checked.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct Expect {
-    /// Slot to findings of /validate, as `deny TagForbidden`, `warn …`, `audit …`; one for each policy.
+    /// The findings of /validate by slot, one for each policy: `deny TagForbidden`, `warn …`, `audit …`.
     #[serde(default)]
     pub(crate) findings: BTreeMap<String, Vec<String>>,
-    /// Slot to the string that /mutate wrote there.
+    /// The references that /mutate wrote, by slot.
     #[serde(default)]
     pub(crate) images: BTreeMap<String, String>,
-    /// `tagpin.dev/original` after /mutate; left out: the slots of `images` with what was written there.
+    /// The entries of `tagpin.dev/original` after /mutate. If absent, the original references of the slots in `images`.
     #[serde(default)]
     pub(crate) annotation: Option<BTreeMap<String, String>>,
-    /// The same, byte by byte.
+    /// The exact text of that annotation.
     #[serde(default)]
     pub(crate) annotation_text: Option<String>,
-    /// Slot to codes that /mutate warns of.
+    /// The codes of the warnings of /mutate, by slot.
     #[serde(default)]
     pub(crate) mutate_warnings: BTreeMap<String, Vec<String>>,
-    /// Slot to what is suggested instead.
+    /// The suggested references, by slot.
     #[serde(default)]
     pub(crate) instead: BTreeMap<String, String>,
-    /// Slot to the tags that may have been meant.
+    /// The suggested similar tags, by slot.
     #[serde(default)]
     pub(crate) similar: BTreeMap<String, Vec<String>>,
-    /// Every question to the registry, sorted, of both calls.
+    /// All look-ups at the registry by both calls, sorted.
     #[serde(default)]
     pub(crate) asked: Option<Vec<String>>,
     #[serde(default)]
     pub(crate) asked_count: Option<usize>,
-    /// Seconds since what was last known was seen.
+    /// The age of the last known digest, in seconds.
     #[serde(default)]
     pub(crate) stale: Option<u64>,
-    /// Slots left unpinned for their foreign owner.
+    /// Slots that are not pinned because a custom resource owns the pod.
     #[serde(default)]
     pub(crate) foreign: Vec<String>,
     /// Slots that no policy matched.
     #[serde(default)]
     pub(crate) unmatched: Vec<String>,
-    /// The whole text of the refusal.
+    /// The exact text of the refusal.
     #[serde(default)]
     pub(crate) message: Option<String>,
-    /// The whole text of the warnings.
+    /// The exact texts of the warnings.
     #[serde(default)]
     pub(crate) warnings: Option<Vec<String>>,
-    /// How many warnings the last one only counts.
+    /// The number of warnings that the last warning only counts.
     #[serde(default)]
     pub(crate) warnings_elided: usize,
 }
@@ -151,7 +153,7 @@ fn developer() -> String {
     "developer".into()
 }
 
-/// Every case of every file, `each` spelled out.
+/// Returns the cases of all files, with one case for each element of `each`.
 pub(crate) fn all() -> Vec<Case> {
     let mut cases = Vec::new();
     for (name, text) in case_files("reviews") {
@@ -179,7 +181,7 @@ pub(crate) fn all() -> Vec<Case> {
     cases
 }
 
-/// One variant of a case: its fields, and an `owner` that controls the object.
+/// Returns a case with the fields of this variant; its `owner` becomes the controller of the object.
 fn with(fields: &serde_json::Map<String, Value>, variant: &Value) -> Value {
     let mut case = fields.clone();
     for (field, value) in variant.as_object().into_iter().flatten() {
@@ -196,7 +198,7 @@ fn with(fields: &serde_json::Map<String, Value>, variant: &Value) -> Value {
     Value::Object(case)
 }
 
-/// Placeholders and repetitions spelled out.
+/// Returns the value with placeholders and repetitions expanded.
 fn expanded(value: &Value) -> Value {
     match value {
         Value::String(text) => Value::String(placeholders(text)),

@@ -1,8 +1,9 @@
-//! What a case came to, seen as the API server and a person see it: allowed or not, causes, warnings, audit
+//! The outcome of a case, as the API server and its users see it: allowed or refused, causes, warnings, audit
 //! annotations, the patched object, counters.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
+use tagpin_objects::kinds::Kinds;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -23,12 +24,12 @@ static FINDING: LazyLock<Regex> = LazyLock::new(|| {
 
 type Slots<T> = BTreeMap<String, T>;
 
-/// What came of it.
+/// The outcome of a case.
 #[derive(Debug, Default)]
 pub(crate) struct Observed {
     denied: Slots<Vec<String>>,
     warned: Slots<Vec<String>>,
-    /// `deny TagForbidden` to how often.
+    /// The number of findings, by effect and code: `deny TagForbidden`.
     findings: BTreeMap<String, u64>,
     images: Slots<String>,
     annotation: Option<String>,
@@ -41,7 +42,7 @@ pub(crate) struct Observed {
     unmatched: u64,
     message: String,
     warnings: Vec<String>,
-    /// What must not be in any case.
+    /// Deviations from what holds in every case.
     wrong: Vec<String>,
 }
 
@@ -60,7 +61,7 @@ pub(crate) async fn observe(case: &Case, world: &World) -> Observed {
         seen.mutate_warnings = codes_of(&warnings_of(&answer));
         seen.stale = stale(&answer);
         if case.subresource.is_some() {
-            // The API server drops what a sub-resource does not own.
+            // The API server drops the changes of fields that the sub-resource does not own.
             object["metadata"]["annotations"] = case.object["metadata"]["annotations"].clone();
         }
     }
@@ -98,7 +99,7 @@ pub(crate) async fn observe(case: &Case, world: &World) -> Observed {
     seen
 }
 
-/// What differs from what is expected; nothing when the case holds.
+/// Returns the differences from the expected outcome; empty if the case holds.
 pub(crate) fn differences(case: &Case, seen: &Observed) -> Vec<String> {
     let expect = &case.expect;
     let mut differences = seen.wrong.clone();
@@ -107,7 +108,7 @@ pub(crate) fn differences(case: &Case, seen: &Observed) -> Vec<String> {
             differences.push(format!("  {what}\n    is       {is}\n    expected {expected}"));
         }
     };
-    // A code that one policy refuses and another warns of is told once, as refused.
+    // If one policy refuses for a code and another warns about it, the code is reported once, as refused.
     let with = |effect: &str| -> Slots<Vec<String>> {
         let mut slots = Slots::new();
         for (slot, findings) in &expect.findings {
@@ -184,7 +185,7 @@ fn review(case: &Case, object: &Value) -> Value {
         "request": {
             "uid": "7f0b2f6e-1d1c-4a5e-9f64-6a1f0d8f8d11",
             "kind": { "group": kind.group(), "version": "v1", "kind": kind.name() },
-            "resource": { "group": kind.group(), "version": "v1", "resource": kind.resource() },
+            "resource": { "group": kind.group(), "version": "v1", "resource": Kinds::default().row(kind).unwrap().resource },
             "subResource": case.subresource,
             "name": object["metadata"]["name"],
             "namespace": case.namespace,
@@ -197,7 +198,7 @@ fn review(case: &Case, object: &Value) -> Value {
     })
 }
 
-/// Applies the JSON patch of an answer, as the API server does: a path that is not there is an error.
+/// Applies the JSON patch of an answer as the API server does: a path that does not exist is an error.
 fn apply(object: &mut Value, answer: &Value) {
     let Some(patch) = answer["patch"].as_str() else {
         assert!(answer["patchType"].is_null());
@@ -223,7 +224,7 @@ fn apply(object: &mut Value, answer: &Value) {
     }
 }
 
-/// Every slot and its string, found without the code under test.
+/// Returns every slot with its reference, found without the code under test.
 fn slots(object: &Value) -> Slots<String> {
     let mut slots = Slots::new();
     let spec = ["/spec/jobTemplate/spec/template/spec", "/spec/template/spec", "/template/spec", "/spec"]
@@ -251,7 +252,7 @@ fn image_of<'a>(object: &'a mut Value, slot: &str) -> &'a mut Value {
     &mut items.iter_mut().find(|item| item["name"] == *name).unwrap()["image"]
 }
 
-/// `spec.containers[0].image` of this object is the slot `containers/web`.
+/// Returns the slot of a field: `containers/web` for `spec.containers[0].image`.
 fn slot_at(object: &Value, field: &str) -> String {
     let (path, rest) = field.split_once('[').unwrap();
     let index: usize = rest.split_once(']').unwrap().0.parse().unwrap();
@@ -265,7 +266,7 @@ fn warnings_of(answer: &Value) -> Vec<String> {
     warnings.into_iter().flatten().map(|warning| warning.as_str().unwrap().to_owned()).collect()
 }
 
-/// The slots and codes that warnings are about.
+/// Returns the codes of the warnings, by slot.
 fn codes_of(warnings: &[String]) -> Slots<Vec<String>> {
     let mut slots = Slots::<Vec<String>>::new();
     for warning in warnings {
@@ -275,7 +276,7 @@ fn codes_of(warnings: &[String]) -> Slots<Vec<String>> {
     slots
 }
 
-/// `image "…" (container web): … [TagForbidden]…`
+/// Returns the slot and the code of a line like `image "…" (container web): … [TagForbidden]…`.
 fn first_line(line: &str) -> Option<(String, String)> {
     let parts = FIRST_LINE.captures(line)?;
     let list = match &parts[1] {
@@ -295,7 +296,7 @@ fn suggestions(message: &str) -> (Slots<String>, Slots<Vec<String>>) {
         if let Some((found, _)) = first_line(line) {
             slot = found;
         } else if let Some(rest) = line.strip_prefix("  try:    ") {
-            // Without a suggestion it is a command.
+            // A line without a suggestion holds a command.
             if let Some((reference, _)) = rest.split_once("   (") {
                 instead.insert(slot.clone(), reference.to_owned());
             }
@@ -310,7 +311,7 @@ fn stale(answer: &Value) -> Option<u64> {
     answer["auditAnnotations"]["stale-seconds"].as_str().map(|seconds| seconds.parse().unwrap())
 }
 
-/// What the counters say of the two calls.
+/// Reads the counters after the two calls.
 fn count(world: &World, seen: &mut Observed) {
     let mut text = String::new();
     encode(&mut text, &world.metrics).unwrap();
@@ -325,7 +326,7 @@ fn count(world: &World, seen: &mut Observed) {
     }
 }
 
-/// What holds in every answer of /validate.
+/// Checks what holds in every answer of /validate.
 fn consistent(answer: &Value, seen: &mut Observed) {
     let mut wrong = |what: String| seen.wrong.push(what);
     let allowed = answer["allowed"] == json!(true);

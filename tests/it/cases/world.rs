@@ -1,4 +1,4 @@
-//! What surrounds admission in a case: stores filled as watches fill them, and a registry that follows a script.
+//! The surroundings of admission in a case: stores that are filled as watches fill them, and a scripted registry.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
@@ -13,26 +13,26 @@ use jiff::Timestamp;
 use kube::api::ObjectMeta;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
-use tagpin::admission::{Admission, Settings, router};
-use tagpin::cluster::Cluster;
-use tagpin::cluster::object::{Object, OldRevision};
-use tagpin::cluster::policies::Reported;
-use tagpin::cluster::reader::Reader;
-use tagpin::domain::asker::Asker;
-use tagpin::domain::fact::{Broken, Fact, LastKnown, Unavailable};
-use tagpin::domain::image::ImageRef;
-use tagpin::domain::policy::Labels;
-use tagpin::domain::slot::Kind;
-use tagpin::k8s::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyObject};
-use tagpin::k8s::slim::Slim;
-use tagpin::registry::{Effort, Resolve, Suggest, Version};
-use tagpin::telemetry::admission::Metrics;
+use tagpin_domain::asker::Asker;
+use tagpin_domain::fact::{Broken, Fact, LastKnown, Unavailable};
+use tagpin_domain::image::ImageRef;
+use tagpin_domain::kind::Kind;
+use tagpin_kube::Cluster;
+use tagpin_kube::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyObject};
+use tagpin_kube::policies::Reported;
+use tagpin_kube::slim::Slim;
+use tagpin_kube::stored::{OldRevision, Stored};
+use tagpin_objects::kinds::{Kinds, POD};
+use tagpin_review::{Effort, Resolve, Suggest, Version};
+use tagpin_testing::NoObjects;
+use tagpin_webhook::metrics::Metrics;
+use tagpin_webhook::{Admission, Registries, Settings, router};
 use tokio::time::Instant;
 use tower::ServiceExt;
 
 use crate::cases::model::Case;
 
-/// Admission over one case's cluster and registry.
+/// The webhook with the cluster and the registry of one case.
 pub(crate) struct World {
     pub(crate) script: Arc<Script>,
     pub(crate) metrics: Registry,
@@ -41,7 +41,7 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn of(case: &Case) -> Self {
-        let cluster = Cluster::new(NothingElse);
+        let cluster = Cluster::new(Kinds::default(), NoObjects);
         for policy in &case.policies {
             cluster.policies.apply(reported(policy));
         }
@@ -71,11 +71,15 @@ impl World {
                 .collect(),
             excluded_namespaces: BTreeSet::new(),
             in_flight: 8,
+            kinds: Kinds::default(),
             now: || "2026-11-21T12:00:00Z".parse::<Timestamp>().unwrap(),
         };
+        let cluster = Arc::new(cluster);
         let mut metrics = Registry::default();
         let counters = Metrics::register(&mut metrics);
-        let admission = Admission::new(Arc::new(cluster), Scripted(Arc::clone(&script)), settings, counters);
+        let scripted = Arc::new(Scripted(Arc::clone(&script)));
+        let registries = Registries { resolve: scripted.clone(), suggest: scripted };
+        let admission = Admission::new(cluster.clone(), cluster.pods.clone(), registries, settings, counters);
         Self { script, metrics, router: router(admission) }
     }
 
@@ -92,7 +96,7 @@ impl World {
     }
 }
 
-/// A policy as the watch reports it. A field that its type does not have is a mistake in the case.
+/// Returns a policy as the watch reports it. Panics if the case has a field that the type of the policy does not have.
 fn reported(policy: &Value) -> Reported {
     fn parse<K: PolicyObject>(policy: &Value) -> Reported {
         let metadata: ObjectMeta = serde_json::from_value(policy["metadata"].clone()).unwrap();
@@ -135,38 +139,25 @@ fn report(cluster: &Cluster, mut object: Value) {
         metadata["namespace"] = json!("shop");
     }
     let name = object["kind"].as_str().unwrap().to_owned();
-    let slim: Slim = serde_json::from_value(object).unwrap();
+    let kinds = Kinds::default();
+    let slim: Slim = serde_json::from_str(&object.to_string()).unwrap();
     if name == "ControllerRevision" {
-        cluster.workloads.apply_revision(OldRevision::new(&slim).unwrap());
+        cluster.workloads.apply_revision(OldRevision::new(&kinds, &slim).unwrap());
         return;
     }
     let kind = kind(&name);
-    let object = Object::new(kind, &slim).unwrap();
+    let object = Stored::new(&kinds, kinds.row(kind).unwrap(), &slim).unwrap().unwrap();
     match kind {
-        Kind::Pod => cluster.pods.apply(object),
+        POD => cluster.pods.apply(object),
         _ => cluster.workloads.apply(object),
     }
 }
 
 pub(crate) fn kind(name: &str) -> Kind {
-    Kind::ALL.into_iter().find(|kind| kind.name() == name).unwrap_or_else(|| panic!("kind {name}"))
+    Kinds::default().all().find(|kind| kind.name() == name).unwrap_or_else(|| panic!("kind {name}"))
 }
 
-/// No owner can be read beyond those that were reported.
-struct NothingElse;
-
-#[async_trait]
-impl Reader for NothingElse {
-    async fn object(&self, _: Kind, _: &str, _: &str, _: Instant) -> Option<Object> {
-        None
-    }
-
-    async fn namespace_labels(&self, _: &str, _: Instant) -> Option<Labels> {
-        None
-    }
-}
-
-/// What the registry says, and what it was asked.
+/// The scripted answers of the registry, and the look-ups that it got.
 pub(crate) struct Script {
     facts: BTreeMap<String, Value>,
     otherwise: Option<Value>,
@@ -205,7 +196,12 @@ impl Script {
 
 struct Scripted(Arc<Script>);
 
+#[async_trait]
 impl Resolve for Scripted {
+    fn remembered(&self, _: &ImageRef, _: &Asker, _: Instant) -> Option<Fact> {
+        None
+    }
+
     async fn resolve(&self, image: &ImageRef, _: &Asker, _: Instant) -> Fact {
         let reference = image.original();
         self.0.asked.lock().unwrap().push(reference.to_owned());
@@ -220,6 +216,7 @@ impl Resolve for Scripted {
     }
 }
 
+#[async_trait]
 impl Suggest for Scripted {
     async fn version_of(&self, image: &ImageRef, _: &Asker, effort: Effort) -> Option<Version> {
         assert!(matches!(effort, Effort::Until(_)));
@@ -231,8 +228,8 @@ impl Suggest for Scripted {
     }
 }
 
-/// A digest, a word, or a word with more: `{ unavailable: { last-known: DIGEST, age: SECONDS } }`,
-/// `{ rate-limited: { retry: SECONDS, … } }`, `{ credentials-rejected: SECRET }`, `{ address-forbidden: HOST }`.
+/// Parses a fact: a digest, a word, or a word with details: `{ unavailable: { last-known: DIGEST, age: SECONDS } }`, `{
+/// rate-limited: { retry: SECONDS, … } }`, `{ credentials-rejected: SECRET }`, `{ address-forbidden: HOST }`.
 fn fact(said: &Value) -> Fact {
     if let Some(word) = said.as_str() {
         return match word {

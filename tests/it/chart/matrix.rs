@@ -1,4 +1,4 @@
-//! Values of the chart in many combinations (`tests/cases/chart.yaml`), and the values files that come with it.
+//! Many combinations of the chart's values (`tests/cases/chart.yaml`), and the values files of the chart.
 
 use std::process::Command;
 use std::{fs, thread};
@@ -14,11 +14,11 @@ use crate::files::case_file;
 struct Case {
     case: String,
     values: Value,
-    /// What Helm says when it refuses them.
+    /// A part of Helm's error, if Helm must refuse the values.
     refused: Option<String>,
 }
 
-/// What is wrong with a case, if anything.
+/// Returns the failure of a case; none if the case holds.
 fn wrong(case: &Case) -> Option<String> {
     let mut values = case.values.clone();
     let fields = values.as_object_mut().unwrap();
@@ -56,7 +56,7 @@ fn helm_takes_and_refuses_what_the_matrix_says() {
     assert!(found.is_empty(), "\n{}", found.join("\n"));
 }
 
-/// One of the values files beside `values.yaml`.
+/// Returns the text of a values file beside `values.yaml`.
 fn file(name: &str) -> String {
     fs::read_to_string(format!("{CHART}/{name}")).unwrap()
 }

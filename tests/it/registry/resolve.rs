@@ -12,7 +12,7 @@ use super::distribution::{Access, OCI_INDEX, OCI_MANIFEST, Pusher, Registry, Rel
 use super::support::AUTHORITY;
 use crate::support::api_server::ApiServer;
 
-/// Runs it with a home and nothing else in its environment.
+/// Runs `tagpin resolve` with only a home directory in its environment.
 fn resolve(home: &Path, args: &[&str]) -> Output {
     let mut tagpin = Command::new(env!("CARGO_BIN_EXE_tagpin"));
     tagpin.arg("resolve").args(args).env_clear().env("HOME", home).output().unwrap()
@@ -28,7 +28,7 @@ fn json(output: &Output) -> Value {
     serde_json::from_str(&stdout(output)).unwrap()
 }
 
-/// A home with a configuration of registries in `registries.yaml`.
+/// Creates a home directory with a configuration of registries in `registries.yaml`.
 fn home(registries: &str) -> TempDir {
     let home = TempDir::new().unwrap();
     std::fs::write(home.path().join("registries.yaml"), registries).unwrap();
@@ -64,7 +64,7 @@ async fn it_says_why_a_cloud_gives_no_credential() {
     assert_eq!(
         String::from_utf8_lossy(&output.stderr),
         format!(
-            "note: no credential of aws for {ecr}: nothing says who tagpin is: give its service account a role (IRSA or \
+            "note: no credential of aws for {ecr}: tagpin has no identity for this cloud: give its service account a role (IRSA or \
              EKS Pod Identity)\n"
         )
     );
@@ -175,7 +175,7 @@ fn authorities_that_count_alone_take_the_place_of_those_of_the_system() {
     let (authority, home) = (registry.authority(), home(""));
     let other = rcgen::generate_simple_self_signed(vec!["other.test".to_owned()]).unwrap().cert.pem();
     std::fs::write(home.path().join("other.pem"), other).unwrap();
-    // The system trusts who signed the registry's certificate.
+    // The system trusts the authority that signed the registry's certificate.
     let ask = |tls: &str| {
         let text = format!("registries: [{{ match: '{authority}', allowPrivate: true, tls: {tls} }}]\n");
         std::fs::write(home.path().join("registries.yaml"), text).unwrap();
@@ -247,7 +247,7 @@ async fn a_platform_gets_its_image_and_one_that_is_not_there_is_a_violation() {
     assert_eq!(answer["platform"]["wanted"], "linux/arm64");
     assert_eq!(answer["platform"]["digest"], arm);
     assert_eq!(answer["platform"]["has"], serde_json::json!(["linux/amd64", "linux/arm64"]));
-    // Its platform stands in its configuration.
+    // A single image has its platform in its configuration.
     let (code, answer) = ask("team/lone", "linux/amd64");
     assert_eq!((code, &answer["platform"]["digest"]), (0, &Value::from(lone)));
     let (code, answer) = ask("team/app", "windows/amd64");
@@ -288,7 +288,7 @@ async fn a_trace_shows_headers_and_no_secret() {
     let first = &answer["steps"][0];
     assert_eq!(first["status"], 401);
     assert!(first["sent"].as_array().unwrap().contains(&"accept-encoding: identity".into()), "{first}");
-    // Without it there is no such field.
+    // Without `--trace` the field is absent.
     let answer = json(&resolve(home.path(), &[&image, &config(&home), "--output=json"]));
     assert_eq!(answer["steps"][0].get("sent"), None);
 }
@@ -395,12 +395,12 @@ async fn a_service_account_without_a_pull_secret_asks_with_what_the_cloud_gives_
     let (code, answer, notes) = ask("AKIDEXAMPLE");
     assert_eq!((code, &answer["digest"]), (0, &Value::from(digest)), "{answer} {notes}");
     assert!(answer["steps"].to_string().contains(&format!("configuration of {ECR}")), "{answer}");
-    assert!(notes.contains("aws gave a credential to you; in the cluster it is asked as"), "{notes}");
+    assert!(notes.contains("aws gave you a credential; in the cluster, tagpin's own pod asks"), "{notes}");
     assert!(!answer.to_string().contains(PASSWORD));
 
-    // Who is nobody to the cloud is told so, and why: in the cluster it may be otherwise.
+    // A user without an identity in the cloud is told so, with the cause; in the cluster tagpin may have an identity.
     let (code, answer, notes) = ask("");
     assert_eq!((code, &answer["outcome"]), (3, &Value::from("RegistryUnavailable")), "{answer}");
     assert_eq!(answer["cause"], "NoCredential");
-    assert!(notes.contains("aws gives no credential to you: nothing says who"), "{notes}");
+    assert!(notes.contains("aws gave you no credential: tagpin has no identity"), "{notes}");
 }

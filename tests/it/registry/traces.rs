@@ -1,4 +1,5 @@
-//! Traces as a collector gets them: a review in the trace of its caller, and below it what a registry was asked.
+//! Traces as a collector gets them: the span of a review in the trace of its caller, and below it the requests to a
+//! registry.
 
 use std::sync::{Arc, LazyLock, Mutex};
 
@@ -13,16 +14,16 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use prost::Message as _;
 use serde_json::{Value, json};
-use tagpin::cluster::Cluster;
-use tagpin::domain::asker::Asker;
-use tagpin::domain::fact::LastKnown;
-use tagpin::domain::image::ImageRef;
-use tagpin::domain::pin::Seeds;
-use tagpin::registry;
-use tagpin::registry::cache::Around;
-use tagpin::registry::suggest::Suggestions;
-use tagpin::registry::user_config::UserConfig;
 use tagpin::telemetry::traces::{Origin, Traces};
+use tagpin_domain::asker::Asker;
+use tagpin_domain::fact::LastKnown;
+use tagpin_domain::image::ImageRef;
+use tagpin_kube::Cluster;
+use tagpin_objects::kinds::Kinds;
+use tagpin_registry::{Around, Suggestions, UserConfig};
+use tagpin_review::Seeds;
+use tagpin_testing::NoObjects;
+use tagpin_webhook::Registries;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
@@ -33,14 +34,14 @@ use url::Url;
 
 use super::scripted::{Scripted, Step};
 use super::support::{PATIENCE, TestNames, TestProfiles, client, endpoint, profile, provider};
-use crate::support::webhook::{NoOwner, Table, Webhook, create, pod};
+use crate::support::webhook::{Table, Webhook, create, pod};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PARENT: &str = "00f067aa0ba902b7";
 
 static ANOTHER: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(NoSubscriber::default()));
 
-/// A collector on this machine.
+/// A collector in this process.
 struct Collector {
     url: Url,
     requests: Arc<Mutex<Vec<ExportTraceServiceRequest>>>,
@@ -61,10 +62,10 @@ impl Collector {
         Self { url, requests, serving }
     }
 
-    /// What it got of this work, sent to the last span.
+    /// Runs this work and returns all spans that the collector got from it.
     async fn spans_of(&self, work: impl Future<Output = ()>) -> Vec<Span> {
         provider();
-        // While there is one subscriber alone, a thread without it may decide for all that a span is of no interest.
+        // With only one subscriber, a thread without it may cache for all threads that nobody is interested in a span.
         LazyLock::force(&ANOTHER);
         let origin = Origin { namespace: "tagpin-system", pod: "tagpin-0" };
         let traces = Traces::start(&self.url, origin, Handle::current()).unwrap();
@@ -117,11 +118,11 @@ fn named<'a>(spans: &'a [Span], name: &str) -> &'a Span {
     spans.iter().find(|span| span.name == name).unwrap_or_else(|| panic!("no {name} in {spans:?}"))
 }
 
-/// Nothing is known of old pins.
+/// A source of last known digests that has none.
 struct NoPins;
 
 impl Seeds for NoPins {
-    fn last_known(&self, _image: &ImageRef, _asker: &Asker) -> Option<LastKnown> {
+    fn last_known(&self, _: &ImageRef, _: &Asker, _: Timestamp) -> Option<LastKnown> {
         None
     }
 }
@@ -142,11 +143,19 @@ async fn a_look_up_is_in_the_trace_of_the_review_and_that_in_its_callers() {
     let profiles = TestProfiles::one(profile(endpoint(&format!("http://{domain}"))), &domain);
     let client = client(profiles.clone(), TestNames::default(), Arc::new(()));
     let credentials = Arc::new(UserConfig::default());
-    let suggestions = Suggestions::new(client, credentials.clone(), PATIENCE);
-    let around = Around { credentials, profiles, seeds: Arc::new(NoPins), tally: Arc::new(()) };
+    let suggest = Arc::new(Suggestions::new(client.clone(), credentials.clone(), Arc::default(), PATIENCE));
+    let around = Around {
+        credentials,
+        profiles,
+        seeds: Arc::new(NoPins),
+        now: Timestamp::now,
+        observer: Arc::new(()),
+    };
     let policies = [("pin", json!({ "pin": { "targets": ["Pods"] } }))];
-    let registry = registry::assemble(suggestions, around);
-    let webhook = Webhook::over(Cluster::new(NoOwner), &policies, registry, 256, Timestamp::now);
+    let resolve = Arc::new(tagpin_registry::assemble(client, Arc::default(), around));
+    let registries = Registries { resolve, suggest };
+    let webhook =
+        Webhook::over(Cluster::new(Kinds::default(), NoObjects), &policies, registries, 256, Timestamp::now);
 
     let spans = collector
         .spans_of(async {
@@ -198,7 +207,8 @@ async fn whether_a_review_is_traced_is_its_callers_decision() {
             }
         })
         .await;
-    // The one that is not to be traced is not; those without a word about it start a trace of their own.
+    // The review whose `traceparent` is not sampled has no span; the reviews without a valid `traceparent` start their
+    // own traces.
     assert_eq!(spans.len(), 2, "{spans:?}");
     assert!(spans.iter().all(|span| span.name == "review" && span.parent_span_id.is_empty()), "{spans:?}");
     assert_ne!(spans[0].trace_id, spans[1].trace_id);

@@ -1,4 +1,4 @@
-//! An API server over HTTP for commands that run as processes: it gives what it was given, by path.
+//! An API server over HTTP for commands that run as processes: it returns the objects that it was given, by path.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-/// It ends when this goes.
+/// An API server; it stops when it is dropped.
 pub(crate) struct ApiServer {
     address: SocketAddr,
     objects: Arc<Mutex<Vec<(String, Value)>>>,
@@ -18,7 +18,7 @@ pub(crate) struct ApiServer {
 }
 
 impl ApiServer {
-    /// One with these objects; what else it is asked for is not there.
+    /// Starts a server with these objects; every other path is not found.
     pub(crate) async fn start(objects: Vec<(String, Value)>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -39,17 +39,17 @@ impl ApiServer {
         Self { address, objects, _task: task }
     }
 
-    /// Where it is.
+    /// Returns its URL.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Gives these from now on.
+    /// Replaces the objects.
     pub(crate) fn replace(&self, objects: Vec<(String, Value)>) {
         *self.objects.lock().unwrap() = objects;
     }
 
-    /// A file in this folder by which it is found.
+    /// Writes a kubeconfig for this server into this folder, and returns its path.
     pub(crate) fn kubeconfig(&self, folder: &Path) -> PathBuf {
         let file = folder.join("kubeconfig");
         let text = json!({

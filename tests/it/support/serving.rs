@@ -1,4 +1,5 @@
-//! `tagpin serve` as a process, in a cluster of lists: whatever is listed stays so, and no watch tells anything.
+//! `tagpin serve` as a process, in a cluster that has only lists: listed objects stay as they are, and watches report
+//! nothing.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,7 +20,9 @@ use hyper::body::Frame;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, ServerName};
 use serde_json::{Value, json};
-use tagpin::cluster::store::Store;
+use tagpin_kube::store::Store;
+use tagpin_objects::kinds::Kinds;
+use tagpin_testing::path;
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -30,30 +33,17 @@ use tokio_rustls::TlsConnector;
 
 /// Time limit for anything on a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
-/// The name that the certificate is for.
+/// The DNS name in the certificate.
 const HOST: &str = "tagpin.tagpin-system.svc";
 const MUTATING: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
 const SECRETS: &str = "/api/v1/namespaces/tagpin-system/secrets";
 
-/// The path that a store is listed by.
-pub(crate) fn path(store: Store) -> String {
-    match store {
-        Store::ClusterImagePolicies | Store::ImagePolicies => {
-            format!("/apis/tagpin.dev/v1alpha1/{}", store.name())
-        }
-        Store::ControllerRevisions => "/apis/apps/v1/controllerrevisions".to_owned(),
-        Store::Namespaces | Store::ServiceAccounts => format!("/api/v1/{}", store.name()),
-        Store::Objects(kind) if kind.group().is_empty() => format!("/api/v1/{}", kind.resource()),
-        Store::Objects(kind) => format!("/apis/{}/v1/{}", kind.group(), kind.resource()),
-    }
-}
-
-/// An API server whose lists are what a test says, and whose watches are silent.
+/// An API server with the lists of a test, and with silent watches.
 #[derive(Clone)]
 struct Quiet {
-    /// The text of each list by its path.
+    /// The text of each list, by its path.
     lists: Arc<Mutex<BTreeMap<String, String>>>,
-    /// The path of the one list that waits.
+    /// The path of the one list that is not answered yet.
     held: watch::Sender<Option<String>>,
 }
 
@@ -79,20 +69,35 @@ fn response(status: StatusCode, body: Body) -> Response<Body> {
     Response::builder().status(status).body(body).unwrap()
 }
 
-/// The text of a list with these items.
+/// Returns the text of a list with these items.
 fn list(items: &[Value]) -> String {
     json!({ "kind": "List", "apiVersion": "v1", "metadata": { "resourceVersion": "10" }, "items": items })
         .to_string()
 }
 
-/// A replica that runs, and its cluster. It ends when this goes.
+/// The options for starting a replica.
+#[derive(Default)]
+pub(crate) struct Start<'a> {
+    /// The lists that are not empty, by their paths.
+    pub(crate) lists: &'a [(String, Vec<Value>)],
+    /// The path of the list that is not answered until it is released.
+    pub(crate) held: Option<&'a str>,
+    /// Further entries of the Secret with the certificate, as text by name.
+    pub(crate) entries: &'a [(&'a str, &'a str)],
+    /// Further arguments of `serve`.
+    pub(crate) arguments: &'a [String],
+}
+
+/// A running replica and its cluster; both stop when this is dropped.
 pub(crate) struct Serving {
     cluster: Quiet,
-    process: Child,
+    pub(crate) process: Child,
     folder: TempDir,
     admin: u16,
-    webhook: u16,
-    trust: Arc<ClientConfig>,
+    /// The port of the webhook.
+    pub(crate) webhook: u16,
+    /// A TLS configuration that trusts the webhook's certificate.
+    pub(crate) trust: Arc<ClientConfig>,
     _server: JoinSet<()>,
 }
 
@@ -104,19 +109,34 @@ impl Drop for Serving {
 }
 
 impl Serving {
-    /// One that logs by this filter. The list of the path `held` waits until it is released.
+    /// Starts the binary of this build with this log filter. The list at the path `held` is not answered until it is
+    /// released.
     pub(crate) async fn start(lists: &[(String, Vec<Value>)], held: Option<&str>, log: &str) -> Self {
+        let binary = Command::new(env!("CARGO_BIN_EXE_tagpin"));
+        Self::run(binary, Start { lists, held, ..Start::default() }, log).await
+    }
+
+    /// Starts this program, which is a tagpin binary without arguments, with this log filter.
+    pub(crate) async fn run(program: Command, start: Start<'_>, log: &str) -> Self {
         let certificate = rcgen::generate_simple_self_signed(vec![HOST.to_owned()]).unwrap();
-        let pem = |text: String| BASE64_STANDARD.encode(text);
+        let mut data = json!({});
+        for (name, text) in
+            [("tls.crt", &*certificate.cert.pem()), ("tls.key", &*certificate.signing_key.serialize_pem())]
+                .iter()
+                .chain(start.entries)
+        {
+            data[name] = BASE64_STANDARD.encode(text).into();
+        }
         let secret = json!({
             "metadata": { "name": "tagpin-webhook-tls", "namespace": "tagpin-system", "uid": "s", "resourceVersion": "1" },
-            "data": { "tls.crt": pem(certificate.cert.pem()), "tls.key": pem(certificate.signing_key.serialize_pem()) },
+            "data": data,
         });
+        let Start { lists, held, arguments, .. } = start;
         let cluster = Quiet { lists: Arc::default(), held: watch::Sender::new(held.map(str::to_owned)) };
         {
             let mut all = cluster.lists.lock().unwrap();
-            all.extend(Store::all().map(|store| (path(store), list(&[]))));
-            // The certificate's: the selector of a list is not looked at, and this one holds no key for marks.
+            all.extend(Store::all(&Kinds::default()).map(|store| (path(store), list(&[]))));
+            // The server ignores selectors, so this Secret is also the one with the keys for marks.
             all.insert(SECRETS.to_owned(), list(&[secret]));
             all.insert(MUTATING.to_owned(), list(&[]));
             all.extend(lists.iter().map(|(path, items)| (path.clone(), list(items))));
@@ -130,22 +150,22 @@ impl Serving {
 
         let folder = TempDir::new().unwrap();
         let (admin, webhook) = (free_port().await, free_port().await);
-        let process = spawn(&folder, address, admin, webhook, log);
+        let process = spawn(program, arguments, &folder, address, [admin, webhook], log);
         let trust = trust(certificate.cert.der());
         Self { cluster, process, folder, admin, webhook, trust, _server: server }
     }
 
-    /// Lists this text instead of a list that is valid.
+    /// Answers the list at this path with this text, which need not be valid.
     pub(crate) fn lists(&self, path: &str, text: &str) {
         self.cluster.lists.lock().unwrap().insert(path.to_owned(), text.to_owned());
     }
 
-    /// Answers the list that waits.
+    /// Answers the list that is held.
     pub(crate) fn release(&self) {
         self.cluster.held.send_replace(None);
     }
 
-    /// A page of the admin port: its status line and body.
+    /// Returns the status line and the body of a page of the admin port; none if it does not answer.
     pub(crate) async fn page(&self, path: &str) -> Option<(String, String)> {
         let stream = TcpStream::connect(("127.0.0.1", self.admin)).await.ok()?;
         let answer = get(stream, path).await?;
@@ -153,7 +173,7 @@ impl Serving {
         Some((head.lines().next()?.to_owned(), body.to_owned()))
     }
 
-    /// Waits until the page of readiness says this.
+    /// Waits until `/readyz` has this body.
     pub(crate) async fn readiness_is(&self, wanted: &str) {
         let mut last = None;
         let seen = async {
@@ -171,7 +191,7 @@ impl Serving {
         assert!(seen.is_ok(), "waited for {wanted:?}, but {last:?}: {}", self.log());
     }
 
-    /// Waits until its log has these words.
+    /// Waits until the log contains these words.
     pub(crate) async fn logs(&self, words: &str) {
         let mut pace = interval(Duration::from_millis(20));
         let seen = async {
@@ -183,12 +203,13 @@ impl Serving {
         assert!(seen.is_ok(), "waited for {words:?}: {}", self.log());
     }
 
-    /// Returns its log.
+    /// Returns the log.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap()
     }
 
-    /// Asks the webhook's port for something over TLS, within this time: the answer's status line.
+    /// Sends a request to the webhook's port over TLS, and returns the status line of the response; none if it does not
+    /// come within this time.
     pub(crate) async fn asked_over_tls(&self, within: Duration) -> Option<String> {
         let asked = async {
             let stream = TcpStream::connect(("127.0.0.1", self.webhook)).await.ok()?;
@@ -200,7 +221,14 @@ impl Serving {
     }
 }
 
-fn spawn(folder: &TempDir, api: SocketAddr, admin: u16, webhook: u16, log: &str) -> Child {
+fn spawn(
+    mut program: Command,
+    arguments: &[String],
+    folder: &TempDir,
+    api: SocketAddr,
+    [admin, webhook]: [u16; 2],
+    log: &str,
+) -> Child {
     let file = |name: &str, text: &str| -> PathBuf {
         let place = folder.path().join(name);
         fs::write(&place, text).unwrap();
@@ -214,10 +242,11 @@ fn spawn(folder: &TempDir, api: SocketAddr, admin: u16, webhook: u16, log: &str)
     });
     let kubeconfig = file("kubeconfig", &kubeconfig.to_string());
     let baseline = file("baseline.yaml", "{enabled: false, mode: Warn, pin: true}");
-    Command::new(env!("CARGO_BIN_EXE_tagpin"))
+    program
         .args(["serve", "--namespace=tagpin-system", "--pod=tagpin-a", "--log", log, "--baseline"])
         .arg(baseline)
         .args([format!("--admin-port={admin}"), format!("--webhook-port={webhook}")])
+        .args(arguments)
         .env_clear()
         .env("KUBECONFIG", kubeconfig)
         .stderr(fs::File::create(folder.path().join("log")).unwrap())
@@ -225,7 +254,7 @@ fn spawn(folder: &TempDir, api: SocketAddr, admin: u16, webhook: u16, log: &str)
         .unwrap()
 }
 
-/// A port that nobody listens on.
+/// Returns a port that nobody listens on.
 async fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
 }
@@ -242,7 +271,7 @@ async fn get(mut stream: impl AsyncRead + AsyncWrite + Unpin, path: &str) -> Opt
     let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.ok()?;
     let mut answer = Vec::new();
-    // A TLS connection that ends without saying so has said everything else.
+    // A TLS connection that ends without a close message has still delivered the whole response.
     let _ = stream.read_to_end(&mut answer).await;
     String::from_utf8(answer).ok()
 }

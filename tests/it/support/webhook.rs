@@ -1,4 +1,4 @@
-//! The webhook's router in process: reviews in as bytes, answers out as JSON.
+//! The webhook's router in process: it takes reviews as bytes and returns answers as JSON.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,26 +12,28 @@ use http_body_util::BodyExt as _;
 use jiff::Timestamp;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
-use tagpin::admission::{Admission, Settings, router};
-use tagpin::cluster::Cluster;
-use tagpin::cluster::object::Object;
-use tagpin::cluster::policies::Reported;
-use tagpin::cluster::reader::Reader;
-use tagpin::domain::asker::Asker;
-use tagpin::domain::fact::Fact;
-use tagpin::domain::image::ImageRef;
-use tagpin::domain::policy::Labels;
-use tagpin::domain::slot::Kind;
-use tagpin::k8s::image_policy::{ClusterImagePolicy, ImagePolicy};
-use tagpin::registry::{Effort, Resolve, Suggest, Version};
-use tagpin::telemetry::admission::Metrics;
+use tagpin_domain::asker::Asker;
+use tagpin_domain::fact::Fact;
+use tagpin_domain::image::ImageRef;
+use tagpin_domain::kind::Kind;
+use tagpin_domain::policy::Labels;
+use tagpin_kube::Cluster;
+use tagpin_kube::image_policy::{ClusterImagePolicy, ImagePolicy};
+use tagpin_kube::policies::Reported;
+use tagpin_kube::reader::Reader;
+use tagpin_kube::stored::Stored;
+use tagpin_objects::kinds::Kinds;
+use tagpin_review::{Effort, Resolve, Suggest, Version};
+use tagpin_testing::NoObjects;
+use tagpin_webhook::metrics::Metrics;
+use tagpin_webhook::{Admission, Registries, Settings, router};
 use tokio::time::Instant;
 use tower::ServiceExt as _;
 
-/// The identity of the ReplicaSet controller.
+/// The user name of the ReplicaSet controller.
 pub(crate) const REPLICA_SET_CONTROLLER: &str = "system:serviceaccount:kube-system:replicaset-controller";
 
-/// A registry that answers from a table, by normalised reference; anything else does not exist.
+/// A registry that answers from a table, by normalised reference; other references do not exist.
 #[derive(Clone, Default)]
 pub(crate) struct Table(Arc<Tables>);
 
@@ -54,17 +56,23 @@ impl Table {
         Self(Arc::new(tables))
     }
 
-    /// How often it was asked for a fact.
+    /// Returns the table as the ports of a review.
+    pub(crate) fn ports(self) -> Registries {
+        let table = Arc::new(self);
+        Registries { resolve: table.clone(), suggest: table }
+    }
+
+    /// Returns the number of look-ups.
     pub(crate) fn asked(&self) -> usize {
         self.0.asked.load(Ordering::Relaxed)
     }
 
-    /// Who asked for facts since the last time.
+    /// Returns the askers of the look-ups since the last call.
     pub(crate) fn askers(&self) -> Vec<Asker> {
         std::mem::take(&mut self.0.askers.lock().unwrap())
     }
 
-    /// What suggestions might cost since the last time.
+    /// Returns the efforts that were allowed for suggestions since the last call.
     pub(crate) fn efforts(&self) -> Vec<Effort> {
         std::mem::take(&mut self.0.efforts.lock().unwrap())
     }
@@ -74,7 +82,12 @@ fn key(image: &ImageRef) -> String {
     format!("{}:{}", image.repository(), image.effective_tag().unwrap_or_default())
 }
 
+#[async_trait]
 impl Resolve for Table {
+    fn remembered(&self, _: &ImageRef, _: &Asker, _: Instant) -> Option<Fact> {
+        None
+    }
+
     async fn resolve(&self, image: &ImageRef, asker: &Asker, _: Instant) -> Fact {
         self.0.asked.fetch_add(1, Ordering::Relaxed);
         self.0.askers.lock().unwrap().push(asker.clone());
@@ -87,6 +100,7 @@ impl Resolve for Table {
     }
 }
 
+#[async_trait]
 impl Suggest for Table {
     async fn version_of(&self, image: &ImageRef, _: &Asker, effort: Effort) -> Option<Version> {
         self.0.efforts.lock().unwrap().push(effort);
@@ -99,26 +113,12 @@ impl Suggest for Table {
     }
 }
 
-/// An API server that knows no owner.
-pub(crate) struct NoOwner;
-
-#[async_trait]
-impl Reader for NoOwner {
-    async fn object(&self, _: Kind, _: &str, _: &str, _: Instant) -> Option<Object> {
-        None
-    }
-
-    async fn namespace_labels(&self, _: &str, _: Instant) -> Option<Labels> {
-        None
-    }
-}
-
 /// An API server that never answers.
 pub(crate) struct NoAnswer;
 
 #[async_trait]
 impl Reader for NoAnswer {
-    async fn object(&self, _: Kind, _: &str, _: &str, _: Instant) -> Option<Object> {
+    async fn object(&self, _: Kind, _: &str, _: &str, _: Instant) -> Option<Stored> {
         std::future::pending().await
     }
 
@@ -127,24 +127,24 @@ impl Reader for NoAnswer {
     }
 }
 
-/// The webhook, and what it knows.
+/// The webhook with its stores and metrics.
 pub(crate) struct Webhook {
     pub(crate) cluster: Arc<Cluster>,
     metrics: Arc<Registry>,
     pub(crate) router: Router,
 }
 
-/// An answer of the webhook.
+/// A response of the webhook.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Answered {
     pub(crate) status: StatusCode,
     pub(crate) body: Vec<u8>,
-    /// When to ask again.
+    /// The header `Retry-After`.
     pub(crate) retry_after: Option<String>,
 }
 
 impl Answered {
-    /// The `response` of an answered review.
+    /// Returns the `response` of an answered review.
     #[track_caller]
     pub(crate) fn response(&self) -> Value {
         assert_eq!(self.status, StatusCode::OK, "{}", String::from_utf8_lossy(&self.body));
@@ -154,7 +154,7 @@ impl Answered {
         review["response"].clone()
     }
 
-    /// The JSON patch; null when there is none.
+    /// Returns the JSON patch; null if there is none.
     pub(crate) fn patch(&self) -> Value {
         use base64::Engine as _;
         let response = self.response();
@@ -163,19 +163,19 @@ impl Answered {
         serde_json::from_slice(&base64::engine::general_purpose::STANDARD.decode(patch).unwrap()).unwrap()
     }
 
-    /// The word in the audit log.
+    /// Returns the decision in the audit annotations.
     pub(crate) fn decision(&self) -> String {
         self.response()["auditAnnotations"]["decision"].as_str().unwrap().to_owned()
     }
 
-    /// The warnings.
+    /// Returns the warnings.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let response = self.response();
         let warnings = response["warnings"].as_array().cloned().unwrap_or_default();
         warnings.iter().map(|warning| warning.as_str().unwrap().to_owned()).collect()
     }
 
-    /// The codes of the causes of a refusal.
+    /// Returns the codes of the causes of a refusal.
     pub(crate) fn codes(&self) -> Vec<String> {
         let response = self.response();
         let causes = response["status"]["details"]["causes"].as_array().cloned().unwrap_or_default();
@@ -184,7 +184,7 @@ impl Answered {
 }
 
 impl Webhook {
-    /// A webhook with these cluster policies (name and spec) and this registry.
+    /// Creates a webhook with these cluster policies (name and spec) and this registry.
     pub(crate) fn new(policies: &[(&str, Value)], registry: Table) -> Self {
         Self::with(policies, registry, 256, Timestamp::now)
     }
@@ -195,13 +195,13 @@ impl Webhook {
         in_flight: usize,
         now: fn() -> Timestamp,
     ) -> Self {
-        Self::over(Cluster::new(NoOwner), policies, registry, in_flight, now)
+        Self::over(Cluster::new(Kinds::default(), NoObjects), policies, registry.ports(), in_flight, now)
     }
 
     pub(crate) fn over(
         cluster: Cluster,
         policies: &[(&str, Value)],
-        registry: impl Resolve + Suggest + 'static,
+        registries: Registries,
         in_flight: usize,
         now: fn() -> Timestamp,
     ) -> Self {
@@ -221,10 +221,11 @@ impl Webhook {
             .into(),
             excluded_namespaces: ["kube-system".to_owned()].into(),
             in_flight,
+            kinds: Kinds::default(),
             now,
         };
         let counters = Metrics::register(&mut metrics);
-        let admission = Admission::new(Arc::clone(&cluster), registry, settings, counters);
+        let admission = Admission::new(cluster.clone(), cluster.pods.clone(), registries, settings, counters);
         let webhook = Self { cluster, metrics: Arc::new(metrics), router: router(admission) };
         for (name, spec) in policies {
             webhook.policy(None, name, spec.clone());
@@ -244,7 +245,7 @@ impl Webhook {
         self.cluster.policies.apply(reported);
     }
 
-    /// Posts these bytes.
+    /// Posts this body.
     pub(crate) async fn post(&self, path: &str, body: impl Into<Body>) -> Answered {
         self.send(Request::post(path).body(body.into()).unwrap()).await
     }
@@ -266,14 +267,15 @@ impl Webhook {
         self.post("/validate?timeout=10s", review.to_string()).await
     }
 
-    /// What the metrics port would show.
+    /// Returns the metrics as the admin port shows them.
     pub(crate) fn metrics(&self) -> String {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.metrics).unwrap();
         text
     }
 
-    /// The value of a counter, as it is exposed.
+    /// Returns the value of the counter with this name and these labels, as they are written on the page; 0 if it is
+    /// absent.
     pub(crate) fn count(&self, line: &str) -> u64 {
         let text = self.metrics();
         let found = text.lines().find_map(|seen| seen.strip_prefix(line)?.trim().parse().ok());
@@ -281,12 +283,12 @@ impl Webhook {
     }
 }
 
-/// A review of a creation by a developer.
+/// Returns a review of a creation by a developer.
 pub(crate) fn create(object: Value) -> Value {
     review("CREATE", object, Value::Null)
 }
 
-/// A review of an update by a developer.
+/// Returns a review of an update by a developer.
 pub(crate) fn update(object: Value, old: Value) -> Value {
     review("UPDATE", object, old)
 }
@@ -311,7 +313,7 @@ fn review(operation: &str, object: Value, old: Value) -> Value {
     })
 }
 
-/// A pod with this image in a container `app`.
+/// Returns a pod with this image in a container `app`.
 pub(crate) fn pod(image: &str) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Pod",
@@ -320,7 +322,7 @@ pub(crate) fn pod(image: &str) -> Value {
     })
 }
 
-/// A Deployment with this image in a container `app`.
+/// Returns a Deployment with this image in a container `app`.
 pub(crate) fn deployment(image: &str) -> Value {
     json!({
         "apiVersion": "apps/v1", "kind": "Deployment",

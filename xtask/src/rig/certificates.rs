@@ -1,4 +1,4 @@
-//! Keys and certificates of a rig: made at its first start, kept with its data.
+//! Keys and certificates of a rig, which are made at its first start and kept with its data.
 
 use std::fs;
 
@@ -12,14 +12,14 @@ use super::node::{ADDRESS, API_SERVICE, Node};
 use super::registries::PRIVATE_HOST;
 use super::state::{State, write};
 
-/// Who a client certificate speaks for: user and groups are how RBAC and tagpin see it.
+/// The identity in a client certificate: the user and the group that RBAC and tagpin see.
 struct Client {
     file: String,
     user: String,
     group: Option<&'static str>,
 }
 
-/// Makes what is missing.
+/// Makes the keys and certificates that are missing.
 pub(crate) fn ensure(state: &State, nodes: u8) -> Result<()> {
     let cluster = Authority::ensure(state, "ca", "the rig's cluster CA")?;
     cluster.serve(
@@ -68,7 +68,7 @@ fn clients(nodes: u8) -> Vec<Client> {
     clients
 }
 
-/// The pair that signs and checks the tokens of service accounts.
+/// Makes the key pair that signs and checks the tokens of service accounts.
 fn service_account_key(state: &State) -> Result<()> {
     if state.pki("service-account.key").exists() {
         return Ok(());
@@ -101,7 +101,7 @@ impl Authority {
         Ok(Self { issuer })
     }
 
-    /// A server's certificate for these names and addresses.
+    /// Makes a server certificate for these names and addresses.
     fn serve(&self, state: &State, file: &str, names: &[&str]) -> Result<()> {
         let common = names.first().copied().unwrap_or(file);
         let mut params = named(names, common)?;
@@ -109,7 +109,7 @@ impl Authority {
         self.sign(state, file, params)
     }
 
-    /// A client's certificate.
+    /// Makes a client certificate.
     fn introduce(&self, state: &State, client: &Client) -> Result<()> {
         let mut params = named(&[], &client.user)?;
         if let Some(group) = client.group {
@@ -137,7 +137,7 @@ fn named(names: &[&str], common: &str) -> Result<CertificateParams> {
     let mut params = CertificateParams::new(names)?;
     params.distinguished_name.remove(DnType::CommonName);
     params.distinguished_name.push(DnType::CommonName, common);
-    // A rig may be kept for long, and no test is about its certificates.
+    // A rig may be kept for a long time, and no test is about its certificates.
     params.not_before = date_time_ymd(2020, 1, 1);
     params.not_after = date_time_ymd(2120, 1, 1);
     Ok(params)

@@ -1,4 +1,4 @@
-//! The one thing of a rig that no namespace ends: the cgroups its containers are in.
+//! The cgroups that a rig's containers are in. They are the only part of a running rig that its namespaces do not end.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-/// A mounted hierarchy.
+/// A mounted hierarchy of cgroups.
 struct Hierarchy {
     mount: PathBuf,
-    /// The only one, of version 2; several of version 1 otherwise.
+    /// True for the only hierarchy of version 2, false for each of several hierarchies of version 1.
     unified: bool,
 }
 
@@ -26,7 +26,7 @@ pub(crate) fn create(path: &str) -> Result<()> {
             if !below.exists() {
                 fs::create_dir(&below).with_context(|| format!("{}", below.display()))?;
             }
-            // Version 1 starts a cpuset empty, and nothing runs in an empty one.
+            // A new cpuset of version 1 is empty, and no process can run in an empty cpuset.
             for setting in ["cpuset.cpus", "cpuset.mems"] {
                 if !hierarchy.unified && below.join(setting).exists() {
                     fs::write(below.join(setting), fs::read(above.join(setting))?)?;
@@ -38,7 +38,7 @@ pub(crate) fn create(path: &str) -> Result<()> {
     Ok(())
 }
 
-/// Removes the cgroup `path` and all below it, once what ran in it is gone.
+/// Removes the cgroup `path` and all cgroups below it, once their processes are gone.
 pub(crate) fn remove(path: &str) -> Result<()> {
     let limit = Instant::now() + Duration::from_secs(10);
     for hierarchy in hierarchies()? {
@@ -53,7 +53,7 @@ pub(crate) fn remove(path: &str) -> Result<()> {
     Ok(())
 }
 
-/// From the leaves up; fails while a process is in one of them.
+/// Removes a tree of cgroups from the leaves up. Fails while a process is in one of them.
 fn remove_tree(root: &Path) -> std::io::Result<()> {
     if !root.exists() {
         return Ok(());
@@ -67,7 +67,7 @@ fn remove_tree(root: &Path) -> std::io::Result<()> {
     fs::remove_dir(root)
 }
 
-/// Hands every controller on to the cgroups below (version 2 only).
+/// Enables every controller for the cgroups below this one (version 2 only).
 fn delegate(cgroup: &Path) -> Result<()> {
     let controllers = fs::read_to_string(cgroup.join("cgroup.controllers"))?;
     let wanted: Vec<String> = controllers.split_whitespace().map(|name| format!("+{name}")).collect();
@@ -87,7 +87,7 @@ fn hierarchies() -> Result<Vec<Hierarchy>> {
     if found.is_empty() {
         bail!("no cgroup hierarchy is mounted: containers need one at /sys/fs/cgroup");
     }
-    // Beside those of version 1 the unified one is mounted without controllers, for accounting only.
+    // Beside hierarchies of version 1, the unified hierarchy is mounted without controllers, for accounting only.
     if found.iter().any(|hierarchy| !hierarchy.unified) {
         found.iter_mut().for_each(|hierarchy| hierarchy.unified = false);
     }

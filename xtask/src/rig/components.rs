@@ -1,4 +1,4 @@
-//! The processes of a machine: which there are, how each is started and what it waits for.
+//! The processes of a machine: their command lines, and the conditions that each of them waits for.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -18,18 +18,18 @@ pub(crate) struct Component {
     pub(crate) name: String,
     pub(crate) program: PathBuf,
     pub(crate) args: Vec<String>,
-    /// Not started before all of these hold.
+    /// The conditions that must hold before the component starts.
     pub(crate) after: Vec<Probe>,
-    /// How it is seen to serve, where that can be seen.
+    /// The condition that holds while the component serves, if that can be observed.
     pub(crate) serving: Option<Probe>,
-    /// Ended by pulling the plug: a whole machine, whose `unshare` ignores a polite signal.
+    /// True for a whole machine. It is always killed, because its `unshare` ignores SIGTERM.
     pub(crate) machine: bool,
 }
 
 const CONTAINERD: &str = "/run/containerd/containerd.sock";
 const KINE: &str = "/run/kine.sock";
 
-/// The components of one machine of a rig of `nodes`.
+/// Returns the components of one machine in a rig with this number of nodes.
 pub(crate) fn of(state: &State, node: Node, nodes: u8) -> Result<Vec<Component>> {
     let mut components = Vec::new();
     if node.is_first() {
@@ -110,9 +110,9 @@ fn control_plane(state: &State) -> Vec<Component> {
         flag("leader-elect", "false"),
         flag("bind-address", "127.0.0.1"),
         flag("flex-volume-plugin-dir", config::VOLUME_PLUGINS),
-        // An API server that was away for a minute is no reason to take every replica out of its Service.
+        // An API server that was away for a minute must not take every replica out of its Service.
         flag("node-monitor-grace-period", "90s"),
-        // Its own limits are for large clusters; here they would make every start 3 s longer.
+        // The default limits are for large clusters. Here they would make every start 3 s longer.
         flag("kube-api-qps", "500"),
         flag("kube-api-burst", "500"),
     ];
@@ -146,7 +146,7 @@ fn worker(state: &State, node: Node) -> Vec<Component> {
         flag("hostname-override", &name),
         flag("proxy-mode", "nftables"),
         flag("cluster-cidr", PODS),
-        // The limit is the whole machine's, not ours to set.
+        // This limit belongs to the whole machine, so the rig does not set it.
         flag("conntrack-max-per-core", "0"),
     ];
     let serving = Probe::Tcp(SocketAddr::from((node.address(), 10250)));
@@ -160,7 +160,7 @@ fn worker(state: &State, node: Node) -> Vec<Component> {
     ]
 }
 
-/// A further machine: namespaces inside the first one's, on a network that is already laid.
+/// Returns the component for a further machine: namespaces inside those of the first machine, on a network that exists.
 fn machine(state: &State, node: Node) -> Result<Component> {
     let mut args = vec![format!("--net=/run/netns/{}", node.name()), "unshare".to_owned()];
     args.extend(["--mount", "--pid", "--uts", "--fork", "--kill-child", "--mount-proc"].map(str::to_owned));

@@ -1,4 +1,4 @@
-//! The files that components read, written anew at every start.
+//! The configuration files of the components, which are written anew at every start.
 
 use std::fs;
 
@@ -10,10 +10,11 @@ use super::registries::{self, PRIVATE_HOST};
 use super::state::{State, write};
 use crate::{command, packages};
 
-/// Folder for volume plugins; whoever looks for them makes the folder, by default one of the developer's.
+/// Folder for volume plugins. A component that looks for plugins creates it; by default that is a folder of the
+/// developer's.
 pub(crate) const VOLUME_PLUGINS: &str = "/var/lib/kubelet/volume-plugins";
 
-/// Writes every component's settings.
+/// Writes the configuration of every component.
 pub(crate) fn write_all(state: &State, nodes: u8) -> Result<()> {
     resolver(state)?;
     kubeconfigs(state, nodes)?;
@@ -30,7 +31,8 @@ pub(crate) fn write_all(state: &State, nodes: u8) -> Result<()> {
     Ok(())
 }
 
-/// Names: the rig's own, and no way out. An unknown name does not exist, it does not time out.
+/// Writes the configuration of DNS. It has the rig's own names only. Any other name does not exist, rather than time
+/// out.
 fn resolver(state: &State) -> Result<()> {
     // Pods with `dnsPolicy: Default` inherit this file, so it names no loopback address.
     write(&state.etc("resolv.conf"), format!("nameserver {ADDRESS}\n").as_bytes())?;
@@ -112,14 +114,15 @@ disabled_plugins = ["io.containerd.nri.v1.nri", "io.containerd.internal.v1.traci
     ))
 }
 
-/// How layers become root file systems. An overlay on an overlay is refused by the kernel: where
-/// the rig's folder is in a container's own file system, layers are copied.
+/// Returns the name of the snapshotter, which makes root file systems out of layers. The kernel refuses an overlay on
+/// an overlay, so layers are copied if the rig's folder is in a container's own file system.
 fn snapshotter(state: &State) -> Result<&'static str> {
     let kind = command::output("stat", ["--file-system".as_ref(), "--format=%T".as_ref(), state.root()])?;
     Ok(if kind.trim() == "overlayfs" { "native" } else { "overlayfs" })
 }
 
-/// Each pod is routed, none is bridged: Services between pods of one node need no bridge netfilter.
+/// Returns the configuration of pod networks. Pods are routed and not bridged, so Services between pods of one node
+/// need no bridge netfilter.
 fn cni(node: Node) -> serde_json::Value {
     json!({
         "cniVersion": "1.0.0",
@@ -131,7 +134,7 @@ fn cni(node: Node) -> serde_json::Value {
                 "type": "host-local",
                 "ranges": [[{ "subnet": node.pods() }]],
                 "routes": [{ "dst": "0.0.0.0/0" }],
-                // Leases end with the machine, as the network namespaces do.
+                // Address leases end with the machine, as the network namespaces do.
                 "dataDir": "/run/cni-leases",
             },
         }],
@@ -162,7 +165,7 @@ fn kubelet(state: &State, node: Node) -> serde_json::Value {
         "failCgroupV1": false,
         "failSwapOn": false,
         "enforceNodeAllocatable": [],
-        // The disk is the developer's: no pod is evicted and no image collected because it is full.
+        // The disk is the developer's, so no pod is evicted and no image is collected because it is full.
         "evictionHard": {},
         "imageGCHighThresholdPercent": 100,
         "imageGCLowThresholdPercent": 99,
@@ -173,15 +176,15 @@ fn kubelet(state: &State, node: Node) -> serde_json::Value {
     })
 }
 
-/// What webhooks said about pods and workloads, and which replica of tagpin wrote or listed what: tests read both from
-/// the audit log.
-/// No request is traced, until a test writes another rate.
+/// Configuration of tracing: no request is traced until a test writes another rate.
 const TRACING: &str = "\
 apiVersion: apiserver.config.k8s.io/v1
 kind: TracingConfiguration
 samplingRatePerMillion: 0
 ";
 
+/// Audit policy: tests read from the audit log what webhooks answered about pods and workloads, and which replica of
+/// tagpin wrote or listed what.
 const AUDIT_POLICY: &str = "\
 apiVersion: audit.k8s.io/v1
 kind: Policy

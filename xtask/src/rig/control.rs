@@ -1,5 +1,5 @@
-//! How commands talk to the supervisor of a running rig: one line of JSON each way, over a
-//! socket that lives in the rig's own /run and so can not outlive it.
+//! The protocol between commands and the supervisor of a running rig: one line of JSON each way. Its socket is in the
+//! rig's own /run, and so cannot outlive the rig.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -12,26 +12,26 @@ use serde::{Deserialize, Serialize};
 
 use super::supervisor::Supervisor;
 
-/// Where a supervisor listens, seen from inside its machine.
+/// The socket that a supervisor listens on, seen from inside its machine.
 pub(crate) const SOCKET: &str = "/run/supervisor.sock";
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
-    /// Every component
+    /// Asks for the state of every component.
     Status,
-    /// What is missing for pods to run
+    /// Asks what is missing for pods to run.
     Missing,
-    /// Something about one component; `MACHINE/COMPONENT` for those of further machines
+    /// Gives an order to one component. `MACHINE/COMPONENT` names a component of a further machine.
     Component(Order, String),
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) enum Order {
-    /// Answered once it is seen to serve
+    /// Wait until the component serves.
     Wait,
     Stop,
     Kill,
-    /// Answered once it serves
+    /// Start the component, and wait until it serves.
     Start,
 }
 
@@ -48,21 +48,21 @@ pub(crate) enum Response {
 pub(crate) struct Seen {
     pub(crate) name: String,
     pub(crate) state: Life,
-    /// How often it ended by itself and was started again.
+    /// Number of times that the component ended by itself and was started again.
     pub(crate) restarts: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Life {
-    /// For what it needs, or for its next start after an end
+    /// The component waits for what it needs, or for its next start after an end.
     Waiting,
     Running,
-    /// By `rig stop`
+    /// `rig stop` stopped the component.
     Stopped,
 }
 
-/// Asks the supervisor that is process `pid` here.
+/// Sends a request to the supervisor, which is process `pid` here, and returns its response.
 pub(crate) fn ask(pid: i32, request: &Request) -> Result<Response> {
     let socket = PathBuf::from(format!("/proc/{pid}/root{SOCKET}"));
     let mut stream = UnixStream::connect(&socket).with_context(|| format!("{}", socket.display()))?;
@@ -75,7 +75,7 @@ pub(crate) fn ask(pid: i32, request: &Request) -> Result<Response> {
     }
 }
 
-/// Answers for as long as the machine lives.
+/// Answers requests for as long as the machine lives.
 pub(crate) fn serve(supervisor: &Arc<Supervisor>) -> Result<()> {
     let listener = UnixListener::bind(Path::new(SOCKET)).with_context(|| SOCKET.to_owned())?;
     let supervisor = Arc::clone(supervisor);

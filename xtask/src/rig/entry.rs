@@ -1,4 +1,4 @@
-//! The way into a running rig: how a command gets all its namespaces and its tools.
+//! The way into a running rig: gives a command all namespaces and tools of the rig.
 
 use std::env;
 use std::process::Command;
@@ -9,7 +9,7 @@ use super::pid;
 use super::state::State;
 use crate::command;
 
-/// Folders in which kubectl and helm keep things: in the rig's own /var and not in the developer's home.
+/// Folders for the files of kubectl and helm. They are in the rig's own /var, and not in the developer's home.
 const CACHES: &[(&str, &str)] = &[
     ("KUBECACHEDIR", "/var/cache/kubectl"),
     ("HELM_CACHE_HOME", "/var/cache/helm"),
@@ -17,7 +17,7 @@ const CACHES: &[(&str, &str)] = &[
     ("HELM_DATA_HOME", "/var/lib/helm/data"),
 ];
 
-/// A command inside the rig: all its namespaces, this directory, and the tools of the cluster.
+/// Returns a command that runs inside the rig: in all its namespaces, in this directory, and with the cluster's tools.
 pub(super) fn inside(state: &State, words: &[String]) -> Result<Command> {
     let pid = pid(state)?;
     let shell = [env::var("SHELL").unwrap_or_else(|_| "/bin/sh".to_owned())];
@@ -29,11 +29,11 @@ pub(super) fn inside(state: &State, words: &[String]) -> Result<Command> {
     inside.arg(format!("--chdir={}", env::current_dir()?.display()));
     inside.args(if words.is_empty() { &shell } else { words });
     inside.env("PATH", path).env("KUBECONFIG", state.kubeconfig());
-    // So that `cargo xtask rig` inside means this rig.
+    // With these variables `cargo xtask rig` means this rig when it runs inside.
     inside.env("TAGPIN_RIG", state.name()).env("TAGPIN_RIG_HOME", state.home());
     command::as_from_a_shell(&mut inside);
     inside.envs(CACHES.iter().copied());
-    // What leads out of this machine leads nowhere from inside.
+    // A proxy of this machine cannot be reached from inside.
     for proxy in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
         inside.env_remove(proxy).env_remove(proxy.to_lowercase());
     }

@@ -1,5 +1,4 @@
-//! The test images: tiny, made here from the distribution's busybox, one of each shape that a
-//! registry serves.
+//! The test images: tiny, made from the distribution's busybox, and one of each shape that a registry serves.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -13,15 +12,15 @@ use super::state::{State, write};
 use crate::oci::{Descriptor, Effort, Layer, Layout, Start, architecture};
 use crate::{command, packages};
 
-/// An image and the tags that it is pushed under.
+/// A test image, and the references that it is pushed under.
 pub(crate) struct TestImage {
     shape: Shape,
     content: &'static str,
-    /// `host/repository:tag`
+    /// The references: `host/repository:tag`.
     pub(crate) references: Vec<String>,
 }
 
-/// What a reference leads to.
+/// The shape of the image that a reference leads to.
 #[derive(Clone, Copy)]
 enum Shape {
     /// One manifest; serves `content` over HTTP on port 8080
@@ -30,13 +29,13 @@ enum Shape {
     Tool,
     /// One manifest; holds every pod's namespaces
     Pause,
-    /// An index: amd64 and arm64
+    /// An index for amd64 and arm64
     Multi,
-    /// An index: this machine's architecture, and an attestation about it as build tools push it
+    /// An index with this machine's architecture, and an attestation about it as build tools push it
     Attested,
 }
 
-/// Every image that a new rig holds.
+/// Returns every image that a new rig holds.
 pub(crate) fn all() -> Vec<TestImage> {
     let image = |shape, content, references: &[&str]| TestImage {
         shape,
@@ -56,7 +55,8 @@ pub(crate) fn all() -> Vec<TestImage> {
     ]
 }
 
-/// Builds images, in a folder of its own that ends with it; what all of them share is packed once.
+/// Builds images in a folder of its own, which is deleted with the workshop. The files that all images share are packed
+/// once.
 pub(crate) struct Workshop {
     folder: PathBuf,
     base: Layer,
@@ -64,14 +64,14 @@ pub(crate) struct Workshop {
 
 impl Workshop {
     pub(crate) fn open(state: &State) -> Result<Self> {
-        // Tests move tags at the same time.
+        // Each process has its own folder, because tests move tags at the same time.
         let folder = state.images().join(std::process::id().to_string());
         let rootfs = folder.join("base");
         for below in ["bin", "tmp", "etc"] {
             fs::create_dir_all(rootfs.join(below))?;
         }
         let busybox = packages::program("busybox")?;
-        // In an image that holds nothing else a dynamic one would fail as "not found".
+        // The image holds nothing else, so a dynamically linked busybox would fail there as "not found".
         let headers = command::output("readelf", ["--program-headers".as_ref(), busybox.as_os_str()])?;
         if headers.contains("INTERP") {
             bail!("{} is not static: install busybox-static", busybox.display());
@@ -86,12 +86,13 @@ impl Workshop {
         Ok(Self { base: Layer::of(&rootfs, &["."], Effort::Fast)?, folder })
     }
 
-    /// The layout of a test image, there for as long as the workshop, and the digest that its tags lead to.
+    /// Builds a test image. Returns its layout, which exists for as long as the workshop, and the digest that its tags
+    /// lead to.
     pub(crate) fn build(&self, image: &TestImage) -> Result<(PathBuf, String)> {
         self.make(image.shape, image.content)
     }
 
-    /// A web server with this content: what a tag is moved to.
+    /// Builds a web server with this content, which a tag can be moved to.
     pub(crate) fn web(&self, content: &str) -> Result<(PathBuf, String)> {
         self.make(Shape::Web, content)
     }
@@ -115,7 +116,7 @@ impl Workshop {
         Ok((folder, layout.finish(top)?))
     }
 
-    /// The layer that makes one image differ from another.
+    /// Makes the layer in which one image differs from another.
     fn page(&self, name: &str, content: &str) -> Result<Layer> {
         let rootfs = self.folder.join(format!("{name}-page"));
         write(&rootfs.join("www/index.html"), format!("{content}\n").as_bytes())?;
@@ -127,7 +128,7 @@ impl Workshop {
 
 impl Drop for Workshop {
     fn drop(&mut self) {
-        // What stays behind goes with the rig's folder.
+        // Files that stay behind are deleted with the rig's folder.
         let _ = fs::remove_dir_all(&self.folder);
     }
 }
@@ -142,12 +143,12 @@ impl Shape {
             Self::Tool => (Vec::new(), words(&["/bin/sleep", "2000000000"])),
             Self::Pause => (words(&["/bin/sleep", "2000000000"]), Vec::new()),
         };
-        // As PID 1 of its container busybox ignores a polite signal, and a test would wait.
+        // As PID 1 of its container busybox ignores SIGTERM, and a test would have to wait.
         Start { entrypoint, command, user: "65532:65532".to_owned(), stop_signal: Some("SIGKILL") }
     }
 }
 
-/// What BuildKit adds to an index: a manifest for no platform that says how `image` was made.
+/// Makes the manifest that BuildKit adds to an index: it is for no platform, and says how `image` was made.
 fn attestation(layout: &Layout, image: &Descriptor) -> Result<Descriptor> {
     let statement = json!({
         "_type": "https://in-toto.io/Statement/v0.1",

@@ -1,4 +1,4 @@
-//! tagpin in a rig, installed by its chart as an admin would, told where this rig's registries are.
+//! Installs tagpin in a rig by its chart, as an admin would, with the addresses of this rig's registries.
 
 use std::fs;
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ pub(super) fn load(state: &State, profile: Profile) -> Result<(String, String)> 
     Ok((repository.to_owned(), image.digest))
 }
 
-/// The chart's values for this rig: the image, and the registries as its nodes have them.
+/// Returns the chart's values for this rig: the image, and the registries as its nodes have them.
 fn values(state: &State, repository: &str, digest: &str) -> Result<Value> {
     let read = |file: PathBuf| fs::read_to_string(&file).with_context(|| file.display().to_string());
     Ok(json!({
@@ -40,7 +40,7 @@ fn values(state: &State, repository: &str, digest: &str) -> Result<Value> {
     }))
 }
 
-/// Writes the values, and returns the commands that a person would type, in order.
+/// Writes the values, and returns the commands in the order in which a person would type them.
 pub(super) fn commands(state: &State, profile: Profile, more: &[String]) -> Result<Vec<Vec<String>>> {
     let (repository, digest) = load(state, profile)?;
     // JSON is YAML.
@@ -53,7 +53,7 @@ pub(super) fn commands(state: &State, profile: Profile, more: &[String]) -> Resu
     helm.extend(more.iter().cloned());
     Ok(vec![
         helm,
-        // The leader fills them once it serves.
+        // The leader fills the webhook configurations once it serves.
         words(
             "kubectl wait validatingwebhookconfiguration/tagpin --for=jsonpath={.webhooks[0].name}=validate.tagpin.dev --timeout=60s",
         ),
@@ -63,7 +63,7 @@ pub(super) fn commands(state: &State, profile: Profile, more: &[String]) -> Resu
     ])
 }
 
-/// Runs the commands inside the rig, each shown before.
+/// Runs the commands inside the rig, and prints each of them first.
 pub(super) fn run(inside: impl Fn(&[String]) -> Result<Command>, commands: &[Vec<String>]) -> Result<()> {
     for words in commands {
         println!("$ {}", words.join(" "));

@@ -1,5 +1,5 @@
-//! Makes a machine of fresh namespaces: mounts, network, kernel settings. Runs inside them, as
-//! PID 1, before any component; what it makes ends with the namespaces, so nothing undoes it.
+//! Makes a machine out of fresh namespaces: mounts, network, kernel settings. The code runs inside them as PID 1,
+//! before any component. Everything that it makes ends with the namespaces, so nothing has to be undone.
 
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
@@ -12,7 +12,7 @@ use super::node::Node;
 use super::state::{State, write};
 use crate::command::run;
 
-/// Settings that the kubelet would change for the whole machine. It finds what it wants instead.
+/// Settings that the kubelet would change for the whole machine. Inside, the kubelet finds the values that it wants.
 const TUNED: &[(&str, &str)] = &[
     ("/proc/sys/vm/overcommit_memory", "1"),
     ("/proc/sys/vm/panic_on_oom", "0"),
@@ -38,7 +38,7 @@ fn mounts(state: &State, node: Node) -> Result<()> {
     if !var.join("run").exists() {
         symlink("/run", var.join("run"))?;
     }
-    // A mount in the tree of / that others share would leak out.
+    // Without this, mounts would leak out if the tree of / is shared.
     run("mount", ["--make-rprivate", "/"])?;
     run("mount", [Path::new("--bind"), &var, Path::new("/var")])?;
     run("mount", ["-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run"])?;
@@ -54,7 +54,7 @@ fn mounts(state: &State, node: Node) -> Result<()> {
     Ok(())
 }
 
-/// Shows `file` at `place`, which may be a link into the /run that was just covered.
+/// Mounts `file` at `place`. The place may be a link into the /run that has just been covered.
 fn bind(file: &Path, place: &Path) -> Result<()> {
     let mut place = place.to_path_buf();
     while let Ok(target) = fs::read_link(&place) {
@@ -75,7 +75,7 @@ fn network(node: Node, nodes: u8) -> Result<()> {
     if !node.is_first() {
         return Ok(());
     }
-    // Not a dummy device: not every kernel has that type.
+    // A bridge is used because not every kernel has dummy devices.
     run("ip", ["link", "add", "rig0", "type", "bridge"])?;
     run("ip", ["address", "add", &format!("{}/24", node.address()), "dev", "rig0"])?;
     run("ip", ["link", "set", "rig0", "up"])?;
@@ -83,7 +83,7 @@ fn network(node: Node, nodes: u8) -> Result<()> {
     Node::all(nodes).skip(1).try_for_each(attach)
 }
 
-/// The network of another machine: a namespace with a cable into the first one's bridge.
+/// Makes the network of another machine: a namespace with a cable into the bridge of the first machine.
 fn attach(node: Node) -> Result<()> {
     let (name, cable) = (node.name(), format!("cable{}", node.number()));
     run("ip", ["netns", "add", &name])?;

@@ -1,4 +1,4 @@
-//! The machines of a rig: names, addresses and ranges, by their number.
+//! The machines of a rig: their names, addresses and ranges, by number.
 
 use std::net::Ipv4Addr;
 
@@ -8,11 +8,11 @@ pub(crate) struct Node {
     number: u8,
 }
 
-/// Where the API server, the DNS and the registries listen: the first machine.
+/// The address of the first machine, where the API server, the DNS and the registries listen.
 pub(crate) const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 41, 0, 1);
 /// The range of Services, as in k3s.
 pub(crate) const SERVICES: &str = "10.43.0.0/16";
-/// The first address of that range: the API server's own Service.
+/// The first address of the range of Services, which belongs to the API server's own Service.
 pub(crate) const API_SERVICE: Ipv4Addr = Ipv4Addr::new(10, 43, 0, 1);
 /// The range of pods, as in k3s.
 pub(crate) const PODS: &str = "10.42.0.0/16";
@@ -27,7 +27,7 @@ impl Node {
         Self { number }
     }
 
-    /// All machines of a rig with so many nodes.
+    /// Returns all machines of a rig with this number of nodes.
     pub(crate) fn all(count: u8) -> impl Iterator<Item = Self> {
         (1..=count).map(Self::numbered)
     }
@@ -40,7 +40,7 @@ impl Node {
         self == Self::FIRST
     }
 
-    /// Its name in Kubernetes, and its host name.
+    /// Returns the name of the machine in Kubernetes, which is its host name too.
     pub(crate) fn name(self) -> String {
         if self.is_first() { "rig".to_owned() } else { format!("rig-{}", self.number) }
     }
@@ -49,7 +49,7 @@ impl Node {
         Ipv4Addr::new(10, 41, 0, self.number)
     }
 
-    /// The part of the pod range that lives on this machine.
+    /// Returns the part of the pod range that is on this machine.
     pub(crate) fn pods(self) -> String {
         format!("10.42.{}.0/24", self.number - 1)
     }

@@ -1,4 +1,4 @@
-//! The Go programs that a rig is made of: built once into the cache, keyed by what goes into them.
+//! The Go programs of a rig. They are built once into the cache, with everything that goes into them as the key.
 
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
@@ -17,19 +17,19 @@ struct Part {
     module: &'static str,
     cgo: bool,
     tags: &'static str,
-    /// The module whose version the programs report.
+    /// The module whose version the programs report, and the flags that pass it to them.
     version: Option<Version>,
-    /// What to build: the module's own program, or its `tool` dependencies.
+    /// The packages to build: the module's own program, or its `tool` dependencies.
     target: &'static str,
-    /// The program that answers to several names, if it does.
+    /// The names of the program, if it answers to several.
     names: &'static [&'static str],
-    /// A rig starts it; otherwise it is there for tests that need no cluster.
+    /// True if a rig starts the programs. Otherwise they are for tests that need no cluster.
     runs: bool,
-    /// How long it takes on a machine of two cores when nothing is cached.
+    /// Duration of the build on a machine of two cores when nothing is cached.
     cold: &'static str,
 }
 
-/// A version that is told to the linker.
+/// A version that is passed to the linker.
 struct Version {
     module: &'static str,
     flags: fn(&str) -> String,
@@ -115,7 +115,7 @@ const PARTS: &[Part] = &[
     },
 ];
 
-/// Builds what is not in the cache and links every program into the rig's `bin`.
+/// Builds what is not in the cache, and links every program into the rig's `bin`.
 pub(crate) fn ensure(state: &State) -> Result<()> {
     let bin = state.bin();
     fs::create_dir_all(&bin)?;
@@ -136,20 +136,20 @@ pub(crate) fn ensure(state: &State) -> Result<()> {
     Ok(())
 }
 
-/// Builds one part if it is not in the cache, and tells the folder with its programs.
+/// Builds one part if it is not in the cache, and returns the folder with its programs.
 pub(crate) fn folder(module: &str) -> Result<PathBuf> {
     let part = PARTS.iter().find(|part| part.module == module);
     part.with_context(|| format!("`{module}` is no part of the rig"))?.ensure()
 }
 
-/// Returns the version of Go that builds a module; fails when it is older than the module needs.
+/// Returns the version of Go that builds a module. Fails if it is older than the module needs.
 fn go(module: &Path) -> Result<String> {
     let needed = required(&module.join("go.mod"), "go")?;
     let (major, minor) = numbers(&needed);
     let advice = format!(
         "the rig's Kubernetes is built from Go modules: install Go {major}.{minor} or newer (https://go.dev/dl)"
     );
-    // In the module's folder a Go of 1.21 or newer says which version it would switch to.
+    // In the folder of a module, Go 1.21 or newer names the version that it would switch to.
     let asked = command::output_of(Command::new("go").current_dir(module).args(["env", "GOVERSION"]));
     let version = asked.with_context(|| advice.clone())?.trim().to_owned();
     if numbers(&version) < (major, minor) {
@@ -158,7 +158,7 @@ fn go(module: &Path) -> Result<String> {
     Ok(version)
 }
 
-/// The first two numbers of a version: 1 and 26 of `go1.26.6`.
+/// Returns the first two numbers of a version: 1 and 26 of `go1.26.6`.
 fn numbers(version: &str) -> (u32, u32) {
     let digits = version.split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty());
     let mut numbers = digits.map(|digits| digits.parse().unwrap_or(u32::MAX));
@@ -176,7 +176,7 @@ impl Part {
             return Ok(built);
         }
         fs::create_dir_all(&home)?;
-        // Two rigs that start at once build once.
+        // Two rigs that start at the same time build only once.
         let lock = File::create(home.join(format!("{}.lock", self.module)))?;
         lock.lock()?;
         if built.exists() {
@@ -208,7 +208,7 @@ impl Part {
         Ok(flags)
     }
 
-    /// A hash of everything that decides what comes out.
+    /// Returns a hash of everything that decides the result of the build.
     fn key(&self, source: &Path, flags: &[String], go: &str) -> Result<String> {
         let mut files: Vec<PathBuf> =
             fs::read_dir(source)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
@@ -224,7 +224,7 @@ impl Part {
     }
 }
 
-/// The version that a `go.mod` requires of a module.
+/// Returns the version that a `go.mod` requires of a module.
 fn required(go_mod: &Path, module: &str) -> Result<String> {
     let text = fs::read_to_string(go_mod).with_context(|| format!("{}", go_mod.display()))?;
     for line in text.lines() {
@@ -249,7 +249,7 @@ fn containerd_version(version: &str) -> String {
     format!("-X github.com/containerd/containerd/v2/version.Version={version}")
 }
 
-/// Points `link` at `target`, whatever it pointed at before.
+/// Points `link` at `target`. A link that exists is replaced.
 fn link(target: &Path, link: &Path) -> Result<()> {
     let fresh = link.with_extension("new");
     let _ = fs::remove_file(&fresh);

@@ -1,4 +1,4 @@
-//! Does it serve yet? Conditions that start-up waits for.
+//! The conditions that start-up waits for: a process serves, or pods can run.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -19,12 +19,12 @@ use serde_json::Value;
 use super::node::{ADDRESS, API_PORT, Node};
 use super::state::State;
 
-/// Something that can be seen to serve.
+/// A condition that shows that something serves.
 #[derive(Clone, Debug)]
 pub(crate) enum Probe {
-    /// A process that listens here.
+    /// A process listens at this address.
     Tcp(SocketAddr),
-    /// A process that listens on this socket.
+    /// A process listens on this socket.
     Unix(PathBuf),
     /// The API server is ready.
     Api,
@@ -40,7 +40,7 @@ impl Probe {
     }
 }
 
-/// Waits until `condition` holds; `false` when it does not within `limit`.
+/// Waits until `condition` holds. Returns `false` if it does not hold within `limit`.
 pub(crate) fn until(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
     let end = Instant::now() + limit;
     while !condition() {
@@ -52,8 +52,8 @@ pub(crate) fn until(limit: Duration, mut condition: impl FnMut() -> bool) -> boo
     true
 }
 
-/// What is still missing for pods to run on every node; nothing when all is there. What a node
-/// said before `boot` does not count.
+/// Returns what is still missing for pods to run on every node, or none if all is there. A status that a node wrote
+/// before `boot` does not count.
 pub(crate) fn missing(state: &State, nodes: u8, boot: Timestamp) -> Option<String> {
     if let Err(error) = get(state, "/readyz") {
         return Some(format!("the API server: {error:#}"));
@@ -66,7 +66,7 @@ pub(crate) fn missing(state: &State, nodes: u8, boot: Timestamp) -> Option<Strin
             Err(error) => return Some(format!("node {name}: {error:#}")),
         }
     }
-    // Without it no pod can be made in the namespace.
+    // Without this account no pod can be created in the namespace.
     let account = get(state, "/api/v1/namespaces/default/serviceaccounts/default");
     account.err().map(|error| format!("service account default: {error:#}"))
 }
@@ -76,7 +76,7 @@ fn schedulable(node: &Value, boot: Timestamp) -> bool {
     let ready = conditions.into_iter().flatten().any(|condition| {
         let field = |name: &str| condition.get(name).and_then(Value::as_str);
         let said = field("lastHeartbeatTime").and_then(|time| time.parse::<Timestamp>().ok());
-        // Conditions carry whole seconds.
+        // The times in conditions are in whole seconds.
         field("type") == Some("Ready")
             && field("status") == Some("True")
             && said.is_some_and(|said| said.as_second() >= boot.as_second())
@@ -84,7 +84,7 @@ fn schedulable(node: &Value, boot: Timestamp) -> bool {
     ready && node.pointer("/spec/taints").is_none()
 }
 
-/// One GET to the API server, as its administrator.
+/// Sends one GET to the API server, as its administrator.
 fn get(state: &State, path: &str) -> Result<Value> {
     let address = SocketAddr::from((ADDRESS, API_PORT));
     let tcp = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
@@ -92,7 +92,7 @@ fn get(state: &State, path: &str) -> Result<Value> {
     tcp.set_write_timeout(Some(Duration::from_secs(2)))?;
     let server = ServerName::IpAddress(std::net::IpAddr::from(ADDRESS).into());
     let mut tls = StreamOwned::new(ClientConnection::new(Arc::new(client(state)?), server)?, tcp);
-    // HTTP/1.0: the answer ends with the connection and is never chunked.
+    // HTTP/1.0 is used because its answer ends with the connection and is never chunked.
     write!(tls, "GET {path} HTTP/1.0\r\nHost: {ADDRESS}\r\nAccept: application/json\r\n\r\n")?;
     let mut answer = Vec::new();
     if let Err(error) = tls.read_to_end(&mut answer)

@@ -1,4 +1,4 @@
-//! The running rig as the kernel knows it: there is no file that could be wrong about it.
+//! Finds, starts and ends a running rig. Its state is read from the kernel, so no file can be wrong about it.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -12,10 +12,10 @@ use super::cgroups;
 use super::probe::until;
 use super::state::State;
 
-/// How long the kernel may take to end every process of a machine.
+/// Time limit for the kernel to end every process of a machine.
 const GONE: Duration = Duration::from_secs(10);
 
-/// The supervisor of this rig, if it runs: PID 1 of its namespaces.
+/// Returns the process identifier of this rig's supervisor, if it runs. The supervisor is PID 1 of its namespaces.
 pub(crate) fn find(state: &State) -> Result<Option<i32>> {
     for entry in fs::read_dir("/proc")? {
         let process = entry?.path();
@@ -43,7 +43,7 @@ pub(crate) fn start(state: &State) -> Result<()> {
     Ok(())
 }
 
-/// Pulls the plug: every process, mount and interface ends with PID 1.
+/// Kills PID 1 of the rig, and every process, mount and interface with it. Returns true if the rig was running.
 pub(crate) fn end(state: &State) -> Result<bool> {
     let running = find(state)?;
     if let Some(pid) = running.and_then(Pid::from_raw) {
@@ -61,7 +61,7 @@ pub(crate) fn end(state: &State) -> Result<bool> {
 }
 
 fn is_supervisor(process: &Path, state: &State) -> bool {
-    // `xtask supervise FOLDER 1`, first of its PID namespace.
+    // The command line is `xtask supervise FOLDER 1`, and the process is the first one of its PID namespace.
     let Ok(line) = fs::read(process.join("cmdline")) else { return false };
     let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
     let Some(rest) = words.get(1..4) else { return false };
@@ -72,14 +72,14 @@ fn is_supervisor(process: &Path, state: &State) -> bool {
     pid.and_then(|pid: i32| field(pid, "NSpid:")) == Some(1)
 }
 
-/// Gone, or dead and waiting for its parent to notice.
+/// Returns true if the process is gone, or dead and waiting for its parent to notice.
 fn ended(pid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
     state.is_none_or(|state| state == 'Z' || state == 'X')
 }
 
-/// The last number of a line of a process' status.
+/// Returns the last number in a line of a process's status.
 fn field(pid: i32, name: &str) -> Option<i32> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;

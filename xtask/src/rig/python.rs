@@ -1,4 +1,4 @@
-//! Programs in Python that tests start: each in a virtual environment in the cache, keyed by its list of packages.
+//! The Python programs that tests start. Each has a virtual environment in the cache, keyed by its list of packages.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -10,17 +10,17 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{command, workspace};
 
-/// The packages of a folder below `tests/rig` that is one of these.
+/// Returns the path of the list of packages for a folder below `tests/rig`.
 fn requirements(name: &str) -> PathBuf {
     workspace::root().join("tests/rig").join(name).join("requirements.txt")
 }
 
-/// Whether a folder below `tests/rig` names Python packages.
+/// Returns true if a folder below `tests/rig` lists Python packages.
 pub(super) fn is_one(name: &str) -> bool {
     requirements(name).is_file()
 }
 
-/// Installs the packages if they are not in the cache, and tells the folder with their programs.
+/// Installs the packages if they are not in the cache, and returns the folder with their programs.
 pub(super) fn folder(name: &str) -> Result<PathBuf> {
     let python =
         interpreter().context("no Python that can make virtual environments: install python3-venv")?;
@@ -32,7 +32,7 @@ pub(super) fn folder(name: &str) -> Result<PathBuf> {
     let key: String = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     let home = workspace::cache()?.join("rig");
     let built = home.join(format!("{name}-{key}"));
-    // Programs in it name its path, so it is made in its place.
+    // Programs in the environment contain its path, so it is made at its final place.
     let (programs, complete) = (built.join("bin"), built.join("complete"));
     if complete.exists() {
         return Ok(programs);
@@ -55,7 +55,7 @@ pub(super) fn folder(name: &str) -> Result<PathBuf> {
     Ok(programs)
 }
 
-/// A Python that can make virtual environments: Debian's can only with a package of its own.
+/// Returns a Python that can make virtual environments. Debian's Python needs a package of its own for that.
 pub(crate) fn interpreter() -> Option<&'static str> {
     let able = |python: &&str| command::output(python, ["-c", "import ensurepip, venv"]).is_ok();
     ["python3", "/usr/bin/python3"].into_iter().find(able)

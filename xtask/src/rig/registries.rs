@@ -1,4 +1,4 @@
-//! The two registries of a rig: how they run and how nodes and tagpin are told of them.
+//! The two registries of a rig: their processes, and the configuration by which nodes and tagpin find them.
 
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -14,14 +14,14 @@ use super::probe::Probe;
 use super::state::{State, write};
 use crate::{command, packages};
 
-/// The registry over TLS with basic authentication, a name of its own and a CA of its own.
+/// The host of the registry with TLS, basic authentication, a name of its own and a CA of its own.
 pub(crate) const PRIVATE_HOST: &str = "private.registry.test";
-/// What a node asks instead of it when it wants `docker.io`.
+/// The host of images that nodes pull from the mirror instead.
 const MIRRORED: &str = "docker.io";
 const MIRROR_PORT: u16 = 5000;
 /// The image of every pod's sandbox.
 pub(crate) const PAUSE: &str = "docker.io/rig/pause:1";
-/// Who may pull from the private registry.
+/// The user who may pull from the private registry.
 const USER: &str = "rig";
 
 /// A registry of the rig.
@@ -36,7 +36,7 @@ pub(crate) enum Registry {
 impl Registry {
     pub(crate) const ALL: [Self; 2] = [Self::Mirror, Self::Private];
 
-    /// The name of its component.
+    /// Returns the name of the registry's component.
     pub(crate) fn component(self) -> &'static str {
         match self {
             Self::Mirror => "registry-mirror",
@@ -44,7 +44,7 @@ impl Registry {
         }
     }
 
-    /// The host that image references name.
+    /// Returns the host that image references name.
     pub(crate) fn host(self) -> &'static str {
         match self {
             Self::Mirror => MIRRORED,
@@ -52,7 +52,7 @@ impl Registry {
         }
     }
 
-    /// Where it listens.
+    /// Returns the address that the registry listens on.
     pub(crate) fn address(self) -> SocketAddr {
         match self {
             Self::Mirror => SocketAddr::from((ADDRESS, MIRROR_PORT)),
@@ -60,13 +60,13 @@ impl Registry {
         }
     }
 
-    /// Its data, seen from outside.
+    /// Returns the folder with the registry's data, seen from outside.
     pub(crate) fn data(self, state: &State) -> PathBuf {
         state.var("rig").join("lib").join(self.component())
     }
 }
 
-/// The processes.
+/// Returns the processes of both registries.
 pub(crate) fn components(state: &State) -> Result<Vec<Component>> {
     let program = packages::program("docker-registry")?;
     let component = |registry: Registry| {
@@ -77,7 +77,7 @@ pub(crate) fn components(state: &State) -> Result<Vec<Component>> {
     Ok(Registry::ALL.map(component).into())
 }
 
-/// Writes what the registries, containerd and tagpin read.
+/// Writes the configuration that the registries, containerd and tagpin read.
 pub(crate) fn write_config(state: &State) -> Result<()> {
     credentials(state)?;
     for registry in Registry::ALL {
@@ -85,7 +85,7 @@ pub(crate) fn write_config(state: &State) -> Result<()> {
         write(&state.etc(&format!("{}.yaml", registry.component())), &config)?;
     }
     let mirror = format!("http://{}", Registry::Mirror.address());
-    // The mirror is the server too: what it does not have does not exist.
+    // The mirror is named as the server too, so that images that it lacks do not exist.
     let hosts =
         format!("server = \"{mirror}\"\n\n[host.\"{mirror}\"]\n  capabilities = [\"pull\", \"resolve\"]\n");
     write(&state.etc(&format!("hosts/{MIRRORED}/hosts.toml")), hosts.as_bytes())?;
@@ -99,7 +99,7 @@ pub(crate) fn write_config(state: &State) -> Result<()> {
     write(&state.registries_yaml(), k3s.as_bytes())
 }
 
-/// The user of the private registry and what its clients need.
+/// Creates the user of the private registry, and writes the files that its clients need.
 fn credentials(state: &State) -> Result<()> {
     let password = state.private_registry("password");
     if !password.exists() {

@@ -1,4 +1,4 @@
-//! The folder of one rig: what is in it and where. Everything that a rig keeps is here.
+//! The folder of one rig. Everything that a rig keeps is in it.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -16,15 +16,15 @@ pub(crate) struct State {
     root: PathBuf,
 }
 
-/// What was asked for at the last `up`: a reboot without arguments gives the same again.
+/// The settings of the last `up`. A later `up` without arguments uses them again.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Shape {
-    /// How many nodes, the control plane's own included.
+    /// Number of nodes, including the node of the control plane.
     pub(crate) nodes: u8,
 }
 
 impl State {
-    /// The folder of the rig `name` below `home`; nothing is made yet.
+    /// Returns the folder of the rig `name` below `home`, and does not create it.
     pub(crate) fn named(home: &Path, name: &str) -> Result<Self> {
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         if name.is_empty() || name.len() > 20 || !name.chars().all(plain) {
@@ -32,7 +32,7 @@ impl State {
         }
         let home = std::path::absolute(home).context("the folder of the rigs")?;
         let root = home.join(name);
-        // The rig covers these two with its own; what lies below them is out of sight inside.
+        // The rig mounts its own /var and /run over these two, so that nothing below them can be seen from inside.
         for folder in [&root, &workspace::root(), &workspace::cache()?] {
             if ["/var", "/run"].iter().any(|covered| folder.starts_with(covered)) {
                 bail!(
@@ -45,7 +45,7 @@ impl State {
         Ok(Self { root })
     }
 
-    /// The folder that a supervisor was started with.
+    /// Returns the folder that a supervisor was started with.
     pub(crate) fn at(root: &Path) -> Self {
         Self { root: root.to_path_buf() }
     }
@@ -54,12 +54,12 @@ impl State {
         &self.root
     }
 
-    /// The folder of the rigs.
+    /// Returns the folder that holds the folders of all rigs.
     pub(crate) fn home(&self) -> &Path {
         self.root.parent().unwrap_or(&self.root)
     }
 
-    /// The rig's name.
+    /// Returns the rig's name.
     pub(crate) fn name(&self) -> &OsStr {
         self.root.file_name().unwrap_or_default()
     }
@@ -68,7 +68,7 @@ impl State {
         self.shape_file().exists()
     }
 
-    /// Held while a command changes what runs.
+    /// Takes the lock that a command holds while it changes what runs.
     pub(crate) fn lock(&self) -> Result<File> {
         fs::create_dir_all(&self.root).with_context(|| format!("{}", self.root.display()))?;
         let lock = File::create(self.root.join("lock")).context("the rig's lock file")?;
@@ -90,62 +90,62 @@ impl State {
         self.root.join("rig.json")
     }
 
-    /// kubectl, helm and the components, by name.
+    /// Returns the folder that links kubectl, helm and the components by name.
     pub(crate) fn bin(&self) -> PathBuf {
         self.root.join("bin")
     }
 
-    /// Settings that are written anew at every start.
+    /// Returns the path of a settings file, which is written anew at every start.
     pub(crate) fn etc(&self, file: &str) -> PathBuf {
         self.root.join("etc").join(file)
     }
 
-    /// Settings of one node.
+    /// Returns the path of a settings file of one node.
     pub(crate) fn node_etc(&self, node: &str, file: &str) -> PathBuf {
         self.root.join("etc").join(node).join(file)
     }
 
-    /// Static pods: a manifest put here is run by the kubelet of that node.
+    /// Returns the folder for static pods. The kubelet of that node runs each manifest in it.
     pub(crate) fn manifests(&self, node: &str) -> PathBuf {
         self.root.join("manifests").join(node)
     }
 
-    /// Keys and certificates, made at the first start.
+    /// Returns the path of a key or certificate, which is made at the first start.
     pub(crate) fn pki(&self, file: &str) -> PathBuf {
         self.root.join("pki").join(file)
     }
 
-    /// The administrator's kubeconfig.
+    /// Returns the path of the administrator's kubeconfig.
     pub(crate) fn kubeconfig(&self) -> PathBuf {
         self.root.join("kubeconfig")
     }
 
-    /// The mirrors of the rig in k3s' format, for tagpin.
+    /// Returns the path of the file with the mirrors of the rig in k3s' format, for tagpin.
     pub(crate) fn registries_yaml(&self) -> PathBuf {
         self.root.join("registries.yaml")
     }
 
-    /// What a client of the private registry needs: `ca.crt`, `username`, `password`.
+    /// Returns the path of a file that clients of the private registry need: `ca.crt`, `username` or `password`.
     pub(crate) fn private_registry(&self, file: &str) -> PathBuf {
         self.root.join("private-registry").join(file)
     }
 
-    /// One log per component and machine, and `audit.log`.
+    /// Returns the path of a log: one for each component of each machine, and `audit.log`.
     pub(crate) fn log(&self, name: &str) -> PathBuf {
         self.root.join("logs").join(format!("{name}.log"))
     }
 
-    /// OCI layouts of the test images.
+    /// Returns the folder with the OCI layouts of the test images.
     pub(crate) fn images(&self) -> PathBuf {
         self.root.join("images")
     }
 
-    /// What a machine sees as /var.
+    /// Returns the folder that a machine sees as /var.
     pub(crate) fn var(&self, node: &str) -> PathBuf {
         self.root.join("data").join(node)
     }
 
-    /// The cgroup of this rig, below which every container's is: no two rigs share one.
+    /// Returns the cgroup of this rig, which has the cgroups of all its containers below it. No two rigs share one.
     pub(crate) fn cgroup(&self) -> String {
         let digest = Sha256::digest(self.root.as_os_str().as_encoded_bytes());
         let short: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();

@@ -1,5 +1,5 @@
-//! The cluster tests: on a rig of their own, or on the cluster of `KUBECONFIG`; and last, where there is a plug to pull,
-//! the tests of plugs that are pulled.
+//! Runs the cluster tests on a rig of their own, or on the cluster of `KUBECONFIG`. On a rig, the tests that kill whole
+//! machines run last.
 
 use std::env;
 use std::process::{Command, ExitCode};
@@ -11,7 +11,7 @@ use super::{down, inside, install, up};
 use crate::image::Profile;
 use crate::workspace;
 
-/// Values that the tests need: namespaces can leave the baseline.
+/// Value for the chart that the tests need, by which namespaces can opt out of the baseline.
 const VALUES: &str = r#"baseline.namespaceSelector={"matchExpressions":[{"key":"tagpin-test/baseline","operator":"NotIn","values":["off"]}]}"#;
 
 /// Runs `tests/cluster` and then `tests/machines.rs` with these arguments of a test binary.
@@ -22,10 +22,10 @@ pub(super) fn run(state: &State, keep: bool, arguments: &[String]) -> Result<Exi
         let done = Command::new(tests).args(arguments).status().context("the cluster tests")?;
         return Ok(code(done.success()));
     }
-    // A drain needs a second node; a rig that is there already stays as it is.
+    // A drain needs a second node. A rig that exists already stays as it is.
     up(state, if state.exists() { None } else { Some(2) })?;
     let mut more = vec!["--set-json".to_owned(), VALUES.to_owned()];
-    // What is on its way in when a test deletes a replica must not wait for the whole drain.
+    // A test deletes a replica, and requests that are on their way to it must not wait for the whole drain.
     more.extend(["--set".to_owned(), "drainSeconds=7".to_owned()]);
     install::run(|words| inside(state, words), &install::commands(state, Profile::Dev, &more)?)?;
     let tests = workspace::binary("test", "cluster")?;
@@ -43,7 +43,7 @@ pub(super) fn run(state: &State, keep: bool, arguments: &[String]) -> Result<Exi
     Ok(code(passed))
 }
 
-/// Outside, as it ends everything inside.
+/// Runs the tests of machines. They run outside of the rig, because they end everything inside it.
 fn machines(state: &State, arguments: &[String]) -> Result<bool> {
     let mut command = Command::new(workspace::binary("test", "machines")?);
     command.arg("--test-threads=1").args(arguments);

@@ -1,5 +1,5 @@
-//! PID 1 of a machine: prepares it, starts its components, starts again what ends, reaps what
-//! is orphaned. There is no orderly end: the machine ends when this process is killed.
+//! PID 1 of a machine: prepares the machine, starts its components, restarts those that end, and reaps orphans. There
+//! is no orderly end: the machine ends when this process is killed.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -21,13 +21,14 @@ use super::node::Node;
 use super::probe::{self, until};
 use super::state::State;
 
-/// How long a component may take to end politely, and to serve.
+/// Time limit for a component to end after SIGTERM, or after SIGKILL.
 const POLITE: Duration = Duration::from_secs(3);
+/// Time limit for a component to serve.
 const SERVING: Duration = Duration::from_secs(60);
-/// Between an end that nobody asked for and the next start.
+/// Pause between an unexpected end of a component and its next start.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// The components of this machine and what is known of them.
+/// The components of this machine and their states.
 pub(crate) struct Supervisor {
     state: State,
     node: Node,
@@ -43,7 +44,7 @@ struct Entry {
     restarts: u32,
 }
 
-/// Turns this process, PID 1 of fresh namespaces, into a machine. Returns only to report why not.
+/// Turns this process, PID 1 of fresh namespaces, into a machine. Returns only if that fails.
 pub(crate) fn run(state: State, number: u8) -> Result<()> {
     let nodes = state.shape()?.nodes;
     let node = Node::numbered(number);
@@ -64,7 +65,7 @@ pub(crate) fn run(state: State, number: u8) -> Result<()> {
 }
 
 impl Supervisor {
-    /// Every component, those of further machines as `MACHINE/COMPONENT`.
+    /// Returns the state of every component. `MACHINE/COMPONENT` names a component of a further machine.
     pub(crate) fn status(&self) -> Vec<Seen> {
         let seen = |(name, entry): (&String, &Entry)| Seen {
             name: name.clone(),
@@ -101,12 +102,12 @@ impl Supervisor {
         control::ask(init.with_context(|| format!("machine {machine} does not run yet"))?, request)
     }
 
-    /// What is missing for pods to run on every node.
+    /// Returns what is missing for pods to run on every node, or none if all is there.
     pub(crate) fn missing(&self) -> Option<String> {
         probe::missing(&self.state, self.nodes, self.boot)
     }
 
-    /// Returns once the component serves.
+    /// Waits until the component serves.
     pub(crate) fn wait(&self, name: &str) -> Result<()> {
         let serving = self.component(name)?.serving;
         let serves =
@@ -117,7 +118,7 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Ends a component and keeps it ended.
+    /// Ends a component, and does not start it again.
     pub(crate) fn stop(&self, name: &str) -> Result<()> {
         if !self.component(name)?.machine {
             self.entry(name, |entry| entry.wanted = false);
@@ -129,7 +130,7 @@ impl Supervisor {
         self.kill(name)
     }
 
-    /// Ends a component as a crash does.
+    /// Ends a component as a crash does, and does not start it again.
     pub(crate) fn kill(&self, name: &str) -> Result<()> {
         self.component(name)?;
         self.entry(name, |entry| entry.wanted = false);
@@ -140,7 +141,7 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Starts a component that was stopped and returns once it serves.
+    /// Starts a component that was stopped, and waits until it serves.
     pub(crate) fn start(self: &Arc<Self>, name: &str) -> Result<()> {
         self.component(name)?;
         let was_wanted = self.entry(name, |entry| std::mem::replace(&mut entry.wanted, true));
@@ -150,14 +151,14 @@ impl Supervisor {
         self.wait(name)
     }
 
-    /// Starts a component, in a thread of its own, when what it needs serves.
+    /// Starts a component once the components that it needs serve. This happens in a thread of its own.
     fn start_when_possible(self: &Arc<Self>, name: String, pause: Duration) {
         let supervisor = Arc::clone(self);
         thread::spawn(move || {
             thread::sleep(pause);
             let Ok(component) = supervisor.component(&name) else { return };
             for needed in &component.after {
-                // Without a limit: what it needs may have been stopped on purpose.
+                // The wait has no limit: a needed component may have been stopped on purpose.
                 while !until(SERVING, || needed.holds(&supervisor.state)) {}
             }
             if let Err(error) = supervisor.spawn(&component) {
@@ -178,10 +179,11 @@ impl Supervisor {
         path.push(":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
         let mut command = Command::new(&component.program);
         command.args(&component.args).current_dir("/").process_group(0);
-        // A home of the machine's own: the kubelet would find the developer's credentials in the other one.
+        // HOME is a folder of the machine's own, because the kubelet would find the developer's credentials in the real
+        // one.
         command.env_clear().env("PATH", path).env("HOME", "/run");
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        // Held over the start, so that the reaper can not see a process that is not in the table yet.
+        // The lock is held during the start, so that the reaper cannot see a process that is not in the table yet.
         let mut table = self.table();
         let Some(entry) = table.get_mut(&component.name) else { return Ok(()) };
         if entry.wanted && entry.process.is_none() {
@@ -191,13 +193,13 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Takes leave of everything that ends, ours and orphans, for ever.
+    /// Reaps every process that ends, components and orphans alike, for ever.
     fn reap(self: &Arc<Self>) -> Result<()> {
         loop {
             match wait(WaitOptions::empty()) {
                 Ok(Some((pid, status))) => self.ended(pid, &format!("{status:?}")),
                 Ok(None) | Err(Errno::INTR) => {}
-                // Nothing runs at this moment.
+                // No process runs at this moment.
                 Err(Errno::CHILD) => thread::sleep(Duration::from_millis(50)),
                 Err(error) => bail!("waiting for processes: {error}"),
             }
@@ -219,7 +221,7 @@ impl Supervisor {
 
     fn signal(&self, name: &str, signal: Signal) {
         if let Some(pid) = self.process(name) {
-            // It may have ended on its own since.
+            // The process may have ended by itself in the meantime.
             let _ = kill_process(pid, signal);
         }
     }

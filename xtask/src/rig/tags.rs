@@ -1,5 +1,5 @@
-//! Tags in the rig's registries: pushed as anyone pushes, read and deleted where the registry
-//! keeps them (the distribution API can not delete a tag and leave its manifest).
+//! Tags in the rig's registries. They are pushed as anyone pushes, but read and deleted in the registry's files,
+//! because the distribution API cannot delete a tag and leave its manifest.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use super::state::State;
 use super::{images, inside};
 use crate::command;
 
-/// `host/repository:tag` in one of the rig's registries.
+/// A tag in one of the rig's registries: `host/repository:tag`.
 #[derive(Clone, Debug)]
 pub(crate) struct Tag {
     registry: Registry,
@@ -32,7 +32,7 @@ impl std::str::FromStr for Tag {
         let tag = parsed.with_context(|| {
             format!("`{text}` is not HOST/REPOSITORY:TAG with HOST one of {}", hosts.join(", "))
         })?;
-        // They become folders below.
+        // The parts become names of folders below.
         let plain = |part: &str| !part.is_empty() && part != "." && part != ".." && !part.starts_with('_');
         if !tag.repository.split('/').all(plain) || !plain(&tag.tag) || tag.tag.contains('/') {
             bail!("`{text}` is not a reference that a registry takes");
@@ -42,7 +42,7 @@ impl std::str::FromStr for Tag {
 }
 
 impl Tag {
-    /// The digest it leads to, if it exists.
+    /// Returns the digest that the tag leads to, if the tag exists.
     pub(crate) fn digest(&self, state: &State) -> Option<String> {
         let link = fs::read_to_string(self.folder(state).join("current/link")).ok()?;
         Some(link.trim().to_owned())
@@ -81,7 +81,8 @@ impl Tag {
     }
 }
 
-/// Pushes the test images whose tag is missing, or with `reset` all that lead elsewhere; how many.
+/// Pushes the test images whose tags are missing, with `reset` also those whose tags lead elsewhere. Returns the number
+/// of pushed tags.
 pub(crate) fn push_images(state: &State, reset: bool) -> Result<usize> {
     let mut due = Vec::new();
     for image in images::all() {
@@ -110,8 +111,6 @@ pub(crate) fn push_images(state: &State, reset: bool) -> Result<usize> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
-
     use super::*;
 
     #[test]

@@ -1,4 +1,4 @@
-//! The configuration of registries: whether it can be used, and whether the replicas use it.
+//! The configuration of registries: its mistakes, and the replicas that use an earlier one.
 
 use crate::cli::doctor::findings::{Configuration, Findings};
 use crate::cli::doctor::judge::{Row, logs, named};
@@ -15,9 +15,8 @@ pub(crate) fn configuration(found: &Findings) -> Vec<Row> {
         })
         .map(|replica| replica.name.clone())
         .collect();
-    let in_force = (!behind.is_empty()).then(|| {
-        format!("the last configuration of registries that could be used is in force on {}", named(&behind))
-    });
+    let in_force = (!behind.is_empty())
+        .then(|| format!("an earlier configuration of registries is in force on {}", named(&behind)));
     let unknown = |cause: &str| match &in_force {
         None => vec![Row::unknown(CHECK, cause)],
         Some(in_force) => vec![Row::unknown(CHECK, cause), Row::red(CHECK, in_force, logs(found))],
@@ -26,14 +25,16 @@ pub(crate) fn configuration(found: &Findings) -> Vec<Row> {
         Err(cause) => unknown(cause),
         Ok(Some(Configuration { checked: Err(mistake), unseen })) => {
             if let Some(folder) = unseen.iter().find(|folder| mistake.contains(folder.as_str())) {
-                return unknown(&format!("what is in {folder} is not seen from outside: {mistake}"));
+                return unknown(&format!(
+                    "the files in {folder} cannot be read from outside of the pod: {mistake}"
+                ));
             }
             let detail = match in_force {
                 Some(in_force) => format!("{mistake}; {in_force}"),
                 None => mistake.clone(),
             };
             let remedy = format!(
-                "mend it in the values (registries, registryDefaults, registriesFile, extraCAs): helm upgrade \
+                "correct the values (registries, registryDefaults, registriesFile, extraCAs), then: helm upgrade \
                  tagpin charts/tagpin -n {} -f VALUES",
                 found.namespace
             );
@@ -49,7 +50,7 @@ pub(crate) fn configuration(found: &Findings) -> Vec<Row> {
                 return notes;
             }
             let detail = match used {
-                Some(_) => "the configuration of registries can be used",
+                Some(_) => "the configuration of registries is valid",
                 None => "the Deployment names no configuration of registries",
             };
             vec![Row::ok(CHECK, detail)]

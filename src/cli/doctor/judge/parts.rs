@@ -1,19 +1,22 @@
-//! The parts that must be there before anything works: definitions, rights, the certificate.
+//! The parts that everything else needs: custom resource definitions, rights, the certificate.
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::cli::doctor::findings::{Findings, Validity};
 use crate::cli::doctor::judge::{Row, known, logs, named, upgrade};
 
-/// A leaf is renewed long before this is left.
-const NEARLY: SignedDuration = SignedDuration::from_hours(1);
+/// Remaining lifetime below which a certificate is reported; tagpin renews it long before.
+const EXPIRES_SOON: SignedDuration = SignedDuration::from_hours(1);
 
 pub(crate) fn crds(found: &Findings) -> Vec<Row> {
     known("crds", &found.crds, |crds| {
         let missing: Vec<_> =
             crds.iter().filter(|crd| !crd.established).map(|crd| crd.name.clone()).collect();
         if missing.is_empty() {
-            return vec![Row::ok("crds", format!("{} are established", crds.len()))];
+            return vec![Row::ok(
+                "crds",
+                format!("{} custom resource definitions are established", crds.len()),
+            )];
         }
         let detail = format!("missing or not established: {}; no policy is in force", named(&missing));
         vec![Row::red("crds", detail, "tagpin crds | kubectl apply --server-side -f -")]
@@ -38,7 +41,7 @@ pub(crate) fn certificate(found: &Findings) -> Vec<Row> {
         };
         let renew = format!("kubectl -n {} delete secret tagpin-webhook-tls", found.namespace);
         let (Some(leaf), Some(authority)) = (certificate.leaf, certificate.authority) else {
-            let detail = "the Secret tagpin-webhook-tls holds no certificate that can be read";
+            let detail = "the certificate in the Secret tagpin-webhook-tls cannot be read";
             return vec![Row::red(CHECK, detail, renew)];
         };
         for (what, validity) in [("the certificate", leaf), ("its authority", authority)] {
@@ -52,11 +55,11 @@ pub(crate) fn certificate(found: &Findings) -> Vec<Row> {
 
 fn wrong(validity: Validity, now: Timestamp) -> Option<String> {
     if validity.until <= now {
-        Some(format!("has expired, {}", validity.until))
+        Some(format!("has expired at {}", validity.until))
     } else if validity.from > now {
         Some(format!("is not valid before {}", validity.from))
-    } else if validity.until.duration_since(now) < NEARLY {
-        Some(format!("expires within the hour and was not renewed, {}", validity.until))
+    } else if validity.until.duration_since(now) < EXPIRES_SOON {
+        Some(format!("expires within the hour, at {}, and was not renewed", validity.until))
     } else {
         None
     }

@@ -4,15 +4,19 @@ use std::collections::BTreeMap;
 
 use crate::cli::doctor::findings::{Findings, Policy};
 use crate::cli::doctor::judge::{Row, known, logs, named, upgrade};
-use crate::domain::policy::PolicyId;
-use crate::k8s::conditions::ReadyReason;
+use tagpin_domain::policy::PolicyId;
+use tagpin_objects::conditions::ReadyReason;
 
 pub(crate) fn policies(found: &Findings) -> Vec<Row> {
     const CHECK: &str = "policies";
     known(CHECK, &found.policies, |policies| {
         if policies.is_empty() {
             let remedy = format!("{} --set baseline.enabled=true", upgrade(found));
-            return vec![Row::note(CHECK, "there is none: nothing is judged or pinned", Some(remedy))];
+            return vec![Row::note(
+                CHECK,
+                "no policy exists, so that nothing is judged or pinned",
+                Some(remedy),
+            )];
         }
         let mut rows: Vec<_> = policies.iter().filter_map(|policy| wrong(found, policy)).collect();
         if rows.is_empty() {
@@ -26,7 +30,7 @@ fn wrong(found: &Findings, policy: &Policy) -> Option<Row> {
     const CHECK: &str = "policies";
     let id = &policy.id;
     match &policy.ready {
-        Some(ready) if !ready.is => {
+        Some(ready) if !ready.holds => {
             let detail = format!("{id} is not ready: {}: {}", ready.reason, ready.message);
             return Some(Row::red(CHECK, detail, remedy(found, id, &ready.reason)));
         }
@@ -36,7 +40,7 @@ fn wrong(found: &Findings, policy: &Policy) -> Option<Row> {
             return Some(Row::red(CHECK, detail, logs(found)));
         }
     }
-    // The condition is the leader's word; the replicas are asked too.
+    // The leader wrote the condition. The answers of the replicas may differ from it.
     let replicas = found.replicas.as_deref().unwrap_or_default();
     let behind: Vec<_> = replicas
         .iter()
@@ -62,24 +66,24 @@ fn remedy(found: &Findings, id: &PolicyId, reason: &str) -> String {
         None => format!("kubectl edit clusterimagepolicies.tagpin.dev {name}"),
         Some(namespace) => format!("kubectl -n {namespace} edit imagepolicies.tagpin.dev {name}"),
     };
-    let is = |wanted: ReadyReason| reason == wanted.as_str();
-    if is(ReadyReason::Invalid) {
+    let reason_is = |wanted: ReadyReason| reason == wanted.as_str();
+    if reason_is(ReadyReason::Invalid) {
         edit
-    } else if is(ReadyReason::WebhooksNotInstalled) {
+    } else if reason_is(ReadyReason::WebhooksNotInstalled) {
         upgrade(found)
-    } else if is(ReadyReason::NamespaceExcluded) {
+    } else if reason_is(ReadyReason::NamespaceExcluded) {
         format!(
-            "take its namespace off the value excludedNamespaces, or: kubectl -n {} delete imagepolicies.tagpin.dev {name}",
+            "remove its namespace from the value excludedNamespaces, or run: kubectl -n {} delete imagepolicies.tagpin.dev {name}",
             namespace.as_deref().unwrap_or_default()
         )
-    } else if is(ReadyReason::Propagating) {
+    } else if reason_is(ReadyReason::Propagating) {
         format!("kubectl -n {} rollout status deployment/tagpin", found.namespace)
     } else {
         logs(found)
     }
 }
 
-/// How many images carry no digest though a policy wants it, and what the replicas said of such images.
+/// Counts the images that a policy wants pinned and that carry no digest, with the reasons that the replicas counted.
 pub(crate) fn unpinned(found: &Findings) -> Vec<Row> {
     const CHECK: &str = "unpinned";
     known(CHECK, &found.policies, |policies| {
@@ -92,16 +96,20 @@ pub(crate) fn unpinned(found: &Findings) -> Vec<Row> {
             return vec![Row::ok(CHECK, "every image that a policy wants pinned carries a digest")];
         }
         let why = reasons(found);
-        let why = if why.is_empty() { "older than the policy or the pin".to_owned() } else { named(&why) };
+        let why = if why.is_empty() {
+            "none; these images are older than the policy".to_owned()
+        } else {
+            named(&why)
+        };
         let detail =
-            format!("images without a digest: {}; seen since the replicas started: {why}", named(&counts));
-        let remedy = "kubectl rollout restart DEPLOYMENT pins pods that are older than the policy; \
+            format!("images without a digest: {}; reasons since the replicas started: {why}", named(&counts));
+        let remedy = "kubectl rollout restart deployment/NAME pins images that are older than the policy; \
                       docs/denials.md explains the codes";
         vec![Row::note(CHECK, detail, Some(remedy.to_owned()))]
     })
 }
 
-/// What the replicas counted of images that could not be pinned, the most frequent first.
+/// Returns the reasons why images were not pinned, with their counts over all replicas, the most frequent first.
 fn reasons(found: &Findings) -> Vec<String> {
     let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
     let replicas = found.replicas.as_deref().unwrap_or_default();
@@ -116,12 +124,12 @@ fn reasons(found: &Findings) -> Vec<String> {
     sums.into_iter().map(|(code, count)| format!("{code} {count}")).collect()
 }
 
-/// What is asked for anonymously because nobody gave the right to read pull secrets.
+/// Counts the images that cannot be pinned because tagpin may not read pull secrets.
 pub(crate) fn pull_secrets(found: &Findings) -> Vec<Row> {
     const CHECK: &str = "pull-secrets";
     let off = match &found.deployment {
         Err(cause) => return vec![Row::unknown(CHECK, cause)],
-        Ok(None) => return vec![Row::unknown(CHECK, "there is no Deployment tagpin to read it from")],
+        Ok(None) => return vec![Row::unknown(CHECK, "the Deployment tagpin does not exist")],
         Ok(Some(deployment)) => deployment.pull_secrets_off,
     };
     if !off {
@@ -129,12 +137,15 @@ pub(crate) fn pull_secrets(found: &Findings) -> Vec<Row> {
     }
     known(CHECK, &found.behind_secrets, |behind| {
         if behind.is_empty() {
-            return vec![Row::ok(CHECK, "off, and no pod that names one carries an image without a digest")];
+            return vec![Row::ok(
+                CHECK,
+                "pull secrets are not read, and no pod that names one has an image without a digest",
+            )];
         }
         let images: usize = behind.iter().map(|behind| behind.images).sum();
         let namespaces: Vec<_> = behind.iter().map(|behind| behind.namespace.clone()).collect();
         let detail = format!(
-            "off: {images} images of pods that name a pull secret are not pinned, in {}",
+            "pull secrets are not read: {images} images of pods that name one are not pinned, in {}",
             named(&namespaces)
         );
         let remedy = format!(

@@ -1,4 +1,4 @@
-//! The replicas: whether they run, who leads, and how they see registries.
+//! The replicas: how many run, which one leads, and the answers that they get from registries.
 
 use std::collections::BTreeMap;
 
@@ -6,16 +6,17 @@ use jiff::SignedDuration;
 
 use crate::cli::doctor::findings::{Answers, Findings};
 use crate::cli::doctor::judge::{Row, known, logs, named};
-use crate::telemetry::registry::LastAsked;
+use tagpin_objects::release;
+use tagpin_registry::LastAsked;
 
-/// A holder that has not renewed for so long, by two clocks, is none.
+/// Time without a renewal after which the Lease counts as not held, by the clocks of two machines.
 const SILENT: SignedDuration = SignedDuration::from_secs(60);
-/// What a registry last said counts for so long, in seconds.
+/// Age in seconds up to which the last result of a registry counts.
 const RECENT: u64 = 15 * 60;
-/// Results after which a registry is not there for us. The other ones are answers.
+/// Results that mean that the registry gave no answer.
 const FAILURES: [&str; 9] =
     ["5xx", "429", "dns", "connect", "tls", "timeout", "address-forbidden", "unreadable", "redirect"];
-/// The label of registries that no entry names: one typo in an image is enough to make it fail.
+/// The label of registries that no entry names. One typo in an image is enough to make them fail.
 const OTHER: &str = "other";
 
 pub(crate) fn replicas(found: &Findings) -> Vec<Row> {
@@ -23,7 +24,7 @@ pub(crate) fn replicas(found: &Findings) -> Vec<Row> {
     let wanted = match &found.deployment {
         Err(cause) => return vec![Row::unknown(CHECK, cause)],
         Ok(None) => {
-            let detail = format!("there is no Deployment tagpin in {}", found.namespace);
+            let detail = format!("there is no Deployment tagpin in the namespace {}", found.namespace);
             let remedy = "tagpin doctor --namespace NAMESPACE (helm list -A names it)";
             return vec![Row::red(CHECK, detail, remedy)];
         }
@@ -48,13 +49,14 @@ pub(crate) fn replicas(found: &Findings) -> Vec<Row> {
         if replicas.len() < usize::try_from(wanted).unwrap_or_default() {
             let detail = format!("{} of {wanted} replicas run", replicas.len());
             let look = format!(
-                "kubectl -n {} describe replicasets,pods -l app.kubernetes.io/name=tagpin",
-                found.namespace
+                "kubectl -n {} describe replicasets,pods -l {}",
+                found.namespace,
+                release::POD_SELECTOR
             );
             rows.push(Row::red(CHECK, detail, look));
         }
         if rows.is_empty() {
-            rows.push(Row::ok(CHECK, format!("{} are ready", replicas.len())));
+            rows.push(Row::ok(CHECK, format!("{} replicas are ready", replicas.len())));
         }
         rows
     })
@@ -68,7 +70,7 @@ pub(crate) fn leader(found: &Findings) -> Vec<Row> {
             _ => logs(found),
         };
         let Some(holder) = lease.as_ref().filter(|holder| !holder.identity.is_empty()) else {
-            let detail = "nobody holds the Lease tagpin: statuses, certificate and webhooks are not kept";
+            let detail = "nobody holds the Lease tagpin: statuses, certificate and webhook configurations are not updated";
             return vec![Row::red(CHECK, detail, remedy)];
         };
         let pod = holder.identity.rsplit_once('_').map_or(holder.identity.as_str(), |(pod, _)| pod);
@@ -87,7 +89,7 @@ pub(crate) fn leader(found: &Findings) -> Vec<Row> {
     })
 }
 
-/// One row for each registry that somebody asked; the worst replica counts.
+/// Returns a row for each registry that a replica asked. One replica that fails makes the row red.
 pub(crate) fn registries(found: &Findings) -> Vec<Row> {
     const CHECK: &str = "registries";
     known(CHECK, &found.replicas, |replicas| {
@@ -102,7 +104,7 @@ pub(crate) fn registries(found: &Findings) -> Vec<Row> {
             return vec![Row::unknown(CHECK, "no replica answered")];
         }
         if seen.is_empty() {
-            return vec![Row::note(CHECK, "no replica has asked one yet", None)];
+            return vec![Row::note(CHECK, "no replica has asked a registry yet", None)];
         }
         seen.into_iter().map(|(registry, asked)| registry_row(registry, &asked)).collect()
     })
@@ -128,14 +130,12 @@ fn registry_row(registry: &str, asked: &[(&str, &LastAsked)]) -> Row {
         return Row::note(CHECK, detail, None);
     } else if limited {
         format!(
-            "give credentials with a higher limit: --set registries[0].match={registry} (see values.yaml)"
+            "give credentials with a higher limit: registries: [ {{ match: \"{registry}\", credentials: … }} ] (see values.yaml)"
         )
     } else if forbidden {
-        format!(
-            "allow its private address in the values: registries: [ {{ match: \"{registry}\", allowPrivate: true }} ]"
-        )
+        format!("allow its private address: registries: [ {{ match: \"{registry}\", allowPrivate: true }} ]")
     } else {
-        format!("from the node of that replica: curl -v https://{registry}/v2/ (mirrors: registriesFile)")
+        format!("try it from the node of that replica: curl -v https://{registry}/v2/")
     };
     Row::red(CHECK, detail, remedy)
 }
@@ -150,7 +150,7 @@ fn said(last: &LastAsked) -> String {
         _ => "has not asked".to_owned(),
     };
     if last.resting > 0 {
-        words.push_str(", leaves it alone for a moment");
+        words.push_str(", and asks again in a moment");
     }
     words
 }

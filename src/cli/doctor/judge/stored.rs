@@ -1,13 +1,14 @@
-//! The objects of the cluster that no replica can read.
+//! The stored objects that a replica cannot read.
 
 use std::collections::BTreeMap;
 
 use crate::cli::doctor::findings::{Answers, Findings};
 use crate::cli::doctor::judge::{Row, known, named};
-use crate::cluster::store::Store;
-use crate::cluster::unreadable::{Named, Row as Seen, Watched};
+use tagpin_kube::store::Store;
+use tagpin_kube::unreadable::{Named, Row as UnreadableObjects, Watched};
+use tagpin_objects::kinds::Kinds;
 
-/// One row for each kind with objects that cannot be read; the replica that sees most of them counts.
+/// Returns a row for each kind with objects that cannot be read, from the replica that counts most of them.
 pub(crate) fn unreadable(found: &Findings) -> Vec<Row> {
     const CHECK: &str = "unreadable";
     known(CHECK, &found.replicas, |replicas| {
@@ -16,7 +17,7 @@ pub(crate) fn unreadable(found: &Findings) -> Vec<Row> {
         if answers.is_empty() {
             return vec![Row::unknown(CHECK, "no replica answered")];
         }
-        let mut worst: BTreeMap<&str, &Seen> = BTreeMap::new();
+        let mut worst: BTreeMap<&str, &UnreadableObjects> = BTreeMap::new();
         for seen in answers.iter().flat_map(|answers| &answers.unreadable) {
             let held = worst.entry(&seen.watch).or_insert(seen);
             if seen.count > held.count {
@@ -24,19 +25,19 @@ pub(crate) fn unreadable(found: &Findings) -> Vec<Row> {
             }
         }
         if worst.is_empty() {
-            return vec![Row::ok(CHECK, "every stored object that tagpin looks at can be read")];
+            return vec![Row::ok(CHECK, "every stored object that tagpin watches can be read")];
         }
         worst.into_values().map(row).collect()
     })
 }
 
-fn row(seen: &Seen) -> Row {
+fn row(seen: &UnreadableObjects) -> Row {
     const CHECK: &str = "unreadable";
     let objects: Vec<_> = seen.named.iter().map(object).collect();
     let detail = format!("{}: tagpin cannot read {} of them: {}", seen.watch, seen.count, named(&objects));
     match remedy(seen) {
-        // What is in force, and what the installation is made of.
-        Some(remedy) if ours(&seen.watch) => Row::red(CHECK, detail, remedy),
+        // Only policies and the objects of the release are worth a red row.
+        Some(remedy) if is_ours(&seen.watch) => Row::red(CHECK, detail, remedy),
         remedy => Row::note(CHECK, detail, remedy),
     }
 }
@@ -48,8 +49,8 @@ fn object(object: &Named) -> String {
     }
 }
 
-/// Shows the first of them, to be mended or deleted.
-fn remedy(seen: &Seen) -> Option<String> {
+/// Returns the command that shows the first of these objects, so that somebody can repair or delete it.
+fn remedy(seen: &UnreadableObjects) -> Option<String> {
     let first = seen.named.first()?;
     let namespace = first.namespace.as_ref().map(|namespace| format!(" -n {namespace}")).unwrap_or_default();
     Some(format!(
@@ -70,8 +71,8 @@ fn resource(watch: &str) -> &str {
     }
 }
 
-/// A policy, or a part of the release.
-fn ours(watch: &str) -> bool {
+/// Returns true if the watch is of policies or of objects of the release.
+fn is_ours(watch: &str) -> bool {
     match watched(watch) {
         Some(Watched::Store(store)) => matches!(store, Store::ClusterImagePolicies | Store::ImagePolicies),
         Some(_) => true,
@@ -80,5 +81,5 @@ fn ours(watch: &str) -> bool {
 }
 
 fn watched(name: &str) -> Option<Watched> {
-    Watched::all().find(|watched| watched.name() == name)
+    Watched::all(&Kinds::default()).find(|watched| watched.name() == name)
 }

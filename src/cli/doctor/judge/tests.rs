@@ -1,5 +1,3 @@
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
-
 use std::collections::BTreeMap;
 
 use crate::cli::doctor::findings::{
@@ -7,10 +5,10 @@ use crate::cli::doctor::findings::{
     Labelled, Policy, Ready, Replica, Validity,
 };
 use crate::cli::doctor::judge::{Row, Status, judge};
-use crate::cluster::policies::InForce;
-use crate::cluster::unreadable::{Named, Row as Unreadable};
-use crate::domain::policy::PolicyId;
-use crate::telemetry::registry::LastAsked;
+use tagpin_domain::policy::{PolicyId, PolicyKind};
+use tagpin_kube::policies::InForce;
+use tagpin_kube::unreadable::{Named, Row as Unreadable};
+use tagpin_registry::LastAsked;
 
 const CA: &[u8] = b"authority";
 
@@ -20,7 +18,7 @@ fn entry(name: &str) -> Entry {
 
 fn replica(name: &str) -> Replica {
     let in_force = InForce {
-        kind: "ClusterImagePolicy".into(),
+        kind: PolicyKind::ClusterImagePolicy,
         namespace: None,
         name: "baseline".into(),
         uid: "u".into(),
@@ -41,7 +39,7 @@ fn asked(registry: &str, last: &str, seconds_ago: u64) -> LastAsked {
     LastAsked { registry, last, seconds_ago: Some(seconds_ago), resting: 0 }
 }
 
-/// An installation without a fault.
+/// Returns the findings of an installation without a fault.
 fn well() -> Findings {
     let validity = |until: &str| Validity {
         from: "2026-11-01T00:00:00Z".parse().unwrap(),
@@ -71,7 +69,7 @@ fn well() -> Findings {
             uid: "u".into(),
             generation: 3,
             observed: Some(3),
-            ready: Some(Ready { is: true, reason: "Enforcing".into(), message: String::new() }),
+            ready: Some(Ready { holds: true, reason: "Enforcing".into(), message: String::new() }),
             unpinned: 0,
         }]),
         labelled: Ok(Labelled::default()),
@@ -79,7 +77,7 @@ fn well() -> Findings {
     }
 }
 
-/// The one row of this check that has this status, after this change of a sound installation.
+/// Changes a sound installation, and returns the only row of this check that has this status.
 #[track_caller]
 fn one(check: &str, status: Status, change: impl FnOnce(&mut Findings)) -> Row {
     let mut found = well();
@@ -94,7 +92,7 @@ fn one(check: &str, status: Status, change: impl FnOnce(&mut Findings)) -> Row {
     matching.remove(0)
 }
 
-/// What a red row says: the fault, and what to do.
+/// Changes a sound installation, and returns the fault and the remedy in the red row of this check.
 #[track_caller]
 fn red(check: &str, change: impl FnOnce(&mut Findings)) -> (String, String) {
     let row = one(check, Status::Red, change);
@@ -116,7 +114,7 @@ fn policy_mut(found: &mut Findings) -> &mut Policy {
 }
 
 fn not_ready(reason: &str) -> Option<Ready> {
-    Some(Ready { is: false, reason: reason.into(), message: "says why".into() })
+    Some(Ready { holds: false, reason: reason.into(), message: "says why".into() })
 }
 
 #[test]
@@ -280,7 +278,7 @@ fn a_certificate_that_is_missing_or_unreadable() {
     let unreadable = |found: &mut Findings| {
         found.certificate.as_mut().unwrap().as_mut().unwrap().leaf = None;
     };
-    says(red("certificate", unreadable), "can be read", "delete secret tagpin-webhook-tls");
+    says(red("certificate", unreadable), "cannot be read", "delete secret tagpin-webhook-tls");
 }
 
 #[test]
@@ -408,7 +406,7 @@ fn a_registry_that_is_left_alone() {
         let resting = LastAsked { registry: "docker.io".into(), resting: 1, ..LastAsked::default() };
         replica_mut(found).registries = vec![resting];
     };
-    says(red("registries", change), "leaves it alone", "curl");
+    says(red("registries", change), "asks again in a moment", "curl");
 }
 
 #[test]
@@ -424,7 +422,7 @@ fn an_old_failure_and_a_mistyped_host_are_not_red() {
 }
 
 #[test]
-fn a_configuration_that_can_not_be_used() {
+fn a_configuration_that_cannot_be_used() {
     let wrong = "/etc/tagpin/configuration/registries.yaml:3:3: registries[0].mirror: unknown key";
     let change = |found: &mut Findings| {
         found.configuration =
@@ -433,14 +431,18 @@ fn a_configuration_that_can_not_be_used() {
     };
     let (detail, remedy) = red("configuration", change);
     assert!(detail.starts_with(wrong), "{detail}");
-    says((detail, remedy), "that could be used is in force on tagpin-a", "helm upgrade tagpin");
+    says(
+        (detail, remedy),
+        "an earlier configuration of registries is in force on tagpin-a",
+        "helm upgrade tagpin",
+    );
 }
 
 #[test]
-fn a_configuration_that_a_replica_alone_can_not_use() {
+fn a_configuration_that_a_replica_alone_cannot_use() {
     let change = |found: &mut Findings| replica_mut(found).counters.earlier_configuration = true;
     says(red("configuration", change), "in force on tagpin-a", "logs");
-    // What nobody may read here is one thing, what a replica says another.
+    // An unreadable ConfigMap does not hide what a replica says.
     let unread = |found: &mut Findings| {
         change(found);
         found.configuration = Err("get the ConfigMap tagpin: forbidden".into());
@@ -455,7 +457,7 @@ fn a_file_that_is_seen_by_the_pod_alone_is_no_mistake() {
         let checked = Err("c.yaml:2:1: registries[0].tls.caFile: read /var/ca/a.pem: not found".into());
         found.configuration = Ok(Some(Configuration { checked, unseen: vec!["/var/ca".into()] }));
     });
-    assert!(row.detail.contains("what is in /var/ca is not seen from outside"), "{row:?}");
+    assert!(row.detail.contains("the files in /var/ca cannot be read from outside"), "{row:?}");
 }
 
 #[test]

@@ -1,24 +1,25 @@
-//! Whether the API server is told to ask us, and does, and what happens in a namespace when it can not.
+//! The webhook configurations, the way from the API server to the webhook, and namespaces with a label of tagpin.
 
-use crate::cli::doctor::findings::{Asked, Entry, Findings};
+use crate::cli::doctor::findings::{Answer, Entry, Findings};
 use crate::cli::doctor::judge::{Row, known, logs, named, upgrade};
-use crate::controller::webhook_config::documents::{MUTATING, VALIDATING};
-use crate::k8s::conditions::ReadyReason;
+use tagpin_objects::conditions::ReadyReason;
+use tagpin_objects::release;
 
 pub(crate) fn filled(found: &Findings) -> Vec<Row> {
     let configurations = [
-        (MUTATING, "pin.tagpin.dev", &found.mutating),
-        (VALIDATING, "validate.tagpin.dev", &found.validating),
+        (release::MUTATING, "pin.tagpin.dev", &found.mutating),
+        (release::NAME, "validate.tagpin.dev", &found.validating),
     ];
     configurations.into_iter().map(|(name, entry, asked)| one(found, name, entry, asked)).collect()
 }
 
-fn one(found: &Findings, name: &str, entry: &str, asked: &Asked<Option<Vec<Entry>>>) -> Row {
+fn one(found: &Findings, name: &str, entry: &str, asked: &Answer<Option<Vec<Entry>>>) -> Row {
     const CHECK: &str = "webhooks";
     let entries = match asked {
         Err(cause) => return Row::unknown(CHECK, cause),
         Ok(None) => {
-            let detail = format!("{name} does not exist (break glass?): nothing is judged");
+            let detail =
+                format!("{name} does not exist, perhaps because somebody broke glass: nothing is judged");
             return Row::red(CHECK, detail, upgrade(found));
         }
         Ok(Some(entries)) => entries,
@@ -30,14 +31,15 @@ fn one(found: &Findings, name: &str, entry: &str, asked: &Asked<Option<Vec<Entry
     if let Ok(Some(certificate)) = &found.certificate
         && entries.iter().any(|entry| entry.ca != certificate.ca)
     {
-        let detail = format!("{name} trusts another authority than the Secret tagpin-webhook-tls holds");
+        let detail = format!("{name} trusts another authority than the one in the Secret tagpin-webhook-tls");
         return Row::red(CHECK, detail, logs(found));
     }
     let names: Vec<_> = entries.iter().map(|entry| entry.name.clone()).collect();
     Row::ok(CHECK, format!("{name} has {}", named(&names)))
 }
 
-/// As the leader last saw it, and as the counters prove: a look-alike request of our own would prove less.
+/// Judges by what the leader wrote into the status of policies, and by the reviews that the replicas counted. A request
+/// of the doctor itself would prove less.
 pub(crate) fn reached(found: &Findings) -> Vec<Row> {
     const CHECK: &str = "reached";
     known(CHECK, &found.policies, |policies| {
@@ -46,8 +48,8 @@ pub(crate) fn reached(found: &Findings) -> Vec<Row> {
         if let Some(ready) = told.find(|ready| ready.reason == unreachable) {
             let detail = format!("the API server does not reach the webhook: {}", ready.message);
             let look = format!(
-                "kubectl -n {} get endpointslices -l kubernetes.io/service-name=tagpin (then: does a firewall let \
-                 the API server reach these addresses?)",
+                "kubectl -n {} get endpointslices -l kubernetes.io/service-name=tagpin (then check that no firewall keeps \
+                 the API server from these addresses)",
                 found.namespace
             );
             return vec![Row::red(CHECK, detail, look)];
@@ -57,10 +59,10 @@ pub(crate) fn reached(found: &Findings) -> Vec<Row> {
         let reviews: u64 = answered.map(|answers| answers.counters.reviews).sum();
         if reviews > 0 {
             let detail =
-                format!("{reviews} reviews of the API server were answered since the replicas started");
+                format!("the replicas answered {reviews} reviews of the API server since they started");
             return vec![Row::ok(CHECK, detail)];
         }
-        let detail = "no policy says otherwise, and no review has come yet";
+        let detail = "no policy reports that the webhook is unreachable, and no review has come yet";
         let try_it = "kubectl create deployment doctor --image=doctor:latest --dry-run=server -n default";
         vec![Row::note(CHECK, detail, Some(try_it.to_owned()))]
     })
@@ -74,12 +76,13 @@ pub(crate) fn namespaces(found: &Findings) -> Vec<Row> {
             rows.push(fail_closed(found, &labelled.fail_closed));
         }
         for namespace in &labelled.break_glass {
-            let detail = format!("break glass: {namespace} runs what tagpin did not judge while it is away");
+            let detail =
+                format!("break glass: {namespace} accepts unchecked images while tagpin is unreachable");
             let remedy = format!("kubectl label namespace {namespace} tagpin.dev/break-glass-");
             rows.push(Row::note(CHECK, detail, Some(remedy)));
         }
         if rows.is_empty() {
-            rows.push(Row::ok(CHECK, "none is fail-closed, none has broken glass"));
+            rows.push(Row::ok(CHECK, "no namespace is labelled fail-closed or break-glass"));
         }
         rows
     })
@@ -95,7 +98,9 @@ fn fail_closed(found: &Findings, namespaces: &[String]) -> Row {
     if entries.iter().any(|entry| entry.fails) {
         return Row::ok(CHECK, format!("fail-closed: {names}"));
     }
-    let detail = format!("fail-closed is asked for in {names}, but no entry refuses when tagpin is away");
+    let detail = format!(
+        "fail-closed is asked for in {names}, but no entry refuses requests while tagpin is unreachable"
+    );
     match &found.deployment {
         Ok(Some(deployment)) if deployment.wanted < 2 => {
             Row::red(CHECK, detail, format!("{} --set replicas=2", upgrade(found)))

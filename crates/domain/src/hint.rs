@@ -1,0 +1,211 @@
+//! Guesses about a reference that failed: a placeholder that nobody replaced, a template that was not filled in, a
+//! well-known host that was mistyped. A reference that works is never guessed about: a user may be called `username`.
+
+use crate::denial::{Code, shown};
+use crate::image::ImageRef;
+
+/// Maximum number of characters of a placeholder in a sentence.
+const SHOWN: usize = 63;
+/// Maximum number of typing errors between a host and the well-known one that was meant.
+const DISTANCE: usize = 2;
+
+/// Names that manuals write for the reader to replace, without `-`, `_` and `.`.
+const PLACEHOLDERS: [&str; 36] = [
+    "accountid",
+    "changeme",
+    "dockerhubid",
+    "dockerhubuser",
+    "dockerhubusername",
+    "dockerid",
+    "dockeruser",
+    "dockerusername",
+    "imagename",
+    "myusername",
+    "orgname",
+    "placeholder",
+    "projectid",
+    "reponame",
+    "username",
+    "youraccount",
+    "yourapp",
+    "yourcompany",
+    "yourdockerhubid",
+    "yourdockerhubuser",
+    "yourdockerhubusername",
+    "yourdockerid",
+    "yourdockeruser",
+    "yourdockerusername",
+    "yourimage",
+    "yourname",
+    "yournamespace",
+    "yourorg",
+    "yourorganisation",
+    "yourorganization",
+    "yourproject",
+    "yourregistry",
+    "yourrepo",
+    "yourrepository",
+    "youruser",
+    "yourusername",
+];
+
+/// Hosts of well-known registries.
+const HOSTS: [&str; 21] = [
+    "docker.io",
+    "ghcr.io",
+    "gcr.io",
+    "us.gcr.io",
+    "eu.gcr.io",
+    "asia.gcr.io",
+    "quay.io",
+    "public.ecr.aws",
+    "mcr.microsoft.com",
+    "registry.k8s.io",
+    "registry.gitlab.com",
+    "registry.access.redhat.com",
+    "registry.redhat.io",
+    "registry.opensuse.org",
+    "registry.suse.com",
+    "container-registry.oracle.com",
+    "docker.elastic.co",
+    "nvcr.io",
+    "lscr.io",
+    "icr.io",
+    "cgr.dev",
+];
+
+/// Hosts of web pages, and the registries that belong to them.
+const PAGES: [(&str, &str); 3] =
+    [("hub.docker.com", "docker.io"), ("github.com", "ghcr.io"), ("gitlab.com", "registry.gitlab.com")];
+
+/// A guess at the mistake in a reference.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Hint {
+    /// This part of the reference is a placeholder that nobody replaced.
+    Placeholder(String),
+    /// A template or a variable was not filled in.
+    Template,
+    /// This well-known registry was probably meant.
+    Host(&'static str),
+}
+
+impl Hint {
+    /// Returns the most likely mistake in a reference that failed with this code. `image` is its parsed form,
+    /// if a node could pull it.
+    pub(super) fn of(code: Code, reference: &str, image: Option<&ImageRef>) -> Option<Self> {
+        match (code, image) {
+            (Code::ReferenceInvalid, None) => {
+                let template = ["<", "${", "$(", "{{"].iter().any(|mark| reference.contains(mark));
+                if template { Some(Self::Template) } else { placeholder(reference.split(['/', ':', '@'])) }
+            }
+            (Code::RepositoryNotFound | Code::RepositoryMissingOrPrivate, Some(image)) => {
+                placeholder(image.path().split('/')).or_else(|| mistyped(image.domain()))
+            }
+            (Code::RegistryUnavailable | Code::RegistryForbidden, Some(image)) => {
+                placeholder(image.domain().split(['.', ':'])).or_else(|| mistyped(image.domain()))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Returns the first part that manuals write for the reader to replace.
+fn placeholder<'a>(mut parts: impl Iterator<Item = &'a str>) -> Option<Hint> {
+    let part = parts.find(|part| {
+        let part = part.to_ascii_lowercase();
+        let folded = part.replace(['-', '_', '.'], "");
+        part.starts_with("your-")
+            || part.starts_with("your_")
+            || PLACEHOLDERS.binary_search(&folded.as_str()).is_ok()
+    })?;
+    Some(Hint::Placeholder(shown(part, SHOWN)))
+}
+
+/// Returns the well-known registry whose name was probably meant by this host.
+fn mistyped(host: &str) -> Option<Hint> {
+    if HOSTS.contains(&host) {
+        return None;
+    }
+    let page = PAGES.iter().find(|(page, _)| *page == host).map(|(_, registry)| *registry);
+    let near = || {
+        // Among equally close hosts, one of the same length: letters are swapped more often than left out.
+        let distances = HOSTS.iter().map(|known| {
+            (strsim::damerau_levenshtein(host, known), host.len().abs_diff(known.len()), *known)
+        });
+        distances.filter(|(distance, ..)| *distance <= DISTANCE).min().map(|(.., known)| known)
+    };
+    page.or_else(near).map(Hint::Host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hint(code: Code, reference: &str) -> Option<Hint> {
+        Hint::of(code, reference, ImageRef::parse(reference).ok().as_ref())
+    }
+
+    #[test]
+    fn the_list_can_be_searched() {
+        assert!(PLACEHOLDERS.is_sorted());
+    }
+
+    #[test]
+    fn what_manuals_write_is_a_placeholder() {
+        for (reference, part) in [
+            ("yourusername/app", "yourusername"),
+            ("your-dockerhub-username/app:1", "your-dockerhub-username"),
+            ("your_docker_id/app", "your_docker_id"),
+            ("ghcr.io/your-org/app:1", "your-org"),
+            ("username/app", "username"),
+            ("acme/your-app:1", "your-app"),
+            ("docker.io/your.name/app", "your.name"),
+        ] {
+            for code in [Code::RepositoryNotFound, Code::RepositoryMissingOrPrivate] {
+                assert_eq!(hint(code, reference), Some(Hint::Placeholder(part.into())), "{reference}");
+            }
+            // The repository exists, so its name is not a mistake.
+            assert_eq!(hint(Code::TagNotFound, reference), None, "{reference}");
+        }
+        let host = hint(Code::RegistryUnavailable, "your-registry.com:5000/app:1");
+        assert_eq!(host, Some(Hint::Placeholder("your-registry".into())));
+        let capitals = hint(Code::ReferenceInvalid, "YOUR_USERNAME/app:1");
+        assert_eq!(capitals, Some(Hint::Placeholder("YOUR_USERNAME".into())));
+        for reference in ["yours/app", "acme/username-service:1", "nginx", "youtube/app"] {
+            assert_eq!(hint(Code::RepositoryMissingOrPrivate, reference), None, "{reference}");
+        }
+    }
+
+    #[test]
+    fn what_was_to_be_filled_in_is_a_template() {
+        for reference in
+            ["<your-username>/app", "ghcr.io/acme/app:${TAG}", "{{ .Values.image }}", "$(REGISTRY)/app:1"]
+        {
+            assert_eq!(hint(Code::ReferenceInvalid, reference), Some(Hint::Template), "{reference}");
+        }
+        assert_eq!(hint(Code::ReferenceInvalid, "nginx:1:2"), None);
+    }
+
+    #[test]
+    fn a_host_close_to_a_well_known_one_is_a_slip_and_a_known_one_is_none() {
+        for (host, known) in [
+            ("gchr.io", "ghcr.io"),
+            ("ghrc.io", "ghcr.io"),
+            ("qauy.io", "quay.io"),
+            ("quay.oi", "quay.io"),
+            ("dokcer.io", "docker.io"),
+            ("registry.k8.io", "registry.k8s.io"),
+            ("mcr.microsft.com", "mcr.microsoft.com"),
+            ("hub.docker.com", "docker.io"),
+            ("github.com", "ghcr.io"),
+        ] {
+            let reference = format!("{host}/acme/app:1");
+            assert_eq!(hint(Code::RegistryUnavailable, &reference), Some(Hint::Host(known)), "{host}");
+        }
+        for host in
+            HOSTS.iter().chain(&["registry.example.com", "localhost:5000", "10.0.0.7", "harbor.acme.io"])
+        {
+            assert_eq!(hint(Code::RegistryUnavailable, &format!("{host}/acme/app:1")), None, "{host}");
+        }
+    }
+}

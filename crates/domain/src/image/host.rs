@@ -1,0 +1,95 @@
+//! The registry's host in a reference: its grammar, the spellings that programs read differently, and the one
+//! spelling that policies see.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use crate::image::{ReferenceError, ReferenceErrorKind, err};
+
+/// Maximum length of a host in bytes; longer names do not resolve (RFC 1035).
+const LIMIT: usize = 253;
+
+/// Checks `host [":" port]`: a name or an address in the one usual spelling, and a port that exists.
+pub(super) fn check(domain: &str) -> Result<(), ReferenceError> {
+    use ReferenceErrorKind as Kind;
+    let (host, port) = split_port(domain);
+    if let Some(port) = port
+        && (port.is_empty() || !port.bytes().all(|b| b.is_ascii_digit()) || port.parse::<u16>().is_err())
+    {
+        return Err(err(Kind::Domain, domain.len() - port.len()));
+    }
+    if host.len() > LIMIT {
+        return Err(err(Kind::Domain, LIMIT));
+    }
+    if let Some(rest) = host.strip_prefix('[') {
+        let inside = rest.strip_suffix(']').ok_or(err(Kind::Domain, 0))?;
+        if inside.is_empty() || !inside.bytes().all(|b| b.is_ascii_hexdigit() || b == b':') {
+            return Err(err(Kind::Domain, 1));
+        }
+        return inside.parse::<Ipv6Addr>().map(|_| ()).map_err(|_| err(Kind::AmbiguousAddress, 1));
+    }
+    check_labels(host).map_err(|at| err(Kind::Domain, at))?;
+    if reads_as_address(host) && host.parse::<Ipv4Addr>().is_err() {
+        return Err(err(Kind::AmbiguousAddress, 0));
+    }
+    Ok(())
+}
+
+/// Checks `label *("." label)`, where a label is letters, digits and, between them, `-`. The error is the
+/// offset of the first label that does not match.
+fn check_labels(host: &str) -> Result<(), usize> {
+    let (mut label, mut before) = (0, b'.');
+    for (at, byte) in host.bytes().enumerate() {
+        match byte {
+            b'.' if before.is_ascii_alphanumeric() => label = at + 1,
+            b'-' if before != b'.' => {}
+            _ if byte.is_ascii_alphanumeric() => {}
+            _ => return Err(label),
+        }
+        before = byte;
+    }
+    if before.is_ascii_alphanumeric() { Ok(()) } else { Err(label) }
+}
+
+/// Returns a checked domain in the spelling that policies see.
+pub(super) fn policy_name(domain: &str) -> String {
+    let (host, port) = split_port(domain);
+    let mut host = host.to_ascii_lowercase();
+    let inside = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    if let Some(address) = inside.and_then(|inside| inside.parse::<Ipv6Addr>().ok()) {
+        host = format!("[{address}]");
+    }
+    if let Some((account, region)) = ecr(&host) {
+        host = format!("{account}.dkr.ecr.{region}.amazonaws.com");
+    }
+    match port.and_then(|port| port.parse::<u16>().ok()) {
+        None | Some(443) => host,
+        Some(port) => format!("{host}:{port}"),
+    }
+}
+
+/// Splits a domain into its host and, if one is written, its port.
+fn split_port(domain: &str) -> (&str, Option<&str>) {
+    match domain.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (domain, None),
+    }
+}
+
+/// Returns the account and the region of an additional name of an ECR registry (dual stack and FIPS).
+fn ecr(host: &str) -> Option<(&str, &str)> {
+    let [dual_stack, fips, both] =
+        [(".dkr-ecr.", ".on.aws"), (".dkr.ecr-fips.", ".amazonaws.com"), (".dkr-ecr-fips.", ".on.aws")]
+            .map(|(middle, end)| host.strip_suffix(end).and_then(|rest| rest.split_once(middle)));
+    dual_stack.or(fips).or(both)
+}
+
+/// Returns true if a WHATWG URL parser takes the host for an IPv4 address ("ends in a number checker"). Such
+/// a parser reads `127.1`, `2130706433` and `0x7f000001` as addresses, and other programs read them as names.
+fn reads_as_address(host: &str) -> bool {
+    let last = host.rsplit('.').next().unwrap_or(host);
+    let hex = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
+    match hex {
+        Some(digits) => digits.bytes().all(|b| b.is_ascii_hexdigit()),
+        None => !last.is_empty() && last.bytes().all(|b| b.is_ascii_digit()),
+    }
+}

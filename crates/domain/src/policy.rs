@@ -1,0 +1,356 @@
+//! Compiled policies: what they match, and the checks that they demand. A policy object becomes one of these or is
+//! invalid, so nothing here can fail. `verdict` judges.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::check::Check;
+use crate::glob::Globs;
+use crate::kind::Kind;
+use crate::slot::Role;
+
+/// Labels of an object.
+pub type Labels = BTreeMap<String, String>;
+
+/// The kind of a policy object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum PolicyKind {
+    /// A policy for the whole cluster.
+    ClusterImagePolicy,
+    /// A policy for one namespace.
+    ImagePolicy,
+}
+
+impl PolicyKind {
+    /// Returns the kind's name in the API: `ImagePolicy`.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::ClusterImagePolicy => "ClusterImagePolicy",
+            Self::ImagePolicy => "ImagePolicy",
+        }
+    }
+}
+
+/// The identity of a policy. Displayed as `clusterimagepolicy/NAME` or `imagepolicy/NAMESPACE/NAME`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PolicyId {
+    /// The namespace of an `ImagePolicy`; none for a `ClusterImagePolicy`.
+    pub namespace: Option<String>,
+    /// The object's name.
+    pub name: String,
+}
+
+impl PolicyId {
+    /// Returns the kind of the policy.
+    #[must_use]
+    pub const fn kind(&self) -> PolicyKind {
+        match self.namespace {
+            None => PolicyKind::ClusterImagePolicy,
+            Some(_) => PolicyKind::ImagePolicy,
+        }
+    }
+}
+
+impl fmt::Display for PolicyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.namespace {
+            None => write!(f, "clusterimagepolicy/{}", self.name),
+            Some(namespace) => write!(f, "imagepolicy/{namespace}/{}", self.name),
+        }
+    }
+}
+
+/// The effect of a violated rule.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Mode {
+    /// The object is refused.
+    Enforce,
+    /// The author gets a warning.
+    Warn,
+    /// The violation is counted and reported.
+    #[default]
+    Audit,
+}
+
+impl Mode {
+    /// Returns the word in policies and metrics: `Enforce`.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Enforce => "Enforce",
+            Self::Warn => "Warn",
+            Self::Audit => "Audit",
+        }
+    }
+}
+
+/// The treatment of children: objects that a built-in controller makes for an object of a validated kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Children {
+    /// Children are never refused.
+    #[default]
+    Warn,
+    /// Children are judged like any other object, and every image of a template whenever the template changes.
+    Enforce,
+}
+
+/// A rule of a policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Rule {
+    /// A node can pull the reference, and the object has at most 64 different ones.
+    Reference,
+    /// The tag is permitted, and written where the policy requires it.
+    Tags,
+    /// The registry has the tag.
+    Existence,
+    /// The pod carries its digest.
+    Pin,
+}
+
+impl Rule {
+    /// Returns the word in messages and exceptions: `tags`.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Reference => "reference",
+            Self::Tags => "tags",
+            Self::Existence => "existence",
+            Self::Pin => "pin",
+        }
+    }
+}
+
+/// A set of rules.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RuleSet(u8);
+
+impl RuleSet {
+    /// Returns true if the set has this rule.
+    #[must_use]
+    pub const fn contains(self, rule: Rule) -> bool {
+        self.0 & 1 << rule as u8 != 0
+    }
+
+    /// Returns the rules that are in one of the two sets.
+    #[must_use]
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+impl FromIterator<Rule> for RuleSet {
+    fn from_iter<I: IntoIterator<Item = Rule>>(rules: I) -> Self {
+        Self(rules.into_iter().fold(0, |bits, rule| bits | 1 << rule as u8))
+    }
+}
+
+/// One compiled policy.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// The policy's identity.
+    pub id: PolicyId,
+    /// The effect of a violated rule.
+    pub mode: Mode,
+    /// The treatment of children.
+    pub children: Children,
+    /// The slots of the objects that the policy is about.
+    pub scope: Scope,
+    /// Everything that the policy demands, in the order in which it is judged.
+    pub checks: Vec<Check>,
+    /// The consequences when a registry gives no definite answer.
+    pub resolution: Resolution,
+    /// The exceptions, expired ones included.
+    pub exceptions: Vec<Exception>,
+}
+
+/// The slots of the objects that a policy is about: every part that is given must match.
+#[derive(Debug, Clone, Default)]
+pub struct Scope {
+    /// Selects by the namespace's labels. A namespaced policy matches its own namespace only, whatever this says.
+    pub namespaces: Selector,
+    /// Selects by the labels of the pod template, or of a pod that has none.
+    pub objects: Selector,
+    /// Kinds of the top-level validated owner; empty matches every kind.
+    pub kinds: BTreeSet<Kind>,
+    /// Globs on the normalised name; none matches every image. A reference that does not parse always matches.
+    pub images: Option<Globs>,
+    /// Roles of slots; empty matches every slot.
+    pub slots: BTreeSet<Role>,
+}
+
+/// A label selector: every requirement must hold. An empty selector selects everything.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selector(pub Vec<LabelRequirement>);
+
+/// One requirement of a label selector.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LabelRequirement {
+    /// The label's key.
+    pub key: String,
+    /// The condition on the label's value.
+    pub operator: LabelOperator,
+}
+
+/// The condition of one requirement of a label selector.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LabelOperator {
+    /// The label is present with one of these values.
+    In(BTreeSet<String>),
+    /// The label is absent, or present with another value.
+    NotIn(BTreeSet<String>),
+    /// The label is present.
+    Exists,
+    /// The label is absent.
+    DoesNotExist,
+}
+
+impl Selector {
+    /// Returns true if these labels are selected.
+    #[must_use]
+    pub fn selects(&self, labels: &Labels) -> bool {
+        self.0.iter().all(|requirement| {
+            let value = labels.get(&requirement.key);
+            match &requirement.operator {
+                LabelOperator::In(values) => value.is_some_and(|value| values.contains(value)),
+                LabelOperator::NotIn(values) => value.is_none_or(|value| !values.contains(value)),
+                LabelOperator::Exists => value.is_some(),
+                LabelOperator::DoesNotExist => value.is_none(),
+            }
+        })
+    }
+}
+
+/// The pods that are pinned, by their controllers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Owners {
+    /// Pods of the built-in controllers, and pods without a controller.
+    #[default]
+    BuiltIn,
+    /// Pods of custom resources too, whose operators may compare images.
+    Any,
+}
+
+/// The consequences when a registry gives no definite answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resolution {
+    /// Maximum age of a last known digest that is used instead of an answer; zero never uses one.
+    pub last_known_max_age: Duration,
+    /// The outcome when the registry limits requests or is unavailable, and no last known digest is young enough.
+    pub on_unavailable: Outcome,
+    /// The outcome when the image is missing or private, access is denied, or credentials are rejected.
+    pub on_unauthorized: Outcome,
+    /// The outcome when the address or host is one that tagpin may not reach.
+    pub on_forbidden_address: Outcome,
+}
+
+/// The outcome without a definite answer; the policy's mode caps it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Outcome {
+    /// Nothing follows.
+    Allow,
+    /// The author gets a warning.
+    #[default]
+    Warn,
+    /// The object is refused.
+    Deny,
+}
+
+/// An exception: some rules are waived for some images until a given time.
+#[derive(Debug, Clone)]
+pub struct Exception {
+    /// The name, unique in its policy.
+    pub name: String,
+    /// Globs on the normalised name; none covers every image of the policy's scope.
+    pub images: Option<Globs>,
+    /// Names of namespaces; empty covers every namespace of the policy's scope.
+    pub namespaces: BTreeSet<String>,
+    /// The rules that are waived.
+    pub rules: RuleSet,
+    /// The time from which nothing is waived.
+    pub expires: Timestamp,
+}
+
+/// Every policy in force, as one immutable snapshot.
+#[derive(Debug, Clone, Default)]
+pub struct PolicySet {
+    /// Cluster policies, sorted by name.
+    pub cluster: Vec<Arc<Policy>>,
+    /// Namespaced policies by namespace, each list sorted by name.
+    pub namespaced: BTreeMap<String, Vec<Arc<Policy>>>,
+}
+
+impl PolicySet {
+    /// Returns the policies that a namespace is subject to, cluster policies first, whatever their scopes
+    /// are.
+    pub fn of_namespace(&self, namespace: &str) -> impl Iterator<Item = &Arc<Policy>> {
+        self.cluster.iter().chain(self.namespaced.get(namespace).into_iter().flatten())
+    }
+
+    /// Returns every policy, cluster policies first.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Policy>> {
+        self.cluster.iter().chain(self.namespaced.values().flatten())
+    }
+
+    /// Returns the number of exceptions that are in force at `now` and have expired at `then`.
+    #[must_use]
+    pub fn expiring(&self, now: Timestamp, then: Timestamp) -> usize {
+        let exceptions = self.all().flat_map(|policy| &policy.exceptions);
+        exceptions.filter(|exception| exception.expires > now && exception.expires <= then).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_what_the_api_has() {
+        fn of_api(value: impl Serialize) -> String {
+            serde_json::to_value(value).unwrap().as_str().unwrap().to_owned()
+        }
+        for mode in [Mode::Enforce, Mode::Warn, Mode::Audit] {
+            assert_eq!(mode.word(), of_api(mode));
+        }
+        for rule in [Rule::Reference, Rule::Tags, Rule::Existence, Rule::Pin] {
+            assert_eq!(rule.word(), of_api(rule));
+            assert!(RuleSet::from_iter([rule]).contains(rule));
+        }
+        for kind in [PolicyKind::ClusterImagePolicy, PolicyKind::ImagePolicy] {
+            assert_eq!(kind.word(), of_api(kind));
+        }
+    }
+
+    #[test]
+    fn a_union_has_the_rules_of_both_sets_and_no_other() {
+        let (tags, pin) = (RuleSet::from_iter([Rule::Tags]), RuleSet::from_iter([Rule::Pin]));
+        let both = tags.union(pin);
+        assert!(both.contains(Rule::Tags) && both.contains(Rule::Pin));
+        assert!(!both.contains(Rule::Reference) && !both.contains(Rule::Existence));
+    }
+
+    #[test]
+    fn selectors_demand_every_requirement() {
+        let labels = Labels::from([("env".to_owned(), "prod".to_owned())]);
+        let requirement = |key: &str, operator| LabelRequirement { key: key.to_owned(), operator };
+        let values = || BTreeSet::from(["prod".to_owned(), "stage".to_owned()]);
+        let selects = |requirements| Selector(requirements).selects(&labels);
+        assert!(selects(vec![]));
+        assert!(selects(vec![requirement("env", LabelOperator::In(values()))]));
+        assert!(!selects(vec![requirement("env", LabelOperator::NotIn(values()))]));
+        assert!(selects(vec![requirement("team", LabelOperator::NotIn(values()))]));
+        assert!(!selects(vec![requirement("team", LabelOperator::In(values()))]));
+        assert!(!selects(vec![
+            requirement("env", LabelOperator::Exists),
+            requirement("env", LabelOperator::DoesNotExist)
+        ]));
+        assert!(selects(vec![requirement("team", LabelOperator::DoesNotExist)]));
+    }
+}

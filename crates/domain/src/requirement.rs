@@ -1,0 +1,216 @@
+//! Turns policies and a slot into a requirement: what must hold, and which policy demands it. No registry's
+//! answer is used here.
+
+use std::cell::OnceCell;
+use std::collections::HashSet;
+
+use jiff::Timestamp;
+
+use crate::check::Check;
+use crate::image::ImageRef;
+use crate::kind::Kind;
+use crate::policy::{Children, Exception, Labels, Mode, Owners, Policy, PolicySet, RuleSet};
+use crate::slot::{Pulled, Role, Slot};
+use crate::subject::{Controller, Phase, SlotUnderReview, Subject, TopOwner};
+
+/// Maximum number of different references of one object that are judged in full.
+pub const REFERENCE_LIMIT: usize = 64;
+/// Maximum number of slots of one object that are judged. Nothing reads further than the first slot beyond
+/// it.
+pub const SLOT_LIMIT: usize = 1000;
+
+/// Everything that must hold of one slot.
+#[derive(Debug, Clone)]
+pub struct Requirement<'a> {
+    /// The demands of each matching policy, cluster policies first; empty when none matches.
+    pub demands: Vec<Demand<'a>>,
+    /// True if the slot is beyond [`SLOT_LIMIT`], or its reference beyond the object's [`REFERENCE_LIMIT`] different
+    /// ones: then no registry is asked about it.
+    pub beyond_limit: bool,
+    /// True if the slot would be pinned if the pod's controller were not a custom resource.
+    pub foreign_owner: bool,
+}
+
+/// The checks of one policy that apply to one slot.
+#[derive(Debug, Clone, Copy)]
+pub struct Demand<'a> {
+    /// The policy.
+    pub policy: &'a Policy,
+    /// The rules that the policy's exceptions waive for this slot.
+    waived: RuleSet,
+    /// The part of the reference that a node pulls the image by; none if no registry is asked.
+    pulled: Option<Pulled>,
+    /// The controller of the pod; none if the object is not a pod.
+    pod: Option<Controller>,
+}
+
+impl<'a> Demand<'a> {
+    /// Returns the checks that apply to the slot, in the order of the policy's list.
+    pub fn checks(self) -> impl Iterator<Item = &'a Check> {
+        self.policy.checks.iter().filter(move |check| self.applies(check))
+    }
+
+    /// Returns true if the policy wants the slot pinned.
+    #[must_use]
+    pub fn pins(self) -> bool {
+        self.checks().any(|check| matches!(check, Check::Pin(_)))
+    }
+
+    fn applies(self, check: &Check) -> bool {
+        if self.waived.contains(check.rule()) {
+            return false;
+        }
+        let asks = |check: &Check| self.pulled.is_some_and(|pulled| check.asks_about(pulled));
+        match check {
+            Check::Limit | Check::Reference | Check::Tags { .. } => true,
+            Check::Existence => asks(check),
+            // If nothing is asked, no answer can be missing.
+            Check::Resolution => self.policy.checks.iter().any(|other| asks(other) && self.applies(other)),
+            Check::Pin(owners) => {
+                let any = *owners == Owners::Any;
+                asks(check) && self.pod.is_some_and(|controller| any || controller != Controller::Foreign)
+            }
+        }
+    }
+
+    /// Returns true if the policy would want the slot pinned if a built-in controller had made the pod.
+    fn would_pin(self) -> bool {
+        Self { pod: self.pod.and(Some(Controller::BuiltIn)), ..self }.pins()
+    }
+}
+
+impl Requirement<'_> {
+    /// Returns true if a check needs the answer of a sibling or a registry in this phase.
+    #[must_use]
+    pub fn needs_answer(&self, phase: Phase) -> bool {
+        self.demands.iter().any(|demand| demand.checks().any(|check| check.asks_in(phase)))
+    }
+
+    /// Returns true if no policy forbids this tag here.
+    #[must_use]
+    pub fn permits_tag(&self, tag: &str) -> bool {
+        let forbids =
+            |check: &Check| matches!(check, Check::Tags { forbidden, .. } if forbidden.is_match(tag));
+        !self.demands.iter().any(|demand| demand.checks().any(forbids))
+    }
+}
+
+/// Returns the policies whose scope covers this object, whatever images and slots they are about.
+#[must_use]
+pub fn policies_of<'a>(policies: &'a PolicySet, subject: &Subject) -> Vec<&'a Policy> {
+    policies
+        .of_namespace(&subject.namespace)
+        .map(AsRef::as_ref)
+        .filter(|policy| {
+            let scope = &policy.scope;
+            (policy.id.namespace.is_some() || scope.namespaces.selects(&subject.namespace_labels))
+                && scope.objects.selects(&subject.labels)
+                && match subject.top_owner {
+                    TopOwner::Known(kind) => scope.kinds.is_empty() || scope.kinds.contains(&kind),
+                    TopOwner::Unknown => true,
+                }
+        })
+        .collect()
+}
+
+/// Returns the Enforce policies that may apply to an object of which only the namespace and the kind are
+/// known. `labels` are the labels of the namespace, if they are known. `may_be_owned` is true if controllers
+/// make objects of this kind for objects of other kinds, and then the owner's kind counts. `ephemeral` is
+/// true if only ephemeral containers are added.
+#[must_use]
+pub fn enforced_upon<'a>(
+    policies: &'a PolicySet,
+    namespace: &str,
+    labels: Option<&Labels>,
+    kind: Kind,
+    may_be_owned: bool,
+    ephemeral: bool,
+) -> Vec<&'a Policy> {
+    policies
+        .of_namespace(namespace)
+        .map(AsRef::as_ref)
+        .filter(|policy| {
+            let scope = &policy.scope;
+            let selects = |labels| scope.namespaces.selects(labels);
+            policy.mode == Mode::Enforce
+                && (policy.id.namespace.is_some() || labels.is_none_or(selects))
+                && (may_be_owned || scope.kinds.is_empty() || scope.kinds.contains(&kind))
+                && (!ephemeral || scope.slots.is_empty() || scope.slots.contains(&Role::EphemeralContainer))
+        })
+        .collect()
+}
+
+/// Returns true for each slot that is beyond the limits, in slot order.
+#[must_use]
+pub fn beyond_limit(slots: &[SlotUnderReview]) -> Vec<bool> {
+    if slots.len() <= REFERENCE_LIMIT {
+        return vec![false; slots.len()];
+    }
+    let mut seen = HashSet::new();
+    slots
+        .iter()
+        .enumerate()
+        .map(|(position, slot)| {
+            let reference = &*slot.slot.reference;
+            if position >= SLOT_LIMIT {
+                return true;
+            }
+            if seen.len() < REFERENCE_LIMIT {
+                seen.insert(reference);
+                return false;
+            }
+            !seen.contains(reference)
+        })
+        .collect()
+}
+
+/// Returns the requirement on a slot; none if the slot is not judged. An unchanged slot is judged only in a
+/// template, by policies with `children: Enforce`, which would refuse the children of that template.
+#[must_use]
+pub fn require<'a>(
+    policies: &[&'a Policy],
+    subject: &Subject,
+    slot: &SlotUnderReview,
+    beyond_limit: bool,
+    now: Timestamp,
+) -> Option<Requirement<'a>> {
+    // The name is computed once, and only if a policy needs it.
+    let name = OnceCell::new();
+    let name = || name.get_or_init(|| slot.slot.image.as_ref().ok().map(ImageRef::policy_name)).as_deref();
+    let is_pod = subject.is_pod;
+    let judges = |policy: &Policy| slot.changed || (!is_pod && policy.children == Children::Enforce);
+    let pulled = slot.slot.pulled().filter(|_| !beyond_limit);
+    let pod = is_pod.then_some(subject.controller);
+    let mut demands = Vec::new();
+    for &policy in policies {
+        if judges(policy) && matches(policy, &slot.slot, &name) {
+            let waived = waived(policy, subject, &name, now);
+            demands.push(Demand { policy, waived, pulled, pod });
+        }
+    }
+    let would_pin = demands.iter().any(|demand| demand.would_pin());
+    let foreign_owner = would_pin && !demands.iter().any(|demand| demand.pins());
+    (slot.changed || !demands.is_empty()).then_some(Requirement { demands, beyond_limit, foreign_owner })
+}
+
+fn matches<'a>(policy: &Policy, slot: &Slot, name: &impl Fn() -> Option<&'a str>) -> bool {
+    let scope = &policy.scope;
+    (scope.slots.is_empty() || scope.slots.contains(&slot.key().role))
+        && scope.images.as_ref().is_none_or(|globs| name().is_none_or(|name| globs.is_match(name)))
+}
+
+/// Returns the rules that the policy's exceptions waive for an image of this name.
+fn waived<'a>(
+    policy: &Policy,
+    subject: &Subject,
+    name: &impl Fn() -> Option<&'a str>,
+    now: Timestamp,
+) -> RuleSet {
+    let covers = |exception: &&Exception| {
+        now < exception.expires
+            && (exception.namespaces.is_empty() || exception.namespaces.contains(&subject.namespace))
+            && exception.images.as_ref().is_none_or(|globs| name().is_some_and(|name| globs.is_match(name)))
+    };
+    let covering = policy.exceptions.iter().filter(covers);
+    covering.fold(RuleSet::default(), |waived, exception| waived.union(exception.rules))
+}

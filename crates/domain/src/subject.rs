@@ -1,0 +1,279 @@
+//! The subject of a review: a workload and the facts around it, as far as policies depend on them. Nothing is
+//! judged here.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::asker::Asker;
+use crate::digest::Digest;
+use crate::kind::Kind;
+use crate::mark::{Keys, Mark, Marks, Provenance};
+use crate::original::Originals;
+use crate::pin::Revision;
+use crate::policy::Labels;
+use crate::slot::{Slot, SlotKey};
+use crate::workload::Workload;
+
+/// The phase of admission that a review is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Chooses the digests to write. Slots that will be refused stay as they are.
+    Mutate,
+    /// Decides whether the object is admitted. Both references of a pinned slot are judged, and the stricter
+    /// judgement counts.
+    Validate,
+}
+
+/// The top-level validated owner of the object, for `match.kinds`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TopOwner {
+    /// This kind: the object's own kind if no validated object owns it.
+    Known(Kind),
+    /// An owner is named that could not be found in time, so every `kinds` matches.
+    Unknown,
+}
+
+/// The direct controller of a pod, for `pin.owners`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Controller {
+    /// No controller: the object is a bare pod or a workload.
+    None,
+    /// A kind that is validated itself.
+    BuiltIn,
+    /// A custom resource.
+    Foreign,
+}
+
+/// The effort that suggestions may cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Suggestions {
+    /// No suggestions, because nobody reads them (children).
+    Off,
+    /// Only suggestions from the cache (dry runs).
+    Cached,
+    /// Suggestions from look-ups within the budget.
+    Ask,
+}
+
+/// One slot of the object under review, and the history of its reference.
+#[derive(Debug, Clone)]
+pub struct SlotUnderReview {
+    /// The slot as the object has it now.
+    pub slot: Slot,
+    /// True if the reference differs from the old object's; always true on CREATE.
+    pub changed: bool,
+    /// True if another revision of the same workload carries this reference in this slot.
+    pub carried: bool,
+    /// The reference in tagpin's valid annotation entry for this slot. The slot's reference is that one plus
+    /// `@` and a digest.
+    pub original: Option<Arc<str>>,
+    /// True if tagpin pinned the slot, but it carries no digest any more, because a later webhook undid the
+    /// pin.
+    pub undone: bool,
+    /// The old object's reference, if it is this slot's reference pinned by tagpin. The author has then
+    /// applied the same reference again, and `/mutate` restores the pin.
+    pub reapplied: Option<Arc<str>>,
+    /// The mark of the pin that the slot carries or gets back.
+    pub mark: Option<Mark>,
+}
+
+/// The content of tagpin's annotations on one pod, and the facts that prove it.
+#[derive(Debug, Clone, Copy)]
+struct Annotated<'a> {
+    originals: &'a Originals,
+    marks: &'a Marks,
+    /// The facts that the marks are checked against.
+    provenance: Provenance<'a>,
+}
+
+impl Annotated<'_> {
+    /// Returns the mark of this slot, if it is for this digest.
+    fn mark_of(&self, slot: &SlotKey, digest: &Digest) -> Option<Mark> {
+        self.marks.of(slot).filter(|mark| mark.digest == *digest)
+    }
+}
+
+impl SlotUnderReview {
+    /// Returns a slot of a new object. Workloads have no annotations of tagpin.
+    fn new(slot: Slot, annotated: Annotated<'_>) -> Self {
+        let pin = annotated.originals.pin_of(&slot);
+        let mark = pin.as_ref().and_then(|(_, digest)| annotated.mark_of(slot.key(), digest));
+        let original = pin.map(|(original, _)| Arc::from(original));
+        let pinless = slot.image.as_ref().is_ok_and(|image| image.digest().is_none());
+        let named = annotated.originals.named(slot.key()).filter(|_| pinless);
+        let undone = named.is_some_and(|original| {
+            let mark = annotated.marks.of(slot.key());
+            annotated.provenance.proves(slot.key(), original, mark.as_ref())
+        });
+        Self { slot, changed: true, carried: false, original, undone, reapplied: None, mark }
+    }
+
+    /// Compares the slot with the slot of the same name in the old object.
+    fn after(mut self, old: &Slot, annotated: Annotated<'_>) -> Self {
+        self.changed = old.reference != self.slot.reference;
+        let pin = annotated.originals.pin_of(old).filter(|(original, _)| *original == &*self.slot.reference);
+        if let Some((original, digest)) = pin {
+            let mark = annotated.mark_of(old.key(), &digest);
+            if annotated.provenance.proves(old.key(), original, mark.as_ref()) {
+                (self.reapplied, self.mark) = (Some(Arc::clone(&old.reference)), mark);
+            }
+        }
+        self
+    }
+
+    /// Returns the reference that the author wrote: the original of a pinned slot, else the slot's own string.
+    #[must_use]
+    pub fn written(&self) -> &Arc<str> {
+        self.original.as_ref().unwrap_or(&self.slot.reference)
+    }
+}
+
+/// The facts about a workload that are not in the object itself.
+#[derive(Debug, Clone)]
+pub struct Surrounding<'a> {
+    /// The namespace's labels; empty if the namespace is not in the store.
+    pub namespace_labels: Labels,
+    /// The top-level validated owner.
+    pub top_owner: TopOwner,
+    /// The pull secrets of the service account, for pods that name none themselves.
+    pub account_secrets: Vec<String>,
+    /// True if a built-in controller's own identity sent the request. An owner reference proves nothing,
+    /// because anybody can copy it.
+    pub by_controller: bool,
+    /// The effort that suggestions may cost if anybody reads them.
+    pub suggestions: Suggestions,
+    /// The keys that prove a pin; none while there is no key.
+    pub keys: Option<&'a Keys>,
+}
+
+impl Surrounding<'_> {
+    /// Returns the facts around a workload that was found in a store instead of a request.
+    #[must_use]
+    pub const fn unasked(namespace_labels: Labels, top_owner: TopOwner) -> Self {
+        Self {
+            namespace_labels,
+            top_owner,
+            account_secrets: Vec::new(),
+            by_controller: false,
+            suggestions: Suggestions::Off,
+            keys: None,
+        }
+    }
+}
+
+/// The object before the update that is reviewed.
+#[derive(Clone, Copy)]
+pub struct Before<'a> {
+    /// The old object.
+    pub workload: &'a Workload,
+    /// True if the pins of the old object count without a mark, because it is older than the first key.
+    pub needs_no_mark: bool,
+    /// Returns true if another revision of the workload carries the reference of this slot.
+    pub carries: &'a dyn Fn(&Slot) -> bool,
+}
+
+/// The subject of a review: one object, as far as policies depend on it.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    /// The object's kind.
+    pub kind: Kind,
+    /// True for a pod.
+    pub is_pod: bool,
+    /// The object's namespace.
+    pub namespace: String,
+    /// The namespace's labels; empty if the namespace is not in the store.
+    pub namespace_labels: Labels,
+    /// Labels of the pod template, or of the bare pod.
+    pub labels: Labels,
+    /// The top-level validated owner, for `match.kinds`.
+    pub top_owner: TopOwner,
+    /// The direct controller, for `pin.owners`.
+    pub controller: Controller,
+    /// True if a built-in controller's own identity made the object for an object of a validated kind.
+    pub child: bool,
+    /// The revision whose pods share a digest; none for bare pods and workloads.
+    pub revision: Option<Revision>,
+    /// The identity that the registry is asked for.
+    pub asker: Asker,
+    /// The effort that suggestions may cost.
+    pub suggestions: Suggestions,
+    /// Every slot of the object.
+    pub slots: Vec<SlotUnderReview>,
+}
+
+impl Subject {
+    /// Joins a workload and the facts around it. With an old object, each slot is compared with the slot of
+    /// the same name there, whatever their positions are.
+    #[must_use]
+    pub fn of(workload: Workload, surrounding: Surrounding<'_>, before: Option<Before<'_>>) -> Self {
+        let revision = workload.revision();
+        let Workload {
+            kind,
+            is_pod,
+            namespace,
+            labels,
+            controller,
+            pull_secrets,
+            slots,
+            originals,
+            marks,
+            ..
+        } = workload;
+        let Surrounding { namespace_labels, top_owner, account_secrets, by_controller, suggestions, keys } =
+            surrounding;
+        let provenance =
+            Provenance { keys, namespace: &namespace, revision: revision.as_ref(), older: false };
+        let annotated = Annotated { originals: &originals, marks: &marks, provenance };
+        let new = |slot| SlotUnderReview::new(slot, annotated);
+        let slots = match before {
+            None => slots.into_iter().map(new).collect(),
+            Some(before) => {
+                let compare = before.comparison(provenance);
+                slots.into_iter().map(|slot| compare(new(slot))).collect()
+            }
+        };
+        let validated_owner = controller.as_ref().is_some_and(|owner| owner.kind.is_some());
+        let child = validated_owner && by_controller;
+        Self {
+            kind,
+            is_pod,
+            namespace_labels,
+            labels,
+            top_owner,
+            controller: match &controller {
+                Some(_) if is_pod && validated_owner => Controller::BuiltIn,
+                Some(_) if is_pod => Controller::Foreign,
+                _ => Controller::None,
+            },
+            child,
+            revision,
+            asker: Asker {
+                namespace: namespace.clone(),
+                pull_secrets: if pull_secrets.is_empty() { account_secrets } else { pull_secrets },
+            },
+            suggestions: if child { Suggestions::Off } else { suggestions },
+            slots,
+            namespace,
+        }
+    }
+}
+
+impl<'a> Before<'a> {
+    /// Returns the function that compares a slot with the slot of the same name in the old object.
+    fn comparison(self, now: Provenance<'a>) -> impl Fn(SlotUnderReview) -> SlotUnderReview {
+        let Self { workload, needs_no_mark, carries } = self;
+        let old: HashMap<&SlotKey, &Slot> = workload.slots.iter().map(|slot| (slot.key(), slot)).collect();
+        let revision = workload.revision();
+        move |mut slot| {
+            let provenance = Provenance { revision: revision.as_ref(), older: needs_no_mark, ..now };
+            let annotated = Annotated { originals: &workload.originals, marks: &workload.marks, provenance };
+            let before = old.get(slot.slot.key());
+            let changed = before.is_none_or(|before| before.reference != slot.slot.reference);
+            slot.carried = changed && carries(&slot.slot);
+            match before {
+                Some(before) => slot.after(before, annotated),
+                None => slot,
+            }
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! A workload: one object that names images, whatever document or store it was read from.
+
+use crate::kind::Kind;
+use crate::mark::Marks;
+use crate::original::Originals;
+use crate::pin::Revision;
+use crate::policy::Labels;
+use crate::slot::Slot;
+
+pub use owners::Ascent;
+
+mod owners;
+
+/// The owner reference with `controller: true`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ControllerRef {
+    /// The controller's kind if it is validated; none for custom resources.
+    pub kind: Option<Kind>,
+    /// The controller's name.
+    pub name: String,
+    /// The controller's UID.
+    pub uid: String,
+}
+
+/// One object that names images.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Workload {
+    /// The kind of the object.
+    pub kind: Kind,
+    /// True for a pod, which is pinned; every other object holds a template of pods.
+    pub is_pod: bool,
+    /// The namespace of the object.
+    pub namespace: String,
+    /// The name of the object; empty while the API server has still to generate it.
+    pub name: String,
+    /// The UID of the object; empty before it is stored.
+    pub uid: String,
+    /// The labels of the pod template, or of the pod.
+    pub labels: Labels,
+    /// The controller of the object.
+    pub controller: Option<ControllerRef>,
+    /// The value of the label that tells the revisions of a pod's controller apart
+    /// ([`REVISION_LABELS`](crate::pin::REVISION_LABELS)); empty if there is none.
+    pub revision_hash: String,
+    /// The service account of the pods; empty means `default`.
+    pub service_account: String,
+    /// The pull secrets that the pod or template names, in their order.
+    pub pull_secrets: Vec<String>,
+    /// Every slot that names an image.
+    pub slots: Vec<Slot>,
+    /// The pins that tagpin's annotation on a pod records.
+    pub originals: Originals,
+    /// The marks of these pins.
+    pub marks: Marks,
+}
+
+impl Workload {
+    /// Returns a workload without slots, controller, labels or pins.
+    #[must_use]
+    pub fn new(kind: Kind, is_pod: bool, namespace: &str, name: &str) -> Self {
+        Self {
+            kind,
+            is_pod,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            uid: String::new(),
+            labels: Labels::new(),
+            controller: None,
+            revision_hash: String::new(),
+            service_account: String::new(),
+            pull_secrets: Vec::new(),
+            slots: Vec::new(),
+            originals: Originals::default(),
+            marks: Marks::default(),
+        }
+    }
+
+    /// Returns the revision whose pods share digests with this pod; none for bare pods and for templates.
+    #[must_use]
+    pub fn revision(&self) -> Option<Revision> {
+        let controller = self.controller.as_ref().filter(|_| self.is_pod)?;
+        Some(self.revision_of(&controller.uid))
+    }
+
+    /// Returns the revision that the pod would have under the controller with this UID.
+    #[must_use]
+    pub fn revision_of(&self, controller: &str) -> Revision {
+        Revision {
+            namespace: self.namespace.clone(),
+            controller: controller.to_owned(),
+            hash: self.revision_hash.clone(),
+        }
+    }
+
+    /// Returns the kind of the controller if it is validated.
+    #[must_use]
+    pub fn controller_kind(&self) -> Option<Kind> {
+        self.controller.as_ref()?.kind
+    }
+}

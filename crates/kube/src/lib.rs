@@ -1,0 +1,184 @@
+//! The memory of every replica, filled by watches: policies, namespaces, workloads and their revisions, pods
+//! and their pins, and service accounts. This crate decides nothing and writes nothing.
+//!
+//! Every store is memory behind a short lock. A review causes at most one call to the API server, which reads
+//! an owner or a namespace that no watch has reported yet.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+
+use tagpin_domain::mark::Keys;
+use tagpin_domain::policy::{Labels, PolicySet};
+use tagpin_domain::slot::Slot;
+use tagpin_domain::subject::TopOwner;
+use tagpin_domain::workload::Workload;
+use tagpin_objects::kinds::Kinds;
+use tagpin_review::Surroundings;
+
+pub mod crds;
+pub mod image_policy;
+pub mod item;
+pub mod slim;
+pub mod stored;
+
+pub mod accounts;
+pub mod namespaces;
+pub mod pods;
+pub mod policies;
+pub mod workloads;
+
+pub mod owners;
+pub mod reader;
+pub mod store;
+pub mod unreadable;
+
+pub mod by_name;
+pub mod certificate;
+pub mod client;
+pub mod metrics;
+pub mod pin_keys;
+pub mod pinning;
+pub mod watch;
+
+mod changes;
+pub mod follow;
+mod metadata;
+mod shelf;
+
+pub use changes::{Changes, Watcher};
+pub use follow::Observed;
+
+use accounts::Accounts;
+use metrics::Watches;
+use namespaces::Namespaces;
+use owners::Stores;
+use pinning::Pinning;
+use pods::Pods;
+use policies::Policies;
+use reader::{Reader, held_or_read};
+use store::{Store, Synced};
+use stored::Stored;
+use unreadable::Unreadables;
+use workloads::Workloads;
+
+/// Everything that a replica knows of its cluster.
+pub struct Cluster {
+    /// The policies, in force or not.
+    pub policies: Policies,
+    /// The labels of namespaces.
+    pub namespaces: Namespaces,
+    /// The objects with pod templates, and their revisions.
+    pub workloads: Arc<Workloads>,
+    /// The pods and their pins, also those of pods that were deleted within the last hour.
+    pub pods: Arc<Pods>,
+    /// The names of the pull secrets of service accounts.
+    pub accounts: Accounts,
+    /// The mutating webhook configuration that was last reported.
+    pub pinning: Pinning,
+    /// The stores that have been filled.
+    pub synced: Synced,
+    /// The objects that cannot be read.
+    pub unreadable: Unreadables,
+    /// Counters of failed watches.
+    pub watches: Watches,
+    kinds: Kinds,
+    reader: Box<dyn Reader>,
+    changes: Changes,
+}
+
+impl Cluster {
+    /// Returns empty stores for objects of these kinds. The reader reads what no watch has reported.
+    #[must_use]
+    pub fn new(kinds: Kinds, reader: impl Reader + 'static) -> Self {
+        let changes = Changes::default();
+        let workloads = Arc::new(Workloads::new(kinds.clone(), changes.clone()));
+        Self {
+            policies: Policies::new(changes.clone()),
+            namespaces: Namespaces::new(changes.clone()),
+            pods: Arc::new(Pods::new(Arc::clone(&workloads), kinds.clone(), changes.clone())),
+            workloads,
+            accounts: Accounts::new(changes.clone()),
+            pinning: Pinning::default(),
+            synced: Synced::new(kinds.clone(), changes.clone()),
+            unreadable: Unreadables::default(),
+            watches: Watches::new(Store::all(&kinds).map(Store::name)),
+            kinds,
+            reader: Box::new(reader),
+            changes,
+        }
+    }
+
+    /// Returns the labels of a namespace; none if no watch has reported it.
+    #[must_use]
+    pub fn namespace_labels(&self, namespace: &str) -> Option<Arc<Labels>> {
+        self.namespaces.labels(namespace)
+    }
+
+    /// Climbs from a stored object to the topmost validated object that controls it, as far as the stores
+    /// know it.
+    #[must_use]
+    pub fn climb(&self, from: &Arc<Stored>) -> (Arc<Stored>, TopOwner) {
+        self.owners().climb(from)
+    }
+
+    fn owners(&self) -> Stores<'_> {
+        Stores { workloads: &self.workloads, pods: &self.pods }
+    }
+
+    /// Returns the table of the kinds that are validated.
+    #[must_use]
+    pub const fn kinds(&self) -> &Kinds {
+        &self.kinds
+    }
+
+    /// Returns a watcher of the changes of all stores.
+    #[must_use]
+    pub fn changes(&self) -> Watcher {
+        self.changes.watch()
+    }
+}
+
+#[async_trait]
+impl Surroundings for Cluster {
+    fn policies(&self) -> Arc<PolicySet> {
+        self.policies.in_force()
+    }
+
+    fn keys(&self) -> Option<Arc<Keys>> {
+        self.pods.keys()
+    }
+
+    fn pull_secrets(&self, namespace: &str, service_account: &str) -> Vec<String> {
+        self.accounts.pull_secrets(namespace, service_account)
+    }
+
+    /// Looks for the slot in the workload's revisions: the ReplicaSets of a Deployment, and the
+    /// ControllerRevisions of a StatefulSet or a DaemonSet.
+    fn carries(&self, workload: &Workload, slot: &Slot) -> bool {
+        let Workload { kind, namespace, uid, .. } = workload;
+        self.workloads.carries(*kind, namespace, uid, slot.key(), &slot.reference)
+    }
+
+    fn needs_no_mark(&self, uid: &str) -> bool {
+        let keys = self.pods.keys();
+        self.pods.get(uid).is_some_and(|pod| pod.needs_no_mark(keys.as_deref()))
+    }
+
+    /// Waits for a namespace that no watch has reported yet. An object created in a new namespace must not be
+    /// judged as if the namespace had no labels.
+    async fn namespace_labels(&self, namespace: &str, deadline: Instant) -> Option<Arc<Labels>> {
+        let held = || self.namespaces.labels(namespace);
+        let read = async { self.reader.namespace_labels(namespace, deadline).await.map(Arc::new) };
+        held_or_read(&mut self.changes.watch(), deadline, held, read).await
+    }
+
+    async fn top_owner(&self, workload: &Workload, deadline: Instant) -> TopOwner {
+        owners::top(self.owners(), &*self.reader, self.changes.watch(), workload, deadline).await
+    }
+
+    async fn pinning_is_off(&self, deadline: Instant) -> bool {
+        self.pinning.is_off(deadline).await
+    }
+}

@@ -1,0 +1,210 @@
+//! One object of the cluster that names images, reduced to the small part that is kept.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use crate::item::Unreadable;
+use crate::shelf::Shelved;
+use crate::slim::Slim;
+use tagpin_domain::mark::{self, Claim, KeyId, Keys, Marks, Seal};
+use tagpin_domain::original::{self, Originals};
+use tagpin_domain::pin::REVISION_LABELS;
+use tagpin_domain::slot::Slot;
+use tagpin_domain::workload::{ControllerRef, Workload};
+use tagpin_json::Malformed;
+use tagpin_objects::kinds::{CONTROLLER_REVISIONS, Kinds, Row};
+use tagpin_objects::reader::{Template, Wanted};
+
+/// The mark of one slot's pin, without the facts that the slot itself holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlotMark {
+    /// Position in the object's slots.
+    slot: usize,
+    key: KeyId,
+    seal: Seal,
+    /// The owner that the mark names, if it is not the controller.
+    other_owner: Option<Box<str>>,
+}
+
+/// The proof that tagpin made a pin of a pod, the strongest first. Where pins differ, the strongest proof
+/// counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Proof {
+    /// The mark names this pod's controller, or there is no key yet.
+    Mark,
+    /// The pod is older than the first mark. This proof does not count for a controller that is younger than
+    /// the pod.
+    Age,
+    /// The mark names another owner. This proof counts for a controller that is younger than the pod and so
+    /// adopted it.
+    MarkOfAnotherOwner,
+}
+
+/// One object of a kind in the table of kinds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// The object, without the marks of its pins.
+    pub workload: Workload,
+    /// Creation time, by the API server's clock.
+    pub created: Timestamp,
+    /// Number of writes of the spec: 1 for a spec that was never changed, 0 if the API server does not count.
+    pub generation: i64,
+    /// True for a pod or Job that has ended and will not run again.
+    pub ended: bool,
+    /// The marks of a pod's pins.
+    marks: Vec<SlotMark>,
+}
+
+impl Stored {
+    /// Returns the part of an object of this kind that is kept; none for an object without a name, a
+    /// namespace or a UID, which no API server sends.
+    ///
+    /// # Errors
+    /// Fails if the pod template cannot be read.
+    pub fn new(kinds: &Kinds, row: &'static Row, slim: &Slim) -> Result<Option<Self>, Box<Unreadable>> {
+        let metadata = &slim.metadata;
+        let (Some(namespace), Some(name), Some(uid)) = (&metadata.namespace, &metadata.name, &metadata.uid)
+        else {
+            return Ok(None);
+        };
+        let template = template(row, slim)?;
+        let labels = match row.is_pod() {
+            true => metadata.labels.clone().unwrap_or_default(),
+            false => template.labels(Wanted::All),
+        };
+        let annotations = metadata.annotations.as_ref();
+        let ours = |key| annotations.and_then(|all| all.get(key)).filter(|_| row.is_pod());
+        let originals = ours(original::ANNOTATION).map(|text| Originals::parse(text)).unwrap_or_default();
+        let marks = ours(mark::ANNOTATION).map(|text| Marks::parse(text)).unwrap_or_default();
+        let revision_hash = REVISION_LABELS.into_iter().find_map(|label| labels.get(label)).cloned();
+        let workload = Workload {
+            uid: uid.clone(),
+            labels,
+            controller: controller(kinds, metadata),
+            revision_hash: revision_hash.filter(|_| row.is_pod()).unwrap_or_default(),
+            service_account: template.service_account().to_owned(),
+            pull_secrets: template.pull_secrets().to_vec(),
+            slots: template.slots(row),
+            originals,
+            ..Workload::new(row.kind, row.is_pod(), namespace, name)
+        };
+        Ok(Some(Self {
+            marks: slot_marks(&workload, &marks),
+            workload,
+            // An object without a creation time counts as the youngest.
+            created: metadata.creation_timestamp.as_ref().map_or(Timestamp::MAX, |created| created.0),
+            generation: metadata.generation.unwrap_or_default(),
+            ended: slim.ended(row),
+        }))
+    }
+
+    /// Returns true if the pins of this pod count without a mark: there is no key, or the pod is older than
+    /// the first mark and nobody has written its spec since. The API server counts writes of the spec from
+    /// Kubernetes 1.33 on. Nobody can choose that count or the creation time.
+    #[must_use]
+    pub fn needs_no_mark(&self, keys: Option<&Keys>) -> bool {
+        keys.is_none_or(|keys| self.created < keys.since() && self.generation <= 1)
+    }
+
+    /// Returns the proof that tagpin made the pin in the slot at this position; none if nothing proves it.
+    #[must_use]
+    pub fn proof(&self, slot: usize, keys: Option<&Keys>) -> Option<Proof> {
+        let workload = &self.workload;
+        let held = workload.slots.get(slot)?;
+        let (reference, digest) = workload.originals.pin_of(held)?;
+        let Some(keys) = keys else { return Some(Proof::Mark) };
+        if self.needs_no_mark(Some(keys)) {
+            return Some(Proof::Age);
+        }
+        let mark = self.marks.iter().find(|mark| mark.slot == slot)?;
+        let (proof, owner) = match &mark.other_owner {
+            None => (Proof::Mark, workload.controller.as_ref().map_or("", |controller| &controller.uid)),
+            Some(owner) => (Proof::MarkOfAnotherOwner, &**owner),
+        };
+        let revision = (!owner.is_empty()).then(|| workload.revision_of(owner));
+        let claim = Claim::new(&workload.namespace, revision.as_ref(), held.key(), reference, &digest);
+        keys.verify(&claim, mark.key, mark.seal).then_some(proof)
+    }
+
+    /// Returns the keys with which the object's marks were made.
+    pub fn mark_keys(&self) -> impl Iterator<Item = KeyId> {
+        self.marks.iter().map(|mark| mark.key)
+    }
+}
+
+/// Returns the marks of the slots whose image has the digest that the mark names.
+fn slot_marks(workload: &Workload, marks: &Marks) -> Vec<SlotMark> {
+    let owner = workload.controller.as_ref().map_or("", |controller| &controller.uid);
+    let of = |(position, slot): (usize, &Slot)| {
+        let mark = marks.of(slot.key())?;
+        let (_, digest) = workload.originals.pin_of(slot)?;
+        (digest == mark.digest).then(|| SlotMark {
+            slot: position,
+            key: mark.key,
+            seal: mark.seal,
+            other_owner: Some(mark.owner).filter(|marked| **marked != *owner),
+        })
+    };
+    workload.slots.iter().enumerate().filter_map(of).collect()
+}
+
+fn controller(kinds: &Kinds, metadata: &ObjectMeta) -> Option<ControllerRef> {
+    let mut owners = metadata.owner_references.iter().flatten();
+    let owner = owners.find(|owner| owner.controller == Some(true))?;
+    Some(kinds.controller(&owner.api_version, &owner.kind, &owner.name, &owner.uid))
+}
+
+fn template<'a>(row: &Row, slim: &'a Slim) -> Result<Template<'a>, Box<Unreadable>> {
+    let Some((name, json)) = slim.template_field(row) else { return Ok(Template::default()) };
+    Template::of_field(row, json).map_err(|Malformed { line, column }| {
+        Box::new(Unreadable::of_field(slim.metadata.clone(), name, json, line, column))
+    })
+}
+
+impl Shelved for Stored {
+    fn uid(&self) -> &str {
+        &self.workload.uid
+    }
+
+    fn controller_uid(&self) -> Option<&str> {
+        Some(self.workload.controller.as_ref()?.uid.as_str())
+    }
+}
+
+/// One ControllerRevision, reduced to the images that it names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OldRevision {
+    /// The namespace.
+    pub namespace: String,
+    /// The UID.
+    pub uid: String,
+    /// The StatefulSet or DaemonSet that the revision belongs to.
+    pub controller: Option<ControllerRef>,
+    /// The slots of the template that the revision keeps.
+    pub slots: Vec<Slot>,
+}
+
+impl OldRevision {
+    /// Returns the part of a ControllerRevision that is kept. Its data can be any JSON: the controllers of
+    /// custom resources keep revisions of their own making. Data of another shape has no slots.
+    #[must_use]
+    pub fn new(kinds: &Kinds, slim: &Slim) -> Option<Self> {
+        let row = &CONTROLLER_REVISIONS;
+        Some(Self {
+            namespace: slim.metadata.namespace.clone()?,
+            uid: slim.metadata.uid.clone()?,
+            controller: controller(kinds, &slim.metadata),
+            slots: template(row, slim).map(|template| template.slots(row)).unwrap_or_default(),
+        })
+    }
+}
+
+impl Shelved for OldRevision {
+    fn uid(&self) -> &str {
+        &self.uid
+    }
+
+    fn controller_uid(&self) -> Option<&str> {
+        Some(self.controller.as_ref()?.uid.as_str())
+    }
+}

@@ -1,0 +1,17 @@
+//! Tests of a replica's stores, with events as watches report them: complete, doubled, late and out of order.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests fail by panicking"
+)]
+
+mod by_name;
+mod marks;
+mod owners;
+mod pods;
+mod policies;
+mod replica;
+mod unreadable;
+mod watch;

@@ -1,0 +1,190 @@
+//! Everything that only the leader writes: the status of policies, the baseline, the certificate, the keys
+//! for marks, and the webhook configurations.
+//!
+//! This crate decides nothing about requests, and no request needs it: every replica answers from its own
+//! memory.
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::future::{self, Future};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use kube::Client;
+use tokio::sync::watch;
+use tokio::task::JoinError;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::JoinMap;
+use tracing::{Instrument, info_span};
+
+use crate::canaries::Metrics;
+use tagpin_domain::image::ImageRef;
+use tagpin_kube::{Cluster, Observed};
+
+pub mod canaries;
+pub mod lease;
+pub mod reconcile;
+
+pub mod baseline;
+pub mod break_glass;
+pub mod certificates;
+pub mod pin_keys;
+pub mod policy_status;
+pub mod replicas;
+pub mod webhook_config;
+
+mod call;
+mod owner;
+mod secret;
+
+use baseline::Baseline;
+use break_glass::Audit;
+use certificates::issue::Lifetimes;
+use lease::LeaseManager;
+use policy_status::StatusWriter;
+use replicas::AskByAddress;
+use webhook_config::{Installed, WebhookConfig};
+
+/// The parts that the writers of a leader need.
+pub struct Controller {
+    /// Client of the API server.
+    pub client: Client,
+    /// The stores that the watches fill.
+    pub cluster: Arc<Cluster>,
+    /// Namespace of the release.
+    pub namespace: String,
+    /// Port of `GET /policies` on every replica.
+    pub admin_port: u16,
+    /// Namespaces that are never intercepted, including that of the release.
+    pub excluded_namespaces: BTreeSet<String>,
+    /// The baseline policy; none deletes the one that tagpin created.
+    pub baseline: Option<Baseline>,
+    /// Returns true if the registry of this image is offline, so that its images are never pinned.
+    pub offline: Arc<dyn Fn(&ImageRef) -> bool + Send + Sync>,
+    /// True while the webhook server answers with a certificate.
+    pub listens: watch::Receiver<bool>,
+    /// The Secret with the certificate, from [`tagpin_kube::certificate::watch`].
+    pub certificate: watch::Receiver<Observed<Secret>>,
+    /// The Secret with the keys for marks, from [`tagpin_kube::pin_keys::watch`].
+    pub pin_keys: watch::Receiver<Observed<Secret>>,
+    /// The newest of these Secrets that this replica knows, from [`tagpin_kube::pin_keys::use_newest`].
+    pub newest_pin_keys: watch::Receiver<Option<Arc<Secret>>>,
+    /// Receives the state of the webhook configurations.
+    pub installed: watch::Sender<Installed>,
+    /// Receives true while an entry refuses requests that no replica answers.
+    pub closed: watch::Sender<bool>,
+    /// Lifetimes of the webhook's certificate and its authority.
+    pub lifetimes: Lifetimes,
+    /// Counters of canaries.
+    pub canaries: Metrics,
+    /// Metrics of the writers.
+    pub passes: reconcile::Metrics,
+}
+
+/// The error for a writer that ended, which only happens when its task panics.
+#[derive(Debug, thiserror::Error)]
+#[error("the leader's {writer} ended")]
+pub struct WriterEnded {
+    writer: &'static str,
+    #[source]
+    cause: JoinError,
+}
+
+impl Controller {
+    /// Claims the lease, and writes while it holds it, until the stop. Then it releases the lease.
+    ///
+    /// # Errors
+    /// Fails if the task of a writer panics.
+    pub async fn run(&self, lease: &LeaseManager, stop: CancellationToken) -> Result<(), WriterEnded> {
+        lease.run(stop, || self.lead()).await
+    }
+
+    /// Runs every writer until one ends. Dropping this aborts them.
+    async fn lead(&self) -> WriterEnded {
+        let mut writers = Writers::default();
+        let (client, namespace) = (|| self.client.clone(), || self.namespace.clone());
+        let (ready, replicas) = watch::channel(Vec::new());
+        self.installed.send_replace(Installed::NotYet);
+        self.closed.send_replace(false);
+
+        writers.start("certificate", {
+            let (client, namespace, certificate) = (client(), namespace(), self.certificate.clone());
+            let (lifetimes, reconcile) = (self.lifetimes, self.passes.of("certificate"));
+            async move { certificates::keep(client, &namespace, lifetimes, certificate, reconcile).await }
+        });
+        writers.start("pin_keys", {
+            let (client, namespace, cluster) = (client(), namespace(), Arc::clone(&self.cluster));
+            let (seen, newest) = (self.pin_keys.clone(), self.newest_pin_keys.clone());
+            let reconcile = self.passes.of("pin_keys");
+            async move { pin_keys::keep(client, &namespace, cluster, seen, newest, reconcile).await }
+        });
+        writers.start("webhook_config", {
+            let keeper = WebhookConfig {
+                client: client(),
+                namespace: namespace(),
+                excluded: self.excluded_namespaces.clone(),
+                cluster: Arc::clone(&self.cluster),
+                listens: self.listens.clone(),
+                certificate: self.certificate.clone(),
+                installed: self.installed.clone(),
+                closed: self.closed.clone(),
+                metrics: self.canaries.clone(),
+                reconcile: self.passes.of("webhook_config"),
+            };
+            async move { keeper.keep().await }
+        });
+        writers.start("break_glass", {
+            let audit = Audit {
+                client: client(),
+                namespace: namespace(),
+                cluster: Arc::clone(&self.cluster),
+                installed: self.installed.subscribe(),
+                reconcile: self.passes.of("break_glass"),
+            };
+            async move { audit.keep().await }
+        });
+        writers.start("baseline", {
+            let (cluster, reconcile) = (Arc::clone(&self.cluster), self.passes.of("baseline"));
+            baseline::keep(client(), cluster, self.baseline.clone(), reconcile)
+        });
+        writers.start("replicas", {
+            let (client, namespace, lost) = (client(), namespace(), self.cluster.unreadable.clone());
+            async move { replicas::watch(client, &namespace, ready, &lost).await }
+        });
+        writers.start("policy_status", {
+            let writer = StatusWriter {
+                client: client(),
+                cluster: Arc::clone(&self.cluster),
+                excluded: self.excluded_namespaces.clone(),
+                offline: Arc::clone(&self.offline),
+                installed: self.installed.subscribe(),
+                replicas,
+                ask: Arc::new(AskByAddress { port: self.admin_port }),
+                now: Arc::new(Timestamp::now),
+                reconcile: self.passes.of("policy_status"),
+            };
+            async move { writer.keep().await }
+        });
+        writers.death().await
+    }
+}
+
+/// The tasks of a leader by their unique names. Dropping them aborts them.
+#[derive(Default)]
+struct Writers(JoinMap<&'static str, Infallible>);
+
+impl Writers {
+    fn start(&mut self, name: &'static str, task: impl Future<Output = Infallible> + Send + 'static) {
+        self.0.spawn(name, task.instrument(info_span!("leader", writer = name)));
+    }
+
+    /// Waits for the first writer that ends, and returns the cause.
+    async fn death(&mut self) -> WriterEnded {
+        match self.0.join_next().await {
+            Some((writer, Err(cause))) => WriterEnded { writer, cause },
+            Some((_, Ok(never))) => match never {},
+            None => future::pending().await,
+        }
+    }
+}

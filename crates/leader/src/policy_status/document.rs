@@ -1,0 +1,111 @@
+//! The content of a policy's status: its condition, the last good generation and the counts.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+
+use crate::policy_status::standing::Standing;
+use crate::webhook_config::Installed;
+use tagpin_domain::policy::Mode;
+use tagpin_kube::policies::Held;
+use tagpin_objects::conditions::{ReadyReason, ready};
+use tagpin_objects::image_policy::{LastGood, PolicyStatus};
+
+/// Maximum number of replicas that a message names.
+const NAMED: usize = 5;
+
+/// Everything except the policy that decides about the policy's readiness.
+pub(crate) struct Place<'a> {
+    /// Namespaces that are never intercepted.
+    pub(crate) excluded: &'a BTreeSet<String>,
+    /// The state of the webhook configurations.
+    pub(crate) installed: Installed,
+    /// Number of ready replicas.
+    pub(crate) replicas: usize,
+    /// Names of the ready replicas that do not have this generation.
+    pub(crate) lacking: &'a [&'a str],
+}
+
+impl Place<'_> {
+    /// Returns the whole status of a policy.
+    pub(crate) fn status(&self, policy: &Held, standing: Option<&Standing>, now: Timestamp) -> PolicyStatus {
+        let (reason, message) = self.reason(policy);
+        let condition = ready(&policy.status.conditions, reason, &message, policy.generation, now);
+        let good = policy.good.as_ref().filter(|_| policy.error.is_some());
+        PolicyStatus {
+            observed_generation: Some(policy.generation),
+            conditions: vec![condition],
+            last_good: good.map(|good| LastGood { generation: good.generation, spec: (*good.spec).clone() }),
+            summary: standing.map(|standing| standing.summary),
+            top_violations: standing.map(|standing| standing.top.clone()).unwrap_or_default(),
+        }
+    }
+
+    fn reason(&self, policy: &Held) -> (ReadyReason, String) {
+        if let Some(error) = &policy.error {
+            let instead = match &policy.good {
+                Some(good) => format!("generation {} stays in force", good.generation),
+                None => "nothing is in force".to_owned(),
+            };
+            return (ReadyReason::Invalid, format!("{error}; {instead}"));
+        }
+        if policy.id.namespace.as_ref().is_some_and(|namespace| self.excluded.contains(namespace)) {
+            let text = "requests of this namespace never reach tagpin, because the value excludedNamespaces names it";
+            return (ReadyReason::NamespaceExcluded, text.to_owned());
+        }
+        if let Some(text) = self.not_installed() {
+            return (ReadyReason::WebhooksNotInstalled, text.to_owned());
+        }
+        if self.installed == Installed::Unreachable {
+            let text = "the API server does not reach tagpin's webhook, so nothing is checked or pinned; check the \
+                        Service tagpin, its endpoints, and network policies or firewalls between the control plane \
+                        and the pods";
+            return (ReadyReason::WebhookUnreachable, text.to_owned());
+        }
+        if self.replicas == 0 {
+            return (ReadyReason::Propagating, "no replica of tagpin is ready".to_owned());
+        }
+        if !self.lacking.is_empty() {
+            let named = self.lacking.get(..NAMED).unwrap_or(self.lacking).join(", ");
+            let more = self.lacking.len().saturating_sub(NAMED);
+            let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+            let text = format!("generation {} is not in force yet on {named}{more}", policy.generation);
+            return (ReadyReason::Propagating, text);
+        }
+        let mut text = "in force on every ready replica".to_owned();
+        if policy.by_name {
+            text.push_str(
+                "; the API server leaves this policy out of its lists although it can be read by name: \
+                 its datastore is inconsistent",
+            );
+        }
+        match policy.good.as_ref().map(|good| good.policy.mode) {
+            Some(Mode::Enforce) => (ReadyReason::Enforcing, text),
+            Some(Mode::Warn) => (ReadyReason::Warning, text),
+            Some(Mode::Audit) | None => (ReadyReason::Auditing, text),
+        }
+    }
+
+    const fn not_installed(&self) -> Option<&'static str> {
+        match self.installed {
+            Installed::Yes | Installed::Armed | Installed::Unreachable => None,
+            Installed::NotYet => Some(
+                "tagpin waits for its certificate and its server before it fills the webhook configurations",
+            ),
+            Installed::Opened => Some(
+                "the leader of tagpin is not ready, so fail-closed namespaces are open and the webhook \
+                 configurations are not updated; /readyz on its admin port names the reason",
+            ),
+            Installed::Missing => Some(
+                "the webhook configurations zz-tagpin and tagpin do not both exist: nothing is checked; \
+                 `helm upgrade` brings them back",
+            ),
+            Installed::Unwritable => {
+                Some("the webhook configurations cannot be written; the leader's log has the reason")
+            }
+            Installed::Emptied => {
+                Some("the namespace of tagpin is being deleted, or its CRDs do not exist: nothing is checked")
+            }
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! The ready replicas of the Deployment, and the policies that each has in force.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper::header::HOST;
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use kube::{Api, Client};
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tracing::debug;
+
+use tagpin_kube::follow::{Sink, config, follow};
+use tagpin_kube::item::{Identity, Unreadable};
+use tagpin_kube::policies::InForce;
+use tagpin_kube::slim::ReplicaPod;
+use tagpin_kube::unreadable::{Unreadables, Watched};
+use tagpin_objects::release;
+
+/// Time limit for connecting and reading a page.
+const LIMIT: Duration = Duration::from_secs(1);
+/// Maximum length of a page in bytes.
+const MAX_PAGE: usize = 4 << 20;
+
+/// One ready replica.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Replica {
+    /// The pod's name.
+    pub name: String,
+    /// The pod's UID.
+    pub uid: String,
+    /// The pod's address.
+    pub address: IpAddr,
+}
+
+/// Asks a replica for its policies.
+#[async_trait]
+pub trait Ask: Send + Sync {
+    /// Returns the rows of `GET /policies` of this replica; none if it does not answer in time.
+    async fn ask(&self, replica: &Replica) -> Option<Vec<InForce>>;
+}
+
+/// Asks each replica at its own address.
+pub struct AskByAddress {
+    /// The port of health and metrics.
+    pub port: u16,
+}
+
+/// Follows the replicas in this namespace for ever; `ready` holds the ready ones, sorted by name.
+pub async fn watch(
+    client: Client,
+    namespace: &str,
+    ready: watch::Sender<Vec<Replica>>,
+    unreadable: &Unreadables,
+) -> Infallible {
+    let sink = Replicas { held: Mutex::default(), ready };
+    let pods = Api::namespaced(client, namespace);
+    follow(pods, config().labels(release::POD_SELECTOR), &sink, unreadable, Watched::Replicas, |_| ()).await
+}
+
+struct Replicas {
+    /// The replicas by the pod's UID; none while a pod is not ready.
+    held: Mutex<BTreeMap<String, Option<Replica>>>,
+    ready: watch::Sender<Vec<Replica>>,
+}
+
+impl Replicas {
+    fn change(&self, change: impl FnOnce(&mut BTreeMap<String, Option<Replica>>)) {
+        let mut held = self.held.lock();
+        change(&mut held);
+        let mut ready: Vec<_> = held.values().flatten().cloned().collect();
+        drop(held);
+        ready.sort();
+        self.ready.send_if_modified(|told| {
+            let changed = *told != ready;
+            *told = ready;
+            changed
+        });
+    }
+}
+
+impl Sink<ReplicaPod> for Replicas {
+    type Item = (String, Option<Replica>);
+
+    fn parse(&self, pod: ReplicaPod) -> Result<Option<Self::Item>, Box<Unreadable>> {
+        let (Some(name), Some(uid)) = (pod.metadata.name.clone(), pod.metadata.uid.clone()) else {
+            return Ok(None);
+        };
+        let ready = pod.is_ready() && pod.metadata.deletion_timestamp.is_none();
+        let address = pod.address().filter(|_| ready);
+        Ok(Some((uid.clone(), address.map(|address| Replica { name, uid, address }))))
+    }
+
+    fn apply(&self, (uid, replica): Self::Item) {
+        self.change(|held| {
+            held.insert(uid, replica);
+        });
+    }
+
+    fn delete(&self, gone: &Identity) {
+        self.change(|held| {
+            held.remove(&gone.uid);
+        });
+    }
+
+    fn replace(&self, items: Vec<Self::Item>, _: &[Unreadable]) {
+        self.change(|held| *held = items.into_iter().collect());
+    }
+
+    fn lose(&self, object: &Identity) {
+        self.delete(object);
+    }
+}
+
+#[async_trait]
+impl Ask for AskByAddress {
+    async fn ask(&self, replica: &Replica) -> Option<Vec<InForce>> {
+        match timeout(LIMIT, fetch(replica.address, self.port)).await {
+            Ok(Ok(rows)) => Some(rows),
+            Ok(Err(error)) => {
+                debug!(replica = replica.name, error, "no answer");
+                None
+            }
+            Err(_) => {
+                debug!(replica = replica.name, "no answer in time");
+                None
+            }
+        }
+    }
+}
+
+async fn fetch(address: IpAddr, port: u16) -> Result<Vec<InForce>, String> {
+    let stream = TcpStream::connect((address, port)).await.map_err(|e| e.to_string())?;
+    let (status, body) = page(stream, "/policies").await?;
+    if status != StatusCode::OK {
+        return Err(format!("status {status}"));
+    }
+    serde_json::from_slice(&body).map_err(|e| e.to_string())
+}
+
+/// Reads one page of a replica's admin port over this connection. It has no time limit of its own.
+///
+/// # Errors
+/// Fails if there is no answer, or if it is too large.
+pub async fn page<S>(stream: S, path: &str) -> Result<(StatusCode, Bytes), String>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let text = |error: &dyn std::error::Error| error.to_string();
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| text(&e))?;
+    let request = Request::get(path).header(HOST, release::NAME).body(Empty::<Bytes>::new());
+    let request = request.map_err(|e| text(&e))?;
+    let answer = async {
+        let response = sender.send_request(request).await.map_err(|e| text(&e))?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), MAX_PAGE).collect().await.map_err(|e| e.to_string())?;
+        Ok((status, body.to_bytes()))
+    };
+    tokio::pin!(answer, connection);
+    // The connection makes progress only while the answer is awaited.
+    tokio::select! {
+        answer = &mut answer => answer,
+        ended = &mut connection => {
+            ended.map_err(|e| text(&e))?;
+            answer.await
+        }
+    }
+}

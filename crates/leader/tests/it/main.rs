@@ -1,0 +1,20 @@
+//! Tests of everything that the leader writes, call by call.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests fail by panicking"
+)]
+
+mod arming;
+mod baseline;
+mod break_glass;
+mod certificates;
+mod disarming;
+mod leader;
+mod pin_keys;
+mod policy_status;
+mod replicas;
+mod standings;
+mod webhook_config;

@@ -1,0 +1,397 @@
+//! The counts of a status, as a table of policies, objects and expected counts.
+
+use std::collections::BTreeSet;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use kube::core::ObjectMeta;
+use serde_json::{Value, json};
+use tagpin_domain::kind::Kind;
+use tagpin_domain::policy::{Labels, PolicyId};
+use tagpin_kube::Cluster;
+use tagpin_kube::image_policy::{ClusterImagePolicy, ImagePolicy};
+use tagpin_kube::policies::Reported;
+use tagpin_kube::reader::Reader;
+use tagpin_kube::slim::Slim;
+use tagpin_kube::stored::Stored;
+use tagpin_leader::policy_status::standing::{Standing, next_expiry, standings};
+use tagpin_objects::kinds::{CRON_JOB, DEPLOYMENT, JOB, Kinds, POD, REPLICA_SET, STATEFUL_SET};
+use tagpin_review::Surroundings as _;
+
+const DIGEST: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+/// A reader that fails the test if it is used, because a status is made from memory alone.
+struct Nobody;
+
+#[async_trait]
+impl Reader for Nobody {
+    async fn object(&self, _: Kind, _: &str, _: &str, _: tokio::time::Instant) -> Option<Stored> {
+        panic!("a status is made from memory alone")
+    }
+
+    async fn namespace_labels(&self, _: &str, _: tokio::time::Instant) -> Option<Labels> {
+        panic!("a status is made from memory alone")
+    }
+}
+
+/// One object: kind, name, owner's kind and name, image of container `app`, and more of the object.
+type Thing<'a> = (Kind, &'a str, Option<(&'a str, &'a str)>, &'a str, Value);
+
+/// Returns a cluster with this policy and these objects.
+fn cluster(spec: Value, objects: &[Thing<'_>]) -> Cluster {
+    let cluster = Cluster::new(Kinds::default(), Nobody);
+    let metadata = ObjectMeta { name: Some("base".into()), uid: Some("p".into()), ..ObjectMeta::default() };
+    cluster.policies.apply(Reported::parse::<ClusterImagePolicy>(&metadata, spec, Value::Null));
+    for (kind, name, owner, image, more) in objects {
+        let object = object(*kind, name, *owner, image, more);
+        match *kind {
+            POD => cluster.pods.apply(object),
+            _ => cluster.workloads.apply(object),
+        }
+    }
+    cluster
+}
+
+fn object(kind: Kind, name: &str, owner: Option<(&str, &str)>, image: &str, more: &Value) -> Stored {
+    let mut value = json!({ "metadata": { "name": name, "namespace": "shop", "uid": name } });
+    if let Some((owner_kind, owner)) = owner {
+        let group =
+            Kinds::default().all().find(|kind| kind.name() == owner_kind).map_or("example.com", Kind::group);
+        let api_version = if group.is_empty() { "v1".to_owned() } else { format!("{group}/v1") };
+        value["metadata"]["ownerReferences"] = json!([{ "apiVersion": api_version, "kind": owner_kind, "name": owner, "uid": owner, "controller": true }]);
+    }
+    let kinds = Kinds::default();
+    let mut level = &mut value;
+    for part in kinds.row(kind).unwrap().pod_spec {
+        level = &mut level[*part];
+    }
+    *level = json!({ "containers": [{ "name": "app", "image": image }] });
+    merge(&mut value, more);
+    let slim = serde_json::from_str::<Slim>(&value.to_string()).unwrap();
+    Stored::new(&kinds, kinds.row(kind).unwrap(), &slim).unwrap().unwrap()
+}
+
+/// Merges JSON documents by RFC 7386, as far as the tests need it.
+fn merge(into: &mut Value, from: &Value) {
+    match (into, from) {
+        (Value::Object(into), Value::Object(from)) => {
+            for (key, value) in from {
+                merge(into.entry(key.clone()).or_insert(Value::Null), value);
+            }
+        }
+        (into, from) => {
+            if !from.is_null() {
+                *into = from.clone();
+            }
+        }
+    }
+}
+
+fn stand(cluster: &Cluster) -> Standing {
+    let offline = |image: &tagpin_domain::image::ImageRef| image.domain() == "localhost";
+    let excluded = BTreeSet::from(["kube-system".to_owned()]);
+    let all = standings(cluster, &excluded, &offline, "2026-11-21T10:00:00Z".parse::<Timestamp>().unwrap());
+    all[&PolicyId { namespace: None, name: "base".into() }].clone()
+}
+
+fn counts(standing: &Standing) -> (u32, u32, u32, u32, u32) {
+    let of = standing.summary;
+    (of.workloads, of.pinned, of.unpinned, of.violations, of.exceptions_active)
+}
+
+/// Returns the image and the annotations of a pod that tagpin pinned.
+fn pinned(original: &str) -> (String, Value) {
+    let entries = json!({ "containers/app": original }).to_string();
+    (
+        format!("{original}@{DIGEST}"),
+        json!({ "metadata": { "annotations": { "tagpin.dev/original": entries } } }),
+    )
+}
+
+const NO: Value = Value::Null;
+
+/// Each row has a policy, objects, the counts (workloads, pinned, unpinned, violations), and the violations
+/// as kind/name/slot/code.
+#[test]
+fn the_numbers_of_a_status() {
+    let pins = || json!({ "pin": { "targets": ["Pods"] } });
+    let (image, annotated) = pinned("web:1");
+    let (latest, annotated_latest) = pinned("web:latest");
+    let ended = || json!({ "status": { "phase": "Succeeded" } });
+    let complete = || json!({ "status": { "conditions": [{ "type": "Complete", "status": "True" }] } });
+    let set = Some(("Deployment", "web"));
+    let of_set = Some(("ReplicaSet", "web-1"));
+    type Row<'a> = (&'a str, Value, Vec<Thing<'a>>, (u32, u32, u32, u32), &'a [&'a str]);
+    let rows: Vec<Row<'_>> = vec![
+        ("nothing runs", pins(), vec![], (0, 0, 0, 0), &[]),
+        (
+            "a deployment, its replica set and two pods are one workload",
+            pins(),
+            vec![
+                (DEPLOYMENT, "web", None, "web:1", NO),
+                (REPLICA_SET, "web-1", set, "web:1", NO),
+                (POD, "web-1-a", of_set, &image, annotated.clone()),
+                (POD, "web-1-b", of_set, "web:1", NO),
+            ],
+            (1, 1, 1, 0),
+            &[],
+        ),
+        (
+            "one mistake of an author is one violation, however many pods carry it",
+            json!({}),
+            vec![
+                (DEPLOYMENT, "web", None, "web:latest", NO),
+                (REPLICA_SET, "web-1", set, "web:latest", NO),
+                (POD, "web-1-a", of_set, "web:latest", NO),
+                (POD, "web-1-b", of_set, "web:latest", NO),
+            ],
+            (1, 0, 0, 1),
+            &["Deployment/web/app/TagForbidden"],
+        ),
+        (
+            "a revision that no pod is of does not count",
+            json!({}),
+            vec![
+                (DEPLOYMENT, "web", None, "web:2", NO),
+                (REPLICA_SET, "web-1", set, "web:latest", NO),
+                (REPLICA_SET, "web-2", set, "web:2", NO),
+                (POD, "web-2-a", Some(("ReplicaSet", "web-2")), "web:2", NO),
+            ],
+            (1, 0, 0, 0),
+            &[],
+        ),
+        (
+            "what was forbidden stays so behind our pin",
+            pins(),
+            vec![(POD, "bare", None, &latest, annotated_latest)],
+            (1, 1, 0, 1),
+            &["Pod/bare/app/TagForbidden"],
+        ),
+        (
+            "a sidecar that only pods have is a violation of their workload",
+            pins(),
+            vec![
+                (DEPLOYMENT, "web", None, "web:1", NO),
+                (REPLICA_SET, "web-1", set, "web:1", NO),
+                (
+                    POD,
+                    "web-1-a",
+                    of_set,
+                    "web:1",
+                    json!({ "spec": { "initContainers": [{ "name": "mesh", "image": "mesh" }] } }),
+                ),
+            ],
+            (1, 0, 2, 1),
+            &["Deployment/web/mesh/TagForbidden"],
+        ),
+        (
+            "two levels up",
+            json!({}),
+            vec![
+                (CRON_JOB, "nightly", None, "job:latest", NO),
+                (JOB, "nightly-1", Some(("CronJob", "nightly")), "job:latest", NO),
+                (POD, "nightly-1-a", Some(("Job", "nightly-1")), "job:latest", NO),
+            ],
+            (1, 0, 0, 1),
+            &["CronJob/nightly/app/TagForbidden"],
+        ),
+        (
+            "what has ended does not count",
+            pins(),
+            vec![
+                (POD, "done", None, "web:latest", ended()),
+                (JOB, "done", None, "web:latest", complete()),
+                (JOB, "runs", None, "web:1", NO),
+            ],
+            (1, 0, 0, 0),
+            &[],
+        ),
+        (
+            "pods of a custom resource are judged, and are not wanted pinned",
+            pins(),
+            vec![(POD, "db-1", Some(("Cluster", "db")), "db:latest", NO)],
+            (1, 0, 0, 1),
+            &["Pod/db-1/app/TagForbidden"],
+        ),
+        (
+            "unless the policy says so",
+            json!({ "pin": { "targets": ["Pods"], "owners": "Any" } }),
+            vec![(POD, "db-1", Some(("Cluster", "db")), "db:1", NO)],
+            (1, 0, 1, 0),
+            &[],
+        ),
+        (
+            "images that are never asked about are not missing a pin",
+            pins(),
+            vec![
+                (
+                    POD,
+                    "loaded",
+                    None,
+                    "web:1",
+                    json!({ "spec": { "containers": [{ "name": "app", "image": "web:1", "imagePullPolicy": "Never" }] } }),
+                ),
+                (POD, "offline", None, "localhost/web:1", NO),
+            ],
+            (2, 0, 0, 0),
+            &[],
+        ),
+        (
+            "a digest that an author wrote is pinned too",
+            pins(),
+            vec![(
+                POD,
+                "bare",
+                None,
+                "web@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+                NO,
+            )],
+            (1, 1, 0, 0),
+            &[],
+        ),
+        (
+            "a policy that pins nothing misses no pin",
+            json!({}),
+            vec![(POD, "bare", None, "web:1", NO)],
+            (1, 0, 0, 0),
+            &[],
+        ),
+        (
+            "kinds are those of the top",
+            json!({ "match": { "kinds": [{ "group": "apps", "kind": "Deployment" }] } }),
+            vec![
+                (DEPLOYMENT, "web", None, "web:latest", NO),
+                (REPLICA_SET, "web-1", set, "web:latest", NO),
+                (POD, "web-1-a", of_set, "web:latest", NO),
+                (STATEFUL_SET, "db", None, "db:latest", NO),
+                (POD, "db-0", Some(("StatefulSet", "db")), "db:latest", NO),
+            ],
+            (1, 0, 0, 1),
+            &["Deployment/web/app/TagForbidden"],
+        ),
+        (
+            "an owner that is not known matches every kind",
+            json!({ "match": { "kinds": [{ "group": "apps", "kind": "Deployment" }] } }),
+            vec![(POD, "orphan", Some(("ReplicaSet", "gone")), "web:latest", NO)],
+            (1, 0, 0, 1),
+            &["Pod/orphan/app/TagForbidden"],
+        ),
+        (
+            "labels are those of the template",
+            json!({ "match": { "objectSelector": { "matchLabels": { "tier": "front" } } } }),
+            vec![
+                (
+                    DEPLOYMENT,
+                    "web",
+                    None,
+                    "web:latest",
+                    json!({ "spec": { "template": { "metadata": { "labels": { "tier": "front" } } } } }),
+                ),
+                (
+                    DEPLOYMENT,
+                    "api",
+                    None,
+                    "api:latest",
+                    json!({ "metadata": { "labels": { "tier": "front" } } }),
+                ),
+            ],
+            (1, 0, 0, 1),
+            &["Deployment/web/app/TagForbidden"],
+        ),
+        (
+            "namespaces are selected by their labels, and the excluded ones never",
+            json!({ "match": { "namespaceSelector": { "matchLabels": { "env": "prod" } } } }),
+            vec![
+                (DEPLOYMENT, "web", None, "web:latest", NO),
+                (DEPLOYMENT, "prod", None, "web:latest", json!({ "metadata": { "namespace": "prod" } })),
+                (
+                    DEPLOYMENT,
+                    "system",
+                    None,
+                    "web:latest",
+                    json!({ "metadata": { "namespace": "kube-system" } }),
+                ),
+            ],
+            (1, 0, 0, 1),
+            &["Deployment/prod/app/TagForbidden"],
+        ),
+        (
+            "an unreadable reference is a violation of every policy",
+            json!({ "match": { "images": ["ghcr.io/**"] } }),
+            vec![(DEPLOYMENT, "web", None, "Not A Reference", NO)],
+            (1, 0, 0, 1),
+            &["Deployment/web/app/ReferenceInvalid"],
+        ),
+        (
+            "exceptions waive rules and pins",
+            json!({
+                "pin": { "targets": ["Pods"] },
+                "exceptions": [
+                    { "name": "tags", "reason": "until it is mended", "rules": ["tags"], "expires": "2027-01-01T00:00:00Z" },
+                    { "name": "pin", "reason": "until it is mended", "rules": ["pin"], "expires": "2027-01-01T00:00:00Z" },
+                    { "name": "old", "reason": "until it is mended", "rules": ["reference"], "expires": "2026-01-01T00:00:00Z" },
+                ],
+            }),
+            vec![(POD, "bare", None, "web:latest", NO), (POD, "broken", None, "???", NO)],
+            (2, 0, 0, 1),
+            &["Pod/broken/app/ReferenceInvalid"],
+        ),
+    ];
+    for (what, spec, objects, expected, violations) in rows {
+        let cluster = cluster(spec, &objects);
+        for (name, env) in [("shop", "test"), ("prod", "prod"), ("kube-system", "prod")] {
+            cluster.namespaces.apply(name.into(), [("env".to_owned(), env.to_owned())].into());
+        }
+        let standing = stand(&cluster);
+        let (workloads, pinned, unpinned, found, _) = counts(&standing);
+        assert_eq!((workloads, pinned, unpinned, found), expected, "{what}");
+        let named = standing.top.iter().map(|v| format!("{}/{}/{}/{}", v.kind, v.name, v.slot, v.code));
+        assert_eq!(named.collect::<Vec<_>>(), violations, "{what}");
+    }
+}
+
+#[test]
+fn active_exceptions_are_counted_and_the_next_expiry_is_known() {
+    let exception = |name: &str, expires: &str| json!({ "name": name, "reason": "until it is mended", "expires": expires });
+    let spec = json!({ "exceptions": [
+        exception("a", "2026-11-21T09:59:59Z"),
+        exception("b", "2026-11-21T10:00:01Z"),
+        exception("c", "2027-01-01T00:00:00Z"),
+    ] });
+    let cluster = cluster(spec, &[]);
+    assert_eq!(counts(&stand(&cluster)).4, 2);
+    let at = |text: &str| text.parse::<Timestamp>().unwrap();
+    let next = |now: &str| next_expiry(&cluster.policies(), at(now));
+    assert_eq!(next("2026-11-21T10:00:00Z"), Some(at("2026-11-21T10:00:01Z")));
+    assert_eq!(next("2026-11-21T10:00:01Z"), Some(at("2027-01-01T00:00:00Z")));
+    assert_eq!(next("2027-01-01T00:00:00Z"), None);
+}
+
+#[test]
+fn twenty_violations_are_named_and_all_are_counted() {
+    let names: Vec<String> = (0..30).map(|number| format!("web-{number:02}")).collect();
+    let objects: Vec<_> =
+        names.iter().map(|name| (DEPLOYMENT, name.as_str(), None, "web:latest", NO)).collect();
+    let standing = stand(&cluster(json!({}), &objects));
+    assert_eq!((standing.summary.violations, standing.top.len()), (30, 20));
+    assert_eq!((standing.top[0].name.as_str(), standing.top[19].name.as_str()), ("web-00", "web-19"));
+}
+
+#[test]
+fn a_namespaced_policy_counts_its_own_namespace() {
+    let cluster = cluster(json!({}), &[(DEPLOYMENT, "web", None, "web:latest", NO)]);
+    for namespace in ["shop", "other"] {
+        let metadata = ObjectMeta {
+            name: Some("mine".into()),
+            namespace: Some(namespace.into()),
+            uid: Some(namespace.into()),
+            ..ObjectMeta::default()
+        };
+        cluster.policies.apply(Reported::parse::<ImagePolicy>(&metadata, json!({}), Value::Null));
+    }
+    let all = standings(&cluster, &BTreeSet::new(), &|_| false, Timestamp::UNIX_EPOCH);
+    let of = |namespace: &str| {
+        all[&PolicyId { namespace: Some(namespace.into()), name: "mine".into() }].summary.violations
+    };
+    assert_eq!((of("shop"), of("other")), (1, 0));
+}

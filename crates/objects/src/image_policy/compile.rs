@@ -1,0 +1,192 @@
+//! Compiles the spec of a policy object into a domain policy. A spec that the schema and its CEL rules refuse may still
+//! arrive here, from an object that was stored before a rule existed or from a file that no API server has seen. So
+//! every spec either compiles or names the field that is wrong.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::duration::{self, DurationError};
+use crate::image_policy::{
+    ClusterImagePolicySpec, Exception, Existence, GroupKind, ImagePolicySpec, Match, Pin, Resolution, Rules,
+    TagRules, Target,
+};
+use crate::kinds::Kinds;
+use tagpin_domain::check::Check;
+use tagpin_domain::glob::{GlobError, Globs};
+use tagpin_domain::kind::Kind;
+use tagpin_domain::policy;
+use tagpin_domain::policy::{Policy, PolicyId, PolicyKind, Rule, RuleSet, Selector};
+
+/// The field that keeps a policy from being put in force, and the problem with it. The text is for people.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub struct PolicyError {
+    /// The field's path: `spec.match.images[2]`.
+    pub field: String,
+    /// The problem with the field.
+    pub problem: Problem,
+}
+
+/// A problem with a field.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// A glob that does not compile.
+    #[error("{0}")]
+    Glob(GlobError),
+    /// A text that is not a duration, or one that does not fit.
+    #[error("\"{text}\" {error}")]
+    Duration {
+        /// The text as written.
+        text: String,
+        /// The reason.
+        error: DurationError,
+    },
+    /// A text that is not a time.
+    #[error("\"{0}\" is not a time; write a date that exists, a time and a zone: 2027-01-31T00:00:00Z")]
+    Time(String),
+    /// A kind that tagpin does not validate.
+    #[error("{group}/{kind} is not a kind that tagpin validates")]
+    Kind {
+        /// The group as written.
+        group: String,
+        /// The kind as written.
+        kind: String,
+    },
+}
+
+/// The spec of a policy object of either kind.
+pub trait PolicySpec: Serialize + DeserializeOwned {
+    /// The kind of the object.
+    const KIND: PolicyKind;
+
+    /// Compiles the spec.
+    ///
+    /// # Errors
+    /// Returns the first field that does not compile.
+    fn compile(&self, id: PolicyId) -> Result<Policy, PolicyError>;
+}
+
+impl PolicySpec for ClusterImagePolicySpec {
+    const KIND: PolicyKind = PolicyKind::ClusterImagePolicy;
+
+    fn compile(&self, id: PolicyId) -> Result<Policy, PolicyError> {
+        let exceptions = self.exceptions.iter().enumerate();
+        Ok(Policy {
+            id,
+            mode: self.mode,
+            children: self.children,
+            scope: scope(&self.r#match.common, Selector::from(&self.r#match.namespace_selector))?,
+            checks: checks(&self.rules, &self.pin)?,
+            resolution: resolution(&self.resolution)?,
+            exceptions: exceptions
+                .map(|(index, item)| exception(index, &item.common, &item.namespaces))
+                .collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl PolicySpec for ImagePolicySpec {
+    const KIND: PolicyKind = PolicyKind::ImagePolicy;
+
+    fn compile(&self, id: PolicyId) -> Result<Policy, PolicyError> {
+        let exceptions = self.exceptions.iter().enumerate();
+        Ok(Policy {
+            id,
+            mode: self.mode,
+            children: self.children,
+            scope: scope(&self.r#match, Selector::default())?,
+            checks: checks(&self.rules, &self.pin)?,
+            resolution: resolution(&self.resolution)?,
+            exceptions: exceptions
+                .map(|(index, item)| exception(index, item, &[]))
+                .collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+fn scope(matching: &Match, namespaces: Selector) -> Result<policy::Scope, PolicyError> {
+    Ok(policy::Scope {
+        namespaces,
+        objects: Selector::from(&matching.object_selector),
+        kinds: matching.kinds.iter().enumerate().map(kind).collect::<Result<_, _>>()?,
+        images: some_globs("spec.match.images", &matching.images)?,
+        slots: matching.slots.iter().copied().collect(),
+    })
+}
+
+fn kind((index, written): (usize, &GroupKind)) -> Result<Kind, PolicyError> {
+    Kinds::default().find(&written.group, &written.kind).map(|row| row.kind).ok_or_else(|| PolicyError {
+        field: format!("spec.match.kinds[{index}]"),
+        problem: Problem::Kind { group: written.group.clone(), kind: written.kind.clone() },
+    })
+}
+
+/// Returns everything that a policy demands, in the order in which it is judged.
+fn checks(rules: &Rules, pin: &Pin) -> Result<Vec<Check>, PolicyError> {
+    let mut checks = vec![Check::Limit, Check::Reference];
+    let TagRules { forbidden, require_explicit } = &rules.tags;
+    if *require_explicit || !forbidden.is_empty() {
+        let forbidden = globs("spec.rules.tags.forbidden", forbidden)?;
+        checks.push(Check::Tags { forbidden, require_explicit: *require_explicit });
+    }
+    let existence = rules.existence != Existence::Ignore;
+    let pin = pin.targets.contains(&Target::Pods).then_some(Check::Pin(pin.owners));
+    if existence {
+        checks.push(Check::Existence);
+    }
+    if existence || pin.is_some() {
+        checks.push(Check::Resolution);
+    }
+    checks.extend(pin);
+    Ok(checks)
+}
+
+fn resolution(resolution: &Resolution) -> Result<policy::Resolution, PolicyError> {
+    let text = &resolution.last_known_max_age;
+    let last_known_max_age = duration::parse(text).map_err(|error| PolicyError {
+        field: "spec.resolution.lastKnownMaxAge".to_owned(),
+        problem: Problem::Duration { text: text.clone(), error },
+    })?;
+    Ok(policy::Resolution {
+        last_known_max_age,
+        on_unavailable: resolution.on_unavailable,
+        on_unauthorized: resolution.on_unauthorized,
+        on_forbidden_address: resolution.on_forbidden_address,
+    })
+}
+
+fn exception(
+    index: usize,
+    exception: &Exception,
+    namespaces: &[String],
+) -> Result<policy::Exception, PolicyError> {
+    let expires = &exception.expires;
+    let rules: RuleSet = if exception.rules.is_empty() {
+        [Rule::Reference, Rule::Tags, Rule::Existence].into_iter().collect()
+    } else {
+        exception.rules.iter().copied().collect()
+    };
+    Ok(policy::Exception {
+        name: exception.name.clone(),
+        images: some_globs(&format!("spec.exceptions[{index}].images"), &exception.images)?,
+        namespaces: namespaces.iter().cloned().collect(),
+        rules,
+        expires: expires.parse::<Timestamp>().map_err(|_| PolicyError {
+            field: format!("spec.exceptions[{index}].expires"),
+            problem: Problem::Time(expires.clone()),
+        })?,
+    })
+}
+
+/// Compiles globs; an empty list means everything.
+fn some_globs(field: &str, written: &[String]) -> Result<Option<Globs>, PolicyError> {
+    if written.is_empty() { Ok(None) } else { globs(field, written).map(Some) }
+}
+
+fn globs(field: &str, written: &[String]) -> Result<Globs, PolicyError> {
+    Globs::new(written).map_err(|error| PolicyError {
+        field: format!("{field}[{}]", error.index),
+        problem: Problem::Glob(error),
+    })
+}

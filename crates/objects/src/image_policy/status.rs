@@ -1,0 +1,94 @@
+//! The status of a policy, which the leader writes.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::conditions;
+use crate::schema::free_form;
+
+/// The state of a policy in the cluster. tagpin writes it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PolicyStatus {
+    /// The generation of the spec that the status describes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// The condition `Ready` is True when every ready replica of tagpin has this generation in force; its reason then is
+    /// Enforcing, Warning or Auditing. Otherwise the reason is Invalid (the message names the field, and the last good
+    /// generation stays in force), Propagating, NamespaceExcluded, WebhooksNotInstalled or WebhookUnreachable.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "conditions::schema")]
+    pub conditions: Vec<Condition>,
+    /// The generation that is in force while the current one is invalid. Absent otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_good: Option<LastGood>,
+    /// Counts of the workloads and pods that run now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub summary: Option<Summary>,
+    /// Up to 20 of the violations that the summary counts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20), extend("x-kubernetes-list-type" = "atomic"))]
+    pub top_violations: Vec<Violation>,
+}
+
+/// The generation that is in force while the current one is invalid.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LastGood {
+    /// The number of the generation.
+    pub generation: i64,
+    /// The spec of the generation. It has no fixed form, so that a policy stays readable whatever an older or newer tagpin
+    /// wrote here.
+    #[schemars(schema_with = "free_form")]
+    pub spec: Map<String, Value>,
+}
+
+/// Counts of the workloads and pods that run now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Summary {
+    /// Number of workloads with an image that this policy is about; a pod without an owner counts as a workload.
+    #[schemars(schema_with = "count")]
+    pub workloads: u32,
+    /// Number of images of pods that have a digest.
+    #[schemars(schema_with = "count")]
+    pub pinned: u32,
+    /// Number of images of pods that this policy wants pinned and that have no digest.
+    #[schemars(schema_with = "count")]
+    pub unpinned: u32,
+    /// Number of images of workloads and pods that violate a rule for the written reference. Rules that need a registry's
+    /// answer are not counted.
+    #[schemars(schema_with = "count")]
+    pub violations: u32,
+    /// Number of exceptions that have not expired.
+    #[schemars(schema_with = "count")]
+    pub exceptions_active: u32,
+}
+
+/// A violation by a workload or pod that runs now.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Violation {
+    /// Namespace of the workload.
+    #[schemars(length(max = 63))]
+    pub namespace: String,
+    /// Kind of the workload.
+    #[schemars(length(max = 63))]
+    pub kind: String,
+    /// Name of the workload.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// Name of the container or volume.
+    #[schemars(length(max = 253))]
+    pub slot: String,
+    /// The code of the violation, as in refusals: TagForbidden.
+    #[schemars(length(max = 63))]
+    pub code: String,
+}
+
+/// Returns the schema of a count. Kubernetes has no unsigned formats, and warns about them at each apply.
+fn count(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "type": "integer", "format": "int64", "minimum": 0 })
+}

@@ -1,0 +1,177 @@
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::kinds::{DEPLOYMENT, POD};
+use tagpin_domain::check::Check;
+use tagpin_domain::policy::{self, LabelOperator, Policy, PolicyId, Rule, RuleSet};
+use tagpin_domain::slot::Role;
+
+fn compile(spec: Value) -> Result<Policy, PolicyError> {
+    let id = PolicyId { namespace: None, name: "baseline".to_owned() };
+    serde_json::from_value::<ClusterImagePolicySpec>(spec).unwrap().compile(id)
+}
+
+fn compiled(spec: Value) -> Policy {
+    compile(spec).unwrap()
+}
+
+fn exception(fields: Value) -> Value {
+    let mut exception =
+        json!({ "name": "legacy", "reason": "until the vendor ships", "expires": "2027-01-31T00:00:00Z" });
+    exception.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    json!({ "exceptions": [exception] })
+}
+
+#[test]
+fn an_empty_spec_audits_forbids_latest_and_pins_nothing() {
+    let policy = compiled(json!({}));
+    assert_eq!(policy.mode, policy::Mode::Audit);
+    assert_eq!(policy.children, policy::Children::Warn);
+    let [
+        Check::Limit,
+        Check::Reference,
+        Check::Tags { forbidden, require_explicit: false },
+        Check::Existence,
+        Check::Resolution,
+    ] = policy.checks.as_slice()
+    else {
+        panic!("{:?}", policy.checks)
+    };
+    assert!(forbidden.is_match("latest") && !forbidden.is_match("1"));
+    assert_eq!(policy.resolution.last_known_max_age, Duration::from_hours(168));
+    assert_eq!(policy.resolution.on_unavailable, policy::Outcome::Warn);
+    assert!(policy.scope.images.is_none() && policy.scope.kinds.is_empty() && policy.scope.slots.is_empty());
+    assert!(policy.exceptions.is_empty());
+}
+
+#[test]
+fn every_level_of_an_omitted_struct_has_the_same_defaults() {
+    let forbids_latest = |spec| {
+        let forbids =
+            |check: &Check| matches!(check, Check::Tags { forbidden, .. } if forbidden.is_match("latest"));
+        compiled(spec).checks.iter().any(forbids)
+    };
+    assert!(forbids_latest(json!({ "rules": {} })));
+    assert!(forbids_latest(json!({ "rules": { "tags": {} } })));
+    assert!(forbids_latest(json!({ "rules": { "tags": { "requireExplicit": true } } })));
+    assert!(!forbids_latest(json!({ "rules": { "tags": { "forbidden": [] } } })));
+    let age = compiled(json!({ "resolution": { "onUnavailable": "Deny" } })).resolution.last_known_max_age;
+    assert_eq!(age, Duration::from_hours(168));
+}
+
+#[test]
+fn a_full_spec_means_what_it_says() {
+    let policy = compiled(json!({
+        "mode": "Enforce",
+        "children": "Enforce",
+        "match": {
+            "namespaceSelector": { "matchLabels": { "env": "prod" } },
+            "objectSelector": { "matchExpressions": [{ "key": "app", "operator": "NotIn", "values": ["batch"] }] },
+            "kinds": [{ "group": "apps", "kind": "Deployment" }, { "kind": "Pod" }],
+            "images": ["docker.io/library/*"],
+            "slots": ["Container", "ImageVolume"],
+        },
+        "rules": { "tags": { "forbidden": ["dev-*"], "requireExplicit": true }, "existence": "Ignore" },
+        "pin": { "targets": ["Pods"], "owners": "Any" },
+        "resolution": {
+            "lastKnownMaxAge": "0s", "onUnavailable": "Deny", "onUnauthorized": "Allow", "onForbiddenAddress": "Deny",
+        },
+    }));
+    assert_eq!(policy.id, PolicyId { namespace: None, name: "baseline".to_owned() });
+    assert_eq!(policy.mode, policy::Mode::Enforce);
+    assert_eq!(policy.children, policy::Children::Enforce);
+    let namespaces: Vec<_> =
+        policy.scope.namespaces.0.iter().map(|r| (r.key.as_str(), &r.operator)).collect();
+    assert_eq!(namespaces, [("env", &LabelOperator::In(["prod".to_owned()].into()))]);
+    let objects: Vec<_> = policy.scope.objects.0.iter().map(|r| (r.key.as_str(), &r.operator)).collect();
+    assert_eq!(objects, [("app", &LabelOperator::NotIn(["batch".to_owned()].into()))]);
+    assert_eq!(policy.scope.kinds, BTreeSet::from([DEPLOYMENT, POD]));
+    assert!(policy.scope.images.unwrap().is_match("docker.io/library/nginx"));
+    assert_eq!(policy.scope.slots, BTreeSet::from([Role::Container, Role::ImageVolume]));
+    let [
+        Check::Limit,
+        Check::Reference,
+        Check::Tags { forbidden, require_explicit: true },
+        Check::Resolution,
+        Check::Pin(policy::Owners::Any),
+    ] = policy.checks.as_slice()
+    else {
+        panic!("{:?}", policy.checks)
+    };
+    assert!(forbidden.is_match("dev-1") && !forbidden.is_match("latest"));
+    assert_eq!(policy.resolution.last_known_max_age, Duration::ZERO);
+    assert_eq!(policy.resolution.on_unavailable, policy::Outcome::Deny);
+    assert_eq!(policy.resolution.on_unauthorized, policy::Outcome::Allow);
+    assert_eq!(policy.resolution.on_forbidden_address, policy::Outcome::Deny);
+}
+
+#[test]
+fn an_exception_without_rules_waives_all_but_pin() {
+    let policy = compiled(exception(json!({})));
+    let [waived] = policy.exceptions.as_slice() else { panic!("one exception") };
+    assert_eq!(waived.rules, RuleSet::from_iter([Rule::Reference, Rule::Tags, Rule::Existence]));
+    assert!(waived.images.is_none() && waived.namespaces.is_empty());
+    let policy =
+        compiled(exception(json!({ "rules": ["pin"], "namespaces": ["batch"], "images": ["ghcr.io/**"] })));
+    let [waived] = policy.exceptions.as_slice() else { panic!("one exception") };
+    assert_eq!(waived.rules, RuleSet::from_iter([Rule::Pin]));
+    assert_eq!(waived.namespaces, BTreeSet::from(["batch".to_owned()]));
+    assert!(waived.images.as_ref().unwrap().is_match("ghcr.io/acme/api"));
+}
+
+#[test]
+fn what_does_not_compile_names_its_field() {
+    for (spec, field) in [
+        (json!({ "match": { "images": ["ghcr.io/**", "[a"] } }), "spec.match.images[1]"),
+        (
+            json!({ "match": { "kinds": [{ "group": "argoproj.io", "kind": "Rollout" }] } }),
+            "spec.match.kinds[0]",
+        ),
+        (json!({ "rules": { "tags": { "forbidden": ["{a"] } } }), "spec.rules.tags.forbidden[0]"),
+        (json!({ "resolution": { "lastKnownMaxAge": "a week" } }), "spec.resolution.lastKnownMaxAge"),
+        (json!({ "resolution": { "lastKnownMaxAge": "9999999999h" } }), "spec.resolution.lastKnownMaxAge"),
+        (exception(json!({ "expires": "2027-02-30T00:00:00Z" })), "spec.exceptions[0].expires"),
+        (exception(json!({ "images": ["[a"] })), "spec.exceptions[0].images[0]"),
+    ] {
+        let error = compile(spec).unwrap_err();
+        assert_eq!(error.field, field);
+        assert!(error.to_string().starts_with(&format!("{field}: ")), "{error}");
+    }
+}
+
+#[test]
+fn a_namespaced_policy_selects_by_its_namespace_alone() {
+    let id = PolicyId { namespace: Some("shop".to_owned()), name: "strict".to_owned() };
+    let spec = json!({ "match": { "namespaceSelector": { "matchLabels": { "a": "b" } } } });
+    let spec: ImagePolicySpec = serde_json::from_value(spec).unwrap();
+    let policy = spec.compile(id.clone()).unwrap();
+    assert_eq!(policy.id, id);
+    assert_eq!(policy.scope.namespaces, policy::Selector::default());
+}
+
+#[test]
+fn a_last_good_spec_compiles_again_whatever_else_it_holds() {
+    let mut spec = serde_json::to_value(ClusterImagePolicySpec::default()).unwrap();
+    spec["mode"] = json!("Enforce");
+    spec["ofALaterVersion"] = json!({ "x": [1] });
+    assert_eq!(compiled(spec).mode, policy::Mode::Enforce);
+}
+
+#[test]
+fn what_a_policy_does_not_demand_is_no_check() {
+    for (tags, existence, targets, checks) in [
+        (json!({ "forbidden": [] }), "Ignore", json!([]), 2),
+        (json!({ "forbidden": [], "requireExplicit": true }), "Ignore", json!([]), 3),
+        (json!({ "forbidden": [] }), "Tags", json!([]), 4),
+        (json!({ "forbidden": [] }), "Ignore", json!(["Pods"]), 4),
+    ] {
+        let spec =
+            json!({ "rules": { "tags": tags, "existence": existence }, "pin": { "targets": targets } });
+        let policy = compiled(spec);
+        assert_eq!(policy.checks.len(), checks, "{:?}", policy.checks);
+        assert!(policy.checks.is_sorted_by_key(Check::stage));
+    }
+}

@@ -1,0 +1,80 @@
+//! The configuration in force: the newest one that could be read. A later mistake leaves it in force and is only
+//! reported.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::file::ConfigError;
+use super::registries::Registries;
+use crate::credentials::operator::{OperatorCredential, OperatorCredentials};
+use crate::profile::endpoint::{Profiles, RegistryProfile};
+
+/// Holds the configuration, and replaces it when its files change.
+#[derive(Debug)]
+pub struct Current {
+    file: Option<PathBuf>,
+    registries: ArcSwap<Registries>,
+}
+
+/// The result of reading the files again.
+#[derive(Debug)]
+pub enum Reloaded {
+    /// The files have not changed.
+    Same,
+    /// The new configuration is in force.
+    Changed(Arc<Registries>),
+    /// The files cannot be used, so the configuration in force stays.
+    Refused(ConfigError),
+}
+
+impl Current {
+    /// Reads the file and those that it names. Without a file, every registry has its default profile.
+    ///
+    /// # Errors
+    /// Returns the errors of [`Registries::load`].
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        let registries = file.map(Registries::load).transpose()?.unwrap_or_default();
+        Ok(Self { file: file.map(Path::to_owned), registries: ArcSwap::from_pointee(registries) })
+    }
+
+    /// Returns the configuration in force.
+    #[must_use]
+    pub fn get(&self) -> Arc<Registries> {
+        self.registries.load_full()
+    }
+
+    /// Reads the files again.
+    pub fn reload(&self) -> Reloaded {
+        let Some(file) = &self.file else { return Reloaded::Same };
+        match Registries::load(file) {
+            Err(error) => Reloaded::Refused(error),
+            Ok(registries) if registries.is_like(&self.registries.load()) => Reloaded::Same,
+            Ok(registries) => {
+                let registries = Arc::new(registries);
+                self.registries.store(Arc::clone(&registries));
+                Reloaded::Changed(registries)
+            }
+        }
+    }
+}
+
+impl OperatorCredentials for Current {
+    fn credential(&self, domain: &str) -> Option<OperatorCredential> {
+        self.registries.load().credential(domain)
+    }
+}
+
+impl Profiles for Current {
+    fn profile(&self, domain: &str) -> Arc<RegistryProfile> {
+        self.registries.load().profile(domain)
+    }
+}
+
+/// Creates a configuration that never changes.
+impl From<Registries> for Current {
+    fn from(registries: Registries) -> Self {
+        Self { file: None, registries: ArcSwap::from_pointee(registries) }
+    }
+}

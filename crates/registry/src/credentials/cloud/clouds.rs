@@ -1,0 +1,211 @@
+//! Requests credentials from clouds, and remembers them.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::time::{Instant, timeout_at};
+use tracing::{debug, warn};
+
+use super::access::{Access, reach};
+#[cfg(feature = "aws")]
+use super::aws;
+#[cfg(feature = "azure")]
+use super::azure;
+use super::error::CloudError;
+use super::exchange::{Exchange, Surroundings};
+#[cfg(feature = "gcp")]
+use super::gcp;
+use super::given::Given;
+use crate::credential::{Candidate, CredentialId, Renew, Source};
+use crate::observe::{Event, Observer};
+use crate::profile::endpoint::Endpoint;
+use crate::sharing::expiring::Expiring;
+use crate::sharing::flight::Flights;
+use crate::sharing::permits::Permits;
+use crate::wire::transport::Transport;
+
+/// The key of a credential.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Key {
+    access: Access,
+    /// The scope of the credential: a region, a cloud, or one registry.
+    reach: String,
+}
+
+/// Requests credentials from clouds, and remembers them.
+pub struct Clouds {
+    exchange: Arc<Exchange>,
+    given: Arc<Expiring<Key, Given>>,
+    /// The failures of the last seconds.
+    failed: Arc<Expiring<Key, CloudError>>,
+    /// The credentials that were replaced in the last minute because a registry rejected them.
+    renewed: Expiring<Key, ()>,
+    flights: Flights<Key, Result<Given, CloudError>>,
+    observer: Arc<dyn Observer>,
+}
+
+/// Maximum number of credentials that are remembered.
+const GIVEN: usize = 256;
+/// Time for which a failure is valid.
+const FAILED: Duration = Duration::from_secs(10);
+/// Minimum time between two replacements of a rejected credential. If a new one is rejected too, the credential is
+/// not the cause.
+const RENEWED: Duration = Duration::from_secs(60);
+/// Maximum time of one request to a cloud, however many callers wait for it.
+const BUDGET: Duration = Duration::from_secs(8);
+
+impl Clouds {
+    /// Creates an empty memory; no cloud is asked yet.
+    #[must_use]
+    pub fn new(
+        transport: Arc<Transport>,
+        surroundings: Arc<dyn Surroundings>,
+        observer: Arc<dyn Observer>,
+    ) -> Self {
+        Self {
+            exchange: Arc::new(Exchange::new(transport, surroundings)),
+            given: Arc::new(Expiring::new(GIVEN)),
+            failed: Arc::new(Expiring::new(GIVEN)),
+            renewed: Expiring::new(GIVEN),
+            flights: Flights::new(Permits::new([4], 16)),
+            observer,
+        }
+    }
+
+    /// Returns the credential for a registry, for the entry with this `match`.
+    ///
+    /// # Errors
+    /// Returns the reason why the cloud gives no credential in time; it is logged too. A credential that was given
+    /// before is used as long as it is valid.
+    pub async fn candidate(
+        self: &Arc<Self>,
+        access: &Access,
+        registry: &Endpoint,
+        entry: &str,
+        deadline: Instant,
+    ) -> Result<Candidate, CloudError> {
+        let host = registry.root().host_str().unwrap_or_default();
+        let reach = reach(access, host).ok_or(CloudError::NotOurs(
+            "the host is not a registry of this cloud, or not in a listed region",
+        ))?;
+        let key = Key { access: access.clone(), reach };
+        let now = Instant::now();
+        let candidate = |given: Given| {
+            let renew = Renewal {
+                clouds: Arc::clone(self),
+                key: key.clone(),
+                registry: registry.clone(),
+                entry: entry.to_owned(),
+            };
+            Candidate {
+                renew: Some(Arc::new(renew)),
+                ..Candidate::new(given.credential, Source::Configuration(entry.to_owned()))
+            }
+        };
+        let known = self.given.get(&key, now);
+        if let Some(given) = known.as_ref().filter(|given| given.renew > now) {
+            return Ok(candidate(given.clone()));
+        }
+        let fresh = match self.failed.get(&key, now) {
+            Some(error) => Err(error),
+            None => timeout_at(deadline, self.ask(&key, registry))
+                .await
+                .unwrap_or_else(|_| Err(CloudError::late())),
+        };
+        // A credential that is still valid is better than none.
+        fresh.or_else(|error| known.ok_or(error)).map(candidate)
+    }
+
+    async fn ask(&self, key: &Key, registry: &Endpoint) -> Result<Given, CloudError> {
+        let known =
+            || self.given.get(key, Instant::now()).filter(|given| given.renew > Instant::now()).map(Ok);
+        let start = || {
+            let (exchange, given, failed) =
+                (Arc::clone(&self.exchange), Arc::clone(&self.given), Arc::clone(&self.failed));
+            let (key, registry, observer) = (key.clone(), registry.clone(), Arc::clone(&self.observer));
+            async move {
+                let now = Instant::now();
+                let asked =
+                    timeout_at(now + BUDGET, credential(&exchange, &key, &registry, now + BUDGET)).await;
+                let asked = asked.unwrap_or_else(|_| Err(CloudError::late()));
+                let error = asked.as_ref().err().map(|error| error as _);
+                observer.observe(&Event::CloudAsked { cloud: key.access.cloud(), error });
+                match &asked {
+                    Ok(new) => {
+                        debug!(cloud = key.access.word(), reach = key.reach, "a credential of the cloud");
+                        given.put(key, new.clone(), new.ends);
+                    }
+                    Err(error) => {
+                        warn!(cloud = key.access.word(), reach = key.reach, %error, "no credential of the cloud");
+                        failed.put(key, error.clone(), now + FAILED);
+                    }
+                }
+                asked
+            }
+        };
+        self.flights
+            .join([key.access.word()], key.clone(), known, start)
+            .await
+            .unwrap_or_else(|| Err(CloudError::late()))
+    }
+}
+
+/// The origin of a credential, which gives the next one.
+struct Renewal {
+    clouds: Arc<Clouds>,
+    key: Key,
+    registry: Endpoint,
+    entry: String,
+}
+
+impl fmt::Debug for Renewal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Renewal").field("key", &self.key).field("entry", &self.entry).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Renew for Renewal {
+    async fn renewed(&self, rejected: CredentialId, deadline: Instant) -> Option<Candidate> {
+        let Self { clouds, key, registry, entry } = self;
+        let now = Instant::now();
+        let is_rejected = |given: &Given| CredentialId::of(&given.credential) == rejected;
+        if clouds.given.get(key, now).as_ref().is_some_and(is_rejected) {
+            if clouds.renewed.get(key, now).is_some() {
+                return None;
+            }
+            clouds.renewed.put(key.clone(), (), now + RENEWED);
+            clouds.given.remove(key);
+        }
+        let fresh = clouds.candidate(&key.access, registry, entry, deadline).await;
+        fresh.ok().filter(|fresh| fresh.id != rejected)
+    }
+}
+
+#[cfg_attr(
+    not(any(feature = "aws", feature = "gcp", feature = "azure")),
+    allow(unused_variables, clippy::unused_async, reason = "nobody is asked then")
+)]
+async fn credential(
+    exchange: &Exchange,
+    key: &Key,
+    registry: &Endpoint,
+    deadline: Instant,
+) -> Result<Given, CloudError> {
+    match &key.access {
+        #[cfg(feature = "aws")]
+        Access::Aws { role, .. } => aws::credential(exchange, registry, role.as_deref(), deadline).await,
+        #[cfg(feature = "gcp")]
+        Access::Gcp { key } => gcp::credential(exchange, key.as_deref(), deadline).await,
+        #[cfg(feature = "azure")]
+        Access::Azure => azure::credential(exchange, registry, deadline).await,
+        #[cfg(not(feature = "aws"))]
+        Access::Aws { .. } => Err(CloudError::NotBuiltIn("aws")),
+        #[cfg(not(feature = "gcp"))]
+        Access::Gcp { .. } => Err(CloudError::NotBuiltIn("gcp")),
+        #[cfg(not(feature = "azure"))]
+        Access::Azure => Err(CloudError::NotBuiltIn("azure")),
+    }
+}

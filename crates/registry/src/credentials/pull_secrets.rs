@@ -1,0 +1,325 @@
+//! Finds the credentials of an asker in a cluster: the pull secrets of its namespace, then the credential that the
+//! operator configures for the registry. Secrets are read by name when they are needed, and never listed or watched.
+//!
+//! The order is the kubelet's: all pull secrets form one keyring, and the operator's credential comes after them as
+//! the node's own would. An asker that has any credential for an image is never asked for anonymously. A secret that
+//! cannot be read is skipped and counted; the kubelet skips a missing one too, but fails on a malformed one.
+
+mod memory;
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::future::join_all;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, Client};
+use tokio::time::{Instant, timeout, timeout_at};
+use tracing::{debug, warn};
+
+use crate::credential::{Candidate, Credential, Source};
+use crate::credentials::cloud::Clouds;
+use crate::credentials::docker_config::DockerConfig;
+use crate::credentials::keyring::{self, Keyring};
+use crate::credentials::operator::{OperatorCredential, OperatorCredentials, SecretRef};
+use crate::credentials::provider::Credentials;
+use crate::observe::{Event, Observer, Skipped};
+use crate::profile::endpoint::RegistryProfile;
+use crate::sharing::expiring::Expiring;
+use crate::sharing::flight::Flights;
+use crate::sharing::permits::Permits;
+use tagpin_domain::asker::Asker;
+use tagpin_domain::image::ImageRef;
+use tagpin_domain::object_name::is_object_name;
+
+use memory::Memory;
+
+/// Time for which a secret, or the refusal to read it, is valid.
+const LIFETIME: Duration = Duration::from_secs(30);
+/// Time for which a missing secret counts as missing; it may be created right after the workload that names it.
+const MISSING: Duration = Duration::from_secs(10);
+/// Time for which a failure to read is valid.
+const FAILED: Duration = Duration::from_secs(5);
+/// Maximum time to read one secret, however many callers wait for it.
+const BUDGET: Duration = Duration::from_secs(5);
+/// Maximum number of pull secrets of one pod that are read. Nobody writes a pod with more by hand.
+const PER_ASKER: usize = 16;
+/// Maximum number of reads in flight, for one namespace and in all.
+const READINGS: (usize, usize) = (8, 32);
+/// Time between two warnings about the same secret.
+const WARNED: Duration = Duration::from_secs(60 * 60);
+/// Maximum number of secrets that are remembered as warned about.
+const WARNINGS: usize = 256;
+
+/// The namespaces whose pull secrets may be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Readable {
+    /// None.
+    Nobodys,
+    /// These namespaces.
+    Of(BTreeSet<String>),
+    /// Every namespace.
+    Everybodys,
+}
+
+/// Finds credentials in a cluster.
+pub struct PullSecrets {
+    client: Client,
+    registries: Arc<dyn OperatorCredentials>,
+    readable: Readable,
+    observer: Arc<dyn Observer>,
+    memory: Arc<Memory>,
+    flights: Flights<SecretRef, Arc<Reading>>,
+    clouds: Option<Arc<Clouds>>,
+    /// The secrets that were warned about a while ago.
+    warned: Expiring<SecretRef, ()>,
+}
+
+/// The content of a secret when it was read.
+struct Reading {
+    content: Result<Keyring, Skipped>,
+    until: Instant,
+    bytes: usize,
+}
+
+impl PullSecrets {
+    /// Creates a reader on this client, which must not retry by itself, because deadlines are short.
+    #[must_use]
+    pub fn new(
+        client: Client,
+        registries: Arc<dyn OperatorCredentials>,
+        readable: Readable,
+        observer: Arc<dyn Observer>,
+    ) -> Self {
+        let (per_namespace, all) = READINGS;
+        let flights = Flights::new(Permits::new([per_namespace], all));
+        let warned = Expiring::new(WARNINGS);
+        Self { client, registries, readable, observer, memory: Arc::default(), flights, clouds: None, warned }
+    }
+
+    /// Adds the clouds that give credentials where an entry says so.
+    #[must_use]
+    pub fn with_clouds(mut self, clouds: Clouds) -> Self {
+        self.clouds = Some(Arc::new(clouds));
+        self
+    }
+
+    /// Warns once an hour about a credential that is used for more repositories than its author may have meant. Nodes
+    /// use it for them as well.
+    fn warn_of(&self, namespace: &str, stretched: &Candidate, image: &ImageRef) {
+        let Source::PullSecret(secret) = &stretched.source else { return };
+        let (key, now) =
+            (SecretRef { namespace: namespace.to_owned(), name: secret.clone() }, Instant::now());
+        if self.warned.get(&key, now).is_none() {
+            self.warned.put(key, (), now + WARNED);
+            let repository = image.repository();
+            warn!(
+                namespace,
+                secret,
+                repository,
+                "this pull secret is used for more repositories than its location names, by nodes as well: the location is \
+                 only the start of their names; end it with a slash"
+            );
+        }
+    }
+
+    fn may_read(&self, namespace: &str) -> bool {
+        match &self.readable {
+            Readable::Nobodys => false,
+            Readable::Of(namespaces) => namespaces.contains(namespace),
+            Readable::Everybodys => true,
+        }
+    }
+
+    /// Returns the secrets of the asker that are worth reading, in their order.
+    fn named(&self, asker: &Asker) -> Vec<SecretRef> {
+        let mut secrets = Vec::new();
+        if !self.may_read(&asker.namespace) {
+            return secrets;
+        }
+        for name in &asker.pull_secrets {
+            if name.is_empty() {
+                // The API server allows empty names; the kubelet ignores them too.
+            } else if !is_object_name(name) {
+                self.observer.observe(&Event::SecretSkipped(Skipped::InvalidName));
+            } else if secrets.len() == PER_ASKER {
+                self.observer.observe(&Event::SecretSkipped(Skipped::TooMany));
+                break;
+            } else {
+                secrets.push(SecretRef { namespace: asker.namespace.clone(), name: name.clone() });
+            }
+        }
+        secrets
+    }
+
+    async fn own(&self, asker: &Asker, deadline: Instant) -> Vec<Arc<Reading>> {
+        let readings = self.named(asker).into_iter().map(|secret| self.read(secret, deadline));
+        join_all(readings).await.into_iter().flatten().collect()
+    }
+
+    /// Returns the operator's credentials for the image's registry.
+    async fn operators(&self, image: &ImageRef, deadline: Instant) -> Vec<Candidate> {
+        match self.registries.credential(image.domain()) {
+            Some(OperatorCredential::Cloud { access, entry }) => {
+                let profile = self.registries.profile(image.domain());
+                let Some((clouds, registry)) = self.clouds.as_ref().zip(profile.upstream.as_ref()) else {
+                    return Vec::new();
+                };
+                let given = clouds.candidate(&access, registry, &entry, deadline).await;
+                vec![given.unwrap_or_else(|_| Candidate::not_given(&entry))]
+            }
+            Some(OperatorCredential::Secret { secret, entry }) => {
+                let Some(reading) = self.read(secret, deadline).await else { return Vec::new() };
+                let Ok(keyring) = &reading.content else { return Vec::new() };
+                let source = Source::Configuration(entry.as_ref().to_owned());
+                let given = |candidate| Candidate { source: source.clone(), ..candidate };
+                keyring.look_up(image).into_iter().map(given).collect()
+            }
+            given => given_at_once(given).unwrap_or_default(),
+        }
+    }
+
+    /// Returns the last read of a secret, while it is valid.
+    fn known(&self, secret: &SecretRef) -> Option<Arc<Reading>> {
+        self.memory.get(secret, Instant::now())
+    }
+
+    /// Reads a secret, or returns the read of the last 30 seconds; none if it does not arrive in time.
+    async fn read(&self, secret: SecretRef, deadline: Instant) -> Option<Arc<Reading>> {
+        let known = || self.known(&secret);
+        if let Some(reading) = known() {
+            return Some(reading);
+        }
+        let start = || {
+            let (client, memory) = (self.client.clone(), Arc::clone(&self.memory));
+            let (secret, observer) = (secret.clone(), Arc::clone(&self.observer));
+            async move {
+                let reading = Arc::new(fetch(client, &secret).await);
+                let skipped = match &reading.content {
+                    Err(why) => Some(*why),
+                    Ok(keyring) => keyring.holds_tokens().then_some(Skipped::IdentityToken),
+                };
+                if let Some(why) = skipped {
+                    observer.observe(&Event::SecretSkipped(why));
+                    let SecretRef { namespace, name } = &secret;
+                    debug!(namespace, secret = name, why = why.word(), "pull secret skipped");
+                }
+                memory.put(secret, Arc::clone(&reading), Instant::now());
+                reading
+            }
+        };
+        let reading = self.flights.join([&secret.namespace], secret.clone(), known, start);
+        let reading = timeout_at(deadline, reading).await.ok().flatten();
+        if reading.is_none() {
+            self.observer.observe(&Event::SecretSkipped(Skipped::Unavailable));
+        }
+        reading
+    }
+}
+
+#[async_trait]
+impl Credentials for PullSecrets {
+    async fn candidates(&self, asker: &Asker, image: &ImageRef, deadline: Instant) -> Vec<Candidate> {
+        if !self.registries.profile(image.domain()).shows_credentials() {
+            return vec![Candidate::anonymous()];
+        }
+        let (own, operators) = tokio::join!(self.own(asker, deadline), self.operators(image, deadline));
+        let candidates = in_order(&own, operators, image);
+        candidates
+            .iter()
+            .filter(|own| own.stretched)
+            .for_each(|own| self.warn_of(&asker.namespace, own, image));
+        candidates
+    }
+
+    fn at_hand(
+        &self,
+        asker: &Asker,
+        image: &ImageRef,
+        profile: &RegistryProfile,
+    ) -> Option<Cow<'static, [Candidate]>> {
+        if !profile.shows_credentials() {
+            return Some(Candidate::only_anonymous().into());
+        }
+        let operators = if profile.operators_credential {
+            given_at_once(self.registries.credential(image.domain()))?
+        } else {
+            Vec::new()
+        };
+        let secrets = if self.may_read(&asker.namespace) { asker.pull_secrets.as_slice() } else { &[] };
+        // The slow path counts the secrets that are skipped.
+        if secrets.len() > PER_ASKER || !secrets.iter().all(|name| is_object_name(name)) {
+            return None;
+        }
+        if secrets.is_empty() && operators.is_empty() {
+            return Some(Candidate::only_anonymous().into());
+        }
+        let named = |name: &String| SecretRef { namespace: asker.namespace.clone(), name: name.clone() };
+        let own = secrets.iter().map(|name| self.known(&named(name))).collect::<Option<Vec<_>>>()?;
+        Some(in_order(&own, operators, image).into())
+    }
+}
+
+/// Returns the operator's credential if it needs no request; none if it does.
+fn given_at_once(credential: Option<OperatorCredential>) -> Option<Vec<Candidate>> {
+    match credential {
+        None => Some(Vec::new()),
+        Some(OperatorCredential::Given(candidate)) => Some(vec![Arc::unwrap_or_clone(candidate)]),
+        Some(OperatorCredential::Secret { .. } | OperatorCredential::Cloud { .. }) => None,
+    }
+}
+
+/// Returns the asker's own credentials before the operator's, each once. The list is never empty.
+fn in_order(own: &[Arc<Reading>], operators: Vec<Candidate>, image: &ImageRef) -> Vec<Candidate> {
+    let keyrings: Vec<&Keyring> = own.iter().filter_map(|reading| reading.content.as_ref().ok()).collect();
+    let mut candidates = keyring::look_up(&keyrings, image);
+    for candidate in operators {
+        // An asker that has a credential is never asked for without one.
+        let in_vain = matches!(candidate.credential, Credential::NotGiven) && !candidates.is_empty();
+        if !in_vain && !candidates.iter().any(|earlier| earlier.id == candidate.id) {
+            candidates.push(candidate);
+        }
+    }
+    if candidates.is_empty() {
+        candidates.push(Candidate::anonymous());
+    }
+    candidates
+}
+
+async fn fetch(client: Client, secret: &SecretRef) -> Reading {
+    let api: Api<Secret> = Api::namespaced(client, &secret.namespace);
+    let answer = timeout(BUDGET, api.get(&secret.name)).await;
+    let (content, lifetime, bytes) = match answer {
+        Ok(Ok(object)) => {
+            let bytes = object.data.iter().flatten().map(|(_, value)| value.0.len()).sum();
+            (content(&object, &secret.name), LIFETIME, bytes)
+        }
+        Ok(Err(kube::Error::Api(status))) if status.code == 404 => (Err(Skipped::NotFound), MISSING, 0),
+        Ok(Err(kube::Error::Api(status))) if matches!(status.code, 401 | 403) => {
+            (Err(Skipped::Forbidden), LIFETIME, 0)
+        }
+        Ok(Err(_)) | Err(_) => (Err(Skipped::Unavailable), FAILED, 0),
+    };
+    Reading { content, until: Instant::now() + lifetime, bytes }
+}
+
+/// Reads the key that the type of the secret determines, as the kubelet does (`secrets.MakeDockerKeyring`).
+fn content(secret: &Secret, name: &str) -> Result<Keyring, Skipped> {
+    let data = |key| {
+        let value = secret.data.as_ref()?.get(key)?;
+        (!value.0.is_empty()).then_some(value.0.as_slice())
+    };
+    let config = match secret.type_.as_deref() {
+        Some("kubernetes.io/dockerconfigjson") => {
+            data(".dockerconfigjson").map(DockerConfig::from_config_json)
+        }
+        Some("kubernetes.io/dockercfg") => data(".dockercfg").map(DockerConfig::from_dockercfg),
+        _ => None,
+    };
+    let config = config.ok_or(Skipped::WrongType)?.map_err(|_| Skipped::Malformed)?;
+    let mut keyring = Keyring::default();
+    keyring.add(&config, &Source::PullSecret(name.to_owned()));
+    Ok(keyring)
+}

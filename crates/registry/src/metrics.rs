@@ -1,0 +1,300 @@
+//! Metrics of asking registries. The label `registry` is the `match` of an entry of the configuration, `docker.io` or
+//! `other`; every other label is a closed set of words.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+use serde::{Deserialize, Serialize};
+
+use crate::observe::{Event, Observer, Step};
+
+/// Buckets of request durations, in seconds.
+const BUCKETS: [f64; 9] = [0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
+
+/// Counters of requests to registries and to their token services.
+#[derive(Debug, Clone)]
+pub struct RegistryMetrics {
+    requests: Family<Request, Counter>,
+    durations: Family<Asked, Histogram, fn() -> Histogram>,
+    remaining: Family<Asking, Gauge>,
+    resolutions: Family<Resolution, Counter>,
+    breakers: Counter,
+    skipped: Family<Secret, Counter>,
+    clouds: Family<CloudLabels, Counter>,
+    invalid: Gauge,
+    unverified: Gauge,
+    /// The last result for each value of the label `registry`, which is bounded.
+    last: Arc<Mutex<BTreeMap<String, (&'static str, Instant)>>>,
+}
+
+/// A row of `GET /registries`: the last result of this replica with a registry.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LastAsked {
+    /// The `match` of an entry of the configuration, `docker.io` or `other`.
+    pub registry: String,
+    /// The status of the last response, or the reason why there was none, in the words of the metric; none while
+    /// nothing was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last: Option<String>,
+    /// The age of that result, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds_ago: Option<u64>,
+    /// Number of hosts of this registry that are not asked for a while because they failed.
+    pub resting: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Request {
+    registry: String,
+    operation: &'static str,
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Asked {
+    registry: String,
+    operation: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Asking {
+    registry: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Resolution {
+    source: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Secret {
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CloudLabels {
+    cloud: &'static str,
+    result: &'static str,
+}
+
+impl RegistryMetrics {
+    /// Registers the metrics.
+    pub fn register(metrics: &mut Registry) -> Self {
+        let this = Self {
+            requests: Family::default(),
+            durations: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
+            remaining: Family::default(),
+            resolutions: Family::default(),
+            breakers: Counter::default(),
+            skipped: Family::default(),
+            clouds: Family::default(),
+            invalid: Gauge::default(),
+            unverified: Gauge::default(),
+            last: Arc::default(),
+        };
+        metrics.register(
+            "registry_requests",
+            "Requests to registries and token services, by the status of the response or the reason why there was none",
+            this.requests.clone(),
+        );
+        metrics.register_with_unit(
+            "registry_request_duration",
+            "Duration of requests to registries and token services, body included",
+            Unit::Seconds,
+            this.durations.clone(),
+        );
+        metrics.register(
+            "registry_ratelimit_remaining",
+            "Requests that the registry's own limit still allows, from its last response",
+            this.remaining.clone(),
+        );
+        metrics.register(
+            "resolution",
+            "Look-ups of tags, by the source of the answer",
+            this.resolutions.clone(),
+        );
+        metrics.register(
+            "registry_breaker_opened",
+            "Times that a registry failed and was not asked for a while",
+            this.breakers.clone(),
+        );
+        metrics.register(
+            "pull_secrets_skipped",
+            "Pull secrets that were named by a pod or service account and not used",
+            this.skipped.clone(),
+        );
+        metrics.register(
+            "cloud_credentials",
+            "Requests to clouds for the credential of a registry",
+            this.clouds.clone(),
+        );
+        metrics.register(
+            "registries_invalid",
+            "1 while the newest configuration of registries cannot be used and the previous one stays in force",
+            this.invalid.clone(),
+        );
+        metrics.register(
+            "registries_unverified",
+            "Hosts whose certificates are not verified, because the configuration says so",
+            this.unverified.clone(),
+        );
+        this
+    }
+
+    /// Returns the last result for each registry. It knows of no resting hosts.
+    #[must_use]
+    pub fn last(&self) -> Vec<LastAsked> {
+        let last = self.last.lock();
+        let rows = last.iter().map(|(registry, (result, at))| LastAsked {
+            registry: registry.clone(),
+            last: Some((*result).to_owned()),
+            seconds_ago: Some(at.elapsed().as_secs()),
+            resting: 0,
+        });
+        rows.collect()
+    }
+
+    /// Records whether the newest configuration of registries is in force, and how many hosts are asked without
+    /// verifying their certificates.
+    pub fn configured(&self, newest: bool, unverified: usize) {
+        self.invalid.set(i64::from(!newest));
+        self.unverified.set(i64::try_from(unverified).unwrap_or(i64::MAX));
+    }
+
+    fn step(&self, registry: &str, step: &Step<'_>) {
+        match step {
+            Step::Answered { purpose, status, took, remaining } => {
+                self.count(registry, purpose.word(), word(*status), *took);
+                if let Some(remaining) = remaining {
+                    let asking = Asking { registry: registry.to_owned() };
+                    let remaining = i64::try_from(*remaining).unwrap_or(i64::MAX);
+                    self.remaining.get_or_create(&asking).set(remaining);
+                }
+            }
+            Step::Failed { purpose, failure, took } => {
+                self.count(registry, purpose.word(), failure.word(), *took);
+            }
+            Step::Asked { .. }
+            | Step::Headers { .. }
+            | Step::Challenged { .. }
+            | Step::Withheld { .. }
+            | Step::RealmRefused
+            | Step::Confirmed { .. }
+            | Step::Spared
+            | Step::Concluded { .. } => {}
+        }
+    }
+
+    fn count(&self, registry: &str, operation: &'static str, result: &'static str, took: Duration) {
+        let registry = registry.to_owned();
+        let mut last = self.last.lock();
+        last.insert(registry.clone(), (result, Instant::now()));
+        drop(last);
+        self.durations
+            .get_or_create(&Asked { registry: registry.clone(), operation })
+            .observe(took.as_secs_f64());
+        self.requests.get_or_create(&Request { registry, operation, result }).inc();
+    }
+}
+
+impl Observer for RegistryMetrics {
+    fn observe(&self, event: &Event<'_>) {
+        match event {
+            Event::Step { registry, step } => self.step(registry, step),
+            Event::Answered(by) => {
+                self.resolutions.get_or_create(&Resolution { source: by.word() }).inc();
+            }
+            Event::BreakerOpened => {
+                self.breakers.inc();
+            }
+            Event::SecretSkipped(why) => {
+                self.skipped.get_or_create(&Secret { reason: why.word() }).inc();
+            }
+            Event::CloudAsked { cloud, error } => {
+                let result = if error.is_none() { "given" } else { "failed" };
+                self.clouds.get_or_create(&CloudLabels { cloud: cloud.word(), result }).inc();
+            }
+        }
+    }
+
+    fn wants_headers(&self) -> bool {
+        false
+    }
+}
+
+/// Returns the status if it has a meaning of its own, or its class.
+const fn word(status: u16) -> &'static str {
+    match status {
+        401 => "401",
+        403 => "403",
+        404 => "404",
+        429 => "429",
+        200..=299 => "2xx",
+        300..=399 => "3xx",
+        400..=499 => "4xx",
+        500..=599 => "5xx",
+        _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::encoding::text::encode;
+
+    use super::*;
+    use crate::observe::{Failure, Purpose};
+
+    fn answered(
+        metrics: &RegistryMetrics,
+        registry: &str,
+        purpose: Purpose,
+        status: u16,
+        remaining: Option<u64>,
+    ) {
+        let step = Step::Answered { purpose, status, took: Duration::from_millis(30), remaining };
+        metrics.observe(&Event::Step { registry, step });
+    }
+
+    fn failed(metrics: &RegistryMetrics, registry: &str, purpose: Purpose, failure: Failure) {
+        let step = Step::Failed { purpose, failure, took: Duration::from_secs(1) };
+        metrics.observe(&Event::Step { registry, step });
+    }
+
+    #[test]
+    fn names_and_labels_are_those_that_dashboards_use() {
+        let mut metrics = Registry::with_prefix("tagpin");
+        let registry = RegistryMetrics::register(&mut metrics);
+        answered(&registry, "docker.io", Purpose::Manifest, 429, Some(0));
+        failed(&registry, "other", Purpose::Token, Failure::Dns);
+        let mut text = String::new();
+        encode(&mut text, &metrics).unwrap();
+        for line in [
+            r#"tagpin_registry_requests_total{registry="docker.io",operation="manifest",result="429"} 1"#,
+            r#"tagpin_registry_requests_total{registry="other",operation="token",result="dns"} 1"#,
+            r#"tagpin_registry_request_duration_seconds_count{registry="other",operation="token"} 1"#,
+            r#"tagpin_registry_ratelimit_remaining{registry="docker.io"} 0"#,
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
+    }
+
+    #[test]
+    fn the_last_result_of_each_registry_is_kept() {
+        let registry = RegistryMetrics::register(&mut Registry::default());
+        answered(&registry, "docker.io", Purpose::Token, 200, None);
+        failed(&registry, "docker.io", Purpose::Manifest, Failure::Connect);
+        answered(&registry, "other", Purpose::Manifest, 404, None);
+        let last = registry.last();
+        let said: Vec<_> = last.iter().map(|row| (row.registry.as_str(), row.last.as_deref())).collect();
+        assert_eq!(said, [("docker.io", Some("connect")), ("other", Some("404"))]);
+    }
+}

@@ -1,0 +1,5 @@
+//! The properties of a registry that are known before it is asked: its endpoints and their TLS settings.
+
+pub(crate) mod endpoint;
+pub(crate) mod host;
+pub(crate) mod tls;

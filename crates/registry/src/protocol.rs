@@ -1,0 +1,16 @@
+//! The distribution protocol: who asks, what is asked, and what the answers mean.
+
+pub(crate) mod challenge;
+pub(crate) mod classify;
+pub(crate) mod client;
+mod codes;
+pub(crate) mod manifest;
+pub(crate) mod reply;
+pub(crate) mod session;
+pub(crate) mod tag_list;
+pub(crate) mod tags;
+pub(crate) mod version;
+
+mod confirm;
+mod proof;
+mod token;

@@ -1,0 +1,93 @@
+//! Coalesces equal calls: all callers that ask for the same key at the same time share one call.
+//!
+//! A call runs as a task of its own. It goes on when its first caller is gone, so that the next caller finds its
+//! result.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use futures::FutureExt;
+use futures::future::Shared;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use tracing::{Instrument, debug_span};
+
+use crate::sharing::permits::Permits;
+
+/// The calls in flight, by key.
+pub(crate) struct Flights<K, V, const KINDS: usize = 1> {
+    open: Arc<Mutex<Open<K, V>>>,
+    permits: Permits<KINDS>,
+}
+
+type Open<K, V> = HashMap<K, Shared<oneshot::Receiver<V>>>;
+
+/// Removes a call from the table when it ends, even by a panic.
+struct Landing<K: Eq + Hash, V> {
+    open: Arc<Mutex<Open<K, V>>>,
+    key: K,
+}
+
+impl<K, V, const KINDS: usize> Flights<K, V, KINDS>
+where
+    K: Eq + Hash + Clone + Send + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    /// Creates an empty table whose calls need a permit.
+    pub(crate) fn new(permits: Permits<KINDS>) -> Self {
+        Self { open: Arc::default(), permits }
+    }
+
+    /// Returns the result of the call in flight for this key, a value that is already known, or the result of a new
+    /// call that runs under a permit for these names.
+    ///
+    /// `known` is called while no call can end, so that no result is missed. Returns none if the call panicked.
+    pub(crate) async fn join<F>(
+        &self,
+        names: [&str; KINDS],
+        key: K,
+        known: impl Fn() -> Option<V>,
+        start: impl FnOnce() -> F,
+    ) -> Option<V>
+    where
+        F: Future<Output = V> + Send + 'static,
+    {
+        let mut permit = None;
+        let landing = loop {
+            {
+                let mut open = self.open.lock();
+                if let Some(landing) = open.get(&key) {
+                    break landing.clone();
+                }
+                if let Some(value) = known() {
+                    return Some(value);
+                }
+                if let Some(permit) = permit.or_else(|| self.permits.try_acquire(names)) {
+                    let (send, receive) = oneshot::channel();
+                    let receive = receive.shared();
+                    open.insert(key.clone(), receive.clone());
+                    let landing = Landing { open: Arc::clone(&self.open), key };
+                    let call = start();
+                    let task = async move {
+                        let value = call.await;
+                        drop((landing, permit));
+                        // All callers may be gone.
+                        let _ = send.send(value);
+                    };
+                    tokio::spawn(task.instrument(debug_span!("look-up", registry = names.last())));
+                    break receive;
+                }
+            }
+            permit = Some(self.permits.acquire(names).await);
+        };
+        landing.await.ok()
+    }
+}
+
+impl<K: Eq + Hash, V> Drop for Landing<K, V> {
+    fn drop(&mut self) {
+        self.open.lock().remove(&self.key);
+    }
+}

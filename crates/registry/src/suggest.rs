@@ -1,0 +1,171 @@
+//! Suggestions: the version that a tag names now, and tags that resemble a missing one. Each is found once per
+//! repository and credentials and then remembered for a while, even if there is none. [`resemblance`] compares the
+//! tags.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::stream::{self, StreamExt};
+use tokio::time::{Instant, timeout_at};
+
+use crate::Lookup;
+use crate::credential::{Candidate, CredentialId};
+use crate::credentials::provider::Credentials;
+use crate::limit::Gate;
+use crate::protocol::client::Client;
+use crate::protocol::tags::Tags;
+use crate::sharing::expiring::Expiring;
+use crate::sharing::flight::Flights;
+use crate::sharing::permits::Permits;
+use tagpin_domain::asker::Asker;
+use tagpin_domain::fact::Fact;
+use tagpin_domain::image::ImageRef;
+use tagpin_review::{Effort, Suggest, Version};
+
+mod resemblance;
+
+/// Time for which a suggestion is valid, even if there is none.
+const LIFE: Duration = Duration::from_secs(5 * 60);
+/// Maximum time to find a suggestion in a review, however many callers wait for it.
+pub const BUDGET: Duration = Duration::from_millis(700);
+/// Maximum number of versions that are looked up, and of those in flight at once.
+const HEADS: (usize, usize) = (8, 4);
+/// Maximum number of tags that are suggested.
+const SIMILAR: usize = 3;
+/// Maximum number of versions that are remembered.
+const KNOWN: usize = 1024;
+/// Maximum number of searches in flight, for one registry and in all.
+const FLIGHTS: (usize, usize) = (8, 32);
+
+/// Finds suggestions with a client.
+pub struct Suggestions {
+    client: Client,
+    credentials: Arc<dyn Credentials>,
+    gate: Arc<Gate>,
+    budget: Duration,
+    versions: Arc<Expiring<Key, Option<Version>>>,
+    version_flights: Flights<Key, Option<Version>>,
+    tag_flights: Flights<Key, Option<Tags>>,
+}
+
+/// A repository, or one tag of it, and the credentials with which it was looked up.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Key(Arc<(String, Box<[CredentialId]>)>);
+
+impl Key {
+    fn new(name: String, candidates: &[Candidate]) -> Self {
+        Self(Arc::new((name, candidates.iter().map(|candidate| candidate.id).collect())))
+    }
+}
+
+impl Suggestions {
+    /// Creates suggestions from a client and the credentials of askers, through the gate that look-ups of the same
+    /// registries share. A search may take as long as the budget ([`BUDGET`] in reviews), however many callers wait
+    /// for it.
+    #[must_use]
+    pub fn new(client: Client, credentials: Arc<dyn Credentials>, gate: Arc<Gate>, budget: Duration) -> Self {
+        let flights = || Permits::new([FLIGHTS.0], FLIGHTS.1);
+        Self {
+            client,
+            credentials,
+            gate,
+            budget,
+            versions: Arc::new(Expiring::new(KNOWN)),
+            version_flights: Flights::new(flights()),
+            tag_flights: Flights::new(flights()),
+        }
+    }
+
+    /// Returns the credentials of the asker. Without effort, only those that need no request are used.
+    async fn candidates(&self, image: &ImageRef, asker: &Asker, effort: Effort) -> Vec<Candidate> {
+        let deadline = match effort {
+            Effort::Cached => Instant::now(),
+            Effort::Until(deadline) => deadline,
+        };
+        self.credentials.candidates(asker, image, deadline).await
+    }
+}
+
+#[async_trait]
+impl Suggest for Suggestions {
+    async fn version_of(&self, image: &ImageRef, asker: &Asker, effort: Effort) -> Option<Version> {
+        let tag = image.effective_tag()?;
+        let candidates = self.candidates(image, asker, effort).await;
+        let key = Key::new(format!("{}:{tag}", image.repository()), &candidates);
+        let known = || self.versions.get(&key, Instant::now());
+        if let Some(known) = known() {
+            return known;
+        }
+        let Effort::Until(deadline) = effort else { return None };
+        let _place = self.gate.place(image.domain(), deadline).await?;
+        let start = || {
+            let (client, versions, key) = (self.client.clone(), Arc::clone(&self.versions), key.clone());
+            let (image, budget) = (image.clone(), self.budget);
+            async move {
+                let deadline = Instant::now() + budget;
+                let search = find_version(&client, &image, &candidates, deadline);
+                let found = timeout_at(deadline, search).await.ok().flatten();
+                let now = Instant::now();
+                versions.put(key, found.clone(), now + LIFE);
+                found
+            }
+        };
+        let flight = self.version_flights.join([image.domain()], key.clone(), known, start);
+        timeout_at(deadline, flight).await.ok()??
+    }
+
+    async fn similar_tags(&self, image: &ImageRef, asker: &Asker, effort: Effort) -> Vec<String> {
+        let Some(tag) = image.effective_tag() else { return Vec::new() };
+        let candidates = self.candidates(image, asker, effort).await;
+        let known = || self.client.known_tags(image, &candidates);
+        let tags = match (known(), effort) {
+            (Some(tags), _) => tags,
+            (None, Effort::Cached) => None,
+            (None, Effort::Until(deadline)) => {
+                let Some(_place) = self.gate.place(image.domain(), deadline).await else {
+                    return Vec::new();
+                };
+                let start = || {
+                    let (client, image, candidates) =
+                        (self.client.clone(), image.clone(), candidates.clone());
+                    async move { client.tags(&image, &candidates, Instant::now() + BUDGET).await }
+                };
+                let key = Key::new(image.repository().to_owned(), &candidates);
+                let flight = self.tag_flights.join([image.domain()], key, known, start);
+                timeout_at(deadline, flight).await.ok().flatten().flatten()
+            }
+        };
+        tags.map_or_else(Vec::new, |tags| resemblance::similar(tag, &tags, SIMILAR))
+    }
+}
+
+/// Finds the most specific version that names the same digest as the tag.
+async fn find_version(
+    client: &Client,
+    image: &ImageRef,
+    candidates: &[Candidate],
+    deadline: Instant,
+) -> Option<Version> {
+    let tag = image.effective_tag()?;
+    let tags = async {
+        match client.known_tags(image, candidates) {
+            Some(known) => known,
+            None => client.tags(image, candidates, deadline).await,
+        }
+    };
+    let (fact, tags) = tokio::join!(client.look_up(image, candidates, deadline), tags);
+    let Fact::Present(digest) = fact else { return None };
+    let versions = resemblance::versions(tag, &tags?, HEADS.0);
+    let facts = stream::iter(versions).map(|version| async move {
+        let named = ImageRef::parse(&format!("{}:{version}", image.repository())).ok()?;
+        let fact = client.look_up(&named, candidates, deadline).await;
+        Some((version, fact))
+    });
+    let same = facts.buffered(HEADS.1).filter_map(|answer| {
+        let found = answer.filter(|(_, fact)| *fact == Fact::Present(digest.clone()));
+        std::future::ready(found)
+    });
+    let (tag, _) = std::pin::pin!(same).next().await?;
+    Some(Version { tag, digest })
+}

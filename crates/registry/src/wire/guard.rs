@@ -1,0 +1,162 @@
+//! The addresses that requests may reach.
+//!
+//! Literal addresses are checked before a request, and the addresses of a name just before the connection: a check of
+//! names alone can be circumvented by DNS. The caller decides who may reach private addresses.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use async_trait::async_trait;
+use url::{Host, Url};
+
+/// The set of addresses that a request may reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Reach {
+    /// Addresses of the public internet.
+    Public,
+    /// Public and private addresses and loopback, for hosts that the operator marks with `allowPrivate`. Link-local
+    /// addresses and the metadata services of clouds are excluded.
+    Private,
+    /// This machine and the metadata services of clouds only, for the credentials that a cloud gives.
+    #[cfg_attr(
+        not(any(feature = "aws", feature = "gcp", feature = "azure")),
+        allow(dead_code, reason = "only clouds are asked there")
+    )]
+    Metadata,
+}
+
+/// Addresses of metadata services: of every cloud, ECS, EKS Pod Identity, both of them over IPv6, Google.
+const METADATA: [IpAddr; 6] = [
+    IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
+    IpAddr::V4(Ipv4Addr::new(169, 254, 170, 2)),
+    IpAddr::V4(Ipv4Addr::new(169, 254, 170, 23)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x23)),
+    IpAddr::V6(Ipv6Addr::new(0xfd20, 0x00ce, 0, 0, 0, 0, 0, 0x254)),
+];
+
+/// The error for a host that has no address that may be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the address must not be contacted")]
+pub(super) struct Forbidden;
+
+/// Resolves host names.
+#[async_trait]
+pub trait Names: Send + Sync {
+    /// Returns all addresses of the name.
+    ///
+    /// # Errors
+    /// Returns an error if the name does not resolve.
+    async fn addresses(&self, host: &str) -> io::Result<Vec<IpAddr>>;
+}
+
+/// The resolver of the operating system.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemNames;
+
+#[async_trait]
+impl Names for SystemNames {
+    async fn addresses(&self, host: &str) -> io::Result<Vec<IpAddr>> {
+        Ok(tokio::net::lookup_host((host, 0)).await?.map(|address| address.ip()).collect())
+    }
+}
+
+impl Reach {
+    /// Keeps the addresses that may be reached.
+    ///
+    /// # Errors
+    /// Returns an error if none is left.
+    pub(super) fn filter(self, addresses: Vec<IpAddr>) -> Result<Vec<IpAddr>, Forbidden> {
+        let permitted: Vec<_> = addresses.into_iter().filter(|address| self.permits(*address)).collect();
+        if permitted.is_empty() { Err(Forbidden) } else { Ok(permitted) }
+    }
+
+    /// Checks a URL whose host is a literal address, which no resolver sees.
+    ///
+    /// # Errors
+    /// Returns an error if the address may not be reached.
+    pub(super) fn check_literal(self, url: &Url) -> Result<(), Forbidden> {
+        let address: IpAddr = match url.host() {
+            Some(Host::Ipv4(address)) => address.into(),
+            Some(Host::Ipv6(address)) => address.into(),
+            Some(Host::Domain(_)) => return Ok(()),
+            None => return Err(Forbidden),
+        };
+        if self.permits(address) { Ok(()) } else { Err(Forbidden) }
+    }
+
+    /// Returns true if the address may be reached.
+    #[must_use]
+    pub(super) fn permits(self, address: IpAddr) -> bool {
+        match self {
+            Self::Public => class(address) == Class::Public,
+            Self::Private => class(address) != Class::Never,
+            Self::Metadata => address.is_loopback() || METADATA.contains(&address),
+        }
+    }
+}
+
+/// The class of an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Class {
+    Public,
+    Private,
+    Never,
+}
+
+fn class(address: IpAddr) -> Class {
+    match address {
+        IpAddr::V4(v4) => class_v4(v4),
+        IpAddr::V6(v6) => class_v6(v6),
+    }
+}
+
+/// Classifies by the IANA special-purpose address registry (RFC 6890), and by the metadata addresses outside of
+/// 169.254/16.
+fn class_v4(address: Ipv4Addr) -> Class {
+    const ALIBABA_METADATA: [u8; 4] = [100, 100, 100, 200];
+    const AZURE_WIRESERVER: [u8; 4] = [168, 63, 129, 16];
+    match address.octets() {
+        ALIBABA_METADATA | AZURE_WIRESERVER => Class::Never,
+        // "This network"; link-local; IETF protocol assignments (with Oracle's metadata); 6to4 relays;
+        // multicast, reserved and broadcast.
+        [0, ..] | [169, 254, ..] | [192, 0, 0, _] | [192, 88, 99, _] | [224..=255, ..] => Class::Never,
+        [127 | 10, ..] | [172, 16..=31, ..] | [192, 168, ..] | [100, 64..=127, ..] => Class::Private,
+        // Benchmarking and documentation addresses are not on the internet, so they are somebody's own.
+        [198, 18 | 19, ..] | [192, 0, 2, _] | [198, 51, 100, _] | [203, 0, 113, _] => Class::Private,
+        _ => Class::Public,
+    }
+}
+
+fn class_v6(address: Ipv6Addr) -> Class {
+    const AWS_METADATA: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x254);
+    const GOOGLE_METADATA: Ipv6Addr = Ipv6Addr::new(0xfd20, 0x00ce, 0, 0, 0, 0, 0, 0x254);
+    if address == Ipv6Addr::LOCALHOST {
+        return Class::Private;
+    }
+    if address == AWS_METADATA || address == GOOGLE_METADATA {
+        return Class::Never;
+    }
+    let v4 = |high: u16, low: u16| {
+        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+        class_v4(Ipv4Addr::new(a, b, c, d))
+    };
+    match address.segments() {
+        // IPv6 addresses that contain an IPv4 address: mapped, compatible, translated (RFC 2765), NAT64, 6to4,
+        // Teredo.
+        [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0, 0, 0, 0, 0xffff, 0, high, low] => v4(high, low),
+        [0x64, 0xff9b, 0 | 1, .., high, low] => v4(high, low),
+        [0x2002, high, low, ..] => v4(high, low),
+        [0x2001, 0, server_high, server_low, _, _, high, low] => {
+            v4(server_high, server_low).max(v4(!high, !low))
+        }
+        [0xfc00..=0xfdff, ..] => Class::Private,
+        [0x2001, 0x0db8, ..] | [0x3fff, 0..=0x0fff, ..] => Class::Private,
+        [0x2000..=0x3fff, ..] => Class::Public,
+        // Unspecified, link-local, site-local, multicast and unassigned addresses.
+        _ => Class::Never,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,627 @@
+//! The cache and the limits between the webhooks and the registries: the sharing of answers, their lifetimes, and the
+//! cost of an outage, a slow registry or a flood of names. The registry is scripted, and the clock is paused.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::future::join_all;
+use jiff::Timestamp;
+use tagpin_domain::asker::Asker;
+use tagpin_domain::digest::Digest;
+use tagpin_domain::fact::{Broken, Fact, LastKnown, Unavailable};
+use tagpin_domain::image::ImageRef;
+use tagpin_registry::{
+    Around, Cache, Candidate, Credential, Credentials, Current, LAST_KNOWN, Limit, Lookup, Registries,
+    RegistryProfile, Source,
+};
+use tagpin_review::Resolve;
+use tagpin_review::Seeds;
+use tokio::sync::watch;
+use tokio::time::{Instant, advance, sleep, timeout};
+
+/// The answer of the registry to the nth request, and its delay.
+type Say = dyn Fn(usize, &ImageRef, &[Candidate]) -> (Duration, Fact) + Send + Sync;
+
+/// A registry that counts its requests.
+#[derive(Clone)]
+struct Registry(Arc<Scripted>);
+
+struct Scripted {
+    say: Box<Say>,
+    asked: AtomicUsize,
+    answered: watch::Sender<usize>,
+    /// The requests in flight, now and at most, by host.
+    at_once: Mutex<HashMap<String, (usize, usize)>>,
+}
+
+impl Registry {
+    fn new(say: impl Fn(usize, &ImageRef, &[Candidate]) -> (Duration, Fact) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(Scripted {
+            say: Box::new(say),
+            asked: AtomicUsize::new(0),
+            answered: watch::Sender::new(0),
+            at_once: Mutex::default(),
+        }))
+    }
+
+    /// Creates a registry that answers with one fact after another, and then with the last one for ever.
+    fn saying(facts: Vec<Fact>) -> Self {
+        Self::new(move |nth, _, _| (Duration::ZERO, facts.get(nth).or(facts.last()).unwrap().clone()))
+    }
+
+    fn asked(&self) -> usize {
+        self.0.asked.load(Ordering::SeqCst)
+    }
+
+    fn answered(&self) -> usize {
+        *self.0.answered.borrow()
+    }
+
+    /// Waits until the registry has answered this often; the clock is paused.
+    async fn answers(&self, times: usize) {
+        let mut answered = self.0.answered.subscribe();
+        answered.wait_for(|answered| *answered >= times).await.unwrap();
+    }
+
+    fn enter(&self, host: &str, by: isize) {
+        let mut at_once = self.0.at_once.lock().unwrap();
+        for host in [host, ""] {
+            let (now, most) = at_once.entry(host.to_owned()).or_default();
+            *now = now.checked_add_signed(by).unwrap();
+            *most = (*most).max(*now);
+        }
+    }
+
+    /// Returns the maximum number of requests in flight to a host, or to all of them for an empty name.
+    fn most(&self, host: &str) -> usize {
+        self.0.at_once.lock().unwrap()[host].1
+    }
+}
+
+impl Lookup for Registry {
+    async fn look_up(&self, image: &ImageRef, candidates: &[Candidate], deadline: Instant) -> Fact {
+        let nth = self.0.asked.fetch_add(1, Ordering::SeqCst);
+        let (after, fact) = (self.0.say)(nth, image, candidates);
+        self.enter(image.domain(), 1);
+        let late = Instant::now() + after > deadline;
+        if !after.is_zero() {
+            tokio::time::sleep_until((Instant::now() + after).min(deadline)).await;
+        }
+        self.enter(image.domain(), -1);
+        self.0.answered.send_modify(|answered| *answered += 1);
+        if late { failed(Unavailable::Timeout) } else { fact }
+    }
+}
+
+/// Credentials by namespace: `shop-ab` and `mall-ab` hold the same two passwords, `anonymous` holds none.
+struct Holders(AtomicUsize);
+
+impl Holders {
+    fn of(asker: &Asker) -> Vec<Candidate> {
+        match asker.namespace.split_once('-') {
+            None => vec![Candidate::anonymous()],
+            Some((_, passwords)) => passwords
+                .char_indices()
+                .map(|(index, password)| {
+                    let credential = Credential::basic("robot".to_owned(), password.to_string().into());
+                    let secret = format!("secret-{index}-of-{}", asker.namespace);
+                    Candidate::new(credential, Source::PullSecret(secret))
+                })
+                .collect(),
+        }
+    }
+}
+
+#[async_trait]
+impl Credentials for Holders {
+    async fn candidates(&self, asker: &Asker, _image: &ImageRef, _deadline: Instant) -> Vec<Candidate> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Self::of(asker)
+    }
+
+    fn at_hand(
+        &self,
+        asker: &Asker,
+        _image: &ImageRef,
+        _profile: &RegistryProfile,
+    ) -> Option<Cow<'static, [Candidate]>> {
+        Some(Self::of(asker).into())
+    }
+}
+
+/// Pins on pods: this digest for every reference, or none.
+#[derive(Default)]
+struct Pods(Option<LastKnown>);
+
+impl Seeds for Pods {
+    fn last_known(&self, _: &ImageRef, _: &Asker, _: Timestamp) -> Option<LastKnown> {
+        self.0.clone()
+    }
+}
+
+fn around(pods: Pods) -> Around {
+    Around {
+        credentials: Arc::new(Holders(AtomicUsize::new(0))),
+        profiles: Arc::new(Current::from(Registries::default())),
+        seeds: Arc::new(pods),
+        now: Timestamp::now,
+        observer: Arc::new(()),
+    }
+}
+
+fn cache(registry: &Registry) -> Cache<Registry> {
+    Cache::new(registry.clone(), around(Pods::default()))
+}
+
+fn limited(registry: &Registry) -> Cache<Limit<Registry>> {
+    tagpin_registry::assemble(registry.clone(), Arc::default(), around(Pods::default()))
+}
+
+fn image(text: &str) -> ImageRef {
+    ImageRef::parse(text).unwrap()
+}
+
+fn of(namespace: &str) -> Asker {
+    Asker { namespace: namespace.to_owned(), pull_secrets: Vec::new() }
+}
+
+fn digest(letter: char) -> Digest {
+    Digest::parse(&format!("sha256:{}", letter.to_string().repeat(64))).unwrap()
+}
+
+fn present(letter: char) -> Fact {
+    Fact::Present(digest(letter))
+}
+
+fn failed(cause: Unavailable) -> Fact {
+    Fact::unavailable(cause)
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// Looks up `nginx:1` within the time of a validation, and checks that the remembered answer is the same.
+async fn ask(cache: &impl Resolve, namespace: &str) -> Fact {
+    let (image, asker) = (image("nginx:1"), of(namespace));
+    let known = cache.remembered(&image, &asker, Instant::now());
+    let fact = cache.resolve(&image, &asker, Instant::now() + seconds(5)).await;
+    assert!(known.is_none_or(|known| known == fact));
+    fact
+}
+
+fn last_known(fact: &Fact) -> Option<&LastKnown> {
+    match fact {
+        Fact::RateLimited { last_known, .. } | Fact::Unavailable { last_known, .. } => last_known.as_ref(),
+        other => panic!("{other:?} has nothing last known"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_look_ups_of_one_cold_tag_are_one_question() {
+    let registry = Registry::new(|_, _, _| (seconds(1), present('a')));
+    let cache = cache(&registry);
+    let facts = join_all((0..1000).map(|_| ask(&cache, "anonymous"))).await;
+    assert!(facts.iter().all(|fact| *fact == present('a')));
+    assert_eq!(registry.asked(), 1);
+    assert_eq!(ask(&cache, "anonymous").await, present('a'));
+    assert_eq!(registry.asked(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_known_needs_no_waiting_until_its_time_is_over_and_for_nobody_else() {
+    let registry = Registry::saying(vec![present('a')]);
+    let cache = cache(&registry);
+    let known = |namespace| cache.remembered(&image("nginx:1"), &of(namespace), Instant::now());
+    assert_eq!(known("shop-a"), None);
+    ask(&cache, "shop-a").await;
+    assert_eq!((known("shop-a"), known("mall-a")), (Some(present('a')), Some(present('a'))));
+    assert_eq!((known("shop-b"), known("anonymous")), (None, None));
+    tokio::time::advance(seconds(60)).await;
+    assert_eq!(known("shop-a"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_omitted_tag_and_latest_are_one_question_and_other_tags_are_not() {
+    let registry = Registry::saying(vec![present('a')]);
+    let cache = cache(&registry);
+    for (text, asked) in
+        [("nginx", 1), ("docker.io/library/nginx:latest", 1), ("nginx:1", 2), ("nginx/x:1", 3)]
+    {
+        cache.resolve(&image(text), &of("anonymous"), Instant::now() + seconds(5)).await;
+        assert_eq!(registry.asked(), asked, "{text}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_gets_an_answer_that_other_credentials_got() {
+    let registry = Registry::new(|_, _, candidates| match candidates[0].credential {
+        Credential::Basic { .. } => (seconds(1), present('a')),
+        _ => (seconds(1), Fact::MissingOrPrivate),
+    });
+    let cache = cache(&registry);
+    let (first, other, none) =
+        tokio::join!(ask(&cache, "shop-a"), ask(&cache, "shop-b"), ask(&cache, "anonymous"));
+    assert_eq!((first, other, none), (present('a'), present('a'), Fact::MissingOrPrivate));
+    assert_eq!(registry.asked(), 3);
+    assert_eq!(ask(&cache, "mall-a").await, present('a'));
+    assert_eq!(registry.asked(), 3, "an equal credential shares the answer");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shared_refusal_names_the_askers_own_secret() {
+    let rejected = |name: &str| Fact::CredentialsRejected { secret: Some(name.to_owned()) };
+    let registry = Registry::saying(vec![rejected("secret-0-of-shop-ab")]);
+    let cache = cache(&registry);
+    assert_eq!(ask(&cache, "shop-ab").await, rejected("secret-0-of-shop-ab"));
+    assert_eq!(ask(&cache, "mall-ab").await, rejected("secret-0-of-mall-ab"));
+    assert_eq!(registry.asked(), 1);
+    assert_eq!(ask(&cache, "mall-ba").await, Fact::CredentialsRejected { secret: None });
+    assert_eq!(registry.asked(), 2, "another order is another question");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_can_not_wait_is_answered_in_time_and_the_question_goes_on() {
+    let registry = Registry::new(|_, _, _| (seconds(7), present('a')));
+    let cache = cache(&registry);
+    let start = Instant::now();
+    let deadline = start + Duration::from_millis(2200);
+    let fact = cache.resolve(&image("nginx:1"), &of("anonymous"), deadline).await;
+    assert_eq!(fact, failed(Unavailable::Timeout));
+    assert_eq!(start.elapsed(), Duration::from_millis(2200));
+    assert_eq!(registry.answered(), 0);
+    registry.answers(1).await;
+    assert_eq!(start.elapsed(), seconds(7));
+    assert_eq!(ask(&cache, "anonymous").await, present('a'));
+    assert_eq!((registry.asked(), registry.answered()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_that_is_given_up_is_not_given_up_for_others() {
+    let registry = Registry::new(|_, _, _| (seconds(3), present('a')));
+    let cache = cache(&registry);
+    let impatient = async {
+        assert!(timeout(seconds(1), ask(&cache, "anonymous")).await.is_err());
+    };
+    let patient = async {
+        sleep(Duration::from_millis(500)).await;
+        assert_eq!(ask(&cache, "anonymous").await, present('a'));
+    };
+    tokio::join!(impatient, patient);
+    assert_eq!(registry.asked(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_question_takes_longer_than_its_budget() {
+    let registry = Registry::new(|_, _, _| (seconds(100_000), present('a')));
+    let cache = cache(&registry);
+    let start = Instant::now();
+    let fact = cache.resolve(&image("nginx:1"), &of("anonymous"), start + seconds(3600)).await;
+    assert!(matches!(fact, Fact::Unavailable { cause: Unavailable::Timeout, .. }), "{fact:?}");
+    assert_eq!(start.elapsed(), seconds(10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_answer_has_its_lifetime() {
+    let limited = |retry_after| Fact::RateLimited { retry_after, last_known: None };
+    for (fact, lifetime) in [
+        (present('a'), 60),
+        (Fact::TagMissing, 10),
+        (Fact::RepositoryMissing, 10),
+        (Fact::MissingOrPrivate, 10),
+        (Fact::AccessDenied, 10),
+        (Fact::CredentialsRejected { secret: None }, 10),
+        (Fact::Broken(Broken::Schema1), 10),
+        (Fact::AddressForbidden { host: "x".to_owned() }, 10),
+        (failed(Unavailable::Timeout), 10),
+        (failed(Unavailable::Unreadable), 10),
+        (limited(None), 30),
+        (limited(Some(seconds(0))), 1),
+        (limited(Some(seconds(120))), 120),
+        (limited(Some(seconds(86_400))), 900),
+    ] {
+        let registry = Registry::saying(vec![fact.clone(), present('f')]);
+        let cache = cache(&registry);
+        ask(&cache, "anonymous").await;
+        advance(seconds(lifetime) - Duration::from_millis(1)).await;
+        assert_ne!(ask(&cache, "anonymous").await, present('f'), "{fact:?}");
+        assert_eq!(registry.asked(), 1, "{fact:?}");
+        advance(Duration::from_millis(2)).await;
+        assert_eq!(ask(&cache, "anonymous").await, present('f'), "{fact:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repeated_refusal_says_how_long_it_still_counts() {
+    let said = Fact::RateLimited { retry_after: Some(seconds(60)), last_known: None };
+    let registry = Registry::saying(vec![said]);
+    let cache = cache(&registry);
+    ask(&cache, "anonymous").await;
+    advance(seconds(20)).await;
+    let fact = ask(&cache, "anonymous").await;
+    assert!(
+        matches!(fact, Fact::RateLimited { retry_after: Some(left), .. } if left == seconds(40)),
+        "{fact:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_gives_the_last_known_digest_with_its_age_and_only_to_the_same_credentials() {
+    for outage in
+        [failed(Unavailable::Connect), Fact::RateLimited { retry_after: Some(seconds(5)), last_known: None }]
+    {
+        let registry = Registry::saying(vec![present('a'), outage]);
+        let cache = cache(&registry);
+        assert_eq!(ask(&cache, "shop-a").await, present('a'));
+        advance(seconds(90)).await;
+        let stale = LastKnown { digest: digest('a'), age: seconds(90) };
+        assert_eq!(last_known(&ask(&cache, "shop-a").await), Some(&stale));
+        advance(seconds(4)).await;
+        let stale = LastKnown { digest: digest('a'), age: seconds(94) };
+        assert_eq!(last_known(&ask(&cache, "mall-a").await), Some(&stale));
+        assert_eq!(last_known(&ask(&cache, "shop-b").await), None);
+        advance(LAST_KNOWN).await;
+        assert_eq!(last_known(&ask(&cache, "shop-a").await), None);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_registry_gives_the_last_known_digest_at_the_deadline() {
+    let registry = Registry::new(|nth, _, _| (seconds(if nth == 0 { 0 } else { 9 }), present('a')));
+    let cache = cache(&registry);
+    ask(&cache, "anonymous").await;
+    advance(seconds(61)).await;
+    let stale = LastKnown { digest: digest('a'), age: seconds(61) + seconds(5) };
+    let fact = ask(&cache, "anonymous").await;
+    assert_eq!(last_known(&fact), Some(&stale));
+    registry.answers(2).await;
+    assert_eq!(ask(&cache, "anonymous").await, present('a'));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_does_not_bring_back_what_was_gone() {
+    for gone in [Fact::TagMissing, Fact::RepositoryMissing, Fact::Broken(Broken::NotAnImage)] {
+        let registry = Registry::saying(vec![present('a'), gone, failed(Unavailable::Connect)]);
+        let pods = Pods(Some(LastKnown { digest: digest('b'), age: seconds(5) }));
+        let cache = Cache::new(registry.clone(), around(pods));
+        ask(&cache, "anonymous").await;
+        advance(seconds(61)).await;
+        ask(&cache, "anonymous").await;
+        for _ in 0..3 {
+            advance(seconds(11)).await;
+            assert_eq!(last_known(&ask(&cache, "anonymous").await), None);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_registry_said_too_long_ago_gives_way_to_pins_on_pods() {
+    for said in [present('a'), Fact::TagMissing] {
+        let registry = Registry::saying(vec![said, failed(Unavailable::Connect)]);
+        let pin = LastKnown { digest: digest('b'), age: seconds(5) };
+        let cache = Cache::new(registry.clone(), around(Pods(Some(pin.clone()))));
+        ask(&cache, "anonymous").await;
+        advance(LAST_KNOWN).await;
+        assert_ne!(last_known(&ask(&cache, "anonymous").await), Some(&pin));
+        advance(seconds(11)).await;
+        assert_eq!(last_known(&ask(&cache, "anonymous").await), Some(&pin));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_of_no_use_any_more_is_not_held() {
+    let held = async |fact: Fact, after: Duration| {
+        let cache = cache(&Registry::saying(vec![fact]));
+        ask(&cache, "anonymous").await;
+        advance(after).await;
+        cache.held().0
+    };
+    assert_eq!(held(Fact::AccessDenied, seconds(9)).await, 1);
+    assert_eq!(held(Fact::AccessDenied, seconds(11)).await, 0);
+    for known in [present('a'), Fact::TagMissing] {
+        assert_eq!(held(known.clone(), LAST_KNOWN).await, 1);
+        assert_eq!(held(known, LAST_KNOWN + seconds(1)).await, 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_to_very_many_credentials_is_not_kept() {
+    for (credentials, asked) in [(64, 1), (65, 2)] {
+        let registry = Registry::saying(vec![present('a')]);
+        let cache = cache(&registry);
+        let asker = format!("shop-{}", "a".repeat(credentials));
+        for _ in 0..2 {
+            assert_eq!(ask(&cache, &asker).await, present('a'));
+        }
+        assert_eq!(registry.asked(), asked);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_of_the_asker_says_nothing_of_the_tag() {
+    let registry = Registry::saying(vec![present('a'), Fact::AccessDenied, failed(Unavailable::Status(503))]);
+    let cache = cache(&registry);
+    ask(&cache, "shop-a").await;
+    advance(seconds(61)).await;
+    assert_eq!(ask(&cache, "shop-a").await, Fact::AccessDenied);
+    advance(seconds(11)).await;
+    assert_eq!(last_known(&ask(&cache, "shop-a").await).unwrap().digest, digest('a'));
+}
+
+#[tokio::test(start_paused = true)]
+async fn pins_on_pods_are_last_known_until_the_registry_has_spoken() {
+    let outage = failed(Unavailable::Connect);
+    let registry = Registry::saying(vec![outage.clone(), present('a'), outage]);
+    let seed = LastKnown { digest: digest('b'), age: seconds(3600) };
+    let cache = Cache::new(registry, around(Pods(Some(seed.clone()))));
+    assert_eq!(last_known(&ask(&cache, "anonymous").await), Some(&seed));
+    advance(seconds(11)).await;
+    assert_eq!(ask(&cache, "anonymous").await, present('a'));
+    advance(seconds(61)).await;
+    assert_eq!(last_known(&ask(&cache, "anonymous").await).unwrap().digest, digest('a'));
+}
+
+#[tokio::test(start_paused = true)]
+async fn pins_on_pods_that_are_too_old_are_not_last_known() {
+    let seed = LastKnown { digest: digest('b'), age: LAST_KNOWN + seconds(1) };
+    let registry = Registry::saying(vec![failed(Unavailable::Connect)]);
+    let cache = Cache::new(registry, around(Pods(Some(seed))));
+    assert_eq!(last_known(&ask(&cache, "anonymous").await), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_offline_registry_costs_nothing() {
+    let registry = Registry::saying(vec![present('a')]);
+    let holders = Arc::new(Holders(AtomicUsize::new(0)));
+    let around = Around { credentials: holders.clone(), ..around(Pods::default()) };
+    let cache = Cache::new(registry.clone(), around);
+    let fact = cache.resolve(&image("localhost/app:1"), &of("shop-a"), Instant::now() + seconds(5)).await;
+    assert_eq!(fact, Fact::Offline);
+    assert_eq!((registry.asked(), holders.0.load(Ordering::SeqCst)), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_answers_everybody_who_waits_and_nobody_who_comes_later() {
+    let registry = Registry::new(|nth, _, _| match nth {
+        0 => panic!("the registry's answer broke the client"),
+        _ => (Duration::ZERO, present('a')),
+    });
+    let cache = cache(&registry);
+    let facts = join_all((0..10).map(|_| ask(&cache, "anonymous"))).await;
+    assert!(facts.iter().all(|fact| *fact == failed(Unavailable::Unreadable)), "{facts:?}");
+    assert_eq!(ask(&cache, "anonymous").await, present('a'));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_slow_registry_never_delays_another() {
+    let registry = Registry::new(|_, image, _| {
+        let after = if image.domain() == "slow.example" { 3600 } else { 1 };
+        (seconds(after), present('a'))
+    });
+    let cache = limited(&registry);
+    let ask = |name: String| {
+        let cache = &cache;
+        async move { cache.resolve(&image(&name), &of("anonymous"), Instant::now() + seconds(5)).await }
+    };
+    let flood = join_all((0..3000).map(|number| ask(format!("slow.example/app:{number}"))));
+    let quick = async {
+        sleep(seconds(1)).await;
+        let start = Instant::now();
+        assert_eq!(ask("quick.example/app:1".to_owned()).await, present('a'));
+        assert_eq!(start.elapsed(), seconds(1));
+    };
+    let (facts, ()) = tokio::join!(flood, quick);
+    assert!(facts.iter().all(|fact| matches!(fact, Fact::Unavailable { .. })));
+    // The flood comes from one namespace, which gets at most half of the permits of a registry.
+    assert_eq!(registry.most("slow.example"), 8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_namespace_never_takes_all_places_at_a_registry() {
+    let registry = Registry::new(|_, image, _| {
+        let after = if image.path() == "library/flood" { 3600 } else { 1 };
+        (seconds(after), present('a'))
+    });
+    let cache = limited(&registry);
+    let flood = join_all((0..300).map(|number| {
+        let (cache, name) = (&cache, image(&format!("flood:{number}")));
+        async move { cache.resolve(&name, &of("loud"), Instant::now() + seconds(5)).await }
+    }));
+    let quiet = async {
+        sleep(seconds(1)).await;
+        let start = Instant::now();
+        assert_eq!(ask(&cache, "quiet").await, present('a'));
+        assert_eq!(start.elapsed(), seconds(1));
+    };
+    let (facts, ()) = tokio::join!(flood, quiet);
+    assert!(facts.iter().all(|fact| matches!(fact, Fact::Unavailable { .. })));
+    assert_eq!(registry.most("docker.io"), 9);
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_most_64_questions_are_under_way() {
+    let registry = Registry::new(|_, _, _| (Duration::from_millis(10), present('a')));
+    let cache = limited(&registry);
+    let names = (0..2000).map(|number| image(&format!("h{}.example/app:{number}", number % 20)));
+    let asker = of("anonymous");
+    let facts = join_all(names.map(|name| {
+        let (cache, asker) = (&cache, &asker);
+        async move { cache.resolve(&name, asker, Instant::now() + seconds(60)).await }
+    }))
+    .await;
+    assert!(facts.iter().all(|fact| *fact == present('a')));
+    assert_eq!(registry.asked(), 2000);
+    assert_eq!(registry.most(""), 64);
+    assert!(registry.most("h1.example") <= 16);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_failed_rests_and_is_tried_by_one_look_up() {
+    let registry = Registry::new(|nth, _, _| match nth {
+        0 => (Duration::ZERO, failed(Unavailable::Connect)),
+        _ => (Duration::from_millis(100), present('a')),
+    });
+    let cache = limited(&registry);
+    let ask = |tag: usize| {
+        let cache = &cache;
+        let name = image(&format!("reg.example/app:{tag}"));
+        async move { cache.resolve(&name, &of("anonymous"), Instant::now() + seconds(5)).await }
+    };
+    ask(0).await;
+    let rests = |fact: &Fact| matches!(fact, Fact::Unavailable { cause: Unavailable::BreakerOpen, .. });
+    let resting = join_all((1..100).map(ask)).await;
+    assert!(resting.iter().all(rests), "{resting:?}");
+    assert_eq!(registry.asked(), 1);
+    advance(seconds(34)).await;
+    let tried = join_all((1..100).map(ask)).await;
+    assert_eq!(tried.iter().filter(|fact| **fact == present('a')).count(), 1);
+    assert!(tried.iter().filter(|fact| **fact != present('a')).all(rests));
+    let back = join_all((1..100).map(ask)).await;
+    assert!(back.iter().all(|fact| *fact == present('a')));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_limits_us_is_not_asked_for_other_tags_but_for_other_credentials() {
+    let registry = Registry::new(|_, _, candidates| match candidates[0].credential {
+        Credential::Basic { .. } => (Duration::ZERO, present('a')),
+        _ => (Duration::ZERO, Fact::RateLimited { retry_after: Some(seconds(60)), last_known: None }),
+    });
+    let cache = limited(&registry);
+    for tag in 0..5 {
+        let name = image(&format!("nginx:{tag}"));
+        let fact = cache.resolve(&name, &of("anonymous"), Instant::now() + seconds(5)).await;
+        assert!(matches!(fact, Fact::RateLimited { retry_after: Some(_), .. }), "{fact:?}");
+    }
+    assert_eq!(registry.asked(), 1);
+    assert_eq!(ask(&cache, "shop-a").await, present('a'));
+    assert_eq!(registry.asked(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_names_fills_no_memory() {
+    let registry = Registry::saying(vec![present('a')]);
+    let bytes = 2 * 1024 * 1024;
+    let cache = Cache::with_capacity(registry, around(Pods::default()), bytes);
+    let asker = of("anonymous");
+    let before = resident();
+    for number in 0..50_000 {
+        let name = image(&format!("evil.example/some/longer/path/to/an/app:{number}"));
+        cache.resolve(&name, &asker, Instant::now() + seconds(5)).await;
+    }
+    let (entries, held) = cache.held();
+    // The system's figure is only printed, because other tests run in this process too; it is right only if this test
+    // runs alone.
+    let grown = resident().saturating_sub(before);
+    println!("{entries} entries of 50000 are held, {held} bytes by count, {grown} bytes by the system");
+    assert!(held <= bytes && entries > 1000, "{entries} entries, {held} bytes");
+}
+
+/// Returns the resident memory of this process, in bytes.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/statm").unwrap();
+    status.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 4096
+}

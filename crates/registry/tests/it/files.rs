@@ -1,0 +1,9 @@
+//! The data of the tests.
+
+use std::path::PathBuf;
+
+/// Returns the text of a file in `tests/cases` of the repository.
+pub(crate) fn case_file(name: &str) -> String {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/cases").join(name);
+    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}

@@ -1,0 +1,266 @@
+//! The whole flow of a review, in one function: [`review`]. Read this first.
+//!
+//! reference → requirement (policies) → fact (sibling pin, registry) → verdict → findings and pins.
+//! The outside world is the [`Ports`]; everything else is an argument.
+//! `tagpin-domain` decides; this crate orders the steps and runs look-ups at the same time.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use futures::future::join_all;
+use jiff::Timestamp;
+use tokio::time::{Instant, timeout_at};
+
+use tagpin_domain::asker::Asker;
+use tagpin_domain::denial::Code;
+use tagpin_domain::digest::Digest;
+use tagpin_domain::fact::{Fact, Unavailable};
+use tagpin_domain::image::ImageRef;
+use tagpin_domain::policy::PolicySet;
+use tagpin_domain::requirement::{beyond_limit, policies_of, require};
+use tagpin_domain::slot::{Pulled, Slot};
+use tagpin_domain::subject::{Phase, Subject, Suggestions};
+use tagpin_domain::verdict::{Answer, Case, Effect, Instead, Verdict, on_answer, on_reference};
+
+pub use ports::{Effort, Pins, Resolve, Seeds, Suggest, Surroundings, Version};
+pub use subject::{Asked, subject};
+
+mod ports;
+mod subject;
+
+/// Time before the deadline that is reserved for judging and responding.
+const MARGIN: Duration = Duration::from_millis(50);
+/// Time that a resolver may be late before it is cut off, because its own answer says more than a timeout.
+const GRACE: Duration = Duration::from_millis(25);
+/// Time limit for suggestions.
+const SUGGESTION_TIME: Duration = Duration::from_millis(700);
+/// Maximum number of references of one object that get suggestions.
+const SUGGESTION_LIMIT: usize = 8;
+
+/// The decision about one object: a verdict for each slot that was judged, in slot order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Review {
+    /// The verdicts, without unchanged slots that no policy judges.
+    pub verdicts: Vec<Verdict>,
+}
+
+impl Review {
+    /// Returns the strictest effect of all findings.
+    #[must_use]
+    pub fn effect(&self) -> Option<Effect> {
+        self.verdicts.iter().filter_map(Verdict::effect).max()
+    }
+
+    /// Returns true if the object is refused, and this code is among the reasons.
+    #[must_use]
+    pub fn denies_for(&self, code: Code) -> bool {
+        let findings = || self.verdicts.iter().flat_map(|verdict| &verdict.findings);
+        findings().any(|finding| finding.code() == code && finding.effect == Effect::Deny)
+    }
+
+    /// Turns refusals for missing pins into warnings, for a cluster that sends no pods to be pinned.
+    pub fn soften_unpinned(&mut self) {
+        self.verdicts.iter_mut().for_each(Verdict::soften_unpinned);
+    }
+
+    /// Returns true if the object is refused.
+    #[must_use]
+    pub fn denied(&self) -> bool {
+        self.effect() == Some(Effect::Deny)
+    }
+}
+
+/// A slot on its way through the review.
+struct Draft<'a> {
+    case: Case<'a>,
+    verdict: Verdict,
+}
+
+/// The outside world of a review.
+#[derive(Clone, Copy)]
+pub struct Ports<'a> {
+    /// Looks up the digests of tags.
+    pub resolve: &'a dyn Resolve,
+    /// Suggests other tags.
+    pub suggest: &'a dyn Suggest,
+    /// Knows the digests of sibling pods.
+    pub pins: &'a dyn Pins,
+}
+
+/// Decides about one object within the deadline. A look-up that is not finished by then counts as unavailable.
+pub async fn review(
+    phase: Phase,
+    subject: &Subject,
+    policies: &PolicySet,
+    ports: Ports<'_>,
+    now: Timestamp,
+    deadline: Instant,
+) -> Review {
+    let policies = policies_of(policies, subject);
+    let mut drafts: Vec<Draft<'_>> = subject
+        .slots
+        .iter()
+        .zip(beyond_limit(&subject.slots))
+        // A reference that was applied again gets its pin back without a look-up.
+        .filter(|(slot, _)| phase == Phase::Validate || slot.reapplied.is_none())
+        .filter_map(|(slot, beyond)| {
+            let requirement = require(&policies, subject, slot, beyond, now)?;
+            let case = Case { subject, slot, requirement };
+            let verdict = on_reference(&case);
+            Some(Draft { case, verdict })
+        })
+        .collect();
+
+    let asking = deadline.checked_sub(MARGIN).unwrap_or(deadline);
+    let siblings: Vec<_> = drafts.iter().map(|draft| draft.sibling(phase, ports.pins)).collect();
+    let unanswered = drafts.iter().zip(&siblings).filter(|(_, sibling)| sibling.is_none());
+    let slots = unanswered.filter(|(draft, _)| draft.asks(phase)).map(|(draft, _)| draft.slot());
+    let facts = resolve(slots, subject, ports.resolve, asking).await;
+    let answered = drafts.into_iter().zip(&siblings).map(|(draft, sibling)| {
+        let fact = || facts.iter().find(|(reference, _)| *reference == &*draft.slot().reference);
+        let fact = || fact().map(|(_, fact)| Answer::Registry(fact));
+        match sibling.as_ref().map(Answer::Sibling).or_else(fact) {
+            Some(answer) if draft.asks(phase) => {
+                let verdict = on_answer(phase, &draft.case, answer, draft.verdict);
+                Draft { case: draft.case, verdict }
+            }
+            _ => draft,
+        }
+    });
+    drafts = answered.collect();
+
+    if phase == Phase::Validate {
+        suggest(&mut drafts, subject, ports.suggest, asking).await;
+    }
+    Review { verdicts: drafts.into_iter().map(|draft| draft.verdict).collect() }
+}
+
+impl<'a> Draft<'a> {
+    const fn slot(&self) -> &'a Slot {
+        &self.case.slot.slot
+    }
+
+    /// Returns true if a sibling or a registry is asked. A slot that is refused already needs no answer.
+    fn asks(&self, phase: Phase) -> bool {
+        self.case.requirement.needs_answer(phase) && !self.verdict.denied()
+    }
+
+    /// Returns the digest that a sibling of the same revision carries by a pin of tagpin.
+    fn sibling(&self, phase: Phase, pins: &dyn Pins) -> Option<Digest> {
+        if !self.asks(phase) {
+            return None;
+        }
+        let slot = self.slot();
+        pins.sibling(self.case.subject.revision.as_ref()?, slot.key(), &slot.reference)
+    }
+}
+
+/// Asks about all different references at the same time. The slots are those that a check asks about.
+async fn resolve<'a>(
+    slots: impl Iterator<Item = &'a Slot>,
+    subject: &Subject,
+    registry: &dyn Resolve,
+    deadline: Instant,
+) -> Vec<(&'a str, Fact)> {
+    // There are at most [`REFERENCE_LIMIT`](tagpin_domain::requirement::REFERENCE_LIMIT) different
+    // references.
+    let mut images: Vec<(&'a str, &'a ImageRef)> = Vec::new();
+    for slot in slots {
+        let reference = &*slot.reference;
+        if let Ok(image) = &slot.image
+            && !images.iter().any(|(asked, _)| *asked == reference)
+        {
+            images.push((reference, image));
+        }
+    }
+    let mut facts: Vec<(&'a str, Fact)> = Vec::with_capacity(images.len());
+    let now = Instant::now();
+    images.retain(|(reference, image)| {
+        let fact = registry.remembered(image, &subject.asker, now);
+        let known = fact.is_some();
+        facts.extend(fact.map(|fact| (*reference, fact)));
+        !known
+    });
+    let cut = deadline + GRACE;
+    let look_ups = images.into_iter().map(async |(reference, image)| {
+        let fact = timeout_at(cut, registry.resolve(image, &subject.asker, deadline)).await;
+        (reference, fact.unwrap_or(Fact::unavailable(Unavailable::Timeout)))
+    });
+    facts.extend(join_all(look_ups).await);
+    facts
+}
+
+/// Adds suggestions to verdicts that somebody will read. A reference that a policy forbids is not suggested.
+async fn suggest(drafts: &mut [Draft<'_>], subject: &Subject, registry: &dyn Suggest, deadline: Instant) {
+    let until = deadline.min(Instant::now() + SUGGESTION_TIME);
+    let effort = match subject.suggestions {
+        Suggestions::Off => return,
+        Suggestions::Cached => Effort::Cached,
+        Suggestions::Ask => Effort::Until(until),
+    };
+    let mut images: HashMap<&str, (&ImageRef, Wanted)> = HashMap::new();
+    for draft in drafts.iter() {
+        let slot = draft.slot();
+        // A user who wrote a digest needs no other tag.
+        if slot.pulled() != Some(Pulled::ByTag) || draft.case.requirement.beyond_limit {
+            continue;
+        }
+        let (Ok(image), Some(wanted)) = (&slot.image, Wanted::of(&draft.verdict)) else { continue };
+        if images.len() < SUGGESTION_LIMIT {
+            images.insert(image.original(), (image, wanted));
+        }
+    }
+    let asked = images.into_iter().map(async |(reference, (image, wanted))| {
+        (reference, timeout_at(until, ask_for(wanted, image, &subject.asker, effort, registry)).await)
+    });
+    let found: HashMap<_, _> = join_all(asked).await.into_iter().collect();
+    for draft in drafts {
+        let Some(Ok((version, similar))) = found.get(&*draft.slot().reference) else { continue };
+        let Ok(image) = &draft.slot().image else { continue };
+        let written = |tag: &str| {
+            let reference = format!("{}:{tag}", image.written_name());
+            (draft.case.requirement.permits_tag(tag) && ImageRef::parse(&reference).is_ok())
+                .then_some(reference)
+        };
+        draft.verdict.instead = version.as_ref().and_then(|version| {
+            Some(Instead { reference: written(&version.tag)?, digest: version.digest.clone() })
+        });
+        draft.verdict.similar = similar.iter().filter(|tag| written(tag).is_some()).cloned().collect();
+    }
+}
+
+/// The kind of suggestion that a slot needs.
+#[derive(Debug, Clone, Copy)]
+enum Wanted {
+    /// The version that a forbidden tag names.
+    Version,
+    /// Tags similar to the missing one.
+    Similar,
+}
+
+impl Wanted {
+    /// Returns the suggestion for a verdict. A missing tag names no version, so it gets similar tags.
+    fn of(verdict: &Verdict) -> Option<Self> {
+        if verdict.shows(Code::TagNotFound) {
+            return Some(Self::Similar);
+        }
+        let version = verdict.shows(Code::TagForbidden) || verdict.shows(Code::TagNotExplicit);
+        version.then_some(Self::Version)
+    }
+}
+
+async fn ask_for(
+    wanted: Wanted,
+    image: &ImageRef,
+    asker: &Asker,
+    effort: Effort,
+    registry: &dyn Suggest,
+) -> (Option<Version>, Vec<String>) {
+    match wanted {
+        Wanted::Version => (registry.version_of(image, asker, effort).await, Vec::new()),
+        Wanted::Similar => (None, registry.similar_tags(image, asker, effort).await),
+    }
+}
+
+#[cfg(test)]
+mod tests;

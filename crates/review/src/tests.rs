@@ -1,0 +1,249 @@
+//! The order and the time limits of a review. `tests/cases` shows the decisions.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+
+use super::*;
+use tagpin_domain::check::Check;
+use tagpin_domain::digest::Digest;
+use tagpin_domain::glob::Globs;
+use tagpin_domain::kind::Kind;
+use tagpin_domain::pin::Revision;
+use tagpin_domain::policy::{Children, Labels, Mode, Outcome, Owners, Policy, PolicyId, Resolution, Scope};
+use tagpin_domain::slot::{Field, Place, Role, SlotKey};
+use tagpin_domain::subject::{Surrounding, TopOwner};
+use tagpin_domain::workload::Workload;
+
+const POD: Kind = Kind::new("", "Pod");
+
+const HEX: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+fn digest() -> Digest {
+    Digest::parse(&format!("sha256:{HEX}")).unwrap()
+}
+
+fn policy() -> Policy {
+    let forbidden = Globs::new(&["latest".to_owned()]).unwrap();
+    Policy {
+        id: PolicyId { namespace: None, name: "baseline".into() },
+        mode: Mode::Enforce,
+        children: Children::Warn,
+        scope: Scope::default(),
+        checks: vec![
+            Check::Limit,
+            Check::Reference,
+            Check::Tags { forbidden, require_explicit: false },
+            Check::Existence,
+            Check::Resolution,
+            Check::Pin(Owners::BuiltIn),
+        ],
+        resolution: Resolution {
+            last_known_max_age: Duration::from_hours(168),
+            on_unavailable: Outcome::Deny,
+            on_unauthorized: Outcome::Warn,
+            on_forbidden_address: Outcome::Warn,
+        },
+        exceptions: Vec::new(),
+    }
+}
+
+fn policies() -> PolicySet {
+    PolicySet { cluster: vec![policy().into()], ..PolicySet::default() }
+}
+
+fn pod(references: impl IntoIterator<Item = impl AsRef<str>>) -> Subject {
+    let slots = references.into_iter().enumerate().map(|(index, reference)| {
+        let key = SlotKey { role: Role::Container, name: format!("c{index}").into() };
+        let field = Field { root: &["spec"], list: "containers", index, leaf: &["image"] };
+        Slot::new(Place { key, field }, reference.as_ref(), false)
+    });
+    let workload = Workload { slots: slots.collect(), ..Workload::new(POD, true, "shop", "web") };
+    let surrounding = Surrounding {
+        suggestions: Suggestions::Ask,
+        ..Surrounding::unasked(Labels::new(), TopOwner::Known(POD))
+    };
+    Subject::of(workload, surrounding, None)
+}
+
+struct NoPins;
+
+impl Pins for NoPins {
+    fn sibling(&self, _: &Revision, _: &SlotKey, _: &str) -> Option<Digest> {
+        None
+    }
+}
+
+/// A registry that answers each look-up after a time, and counts the look-ups.
+struct Slow {
+    after: Duration,
+    asked: Mutex<Vec<String>>,
+    at_once: AtomicUsize,
+    most_at_once: AtomicUsize,
+    suggested: AtomicUsize,
+}
+
+impl Slow {
+    fn new(after: Duration) -> Self {
+        Self {
+            after,
+            asked: Mutex::default(),
+            at_once: AtomicUsize::new(0),
+            most_at_once: AtomicUsize::new(0),
+            suggested: AtomicUsize::new(0),
+        }
+    }
+}
+
+#[async_trait]
+impl Resolve for Slow {
+    fn remembered(&self, _: &ImageRef, _: &Asker, _: Instant) -> Option<Fact> {
+        None
+    }
+
+    async fn resolve(&self, image: &ImageRef, _: &Asker, _: Instant) -> Fact {
+        self.asked.lock().unwrap().push(image.original().to_owned());
+        let now = self.at_once.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most_at_once.fetch_max(now, Ordering::SeqCst);
+        tokio::time::sleep(self.after).await;
+        self.at_once.fetch_sub(1, Ordering::SeqCst);
+        Fact::Present(digest())
+    }
+}
+
+#[async_trait]
+impl Suggest for Slow {
+    async fn version_of(&self, _: &ImageRef, _: &Asker, _: Effort) -> Option<Version> {
+        self.suggested.fetch_add(1, Ordering::SeqCst);
+        tokio::time::sleep(self.after).await;
+        Some(Version { tag: "1.29.3".into(), digest: digest() })
+    }
+
+    async fn similar_tags(&self, _: &ImageRef, _: &Asker, _: Effort) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// A registry that remembers every tag, and must not be asked in any other way.
+struct Warm;
+
+#[async_trait]
+impl Resolve for Warm {
+    fn remembered(&self, _: &ImageRef, _: &Asker, _: Instant) -> Option<Fact> {
+        Some(Fact::Present(digest()))
+    }
+
+    async fn resolve(&self, image: &ImageRef, _: &Asker, _: Instant) -> Fact {
+        panic!("{} is known already", image.original());
+    }
+}
+
+#[tokio::test]
+async fn what_is_remembered_is_not_asked_for() {
+    let slow = Slow::new(Duration::ZERO);
+    let ports = Ports { resolve: &Warm, suggest: &slow, pins: &NoPins };
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let subject = pod(["a:1", "b:1"]);
+    let review = review(Phase::Mutate, &subject, &policies(), ports, Timestamp::UNIX_EPOCH, deadline).await;
+    assert!(review.verdicts.iter().all(|verdict| verdict.pinned.is_some()));
+}
+
+async fn run(subject: &Subject, registry: &Slow, limit: Duration) -> Review {
+    review(
+        Phase::Validate,
+        subject,
+        &policies(),
+        Ports { resolve: registry, suggest: registry, pins: &NoPins },
+        Timestamp::UNIX_EPOCH,
+        Instant::now() + limit,
+    )
+    .await
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_different_references_are_asked_for_once_and_at_the_same_time() {
+    let registry = Slow::new(Duration::from_secs(1));
+    let subject = pod(["a:1", "b:1", "a:1", "c:1", "b:1"]);
+    let start = Instant::now();
+    run(&subject, &registry, Duration::from_secs(5)).await;
+    assert_eq!(start.elapsed(), Duration::from_secs(1));
+    assert_eq!(registry.most_at_once.load(Ordering::SeqCst), 3);
+    assert_eq!(registry.asked.lock().unwrap().len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_hangs_is_unavailable_before_the_deadline() {
+    let registry = Slow::new(Duration::from_secs(3600));
+    let start = Instant::now();
+    let review = run(&pod(["a:1", "b:1"]), &registry, Duration::from_secs(5)).await;
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    let codes: Vec<_> =
+        review.verdicts.iter().flat_map(|verdict| &verdict.findings).map(|f| f.code()).collect();
+    assert_eq!(codes, [Code::RegistryUnavailable, Code::RegistryUnavailable]);
+    assert!(review.denied());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_that_is_over_still_gives_a_verdict() {
+    let registry = Slow::new(Duration::from_secs(1));
+    let review = run(&pod(["a:1"]), &registry, Duration::ZERO).await;
+    assert!(review.verdicts[0].shows(Code::RegistryUnavailable));
+}
+
+#[tokio::test(start_paused = true)]
+async fn suggestions_take_no_more_than_their_time() {
+    let registry = Slow::new(Duration::from_secs(60));
+    let start = Instant::now();
+    let review = run(&pod(["a:latest"]), &registry, Duration::from_secs(5)).await;
+    assert_eq!(start.elapsed(), SUGGESTION_TIME);
+    assert_eq!(review.verdicts[0].instead, None);
+    assert!(review.denied());
+}
+
+#[tokio::test(start_paused = true)]
+async fn suggestions_are_asked_for_few_references() {
+    let registry = Slow::new(Duration::ZERO);
+    let review = run(&pod((0..40).map(|n| format!("a{n}:latest"))), &registry, Duration::from_secs(5)).await;
+    assert_eq!(registry.suggested.load(Ordering::SeqCst), SUGGESTION_LIMIT);
+    assert_eq!(review.verdicts.iter().filter(|v| v.instead.is_some()).count(), SUGGESTION_LIMIT);
+}
+
+#[tokio::test]
+async fn only_a_missing_pin_is_softened() {
+    let slow = Slow::new(Duration::ZERO);
+    let ports = Ports { resolve: &Warm, suggest: &slow, pins: &NoPins };
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let warn = PolicyId { namespace: None, name: "warn".into() };
+    let warns = Policy { id: warn.clone(), mode: Mode::Warn, ..policy() };
+    let audit = PolicyId { namespace: None, name: "audit".into() };
+    let audits = Policy { id: audit.clone(), mode: Mode::Audit, ..policy() };
+    let policies =
+        PolicySet { cluster: [audits, warns, policy()].map(Into::into).into(), ..PolicySet::default() };
+    let subject = pod(["a:1", "b:latest"]);
+    let mut review =
+        review(Phase::Validate, &subject, &policies, ports, Timestamp::UNIX_EPOCH, deadline).await;
+    assert!(review.denies_for(Code::NotPinned));
+    let forbidden = review.verdicts[1].clone();
+    review.soften_unpinned();
+    let findings = review.verdicts[0].findings.iter();
+    let findings: Vec<_> =
+        findings.map(|f| (f.code(), f.effect, f.retry_after.is_some(), f.policy.clone())).collect();
+    assert_eq!(
+        findings,
+        [
+            (Code::NotPinned, Effect::Warn, false, policy().id),
+            (Code::NotPinned, Effect::Warn, false, warn),
+            (Code::NotPinned, Effect::Audit, false, audit),
+        ]
+    );
+    assert_eq!(review.verdicts[1], forbidden);
+    assert!(review.denied());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_review_can_run_as_a_task() {
+    let registry = Slow::new(Duration::from_millis(1));
+    let task = tokio::spawn(async move { run(&pod(["a:1"]), &registry, Duration::from_secs(1)).await });
+    assert_eq!(task.await.unwrap().verdicts.len(), 1);
+}

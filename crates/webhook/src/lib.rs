@@ -1,0 +1,287 @@
+//! The admission webhook: it reads reviews, has them decided by `tagpin-review`, writes the responses, and
+//! serves HTTPS. Every replica responds from its own memory.
+
+pub mod metrics;
+pub mod server;
+pub mod tls;
+mod trace;
+
+mod patience;
+mod router;
+
+mod body;
+mod in_time;
+mod review;
+
+mod mutate;
+mod unreadable;
+mod validate;
+
+mod response;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+use tracing::info;
+
+use crate::metrics::{Decided, Metrics};
+use crate::response::ReviewResponse;
+use crate::review::{Operation, Request};
+use tagpin_domain::denial::{Code, shown};
+use tagpin_domain::policy::PolicySet;
+use tagpin_domain::subject::{Phase, Subject, Suggestions};
+use tagpin_domain::unreadable::Unreadable;
+use tagpin_objects::canary;
+use tagpin_objects::kinds::{Kinds, POD_TEMPLATE, Row};
+use tagpin_objects::reader::{Document, Wanted};
+use tagpin_review::{self as pipeline, Pins, Ports, Resolve, Review, Suggest, Surroundings};
+
+pub use body::BODY_LIMIT;
+pub use response::Decision;
+pub use router::router;
+
+/// The sub-resource through which ephemeral containers are added.
+const EPHEMERAL_CONTAINERS: &str = "ephemeralcontainers";
+/// Maximum number of characters of a name in a log line.
+const NAME_SHOWN: usize = 253;
+
+/// The settings of the webhook.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// User names of the built-in controllers. Objects that they make are children.
+    pub controller_identities: BTreeSet<String>,
+    /// Namespaces in which nothing is judged, even if the API server sends a review.
+    pub excluded_namespaces: BTreeSet<String>,
+    /// Maximum number of reviews in flight; further ones get status 503.
+    pub in_flight: usize,
+    /// The kinds that are judged.
+    pub kinds: Kinds,
+    /// The clock.
+    pub now: fn() -> Timestamp,
+}
+
+/// The look-ups in registries that reviews make.
+#[derive(Clone)]
+pub struct Registries {
+    /// Looks up the digests of tags.
+    pub resolve: Arc<dyn Resolve>,
+    /// Suggests other tags.
+    pub suggest: Arc<dyn Suggest>,
+}
+
+/// The webhook behind its HTTP paths.
+pub struct Admission {
+    surroundings: Arc<dyn Surroundings>,
+    pins: Arc<dyn Pins>,
+    registries: Registries,
+    settings: Settings,
+    metrics: Metrics,
+}
+
+/// A review that has arrived.
+struct Asked<'a> {
+    phase: Phase,
+    /// True if the webhook entry for namespaces with break glass sent the review.
+    break_glass: bool,
+    request: &'a Request<'a>,
+    /// The object, if it was read together with the request.
+    read: Option<Box<Document<'a>>>,
+    arrived: Instant,
+    deadline: Instant,
+}
+
+/// An object that was judged.
+struct Judged<'a> {
+    object: Box<Document<'a>>,
+    /// True if the request only adds ephemeral containers, through their sub-resource.
+    ephemeral: bool,
+    subject: Subject,
+    review: Review,
+}
+
+impl Admission {
+    /// Returns a webhook that consists of these parts.
+    #[must_use]
+    pub const fn new(
+        surroundings: Arc<dyn Surroundings>,
+        pins: Arc<dyn Pins>,
+        registries: Registries,
+        settings: Settings,
+        metrics: Metrics,
+    ) -> Self {
+        Self { surroundings, pins, registries, settings, metrics }
+    }
+
+    /// Returns the body of the response to one review.
+    async fn answer(&self, asked: Asked<'_>) -> String {
+        let Asked { phase, break_glass, request, read, arrived, deadline } = asked;
+        let row = request.row();
+        let canary = self.canary(phase, request);
+        let judged = match row {
+            Some(row) if canary.is_none() && !break_glass => {
+                match self.judge(phase, row, request, read, deadline).await {
+                    Ok(judged) => judged.map(Ok),
+                    Err(why) => Some(Err(self.unreadable(phase, row, request, why, deadline).await)),
+                }
+            }
+            _ => None,
+        };
+        let (response, judged) = match judged {
+            None if break_glass => (self.break_glass(request), None),
+            None => (canary.unwrap_or_else(|| ReviewResponse::new(Decision::Skip)), None),
+            Some(Err(unreadable)) => (unreadable, None),
+            Some(Ok(judged)) => {
+                let response = match phase {
+                    Phase::Mutate => {
+                        let keys = self.surroundings.keys();
+                        let signer = keys.as_ref().and_then(|keys| keys.signer((self.settings.now)()));
+                        mutate::respond(&judged, signer)
+                    }
+                    Phase::Validate => validate::respond(&judged),
+                };
+                (response, Some(judged))
+            }
+        };
+        let bytes = response.to_json(request.uid());
+        let now = Instant::now();
+        self.metrics.decided(&Decided {
+            phase,
+            operation: match request.operation() {
+                Operation::Create => "CREATE",
+                Operation::Update => "UPDATE",
+                Operation::Other => "other",
+            },
+            kind: row.map(|row| row.kind),
+            decision: response.decision,
+            verdicts: judged.as_ref().map_or(&[], |judged| &judged.review.verdicts),
+            patched: response.patch.as_ref().map_or(0, |patch| patch.operations),
+            took: now.duration_since(arrived),
+        });
+        if now > deadline {
+            self.metrics.deadline_exceeded();
+        }
+        if let (Decision::Deny, Some(row)) = (response.decision, row) {
+            let name =
+                judged.as_ref().map_or_else(|| request.name().to_owned(), |judged| judged.object.name());
+            info!(
+                uid = shown(request.uid(), NAME_SHOWN),
+                kind = row.kind.name(),
+                namespace = shown(request.namespace(), NAME_SHOWN),
+                name = shown(&name, NAME_SHOWN),
+                codes = response.noted("codes"),
+                "refused"
+            );
+        }
+        bytes
+    }
+
+    /// Returns the response to the leader's canary. Nothing else is judged in the canary's namespace.
+    fn canary(&self, phase: Phase, request: &Request<'_>) -> Option<ReviewResponse> {
+        let is_asked = phase == Phase::Validate
+            && request.row().is_some_and(|row| row.kind == POD_TEMPLATE)
+            && request.operation() == Operation::Create
+            && self.settings.excluded_namespaces.contains(request.namespace());
+        let raw = request.object().filter(|_| is_asked)?;
+        let object = request.read(request.row()?, raw).ok()?;
+        let warning = object.canary().filter(|_| object.name() == canary::NAME).and_then(canary::warning)?;
+        let mut response = ReviewResponse::new(Decision::Canary);
+        response.warnings.push(warning);
+        Some(response)
+    }
+
+    /// Returns the response for a namespace with break glass. The object is not judged, and the audit log
+    /// records it.
+    fn break_glass(&self, request: &Request<'_>) -> ReviewResponse {
+        info!(
+            uid = shown(request.uid(), NAME_SHOWN),
+            namespace = shown(request.namespace(), NAME_SHOWN),
+            "allowed by break glass"
+        );
+        ReviewResponse::new(Decision::BreakGlass)
+    }
+
+    /// Judges the object of a review. Returns none if tagpin does not judge the object, so that it is
+    /// allowed.
+    async fn judge<'a>(
+        &self,
+        phase: Phase,
+        row: &'static Row,
+        request: &'a Request<'a>,
+        read: Option<Box<Document<'a>>>,
+        deadline: Instant,
+    ) -> Result<Option<Judged<'a>>, Unreadable> {
+        let ephemeral = match (row.is_pod(), request.sub_resource()) {
+            (true, Some(EPHEMERAL_CONTAINERS)) => true,
+            (true, None) => false,
+            (_, None) if phase == Phase::Validate => false,
+            _ => return Ok(None),
+        };
+        let raw = request.object().filter(|_| {
+            request.operation() != Operation::Other
+                && !self.settings.excluded_namespaces.contains(request.namespace())
+        });
+        let Some(raw) = raw else { return Ok(None) };
+        let object = match read {
+            Some(object) => object,
+            None => request.read(row, raw)?,
+        };
+        let old = match request.operation() {
+            // If the old object cannot be read, every slot counts as changed.
+            Operation::Update => request.old_object().and_then(|raw| request.read(row, raw).ok()),
+            Operation::Create | Operation::Other => None,
+        };
+        if is_left_alone(request, &object, old.as_deref()) {
+            return Ok(None);
+        }
+        let policies = self.surroundings.policies();
+        let subject = self.subject(request, &object, old.as_deref(), &policies, deadline).await;
+        let now = (self.settings.now)();
+        let ports = Ports {
+            resolve: &*self.registries.resolve,
+            suggest: &*self.registries.suggest,
+            pins: &*self.pins,
+        };
+        let mut review = pipeline::review(phase, &subject, &policies, ports, now, deadline).await;
+        if review.denies_for(Code::NotPinned) && self.surroundings.pinning_is_off(deadline).await {
+            review.soften_unpinned();
+        }
+        Ok(Some(Judged { object, ephemeral, subject, review }))
+    }
+
+    async fn subject(
+        &self,
+        request: &Request<'_>,
+        object: &Document<'_>,
+        old: Option<&Document<'_>>,
+        policies: &PolicySet,
+        deadline: Instant,
+    ) -> Subject {
+        let namespace = request.namespace();
+        let keys = pipeline::Asked::label_keys(policies, namespace);
+        let workload =
+            |object: &Document<'_>, wanted| object.workload(&self.settings.kinds, namespace, wanted);
+        let no_keys = BTreeSet::new();
+        let asked = pipeline::Asked {
+            workload: workload(object, Wanted::Keys(&keys)),
+            old: old.map(|old| workload(old, Wanted::Keys(&no_keys))),
+            by_controller: self.settings.controller_identities.contains(request.user()),
+            suggestions: if request.dry_run() { Suggestions::Cached } else { Suggestions::Ask },
+        };
+        pipeline::subject(asked, policies, &*self.surroundings, deadline).await
+    }
+}
+
+/// Returns true for a review that the match conditions should have filtered out.
+fn is_left_alone(request: &Request<'_>, object: &Document<'_>, old: Option<&Document<'_>>) -> bool {
+    match request.operation() {
+        // Anybody can set the annotation of a mirror pod, so the user must be a node. No admission can keep a
+        // node from running a static pod.
+        Operation::Create => object.row.is_pod() && request.is_node() && object.is_marked_mirror(),
+        // Finalizers must be removable, and an unchanged template is not judged when its object is scaled or
+        // labelled.
+        Operation::Update => object.being_deleted() || old.is_some_and(|old| object.has_template_of(old)),
+        Operation::Other => false,
+    }
+}

@@ -1,0 +1,59 @@
+//! `/mutate` adds digests to the images of pods. It refuses nothing: a slot that `/validate` will refuse
+//! stays as written.
+
+use tagpin_json as json;
+
+use crate::Judged;
+use crate::response::{Decision, ReviewResponse, json_patch};
+use tagpin_domain::mark::Key;
+use tagpin_domain::message;
+use tagpin_domain::patch::{Annotation, patch};
+use tagpin_domain::policy::Rule;
+use tagpin_domain::verdict::{PinSource, Verdict};
+
+/// Maximum number of pins that the audit log names.
+const AUDITED: usize = 64;
+
+pub(crate) fn respond(judged: &Judged<'_>, signer: Option<&Key>) -> ReviewResponse {
+    let Judged { object, subject, review, .. } = judged;
+    let mut patch = patch(subject, &review.verdicts, object.present(), signer);
+    if judged.ephemeral {
+        // The API server drops annotations that this sub-resource changes.
+        (patch.original, patch.mark) = (Annotation::Keep, Annotation::Keep);
+    }
+    let patch = json_patch(&patch, object.way());
+    let mut response = ReviewResponse::new(if patch.is_some() { Decision::Pin } else { Decision::Allow });
+    response.patch = patch;
+    if judged.ephemeral {
+        response.warnings = message::warnings(&unseen_by_validation(&review.verdicts));
+    }
+    let pins = || review.verdicts.iter().filter_map(|verdict| Some((verdict, verdict.pinned.as_ref()?)));
+    if pins().next().is_some() {
+        let pinned = pins().take(AUDITED);
+        let words = pinned.map(|(verdict, pinned)| (verdict.place.key.parts(), pinned.digest.as_str()));
+        response.audit.push(("pinned", json::map(words).into()));
+    }
+    let stale = pins().filter_map(|(_, pinned)| match pinned.source {
+        PinSource::LastKnown(age) => Some(age.as_secs()),
+        PinSource::Sibling | PinSource::Registry => None,
+    });
+    if let Some(oldest) = stale.max() {
+        response.audit.push(("stale-seconds", oldest.to_string().into()));
+    }
+    response
+}
+
+/// Returns the verdicts on pinned slots, with only the findings that `/validate` cannot have, because no
+/// annotation records what the author wrote: findings on a missing tag and on the registry's answer.
+/// `/validate` judges a written tag itself, also beside a digest.
+fn unseen_by_validation(verdicts: &[Verdict]) -> Vec<Verdict> {
+    let pinned = verdicts.iter().filter(|verdict| verdict.pinned.is_some());
+    pinned
+        .cloned()
+        .map(|mut verdict| {
+            let tag = verdict.image.as_ref().is_ok_and(|image| image.tag().is_some());
+            verdict.findings.retain(|finding| !tag || finding.rule() != Rule::Tags);
+            verdict
+        })
+        .collect()
+}

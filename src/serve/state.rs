@@ -1,0 +1,81 @@
+//! Gathers the state of every part for the metrics.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+
+use crate::serve::registry::Registry;
+use crate::serve::{Certificate, Leading};
+use crate::telemetry::state::{PolicyCount, State};
+use tagpin_kube::certificate::Pems;
+use tagpin_kube::policies::Held;
+use tagpin_kube::{Cluster, Observed};
+use tagpin_leader::break_glass;
+use tagpin_leader::webhook_config::Installed;
+use tagpin_review::Surroundings as _;
+
+/// Time before the end of an exception from which it counts as expiring.
+const SOON: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// The parts that hold the state.
+pub(crate) struct Shown {
+    pub(crate) cluster: Arc<Cluster>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) leading: Leading,
+    pub(crate) certificate: Certificate,
+}
+
+impl Shown {
+    /// Reads the state now.
+    pub(crate) fn state(&self) -> State {
+        let now = Timestamp::now();
+        let leads = *self.leading.leads.borrow();
+        let installed = *self.leading.installed.borrow();
+        let policies = self.cluster.policies.all();
+        let summaries = policies.iter().filter_map(|policy| policy.status.summary.as_ref());
+        let violations = summaries.map(|summary| summary.violations);
+        State {
+            leads,
+            webhooks_installed: leads.then_some(installed.in_sync()),
+            webhooks_armed: leads.then_some(*self.leading.closed.borrow()),
+            break_glass: leads
+                .then(|| (installed == Installed::Missing, break_glass::namespaces(&self.cluster).len())),
+            certificate_expires: self.certificate_expires(),
+            pin_keys: self.cluster.pods.keys().map_or(0, |keys| keys.count()),
+            policies: counted(&policies),
+            policies_invalid: policies.iter().filter(|policy| policy.error.is_some()).count(),
+            exceptions_expiring: self
+                .cluster
+                .policies()
+                .expiring(now, now.saturating_add(SOON).unwrap_or(now)),
+            violations: leads.then(|| violations.sum()),
+            objects: vec![
+                ("namespaces", self.cluster.namespaces.count()),
+                ("workloads", self.cluster.workloads.all().len()),
+                ("pods", self.cluster.pods.all().len()),
+            ],
+            unreadable: self.cluster.unreadable.counts(self.cluster.kinds()),
+            cache: self.registry.held(),
+        }
+    }
+
+    fn certificate_expires(&self) -> Option<i64> {
+        let Observed::Present(secret) = &*self.certificate.seen.borrow() else { return None };
+        let leaf = CertificateDer::from_pem_slice(&Pems::of(secret).certificate).ok()?;
+        let (_, parsed) = x509_parser::parse_x509_certificate(&leaf).ok()?;
+        Some(parsed.validity().not_after.timestamp())
+    }
+}
+
+/// Counts the policies in force by kind and mode.
+fn counted(policies: &[Held]) -> Vec<PolicyCount> {
+    let mut counts = BTreeMap::new();
+    for policy in policies.iter().filter_map(|policy| policy.good.as_ref()) {
+        let policy = &policy.policy;
+        *counts.entry((policy.id.kind().word(), policy.mode.word())).or_default() += 1;
+    }
+    counts.into_iter().map(|((kind, mode), count)| PolicyCount { kind, mode, count }).collect()
+}

@@ -1,0 +1,25 @@
+//! The environment variables, the files and the clock of this process. The clients of clouds read its identity from
+//! them.
+
+use std::time::SystemTime;
+use std::{env, fs};
+
+use tagpin_registry::Surroundings;
+
+/// The surroundings of this process, as opposed to those of a test.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Process;
+
+impl Surroundings for Process {
+    fn variable(&self, name: &str) -> Option<String> {
+        env::var(name).ok().filter(|value| !value.is_empty())
+    }
+
+    fn file(&self, path: &str) -> Option<String> {
+        fs::read_to_string(path).ok()
+    }
+
+    fn now(&self) -> SystemTime {
+        SystemTime::now()
+    }
+}
