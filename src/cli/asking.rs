@@ -32,11 +32,11 @@ pub(crate) struct Asking {
     #[arg(long, env = "TAGPIN_REGISTRIES", value_name = "FILE")]
     registries: Option<PathBuf>,
 
-    /// How long the whole may take, in seconds
+    /// Time limit for the whole command, in seconds
     #[arg(long, default_value_t = 10, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(1..))]
     timeout: u16,
 
-    /// What is printed
+    /// The format of the output
     #[arg(long, value_enum, default_value_t = Output::Text, value_name = "FORMAT")]
     pub(crate) output: Output,
 }

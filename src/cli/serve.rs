@@ -31,7 +31,7 @@ pub(crate) struct Args {
     #[arg(long, env = "POD_NAME", value_name = "NAME")]
     pod: String,
 
-    /// The port that the API server reaches, over TLS
+    /// The port on which it answers the API server, over TLS
     #[arg(long, default_value_t = 10250, value_name = "PORT")]
     webhook_port: u16,
 
@@ -47,11 +47,11 @@ pub(crate) struct Args {
     #[arg(long, value_delimiter = ',', value_name = "NAMES", default_value = DEFAULT_CONTROLLERS)]
     controller_identities: Vec<String>,
 
-    /// Whose pull secrets it may read
+    /// The namespaces whose pull secrets it may read
     #[arg(long, value_enum, default_value_t = PullSecretsMode::Off, value_name = "MODE")]
     pull_secrets: PullSecretsMode,
 
-    /// The namespaces of `--pull-secrets namespaces`
+    /// The namespaces that `--pull-secrets namespaces` allows
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     pull_secret_namespaces: Vec<String>,
 
@@ -63,27 +63,27 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     baseline: PathBuf,
 
-    /// How long requests are still answered after a SIGTERM, in seconds
+    /// Seconds after a SIGTERM in which it still answers requests
     #[arg(long, default_value_t = 15, value_name = "SECONDS")]
     drain_seconds: u16,
 
-    /// How long the webhook's certificate is valid; it is renewed when a third of that is left
+    /// Lifetime of the webhook's certificate; it is renewed when a third of that is left
     #[arg(long, default_value = "2160h", value_parser = duration::parse, value_name = "DURATION")]
     certificate_lifetime: Duration,
 
-    /// How long the authority that signs it is valid: four times as long at least
+    /// Lifetime of the authority that signs the certificate: at least four times the certificate's
     #[arg(long, default_value = "87600h", value_parser = duration::parse, value_name = "DURATION")]
     authority_lifetime: Duration,
 
-    /// Where traces are sent by OTLP over HTTP, as http://10.0.0.7:4318; without it there are none
+    /// Send traces to this address by OTLP over HTTP, as http://10.0.0.7:4318; without it there are none
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
     otlp_endpoint: Option<String>,
 
-    /// What is logged: error, warn, info, debug, or parts as `info,tagpin_registry=debug`
+    /// The lines to log: error, warn, info, debug, or by crate, as `info,tagpin_registry=debug`
     #[arg(long, env = "TAGPIN_LOG", default_value = "info", value_name = "FILTER")]
     log: String,
 
-    /// How log lines look
+    /// The format of log lines
     #[arg(long, value_enum, default_value_t = LogFormat::Auto, value_name = "FORMAT")]
     log_format: LogFormat,
 }
@@ -102,11 +102,11 @@ system:kube-controller-manager";
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum PullSecretsMode {
-    /// Nobody's
+    /// None
     Off,
-    /// Those of `--pull-secret-namespaces`
+    /// The namespaces of `--pull-secret-namespaces`
     Namespaces,
-    /// Those of every namespace
+    /// Every namespace
     Cluster,
 }
 

@@ -97,7 +97,7 @@ fn it_names_a_definition_that_is_missing() {
 }
 
 #[test]
-fn it_names_a_configuration_of_registries_that_can_not_be_used() {
+fn it_names_a_configuration_of_registries_that_cannot_be_used() {
     let _cluster = alone();
     let whole = Whole::of("configmap/tagpin");
     let wrong = "registries:\n- match: docker.io\n  mirror: []\n";
@@ -126,7 +126,7 @@ fn it_names_a_policy_that_is_not_ready() {
 }
 
 #[test]
-fn it_names_a_stored_object_that_can_not_be_read() {
+fn it_names_a_stored_object_that_cannot_be_read() {
     let _cluster = alone();
     let namespace = Namespace::new("unreadable");
     let whole = Whole::of("customresourcedefinition/imagepolicies.tagpin.dev");

@@ -32,7 +32,7 @@ fn audit_lets_through_in_silence_and_the_status_counts_it() {
 }
 
 #[test]
-fn a_namespaced_policy_can_not_weaken_the_baseline() {
+fn a_namespaced_policy_cannot_weaken_the_baseline() {
     let _cluster = undisturbed();
     let namespace = Namespace::new("weaken");
     namespace.policy("quiet", "{ mode: Audit, rules: { tags: { forbidden: [] } } }");

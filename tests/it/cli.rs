@@ -25,7 +25,7 @@ fn an_unknown_word_is_wrong_use() {
 }
 
 #[test]
-fn a_file_that_can_not_be_read_is_wrong_use_and_named() {
+fn a_file_that_cannot_be_read_is_wrong_use_and_named() {
     let output = tagpin(&["serve", "--namespace=x", "--pod=y", "--baseline=/does/not/exist"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("read /does/not/exist"), "{}", stderr(&output));
@@ -47,7 +47,7 @@ fn a_collector_is_named_by_its_url() {
 }
 
 #[test]
-fn without_a_cluster_it_can_not_find_out() {
+fn without_a_cluster_it_cannot_find_out() {
     let folder = tempfile::tempdir().unwrap();
     let baseline = folder.path().join("baseline.yaml");
     fs::write(&baseline, "{enabled: true, mode: Warn, pin: true}").unwrap();
@@ -98,7 +98,7 @@ fn the_manual_has_a_page_for_each_command() {
 }
 
 #[test]
-fn doctor_without_a_cluster_can_not_find_out() {
+fn doctor_without_a_cluster_cannot_find_out() {
     let folder = tempfile::tempdir().unwrap();
     let mut tagpin = Command::new(env!("CARGO_BIN_EXE_tagpin"));
     let output = tagpin.arg("doctor").env_clear().env("HOME", folder.path()).output().unwrap();

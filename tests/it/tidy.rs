@@ -260,6 +260,58 @@ fn some_things_are_written_nowhere() {
 }
 
 #[test]
+fn doc_comments_open_with_the_item() {
+    // A relative clause without its noun ("How long it may take") has to be read twice.
+    let headless =
+        Regex::new(r"^\s*//[/!] (What|How|Whether|Where|Which|Why|Of|Who|Whose|Whom|When)\b").unwrap();
+    let comment = Regex::new(r"^\s*//[/!]").unwrap();
+    let mut found = Vec::new();
+    for path in ["src", "crates", "xtask", "tests", "benches", "fuzz/fuzz_targets"].iter().flat_map(|folder| files(folder))
+    {
+        if path.extension().is_none_or(|extension| extension != "rs") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        let lines = std::iter::once("").chain(text.lines()).zip(text.lines()).zip(1..);
+        let openings =
+            lines.filter(|((before, line), _)| headless.is_match(line) && !comment.is_match(before));
+        found.extend(
+            openings.map(|((_, line), number)| format!("{}:{number}: {}", path.display(), line.trim())),
+        );
+    }
+    none(found);
+}
+
+#[test]
+fn cannot_is_one_word() {
+    let two = Regex::new(r"(?i)\bcan[ _-]not\b").unwrap();
+    let read = |path: &PathBuf| fs::read_to_string(path).unwrap_or_default();
+    let folders = [
+        "src",
+        "crates",
+        "xtask/src",
+        "xtask/tests",
+        "tests",
+        "benches",
+        "charts",
+        "crds",
+        "docs",
+        "examples",
+    ];
+    let texts =
+        folders.iter().flat_map(|folder| files(folder)).map(|path| (path.display().to_string(), read(&path)));
+    let mut found = Vec::new();
+    for (path, text) in texts.chain(documents()) {
+        let lines = text.lines().zip(1..).filter(|(line, _)| two.is_match(line));
+        // This file contains the pattern itself.
+        if !path.ends_with("tests/it/tidy.rs") {
+            found.extend(lines.map(|(line, number)| format!("{path}:{number}: {}", line.trim())));
+        }
+    }
+    none(found);
+}
+
+#[test]
 fn modules_are_files_beside_their_folder() {
     let files = ["src", "crates", "xtask/src", "tests", "benches"].iter().flat_map(|folder| files(folder));
     none(files.filter(|path| path.ends_with("mod.rs")).map(|path| path.display().to_string()).collect());

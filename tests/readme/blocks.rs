@@ -1,4 +1,4 @@
-//! The commands of README.md as they are written there, and where each is run.
+//! The commands of README.md as they are written there, each with the place that runs it.
 
 /// The place where the commands of a block are run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

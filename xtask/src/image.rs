@@ -18,7 +18,7 @@ const AUTHORITIES: &str = "etc/ssl/certs/ca-certificates.crt";
 /// Make the image of tagpin from this tree, as an OCI layout in target/image/oci
 #[derive(Args)]
 pub(crate) struct Image {
-    /// How it is built: dev shares everything with the tests, release is what is published
+    /// The build profile: dev shares everything with the tests, release is published
     #[arg(long, value_enum, default_value_t = Profile::Dev)]
     profile: Profile,
     /// Make it once more, from a copy of this tree in another folder, and fail unless both are the same
@@ -53,7 +53,7 @@ impl Image {
         if self.twice {
             println!("once more, from a copy in another folder");
             let again = elsewhere(self.profile)?;
-            ensure!(again == made.digest, "made again it is {again}: the image can not be reproduced");
+            ensure!(again == made.digest, "made again it is {again}: the image cannot be reproduced");
             println!("{again}: the same");
         }
         Ok(ExitCode::SUCCESS)
@@ -140,7 +140,7 @@ fn names_no_folder_of(binary: &[u8], root: &Path) -> Result<()> {
         let name = folder.as_os_str().as_encoded_bytes();
         ensure!(
             !binary.windows(name.len()).any(|window| window == name),
-            "the binary names {}: it can not be reproduced elsewhere",
+            "the binary names {}: it cannot be reproduced elsewhere",
             folder.display()
         );
     }

@@ -43,7 +43,7 @@ const UP: Duration = Duration::from_secs(120);
 #[derive(Args)]
 #[command(after_help = FILES)]
 pub(crate) struct Rig {
-    /// Which rig; several run side by side
+    /// The rig's name; several rigs run side by side
     #[arg(long, global = true, default_value = "default", env = "TAGPIN_RIG")]
     name: String,
     /// The folder that holds a folder for each rig [default: .rig in the repository]
@@ -91,7 +91,7 @@ enum Action {
         #[arg(long)]
         purge: bool,
     },
-    /// What runs, and what is missing for pods to run
+    /// Show the components that run, and those that pods still miss
     Status {
         /// For people or for programs
         #[arg(long, value_enum, default_value_t = Output::Text)]
@@ -123,7 +123,7 @@ enum Action {
     /// Prints the reference with its digest. Deploy that: a node that has the tag already does
     /// not ask for it again.
     Load {
-        /// How tagpin is built
+        /// The build profile of tagpin
         #[arg(long, value_enum, default_value_t = Profile::Dev)]
         profile: Profile,
     },
@@ -131,7 +131,7 @@ enum Action {
     ///
     /// Shows the commands that it runs. Arguments after `--` go to helm: `-- --set replicas=1`.
     Install {
-        /// How tagpin is built
+        /// The build profile of tagpin
         #[arg(long, value_enum, default_value_t = Profile::Dev)]
         profile: Profile,
         /// More for `helm upgrade --install`

@@ -114,7 +114,7 @@ impl RegistryMetrics {
         );
         metrics.register(
             "registry_ratelimit_remaining",
-            "Requests that the registry's own limit still allows, from its last response",
+            "Requests that the registry's own limit still allows, as its last response says",
             this.remaining.clone(),
         );
         metrics.register(
@@ -124,7 +124,7 @@ impl RegistryMetrics {
         );
         metrics.register(
             "registry_breaker_opened",
-            "Times that a registry failed and was not asked for a while",
+            "Number of times that a registry failed and tagpin stopped asking it for a while",
             this.breakers.clone(),
         );
         metrics.register(

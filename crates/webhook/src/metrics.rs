@@ -166,8 +166,8 @@ impl Metrics {
         }
         let all = metrics.clone();
         registry.register("admission_requests", "Reviews answered", all.requests);
-        registry.register("admission_duration_seconds", "From the whole body to the whole answer", duration);
-        registry.register("admission_inflight", "Reviews being worked on", all.in_flight);
+        registry.register("admission_duration_seconds", "Duration of reviews, from the complete request body to the complete response", duration);
+        registry.register("admission_inflight", "Reviews in progress", all.in_flight);
         registry.register(
             "admission_turned_away",
             "Requests that got no review, or whose object could not be read",
@@ -180,13 +180,13 @@ impl Metrics {
         );
         registry.register(
             "images_evaluated",
-            "Slots that /validate judged: one for each finding, one with code none for each slot without any",
+            "Findings of /validate, by code; a slot without a finding counts once, with the code none",
             all.images,
         );
-        registry.register("pins", "Slots pinned, by where the digest came from", pins);
+        registry.register("pins", "Slots pinned, by the source of the digest", pins);
         registry.register(
             "patch_operations",
-            "Operations of JSON patches: references and annotations that were written",
+            "Operations in JSON patches, each of which writes a reference or an annotation",
             all.patch_operations,
         );
         registry.register("unmatched_images", "Slots that no policy matched", all.unmatched);

@@ -42,7 +42,7 @@ type host struct {
 	Header map[string][]string `json:"header,omitempty"`
 }
 
-// resolving lists the hosts that a tag is asked of, in order; nil when the folder can not be used.
+// resolving lists the hosts that a tag is asked of, in order; nil when the folder cannot be used.
 func resolving(root string) func(string) any {
 	hosts := config.ConfigureHosts(context.Background(), config.HostOptions{HostDir: config.HostDirFromRoot(root)})
 	return func(registry string) any {

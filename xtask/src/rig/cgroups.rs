@@ -72,7 +72,7 @@ fn delegate(cgroup: &Path) -> Result<()> {
     let controllers = fs::read_to_string(cgroup.join("cgroup.controllers"))?;
     let wanted: Vec<String> = controllers.split_whitespace().map(|name| format!("+{name}")).collect();
     fs::write(cgroup.join("cgroup.subtree_control"), wanted.join(" "))
-        .with_context(|| format!("{} can not hand its controllers on", cgroup.display()))
+        .with_context(|| format!("{} cannot hand its controllers on", cgroup.display()))
 }
 
 fn hierarchies() -> Result<Vec<Hierarchy>> {

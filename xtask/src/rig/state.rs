@@ -36,7 +36,7 @@ impl State {
         for folder in [&root, &workspace::root(), &workspace::cache()?] {
             if ["/var", "/run"].iter().any(|covered| folder.starts_with(covered)) {
                 bail!(
-                    "{} can not be seen from inside a rig, which has its own /var and /run; \
+                    "{} cannot be seen from inside a rig, which has its own /var and /run; \
                      move it, or set TAGPIN_RIG_HOME or TAGPIN_CACHE",
                     folder.display()
                 );

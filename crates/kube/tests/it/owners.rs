@@ -137,7 +137,7 @@ async fn an_owner_that_no_watch_reports_is_read_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_owner_that_can_not_be_found_in_time_is_unknown() {
+async fn an_owner_that_cannot_be_found_in_time_is_unknown() {
     let api = Api::default();
     let cluster = Cluster::new(Kinds::default(), api.clone());
     assert_eq!(top(&cluster, &reference("apps/v1", "ReplicaSet", "missing")).await, TopOwner::Unknown);

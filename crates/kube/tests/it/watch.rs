@@ -122,7 +122,7 @@ async fn a_missing_kind_and_a_missing_right_are_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_policy_that_this_version_can_not_read_does_not_hide_the_others() {
+async fn a_policy_that_this_version_cannot_read_does_not_hide_the_others() {
     let mut replica = Replica::start();
     let policy = |name: &str, spec: Value| json!({ "metadata": { "name": name, "uid": name, "generation": 1, "resourceVersion": "5" }, "spec": spec });
     let items = json!([policy("a", json!({ "mode": "Later" })), policy("b", json!({ "mode": "Enforce" }))]);

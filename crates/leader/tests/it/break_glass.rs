@@ -102,7 +102,7 @@ async fn a_deleted_configuration_is_told_of_at_our_deployment() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_that_can_not_be_written_keeps_no_other_back_and_is_tried_again() {
+async fn an_event_that_cannot_be_written_keeps_no_other_back_and_is_tried_again() {
     let mut auditor = Auditor::start();
     auditor.label("a", &["fail-closed", "break-glass"]);
     auditor.label("b", &["fail-closed", "break-glass"]);

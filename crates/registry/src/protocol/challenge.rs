@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_be_read_is_no_challenge() {
+    fn what_cannot_be_read_is_no_challenge() {
         for value in
             ["", ",", "Bearer", "Bearer realm=", "Bearer realm=\"\"", "=", "\"", "Digest realm=\"x\""]
         {

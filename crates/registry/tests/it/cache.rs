@@ -265,7 +265,7 @@ async fn a_shared_refusal_names_the_askers_own_secret() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_can_not_wait_is_answered_in_time_and_the_question_goes_on() {
+async fn who_cannot_wait_is_answered_in_time_and_the_question_goes_on() {
     let registry = Registry::new(|_, _, _| (seconds(7), present('a')));
     let cache = cache(&registry);
     let start = Instant::now();

@@ -446,7 +446,7 @@ fn a_mistake_is_named_with_file_line_and_key() {
 }
 
 #[test]
-fn a_value_that_can_not_be_meant_is_refused_at_its_line() {
+fn a_value_that_cannot_be_meant_is_refused_at_its_line() {
     let entry = |rest: &str| refusal(&format!("registries:\n- match: a.io\n  {rest}\n"));
     for (rest, expected) in [
         ("mirrors: [{ url: m.example }]", "mirrors[0].url: the endpoint is not a URL"),
@@ -621,7 +621,7 @@ fn endpoints_of_the_nodes_file_mean_what_they_mean_to_k3s() {
 }
 
 #[test]
-fn a_registry_that_the_nodes_file_gives_no_mirror_can_not_be_asked_at_mirrors_only() {
+fn a_registry_that_the_nodes_file_gives_no_mirror_cannot_be_asked_at_mirrors_only() {
     let refused = with_k3s("[{ match: quay.io, resolveFrom: mirrors-only }]", K3S).refusal();
     assert!(refused.contains("registries[0].resolveFrom: asks mirrors"), "{refused}");
 }
@@ -688,7 +688,7 @@ configs:
 }
 
 #[test]
-fn a_rewrite_that_can_not_be_read_is_refused() {
+fn a_rewrite_that_cannot_be_read_is_refused() {
     let file = "mirrors: { docker.io: { endpoint: [https://m], rewrite: { '(': x } } }";
     let refused = with_k3s("[]", file).refusal();
     assert!(refused.starts_with("registries.yaml: mirrors.docker.io: the rewrite \"(\""), "{refused}");

@@ -219,7 +219,7 @@ async fn secrets_are_read_by_name_in_the_askers_namespace_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_secret_that_can_not_be_used_is_skipped_and_counted() {
+async fn a_secret_that_cannot_be_used_is_skipped_and_counted() {
     let opaque = [(".dockerconfigjson", r#"{"auths":{"a.io":{"auth":"YTpi"}}}"#)];
     let cluster = Cluster::default()
         .refuses("shop", "private", 403)

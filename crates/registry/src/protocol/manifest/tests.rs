@@ -108,7 +108,7 @@ fn what_is_no_image_is_told_apart() {
 }
 
 #[test]
-fn what_can_not_be_read_tells_nothing() {
+fn what_cannot_be_read_tells_nothing() {
     let mismatch = IMAGE.replacen('{', r#"{"mediaType":"application/vnd.oci.image.index.v1+json","#, 1);
     for (media_type, text) in [
         (OCI_MANIFEST, ""),
