@@ -13,7 +13,7 @@ use tagpin_domain::policy::Mode;
 
 /// Namespaces whose requests never reach the webhooks, whatever is configured, because a cluster and tagpin itself must
 /// be able to start.
-pub const NEVER_INTERCEPTED: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
+pub(crate) const NEVER_INTERCEPTED: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
 
 /// All settings of `tagpin serve`.
 #[derive(Debug, Clone, PartialEq)]

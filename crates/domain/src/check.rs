@@ -95,7 +95,7 @@ impl RuleSet {
 
     /// Returns the rules that are in one of the two sets.
     #[must_use]
-    pub const fn union(self, other: Self) -> Self {
+    pub(crate) const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 }
@@ -131,7 +131,7 @@ impl Check {
     /// Returns true if the check needs an answer about an image that is pulled in this way. Today no check
     /// needs one about a digest, because a digest itself determines what is pulled, and needs no pin.
     #[must_use]
-    pub const fn asks_about(&self, pulled: Pulled) -> bool {
+    pub(crate) const fn asks_about(&self, pulled: Pulled) -> bool {
         match self {
             Self::Limit | Self::Reference | Self::Tags { .. } | Self::Resolution => false,
             Self::Existence | Self::Pin(_) => matches!(pulled, Pulled::ByTag),
@@ -141,7 +141,7 @@ impl Check {
     /// Returns true if the check needs its answer in this phase: `/mutate` asks only about images that it may
     /// pin.
     #[must_use]
-    pub const fn asks_in(&self, phase: Phase) -> bool {
+    pub(crate) const fn asks_in(&self, phase: Phase) -> bool {
         match self {
             Self::Limit | Self::Reference | Self::Tags { .. } | Self::Resolution => false,
             Self::Existence => matches!(phase, Phase::Validate),

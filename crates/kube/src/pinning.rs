@@ -40,7 +40,7 @@ impl Pinning {
 
     /// Returns true if no pod is sent to be pinned, or if a report says so within half a second and before
     /// the deadline.
-    pub async fn is_off(&self, deadline: Instant) -> bool {
+    pub(crate) async fn is_off(&self, deadline: Instant) -> bool {
         let off = |seen: &Observed<MutatingWebhookConfiguration>| match seen {
             Observed::Unknown => false,
             Observed::Absent => true,

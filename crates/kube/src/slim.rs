@@ -65,7 +65,7 @@ impl StatusCondition {
 impl Slim {
     /// Returns the name and the JSON of the field with which the path to the pod spec begins.
     #[must_use]
-    pub fn template_field(&self, row: &Row) -> Option<(&'static str, &str)> {
+    pub(crate) fn template_field(&self, row: &Row) -> Option<(&'static str, &str)> {
         let name = *row.pod_spec.first()?;
         let field = match name {
             "spec" => &self.spec,

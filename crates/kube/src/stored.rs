@@ -127,7 +127,7 @@ impl Stored {
     }
 
     /// Returns the keys with which the object's marks were made.
-    pub fn mark_keys(&self) -> impl Iterator<Item = KeyId> {
+    pub(crate) fn mark_keys(&self) -> impl Iterator<Item = KeyId> {
         self.marks.iter().map(|mark| mark.key)
     }
 }

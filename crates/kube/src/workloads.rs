@@ -64,7 +64,7 @@ impl Workloads {
     }
 
     /// Removes the ControllerRevision with this UID.
-    pub fn delete_revision(&self, uid: &str) {
+    pub(crate) fn delete_revision(&self, uid: &str) {
         let gone = self.revisions.write().take(uid);
         if gone.is_some() {
             self.changes.announce();

@@ -234,7 +234,7 @@ impl Endpoint {
     /// Returns true if the endpoint is configured with `http://`. Only then http is used, here and for its token
     /// service.
     #[must_use]
-    pub fn plain_http(&self) -> bool {
+    pub(crate) fn plain_http(&self) -> bool {
         self.root.scheme() == "http"
     }
 
