@@ -133,7 +133,7 @@ pub struct SlimNamespace {
 #[derive(Debug, Clone, Default, Deserialize, Resource)]
 #[resource(inherit = k8s_openapi::api::core::v1::ServiceAccount)]
 #[serde(rename_all = "camelCase", default)]
-pub struct SlimServiceAccount {
+pub(crate) struct SlimServiceAccount {
     /// The metadata, without the managed fields.
     #[serde(deserialize_with = "without_managed_fields")]
     pub metadata: ObjectMeta,

@@ -17,7 +17,7 @@ use tagpin_objects::reader::{Template, Wanted};
 
 /// The mark of one slot's pin, without the facts that the slot itself holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SlotMark {
+pub(crate) struct SlotMark {
     /// Position in the object's slots.
     slot: usize,
     key: KeyId,
