@@ -162,7 +162,7 @@ pub enum LabelOperator {
 impl Selector {
     /// Returns true if these labels are selected.
     #[must_use]
-    pub fn selects(&self, labels: &Labels) -> bool {
+    pub(crate) fn selects(&self, labels: &Labels) -> bool {
         self.0.iter().all(|requirement| {
             let value = labels.get(&requirement.key);
             match &requirement.operator {

@@ -15,7 +15,7 @@ use crate::subject::{Controller, Phase, SlotUnderReview, Subject, TopOwner};
 use crate::workload::Labels;
 
 /// Maximum number of different references of one object that are judged in full.
-pub const REFERENCE_LIMIT: usize = 64;
+pub(crate) const REFERENCE_LIMIT: usize = 64;
 /// Maximum number of slots of one object that are judged. Nothing reads further than the first slot beyond
 /// it.
 pub const SLOT_LIMIT: usize = 1000;

@@ -78,7 +78,7 @@ impl Slim {
 
     /// Returns true for a pod or Job that has ended and will not run again.
     #[must_use]
-    pub fn ended(&self, row: &Row) -> bool {
+    pub(crate) fn ended(&self, row: &Row) -> bool {
         match row.kind {
             POD => matches!(self.status.phase.as_deref(), Some("Succeeded" | "Failed")),
             JOB => {

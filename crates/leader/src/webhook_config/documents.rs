@@ -32,7 +32,7 @@ const CANARY: &str = "canary.tagpin.dev";
 /// Label of a namespace in which unanswered requests are refused.
 pub(crate) const FAIL_CLOSED: &str = "tagpin.dev/fail-closed";
 /// Label of a namespace that suspends [`FAIL_CLOSED`].
-pub const BREAK_GLASS: &str = "tagpin.dev/break-glass";
+pub(crate) const BREAK_GLASS: &str = "tagpin.dev/break-glass";
 /// The only value of both labels that has an effect.
 pub(crate) const ON: &str = "true";
 
@@ -255,7 +255,7 @@ pub(crate) fn has_canary(live: &ValidatingWebhookConfiguration) -> bool {
 
 /// Returns true if an entry of tagpin refuses unanswered requests.
 #[must_use]
-pub fn fails_closed(live: &ValidatingWebhookConfiguration) -> bool {
+pub(crate) fn fails_closed(live: &ValidatingWebhookConfiguration) -> bool {
     live.entries().iter().any(|entry| entry.is_closed())
 }
 
