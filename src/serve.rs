@@ -19,7 +19,7 @@ use tracing::info;
 use crate::serve::compose::{Composed, IN_FLIGHT, Parts, compose};
 use crate::serve::probe::Probe;
 use crate::serve::signals::Signals;
-use crate::serve::state::Shown;
+use crate::serve::state::{Leading, Shown};
 use crate::serve::tasks::Tasks;
 use crate::settings::{Baseline, Settings};
 use crate::telemetry::admin;
@@ -27,7 +27,7 @@ use crate::telemetry::readiness::Readiness;
 use crate::telemetry::{self, Metrics};
 use tagpin_kube::client::{self, ApiReader};
 use tagpin_kube::store::Store;
-use tagpin_kube::{Cluster, Observed, certificate, pin_keys};
+use tagpin_kube::{Cluster, Observed, certificate, pin_keys, pinning};
 use tagpin_leader::Controller;
 use tagpin_leader::baseline;
 use tagpin_leader::canaries::Metrics as CanaryMetrics;
@@ -76,12 +76,13 @@ pub(crate) async fn run(settings: Settings, registries: Current) -> anyhow::Resu
     let configuration = registry::follow(Arc::clone(&replica.registries), asked.clone());
     replica.tasks.spawn("registries file", never(configuration));
     let certificate = replica.answer(&settings, router, filled, keys.heard.clone()).await?;
-    let leading = replica.lead(&settings, certificate.clone(), keys);
+    let seen = certificate.seen.clone();
+    let leading = replica.lead(&settings, certificate, keys);
     let Replica { cluster, readiness, drain, mut metrics, mut tasks, .. } = replica;
 
     cluster.watches.register(&mut metrics);
     let registries = registry::page(asked, Arc::clone(&registry));
-    let shown = Shown { cluster: Arc::clone(&cluster), registry, leading, certificate };
+    let shown = Shown { cluster: Arc::clone(&cluster), registry, leading, certificate: seen };
     telemetry::state::register(&mut metrics, move || shown.state());
     let unreadable = cluster.unreadable.clone();
     let pages = admin::router(metrics, readiness.clone(), move || cluster.policies.rows());
@@ -125,7 +126,6 @@ struct Replica {
 }
 
 /// The state of the webhook's certificate.
-#[derive(Clone)]
 struct Certificate {
     /// The Secret that holds the certificate.
     seen: watch::Receiver<Observed<Secret>>,
@@ -143,13 +143,6 @@ struct PinKeys {
     heard: watch::Receiver<bool>,
 }
 
-/// The state of the Lease and of the leader.
-struct Leading {
-    leads: watch::Receiver<bool>,
-    installed: watch::Receiver<Installed>,
-    closed: watch::Receiver<bool>,
-}
-
 impl Replica {
     /// Starts the watches that fill the stores. The receiver becomes true once all stores have been filled.
     fn watch(&mut self) -> watch::Receiver<bool> {
@@ -162,7 +155,8 @@ impl Replica {
         self.tasks.spawn("watches", async { Ok(watches.await.map(|never| match never {})?) });
         let looks = tagpin_kube::by_name::watch(Arc::clone(&self.cluster), self.client.clone());
         self.tasks.spawn("baseline by name", never(looks));
-        let pinning = tagpin_kube::pinning::watch(Arc::clone(&self.cluster), self.client.clone());
+        let (client, cluster) = (self.client.clone(), Arc::clone(&self.cluster));
+        let pinning = async move { pinning::watch(client, &cluster.pinning, &cluster.unreadable).await };
         self.tasks.spawn("mutating webhook watch", never(pinning));
         filled
     }

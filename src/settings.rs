@@ -13,7 +13,7 @@ use tagpin_domain::policy::Mode;
 
 /// Namespaces whose requests never reach the webhooks, whatever is configured, because a cluster and tagpin itself must
 /// be able to start.
-pub const NEVER_INTERCEPTED: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
+pub(crate) const NEVER_INTERCEPTED: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
 
 /// All settings of `tagpin serve`.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,8 +76,9 @@ pub struct Baseline {
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     /// The baseline's text cannot be read.
+    // The parser's error repeats itself as its own source, so it is shown here and is no source.
     #[error("read the baseline's settings: {0}")]
-    Baseline(String),
+    Baseline(serde_saphyr::Error),
     /// Namespaces were given for a mode that takes none, or none were given for the mode that needs some.
     #[error("pull secrets are {mode}, but {problem}")]
     PullSecrets {
@@ -122,6 +123,6 @@ impl Baseline {
     /// # Errors
     /// Fails if the text is not YAML, or if a key is missing, unknown or of the wrong kind.
     pub fn parse(text: &str) -> Result<Self, SettingsError> {
-        serde_saphyr::from_str(text).map_err(|cause| SettingsError::Baseline(cause.to_string()))
+        serde_saphyr::from_str(text).map_err(SettingsError::Baseline)
     }
 }

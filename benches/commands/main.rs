@@ -14,6 +14,7 @@ mod figures;
 #[allow(dead_code, reason = "the other bench uses more of it")]
 #[path = "../admission/machine.rs"]
 mod machine;
+mod program;
 #[path = "../admission/published.rs"]
 mod published;
 mod registry;

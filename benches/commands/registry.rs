@@ -7,7 +7,7 @@ use std::{fs, thread};
 use tempfile::TempDir;
 use tokio::runtime;
 
-use crate::resolve::program;
+use crate::program::program;
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 

@@ -3,13 +3,14 @@
 
 use std::env;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
 use tempfile::TempDir;
 
 use crate::figures::{goal, median};
+use crate::program::program;
 use crate::published;
 use crate::registry::Registry;
 
@@ -77,15 +78,6 @@ impl Commands {
             command
         })
     }
-}
-
-/// Returns the path of a program of the rig or of Debian. The program is built or fetched if it is missing.
-pub(crate) fn program(name: &str) -> PathBuf {
-    let mut xtask = Command::new(env!("CARGO"));
-    let built = xtask.args(["run", "--quiet", "--package", "xtask", "--", "part", name]).output().unwrap();
-    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-    let said = String::from_utf8(built.stdout).unwrap();
-    Path::new(said.lines().last().unwrap()).join(name)
 }
 
 /// Returns the milliseconds until the process has ended, and the digest that it printed last.

@@ -6,6 +6,7 @@
 //! or as a struct, so it reads the bytes of the object twice. It gives nothing back of a review whose object is broken,
 //! where the webhook still answers with the UID. It does not check that a key of a map occurs only once.
 
+mod found;
 mod ours;
 mod theirs;
 
@@ -13,32 +14,9 @@ use std::hint::black_box;
 
 use serde_json::{Value, json};
 
+use self::found::Found;
 use crate::figures::goal;
 use crate::race::{self, Contender, EARNED};
-
-/// The annotations that have a meaning for tagpin.
-const OUR_ANNOTATIONS: [&str; 3] = ["tagpin.dev/original", "tagpin.dev/mark", "tagpin.dev/canary"];
-/// The annotation that marks mirror pods, which stand for static pods.
-const MIRROR: &str = "kubernetes.io/config.mirror";
-/// The group of every node's user.
-const NODES: &str = "system:nodes";
-
-/// The values that every contender has to find in a review.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Found {
-    uid: String,
-    user: String,
-    is_node: bool,
-    name: String,
-    controller: Option<String>,
-    labels: usize,
-    other_annotations: usize,
-    service_account: String,
-    pull_secrets: Vec<String>,
-    /// List, position, name and reference of each image.
-    images: Vec<(usize, usize, String, String)>,
-    object_bytes: Option<usize>,
-}
 
 pub(crate) fn measure() {
     let small = serde_json::from_str(include_str!("../admission/review.json")).unwrap();

@@ -13,7 +13,8 @@ use clap::ValueEnum;
 use tokio::runtime;
 use tokio::time::Instant;
 
-use crate::cli::{Exit, Failure, output};
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::output;
 use crate::surroundings::Process;
 use tagpin_domain::asker::Asker;
 use tagpin_domain::denial::Violation;

@@ -2,7 +2,8 @@
 
 use clap_complete::{Shell, generate};
 
-use crate::cli::{Done, Exit, Failure, output};
+use crate::cli::exit::{Done, Exit, Failure};
+use crate::cli::output;
 
 /// Prints a shell's completions: `source <(tagpin completions bash)`.
 #[derive(Debug, clap::Args)]

@@ -1,6 +1,7 @@
 //! `tagpin crds`: prints the custom resource definitions as YAML.
 
-use crate::cli::{Done, Exit, Failure, output};
+use crate::cli::exit::{Done, Exit, Failure};
+use crate::cli::output;
 use tagpin_kube::crds;
 
 /// Prints the custom resource definitions, for `kubectl apply --server-side -f -`.

@@ -6,7 +6,8 @@ use clap::ValueEnum;
 use tokio::runtime;
 
 use crate::cli::doctor::report::Report;
-use crate::cli::{Done, Failure, output};
+use crate::cli::exit::{Done, Failure};
+use crate::cli::output;
 use tagpin_kube::client;
 
 mod configuration;

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap_mangen::Man;
 
-use crate::cli::{Done, Exit, Failure, output};
+use crate::cli::exit::{Done, Exit, Failure};
+use crate::cli::output;
 
 /// Prints the manual page (`tagpin man | man -l -`), or writes one for each command into a folder.
 #[derive(Debug, clap::Args)]

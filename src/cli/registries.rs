@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 
-use crate::cli::{Done, Exit, Failure, output};
+use crate::cli::exit::{Done, Exit, Failure};
+use crate::cli::output;
 use tagpin_registry::{Endpoint, Identity, Profiles, Registries};
 
 /// Work with the configuration of registries

@@ -8,10 +8,11 @@ use anyhow::Context;
 use tokio::time::Instant;
 
 use crate::cli::asking::{Asking, Output, Person};
+use crate::cli::exit::{Done, Failure};
+use crate::cli::output;
 use crate::cli::resolve::account::{Account, Passed};
 use crate::cli::resolve::answer::Answer;
 use crate::cli::resolve::trace::Trace;
-use crate::cli::{Done, Failure, output};
 use tagpin_domain::asker::Asker;
 use tagpin_domain::fact::{Class, Fact};
 use tagpin_domain::image::ImageRef;

@@ -11,7 +11,7 @@ use clap::ValueEnum;
 use tokio::runtime::{self, Runtime};
 use url::Url;
 
-use crate::cli::{Done, Exit, Failure};
+use crate::cli::exit::{Done, Exit, Failure};
 use crate::serve;
 use crate::settings::{self, Baseline, NEVER_INTERCEPTED, PullSecrets, Settings, SettingsError};
 use crate::telemetry::logging::{self, Format};

@@ -8,7 +8,8 @@ use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 
 use crate::cli::asking::{self, Asking, Output, Person};
-use crate::cli::{Done, Exit, Failure, output};
+use crate::cli::exit::{Done, Exit, Failure};
+use crate::cli::output;
 use tagpin_domain::asker::Asker;
 use tagpin_domain::fact::Fact;
 use tagpin_domain::glob::Globs;

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use anyhow::{Context, anyhow, ensure};
+use anyhow::{Context, ensure};
 use axum::Router;
 use axum::routing::get;
 use rustls::ClientConfig;
@@ -51,7 +51,7 @@ impl Probe {
         // The client trusts this one certificate, whatever names are in it.
         let stream =
             connector.connect(ServerName::try_from(release::NAME)?, stream).await.context("shake hands")?;
-        let (status, _) = page(stream, PAGE).await.map_err(|error| anyhow!("get {PAGE}: {error}"))?;
+        let (status, _) = page(stream, PAGE).await.with_context(|| format!("get {PAGE}"))?;
         ensure!(status.is_success(), "{PAGE} answers with status {status}");
         Ok(())
     }

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Secret;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use tokio::sync::watch;
 
 use crate::serve::registry::Registry;
-use crate::serve::{Certificate, Leading};
 use crate::telemetry::state::{PolicyCount, State};
 use tagpin_kube::certificate::Pems;
 use tagpin_kube::policies::Held;
@@ -25,7 +26,15 @@ pub(crate) struct Shown {
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) leading: Leading,
-    pub(crate) certificate: Certificate,
+    /// The Secret that holds the webhook's certificate.
+    pub(crate) certificate: watch::Receiver<Observed<Secret>>,
+}
+
+/// The state of the Lease and of the leader.
+pub(crate) struct Leading {
+    pub(crate) leads: watch::Receiver<bool>,
+    pub(crate) installed: watch::Receiver<Installed>,
+    pub(crate) closed: watch::Receiver<bool>,
 }
 
 impl Shown {
@@ -63,7 +72,7 @@ impl Shown {
     }
 
     fn certificate_expires(&self) -> Option<i64> {
-        let Observed::Present(secret) = &*self.certificate.seen.borrow() else { return None };
+        let Observed::Present(secret) = &*self.certificate.borrow() else { return None };
         let leaf = CertificateDer::from_pem_slice(&Pems::of(secret).certificate).ok()?;
         let (_, parsed) = x509_parser::parse_x509_certificate(&leaf).ok()?;
         Some(parsed.validity().not_after.timestamp())

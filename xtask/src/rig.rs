@@ -2,6 +2,7 @@
 
 mod certificates;
 mod cgroups;
+mod component;
 mod components;
 mod config;
 mod control;
@@ -11,6 +12,7 @@ mod install;
 mod machine;
 mod node;
 mod parts;
+mod power;
 mod probe;
 mod process;
 pub(crate) mod python;
@@ -20,24 +22,19 @@ mod suite;
 mod supervisor;
 mod tags;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 
 use self::control::{Order, Request, Response, Seen};
 use self::entry::inside;
-use self::registries::Registry;
-use self::state::{Shape, State};
+use self::power::{ask, down, up};
+use self::state::State;
 use self::tags::Tag;
 use crate::image::Profile;
 use crate::{command, packages, workspace};
-
-/// Time limit for a rig to run pods, once everything is built.
-const UP: Duration = Duration::from_secs(120);
 
 /// A real Kubernetes on this machine, in namespaces of its own
 #[derive(Args)]
@@ -201,145 +198,34 @@ impl Rig {
             }
             Action::Start { component } => drop(ask(&state, &Request::Component(Order::Start, component))?),
             Action::Load { profile } => {
-                pid(&state)?;
+                process::running(&state)?;
                 let (repository, digest) = install::load(&state, profile)?;
                 println!("{repository}:{}@{digest}", env!("CARGO_PKG_VERSION"));
             }
             Action::Install { profile, helm } => {
-                pid(&state)?;
+                process::running(&state)?;
                 install::run(|words| inside(&state, words), &install::commands(&state, profile, &helm)?)?;
             }
             Action::Test { keep, arguments } => return suite::run(&state, keep, &arguments),
             Action::Push => {
-                root_only()?;
+                process::root_only()?;
                 println!("{} tags pushed", tags::push_images(&state, true)?);
             }
             Action::PushTag { tag, content } => {
-                root_only()?;
+                process::root_only()?;
                 let workshop = images::Workshop::open(&state)?;
                 let (layout, digest) = workshop.web(&content)?;
                 tag.push(&state, &layout)?;
                 println!("{digest}");
             }
             Action::DeleteTag { tag } => {
-                root_only()?;
+                process::root_only()?;
                 tag.delete(&state)?;
             }
             Action::Digest { tag } => println!("{}", tag.digest(&state).context("no such tag")?),
         }
         Ok(ExitCode::SUCCESS)
     }
-}
-
-/// Fails with a plain sentence for a user who is not root. The kernel would only say that something is not permitted.
-fn root_only() -> Result<()> {
-    if !rustix::process::geteuid().is_root() {
-        bail!("a rig needs root: it makes namespaces, mounts and containers");
-    }
-    Ok(())
-}
-
-fn up(state: &State, nodes: Option<u8>) -> Result<()> {
-    root_only()?;
-    let _lock = state.lock()?;
-    let started = Instant::now();
-    let was = state.exists().then(|| state.shape()).transpose()?.map(|shape| shape.nodes);
-    let nodes = nodes.or(was).unwrap_or(1);
-    let running = process::find(state)?.is_some();
-    if running && was != Some(nodes) {
-        bail!("it runs with another number of nodes: `cargo xtask rig down` first");
-    }
-    if !running {
-        packages::ensure()?;
-        parts::ensure(state)?;
-        process::end(state)?;
-        state.write_shape(&Shape { nodes })?;
-        certificates::ensure(state, nodes)?;
-        config::write_all(state, nodes)?;
-        process::start(state)?;
-    }
-    if let Err(error) = stocked(state).and_then(|()| ready(state)) {
-        process::end(state)?;
-        return Err(error);
-    }
-    if running {
-        println!("the rig was up already");
-    } else {
-        println!("the rig is up after {:.1} s", started.elapsed().as_secs_f32());
-    }
-    println!("  look around  cargo xtask rig exec -- kubectl get pods -A");
-    println!("  stop         cargo xtask rig down");
-    println!("  its files    {}", state.root().display());
-    Ok(())
-}
-
-/// Pushes the missing test images to the registries, once the registries serve.
-fn stocked(state: &State) -> Result<()> {
-    await_supervisor(state)?;
-    for registry in Registry::ALL {
-        ask(state, &Request::Component(Order::Wait, registry.component().to_owned()))?;
-    }
-    match tags::push_images(state, false)? {
-        0 => {}
-        pushed => println!("{pushed} test images pushed"),
-    }
-    Ok(())
-}
-
-/// Waits until the supervisor answers commands.
-fn await_supervisor(state: &State) -> Result<()> {
-    let mut seen = false;
-    let answers = || {
-        let running = process::find(state).is_ok_and(|found| found.is_some());
-        let ended = seen && !running;
-        seen |= running;
-        ended || running && ask(state, &Request::Status).is_ok()
-    };
-    if probe::until(UP, answers) && process::find(state)?.is_some() {
-        return Ok(());
-    }
-    bail!("the supervisor does not run; {} says why", state.log("supervisor").display())
-}
-
-/// Waits until pods can run, and prints what is missing until then.
-fn ready(state: &State) -> Result<()> {
-    let end = Instant::now() + UP;
-    let mut told = String::new();
-    loop {
-        let Response::Missing(missing) = ask(state, &Request::Missing)? else {
-            bail!("an answer to another question")
-        };
-        let Some(missing) = missing else { return Ok(()) };
-        let subject = missing.split(':').next().unwrap_or_default().to_owned();
-        if subject != told {
-            println!("waiting for {subject}");
-            told = subject;
-        }
-        if Instant::now() > end {
-            bail!(
-                "not ready after {} s: {missing}; logs are in {}",
-                UP.as_secs(),
-                state.root().join("logs").display()
-            );
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    }
-}
-
-fn down(state: &State, purge: bool) -> Result<()> {
-    if !state.root().exists() {
-        println!("there is no such rig");
-        return Ok(());
-    }
-    root_only()?;
-    let _lock = state.lock()?;
-    let ran = process::end(state)?;
-    println!("{}", if ran { "the rig is down" } else { "the rig was not running" });
-    if purge {
-        fs::remove_dir_all(state.root()).with_context(|| format!("{}", state.root().display()))?;
-        println!("its data is removed");
-    }
-    Ok(())
 }
 
 fn status(state: &State, output: Output) -> Result<()> {
@@ -385,13 +271,4 @@ fn status(state: &State, output: Output) -> Result<()> {
 /// Replaces this process by the command inside the rig. Returns only an error.
 fn exec(state: &State, words: &[String]) -> Result<anyhow::Error> {
     Ok(command::become_it(inside(state, words)?))
-}
-
-fn ask(state: &State, request: &Request) -> Result<Response> {
-    control::ask(pid(state)?, request)
-}
-
-fn pid(state: &State) -> Result<i32> {
-    root_only()?;
-    process::find(state)?.context("this rig is down: `cargo xtask rig up` starts it")
 }

@@ -2,7 +2,7 @@
 
 use tagpin_json::{Raw, Read, Reader, Stopped, Text, once, once_or_null, once_text, once_text_or_null};
 
-use super::{Found, MIRROR, NODES, OUR_ANNOTATIONS};
+use super::found::{Found, MIRROR, NODES, OUR_ANNOTATIONS};
 
 #[derive(Default)]
 pub(super) struct Request<'a> {

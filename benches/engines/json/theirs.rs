@@ -9,7 +9,7 @@ use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use sonic_rs::LazyValue;
 
-use super::{Found, MIRROR, NODES, OUR_ANNOTATIONS};
+use super::found::{Found, MIRROR, NODES, OUR_ANNOTATIONS};
 
 /// A review whose objects are of one type: raw text, or a struct.
 #[derive(Deserialize)]

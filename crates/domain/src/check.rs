@@ -4,8 +4,10 @@
 //! The list of a policy's checks is everything that the policy demands. Code that judges, explains or exports
 //! a policy walks this list.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use crate::glob::Globs;
-use crate::policy::{Owners, Rule};
 use crate::slot::Pulled;
 use crate::subject::Phase;
 
@@ -43,6 +45,67 @@ pub enum Stage {
     Object,
 }
 
+/// The pods that are pinned, by their controllers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Owners {
+    /// Pods of the built-in controllers, and pods without a controller.
+    #[default]
+    BuiltIn,
+    /// Pods of custom resources too, whose operators may compare images.
+    Any,
+}
+
+/// A rule of a policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Rule {
+    /// A node can pull the reference, and the object has at most 64 different ones.
+    Reference,
+    /// The tag is permitted, and written where the policy requires it.
+    Tags,
+    /// The registry has the tag.
+    Existence,
+    /// The pod carries its digest.
+    Pin,
+}
+
+impl Rule {
+    /// Returns the word in messages and exceptions: `tags`.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Reference => "reference",
+            Self::Tags => "tags",
+            Self::Existence => "existence",
+            Self::Pin => "pin",
+        }
+    }
+}
+
+/// A set of rules.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RuleSet(u8);
+
+impl RuleSet {
+    /// Returns true if the set has this rule.
+    #[must_use]
+    pub const fn contains(self, rule: Rule) -> bool {
+        self.0 & 1 << rule as u8 != 0
+    }
+
+    /// Returns the rules that are in one of the two sets.
+    #[must_use]
+    pub(crate) const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+impl FromIterator<Rule> for RuleSet {
+    fn from_iter<I: IntoIterator<Item = Rule>>(rules: I) -> Self {
+        Self(rules.into_iter().fold(0, |bits, rule| bits | 1 << rule as u8))
+    }
+}
+
 impl Check {
     /// Returns the rule that the check is part of. An exception that waives the rule removes the check.
     #[must_use]
@@ -68,7 +131,7 @@ impl Check {
     /// Returns true if the check needs an answer about an image that is pulled in this way. Today no check
     /// needs one about a digest, because a digest itself determines what is pulled, and needs no pin.
     #[must_use]
-    pub const fn asks_about(&self, pulled: Pulled) -> bool {
+    pub(crate) const fn asks_about(&self, pulled: Pulled) -> bool {
         match self {
             Self::Limit | Self::Reference | Self::Tags { .. } | Self::Resolution => false,
             Self::Existence | Self::Pin(_) => matches!(pulled, Pulled::ByTag),
@@ -78,11 +141,32 @@ impl Check {
     /// Returns true if the check needs its answer in this phase: `/mutate` asks only about images that it may
     /// pin.
     #[must_use]
-    pub const fn asks_in(&self, phase: Phase) -> bool {
+    pub(crate) const fn asks_in(&self, phase: Phase) -> bool {
         match self {
             Self::Limit | Self::Reference | Self::Tags { .. } | Self::Resolution => false,
             Self::Existence => matches!(phase, Phase::Validate),
             Self::Pin(_) => true,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_what_the_api_has() {
+        for rule in [Rule::Reference, Rule::Tags, Rule::Existence, Rule::Pin] {
+            assert_eq!(serde_json::to_value(rule).unwrap(), rule.word());
+            assert!(RuleSet::from_iter([rule]).contains(rule));
+        }
+    }
+
+    #[test]
+    fn a_union_has_the_rules_of_both_sets_and_no_other() {
+        let (tags, pin) = (RuleSet::from_iter([Rule::Tags]), RuleSet::from_iter([Rule::Pin]));
+        let both = tags.union(pin);
+        assert!(both.contains(Rule::Tags) && both.contains(Rule::Pin));
+        assert!(!both.contains(Rule::Reference) && !both.contains(Rule::Existence));
     }
 }

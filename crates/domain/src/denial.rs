@@ -2,9 +2,9 @@
 
 use std::fmt;
 
+use crate::check::Rule;
 use crate::fact::{Broken, Fact, Unavailable};
 use crate::image::ReferenceErrorKind;
-use crate::policy::Rule;
 
 /// The stable word for a violation. It is the same in messages, audit annotations, metric labels, causes and JSON,
 /// and is never renamed.

@@ -104,7 +104,7 @@ impl Fact {
 
     /// Returns the digest that the tag named when it was last seen, if the registry cannot be asked now.
     #[must_use]
-    pub const fn last_known(&self) -> Option<&LastKnown> {
+    pub(crate) const fn last_known(&self) -> Option<&LastKnown> {
         match self {
             Self::RateLimited { last_known, .. } | Self::Unavailable { last_known, .. } => {
                 last_known.as_ref()

@@ -126,11 +126,11 @@ mod tests {
     use crate::digest::Digest;
     use crate::kind::Kind;
     use crate::mark::{Keys, Marks, Provenance};
-    use crate::policy::Labels;
     use crate::requirement::Requirement;
     use crate::slot::tests::container;
     use crate::subject::{Surrounding, TopOwner};
     use crate::verdict::{Case, PinSource, Pinned, on_reference};
+    use crate::workload::Labels;
     use crate::workload::Workload;
 
     const POD: Kind = Kind::new("", "Pod");

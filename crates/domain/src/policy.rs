@@ -10,13 +10,11 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::check::Check;
+use crate::check::{Check, RuleSet};
 use crate::glob::Globs;
 use crate::kind::Kind;
 use crate::slot::Role;
-
-/// Labels of an object.
-pub type Labels = BTreeMap<String, String>;
+use crate::workload::Labels;
 
 /// The kind of a policy object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -101,57 +99,6 @@ pub enum Children {
     Enforce,
 }
 
-/// A rule of a policy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Rule {
-    /// A node can pull the reference, and the object has at most 64 different ones.
-    Reference,
-    /// The tag is permitted, and written where the policy requires it.
-    Tags,
-    /// The registry has the tag.
-    Existence,
-    /// The pod carries its digest.
-    Pin,
-}
-
-impl Rule {
-    /// Returns the word in messages and exceptions: `tags`.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Reference => "reference",
-            Self::Tags => "tags",
-            Self::Existence => "existence",
-            Self::Pin => "pin",
-        }
-    }
-}
-
-/// A set of rules.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct RuleSet(u8);
-
-impl RuleSet {
-    /// Returns true if the set has this rule.
-    #[must_use]
-    pub const fn contains(self, rule: Rule) -> bool {
-        self.0 & 1 << rule as u8 != 0
-    }
-
-    /// Returns the rules that are in one of the two sets.
-    #[must_use]
-    pub const fn union(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-}
-
-impl FromIterator<Rule> for RuleSet {
-    fn from_iter<I: IntoIterator<Item = Rule>>(rules: I) -> Self {
-        Self(rules.into_iter().fold(0, |bits, rule| bits | 1 << rule as u8))
-    }
-}
-
 /// One compiled policy.
 #[derive(Debug, Clone)]
 pub struct Policy {
@@ -215,7 +162,7 @@ pub enum LabelOperator {
 impl Selector {
     /// Returns true if these labels are selected.
     #[must_use]
-    pub fn selects(&self, labels: &Labels) -> bool {
+    pub(crate) fn selects(&self, labels: &Labels) -> bool {
         self.0.iter().all(|requirement| {
             let value = labels.get(&requirement.key);
             match &requirement.operator {
@@ -226,16 +173,6 @@ impl Selector {
             }
         })
     }
-}
-
-/// The pods that are pinned, by their controllers.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Owners {
-    /// Pods of the built-in controllers, and pods without a controller.
-    #[default]
-    BuiltIn,
-    /// Pods of custom resources too, whose operators may compare images.
-    Any,
 }
 
 /// The consequences when a registry gives no definite answer.
@@ -319,21 +256,9 @@ mod tests {
         for mode in [Mode::Enforce, Mode::Warn, Mode::Audit] {
             assert_eq!(mode.word(), of_api(mode));
         }
-        for rule in [Rule::Reference, Rule::Tags, Rule::Existence, Rule::Pin] {
-            assert_eq!(rule.word(), of_api(rule));
-            assert!(RuleSet::from_iter([rule]).contains(rule));
-        }
         for kind in [PolicyKind::ClusterImagePolicy, PolicyKind::ImagePolicy] {
             assert_eq!(kind.word(), of_api(kind));
         }
-    }
-
-    #[test]
-    fn a_union_has_the_rules_of_both_sets_and_no_other() {
-        let (tags, pin) = (RuleSet::from_iter([Rule::Tags]), RuleSet::from_iter([Rule::Pin]));
-        let both = tags.union(pin);
-        assert!(both.contains(Rule::Tags) && both.contains(Rule::Pin));
-        assert!(!both.contains(Rule::Reference) && !both.contains(Rule::Existence));
     }
 
     #[test]

@@ -6,15 +6,16 @@ use std::collections::HashSet;
 
 use jiff::Timestamp;
 
-use crate::check::Check;
+use crate::check::{Check, Owners, RuleSet};
 use crate::image::ImageRef;
 use crate::kind::Kind;
-use crate::policy::{Children, Exception, Labels, Mode, Owners, Policy, PolicySet, RuleSet};
+use crate::policy::{Children, Exception, Mode, Policy, PolicySet};
 use crate::slot::{Pulled, Role, Slot};
 use crate::subject::{Controller, Phase, SlotUnderReview, Subject, TopOwner};
+use crate::workload::Labels;
 
 /// Maximum number of different references of one object that are judged in full.
-pub const REFERENCE_LIMIT: usize = 64;
+pub(crate) const REFERENCE_LIMIT: usize = 64;
 /// Maximum number of slots of one object that are judged. Nothing reads further than the first slot beyond
 /// it.
 pub const SLOT_LIMIT: usize = 1000;

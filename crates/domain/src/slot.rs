@@ -42,7 +42,7 @@ impl Role {
 
     /// Returns the role as people call it: `init container`.
     #[must_use]
-    pub const fn noun(self) -> &'static str {
+    pub(crate) const fn noun(self) -> &'static str {
         match self {
             Self::Container => "container",
             Self::InitContainer => "init container",

@@ -10,9 +10,8 @@ use crate::kind::Kind;
 use crate::mark::{Keys, Mark, Marks, Provenance};
 use crate::original::Originals;
 use crate::pin::Revision;
-use crate::policy::Labels;
 use crate::slot::{Slot, SlotKey};
-use crate::workload::Workload;
+use crate::workload::{Labels, Workload};
 
 /// The phase of admission that a review is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

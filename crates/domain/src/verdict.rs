@@ -5,13 +5,13 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::check::{Check, Stage};
+use crate::check::{Check, Rule, Stage};
 use crate::denial::{Code, Violation};
 use crate::digest::Digest;
 use crate::fact::{Class, Fact, LastKnown};
 use crate::glob::Globs;
 use crate::image::{ImageRef, ReferenceError};
-use crate::policy::{Children, Mode, Outcome, Policy, PolicyId, Resolution, Rule};
+use crate::policy::{Children, Mode, Outcome, Policy, PolicyId, Resolution};
 use crate::requirement::Requirement;
 use crate::slot::Place;
 use crate::subject::{Phase, SlotUnderReview, Subject};

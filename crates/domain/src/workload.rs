@@ -1,15 +1,19 @@
 //! A workload: one object that names images, whatever document or store it was read from.
 
+use std::collections::BTreeMap;
+
 use crate::kind::Kind;
 use crate::mark::Marks;
 use crate::original::Originals;
 use crate::pin::Revision;
-use crate::policy::Labels;
 use crate::slot::Slot;
 
 pub use owners::Ascent;
 
 mod owners;
+
+/// Labels of an object.
+pub type Labels = BTreeMap<String, String>;
 
 /// The owner reference with `controller: true`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -174,7 +174,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads null and returns true if null comes next.
-    pub fn null(&mut self) -> Read<bool> {
+    pub(crate) fn null(&mut self) -> Read<bool> {
         let is_null = self.peek() == Some(b'n');
         if is_null {
             self.passes(|bytes, at| word(bytes.bytes(), at, "null"))?;

@@ -11,7 +11,7 @@ use crate::reader::Reader;
 use crate::slim::{Slim, SlimNamespace};
 use crate::stored::Stored;
 use tagpin_domain::kind::Kind;
-use tagpin_domain::policy::Labels;
+use tagpin_domain::workload::Labels;
 use tagpin_objects::kinds::Kinds;
 
 /// Time limit for connecting to the API server, including TLS.

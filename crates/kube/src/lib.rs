@@ -10,10 +10,10 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use tagpin_domain::mark::Keys;
-use tagpin_domain::policy::{Labels, PolicySet};
+use tagpin_domain::policy::PolicySet;
 use tagpin_domain::slot::Slot;
 use tagpin_domain::subject::TopOwner;
-use tagpin_domain::workload::Workload;
+use tagpin_domain::workload::{Labels, Workload};
 use tagpin_objects::kinds::Kinds;
 use tagpin_review::Surroundings;
 

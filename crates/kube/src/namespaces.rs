@@ -8,7 +8,7 @@ use crate::follow::Sink;
 use crate::item::{Identity, Unreadable};
 use crate::slim::SlimNamespace;
 use parking_lot::RwLock;
-use tagpin_domain::policy::Labels;
+use tagpin_domain::workload::Labels;
 
 /// The labels of the namespaces, by name.
 #[derive(Debug, Default)]

@@ -2,7 +2,6 @@
 //! pods to be pinned.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
@@ -10,9 +9,8 @@ use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use crate::Cluster;
 use crate::follow::{Observed, follow_one};
-use crate::unreadable::Watched;
+use crate::unreadable::{Unreadables, Watched};
 use tagpin_objects::release::MUTATING;
 
 /// Maximum delay with which a replica hears that the configuration is gone.
@@ -42,7 +40,7 @@ impl Pinning {
 
     /// Returns true if no pod is sent to be pinned, or if a report says so within half a second and before
     /// the deadline.
-    pub async fn is_off(&self, deadline: Instant) -> bool {
+    pub(crate) async fn is_off(&self, deadline: Instant) -> bool {
         let off = |seen: &Observed<MutatingWebhookConfiguration>| match seen {
             Observed::Unknown => false,
             Observed::Absent => true,
@@ -55,7 +53,6 @@ impl Pinning {
 }
 
 /// Watches the mutating webhook configuration for ever.
-pub async fn watch(cluster: Arc<Cluster>, client: Client) -> Infallible {
-    let seen = cluster.pinning.0.clone();
-    follow_one(Api::all(client), MUTATING, seen, &cluster.unreadable, Watched::Mutating).await
+pub async fn watch(client: Client, pinning: &Pinning, unreadable: &Unreadables) -> Infallible {
+    follow_one(Api::all(client), MUTATING, pinning.0.clone(), unreadable, Watched::Mutating).await
 }

@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::changes::Watcher;
 use crate::stored::Stored;
 use tagpin_domain::kind::Kind;
-use tagpin_domain::policy::Labels;
+use tagpin_domain::workload::Labels;
 
 /// Time that a review waits for a watch that lags behind it.
 const GRACE: Duration = Duration::from_millis(250);

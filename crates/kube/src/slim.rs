@@ -65,7 +65,7 @@ impl StatusCondition {
 impl Slim {
     /// Returns the name and the JSON of the field with which the path to the pod spec begins.
     #[must_use]
-    pub fn template_field(&self, row: &Row) -> Option<(&'static str, &str)> {
+    pub(crate) fn template_field(&self, row: &Row) -> Option<(&'static str, &str)> {
         let name = *row.pod_spec.first()?;
         let field = match name {
             "spec" => &self.spec,
@@ -78,7 +78,7 @@ impl Slim {
 
     /// Returns true for a pod or Job that has ended and will not run again.
     #[must_use]
-    pub fn ended(&self, row: &Row) -> bool {
+    pub(crate) fn ended(&self, row: &Row) -> bool {
         match row.kind {
             POD => matches!(self.status.phase.as_deref(), Some("Succeeded" | "Failed")),
             JOB => {
@@ -133,7 +133,7 @@ pub struct SlimNamespace {
 #[derive(Debug, Clone, Default, Deserialize, Resource)]
 #[resource(inherit = k8s_openapi::api::core::v1::ServiceAccount)]
 #[serde(rename_all = "camelCase", default)]
-pub struct SlimServiceAccount {
+pub(crate) struct SlimServiceAccount {
     /// The metadata, without the managed fields.
     #[serde(deserialize_with = "without_managed_fields")]
     pub metadata: ObjectMeta,

@@ -17,7 +17,7 @@ use tagpin_objects::reader::{Template, Wanted};
 
 /// The mark of one slot's pin, without the facts that the slot itself holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SlotMark {
+pub(crate) struct SlotMark {
     /// Position in the object's slots.
     slot: usize,
     key: KeyId,
@@ -102,13 +102,13 @@ impl Stored {
     /// the first mark and nobody has written its spec since. The API server counts writes of the spec from
     /// Kubernetes 1.33 on. Nobody can choose that count or the creation time.
     #[must_use]
-    pub fn needs_no_mark(&self, keys: Option<&Keys>) -> bool {
+    pub(crate) fn needs_no_mark(&self, keys: Option<&Keys>) -> bool {
         keys.is_none_or(|keys| self.created < keys.since() && self.generation <= 1)
     }
 
     /// Returns the proof that tagpin made the pin in the slot at this position; none if nothing proves it.
     #[must_use]
-    pub fn proof(&self, slot: usize, keys: Option<&Keys>) -> Option<Proof> {
+    pub(crate) fn proof(&self, slot: usize, keys: Option<&Keys>) -> Option<Proof> {
         let workload = &self.workload;
         let held = workload.slots.get(slot)?;
         let (reference, digest) = workload.originals.pin_of(held)?;
@@ -127,7 +127,7 @@ impl Stored {
     }
 
     /// Returns the keys with which the object's marks were made.
-    pub fn mark_keys(&self) -> impl Iterator<Item = KeyId> {
+    pub(crate) fn mark_keys(&self) -> impl Iterator<Item = KeyId> {
         self.marks.iter().map(|mark| mark.key)
     }
 }

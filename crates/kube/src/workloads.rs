@@ -64,7 +64,7 @@ impl Workloads {
     }
 
     /// Removes the ControllerRevision with this UID.
-    pub fn delete_revision(&self, uid: &str) {
+    pub(crate) fn delete_revision(&self, uid: &str) {
         let gone = self.revisions.write().take(uid);
         if gone.is_some() {
             self.changes.announce();
@@ -95,7 +95,14 @@ impl Workloads {
 
     /// Returns true if a revision of this workload carries this reference in this slot.
     #[must_use]
-    pub fn carries(&self, kind: Kind, namespace: &str, uid: &str, slot: &SlotKey, reference: &str) -> bool {
+    pub(crate) fn carries(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        uid: &str,
+        slot: &SlotKey,
+        reference: &str,
+    ) -> bool {
         let has =
             |slots: &[Slot]| slots.iter().any(|held| held.key() == slot && &*held.reference == reference);
         match kind {

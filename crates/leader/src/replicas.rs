@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::error::Error;
+use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -128,7 +130,7 @@ impl Ask for AskByAddress {
         match timeout(LIMIT, fetch(replica.address, self.port)).await {
             Ok(Ok(rows)) => Some(rows),
             Ok(Err(error)) => {
-                debug!(replica = replica.name, error, "no answer");
+                debug!(replica = replica.name, %error, "no answer");
                 None
             }
             Err(_) => {
@@ -139,31 +141,56 @@ impl Ask for AskByAddress {
     }
 }
 
-async fn fetch(address: IpAddr, port: u16) -> Result<Vec<InForce>, String> {
-    let stream = TcpStream::connect((address, port)).await.map_err(|e| e.to_string())?;
+/// The reason why a replica did not report its policies.
+#[derive(Debug, thiserror::Error)]
+enum NoAnswer {
+    #[error(transparent)]
+    Connect(#[from] io::Error),
+    #[error(transparent)]
+    Page(#[from] PageError),
+    #[error("status {0}")]
+    Status(StatusCode),
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+}
+
+async fn fetch(address: IpAddr, port: u16) -> Result<Vec<InForce>, NoAnswer> {
+    let stream = TcpStream::connect((address, port)).await?;
     let (status, body) = page(stream, "/policies").await?;
     if status != StatusCode::OK {
-        return Err(format!("status {status}"));
+        return Err(NoAnswer::Status(status));
     }
-    serde_json::from_slice(&body).map_err(|e| e.to_string())
+    Ok(serde_json::from_slice(&body)?)
+}
+
+/// The reason why a page could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum PageError {
+    /// The path cannot be part of a request.
+    #[error(transparent)]
+    Path(#[from] hyper::http::Error),
+    /// The connection ended early, or the answer is not HTTP.
+    #[error(transparent)]
+    Http(#[from] hyper::Error),
+    /// The page is too large, or it broke off.
+    #[error(transparent)]
+    Body(#[from] Box<dyn Error + Send + Sync>),
 }
 
 /// Reads one page of a replica's admin port over this connection. It has no time limit of its own.
 ///
 /// # Errors
 /// Fails if there is no answer, or if it is too large.
-pub async fn page<S>(stream: S, path: &str) -> Result<(StatusCode, Bytes), String>
+pub async fn page<S>(stream: S, path: &str) -> Result<(StatusCode, Bytes), PageError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let text = |error: &dyn std::error::Error| error.to_string();
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| text(&e))?;
-    let request = Request::get(path).header(HOST, release::NAME).body(Empty::<Bytes>::new());
-    let request = request.map_err(|e| text(&e))?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let request = Request::get(path).header(HOST, release::NAME).body(Empty::<Bytes>::new())?;
     let answer = async {
-        let response = sender.send_request(request).await.map_err(|e| text(&e))?;
+        let response = sender.send_request(request).await?;
         let status = response.status();
-        let body = Limited::new(response.into_body(), MAX_PAGE).collect().await.map_err(|e| e.to_string())?;
+        let body = Limited::new(response.into_body(), MAX_PAGE).collect().await?;
         Ok((status, body.to_bytes()))
     };
     tokio::pin!(answer, connection);
@@ -171,7 +198,7 @@ where
     tokio::select! {
         answer = &mut answer => answer,
         ended = &mut connection => {
-            ended.map_err(|e| text(&e))?;
+            ended?;
             answer.await
         }
     }

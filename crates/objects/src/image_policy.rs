@@ -1,7 +1,7 @@
 //! The documents `ClusterImagePolicy` and `ImagePolicy`: the fields that people write and read, with their schema. The
 //! doc comments are product text: `kubectl explain` prints them. `compile` turns a spec into `domain::policy`.
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
 mod compile;
@@ -13,7 +13,8 @@ pub use status::{LastGood, PolicyStatus, Summary, Violation};
 
 use crate::label_selector::LabelSelector;
 use crate::schema::rule;
-use tagpin_domain::policy::{Children, Mode, Outcome, Owners, Rule};
+use tagpin_domain::check::{Owners, Rule};
+use tagpin_domain::policy::{Children, Mode, Outcome};
 use tagpin_domain::slot::Role;
 
 #[cfg(test)]
@@ -166,7 +167,7 @@ pub enum Existence {
 pub struct Pin {
     /// The objects that are rewritten: `Pods` before they run, or nothing (the empty list). Workloads stay as their
     /// authors wrote them.
-    #[schemars(schema_with = "schemas::targets")]
+    #[schemars(schema_with = "targets")]
     pub targets: Vec<Target>,
     /// The pods that are pinned, by their controllers: `BuiltIn` (pods of the built-in controllers, and pods without a
     /// controller), or `Any` (pods of custom resources too; an operator that takes the rewritten image for a change may
@@ -179,6 +180,11 @@ pub struct Pin {
 pub enum Target {
     /// Pods, before they run.
     Pods,
+}
+
+/// Returns the schema of a list of kinds of objects.
+fn targets(generator: &mut SchemaGenerator) -> Schema {
+    schemas::words::<Target>(generator, 4, &[schemas::unique("target")])
 }
 
 /// The consequences when a registry gives no definite answer.

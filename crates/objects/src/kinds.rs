@@ -14,7 +14,7 @@ use tagpin_domain::workload::ControllerRef;
 /// `Pod` of core/v1.
 pub const POD: Kind = Kind::new("", "Pod");
 /// `ReplicationController` of core/v1.
-pub const REPLICATION_CONTROLLER: Kind = Kind::new("", "ReplicationController");
+pub(crate) const REPLICATION_CONTROLLER: Kind = Kind::new("", "ReplicationController");
 /// `PodTemplate` of core/v1.
 pub const POD_TEMPLATE: Kind = Kind::new("", "PodTemplate");
 /// `Deployment` of apps/v1.

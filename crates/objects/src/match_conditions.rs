@@ -28,7 +28,7 @@ pub fn match_conditions(kinds: &Kinds) -> Vec<MatchCondition> {
 }
 
 /// Annotation of the mirror pod that a node creates for a static pod.
-pub const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
+pub(crate) const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
 
 /// Returns the condition that leaves out the static pods of nodes. Only a node's own request counts, because
 /// anybody can write the annotation.

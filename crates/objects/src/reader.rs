@@ -5,10 +5,8 @@
 //! object therefore takes little more memory than its bytes.
 
 mod metadata;
-mod path;
 mod pod_spec;
-
-use std::collections::BTreeSet;
+mod template;
 
 use tagpin_json::{Malformed, Raw, Read, Reader, Text, once_or_null};
 
@@ -16,14 +14,15 @@ use tagpin_domain::mark::Marks;
 use tagpin_domain::original::Originals;
 use tagpin_domain::patch::{ANNOTATIONS_LIMIT, Present};
 use tagpin_domain::pin::REVISION_LABELS;
-use tagpin_domain::policy::Labels;
-use tagpin_domain::slot::Slot;
 use tagpin_domain::unreadable::Unreadable;
 use tagpin_domain::workload::Workload;
 
 use crate::kinds::{Kinds, Row};
 
-use metadata::{Annotations, Metadata, OnlyLabels, WrittenLabels};
+pub use metadata::Wanted;
+pub use template::Template;
+
+use metadata::{Annotations, Metadata, WrittenLabels};
 use pod_spec::PodSpec;
 
 /// An object of a kind of the table, reduced to the part that is read.
@@ -44,80 +43,6 @@ pub enum Way {
     Metadata,
     /// Annotations.
     Annotations,
-}
-
-/// A pod template. For a pod, which is its own template, only the spec is held here.
-#[derive(Debug, Default)]
-pub struct Template<'a> {
-    /// The template as it is written.
-    raw: Option<Raw<'a>>,
-    metadata: Option<OnlyLabels<'a>>,
-    spec: Option<PodSpec<'a>>,
-}
-
-impl<'a> Template<'a> {
-    fn read(&mut self, reader: &mut Reader<'a>) -> Read<()> {
-        let raw = reader.kept(|reader| {
-            reader.object(&mut |reader, key| match key {
-                "metadata" => once_or_null(reader, &mut self.metadata, OnlyLabels::read),
-                "spec" => once_or_null(reader, &mut self.spec, PodSpec::read),
-                _ => reader.pass(),
-            })
-        })?;
-        self.raw = Some(raw);
-        Ok(())
-    }
-
-    /// Reads the template of an object of this kind from one field of the object: the field with which the
-    /// path to the pod spec begins.
-    ///
-    /// # Errors
-    /// Fails if a field has the wrong type or occurs twice, or if there are too many slots.
-    pub fn of_field(row: &Row, json: &'a str) -> Result<Self, Malformed> {
-        let mut template = Self::default();
-        Reader::whole(json, |reader| match row.template {
-            [] => once_or_null(reader, &mut template.spec, PodSpec::read),
-            [_, rest @ ..] => {
-                let mut found = None;
-                once_or_null(reader, &mut found, |(), reader| path::read(&mut template, rest, reader))
-            }
-        })?;
-        Ok(template)
-    }
-
-    /// Returns the labels of the template: all of them, or those with these keys.
-    #[must_use]
-    pub fn labels(&self, wanted: Wanted<'_>) -> Labels {
-        let written = self.metadata.as_ref().and_then(|metadata| metadata.labels.as_ref());
-        written.map(|written| written.of(wanted)).unwrap_or_default()
-    }
-
-    /// Returns the pull secrets that the pod or template names, in their order.
-    #[must_use]
-    pub fn pull_secrets(&self) -> &[String] {
-        self.spec.as_ref().map_or(&[], PodSpec::pull_secrets)
-    }
-
-    /// Returns the service account of the pods; empty means `default`.
-    #[must_use]
-    pub fn service_account(&self) -> &str {
-        self.spec.as_ref().map_or("", PodSpec::service_account)
-    }
-
-    /// Returns every slot that names an image, by role and then by position.
-    #[must_use]
-    pub fn slots(&self, row: &Row) -> Vec<Slot> {
-        self.spec.as_ref().map(|spec| spec.slots(row)).unwrap_or_default()
-    }
-}
-
-/// The labels to keep of an object.
-#[derive(Debug, Clone, Copy)]
-pub enum Wanted<'a> {
-    /// All of them.
-    All,
-    /// Those with these keys.
-    Keys(&'a BTreeSet<&'a str>),
 }
 
 impl<'a> Document<'a> {
@@ -153,7 +78,7 @@ impl<'a> Document<'a> {
             ("metadata", _) => once_or_null(reader, metadata, Metadata::read),
             ("spec", []) => once_or_null(reader, &mut template.spec, PodSpec::read),
             (key, [wanted, rest @ ..]) if key == *wanted => {
-                once_or_null(reader, &mut first, |(), reader| path::read(template, rest, reader))
+                once_or_null(reader, &mut first, |(), reader| template.read_at(rest, reader))
             }
             _ => reader.pass(),
         })

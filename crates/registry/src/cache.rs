@@ -36,7 +36,7 @@ use tagpin_review::{Resolve, Seeds};
 /// Time for which a negative answer is valid. It is short, because a push that is followed by an apply must work.
 const NEGATIVE: Duration = Duration::from_secs(10);
 /// Maximum age of a digest that is reported as last known.
-pub const LAST_KNOWN: Duration = Duration::from_secs(168 * 60 * 60);
+const LAST_KNOWN: Duration = Duration::from_secs(168 * 60 * 60);
 /// Maximum time of one look-up, however many callers wait for it.
 const BUDGET: Duration = Duration::from_secs(10);
 /// Maximum size of the cache, in bytes.

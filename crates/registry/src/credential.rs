@@ -123,7 +123,7 @@ impl Candidate {
 
     /// Returns the candidates of an asker without any credential, as most look-ups need them.
     #[must_use]
-    pub fn only_anonymous() -> &'static [Self] {
+    pub(crate) fn only_anonymous() -> &'static [Self] {
         static ONLY: LazyLock<[Candidate; 1]> = LazyLock::new(|| [Candidate::anonymous()]);
         ONLY.as_slice()
     }

@@ -23,7 +23,7 @@ mod sharing;
 mod suggest;
 mod wire;
 
-pub use self::cache::{Around, Cache, LAST_KNOWN};
+pub use self::cache::{Around, Cache};
 pub use self::config::current::{Current, Reloaded};
 pub use self::config::file::{ConfigError, Elsewhere, Mistake};
 pub use self::config::registries::Registries;

@@ -14,10 +14,10 @@ use tagpin_domain::fact::{Fact, LastKnown};
 use tagpin_domain::image::ImageRef;
 use tagpin_domain::mark::Keys;
 use tagpin_domain::pin::Revision;
-use tagpin_domain::policy::{Labels, PolicySet};
+use tagpin_domain::policy::PolicySet;
 use tagpin_domain::slot::{Slot, SlotKey};
 use tagpin_domain::subject::TopOwner;
-use tagpin_domain::workload::Workload;
+use tagpin_domain::workload::{Labels, Workload};
 
 /// Looks up the digests of tags in registries.
 #[async_trait]

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use tokio::time::Instant;
 
-use tagpin_domain::policy::{Labels, PolicySet};
+use tagpin_domain::policy::PolicySet;
 use tagpin_domain::slot::Slot;
 use tagpin_domain::subject::{Before, Subject, Suggestions, Surrounding, TopOwner};
-use tagpin_domain::workload::Workload;
+use tagpin_domain::workload::{Labels, Workload};
 
 use crate::ports::Surroundings;
 

@@ -6,15 +6,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use async_trait::async_trait;
 
 use super::*;
-use tagpin_domain::check::Check;
+use tagpin_domain::check::{Check, Owners};
 use tagpin_domain::digest::Digest;
 use tagpin_domain::glob::Globs;
 use tagpin_domain::kind::Kind;
 use tagpin_domain::pin::Revision;
-use tagpin_domain::policy::{Children, Labels, Mode, Outcome, Owners, Policy, PolicyId, Resolution, Scope};
+use tagpin_domain::policy::{Children, Mode, Outcome, Policy, PolicyId, Resolution, Scope};
 use tagpin_domain::slot::{Field, Place, Role, SlotKey};
 use tagpin_domain::subject::{Surrounding, TopOwner};
-use tagpin_domain::workload::Workload;
+use tagpin_domain::workload::{Labels, Workload};
 
 const POD: Kind = Kind::new("", "Pod");
 

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use tagpin_domain::digest::Digest;
 use tagpin_domain::kind::Kind;
-use tagpin_domain::policy::Labels;
+use tagpin_domain::workload::Labels;
 use tagpin_kube::reader::Reader;
 use tagpin_kube::slim::Slim;
 use tagpin_kube::store::Store;

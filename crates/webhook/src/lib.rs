@@ -13,6 +13,7 @@ mod body;
 mod in_time;
 mod review;
 
+mod judged;
 mod mutate;
 mod unreadable;
 mod validate;
@@ -26,6 +27,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 use tracing::info;
 
+use crate::judged::Judged;
 use crate::metrics::{Decided, Metrics};
 use crate::response::ReviewResponse;
 use crate::review::{Operation, Request};
@@ -36,7 +38,7 @@ use tagpin_domain::unreadable::Unreadable;
 use tagpin_objects::canary;
 use tagpin_objects::kinds::{Kinds, POD_TEMPLATE, Row};
 use tagpin_objects::reader::{Document, Wanted};
-use tagpin_review::{self as pipeline, Pins, Ports, Resolve, Review, Suggest, Surroundings};
+use tagpin_review::{self as pipeline, Pins, Ports, Resolve, Suggest, Surroundings};
 
 pub use body::BODY_LIMIT;
 pub use response::Decision;
@@ -90,15 +92,6 @@ struct Asked<'a> {
     read: Option<Box<Document<'a>>>,
     arrived: Instant,
     deadline: Instant,
-}
-
-/// An object that was judged.
-struct Judged<'a> {
-    object: Box<Document<'a>>,
-    /// True if the request only adds ephemeral containers, through their sub-resource.
-    ephemeral: bool,
-    subject: Subject,
-    review: Review,
 }
 
 impl Admission {

@@ -3,12 +3,12 @@
 
 use tagpin_json as json;
 
-use crate::Judged;
+use crate::judged::Judged;
 use crate::response::{Decision, ReviewResponse, json_patch};
+use tagpin_domain::check::Rule;
 use tagpin_domain::mark::Key;
 use tagpin_domain::message;
 use tagpin_domain::patch::{Annotation, patch};
-use tagpin_domain::policy::Rule;
 use tagpin_domain::verdict::{PinSource, Verdict};
 
 /// Maximum number of pins that the audit log names.

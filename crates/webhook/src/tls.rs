@@ -69,7 +69,7 @@ impl CurrentCertificate {
     ///
     /// # Errors
     /// Fails if the compiled-in provider offers no protocol version.
-    pub fn server_config(&self) -> Result<ServerConfig, rustls::Error> {
+    pub(crate) fn server_config(&self) -> Result<ServerConfig, rustls::Error> {
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()

@@ -1,7 +1,7 @@
 //! `/validate` allows pods and workloads, warns about them or refuses them. One response names all failing
 //! slots.
 
-use crate::Judged;
+use crate::judged::Judged;
 use crate::response::{Decision, ReviewResponse};
 use tagpin_domain::message;
 use tagpin_domain::verdict::Effect;

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use anyhow::{Context, anyhow};
 use hyper::StatusCode;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
@@ -56,15 +57,15 @@ fn admin_port(pod: &Pod) -> Option<u16> {
 
 async fn get(pods: &Api<Pod>, name: &str, port: u16, path: &str) -> Answer<(StatusCode, String)> {
     let asked = async {
-        let mut forwarder = pods.portforward(name, &[port]).await.map_err(|error| error.to_string())?;
-        let stream = forwarder.take_stream(port).ok_or("the port-forward opened no stream")?;
+        let mut forwarder = pods.portforward(name, &[port]).await?;
+        let stream = forwarder.take_stream(port).context("the port-forward opened no stream")?;
         let (status, body) = page(stream, path).await?;
         forwarder.abort();
-        Ok::<_, String>((status, String::from_utf8_lossy(&body).into_owned()))
+        anyhow::Ok((status, String::from_utf8_lossy(&body).into_owned()))
     };
     let answer = timeout(LIMIT, asked)
         .await
-        .unwrap_or_else(|_| Err(format!("no answer within {} s", LIMIT.as_secs())));
+        .unwrap_or_else(|_| Err(anyhow!("no answer within {} s", LIMIT.as_secs())));
     answer.map_err(|cause| format!("get {path} through a port-forward: {cause}"))
 }
 

@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use crate::cli::Exit;
 use crate::cli::doctor::judge::{Row, Status};
+use crate::cli::exit::Exit;
 
 /// All rows, and their worst status.
 #[derive(Debug, Serialize)]

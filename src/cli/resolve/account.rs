@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::Api;
 use parking_lot::Mutex;
 
-use crate::cli::Failure;
+use crate::cli::exit::Failure;
 use crate::surroundings::Process;
 use tagpin_domain::asker::Asker;
 use tagpin_domain::object_name::is_object_name;

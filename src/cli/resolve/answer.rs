@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use crate::cli::Exit;
 use crate::cli::asking;
+use crate::cli::exit::Exit;
 use crate::cli::resolve::trace::Entry;
 use tagpin_domain::fact::{Fact, Unavailable};
 use tagpin_domain::image::ImageRef;

@@ -16,7 +16,7 @@ use tagpin_domain::asker::Asker;
 use tagpin_domain::fact::Fact;
 use tagpin_domain::image::ImageRef;
 use tagpin_domain::kind::Kind;
-use tagpin_domain::policy::Labels;
+use tagpin_domain::workload::Labels;
 use tagpin_kube::Cluster;
 use tagpin_kube::image_policy::{ClusterImagePolicy, ImagePolicy};
 use tagpin_kube::policies::Reported;

@@ -5,26 +5,13 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
+use super::component::Component;
 use super::config;
 use super::node::{ADDRESS, API_PORT, Node, PODS, SERVICES};
 use super::probe::Probe;
 use super::registries;
 use super::state::State;
 use crate::packages;
-
-/// A process that the supervisor keeps running.
-#[derive(Clone, Debug)]
-pub(crate) struct Component {
-    pub(crate) name: String,
-    pub(crate) program: PathBuf,
-    pub(crate) args: Vec<String>,
-    /// The conditions that must hold before the component starts.
-    pub(crate) after: Vec<Probe>,
-    /// The condition that holds while the component serves, if that can be observed.
-    pub(crate) serving: Option<Probe>,
-    /// True for a whole machine. It is always killed, because its `unshare` ignores SIGTERM.
-    pub(crate) machine: bool,
-}
 
 const CONTAINERD: &str = "/run/containerd/containerd.sock";
 const KINE: &str = "/run/kine.sock";
@@ -42,23 +29,6 @@ pub(crate) fn of(state: &State, node: Node, nodes: u8) -> Result<Vec<Component>>
     }
     components.extend(worker(state, node));
     Ok(components)
-}
-
-impl Component {
-    pub(crate) fn new(name: &str, program: PathBuf, args: Vec<String>) -> Self {
-        let name = name.to_owned();
-        Self { name, program, args, after: Vec::new(), serving: None, machine: false }
-    }
-
-    pub(crate) fn after(mut self, probe: Probe) -> Self {
-        self.after.push(probe);
-        self
-    }
-
-    pub(crate) fn serving(mut self, probe: Probe) -> Self {
-        self.serving = Some(probe);
-        self
-    }
 }
 
 fn dnsmasq(state: &State) -> Result<Component> {

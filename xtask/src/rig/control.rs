@@ -2,15 +2,11 @@
 //! rig's own /run, and so cannot outlive the rig.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::thread;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
-
-use super::supervisor::Supervisor;
 
 /// The socket that a supervisor listens on, seen from inside its machine.
 pub(crate) const SOCKET: &str = "/run/supervisor.sock";
@@ -72,52 +68,5 @@ pub(crate) fn ask(pid: i32, request: &Request) -> Result<Response> {
     match serde_json::from_str(&line).context("the supervisor's answer")? {
         Response::Failed(reason) => bail!(reason),
         response => Ok(response),
-    }
-}
-
-/// Answers requests for as long as the machine lives.
-pub(crate) fn serve(supervisor: &Arc<Supervisor>) -> Result<()> {
-    let listener = UnixListener::bind(Path::new(SOCKET)).with_context(|| SOCKET.to_owned())?;
-    let supervisor = Arc::clone(supervisor);
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let supervisor = Arc::clone(&supervisor);
-            if let Ok(stream) = stream {
-                thread::spawn(move || {
-                    if let Err(error) = answer(&supervisor, stream) {
-                        eprintln!("a command was not answered: {error:#}");
-                    }
-                });
-            }
-        }
-    });
-    Ok(())
-}
-
-fn answer(supervisor: &Arc<Supervisor>, mut stream: UnixStream) -> Result<()> {
-    let mut line = String::new();
-    BufReader::new(stream.try_clone()?).read_line(&mut line)?;
-    let response = decide(supervisor, serde_json::from_str(&line)?);
-    let response = response.unwrap_or_else(|error| Response::Failed(format!("{error:#}")));
-    writeln!(stream, "{}", serde_json::to_string(&response)?)?;
-    Ok(())
-}
-
-fn decide(supervisor: &Arc<Supervisor>, request: Request) -> Result<Response> {
-    match request {
-        Request::Status => Ok(Response::Status(supervisor.status())),
-        Request::Missing => Ok(Response::Missing(supervisor.missing())),
-        Request::Component(order, name) => {
-            if let Some((machine, component)) = name.split_once('/') {
-                return supervisor.ask_machine(machine, &Request::Component(order, component.to_owned()));
-            }
-            match order {
-                Order::Wait => supervisor.wait(&name),
-                Order::Stop => supervisor.stop(&name),
-                Order::Kill => supervisor.kill(&name),
-                Order::Start => supervisor.start(&name),
-            }
-            .map(|()| Response::Done)
-        }
     }
 }

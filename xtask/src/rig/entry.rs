@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use super::pid;
+use super::process;
 use super::state::State;
 use crate::command;
 
@@ -19,7 +19,7 @@ const CACHES: &[(&str, &str)] = &[
 
 /// Returns a command that runs inside the rig: in all its namespaces, in this directory, and with the cluster's tools.
 pub(super) fn inside(state: &State, words: &[String]) -> Result<Command> {
-    let pid = pid(state)?;
+    let pid = process::running(state)?;
     let shell = [env::var("SHELL").unwrap_or_else(|_| "/bin/sh".to_owned())];
     let mut path = state.bin().into_os_string();
     path.push(":");

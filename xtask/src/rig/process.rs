@@ -29,6 +29,20 @@ pub(crate) fn find(state: &State) -> Result<Option<i32>> {
     Ok(None)
 }
 
+/// Returns the process identifier of this rig's supervisor, or an error with the command that starts the rig.
+pub(crate) fn running(state: &State) -> Result<i32> {
+    root_only()?;
+    find(state)?.context("this rig is down: `cargo xtask rig up` starts it")
+}
+
+/// Fails with a plain sentence for a user who is not root. The kernel would only say that something is not permitted.
+pub(crate) fn root_only() -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        bail!("a rig needs root: it makes namespaces, mounts and containers");
+    }
+    Ok(())
+}
+
 /// Starts the supervisor in namespaces of its own, so that it outlives this process.
 pub(crate) fn start(state: &State) -> Result<()> {
     let log = state.log("supervisor");

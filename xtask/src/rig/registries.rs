@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::components::Component;
+use super::component::Component;
 use super::node::ADDRESS;
 use super::probe::Probe;
 use super::state::{State, write};

@@ -6,8 +6,10 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
 
+use super::entry::inside;
+use super::install;
+use super::power::{down, up};
 use super::state::State;
-use super::{down, inside, install, up};
 use crate::image::Profile;
 use crate::workspace;
 

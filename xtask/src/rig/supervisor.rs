@@ -3,7 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -14,8 +17,9 @@ use jiff::Timestamp;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 
-use super::components::{self, Component};
-use super::control::{self, Life, Request, Response, Seen};
+use super::component::Component;
+use super::components;
+use super::control::{self, Life, Order, Request, Response, SOCKET, Seen};
 use super::machine;
 use super::node::Node;
 use super::probe::{self, until};
@@ -57,7 +61,7 @@ pub(crate) fn run(state: State, number: u8) -> Result<()> {
     let names: Vec<String> = table.keys().cloned().collect();
     let supervisor =
         Arc::new(Supervisor { state, node, nodes, boot: Timestamp::now(), table: Mutex::new(table) });
-    control::serve(&supervisor)?;
+    serve(&supervisor)?;
     for name in names {
         supervisor.start_when_possible(name, Duration::ZERO);
     }
@@ -251,6 +255,53 @@ impl Supervisor {
             self.state.log(name)
         } else {
             self.state.log(&format!("{}-{name}", self.node.name()))
+        }
+    }
+}
+
+/// Answers requests for as long as the machine lives.
+fn serve(supervisor: &Arc<Supervisor>) -> Result<()> {
+    let listener = UnixListener::bind(Path::new(SOCKET)).with_context(|| SOCKET.to_owned())?;
+    let supervisor = Arc::clone(supervisor);
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let supervisor = Arc::clone(&supervisor);
+            if let Ok(stream) = stream {
+                thread::spawn(move || {
+                    if let Err(error) = answer(&supervisor, stream) {
+                        eprintln!("a command was not answered: {error:#}");
+                    }
+                });
+            }
+        }
+    });
+    Ok(())
+}
+
+fn answer(supervisor: &Arc<Supervisor>, mut stream: UnixStream) -> Result<()> {
+    let mut line = String::new();
+    BufReader::new(stream.try_clone()?).read_line(&mut line)?;
+    let response = decide(supervisor, serde_json::from_str(&line)?);
+    let response = response.unwrap_or_else(|error| Response::Failed(format!("{error:#}")));
+    writeln!(stream, "{}", serde_json::to_string(&response)?)?;
+    Ok(())
+}
+
+fn decide(supervisor: &Arc<Supervisor>, request: Request) -> Result<Response> {
+    match request {
+        Request::Status => Ok(Response::Status(supervisor.status())),
+        Request::Missing => Ok(Response::Missing(supervisor.missing())),
+        Request::Component(order, name) => {
+            if let Some((machine, component)) = name.split_once('/') {
+                return supervisor.ask_machine(machine, &Request::Component(order, component.to_owned()));
+            }
+            match order {
+                Order::Wait => supervisor.wait(&name),
+                Order::Stop => supervisor.stop(&name),
+                Order::Kill => supervisor.kill(&name),
+                Order::Start => supervisor.start(&name),
+            }
+            .map(|()| Response::Done)
         }
     }
 }

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use super::entry::inside;
+use super::images;
 use super::registries::Registry;
 use super::state::State;
-use super::{images, inside};
 use crate::command;
 
 /// A tag in one of the rig's registries: `host/repository:tag`.

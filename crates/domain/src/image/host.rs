@@ -3,7 +3,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::image::{ReferenceError, ReferenceErrorKind, err};
+use super::error::{ReferenceError, ReferenceErrorKind, err};
 
 /// Maximum length of a host in bytes; longer names do not resolve (RFC 1035).
 const LIMIT: usize = 253;

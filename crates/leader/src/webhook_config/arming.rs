@@ -36,7 +36,7 @@ pub enum Reach {
 
 /// The state that follows from the canaries of one leader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Arming {
+pub(crate) struct Arming {
     reach: Reach,
     /// Number of canaries lost in a row.
     lost: u32,
@@ -46,12 +46,12 @@ impl Arming {
     /// Returns the state before the first canary of this leader. The previous leader's state stays until canaries show
     /// otherwise.
     #[must_use]
-    pub const fn new(armed: bool) -> Self {
+    pub(crate) const fn new(armed: bool) -> Self {
         Self { reach: if armed { Reach::Reached } else { Reach::Untried }, lost: 0 }
     }
 
     /// Records the outcome of a canary. Returns the time from its sending until the next one is due.
-    pub fn heard(&mut self, canary: Canary) -> Duration {
+    pub(crate) fn heard(&mut self, canary: Canary) -> Duration {
         match canary {
             Canary::Through => *self = Self::new(true),
             Canary::Lost => {
@@ -67,7 +67,7 @@ impl Arming {
 
     /// Returns the reach of the API server to tagpin.
     #[must_use]
-    pub const fn reach(self) -> Reach {
+    pub(crate) const fn reach(self) -> Reach {
         self.reach
     }
 
@@ -75,7 +75,7 @@ impl Arming {
     /// this number of replicas. At zero replicas the present state stays, because nobody asked for less
     /// protection.
     #[must_use]
-    pub const fn fails_closed(self, replicas: i32, at_present: bool) -> bool {
+    pub(crate) const fn fails_closed(self, replicas: i32, at_present: bool) -> bool {
         matches!(self.reach, Reach::Reached) && (replicas >= MIN_REPLICAS || (replicas == 0 && at_present))
     }
 }

@@ -30,11 +30,11 @@ const VALIDATE_BREAK_GLASS: &str = "validate-break-glass.tagpin.dev";
 const CANARY: &str = "canary.tagpin.dev";
 
 /// Label of a namespace in which unanswered requests are refused.
-pub const FAIL_CLOSED: &str = "tagpin.dev/fail-closed";
+pub(crate) const FAIL_CLOSED: &str = "tagpin.dev/fail-closed";
 /// Label of a namespace that suspends [`FAIL_CLOSED`].
-pub const BREAK_GLASS: &str = "tagpin.dev/break-glass";
+pub(crate) const BREAK_GLASS: &str = "tagpin.dev/break-glass";
 /// The only value of both labels that has an effect.
-pub const ON: &str = "true";
+pub(crate) const ON: &str = "true";
 
 /// Time limit of the API server for a review, in seconds. tagpin answers well before.
 const VALIDATE_SECONDS: i32 = 10;
@@ -188,7 +188,7 @@ impl Wanted {
 
     /// Returns true if the mutating configuration is as it should be, apart from entries of others.
     #[must_use]
-    pub fn matches_mutating(&self, live: &MutatingWebhookConfiguration) -> bool {
+    pub(crate) fn matches_mutating(&self, live: &MutatingWebhookConfiguration) -> bool {
         let wanted = self.mutating(None);
         self.owns(&live.metadata) && same(&live.webhooks, &wanted.webhooks, |webhook| &webhook.name)
     }
@@ -249,13 +249,13 @@ fn requirement(key: &str, operator: &str, values: Vec<String>) -> LabelSelectorR
 
 /// Returns true if the configuration has the entry for canaries.
 #[must_use]
-pub fn has_canary(live: &ValidatingWebhookConfiguration) -> bool {
+pub(crate) fn has_canary(live: &ValidatingWebhookConfiguration) -> bool {
     live.webhooks.iter().flatten().any(|webhook| webhook.name == CANARY)
 }
 
 /// Returns true if an entry of tagpin refuses unanswered requests.
 #[must_use]
-pub fn fails_closed(live: &ValidatingWebhookConfiguration) -> bool {
+pub(crate) fn fails_closed(live: &ValidatingWebhookConfiguration) -> bool {
     live.entries().iter().any(|entry| entry.is_closed())
 }
 

@@ -342,7 +342,8 @@ impl Keeper {
             reconcile: reconcile.clone(),
         };
         // The watch of the mutating configuration, which every replica has.
-        let pinning = pinning::watch(Arc::clone(&cluster), keeper.client.clone());
+        let (client, known) = (keeper.client.clone(), Arc::clone(&cluster));
+        let pinning = async move { pinning::watch(client, &known.pinning, &known.unreadable).await };
         let task = tokio::spawn(async move {
             tokio::select! {
                 never = keeper.keep() => never,

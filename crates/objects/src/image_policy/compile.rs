@@ -12,11 +12,11 @@ use crate::image_policy::{
     TagRules, Target,
 };
 use crate::kinds::Kinds;
-use tagpin_domain::check::Check;
+use tagpin_domain::check::{Check, Rule, RuleSet};
 use tagpin_domain::glob::{GlobError, Globs};
 use tagpin_domain::kind::Kind;
 use tagpin_domain::policy;
-use tagpin_domain::policy::{Policy, PolicyId, PolicyKind, Rule, RuleSet, Selector};
+use tagpin_domain::policy::{Policy, PolicyId, PolicyKind, Selector};
 
 /// The field that keeps a policy from being put in force, and the problem with it. The text is for people.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

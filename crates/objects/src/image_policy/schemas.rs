@@ -3,15 +3,14 @@
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
-use crate::image_policy::Target;
 use crate::kinds::Kinds;
 use crate::schema::rule;
+use tagpin_domain::check::Rule;
 use tagpin_domain::kind::Kind;
-use tagpin_domain::policy::Rule;
 use tagpin_domain::slot::Role;
 
 /// Returns the rule that every entry occurs once.
-fn unique(what: &str) -> Value {
+pub(super) fn unique(what: &str) -> Value {
     rule("self.all(a, self.exists_one(b, a == b))", &format!("name each {what} once"))
 }
 
@@ -61,7 +60,7 @@ pub(super) fn tags(_: &mut SchemaGenerator) -> Schema {
 }
 
 /// Returns the schema of a list of words of an enum.
-fn words<T: JsonSchema>(generator: &mut SchemaGenerator, max: usize, rules: &[Value]) -> Schema {
+pub(super) fn words<T: JsonSchema>(generator: &mut SchemaGenerator, max: usize, rules: &[Value]) -> Schema {
     json_schema!({
         "type": "array",
         "maxItems": max,
@@ -72,10 +71,6 @@ fn words<T: JsonSchema>(generator: &mut SchemaGenerator, max: usize, rules: &[Va
 
 pub(super) fn slots(generator: &mut SchemaGenerator) -> Schema {
     words::<Role>(generator, 4, &[unique("slot")])
-}
-
-pub(super) fn targets(generator: &mut SchemaGenerator) -> Schema {
-    words::<Target>(generator, 4, &[unique("target")])
 }
 
 pub(super) fn waived_rules(generator: &mut SchemaGenerator) -> Schema {

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::kinds::{DEPLOYMENT, POD};
-use tagpin_domain::check::Check;
-use tagpin_domain::policy::{self, LabelOperator, Policy, PolicyId, Rule, RuleSet};
+use tagpin_domain::check::{self, Check, Rule, RuleSet};
+use tagpin_domain::policy::{self, LabelOperator, Policy, PolicyId};
 use tagpin_domain::slot::Role;
 
 fn compile(spec: Value) -> Result<Policy, PolicyError> {
@@ -96,7 +96,7 @@ fn a_full_spec_means_what_it_says() {
         Check::Reference,
         Check::Tags { forbidden, require_explicit: true },
         Check::Resolution,
-        Check::Pin(policy::Owners::Any),
+        Check::Pin(check::Owners::Any),
     ] = policy.checks.as_slice()
     else {
         panic!("{:?}", policy.checks)

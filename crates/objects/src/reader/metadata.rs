@@ -1,17 +1,16 @@
 //! Reads an object's metadata.
 
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher as _, RandomState};
 
 use tagpin_json::{Raw, Read, Reader, Stopped, Text, once_or_null, once_text, once_text_or_null};
 
-use tagpin_domain::policy::Labels;
-use tagpin_domain::workload::ControllerRef;
+use tagpin_domain::workload::{ControllerRef, Labels};
 use tagpin_domain::{mark, original};
 
 use crate::canary;
 use crate::kinds::Kinds;
 use crate::match_conditions::MIRROR_ANNOTATION;
-use crate::reader::Wanted;
 
 #[derive(Debug, Default)]
 pub(crate) struct Metadata<'a> {
@@ -49,6 +48,15 @@ impl<'a> Metadata<'a> {
             (name, _) => name.to_owned(),
         }
     }
+}
+
+/// The labels to keep of an object.
+#[derive(Debug, Clone, Copy)]
+pub enum Wanted<'a> {
+    /// All of them.
+    All,
+    /// Those with these keys.
+    Keys(&'a BTreeSet<&'a str>),
 }
 
 /// The metadata of a template, of which only the labels are read.

@@ -4,6 +4,7 @@ use super::*;
 use tagpin_domain::kind::Kind;
 use tagpin_domain::requirement::SLOT_LIMIT;
 use tagpin_domain::slot::{Place, Role};
+use tagpin_domain::workload::Labels;
 
 use crate::kinds::{CRON_JOB, DEPLOYMENT, POD};
 

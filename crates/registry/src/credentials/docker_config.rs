@@ -56,7 +56,7 @@ impl DockerConfig {
     ///
     /// # Errors
     /// Returns an error if the kubelet would refuse it.
-    pub fn from_persons_json(bytes: &[u8]) -> Result<Self, DockerConfigError> {
+    pub(crate) fn from_persons_json(bytes: &[u8]) -> Result<Self, DockerConfigError> {
         Self::read(bytes, Reader::Docker)
     }
 
@@ -98,7 +98,7 @@ impl DockerConfig {
 
     /// Returns true if it holds identity or registry tokens, which the kubelet does not use.
     #[must_use]
-    pub const fn holds_tokens(&self) -> bool {
+    pub(crate) const fn holds_tokens(&self) -> bool {
         self.holds_tokens
     }
 

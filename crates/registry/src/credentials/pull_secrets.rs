@@ -34,7 +34,7 @@ use tagpin_domain::asker::Asker;
 use tagpin_domain::image::ImageRef;
 use tagpin_domain::object_name::is_object_name;
 
-use memory::Memory;
+use memory::{Memory, Reading};
 
 /// Time for which a secret, or the refusal to read it, is valid.
 const LIFETIME: Duration = Duration::from_secs(30);
@@ -75,13 +75,6 @@ pub struct PullSecrets {
     clouds: Option<Arc<Clouds>>,
     /// The secrets that were warned about a while ago.
     warned: Expiring<SecretRef, ()>,
-}
-
-/// The content of a secret when it was read.
-struct Reading {
-    content: Result<Keyring, Skipped>,
-    until: Instant,
-    bytes: usize,
 }
 
 impl PullSecrets {

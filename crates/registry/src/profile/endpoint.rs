@@ -11,7 +11,7 @@ use regex::Regex;
 use url::{Host, Url};
 
 use crate::credential::Candidate;
-use crate::profile::host::DOCKER_HUB_HOST;
+use crate::profile::host::{DOCKER_HUB_HOST, split};
 use crate::profile::tls::Tls;
 use tagpin_domain::image::{DOCKER_HUB, ImageRef};
 
@@ -234,7 +234,7 @@ impl Endpoint {
     /// Returns true if the endpoint is configured with `http://`. Only then http is used, here and for its token
     /// service.
     #[must_use]
-    pub fn plain_http(&self) -> bool {
+    pub(crate) fn plain_http(&self) -> bool {
         self.root.scheme() == "http"
     }
 
@@ -262,8 +262,8 @@ impl Endpoint {
 /// Returns true for names of one machine or one cluster, such as `registry:5000` and `localhost`. Their images are
 /// preloaded, unless an entry of the configuration says otherwise. An address is not such a name.
 fn single_label(domain: &str) -> bool {
-    let host = domain.split_once(':').map_or(domain, |(host, _)| host);
-    !domain.starts_with('[') && !host.contains('.')
+    let (host, _) = split(domain);
+    !host.starts_with('[') && !host.contains('.')
 }
 
 #[cfg(test)]

@@ -54,7 +54,7 @@ impl Tls {
     /// Returns the settings for another host that this one names (a token service, a redirect): the additional
     /// authorities, and nothing that was meant for this host alone.
     #[must_use]
-    pub fn for_others(&self) -> Self {
+    pub(crate) fn for_others(&self) -> Self {
         Self { ca: self.ca.clone(), ..Self::default() }
     }
 }

@@ -15,13 +15,16 @@ use tagpin_domain::digest::Digest;
 use tagpin_domain::fact::{Broken, Fact, LastKnown, Unavailable};
 use tagpin_domain::image::ImageRef;
 use tagpin_registry::{
-    Around, Cache, Candidate, Credential, Credentials, Current, LAST_KNOWN, Limit, Lookup, Registries,
-    RegistryProfile, Source,
+    Around, Cache, Candidate, Credential, Credentials, Current, Limit, Lookup, Registries, RegistryProfile,
+    Source,
 };
 use tagpin_review::Resolve;
 use tagpin_review::Seeds;
 use tokio::sync::watch;
 use tokio::time::{Instant, advance, sleep, timeout};
+
+/// Maximum age of a digest that is reported as last known.
+const LAST_KNOWN: Duration = Duration::from_secs(168 * 60 * 60);
 
 /// The answer of the registry to the nth request, and its delay.
 type Say = dyn Fn(usize, &ImageRef, &[Candidate]) -> (Duration, Fact) + Send + Sync;

@@ -1,7 +1,7 @@
 //! The configuration of registries: its mistakes, and the replicas that use an earlier one.
 
 use crate::cli::doctor::findings::{Configuration, Findings};
-use crate::cli::doctor::judge::{Row, logs, named};
+use crate::cli::doctor::judge::row::{Row, logs, named};
 
 const CHECK: &str = "configuration";
 

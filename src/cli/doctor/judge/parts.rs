@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::cli::doctor::findings::{Findings, Validity};
-use crate::cli::doctor::judge::{Row, known, logs, named, upgrade};
+use crate::cli::doctor::judge::row::{Row, known, logs, named, upgrade};
 
 /// Remaining lifetime below which a certificate is reported; tagpin renews it long before.
 const EXPIRES_SOON: SignedDuration = SignedDuration::from_hours(1);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::cli::doctor::findings::{Findings, Policy};
-use crate::cli::doctor::judge::{Row, known, logs, named, upgrade};
+use crate::cli::doctor::judge::row::{Row, known, logs, named, upgrade};
 use tagpin_domain::policy::PolicyId;
 use tagpin_objects::conditions::ReadyReason;
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::SignedDuration;
 
 use crate::cli::doctor::findings::{Answers, Findings};
-use crate::cli::doctor::judge::{Row, known, logs, named};
+use crate::cli::doctor::judge::row::{Row, known, logs, named};
 use tagpin_objects::release;
 use tagpin_registry::LastAsked;
 

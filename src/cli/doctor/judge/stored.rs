@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::cli::doctor::findings::{Answers, Findings};
-use crate::cli::doctor::judge::{Row, known, named};
+use crate::cli::doctor::judge::row::{Row, known, named};
 use tagpin_kube::store::Store;
 use tagpin_kube::unreadable::{Named, Row as UnreadableObjects, Watched};
 use tagpin_objects::kinds::Kinds;

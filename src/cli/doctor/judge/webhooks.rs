@@ -1,7 +1,7 @@
 //! The webhook configurations, the way from the API server to the webhook, and namespaces with a label of tagpin.
 
 use crate::cli::doctor::findings::{Answer, Entry, Findings};
-use crate::cli::doctor::judge::{Row, known, logs, named, upgrade};
+use crate::cli::doctor::judge::row::{Row, known, logs, named, upgrade};
 use tagpin_objects::conditions::ReadyReason;
 use tagpin_objects::release;
 

@@ -6,6 +6,7 @@
 //! be read) is an error.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use crate::credential::{Candidate, Credential, Source};
 use crate::credentials::docker_config::decode_auth;
 use crate::profile::endpoint::{Endpoint, EndpointError, Rewrite};
 use crate::profile::host::{DOCKER_HUB_HOST, normal};
-use crate::profile::tls::{CaBundle, ClientCertificate, Tls};
+use crate::profile::tls::{CaBundle, ClientCertificate, PemError, Tls};
 use tagpin_domain::image::DOCKER_HUB;
 
 const EVERY: &str = "*";
@@ -107,7 +108,8 @@ impl K3s {
                 nodes.warn(&key, "nodes do not use this for images of Docker Hub: write docker.io");
             }
             let endpoints = nodes.endpoints(&key, mirror.unwrap_or_default());
-            let endpoints = endpoints.map_err(|problem| config_file::mistake(file, None, key, problem))?;
+            let endpoints =
+                endpoints.map_err(|problem| config_file::mistake(file, None, key, problem.to_string()))?;
             nodes.mirrors.insert(normal(&registry).into_owned(), endpoints);
         }
         let place = file.display();
@@ -169,7 +171,7 @@ impl K3s {
         }
     }
 
-    fn endpoints(&mut self, key: &str, typed: TypedMirror) -> Result<Vec<Endpoint>, String> {
+    fn endpoints(&mut self, key: &str, typed: TypedMirror) -> Result<Vec<Endpoint>, InvalidRewrite> {
         self.unknown(key, &typed.others);
         let rewrites = rewrites(typed.rewrite.unwrap_or_default())?;
         if rewrites.len() > 1 {
@@ -210,18 +212,13 @@ impl K3s {
             let risk = "the certificate is not verified: anybody on the network path can answer in place of this host";
             self.warn(&format!("{key}.insecure_skip_verify"), risk);
         }
-        let ca = typed.ca_file.filter(|file| !file.is_empty()).and_then(|file| {
-            let read = files.read(Path::new(&file)).map_err(|cause| cause.to_string());
-            let ca = read.and_then(|pem| CaBundle::parse(&pem).map_err(|error| error.to_string()));
-            self.used(&format!("{key}.ca_file"), &file, ca)
-        });
+        let ca = typed
+            .ca_file
+            .filter(|file| !file.is_empty())
+            .and_then(|file| self.used(&format!("{key}.ca_file"), &file, authorities(files, &file)));
         let client = match (typed.cert_file, typed.key_file) {
             (Some(certificate), Some(private)) => {
-                let read = |file: &str| files.read(Path::new(file)).map_err(|cause| cause.to_string());
-                let pair = read(&certificate).and_then(|chain| Ok((chain, read(&private)?)));
-                let own = pair.and_then(|(chain, private)| {
-                    ClientCertificate::parse(&chain, &private).map_err(|error| error.to_string())
-                });
+                let own = client_certificate(files, &certificate, &private);
                 self.used(&format!("{key}.cert_file"), &certificate, own).map(Arc::new)
             }
             (None, None) => None,
@@ -236,7 +233,7 @@ impl K3s {
         Tls { ca, ca_only: false, client, unverified }
     }
 
-    fn used<T>(&mut self, key: &str, file: &str, read: Result<T, String>) -> Option<T> {
+    fn used<T>(&mut self, key: &str, file: &str, read: Result<T, Unusable>) -> Option<T> {
         read.map_err(|cause| self.warn(key, format_args!("{file} is not used: {cause}"))).ok()
     }
 
@@ -268,13 +265,33 @@ impl K3s {
     }
 }
 
-fn rewrites(typed: BTreeMap<String, String>) -> Result<Vec<Rewrite>, String> {
-    let rewrite = |(pattern, replacement): (String, String)| {
-        let read = Regex::new(&pattern);
-        let pattern = read.map_err(|_| {
-            format!("the rewrite {pattern:?} is not a regular expression that tagpin can read")
-        })?;
-        Ok(Rewrite { pattern, replacement })
+/// The reason why a file that the configuration names is not used.
+#[derive(Debug, thiserror::Error)]
+enum Unusable {
+    #[error(transparent)]
+    Read(#[from] io::Error),
+    #[error(transparent)]
+    Pem(#[from] PemError),
+}
+
+fn authorities(files: &Files, file: &str) -> Result<CaBundle, Unusable> {
+    Ok(CaBundle::parse(&files.read(Path::new(file))?)?)
+}
+
+fn client_certificate(files: &Files, chain: &str, key: &str) -> Result<ClientCertificate, Unusable> {
+    let (chain, key) = (files.read(Path::new(chain))?, files.read(Path::new(key))?);
+    Ok(ClientCertificate::parse(&chain, &key)?)
+}
+
+/// The error for a rewrite, whose pattern is given, that no mirror can have.
+#[derive(Debug, thiserror::Error)]
+#[error("the rewrite {0:?} is not a regular expression that tagpin can read")]
+struct InvalidRewrite(String);
+
+fn rewrites(typed: BTreeMap<String, String>) -> Result<Vec<Rewrite>, InvalidRewrite> {
+    let rewrite = |(pattern, replacement): (String, String)| match Regex::new(&pattern) {
+        Ok(pattern) => Ok(Rewrite { pattern, replacement }),
+        Err(_) => Err(InvalidRewrite(pattern)),
     };
     typed.into_iter().map(rewrite).collect()
 }

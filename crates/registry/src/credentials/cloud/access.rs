@@ -68,7 +68,7 @@ impl Access {
     ///
     /// # Errors
     /// Returns an error if it was built without it.
-    pub const fn built_in(&self) -> Result<(), CloudError> {
+    pub(crate) const fn built_in(&self) -> Result<(), CloudError> {
         let built = match self {
             Self::Aws { .. } => cfg!(feature = "aws"),
             Self::Gcp { .. } => cfg!(feature = "gcp"),
@@ -79,7 +79,7 @@ impl Access {
 
     /// Returns true if the cloud gives credentials for this host.
     #[must_use]
-    pub fn answers_for(&self, host: &str) -> bool {
+    pub(crate) fn answers_for(&self, host: &str) -> bool {
         reach(self, host).is_some()
     }
 }

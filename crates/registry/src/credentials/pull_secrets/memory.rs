@@ -7,14 +7,22 @@ use quick_cache::Weighter;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use tokio::time::Instant;
 
-use super::Reading;
+use crate::credentials::keyring::Keyring;
 use crate::credentials::operator::SecretRef;
+use crate::observe::Skipped;
 
 /// Maximum bytes of all secrets in memory.
 const CAPACITY: u64 = 4 * 1024 * 1024;
 /// Estimated number of secrets. It is small enough for a single shard, which holds large secrets too: no entry may
 /// weigh more than its shard.
 const ESTIMATE: usize = 32;
+
+/// The content of a secret when it was read.
+pub(super) struct Reading {
+    pub(super) content: Result<Keyring, Skipped>,
+    pub(super) until: Instant,
+    pub(super) bytes: usize,
+}
 
 /// Readings by the name of their secret. The hash cannot be foreseen by those who choose the names.
 pub(super) struct Memory(Cache<SecretRef, Arc<Reading>, Weight, RandomState>);
@@ -53,7 +61,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::credentials::keyring::Keyring;
 
     fn secret(name: usize) -> SecretRef {
         SecretRef { namespace: "shop".to_owned(), name: name.to_string() }

@@ -10,6 +10,7 @@ use url::Url;
 use super::keys::Keys;
 use crate::credentials::cloud::exchange::Ask;
 use crate::observe::Method;
+use crate::profile::host::authority;
 
 /// Adds the headers that sign the request.
 pub(super) fn sign(ask: Ask, body: &[u8], keys: &Keys, region: &str, service: &str, now: SystemTime) -> Ask {
@@ -59,12 +60,6 @@ pub(super) fn sign(ask: Ask, body: &[u8], keys: &Keys, region: &str, service: &s
 
 fn step(key: &[u8], part: &[u8]) -> Vec<u8> {
     hmac(&Key::new(HMAC_SHA256, key), part).as_ref().to_vec()
-}
-
-/// Returns the value of the `Host` header.
-fn authority(url: &Url) -> String {
-    let host = url.host_str().unwrap_or_default();
-    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
 /// Returns the query sorted by name; it is already encoded.
