@@ -36,7 +36,7 @@ pub(crate) fn measure() {
             stream::iter(names).for_each_concurrent(AT_ONCE, move |number| async move {
                 let image = format!("r{}.example/some/longer/path/to/app:{number}", number % REGISTRIES);
                 let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
-                let fact = cache.resolve(&ImageRef::parse(&image).unwrap(), asker, deadline).await;
+                let fact = cache.resolve(&ImageRef::parse(&image).unwrap(), asker, None, deadline).await;
                 assert!(matches!(fact, Fact::Present(_)), "{image}: {fact:?}");
             })
         };

@@ -129,7 +129,7 @@ pub(crate) fn assembled() -> Arc<Cache<Limit<Client>>> {
 pub(crate) async fn ask(cache: &Cache<Limit<Client>>, image: &str) -> Fact {
     let asker = Asker { namespace: "shop".to_owned(), pull_secrets: Vec::new() };
     let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
-    cache.resolve(&ImageRef::parse(image).unwrap(), &asker, deadline).await
+    cache.resolve(&ImageRef::parse(image).unwrap(), &asker, None, deadline).await
 }
 
 impl Loopback {

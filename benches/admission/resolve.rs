@@ -35,9 +35,9 @@ fn warm() {
     let image = ImageRef::parse("ghcr.io/acme/api:1.4.7").unwrap();
     let asker = Asker { namespace: "shop".to_owned(), pull_secrets: Vec::new() };
     let deadline = tokio::time::Instant::now() + Duration::from_secs(60 * 60);
-    assert_eq!(runtime.block_on(resolve.resolve(&image, &asker, deadline)), Fact::Present(digest()));
+    assert_eq!(runtime.block_on(resolve.resolve(&image, &asker, None, deadline)), Fact::Present(digest()));
     // The answer is in the cache, so nothing has to wait.
-    let ask = || resolve.remembered(&image, &asker, tokio::time::Instant::now()).unwrap();
+    let ask = || resolve.remembered(&image, &asker, None, tokio::time::Instant::now()).unwrap();
     let round = || {
         let started = Instant::now();
         for _ in 0..WARM {

@@ -1,6 +1,5 @@
 //! The options, the credentials and the messages of the commands that ask a registry.
 
-use std::borrow::Cow;
 use std::env;
 use std::future::Future;
 use std::path::PathBuf;
@@ -22,7 +21,7 @@ use tagpin_domain::fact::{Class, Fact};
 use tagpin_domain::image::ImageRef;
 use tagpin_domain::wording::Wording;
 use tagpin_registry::{
-    Candidate, Clouds, Credential, Credentials, Current, OperatorCredential, OperatorCredentials as _,
+    Candidate, Clouds, Credential, Credentials, Current, Held, OperatorCredential, OperatorCredentials as _,
     Profiles, RegistryProfile, SystemNames, Transport, UserConfig,
 };
 
@@ -85,37 +84,32 @@ pub(crate) struct Person {
 
 #[async_trait]
 impl Credentials for Person {
-    async fn candidates(&self, asker: &Asker, image: &ImageRef, deadline: Instant) -> Vec<Candidate> {
+    async fn candidates(&self, asker: &Asker, image: &ImageRef, deadline: Instant) -> Held {
         let registries = self.registries.get();
         let profile = registries.profile(image.domain());
         if let Some(found) = self.at_hand(asker, image, &profile) {
-            return found.into_owned();
+            return found;
         }
         let own = self.user.of(image);
         match registries.credential(image.domain()) {
             Some(OperatorCredential::Cloud { access, entry }) => {
-                let Some(registry) = profile.upstream.as_ref() else { return own };
+                let Some(registry) = profile.upstream.as_ref() else { return own.into() };
                 let given = self.clouds.candidate(&access, registry, &entry, deadline).await;
                 match given {
-                    Ok(given) => vec![given],
+                    Ok(given) => vec![given].into(),
                     Err(error) => {
                         let (cloud, registry) = (access.word(), image.domain());
                         let text = format!("no credential of {cloud} for {registry}: {error}");
                         self.noted.call_once(|| output::note(&text));
-                        vec![Candidate::not_given(&entry)]
+                        vec![Candidate::not_given(&entry)].into()
                     }
                 }
             }
-            _ => own,
+            _ => own.into(),
         }
     }
 
-    fn at_hand(
-        &self,
-        _asker: &Asker,
-        image: &ImageRef,
-        _profile: &RegistryProfile,
-    ) -> Option<Cow<'static, [Candidate]>> {
+    fn at_hand(&self, _asker: &Asker, image: &ImageRef, _profile: &RegistryProfile) -> Option<Held> {
         let own = self.user.of(image);
         if own.iter().any(|own| !matches!(own.credential, Credential::Anonymous)) {
             return Some(own.into());

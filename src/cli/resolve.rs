@@ -108,7 +108,7 @@ impl Question {
                 (asker, Arc::new(secrets))
             }
         };
-        let candidates = credentials.candidates(&asker, image, deadline).await;
+        let candidates = credentials.candidates(&asker, image, deadline).await.candidates;
         note(&candidates, &passed);
         let suggestions = Suggestions::new(client.clone(), credentials, Arc::default(), budget);
         let fact = client.look_up(image, &candidates, deadline).await;

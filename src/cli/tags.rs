@@ -121,7 +121,7 @@ async fn list(
 ) -> Answer {
     let transport = Arc::clone(&person.transport);
     let client = Client::new(transport, Arc::clone(&person.registries) as _, Arc::new(()));
-    let candidates = person.candidates(&Asker::anonymous(), image, deadline).await;
+    let candidates = person.candidates(&Asker::anonymous(), image, deadline).await.candidates;
     let (mut tags, whole) = match client.list_tags(image, &candidates, deadline).await {
         Ok(list) => (list.tags, list.whole),
         Err(fact) => return Answer::without(image, &fact),

@@ -678,11 +678,11 @@ registries:
   tls: {caFile: /etc/tagpin/ca/corp.pem, caOnly: true}
   trustedRealms: [token.example.com]
   credentials: {secretRef: {namespace: infra, name: hub}}
-- {match: docker.io, resolveFrom: mirrors-only}
+- {match: docker.io, resolveFrom: mirrors-only, notFoundIsProof: true}
 - {match: '*.dkr.ecr.*.amazonaws.com', credentials: {aws: {roleArn: 'arn:aws:iam::123456789012:role/pull', regions: [eu-west-1]}}}
 - {match: '*.pkg.dev', credentials: {gcp: {}}}
 - {match: '*.azurecr.io', credentials: {azure: {}}}
-- {match: '*.example.org', resolveFrom: mirrors-then-upstream, mirrors: [{url: https://mirror.example.org, capabilities: [pull, resolve], sendPullSecrets: true, rewrite: {'^a/': b/}}]}
+- {match: '*.example.org', resolveFrom: mirrors-then-upstream, mirrors: [{url: https://mirror.example.org, capabilities: [pull, resolve], sendPullSecrets: true, rewrite: {'^a/': b/}, notFoundIsProof: true}]}
 - {match: airgap.example.com, offline: true}
 registryDefaults: {tagTTL: 5m}";
     let key = rcgen::KeyPair::generate().unwrap();

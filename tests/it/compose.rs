@@ -74,7 +74,7 @@ async fn a_tag_that_was_pinned_once_is_known_without_waiting_and_without_allocat
         Asker { namespace: "shop".to_owned(), pull_secrets: Vec::new() },
     );
     let resolve = &composed.registries.resolve;
-    assert_eq!(resolve.remembered(&image, &asker, Instant::now()), None);
+    assert_eq!(resolve.remembered(&image, &asker, None, Instant::now()), None);
     for _ in 0..2 {
         let review = create(pod("nginx:1")).to_string();
         let request = Request::post("/mutate?timeout=5s").body(Body::from(review)).unwrap();
@@ -86,9 +86,9 @@ async fn a_tag_that_was_pinned_once_is_known_without_waiting_and_without_allocat
     assert_eq!(registry.0.load(Ordering::SeqCst), 1);
     // The cache does maintenance in some calls, so the test takes the smallest count.
     let ask = || {
-        let ask = || assert!(resolve.remembered(&image, &asker, Instant::now()).is_some());
+        let ask = || assert!(resolve.remembered(&image, &asker, None, Instant::now()).is_some());
         allocation_counter::measure(ask).count_total
     };
     assert_eq!((0..10).map(|_| ask()).min(), Some(0));
-    assert!(resolve.remembered(&image, &asker, Instant::now() + Duration::from_secs(61)).is_none());
+    assert!(resolve.remembered(&image, &asker, None, Instant::now() + Duration::from_secs(61)).is_none());
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tagpin_domain::denial::{Code, Violation};
 use tagpin_domain::digest::Digest;
-use tagpin_domain::fact::Unavailable;
+use tagpin_domain::fact::{ForbiddenHost, Hidden, Position, Unavailable};
 use tagpin_domain::image::{ImageRef, ReferenceErrorKind};
 use tagpin_domain::message;
 use tagpin_domain::policy::PolicyId;
@@ -13,6 +13,9 @@ use tagpin_domain::slot::Role;
 use tagpin_domain::unreadable::Unreadable;
 use tagpin_domain::verdict::{Effect, Finding, Instead, Verdict};
 use tagpin_objects::kinds::{POD, PODS};
+
+/// An image in Amazon ECR.
+const ECR_IMAGE: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/acme/api:1.4.7";
 
 /// Returns the refusals that the document shows: one for each code about a slot.
 fn examples() -> Vec<Verdict> {
@@ -29,9 +32,11 @@ fn examples() -> Vec<Verdict> {
         },
         refused("nginx", Violation::TagNotExplicit),
         Verdict { similar, ..refused("acme/api:1.4.7", Violation::TagNotFound) },
+        refused(&format!("acme/api@{}", digest()), Violation::DigestNotFound),
+        refused(ECR_IMAGE, Violation::ImageArchived { restoring: false }),
         refused("quay.io/acme/apii:1.4.7", Violation::RepositoryNotFound),
-        refused("acme/billing:2.0", Violation::RepositoryMissingOrPrivate),
-        refused("registry.example.com/acme/billing:2.0", Violation::AccessDenied),
+        refused("acme/billing:2.0", Violation::RepositoryMissingOrPrivate(Hidden::default())),
+        refused("registry.example.com/acme/billing:2.0", Violation::AccessDenied(Hidden::default())),
         refused("registry.example.com/acme/billing:2.0", Violation::CredentialsRejected { secret }),
         retry(later(42), refused("acme/api:1.4.8", Violation::RateLimited)),
         retry(
@@ -43,7 +48,13 @@ fn examples() -> Vec<Verdict> {
         ),
         refused(
             "10.0.0.7:5000/acme/api:1.4.8",
-            Violation::RegistryForbidden { host: "10.0.0.7:5000".into() },
+            Violation::RegistryForbidden(Box::new(ForbiddenHost {
+                authority: "10.0.0.7:5000".into(),
+                position: Position::Registry,
+                registry: "10.0.0.7:5000".into(),
+                entry: None,
+                never: false,
+            })),
         ),
         refused("registry.example.com/acme/api:1.4.8", Violation::RegistryAnswerInvalid),
         refused("registry.example.com/charts/web:1.0.0", Violation::NotAnImage),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use regex::Regex;
 use tagpin::telemetry::state::{self, PolicyCount, State};
 use tagpin_domain::digest::Digest;
+use tagpin_domain::fact::Cloud;
 use tagpin_domain::image::ImageRef;
 use tagpin_domain::slot::Role;
 use tagpin_domain::subject::Phase;
@@ -15,7 +16,7 @@ use tagpin_kube::metrics::Watches;
 use tagpin_leader::canaries;
 use tagpin_leader::reconcile;
 use tagpin_objects::kinds::{POD, PODS};
-use tagpin_registry::{AnsweredBy, Cloud, Event, Observer as _, Purpose, RegistryMetrics, Skipped, Step};
+use tagpin_registry::{AnsweredBy, Event, Observer as _, Purpose, RegistryMetrics, Skipped, Step};
 use tagpin_webhook::Decision;
 use tagpin_webhook::metrics::{Decided, Metrics, Turned};
 

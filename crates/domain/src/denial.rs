@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::check::Rule;
-use crate::fact::{Broken, Fact, Unavailable};
+use crate::fact::{Broken, Fact, ForbiddenHost, Hidden, Realm, Unavailable};
 use crate::image::ReferenceErrorKind;
 
 /// The stable word for a violation. It is the same in messages, audit annotations, metric labels, causes and JSON,
@@ -22,6 +22,10 @@ pub enum Code {
     TagNotExplicit,
     /// The repository has no such tag.
     TagNotFound,
+    /// The repository has no such digest.
+    DigestNotFound,
+    /// The image is in the archive of the registry.
+    ImageArchived,
     /// The registry has no such repository.
     RepositoryNotFound,
     /// The registry does not tell whether the repository is missing or private.
@@ -48,13 +52,15 @@ pub enum Code {
 
 impl Code {
     /// All codes, in the order in which the documentation lists them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::ReferenceInvalid,
         Self::TooManyImages,
         Self::ReviewUnreadable,
         Self::TagForbidden,
         Self::TagNotExplicit,
         Self::TagNotFound,
+        Self::DigestNotFound,
+        Self::ImageArchived,
         Self::RepositoryNotFound,
         Self::RepositoryMissingOrPrivate,
         Self::AccessDenied,
@@ -78,6 +84,8 @@ impl Code {
             Self::TagForbidden => "TagForbidden",
             Self::TagNotExplicit => "TagNotExplicit",
             Self::TagNotFound => "TagNotFound",
+            Self::DigestNotFound => "DigestNotFound",
+            Self::ImageArchived => "ImageArchived",
             Self::RepositoryNotFound => "RepositoryNotFound",
             Self::RepositoryMissingOrPrivate => "RepositoryMissingOrPrivate",
             Self::AccessDenied => "AccessDenied",
@@ -101,6 +109,8 @@ impl Code {
             Self::ReferenceInvalid | Self::TooManyImages | Self::ReviewUnreadable => Rule::Reference,
             Self::TagForbidden | Self::TagNotExplicit => Rule::Tags,
             Self::TagNotFound
+            | Self::DigestNotFound
+            | Self::ImageArchived
             | Self::RepositoryNotFound
             | Self::RepositoryMissingOrPrivate
             | Self::AccessDenied
@@ -136,12 +146,19 @@ pub enum Violation {
     TagNotFound,
     /// [`Code::TagNotFound`]
     TagExpired,
+    /// [`Code::DigestNotFound`]
+    DigestNotFound,
+    /// [`Code::ImageArchived`]
+    ImageArchived {
+        /// True while the registry restores the image.
+        restoring: bool,
+    },
     /// [`Code::RepositoryNotFound`]
     RepositoryNotFound,
     /// [`Code::RepositoryMissingOrPrivate`]
-    RepositoryMissingOrPrivate,
+    RepositoryMissingOrPrivate(Hidden),
     /// [`Code::AccessDenied`]
-    AccessDenied,
+    AccessDenied(Hidden),
     /// [`Code::CredentialsRejected`]
     CredentialsRejected {
         /// The pull secret that was rejected last, if one was used.
@@ -152,10 +169,9 @@ pub enum Violation {
     /// [`Code::RegistryUnavailable`]
     RegistryUnavailable(Unavailable),
     /// [`Code::RegistryForbidden`]
-    RegistryForbidden {
-        /// The host that tagpin may not reach.
-        host: String,
-    },
+    RegistryForbidden(Box<ForbiddenHost>),
+    /// [`Code::RegistryForbidden`]
+    RealmNotTrusted(Box<Realm>),
     /// [`Code::RegistryAnswerInvalid`]
     RegistryAnswerInvalid,
     /// [`Code::ManifestUnsupported`]
@@ -177,14 +193,17 @@ impl Violation {
             Fact::Present(_) | Fact::Offline => return None,
             Fact::TagMissing => Self::TagNotFound,
             Fact::TagExpired => Self::TagExpired,
+            Fact::DigestMissing => Self::DigestNotFound,
+            Fact::Archived { restoring } => Self::ImageArchived { restoring: *restoring },
             Fact::RepositoryMissing => Self::RepositoryNotFound,
             Fact::Broken(Broken::HashMismatch) => Self::RegistryAnswerInvalid,
             Fact::Broken(Broken::Schema1) => Self::Schema1,
-            Fact::Broken(Broken::NotAnImage) => Self::NotAnImage,
-            Fact::MissingOrPrivate => Self::RepositoryMissingOrPrivate,
-            Fact::AccessDenied => Self::AccessDenied,
+            Fact::Broken(Broken::NotAnImage) | Fact::Artifact { .. } => Self::NotAnImage,
+            Fact::MissingOrPrivate(hidden) => Self::RepositoryMissingOrPrivate(hidden.clone()),
+            Fact::AccessDenied(hidden) => Self::AccessDenied(hidden.clone()),
             Fact::CredentialsRejected { secret } => Self::CredentialsRejected { secret: secret.clone() },
-            Fact::AddressForbidden { host } => Self::RegistryForbidden { host: host.clone() },
+            Fact::AddressForbidden(host) => Self::RegistryForbidden(host.clone()),
+            Fact::RealmNotTrusted(realm) => Self::RealmNotTrusted(realm.clone()),
             Fact::RateLimited { .. } => Self::RateLimited,
             Fact::Unavailable { cause, .. } => Self::RegistryUnavailable(*cause),
         })
@@ -199,13 +218,15 @@ impl Violation {
             Self::TagForbidden => Code::TagForbidden,
             Self::TagNotExplicit => Code::TagNotExplicit,
             Self::TagNotFound | Self::TagExpired => Code::TagNotFound,
+            Self::DigestNotFound => Code::DigestNotFound,
+            Self::ImageArchived { .. } => Code::ImageArchived,
             Self::RepositoryNotFound => Code::RepositoryNotFound,
-            Self::RepositoryMissingOrPrivate => Code::RepositoryMissingOrPrivate,
-            Self::AccessDenied => Code::AccessDenied,
+            Self::RepositoryMissingOrPrivate(_) => Code::RepositoryMissingOrPrivate,
+            Self::AccessDenied(_) => Code::AccessDenied,
             Self::CredentialsRejected { .. } => Code::CredentialsRejected,
             Self::RateLimited => Code::RateLimited,
             Self::RegistryUnavailable(_) => Code::RegistryUnavailable,
-            Self::RegistryForbidden { .. } => Code::RegistryForbidden,
+            Self::RegistryForbidden(_) | Self::RealmNotTrusted(_) => Code::RegistryForbidden,
             Self::RegistryAnswerInvalid => Code::RegistryAnswerInvalid,
             Self::Schema1 | Self::NotAnImage => Code::ManifestUnsupported,
             Self::NotPinned => Code::NotPinned,

@@ -1,6 +1,7 @@
 //! The closed set of answers about a tag. A fact decides nothing: policies distinguish its class, and
 //! `verdict` decides what follows.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::digest::Digest;
@@ -10,16 +11,30 @@ use crate::digest::Digest;
 pub enum Fact {
     /// The tag exists and names this digest.
     Present(Digest),
+    /// The tag names something that is not a container image.
+    Artifact {
+        /// The digest that the tag names.
+        digest: Digest,
+        /// True for a WebAssembly module, which a node with a runtime class may run.
+        wasm: bool,
+    },
+    /// The tag exists, but its image is in the archive of the registry, which serves nothing from there.
+    Archived {
+        /// True while the registry restores the image.
+        restoring: bool,
+    },
     /// The repository exists, but the tag does not.
     TagMissing,
     /// The repository exists, but the tag does not, and the registry says that it once did.
     TagExpired,
     /// The registry told an authorised asker that there is no such repository.
     RepositoryMissing,
+    /// The repository exists, but does not have the digest that the reference names.
+    DigestMissing,
     /// The registry does not tell whether the repository is missing or private.
-    MissingOrPrivate,
+    MissingOrPrivate(Hidden),
     /// The registry knows the asker, who may not read this repository.
-    AccessDenied,
+    AccessDenied(Hidden),
     /// The registry rejected every credential that the asker has for it.
     CredentialsRejected {
         /// The pull secret (its name only) whose credential was rejected last, when one was used.
@@ -41,11 +56,10 @@ pub enum Fact {
         /// The digest that the tag named when it was last seen.
         last_known: Option<LastKnown>,
     },
+    /// The registry shows nothing without the asker's credentials, and its token service may not see them.
+    RealmNotTrusted(Box<Realm>),
     /// tagpin may not reach the host, or an address that it resolves to.
-    AddressForbidden {
-        /// The host that is forbidden: the registry's, or that of its token service or redirect.
-        host: String,
-    },
+    AddressForbidden(Box<ForbiddenHost>),
     /// The registry answered with something that no node could run.
     Broken(Broken),
     /// The registry is configured as offline and was not asked.
@@ -81,14 +95,18 @@ impl Fact {
     pub const fn class(&self) -> Class {
         match self {
             Self::Present(_) => Class::Present,
-            Self::TagMissing | Self::TagExpired | Self::RepositoryMissing | Self::Broken(_) => {
-                Class::Definite
-            }
-            Self::MissingOrPrivate | Self::AccessDenied | Self::CredentialsRejected { .. } => {
+            Self::Artifact { .. }
+            | Self::Archived { .. }
+            | Self::TagMissing
+            | Self::TagExpired
+            | Self::RepositoryMissing
+            | Self::DigestMissing
+            | Self::Broken(_) => Class::Definite,
+            Self::MissingOrPrivate(_) | Self::AccessDenied(_) | Self::CredentialsRejected { .. } => {
                 Class::Unauthorized
             }
             Self::RateLimited { .. } | Self::Unavailable { .. } => Class::Unavailable,
-            Self::AddressForbidden { .. } => Class::Forbidden,
+            Self::RealmNotTrusted(_) | Self::AddressForbidden(_) => Class::Forbidden,
             Self::Offline => Class::Offline,
         }
     }
@@ -112,6 +130,115 @@ impl Fact {
             _ => None,
         }
     }
+}
+
+/// The circumstances of an answer that shows nothing of the repository.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Hidden {
+    /// The credentials that the registry was asked with.
+    pub with: AskedWith,
+    /// The cloud that runs the registry, if the configuration names no credential of that cloud for it.
+    pub cloud: Option<Cloud>,
+}
+
+/// The credentials that a registry was asked with, in the words of the asker. It holds names only, never a value.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum AskedWith {
+    /// Nothing is known about the credentials.
+    #[default]
+    Unknown,
+    /// No credentials: neither the pod nor its service account names a pull secret.
+    NoneNamed,
+    /// No credentials: tagpin may not read the pull secrets of the namespace. These are named; maybe none is.
+    NotReadable(Box<[String]>),
+    /// No credentials: none of these pull secrets has any for the registry.
+    NoneMatches(Box<[String]>),
+    /// No credentials: the pull secret cannot be used.
+    Unusable {
+        /// The name of the pull secret.
+        secret: Box<str>,
+        /// The problem of the pull secret.
+        problem: SecretProblem,
+    },
+    /// The credentials of the pull secret with this name.
+    Secret(Box<str>),
+    /// The credentials of the entry of `registries` with this `match`.
+    Entry(Arc<str>),
+}
+
+/// The reason why a pull secret cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SecretProblem {
+    /// There is no secret of that name.
+    NotFound,
+    /// The API server does not allow tagpin to read the secret.
+    Forbidden,
+    /// The secret is not of a type that holds docker credentials, or is empty.
+    WrongType,
+    /// The content is not a docker configuration.
+    Malformed,
+}
+
+/// A cloud that gives credentials for its registries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Cloud {
+    /// Amazon.
+    Aws,
+    /// Google.
+    Gcp,
+    /// Microsoft.
+    Azure,
+}
+
+impl Cloud {
+    /// Returns the stable word for metrics, which is also the key of the cloud in `credentials`.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Aws => "aws",
+            Self::Gcp => "gcp",
+            Self::Azure => "azure",
+        }
+    }
+}
+
+/// A token service that may not see the credentials for a registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Realm {
+    /// The domain of the registry, as references name it.
+    pub registry: String,
+    /// The host of the token service, with its port if that is not the default.
+    pub realm: String,
+    /// The `match` of the entry of `registries` that covers the registry.
+    pub entry: Option<Arc<str>>,
+}
+
+/// A host that tagpin may not reach.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForbiddenHost {
+    /// The host, with its port if that is not the default of the scheme.
+    pub authority: String,
+    /// The role of the host in the look-up.
+    pub position: Position,
+    /// The domain of the registry that was to be asked, as references name it.
+    pub registry: String,
+    /// The `match` of the entry of `registries` that covers the registry.
+    pub entry: Option<Arc<str>>,
+    /// True if no entry can allow the address.
+    pub never: bool,
+}
+
+/// The role of a host in a look-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Position {
+    /// The registry itself.
+    Registry,
+    /// A mirror of the registry.
+    Mirror,
+    /// The token service that the registry names.
+    TokenService,
+    /// The target of a redirect.
+    Redirect,
 }
 
 /// A digest from an earlier answer, or from a pin of tagpin on a pod.
@@ -144,6 +271,16 @@ pub enum Unavailable {
     NotByDigest,
     /// The cloud gave no credential for the registry, which shows nothing without one.
     NoCredential,
+    /// A secret with credentials could not be read in time, and the registry shows nothing without them.
+    PullSecret,
+    /// The registry caches another one, and has not fetched the tag.
+    NotInCache,
+    /// The registry does not list tags.
+    NoTagList,
+    /// tagpin has as many look-ups in flight as it may have.
+    Busy,
+    /// The proxy cannot be reached, or refuses to connect to the registry.
+    Proxy,
 }
 
 /// The reason why no node can run the content of a registry.
@@ -155,4 +292,14 @@ pub enum Broken {
     Schema1,
     /// Not an image, but a chart, a signature or another artifact.
     NotAnImage,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fact_stays_small() {
+        assert!(size_of::<Fact>() <= 56, "{} bytes", size_of::<Fact>());
+    }
 }

@@ -163,18 +163,19 @@ pub struct Slot {
     pub reference: Arc<str>,
     /// The reference as a node understands it, or the reason why no node could pull it.
     pub image: Result<ImageRef, ReferenceError>,
-    /// True for `imagePullPolicy: Never` (image volume: `pullPolicy: Never`), so that the node uses the image
-    /// that it has.
-    pub never_pulled: bool,
+    /// The written `imagePullPolicy` (image volume: `pullPolicy`).
+    pub pull: PullPolicy,
+    /// True for a container of a pod that names a runtime class, which may run more than container images.
+    pub runtime_class: bool,
 }
 
 impl Slot {
-    /// Returns a slot that holds this reference.
+    /// Returns a slot that holds this reference, without a runtime class.
     #[must_use]
-    pub fn new(place: Place, reference: &str, never_pulled: bool) -> Self {
+    pub fn new(place: Place, reference: &str, pull: PullPolicy) -> Self {
         let reference = Arc::from(reference);
         let image = ImageRef::of(&reference);
-        Self { place, reference, image, never_pulled }
+        Self { place, reference, image, pull, runtime_class: false }
     }
 
     /// Returns the identity of the slot inside its object.
@@ -183,12 +184,46 @@ impl Slot {
         &self.place.key
     }
 
+    /// Returns true if the node never pulls the image, so that it must have the image already.
+    #[must_use]
+    pub fn never_pulled(&self) -> bool {
+        self.pull == PullPolicy::Never
+    }
+
     /// Returns the part of the reference that a node pulls the image by; none if the reference does not
     /// parse, or if the node must have the image already.
     #[must_use]
     pub fn pulled(&self) -> Option<Pulled> {
-        let image = self.image.as_ref().ok().filter(|_| !self.never_pulled)?;
+        let image = self.image.as_ref().ok().filter(|_| !self.never_pulled())?;
         Some(if image.digest().is_some() { Pulled::ByDigest } else { Pulled::ByTag })
+    }
+}
+
+/// The rule by which a node pulls an image that it may have already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum PullPolicy {
+    /// Nothing is written, or a word that Kubernetes refuses. Kubernetes takes an omitted policy as `Always` if the tag
+    /// is `latest` or omitted, and as `IfNotPresent` otherwise.
+    #[default]
+    Unset,
+    /// The node asks the registry each time.
+    Always,
+    /// The node pulls the image only if it does not have it.
+    IfNotPresent,
+    /// The node uses the image that it has.
+    Never,
+}
+
+impl PullPolicy {
+    /// Returns the policy that this text names.
+    #[must_use]
+    pub fn of(text: &str) -> Self {
+        match text {
+            "Always" => Self::Always,
+            "IfNotPresent" => Self::IfNotPresent,
+            "Never" => Self::Never,
+            _ => Self::Unset,
+        }
     }
 }
 
@@ -209,7 +244,7 @@ pub(crate) mod tests {
     pub(crate) fn container(name: &str, index: usize, reference: &str) -> Slot {
         let field = Field { root: &["spec"], list: "containers", index, leaf: &["image"] };
         let key = SlotKey { role: Role::Container, name: name.into() };
-        Slot::new(Place { key, field }, reference, false)
+        Slot::new(Place { key, field }, reference, PullPolicy::Unset)
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! sentences out.
 
 use crate::denial::{Code, Violation, shown};
+use crate::digest::Digest;
 use crate::fact::Unavailable;
 use crate::hint::Hint;
 use crate::image::{ImageRef, ReferenceErrorKind};
@@ -76,9 +77,16 @@ impl<'a> Wording<'a> {
             Violation::TagExpired => {
                 format!("tag \"{}\" no longer exists in {repository}: it expired or was deleted", self.tag())
             }
+            Violation::DigestNotFound => format!("digest {} does not exist in {repository}", self.digest()),
+            Violation::ImageArchived { restoring: false } => {
+                format!("tag \"{}\" of {repository} is in the archive of the registry", self.tag())
+            }
+            Violation::ImageArchived { restoring: true } => {
+                format!("tag \"{}\" of {repository} is being restored from the archive", self.tag())
+            }
             Violation::RepositoryNotFound => format!("{repository} does not exist"),
-            Violation::RepositoryMissingOrPrivate => format!("{repository} does not exist or is private"),
-            Violation::AccessDenied => {
+            Violation::RepositoryMissingOrPrivate(_) => format!("{repository} does not exist or is private"),
+            Violation::AccessDenied(_) => {
                 format!("{host} does not allow the credentials of this pod to read {repository}")
             }
             Violation::CredentialsRejected { secret: Some(secret) } => {
@@ -89,8 +97,13 @@ impl<'a> Wording<'a> {
             }
             Violation::RateLimited => format!("the rate limit of {host} is reached"),
             Violation::RegistryUnavailable(cause) => unavailable(*cause, &host),
-            Violation::RegistryForbidden { host } => {
-                format!("tagpin may not reach {}", shown(host, HOST_LIMIT))
+            Violation::RegistryForbidden(host) => {
+                format!("tagpin may not reach {}", shown(&host.authority, HOST_LIMIT))
+            }
+            Violation::RealmNotTrusted(realm) => {
+                let registry = shown(&realm.registry, HOST_LIMIT);
+                let realm = shown(&realm.realm, HOST_LIMIT);
+                format!("{registry} wants its credentials at {realm}, where tagpin does not send them")
             }
             Violation::RegistryAnswerInvalid => {
                 format!("the content that {host} serves does not match its digest")
@@ -118,14 +131,23 @@ impl<'a> Wording<'a> {
             Violation::TagExpired => {
                 format!("write a tag that exists, or ask the owner of {repository} to restore this one")
             }
+            Violation::DigestNotFound => {
+                "check the digest; if the image was just pushed, apply again in 10 s".to_owned()
+            }
+            Violation::ImageArchived { restoring: false } => {
+                format!("ask the owner of {repository} to restore the image")
+            }
+            Violation::ImageArchived { restoring: true } => {
+                "wait until the image is restored, then apply again".to_owned()
+            }
             Violation::RepositoryNotFound => {
                 "check the name; if the image was just pushed, apply again in 10 s".to_owned()
             }
-            Violation::RepositoryMissingOrPrivate => format!(
+            Violation::RepositoryMissingOrPrivate(_) => format!(
                 "check the name; if the repository is private, add a pull secret for {host} to the pod or its service \
                  account (imagePullSecrets)"
             ),
-            Violation::AccessDenied => {
+            Violation::AccessDenied(_) => {
                 format!("ask the owner of {repository} to give read access to the user of the pull secret")
             }
             Violation::CredentialsRejected { secret: Some(secret) } => format!(
@@ -139,10 +161,16 @@ impl<'a> Wording<'a> {
                 "wait, or add a pull secret for {host} to the pod: each user has a rate limit of their own"
             ),
             Violation::RegistryUnavailable(cause) => availability(*cause, &host),
-            Violation::RegistryForbidden { host } => format!(
+            Violation::RegistryForbidden(host) => format!(
                 "ask the cluster admin to add registries: [{{ match: \"{}\", allowPrivate: true }}] to the values of \
                  tagpin",
-                shown(host, HOST_LIMIT)
+                shown(&host.authority, HOST_LIMIT)
+            ),
+            Violation::RealmNotTrusted(realm) => format!(
+                "ask the cluster admin to add registries: [{{ match: \"{}\", trustedRealms: [\"{}\"] }}] to the values \
+                 of tagpin",
+                shown(&realm.registry, HOST_LIMIT),
+                shown(&realm.realm, HOST_LIMIT)
             ),
             Violation::RegistryAnswerInvalid => {
                 format!("push the image again; if that does not help, ask the administrator of {host}")
@@ -171,6 +199,10 @@ impl<'a> Wording<'a> {
 
     fn tag(&self) -> &str {
         self.image.and_then(ImageRef::effective_tag).unwrap_or_default()
+    }
+
+    fn digest(&self) -> &str {
+        self.image.and_then(ImageRef::digest).map(Digest::as_str).unwrap_or_default()
     }
 
     fn omits_tag(&self) -> bool {
@@ -210,6 +242,11 @@ fn unavailable(cause: Unavailable, host: &str) -> String {
         Unavailable::BreakerOpen => format!("{host} failed a moment ago and is not asked again yet"),
         Unavailable::NotByDigest => format!("{host} lists the tag, but does not serve its digest"),
         Unavailable::NoCredential => format!("the cloud gave tagpin no credential for {host}"),
+        Unavailable::PullSecret => format!("a pull secret for {host} could not be read in time"),
+        Unavailable::NotInCache => format!("{host} is a cache of another registry and does not have the tag"),
+        Unavailable::NoTagList => format!("{host} does not list tags"),
+        Unavailable::Busy => format!("tagpin is busy and did not ask {host}"),
+        Unavailable::Proxy => format!("cannot reach {host} through the proxy"),
     }
 }
 
@@ -231,6 +268,20 @@ fn availability(cause: Unavailable, host: &str) -> String {
         }
         Unavailable::NoCredential => {
             "ask the cluster admin to search the log of tagpin for \"no credential of the cloud\"".to_owned()
+        }
+        Unavailable::PullSecret => {
+            "apply again; if that does not help, ask the cluster admin to check that the API server answers"
+                .to_owned()
+        }
+        Unavailable::NotInCache => format!(
+            "check that the registry that {host} caches has the tag, and that {host} has the right to fetch it"
+        ),
+        Unavailable::NoTagList => "to ask for one tag, run tagpin resolve".to_owned(),
+        Unavailable::Busy => "apply again".to_owned(),
+        Unavailable::Proxy => {
+            format!(
+                "ask the cluster admin to check that the proxy runs and that it connects tagpin to {host}"
+            )
         }
         Unavailable::Timeout | Unavailable::Connect | Unavailable::Status(_) | Unavailable::BreakerOpen => {
             format!("check that {host} runs and that the nodes can reach it")

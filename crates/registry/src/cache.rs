@@ -21,7 +21,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::Lookup;
 use crate::credential::{Candidate, CredentialId, Source};
-use crate::credentials::provider::Credentials;
+use crate::credentials::provider::{Credentials, Held};
 use crate::limit::{DEFAULT_RETRY_AFTER, LONGEST, Limit, PER_HOST};
 use crate::observe::{AnsweredBy, Event, Observer};
 use crate::profile::endpoint::Profiles;
@@ -29,7 +29,7 @@ use crate::sharing::flight::Flights;
 use crate::sharing::permits::Permits;
 use tagpin_domain::asker::Asker;
 use tagpin_domain::digest::Digest;
-use tagpin_domain::fact::{Class, Fact, LastKnown, Unavailable};
+use tagpin_domain::fact::{AskedWith, Class, Fact, Hidden, LastKnown, Unavailable};
 use tagpin_domain::image::ImageRef;
 use tagpin_review::{Resolve, Seeds};
 
@@ -92,6 +92,8 @@ struct Question<'a> {
     image: &'a ImageRef,
     asker: &'a Asker,
     candidates: &'a [Candidate],
+    /// The candidates in the words of the asker.
+    with: &'a AskedWith,
 }
 
 /// The answer of a registry, and what remains known of the tag.
@@ -158,7 +160,7 @@ impl<L: Lookup + 'static> Cache<L> {
     fn recall(&self, question: Question<'_>, now: Instant) -> Option<Fact> {
         let answer = self.memory.get(&question).filter(|answer| answer.until > now)?;
         self.around.observer.observe(&Event::Answered(AnsweredBy::Memory));
-        Some(answer.tell(question.candidates, || self.seed(question), now))
+        Some(answer.tell(question, || self.seed(question), now))
     }
 
     /// Returns the digest that tagpin's own pins hold for the tag.
@@ -194,35 +196,47 @@ impl<L: Lookup + 'static> Cache<L> {
 
 #[async_trait]
 impl<L: Lookup + 'static> Resolve for Cache<L> {
-    fn remembered(&self, image: &ImageRef, asker: &Asker, now: Instant) -> Option<Fact> {
+    fn remembered(
+        &self,
+        image: &ImageRef,
+        asker: &Asker,
+        _since: Option<Instant>,
+        now: Instant,
+    ) -> Option<Fact> {
         let Around { credentials, profiles, .. } = &self.around;
         let profile = profiles.profile(image.domain());
         if profile.offline {
             return None;
         }
-        let candidates = credentials.at_hand(asker, image, &profile)?;
-        self.recall(Question { image, asker, candidates: &candidates }, now)
+        let held = credentials.at_hand(asker, image, &profile)?;
+        self.recall(Question::new(image, asker, &held), now)
     }
 
-    async fn resolve(&self, image: &ImageRef, asker: &Asker, deadline: Instant) -> Fact {
+    async fn resolve(
+        &self,
+        image: &ImageRef,
+        asker: &Asker,
+        _since: Option<Instant>,
+        deadline: Instant,
+    ) -> Fact {
         let Around { credentials, profiles, observer, .. } = &self.around;
         let profile = profiles.profile(image.domain());
         if profile.offline {
             observer.observe(&Event::Answered(AnsweredBy::Offline));
             return Fact::Offline;
         }
-        let candidates = match credentials.at_hand(asker, image, &profile) {
-            Some(candidates) => candidates,
-            None => credentials.candidates(asker, image, deadline).await.into(),
+        let held = match credentials.at_hand(asker, image, &profile) {
+            Some(held) => held,
+            None => credentials.candidates(asker, image, deadline).await,
         };
-        let question = Question { image, asker, candidates: &candidates };
+        let question = Question::new(image, asker, &held);
         if let Some(fact) = self.recall(question, Instant::now()) {
             return fact;
         }
         match timeout_at(deadline, self.ask(question, profile.tag_ttl)).await {
             Ok(Some(answer)) => {
                 observer.observe(&Event::Answered(AnsweredBy::Registry));
-                answer.tell(&candidates, || self.seed(question), Instant::now())
+                answer.tell(question, || self.seed(question), Instant::now())
             }
             // The look-up panicked: for the caller this is the same as an unreadable answer.
             Ok(None) => Fact::unavailable(Unavailable::Unreadable),
@@ -236,7 +250,11 @@ impl<L: Lookup + 'static> Resolve for Cache<L> {
     }
 }
 
-impl Question<'_> {
+impl<'a> Question<'a> {
+    fn new(image: &'a ImageRef, asker: &'a Asker, held: &'a Held) -> Self {
+        Self { image, asker, candidates: &held.candidates, with: &held.with }
+    }
+
     fn tag(&self) -> &str {
         self.image.effective_tag().unwrap_or_default()
     }
@@ -307,7 +325,8 @@ impl CachedFact {
     }
 
     /// Returns the fact for this asker at this time.
-    fn tell(&self, candidates: &[Candidate], seed: impl FnOnce() -> Option<LastKnown>, now: Instant) -> Fact {
+    fn tell(&self, to: Question<'_>, seed: impl FnOnce() -> Option<LastKnown>, now: Instant) -> Fact {
+        let hidden = |hidden: &Hidden| Hidden { with: to.with.clone(), cloud: hidden.cloud };
         let left = Some(self.until.saturating_duration_since(now)).filter(|left| !left.is_zero());
         match &self.fact {
             Fact::RateLimited { .. } => {
@@ -319,9 +338,11 @@ impl CachedFact {
                 last_known: self.known.last(seed, now),
             },
             Fact::CredentialsRejected { .. } => {
-                let rejected = self.rejected.and_then(|index| candidates.get(index));
+                let rejected = self.rejected.and_then(|index| to.candidates.get(index));
                 Fact::CredentialsRejected { secret: rejected.and_then(secret_name).cloned() }
             }
+            Fact::MissingOrPrivate(shared) => Fact::MissingOrPrivate(hidden(shared)),
+            Fact::AccessDenied(shared) => Fact::AccessDenied(hidden(shared)),
             other => other.clone(),
         }
     }
@@ -375,7 +396,7 @@ impl Weighter<Key, Arc<CachedFact>> for Weight {
     fn weight(&self, key: &Key, answer: &Arc<CachedFact>) -> u64 {
         let Tag { repository, tag, seen_by } = &*key.0;
         let fact = match &answer.fact {
-            Fact::AddressForbidden { host } => host.len(),
+            Fact::AddressForbidden(host) => size_of_val(&**host) + host.authority.len() + host.registry.len(),
             _ => 0,
         };
         (HELD + repository.len() + tag.len() + size_of_val(&**seen_by) + fact) as u64

@@ -16,6 +16,9 @@ pub enum Credential {
     /// No credential, because the cloud that should give one gave none. The registry is asked anonymously, and a
     /// refusal then proves nothing.
     NotGiven,
+    /// No credential, because a secret that may have one could not be read in time. The registry is asked anonymously,
+    /// and a refusal then proves nothing.
+    NotRead,
     /// User and password, as in `auth`, `username` and `password` of a docker configuration.
     Basic {
         /// The name of the user.
@@ -59,13 +62,13 @@ pub struct Candidate {
     /// True if the credential was written for a repository whose name is only the start of this one's: `team` for
     /// `team-b/app`.
     pub stretched: bool,
-    /// Gives another credential once the registry rejects this one.
-    pub renew: Option<Arc<dyn Renew>>,
+    /// The cloud that gave the credential.
+    pub cloud: Option<Arc<dyn CloudApi>>,
 }
 
-/// Replaces a credential that the registry rejects.
+/// Asks the cloud that runs a registry, as the identity that got the credential.
 #[async_trait]
-pub trait Renew: fmt::Debug + Send + Sync {
+pub trait CloudApi: fmt::Debug + Send + Sync {
     /// Returns another credential than the rejected one; none if there is none before the deadline.
     async fn renewed(&self, rejected: CredentialId, deadline: Instant) -> Option<Candidate>;
 }
@@ -101,6 +104,7 @@ impl CredentialId {
                     token.expose_secret().hash(&mut hasher);
                 }
                 Credential::NotGiven => 4_u8.hash(&mut hasher),
+                Credential::NotRead => 5_u8.hash(&mut hasher),
             }
             u128::from(hasher.finish())
         });
@@ -112,7 +116,7 @@ impl Candidate {
     /// Creates a candidate and its identity.
     #[must_use]
     pub fn new(credential: Credential, source: Source) -> Self {
-        Self { id: CredentialId::of(&credential), credential, source, stretched: false, renew: None }
+        Self { id: CredentialId::of(&credential), credential, source, stretched: false, cloud: None }
     }
 
     /// Returns the candidate that asks anonymously.
@@ -132,6 +136,12 @@ impl Candidate {
     #[must_use]
     pub fn not_given(entry: &str) -> Self {
         Self::new(Credential::NotGiven, Source::Configuration(entry.to_owned()))
+    }
+
+    /// Returns the candidate for a secret that could not be read in time.
+    #[must_use]
+    pub fn not_read(source: Source) -> Self {
+        Self::new(Credential::NotRead, source)
     }
 }
 

@@ -28,21 +28,22 @@ pub use self::config::current::{Current, Reloaded};
 pub use self::config::file::{ConfigError, Elsewhere, Mistake};
 pub use self::config::registries::Registries;
 pub use self::config::user_config::UserConfig;
-pub use self::credential::{Candidate, Credential, CredentialId, Renew, Source};
+pub use self::credential::{Candidate, CloudApi, Credential, CredentialId, Source};
 pub use self::credentials::cloud::{Access, CloudError, Clouds, ServiceKey, Surroundings};
 pub use self::credentials::docker_config::DockerConfig;
 pub use self::credentials::keyring::Keyring;
 pub use self::credentials::operator::{OperatorCredential, OperatorCredentials, SecretRef};
-pub use self::credentials::provider::Credentials;
+pub use self::credentials::provider::{Credentials, Held};
 pub use self::credentials::pull_secrets::{PullSecrets, Readable};
 pub use self::inspect::{DEPTH, ForPlatform, NotInspected};
 pub use self::limit::{Gate, Limit};
 pub use self::metrics::{LastAsked, RegistryMetrics};
 pub use self::observe::{
-    AnsweredBy, Cloud, Event, Failure, Method, Observer, Purpose, Scheme, Skipped, Step, Target,
+    AnsweredBy, Event, Failure, Method, Observer, Purpose, Scheme, Skipped, Step, Target, Unused,
 };
 pub use self::profile::endpoint::{
-    Confirm, Endpoint, EndpointError, Header, Identity, Profiles, RegistryProfile, ResolveFrom, Rewrite,
+    Confirm, Endpoint, EndpointError, Header, Identity, NotFound, Profiles, RegistryProfile, ResolveFrom,
+    Rewrite,
 };
 pub use self::profile::tls::{CaBundle, ClientCertificate, PemError, Tls};
 pub use self::protocol::challenge::{Challenge, Challenges};

@@ -50,6 +50,12 @@ pub struct LastAsked {
     pub seconds_ago: Option<u64>,
     /// Number of hosts of this registry that are not asked for a while because they failed.
     pub resting: usize,
+    /// The origins that are not asked for a while because they failed; at most eight.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub resting_hosts: Vec<String>,
+    /// The reasons why a credential that is configured for this registry was not used, in the words of the metric.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unused: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -158,7 +164,7 @@ impl RegistryMetrics {
             registry: registry.clone(),
             last: Some((*result).to_owned()),
             seconds_ago: Some(at.elapsed().as_secs()),
-            resting: 0,
+            ..LastAsked::default()
         });
         rows.collect()
     }
@@ -190,6 +196,7 @@ impl RegistryMetrics {
             | Step::RealmRefused
             | Step::Confirmed { .. }
             | Step::Spared
+            | Step::EndpointSkipped { .. }
             | Step::Concluded { .. } => {}
         }
     }
@@ -219,6 +226,7 @@ impl Observer for RegistryMetrics {
             Event::SecretSkipped(why) => {
                 self.skipped.get_or_create(&Secret { reason: why.word() }).inc();
             }
+            Event::CredentialUnused { .. } => {}
             Event::CloudAsked { cloud, error } => {
                 let result = if error.is_none() { "given" } else { "failed" };
                 self.clouds.get_or_create(&CloudLabels { cloud: cloud.word(), result }).inc();

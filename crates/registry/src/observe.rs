@@ -10,7 +10,7 @@ use url::Url;
 
 use crate::credential::Source;
 use tagpin_domain::digest::Digest;
-use tagpin_domain::fact::Fact;
+use tagpin_domain::fact::{Cloud, Fact};
 
 /// Receives events.
 pub trait Observer: Send + Sync {
@@ -46,6 +46,13 @@ pub enum Event<'a> {
     BreakerOpened,
     /// A pull secret was named and not used.
     SecretSkipped(Skipped),
+    /// A credential that is configured for a registry was not used.
+    CredentialUnused {
+        /// The label of the registry's profile.
+        registry: &'a str,
+        /// The reason.
+        reason: Unused,
+    },
     /// A cloud was asked for a credential.
     CloudAsked {
         /// The cloud.
@@ -119,6 +126,13 @@ pub enum Step<'a> {
     },
     /// The digest was not confirmed, because the registry's limit leaves too few pulls for the nodes.
     Spared,
+    /// An endpoint was not asked, because its host failed a moment ago.
+    EndpointSkipped {
+        /// The root of the endpoint.
+        endpoint: &'a Url,
+        /// Time until the host is asked again.
+        left: Duration,
+    },
     /// An endpoint gave its final answer.
     Concluded {
         /// The root of the endpoint.
@@ -175,8 +189,10 @@ pub enum Scheme {
 /// The reason why a request got no response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Failure {
-    /// The address must not be contacted.
+    /// The address must not be contacted, unless an entry allows it.
     AddressForbidden,
+    /// The address must not be contacted, and no entry can allow it.
+    AddressBlocked,
     /// The response did not arrive in time.
     Timeout,
     /// The name does not resolve.
@@ -189,6 +205,10 @@ pub enum Failure {
     Unreadable,
     /// The redirects are too many, or leave https.
     Redirect,
+    /// The host failed a moment ago, so nothing was sent.
+    Resting,
+    /// The proxy cannot be reached, or refuses to connect.
+    Proxy,
 }
 
 /// The source of the answer to a look-up.
@@ -225,15 +245,17 @@ pub enum Skipped {
     IdentityToken,
 }
 
-/// A cloud that gives credentials for its registries.
+/// The reason why a configured credential was not used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Cloud {
-    /// Amazon.
-    Aws,
-    /// Google.
-    Gcp,
-    /// Microsoft.
-    Azure,
+pub enum Unused {
+    /// The registry is in a region that `aws.regions` does not list.
+    Region,
+    /// The token service is on another host, and no entry trusts it.
+    Realm,
+    /// The credential helper failed.
+    Helper,
+    /// tagpin's identity in the cloud lacks a right.
+    Right,
 }
 
 impl fmt::Display for Target<'_> {
@@ -262,16 +284,19 @@ macro_rules! words {
 words!(Purpose { Manifest => "manifest", Tags => "tags", Token => "token" });
 words!(Method { Head => "HEAD", Get => "GET", Post => "POST", Put => "PUT" });
 words!(Scheme { Basic => "basic", Bearer => "bearer", Other => "other" });
-words!(Cloud { Aws => "aws", Gcp => "gcp", Azure => "azure" });
 words!(Failure {
     AddressForbidden => "address-forbidden",
+    AddressBlocked => "address-blocked",
     Timeout => "timeout",
     Dns => "dns",
     Connect => "connect",
     Tls => "tls",
     Unreadable => "unreadable",
     Redirect => "redirect",
+    Resting => "resting",
+    Proxy => "proxy",
 });
+words!(Unused { Region => "region", Realm => "realm", Helper => "helper", Right => "right" });
 words!(AnsweredBy {
     Offline => "offline",
     Memory => "memory",

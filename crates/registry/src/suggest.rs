@@ -83,7 +83,7 @@ impl Suggestions {
             Effort::Cached => Instant::now(),
             Effort::Until(deadline) => deadline,
         };
-        self.credentials.candidates(asker, image, deadline).await
+        self.credentials.candidates(asker, image, deadline).await.candidates.into_owned()
     }
 }
 

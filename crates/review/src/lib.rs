@@ -176,14 +176,14 @@ async fn resolve<'a>(
     let mut facts: Vec<(&'a str, Fact)> = Vec::with_capacity(images.len());
     let now = Instant::now();
     images.retain(|(reference, image)| {
-        let fact = registry.remembered(image, &subject.asker, now);
+        let fact = registry.remembered(image, &subject.asker, None, now);
         let known = fact.is_some();
         facts.extend(fact.map(|fact| (*reference, fact)));
         !known
     });
     let cut = deadline + GRACE;
     let look_ups = images.into_iter().map(async |(reference, image)| {
-        let fact = timeout_at(cut, registry.resolve(image, &subject.asker, deadline)).await;
+        let fact = timeout_at(cut, registry.resolve(image, &subject.asker, None, deadline)).await;
         (reference, fact.unwrap_or(Fact::unavailable(Unavailable::Timeout)))
     });
     facts.extend(join_all(look_ups).await);

@@ -22,12 +22,26 @@ use tagpin_domain::workload::{Labels, Workload};
 /// Looks up the digests of tags in registries.
 #[async_trait]
 pub trait Resolve: Send + Sync {
-    /// Returns the fact if it is known now, without waiting. Most references of a review are known.
-    fn remembered(&self, image: &ImageRef, asker: &Asker, now: Instant) -> Option<Fact>;
+    /// Returns the fact if it is known now, without waiting. Most references of a review are known. A fact that was
+    /// asked for before `since` does not count.
+    fn remembered(
+        &self,
+        image: &ImageRef,
+        asker: &Asker,
+        since: Option<Instant>,
+        now: Instant,
+    ) -> Option<Fact>;
 
     /// Returns what the registry tells this asker about the reference's tag (an omitted tag is `latest`), before the
-    /// deadline. It never fails: a failure is a [`Fact`]. Callers do not pass references that carry a digest.
-    async fn resolve(&self, image: &ImageRef, asker: &Asker, deadline: Instant) -> Fact;
+    /// deadline. It never fails: a failure is a [`Fact`]. Callers do not pass references that carry a digest. A fact
+    /// that was asked for before `since` counts only as the last known one.
+    async fn resolve(
+        &self,
+        image: &ImageRef,
+        asker: &Asker,
+        since: Option<Instant>,
+        deadline: Instant,
+    ) -> Fact;
 }
 
 /// Suggests tags to type instead of a refused one, from the tags that a registry lists. It never fails, and

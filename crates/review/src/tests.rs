@@ -12,7 +12,7 @@ use tagpin_domain::glob::Globs;
 use tagpin_domain::kind::Kind;
 use tagpin_domain::pin::Revision;
 use tagpin_domain::policy::{Children, Mode, Outcome, Policy, PolicyId, Resolution, Scope};
-use tagpin_domain::slot::{Field, Place, Role, SlotKey};
+use tagpin_domain::slot::{Field, Place, PullPolicy, Role, SlotKey};
 use tagpin_domain::subject::{Surrounding, TopOwner};
 use tagpin_domain::workload::{Labels, Workload};
 
@@ -57,7 +57,7 @@ fn pod(references: impl IntoIterator<Item = impl AsRef<str>>) -> Subject {
     let slots = references.into_iter().enumerate().map(|(index, reference)| {
         let key = SlotKey { role: Role::Container, name: format!("c{index}").into() };
         let field = Field { root: &["spec"], list: "containers", index, leaf: &["image"] };
-        Slot::new(Place { key, field }, reference.as_ref(), false)
+        Slot::new(Place { key, field }, reference.as_ref(), PullPolicy::Unset)
     });
     let workload = Workload { slots: slots.collect(), ..Workload::new(POD, true, "shop", "web") };
     let surrounding = Surrounding {
@@ -98,11 +98,11 @@ impl Slow {
 
 #[async_trait]
 impl Resolve for Slow {
-    fn remembered(&self, _: &ImageRef, _: &Asker, _: Instant) -> Option<Fact> {
+    fn remembered(&self, _: &ImageRef, _: &Asker, _: Option<Instant>, _: Instant) -> Option<Fact> {
         None
     }
 
-    async fn resolve(&self, image: &ImageRef, _: &Asker, _: Instant) -> Fact {
+    async fn resolve(&self, image: &ImageRef, _: &Asker, _: Option<Instant>, _: Instant) -> Fact {
         self.asked.lock().unwrap().push(image.original().to_owned());
         let now = self.at_once.fetch_add(1, Ordering::SeqCst) + 1;
         self.most_at_once.fetch_max(now, Ordering::SeqCst);
@@ -130,11 +130,11 @@ struct Warm;
 
 #[async_trait]
 impl Resolve for Warm {
-    fn remembered(&self, _: &ImageRef, _: &Asker, _: Instant) -> Option<Fact> {
+    fn remembered(&self, _: &ImageRef, _: &Asker, _: Option<Instant>, _: Instant) -> Option<Fact> {
         Some(Fact::Present(digest()))
     }
 
-    async fn resolve(&self, image: &ImageRef, _: &Asker, _: Instant) -> Fact {
+    async fn resolve(&self, image: &ImageRef, _: &Asker, _: Option<Instant>, _: Instant) -> Fact {
         panic!("{} is known already", image.original());
     }
 }

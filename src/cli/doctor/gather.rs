@@ -225,7 +225,7 @@ impl Cluster<'_> {
                 let judged = namespace != self.namespace && !NEVER_INTERCEPTED.contains(&namespace.as_str());
                 if judged && !pod.ended && !pull_secrets.is_empty() {
                     let unpinned =
-                        slots.iter().filter(|slot| !slot.never_pulled && has_no_digest(&slot.reference));
+                        slots.iter().filter(|slot| !slot.never_pulled() && has_no_digest(&slot.reference));
                     *counts.entry(namespace).or_default() += unpinned.count();
                 }
             }

@@ -11,9 +11,10 @@ use parking_lot::Mutex;
 use crate::cli::exit::Failure;
 use crate::surroundings::Process;
 use tagpin_domain::asker::Asker;
+use tagpin_domain::fact::Cloud;
 use tagpin_domain::object_name::is_object_name;
 use tagpin_kube::client;
-use tagpin_registry::{Cloud, Clouds, Current, Event, Observer, PullSecrets, Readable, Skipped, Transport};
+use tagpin_registry::{Clouds, Current, Event, Observer, PullSecrets, Readable, Skipped, Transport};
 
 /// A service account, by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,7 +102,10 @@ impl Observer for Passed {
             Event::CloudAsked { cloud, error } => {
                 self.clouds.lock().push((*cloud, error.map(ToString::to_string)));
             }
-            Event::Step { .. } | Event::Answered(_) | Event::BreakerOpened => {}
+            Event::Step { .. }
+            | Event::Answered(_)
+            | Event::BreakerOpened
+            | Event::CredentialUnused { .. } => {}
         }
     }
 

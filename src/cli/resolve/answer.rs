@@ -174,5 +174,10 @@ const fn word(cause: Unavailable) -> &'static str {
         Unavailable::BreakerOpen => "BreakerOpen",
         Unavailable::NotByDigest => "NotByDigest",
         Unavailable::NoCredential => "NoCredential",
+        Unavailable::PullSecret => "PullSecret",
+        Unavailable::NotInCache => "NotInCache",
+        Unavailable::NoTagList => "NoTagList",
+        Unavailable::Busy => "Busy",
+        Unavailable::Proxy => "Proxy",
     }
 }

@@ -47,6 +47,8 @@ pub(super) enum Entry {
     Confirmed { digest: String, platforms: Vec<String> },
     /// The digest was not confirmed, because the registry's limit leaves too few pulls for the nodes.
     ConfirmationSpared,
+    /// An endpoint was not asked, because its host failed a moment ago.
+    EndpointSkipped { endpoint: String, seconds: u64 },
     /// The final answer of one endpoint.
     Endpoint { endpoint: String, outcome: &'static str },
 }
@@ -117,6 +119,9 @@ impl Observer for Trace {
                 Entry::Confirmed { digest: digest.to_string(), platforms: platforms.to_vec() }
             }
             Step::Spared => Entry::ConfirmationSpared,
+            Step::EndpointSkipped { endpoint, left } => {
+                Entry::EndpointSkipped { endpoint: endpoint.to_string(), seconds: left.as_secs() }
+            }
             Step::Concluded { endpoint, fact } => {
                 Entry::Endpoint { endpoint: endpoint.to_string(), outcome: outcome(fact) }
             }
@@ -185,6 +190,9 @@ impl Entry {
             Self::ConfirmationSpared => {
                 "  the digest is not confirmed: the registry's limit leaves too few pulls for the nodes"
                     .to_owned()
+            }
+            Self::EndpointSkipped { endpoint, seconds } => {
+                format!("{endpoint} failed a moment ago and is not asked for {seconds} s")
             }
             Self::Endpoint { endpoint, outcome } => format!("{endpoint} says {outcome}"),
         }

@@ -14,7 +14,7 @@ use kube::api::ObjectMeta;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tagpin_domain::asker::Asker;
-use tagpin_domain::fact::{Broken, Fact, LastKnown, Unavailable};
+use tagpin_domain::fact::{Broken, Fact, ForbiddenHost, Hidden, LastKnown, Position, Realm, Unavailable};
 use tagpin_domain::image::ImageRef;
 use tagpin_domain::kind::Kind;
 use tagpin_kube::Cluster;
@@ -198,11 +198,11 @@ struct Scripted(Arc<Script>);
 
 #[async_trait]
 impl Resolve for Scripted {
-    fn remembered(&self, _: &ImageRef, _: &Asker, _: Instant) -> Option<Fact> {
+    fn remembered(&self, _: &ImageRef, _: &Asker, _: Option<Instant>, _: Instant) -> Option<Fact> {
         None
     }
 
-    async fn resolve(&self, image: &ImageRef, _: &Asker, _: Instant) -> Fact {
+    async fn resolve(&self, image: &ImageRef, _: &Asker, _: Option<Instant>, _: Instant) -> Fact {
         let reference = image.original();
         self.0.asked.lock().unwrap().push(reference.to_owned());
         match self.0.facts.get(reference).or(self.0.otherwise.as_ref()) {
@@ -229,15 +229,19 @@ impl Suggest for Scripted {
 }
 
 /// Parses a fact: a digest, a word, or a word with details: `{ unavailable: { last-known: DIGEST, age: SECONDS } }`, `{
-/// rate-limited: { retry: SECONDS, … } }`, `{ credentials-rejected: SECRET }`, `{ address-forbidden: HOST }`.
+/// rate-limited: { retry: SECONDS, … } }`, `{ credentials-rejected: SECRET }`, `{ address-forbidden: HOST }`,
+/// `{ realm-not-trusted: { registry: HOST, realm: HOST } }`, `{ artifact: DIGEST }`.
 fn fact(said: &Value) -> Fact {
     if let Some(word) = said.as_str() {
         return match word {
             "tag-missing" => Fact::TagMissing,
             "tag-expired" => Fact::TagExpired,
             "repository-missing" => Fact::RepositoryMissing,
-            "missing-or-private" => Fact::MissingOrPrivate,
-            "access-denied" => Fact::AccessDenied,
+            "digest-missing" => Fact::DigestMissing,
+            "archived" => Fact::Archived { restoring: false },
+            "being-restored" => Fact::Archived { restoring: true },
+            "missing-or-private" => Fact::MissingOrPrivate(Hidden::default()),
+            "access-denied" => Fact::AccessDenied(Hidden::default()),
             "hash-mismatch" => Fact::Broken(Broken::HashMismatch),
             "schema1" => Fact::Broken(Broken::Schema1),
             "not-an-image" => Fact::Broken(Broken::NotAnImage),
@@ -259,7 +263,21 @@ fn fact(said: &Value) -> Fact {
         },
         "rate-limited" => Fact::RateLimited { retry_after: seconds("retry"), last_known: last_known() },
         "credentials-rejected" => Fact::CredentialsRejected { secret: more.as_str().map(str::to_owned) },
-        "address-forbidden" => Fact::AddressForbidden { host: more.as_str().unwrap().to_owned() },
+        "address-forbidden" => {
+            let host = more.as_str().unwrap().to_owned();
+            Fact::AddressForbidden(Box::new(ForbiddenHost {
+                authority: host.clone(),
+                position: Position::Registry,
+                registry: host,
+                entry: None,
+                never: false,
+            }))
+        }
+        "realm-not-trusted" => {
+            let [registry, realm] = ["registry", "realm"].map(|key| more[key].as_str().unwrap().to_owned());
+            Fact::RealmNotTrusted(Box::new(Realm { registry, realm, entry: None }))
+        }
+        "artifact" => Fact::Artifact { digest: more.as_str().unwrap().parse().unwrap(), wasm: false },
         other => panic!("no fact: {other}"),
     }
 }

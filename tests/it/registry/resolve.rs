@@ -195,7 +195,7 @@ fn what_is_not_asked_says_so_and_how_to_ask_it() {
     let home = home("registries: []\n");
     for (image, outcome, remedy) in [
         ("localhost:1/app:1", "Offline", r#"match: "localhost:1", allowPrivate: true"#),
-        ("127.0.0.1:1/app:1", "RegistryForbidden", r#"match: "127.0.0.1", allowPrivate: true"#),
+        ("127.0.0.1:1/app:1", "RegistryForbidden", r#"match: "127.0.0.1:1", allowPrivate: true"#),
         ("169.254.169.254/app:1", "RegistryForbidden", "169.254.169.254"),
         ("[::1]:1/app:1", "RegistryForbidden", "[::1]"),
     ] {

@@ -84,11 +84,11 @@ fn key(image: &ImageRef) -> String {
 
 #[async_trait]
 impl Resolve for Table {
-    fn remembered(&self, _: &ImageRef, _: &Asker, _: Instant) -> Option<Fact> {
+    fn remembered(&self, _: &ImageRef, _: &Asker, _: Option<Instant>, _: Instant) -> Option<Fact> {
         None
     }
 
-    async fn resolve(&self, image: &ImageRef, asker: &Asker, _: Instant) -> Fact {
+    async fn resolve(&self, image: &ImageRef, asker: &Asker, _: Option<Instant>, _: Instant) -> Fact {
         self.0.asked.fetch_add(1, Ordering::Relaxed);
         self.0.askers.lock().unwrap().push(asker.clone());
         let key = key(image);

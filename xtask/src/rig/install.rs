@@ -28,7 +28,12 @@ fn values(state: &State, repository: &str, digest: &str) -> Result<Value> {
         "image": { "repository": repository, "digest": digest },
         "pullSecrets": { "mode": "cluster" },
         "registries": [
-            { "match": "docker.io", "resolveFrom": "mirrors-only", "allowPrivate": true },
+            {
+                "match": "docker.io",
+                "resolveFrom": "mirrors-only",
+                "allowPrivate": true,
+                "notFoundIsProof": true,
+            },
             {
                 "match": "private.registry.test",
                 "allowPrivate": true,

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::denial::Violation;
 use crate::digest::Digest;
-use crate::fact::Unavailable;
+use crate::fact::{ForbiddenHost, Hidden, Position, Realm, Unavailable};
 use crate::image::{ImageRef, ReferenceErrorKind};
 use crate::slot::{Field, Place, Role, SlotKey};
 use crate::verdict::{Finding, Instead};
@@ -21,9 +21,12 @@ fn violations(text: &str) -> Vec<Violation> {
         Violation::TagNotExplicit,
         Violation::TagNotFound,
         Violation::TagExpired,
+        Violation::DigestNotFound,
+        Violation::ImageArchived { restoring: false },
+        Violation::ImageArchived { restoring: true },
         Violation::RepositoryNotFound,
-        Violation::RepositoryMissingOrPrivate,
-        Violation::AccessDenied,
+        Violation::RepositoryMissingOrPrivate(Hidden::default()),
+        Violation::AccessDenied(Hidden::default()),
         Violation::CredentialsRejected { secret: Some(text.to_owned()) },
         Violation::CredentialsRejected { secret: None },
         Violation::RateLimited,
@@ -36,7 +39,23 @@ fn violations(text: &str) -> Vec<Violation> {
         Violation::RegistryUnavailable(Unavailable::BreakerOpen),
         Violation::RegistryUnavailable(Unavailable::NotByDigest),
         Violation::RegistryUnavailable(Unavailable::NoCredential),
-        Violation::RegistryForbidden { host: text.to_owned() },
+        Violation::RegistryUnavailable(Unavailable::PullSecret),
+        Violation::RegistryUnavailable(Unavailable::NotInCache),
+        Violation::RegistryUnavailable(Unavailable::NoTagList),
+        Violation::RegistryUnavailable(Unavailable::Busy),
+        Violation::RegistryUnavailable(Unavailable::Proxy),
+        Violation::RegistryForbidden(Box::new(ForbiddenHost {
+            authority: text.to_owned(),
+            position: Position::Redirect,
+            registry: text.to_owned(),
+            entry: Some(text.into()),
+            never: false,
+        })),
+        Violation::RealmNotTrusted(Box::new(Realm {
+            registry: text.to_owned(),
+            realm: text.to_owned(),
+            entry: Some(text.into()),
+        })),
         Violation::RegistryAnswerInvalid,
         Violation::Schema1,
         Violation::NotAnImage,

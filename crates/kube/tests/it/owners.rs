@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use tagpin_domain::kind::Kind;
-use tagpin_domain::slot::{Slot, SlotKey};
+use tagpin_domain::slot::{PullPolicy, Slot, SlotKey};
 use tagpin_domain::subject::TopOwner;
 use tagpin_domain::workload::{ControllerRef, Labels, Workload};
 use tagpin_kube::Cluster;
@@ -221,7 +221,7 @@ fn carries_in(
     let key: SlotKey = slot.parse().unwrap();
     let place = Kinds::default().row(kind).unwrap().place(key.role, &key.name, 0);
     let workload = Workload { uid: uid.to_owned(), ..Workload::new(kind, false, namespace, uid) };
-    cluster.carries(&workload, &Slot::new(place, reference, false))
+    cluster.carries(&workload, &Slot::new(place, reference, PullPolicy::Unset))
 }
 
 fn carries(cluster: &Cluster, kind: Kind, uid: &str, slot: &str, reference: &str) -> bool {

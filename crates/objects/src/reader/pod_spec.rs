@@ -3,7 +3,7 @@
 use tagpin_json::{Read, Reader, Stopped, Text, once_or_null, once_text, once_text_or_null};
 
 use tagpin_domain::requirement::SLOT_LIMIT;
-use tagpin_domain::slot::{Role, Slot};
+use tagpin_domain::slot::{PullPolicy, Role, Slot};
 
 use crate::kinds::Row;
 
@@ -16,6 +16,7 @@ pub(crate) struct PodSpec<'a> {
     lists: [Option<Vec<Named<'a>>>; Role::ALL.len()],
     service_account: Option<Text<'a>>,
     pull_secrets: Option<Vec<String>>,
+    runtime_class: Option<Text<'a>>,
 }
 
 /// One element of a list that names an image.
@@ -24,13 +25,14 @@ struct Named<'a> {
     index: usize,
     name: Text<'a>,
     reference: Text<'a>,
-    never_pulled: bool,
+    pull: PullPolicy,
 }
 
 impl<'a> PodSpec<'a> {
     pub(crate) fn read(&mut self, reader: &mut Reader<'a>) -> Read<()> {
         reader.object(&mut |reader, key| match key {
             "serviceAccountName" => once_text_or_null(reader, &mut self.service_account),
+            "runtimeClassName" => once_text_or_null(reader, &mut self.runtime_class),
             "imagePullSecrets" => once_or_null(reader, &mut self.pull_secrets, secrets),
             _ => match Role::ALL.into_iter().zip(&mut self.lists).find(|(role, _)| role.list() == key) {
                 Some((role, list)) => once_or_null(reader, list, |list, reader| slots(list, role, reader)),
@@ -55,10 +57,14 @@ impl<'a> PodSpec<'a> {
 
     pub(crate) fn slots(&self, row: &Row) -> Vec<Slot> {
         let all = Role::ALL.into_iter().zip(&self.lists);
+        let runtime_class = !Text::of(&self.runtime_class).is_empty();
         let slots = all.flat_map(|(role, slots)| {
             slots.iter().flatten().map(move |slot| {
-                let Named { index, name, reference, never_pulled } = slot;
-                Slot::new(row.place(role, name.as_str(), *index), reference.as_str(), *never_pulled)
+                let Named { index, name, reference, pull } = slot;
+                Slot {
+                    runtime_class: runtime_class && role != Role::ImageVolume,
+                    ..Slot::new(row.place(role, name.as_str(), *index), reference.as_str(), *pull)
+                }
             })
         });
         slots.collect()
@@ -81,7 +87,7 @@ fn slots<'a>(slots: &mut Vec<Named<'a>>, role: Role, reader: &mut Reader<'a>) ->
         let (name, reference) = (element.name.unwrap_or_default(), reference.unwrap_or_default());
         // A template may leave an image out, for something else to fill in. Then there is nothing to judge.
         if !reference.as_str().is_empty() {
-            slots.push(Named { index, name, reference, never_pulled: Text::of(&policy) == "Never" });
+            slots.push(Named { index, name, reference, pull: PullPolicy::of(Text::of(&policy)) });
         }
         Ok(())
     })

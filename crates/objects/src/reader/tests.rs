@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 use super::*;
 use tagpin_domain::kind::Kind;
 use tagpin_domain::requirement::SLOT_LIMIT;
-use tagpin_domain::slot::{Place, Role};
+use tagpin_domain::slot::{Place, PullPolicy, Role};
 use tagpin_domain::workload::Labels;
 
 use crate::kinds::{CRON_JOB, DEPLOYMENT, POD};
@@ -34,10 +34,11 @@ fn every_kind_of_the_table_is_read_where_the_table_says() {
         "metadata": { "labels": { "app": "we\"b" }, "annotations": { "a": "b" } },
         "spec": {
             "volumes": [ { "name": "v", "emptyDir": {} }, { "name": "d", "image": { "reference": "data:1", "pullPolicy": "Never" } } ],
-            "containers": [ { "name": "b", "env": [] }, { "name": "a", "image": "x:1" } ],
+            "containers": [ { "name": "b", "env": [] }, { "name": "a", "image": "x:1", "imagePullPolicy": "Always" } ],
             "initContainers": [ { "name": "i", "image": "x:2", "imagePullPolicy": "Never" } ],
             "ephemeralContainers": [ { "name": "e", "image": "x:3" } ],
             "serviceAccountName": "robot",
+            "runtimeClassName": "wasmtime",
             "imagePullSecrets": [ { "name": "one" }, {}, { "name": "two" } ],
         },
     });
@@ -50,16 +51,18 @@ fn every_kind_of_the_table_is_read_where_the_table_says() {
             .into_iter()
             .map(|slot| {
                 let Place { key, field } = slot.place;
-                (key.role, key.name, field.index, slot.reference, slot.never_pulled)
+                (key.role, key.name, field.index, slot.reference, slot.pull, slot.runtime_class)
             })
             .collect();
         let expected = [
-            (Role::Container, "a", 1, "x:1", false),
-            (Role::InitContainer, "i", 0, "x:2", true),
-            (Role::EphemeralContainer, "e", 0, "x:3", false),
-            (Role::ImageVolume, "d", 1, "data:1", true),
+            (Role::Container, "a", 1, "x:1", PullPolicy::Always, true),
+            (Role::InitContainer, "i", 0, "x:2", PullPolicy::Never, true),
+            (Role::EphemeralContainer, "e", 0, "x:3", PullPolicy::Unset, true),
+            (Role::ImageVolume, "d", 1, "data:1", PullPolicy::Never, false),
         ]
-        .map(|(role, name, index, reference, never)| (role, name.into(), index, reference.into(), never));
+        .map(|(role, name, index, reference, pull, class)| {
+            (role, name.into(), index, reference.into(), pull, class)
+        });
         assert_eq!(slots, expected, "{kind}");
         assert_eq!(made.labels, [("app".to_owned(), "we\"b".to_owned())].into(), "{kind}");
         assert_eq!(workload(&read, &[]).labels, Labels::new());

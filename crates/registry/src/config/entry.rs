@@ -18,6 +18,8 @@ pub(super) struct Entry {
     pub(super) trusted_realms: Arc<[String]>,
     pub(super) confirm: Confirm,
     pub(super) pull_through: Arc<[String]>,
+    /// True if a 404 of the registry, or of a mirror from the file of the nodes, is a proof.
+    pub(super) not_found_is_proof: bool,
     pub(super) offline: bool,
     pub(super) credentials: Option<EntryCredential>,
     pub(super) resolve_from: ResolveFrom,

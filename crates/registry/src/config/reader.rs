@@ -17,7 +17,7 @@ use super::text::{
 use crate::credentials::cloud::{Access, EcrHost, ServiceKey};
 use crate::credentials::keyring::labels_match;
 use crate::credentials::operator::SecretRef;
-use crate::profile::endpoint::{Confirm, Endpoint, EndpointError, ResolveFrom, Rewrite};
+use crate::profile::endpoint::{Confirm, Endpoint, EndpointError, NotFound, ResolveFrom, Rewrite};
 use crate::profile::host::{normal, split};
 use crate::profile::tls::{CaBundle, ClientCertificate, PemError, Tls};
 use tagpin_domain::object_name::is_object_name;
@@ -92,6 +92,7 @@ impl Reader<'_> {
                 ("trustedRealms", typed.trusted_realms.is_some()),
                 ("confirmDigest", typed.confirm_digest.is_some()),
                 ("pullThrough", typed.pull_through.is_some()),
+                ("notFoundIsProof", typed.not_found_is_proof.is_some()),
                 ("credentials", typed.credentials.is_some()),
                 ("resolveFrom", typed.resolve_from.is_some()),
                 ("mirrors", !typed.mirrors.is_empty()),
@@ -110,6 +111,7 @@ impl Reader<'_> {
                 Some(TypedConfirm::Auto) => Confirm::Auto,
                 Some(TypedConfirm::Always) => Confirm::Always,
             },
+            not_found_is_proof: typed.not_found_is_proof.unwrap_or_default(),
             pull_through: self.prefixes(&typed.pull_through.unwrap_or_default())?,
             trusted_realms: self.realms(&typed.trusted_realms.unwrap_or_default())?,
             offline: typed.offline,
@@ -267,6 +269,9 @@ impl Reader<'_> {
             let mut endpoint = endpoint
                 .map_err(|error| self.wrong_text(&typed.url, &format!("{key}.url"), error.to_string()))?;
             endpoint.rewrites = self.rewrites(&key, &typed.rewrite)?;
+            if typed.not_found_is_proof {
+                endpoint.not_found = NotFound::Proof;
+            }
             if let Some(capabilities) = &typed.capabilities {
                 endpoint.resolves = capabilities.contains(&TypedCapability::Resolve);
                 if !capabilities.contains(&TypedCapability::Pull) {

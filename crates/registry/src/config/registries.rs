@@ -15,7 +15,7 @@ use super::mirrors::NodeMirrors;
 use super::reader::Reader;
 use super::text::{Typed, TypedFormat};
 use crate::credentials::operator::{OperatorCredential, OperatorCredentials};
-use crate::profile::endpoint::{Endpoint, Identity, Profiles, RegistryProfile, ResolveFrom};
+use crate::profile::endpoint::{Endpoint, Identity, NotFound, Profiles, RegistryProfile, ResolveFrom};
 use crate::profile::host::{authority, normal};
 use crate::profile::tls::Tls;
 use quick_cache::UnitWeighter;
@@ -196,12 +196,16 @@ impl Registries {
             entry.is_some_and(|entry| entry.credentials.is_some()) || self.nodes.candidate(domain).is_some();
         let Some(entry) = entry else { return profile };
         profile.label = entry.pattern.typed.clone();
+        profile.entry = Some(Arc::clone(&entry.pattern.typed));
         profile.offline = entry.offline;
         profile.resolve_from = entry.resolve_from;
         profile.confirm = entry.confirm;
         profile.pull_through = Arc::clone(&entry.pull_through);
         if let Some(upstream) = &mut profile.upstream {
             upstream.trusted_realms = Arc::clone(&entry.trusted_realms);
+            if entry.not_found_is_proof {
+                upstream.not_found = NotFound::Proof;
+            }
         }
         let mirror = |mut mirror: Endpoint, shows_pull_secrets: bool| {
             let host = authority(mirror.root());
@@ -212,6 +216,10 @@ impl Registries {
             if mirror.tls == Tls::default() {
                 mirror.tls = self.mirror_tls(entry, &host, is_itself);
             }
+            if entry.not_found_is_proof && (is_itself || entry.mirrors.is_empty()) {
+                mirror.not_found = NotFound::Proof;
+            }
+            mirror.is_mirror = !is_itself;
             if !is_itself {
                 mirror.namespace = Some(domain.to_owned());
                 mirror.identity = match self.nodes.candidate(&host) {

@@ -33,6 +33,7 @@ pub(super) struct TypedEntry {
     pub(super) trusted_realms: Option<Vec<Written>>,
     pub(super) confirm_digest: Option<TypedConfirm>,
     pub(super) pull_through: Option<Vec<Written>>,
+    pub(super) not_found_is_proof: Option<bool>,
     #[serde(default)]
     pub(super) offline: bool,
     pub(super) credentials: Option<TypedCredentials>,
@@ -103,6 +104,8 @@ pub(super) struct TypedMirror {
     pub(super) send_pull_secrets: bool,
     #[serde(default)]
     pub(super) rewrite: BTreeMap<String, Written>,
+    #[serde(default)]
+    pub(super) not_found_is_proof: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]

@@ -1,7 +1,6 @@
 //! The credentials of the person at the command line: `auths` of a docker configuration file. Credential helpers are
 //! not run.
 
-use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
@@ -11,7 +10,7 @@ use crate::config::file::{self as config_file, ConfigError, Files};
 use crate::credential::{Candidate, Source};
 use crate::credentials::docker_config::DockerConfig;
 use crate::credentials::keyring::Keyring;
-use crate::credentials::provider::Credentials;
+use crate::credentials::provider::{Credentials, Held};
 use crate::profile::endpoint::RegistryProfile;
 use tagpin_domain::asker::Asker;
 use tagpin_domain::image::ImageRef;
@@ -66,16 +65,11 @@ impl UserConfig {
 
 #[async_trait]
 impl Credentials for UserConfig {
-    async fn candidates(&self, _asker: &Asker, image: &ImageRef, _deadline: Instant) -> Vec<Candidate> {
-        self.of(image)
+    async fn candidates(&self, _asker: &Asker, image: &ImageRef, _deadline: Instant) -> Held {
+        self.of(image).into()
     }
 
-    fn at_hand(
-        &self,
-        _asker: &Asker,
-        image: &ImageRef,
-        _profile: &RegistryProfile,
-    ) -> Option<Cow<'static, [Candidate]>> {
+    fn at_hand(&self, _asker: &Asker, image: &ImageRef, _profile: &RegistryProfile) -> Option<Held> {
         Some(self.of(image).into())
     }
 }

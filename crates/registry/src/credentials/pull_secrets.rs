@@ -7,7 +7,6 @@
 
 mod memory;
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +23,7 @@ use crate::credentials::cloud::Clouds;
 use crate::credentials::docker_config::DockerConfig;
 use crate::credentials::keyring::{self, Keyring};
 use crate::credentials::operator::{OperatorCredential, OperatorCredentials, SecretRef};
-use crate::credentials::provider::Credentials;
+use crate::credentials::provider::{Credentials, Held};
 use crate::observe::{Event, Observer, Skipped};
 use crate::profile::endpoint::RegistryProfile;
 use crate::sharing::expiring::Expiring;
@@ -214,9 +213,9 @@ impl PullSecrets {
 
 #[async_trait]
 impl Credentials for PullSecrets {
-    async fn candidates(&self, asker: &Asker, image: &ImageRef, deadline: Instant) -> Vec<Candidate> {
+    async fn candidates(&self, asker: &Asker, image: &ImageRef, deadline: Instant) -> Held {
         if !self.registries.profile(image.domain()).shows_credentials() {
-            return vec![Candidate::anonymous()];
+            return Candidate::only_anonymous().into();
         }
         let (own, operators) = tokio::join!(self.own(asker, deadline), self.operators(image, deadline));
         let candidates = in_order(&own, operators, image);
@@ -224,15 +223,10 @@ impl Credentials for PullSecrets {
             .iter()
             .filter(|own| own.stretched)
             .for_each(|own| self.warn_of(&asker.namespace, own, image));
-        candidates
+        candidates.into()
     }
 
-    fn at_hand(
-        &self,
-        asker: &Asker,
-        image: &ImageRef,
-        profile: &RegistryProfile,
-    ) -> Option<Cow<'static, [Candidate]>> {
+    fn at_hand(&self, asker: &Asker, image: &ImageRef, profile: &RegistryProfile) -> Option<Held> {
         if !profile.shows_credentials() {
             return Some(Candidate::only_anonymous().into());
         }

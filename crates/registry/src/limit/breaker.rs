@@ -159,8 +159,15 @@ fn health(fact: &Fact, whole: bool) -> Health {
             Unavailable::Dns | Unavailable::Connect | Unavailable::Tls => Health::Gone,
             Unavailable::Status(_) => Health::Doubtful,
             Unavailable::Timeout if whole => Health::Doubtful,
-            Unavailable::Timeout | Unavailable::BreakerOpen => Health::Silent,
-            Unavailable::Unreadable | Unavailable::NotByDigest | Unavailable::NoCredential => Health::Well,
+            Unavailable::Timeout | Unavailable::BreakerOpen | Unavailable::Busy | Unavailable::Proxy => {
+                Health::Silent
+            }
+            Unavailable::Unreadable
+            | Unavailable::NotByDigest
+            | Unavailable::NoCredential
+            | Unavailable::PullSecret
+            | Unavailable::NotInCache
+            | Unavailable::NoTagList => Health::Well,
         },
         other => match other.class() {
             Class::Forbidden | Class::Offline => Health::Silent,

@@ -42,6 +42,8 @@ pub struct RegistryProfile {
     pub tag_ttl: Duration,
     /// True if the operator configures a credential for the registry.
     pub operators_credential: bool,
+    /// The `match` of the entry of `registries` that covers the registry.
+    pub entry: Option<Arc<str>>,
 }
 
 /// The endpoints that are asked which digest a tag names.
@@ -89,6 +91,20 @@ pub struct Endpoint {
     pub resolves: bool,
     /// Hosts of token services that may see credentials for this endpoint, besides its own host.
     pub trusted_realms: Arc<[String]>,
+    /// The meaning of a 404 of the endpoint.
+    pub not_found: NotFound,
+    /// True for a mirror of the registry, false for the registry itself.
+    pub is_mirror: bool,
+}
+
+/// The meaning of a 404 of an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NotFound {
+    /// The 404 proves that the tag or the repository does not exist, whoever asks.
+    Proof,
+    /// The 404 proves that the tag does not exist only if the registry shows the repository to the asker.
+    #[default]
+    IfShown,
 }
 
 /// A header. Its value may be a secret and is never printed.
@@ -156,6 +172,7 @@ impl RegistryProfile {
             pull_through: Arc::default(),
             tag_ttl: TAG_TTL,
             operators_credential: false,
+            entry: None,
         }
     }
 
@@ -222,6 +239,8 @@ impl Endpoint {
             headers: Arc::default(),
             resolves: true,
             trusted_realms: Arc::default(),
+            not_found: NotFound::default(),
+            is_mirror: false,
         })
     }
 

@@ -10,7 +10,7 @@ use crate::protocol::reply::{Proved, Refusal, Reply};
 use crate::wire::message::HttpResponse;
 use crate::wire::redirect::Unanswered;
 use crate::wire::retry::retry_after;
-use tagpin_domain::fact::{Fact, Unavailable};
+use tagpin_domain::fact::{Fact, Hidden, Unavailable};
 
 /// The meaning of a 404 for a manifest, by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,13 +27,19 @@ pub(super) enum Missing {
 
 /// Returns the fact for a request that got no response.
 pub(super) fn unanswered(unanswered: &Unanswered) -> Fact {
+    if let Some(host) = &unanswered.forbidden {
+        return Fact::AddressForbidden(host.clone());
+    }
     let cause = match unanswered.failure {
-        Failure::AddressForbidden => return Fact::AddressForbidden { host: unanswered.host.clone() },
         Failure::Timeout => Unavailable::Timeout,
         Failure::Dns => Unavailable::Dns,
         Failure::Connect => Unavailable::Connect,
         Failure::Tls => Unavailable::Tls,
-        Failure::Unreadable | Failure::Redirect => Unavailable::Unreadable,
+        Failure::Resting => Unavailable::BreakerOpen,
+        Failure::Proxy => Unavailable::Proxy,
+        Failure::Unreadable | Failure::Redirect | Failure::AddressForbidden | Failure::AddressBlocked => {
+            Unavailable::Unreadable
+        }
     };
     Fact::unavailable(cause)
 }
@@ -45,7 +51,7 @@ pub(crate) fn refusal(refusal: &Refusal, candidate: &Candidate) -> Fact {
         Refusal::Unreadable => Fact::unavailable(Unavailable::Unreadable),
         Refusal::Token { status: 401, with_credential: true, .. }
         | Refusal::Token { status: 403, with_credential: true, unknown: true, .. } => rejected(candidate),
-        Refusal::Token { status: 403, with_credential: true, .. } => Fact::AccessDenied,
+        Refusal::Token { status: 403, with_credential: true, .. } => Fact::AccessDenied(Hidden::default()),
         Refusal::Token { status: 401 | 403, with_credential: false, .. } => hidden(candidate),
         Refusal::Token { status, retry_after, .. } => other_status(*status, *retry_after),
     }
@@ -61,8 +67,8 @@ pub(crate) fn reply(reply: &Reply, candidate: &Candidate) -> Fact {
         (401, Proved::Token) if reply.token_error == Some(Invalid) => rejected(candidate),
         (401, _) | (403, Proved::Nothing | Proved::AnonymousToken) => hidden(candidate),
         (403, Proved::Password | Proved::Token) if said.credential_expired => rejected(candidate),
-        (403, _) if said.may_not_exist => Fact::MissingOrPrivate,
-        (403, _) => Fact::AccessDenied,
+        (403, _) if said.may_not_exist => Fact::MissingOrPrivate(Hidden::default()),
+        (403, _) => Fact::AccessDenied(Hidden::default()),
         (status, _) => other_status(status, retry_after(answer)),
     }
 }
@@ -91,10 +97,11 @@ pub(super) fn may_mean_missing(answer: &HttpResponse) -> bool {
 }
 
 /// Returns the fact for an anonymous request that was refused.
-const fn hidden(candidate: &Candidate) -> Fact {
+fn hidden(candidate: &Candidate) -> Fact {
     match candidate.credential {
         Credential::NotGiven => Fact::unavailable(Unavailable::NoCredential),
-        _ => Fact::MissingOrPrivate,
+        Credential::NotRead => Fact::unavailable(Unavailable::PullSecret),
+        _ => Fact::MissingOrPrivate(Hidden::default()),
     }
 }
 

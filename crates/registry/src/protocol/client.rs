@@ -21,7 +21,7 @@ use crate::protocol::tags::{self, Listing, Pages, Tags};
 use crate::protocol::token::Tokens;
 use crate::wire::redirect::Route;
 use crate::wire::transport::Transport;
-use tagpin_domain::fact::{Fact, Unavailable};
+use tagpin_domain::fact::{Fact, Hidden, Unavailable};
 use tagpin_domain::image::ImageRef;
 
 /// Asks registries. Cheap to clone: clones share connections and tokens.
@@ -208,8 +208,8 @@ impl<'a> Target<'a> {
         let mut best: Option<Fact> = None;
         for candidate in candidates.iter() {
             let mut fact = self.ask_as(endpoint, candidate, deadline).await;
-            if let (Fact::CredentialsRejected { .. }, Some(renew)) = (&fact, &candidate.renew)
-                && let Some(fresh) = renew.renewed(candidate.id, deadline).await
+            if let (Fact::CredentialsRejected { .. }, Some(cloud)) = (&fact, &candidate.cloud)
+                && let Some(fresh) = cloud.renewed(candidate.id, deadline).await
             {
                 fact = self.ask_as(endpoint, &fresh, deadline).await;
             }
@@ -221,7 +221,7 @@ impl<'a> Target<'a> {
                 best = Some(fact);
             }
         }
-        best.unwrap_or(Fact::MissingOrPrivate)
+        best.unwrap_or_else(|| Fact::MissingOrPrivate(Hidden::default()))
     }
 
     async fn ask_as(&self, endpoint: &Endpoint, candidate: &Candidate, deadline: Instant) -> Fact {
@@ -244,6 +244,8 @@ impl<'a> Target<'a> {
             profiles: &*self.parts.profiles,
             observer: &*self.parts.observer,
             label: &self.profile.label,
+            registry: self.image.domain(),
+            entry: self.profile.entry.as_ref(),
             endpoint,
         };
         Session::new(route, &self.parts.tokens, candidate, self.image.path(), deadline)
@@ -324,9 +326,9 @@ fn endpoint_candidates<'a>(endpoint: &'a Endpoint, askers: &'a [Candidate]) -> &
 const fn weight(fact: &Fact) -> Option<u8> {
     match fact {
         Fact::CredentialsRejected { .. } => Some(0),
-        Fact::MissingOrPrivate => Some(1),
+        Fact::MissingOrPrivate(_) => Some(1),
         Fact::RepositoryMissing => Some(2),
-        Fact::AccessDenied => Some(3),
+        Fact::AccessDenied(_) => Some(3),
         Fact::TagMissing | Fact::TagExpired => Some(4),
         _ => None,
     }

@@ -38,7 +38,10 @@ const METADATA: [IpAddr; 6] = [
 /// The error for a host that has no address that may be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the address must not be contacted")]
-pub(super) struct Forbidden;
+pub(super) struct Forbidden {
+    /// True if the host has no address that any entry could allow.
+    pub(super) never: bool,
+}
 
 /// Resolves host names.
 #[async_trait]
@@ -67,8 +70,9 @@ impl Reach {
     /// # Errors
     /// Returns an error if none is left.
     pub(super) fn filter(self, addresses: Vec<IpAddr>) -> Result<Vec<IpAddr>, Forbidden> {
+        let never = addresses.iter().all(|address| class(*address) == Class::Never);
         let permitted: Vec<_> = addresses.into_iter().filter(|address| self.permits(*address)).collect();
-        if permitted.is_empty() { Err(Forbidden) } else { Ok(permitted) }
+        if permitted.is_empty() { Err(Forbidden { never }) } else { Ok(permitted) }
     }
 
     /// Checks a URL whose host is a literal address, which no resolver sees.
@@ -80,9 +84,9 @@ impl Reach {
             Some(Host::Ipv4(address)) => address.into(),
             Some(Host::Ipv6(address)) => address.into(),
             Some(Host::Domain(_)) => return Ok(()),
-            None => return Err(Forbidden),
+            None => return Err(Forbidden { never: true }),
         };
-        if self.permits(address) { Ok(()) } else { Err(Forbidden) }
+        if self.permits(address) { Ok(()) } else { Err(Forbidden { never: class(address) == Class::Never }) }
     }
 
     /// Returns true if the address may be reached.

@@ -1,6 +1,8 @@
 //! Follows redirects: the guard checks every hop, no hop leaves https, and the credential is dropped at the first
 //! change of origin.
 
+use std::sync::Arc;
+
 use secrecy::SecretString;
 use tokio::time::Instant;
 use url::Url;
@@ -8,10 +10,12 @@ use url::Url;
 use crate::credential::Source;
 use crate::observe::{Event, Failure, Method, Observer, Purpose, Step, Target};
 use crate::profile::endpoint::{Endpoint, Header, Profiles};
+use crate::profile::host::authority;
 use crate::profile::tls::Tls;
 use crate::wire::guard::Reach;
 use crate::wire::message::{Body, Call, HttpResponse};
 use crate::wire::transport::Transport;
+use tagpin_domain::fact::{ForbiddenHost, Position};
 
 /// Limits on following redirects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,8 +56,8 @@ pub(crate) struct Followed {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Unanswered {
     pub(crate) failure: Failure,
-    /// The host that did not respond.
-    pub(crate) host: String,
+    /// The host that must not be contacted, if that is the failure.
+    pub(crate) forbidden: Option<Box<ForbiddenHost>>,
 }
 
 /// Everything that is needed to reach one endpoint.
@@ -64,6 +68,10 @@ pub(crate) struct Route<'a> {
     pub(crate) observer: &'a dyn Observer,
     /// The bounded label of the registry.
     pub(crate) label: &'a str,
+    /// The domain of the registry, as references name it.
+    pub(crate) registry: &'a str,
+    /// The `match` of the entry that covers the registry.
+    pub(crate) entry: Option<&'a Arc<str>>,
     pub(crate) endpoint: &'a Endpoint,
 }
 
@@ -90,21 +98,22 @@ impl Route<'_> {
                 target,
                 credential: source,
             });
-            let answer = self.exchange(request, &url, authorization, deadline).await?;
+            let answer = self.exchange(request, &url, authorization, deadline).await;
+            let answer = answer.map_err(|failure| self.unanswered(request, &url, failure))?;
             if !matches!(answer.status, 301 | 302 | 303 | 307 | 308) || request.method == Method::Post {
                 let crossed = url.origin() != request.url.origin();
                 return Ok(Followed { answer, url, crossed });
             }
-            let next = next_hop(&url, answer.header("location")).ok_or_else(|| stray(&url))?;
+            let next = next_hop(&url, answer.header("location")).ok_or_else(stray)?;
             if same_host && next.host() != request.url.host() {
-                return Err(stray(&next));
+                return Err(stray());
             }
             if next.origin() != url.origin() {
                 authorization = None;
             }
             url = next;
         }
-        Err(stray(&url))
+        Err(stray())
     }
 
     async fn exchange(
@@ -113,7 +122,7 @@ impl Route<'_> {
         url: &Url,
         authorization: Option<&SecretString>,
         deadline: Instant,
-    ) -> Result<HttpResponse, Unanswered> {
+    ) -> Result<HttpResponse, Failure> {
         let (reach, tls) = self.way_to(url);
         let call = Call {
             method: request.method,
@@ -145,9 +154,32 @@ impl Route<'_> {
             }
             Err(failure) => {
                 self.observe(Step::Failed { purpose, failure, took });
-                Err(Unanswered { failure, host: host_of(url).to_owned() })
+                Err(failure)
             }
         }
+    }
+
+    /// Returns the error for a request that got no response from this URL.
+    fn unanswered(&self, request: &Request<'_>, url: &Url, failure: Failure) -> Unanswered {
+        let never = failure == Failure::AddressBlocked;
+        let forbidden = (never || failure == Failure::AddressForbidden).then(|| {
+            let position = match request.purpose {
+                Purpose::Token => Position::TokenService,
+                Purpose::Manifest | Purpose::Tags if url.origin() != self.endpoint.root().origin() => {
+                    Position::Redirect
+                }
+                Purpose::Manifest | Purpose::Tags if self.endpoint.is_mirror => Position::Mirror,
+                Purpose::Manifest | Purpose::Tags => Position::Registry,
+            };
+            Box::new(ForbiddenHost {
+                authority: authority(url),
+                position,
+                registry: self.registry.to_owned(),
+                entry: self.entry.cloned(),
+                never,
+            })
+        });
+        Unanswered { failure, forbidden }
     }
 
     /// Returns the addresses that a request to this URL may reach, and its TLS settings: those that the operator set
@@ -195,8 +227,9 @@ fn next_hop(current: &Url, location: Option<&str>) -> Option<Url> {
     (scheme && plain).then_some(next)
 }
 
-fn stray(url: &Url) -> Unanswered {
-    Unanswered { failure: Failure::Redirect, host: host_of(url).to_owned() }
+/// Returns the error for a redirect that is not followed.
+const fn stray() -> Unanswered {
+    Unanswered { failure: Failure::Redirect, forbidden: None }
 }
 
 /// Returns the host of a URL, without its port.

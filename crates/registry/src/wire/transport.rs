@@ -64,7 +64,7 @@ impl Transport {
     /// # Errors
     /// Returns an error if there is no readable response.
     pub(crate) async fn exchange(&self, call: &Call<'_>, deadline: Instant) -> Result<HttpResponse, Failure> {
-        call.reach.check_literal(call.url).map_err(|Forbidden| Failure::AddressForbidden)?;
+        call.reach.check_literal(call.url).map_err(Failure::from)?;
         let request = self.request(call)?;
         let deadline = deadline.min(Instant::now() + EXCHANGE);
         let span = debug_span!(
@@ -220,9 +220,15 @@ fn failure(error: &reqwest::Error) -> Failure {
     }
 }
 
+impl From<Forbidden> for Failure {
+    fn from(Forbidden { never }: Forbidden) -> Self {
+        if never { Self::AddressBlocked } else { Self::AddressForbidden }
+    }
+}
+
 fn failure_of_cause(cause: &(dyn StdError + 'static), connecting: bool) -> Option<Failure> {
-    if cause.is::<Forbidden>() {
-        return Some(Failure::AddressForbidden);
+    if let Some(forbidden) = cause.downcast_ref::<Forbidden>() {
+        return Some((*forbidden).into());
     }
     if cause.is::<NoSuchName>() {
         return Some(Failure::Dns);

@@ -1,7 +1,6 @@
 //! The cache and the limits between the webhooks and the registries: the sharing of answers, their lifetimes, and the
 //! cost of an outage, a slow registry or a flood of names. The registry is scripted, and the clock is paused.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -12,11 +11,11 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use tagpin_domain::asker::Asker;
 use tagpin_domain::digest::Digest;
-use tagpin_domain::fact::{Broken, Fact, LastKnown, Unavailable};
+use tagpin_domain::fact::{AskedWith, Broken, Fact, ForbiddenHost, Hidden, LastKnown, Position, Unavailable};
 use tagpin_domain::image::ImageRef;
 use tagpin_registry::{
-    Around, Cache, Candidate, Credential, Credentials, Current, Limit, Lookup, Registries, RegistryProfile,
-    Source,
+    Around, Cache, Candidate, Credential, Credentials, Current, Held, Limit, Lookup, Registries,
+    RegistryProfile, Source,
 };
 use tagpin_review::Resolve;
 use tagpin_review::Seeds;
@@ -104,8 +103,8 @@ impl Lookup for Registry {
 struct Holders(AtomicUsize);
 
 impl Holders {
-    fn of(asker: &Asker) -> Vec<Candidate> {
-        match asker.namespace.split_once('-') {
+    fn of(asker: &Asker) -> Held {
+        let candidates: Vec<Candidate> = match asker.namespace.split_once('-') {
             None => vec![Candidate::anonymous()],
             Some((_, passwords)) => passwords
                 .char_indices()
@@ -115,25 +114,41 @@ impl Holders {
                     Candidate::new(credential, Source::PullSecret(secret))
                 })
                 .collect(),
-        }
+        };
+        let secret = candidates.last().and_then(|last| match &last.source {
+            Source::PullSecret(name) => Some(name.as_str().into()),
+            _ => None,
+        });
+        Held { candidates: candidates.into(), with: secret.map_or(AskedWith::NoneNamed, AskedWith::Secret) }
     }
 }
 
 #[async_trait]
 impl Credentials for Holders {
-    async fn candidates(&self, asker: &Asker, _image: &ImageRef, _deadline: Instant) -> Vec<Candidate> {
+    async fn candidates(&self, asker: &Asker, _image: &ImageRef, _deadline: Instant) -> Held {
         self.0.fetch_add(1, Ordering::SeqCst);
         Self::of(asker)
     }
 
-    fn at_hand(
-        &self,
-        asker: &Asker,
-        _image: &ImageRef,
-        _profile: &RegistryProfile,
-    ) -> Option<Cow<'static, [Candidate]>> {
-        Some(Self::of(asker).into())
+    fn at_hand(&self, asker: &Asker, _image: &ImageRef, _profile: &RegistryProfile) -> Option<Held> {
+        Some(Self::of(asker))
     }
+}
+
+/// Returns the circumstances of an asker without credentials.
+fn alone() -> Hidden {
+    Hidden { with: AskedWith::NoneNamed, cloud: None }
+}
+
+fn forbidden() -> Fact {
+    let host = "x".to_owned();
+    Fact::AddressForbidden(Box::new(ForbiddenHost {
+        authority: host.clone(),
+        position: Position::Registry,
+        registry: host,
+        entry: None,
+        never: false,
+    }))
 }
 
 /// Pins on pods: this digest for every reference, or none.
@@ -191,8 +206,8 @@ fn seconds(seconds: u64) -> Duration {
 /// Looks up `nginx:1` within the time of a validation, and checks that the remembered answer is the same.
 async fn ask(cache: &impl Resolve, namespace: &str) -> Fact {
     let (image, asker) = (image("nginx:1"), of(namespace));
-    let known = cache.remembered(&image, &asker, Instant::now());
-    let fact = cache.resolve(&image, &asker, Instant::now() + seconds(5)).await;
+    let known = cache.remembered(&image, &asker, None, Instant::now());
+    let fact = cache.resolve(&image, &asker, None, Instant::now() + seconds(5)).await;
     assert!(known.is_none_or(|known| known == fact));
     fact
 }
@@ -219,7 +234,7 @@ async fn a_thousand_look_ups_of_one_cold_tag_are_one_question() {
 async fn what_is_known_needs_no_waiting_until_its_time_is_over_and_for_nobody_else() {
     let registry = Registry::saying(vec![present('a')]);
     let cache = cache(&registry);
-    let known = |namespace| cache.remembered(&image("nginx:1"), &of(namespace), Instant::now());
+    let known = |namespace| cache.remembered(&image("nginx:1"), &of(namespace), None, Instant::now());
     assert_eq!(known("shop-a"), None);
     ask(&cache, "shop-a").await;
     assert_eq!((known("shop-a"), known("mall-a")), (Some(present('a')), Some(present('a'))));
@@ -235,8 +250,20 @@ async fn an_omitted_tag_and_latest_are_one_question_and_other_tags_are_not() {
     for (text, asked) in
         [("nginx", 1), ("docker.io/library/nginx:latest", 1), ("nginx:1", 2), ("nginx/x:1", 3)]
     {
-        cache.resolve(&image(text), &of("anonymous"), Instant::now() + seconds(5)).await;
+        cache.resolve(&image(text), &of("anonymous"), None, Instant::now() + seconds(5)).await;
         assert_eq!(registry.asked(), asked, "{text}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shared_refusal_names_the_credentials_of_its_asker() {
+    let with = |secret: &str| Hidden { with: AskedWith::Secret(secret.into()), cloud: None };
+    for refusal in [Fact::MissingOrPrivate, Fact::AccessDenied] {
+        let registry = Registry::saying(vec![refusal(Hidden::default())]);
+        let cache = cache(&registry);
+        assert_eq!(ask(&cache, "shop-a").await, refusal(with("secret-0-of-shop-a")));
+        assert_eq!(ask(&cache, "mall-a").await, refusal(with("secret-0-of-mall-a")));
+        assert_eq!(registry.asked(), 1);
     }
 }
 
@@ -244,12 +271,12 @@ async fn an_omitted_tag_and_latest_are_one_question_and_other_tags_are_not() {
 async fn nobody_gets_an_answer_that_other_credentials_got() {
     let registry = Registry::new(|_, _, candidates| match candidates[0].credential {
         Credential::Basic { .. } => (seconds(1), present('a')),
-        _ => (seconds(1), Fact::MissingOrPrivate),
+        _ => (seconds(1), Fact::MissingOrPrivate(alone())),
     });
     let cache = cache(&registry);
     let (first, other, none) =
         tokio::join!(ask(&cache, "shop-a"), ask(&cache, "shop-b"), ask(&cache, "anonymous"));
-    assert_eq!((first, other, none), (present('a'), present('a'), Fact::MissingOrPrivate));
+    assert_eq!((first, other, none), (present('a'), present('a'), Fact::MissingOrPrivate(alone())));
     assert_eq!(registry.asked(), 3);
     assert_eq!(ask(&cache, "mall-a").await, present('a'));
     assert_eq!(registry.asked(), 3, "an equal credential shares the answer");
@@ -273,7 +300,7 @@ async fn who_cannot_wait_is_answered_in_time_and_the_question_goes_on() {
     let cache = cache(&registry);
     let start = Instant::now();
     let deadline = start + Duration::from_millis(2200);
-    let fact = cache.resolve(&image("nginx:1"), &of("anonymous"), deadline).await;
+    let fact = cache.resolve(&image("nginx:1"), &of("anonymous"), None, deadline).await;
     assert_eq!(fact, failed(Unavailable::Timeout));
     assert_eq!(start.elapsed(), Duration::from_millis(2200));
     assert_eq!(registry.answered(), 0);
@@ -303,7 +330,7 @@ async fn no_question_takes_longer_than_its_budget() {
     let registry = Registry::new(|_, _, _| (seconds(100_000), present('a')));
     let cache = cache(&registry);
     let start = Instant::now();
-    let fact = cache.resolve(&image("nginx:1"), &of("anonymous"), start + seconds(3600)).await;
+    let fact = cache.resolve(&image("nginx:1"), &of("anonymous"), None, start + seconds(3600)).await;
     assert!(matches!(fact, Fact::Unavailable { cause: Unavailable::Timeout, .. }), "{fact:?}");
     assert_eq!(start.elapsed(), seconds(10));
 }
@@ -315,11 +342,11 @@ async fn every_answer_has_its_lifetime() {
         (present('a'), 60),
         (Fact::TagMissing, 10),
         (Fact::RepositoryMissing, 10),
-        (Fact::MissingOrPrivate, 10),
-        (Fact::AccessDenied, 10),
+        (Fact::MissingOrPrivate(alone()), 10),
+        (Fact::AccessDenied(alone()), 10),
         (Fact::CredentialsRejected { secret: None }, 10),
         (Fact::Broken(Broken::Schema1), 10),
-        (Fact::AddressForbidden { host: "x".to_owned() }, 10),
+        (forbidden(), 10),
         (failed(Unavailable::Timeout), 10),
         (failed(Unavailable::Unreadable), 10),
         (limited(None), 30),
@@ -423,8 +450,8 @@ async fn what_is_of_no_use_any_more_is_not_held() {
         advance(after).await;
         cache.held().0
     };
-    assert_eq!(held(Fact::AccessDenied, seconds(9)).await, 1);
-    assert_eq!(held(Fact::AccessDenied, seconds(11)).await, 0);
+    assert_eq!(held(Fact::AccessDenied(alone()), seconds(9)).await, 1);
+    assert_eq!(held(Fact::AccessDenied(alone()), seconds(11)).await, 0);
     for known in [present('a'), Fact::TagMissing] {
         assert_eq!(held(known.clone(), LAST_KNOWN).await, 1);
         assert_eq!(held(known, LAST_KNOWN + seconds(1)).await, 0);
@@ -446,11 +473,13 @@ async fn an_answer_to_very_many_credentials_is_not_kept() {
 
 #[tokio::test(start_paused = true)]
 async fn a_refusal_of_the_asker_says_nothing_of_the_tag() {
-    let registry = Registry::saying(vec![present('a'), Fact::AccessDenied, failed(Unavailable::Status(503))]);
+    let registry =
+        Registry::saying(vec![present('a'), Fact::AccessDenied(alone()), failed(Unavailable::Status(503))]);
     let cache = cache(&registry);
     ask(&cache, "shop-a").await;
     advance(seconds(61)).await;
-    assert_eq!(ask(&cache, "shop-a").await, Fact::AccessDenied);
+    let with = AskedWith::Secret("secret-0-of-shop-a".into());
+    assert_eq!(ask(&cache, "shop-a").await, Fact::AccessDenied(Hidden { with, cloud: None }));
     advance(seconds(11)).await;
     assert_eq!(last_known(&ask(&cache, "shop-a").await).unwrap().digest, digest('a'));
 }
@@ -482,7 +511,8 @@ async fn an_offline_registry_costs_nothing() {
     let holders = Arc::new(Holders(AtomicUsize::new(0)));
     let around = Around { credentials: holders.clone(), ..around(Pods::default()) };
     let cache = Cache::new(registry.clone(), around);
-    let fact = cache.resolve(&image("localhost/app:1"), &of("shop-a"), Instant::now() + seconds(5)).await;
+    let fact =
+        cache.resolve(&image("localhost/app:1"), &of("shop-a"), None, Instant::now() + seconds(5)).await;
     assert_eq!(fact, Fact::Offline);
     assert_eq!((registry.asked(), holders.0.load(Ordering::SeqCst)), (0, 0));
 }
@@ -508,7 +538,7 @@ async fn one_slow_registry_never_delays_another() {
     let cache = limited(&registry);
     let ask = |name: String| {
         let cache = &cache;
-        async move { cache.resolve(&image(&name), &of("anonymous"), Instant::now() + seconds(5)).await }
+        async move { cache.resolve(&image(&name), &of("anonymous"), None, Instant::now() + seconds(5)).await }
     };
     let flood = join_all((0..3000).map(|number| ask(format!("slow.example/app:{number}"))));
     let quick = async {
@@ -532,7 +562,7 @@ async fn one_namespace_never_takes_all_places_at_a_registry() {
     let cache = limited(&registry);
     let flood = join_all((0..300).map(|number| {
         let (cache, name) = (&cache, image(&format!("flood:{number}")));
-        async move { cache.resolve(&name, &of("loud"), Instant::now() + seconds(5)).await }
+        async move { cache.resolve(&name, &of("loud"), None, Instant::now() + seconds(5)).await }
     }));
     let quiet = async {
         sleep(seconds(1)).await;
@@ -553,7 +583,7 @@ async fn at_most_64_questions_are_under_way() {
     let asker = of("anonymous");
     let facts = join_all(names.map(|name| {
         let (cache, asker) = (&cache, &asker);
-        async move { cache.resolve(&name, asker, Instant::now() + seconds(60)).await }
+        async move { cache.resolve(&name, asker, None, Instant::now() + seconds(60)).await }
     }))
     .await;
     assert!(facts.iter().all(|fact| *fact == present('a')));
@@ -572,7 +602,7 @@ async fn a_registry_that_failed_rests_and_is_tried_by_one_look_up() {
     let ask = |tag: usize| {
         let cache = &cache;
         let name = image(&format!("reg.example/app:{tag}"));
-        async move { cache.resolve(&name, &of("anonymous"), Instant::now() + seconds(5)).await }
+        async move { cache.resolve(&name, &of("anonymous"), None, Instant::now() + seconds(5)).await }
     };
     ask(0).await;
     let rests = |fact: &Fact| matches!(fact, Fact::Unavailable { cause: Unavailable::BreakerOpen, .. });
@@ -596,7 +626,7 @@ async fn a_registry_that_limits_us_is_not_asked_for_other_tags_but_for_other_cre
     let cache = limited(&registry);
     for tag in 0..5 {
         let name = image(&format!("nginx:{tag}"));
-        let fact = cache.resolve(&name, &of("anonymous"), Instant::now() + seconds(5)).await;
+        let fact = cache.resolve(&name, &of("anonymous"), None, Instant::now() + seconds(5)).await;
         assert!(matches!(fact, Fact::RateLimited { retry_after: Some(_), .. }), "{fact:?}");
     }
     assert_eq!(registry.asked(), 1);
@@ -613,7 +643,7 @@ async fn a_flood_of_names_fills_no_memory() {
     let before = resident();
     for number in 0..50_000 {
         let name = image(&format!("evil.example/some/longer/path/to/an/app:{number}"));
-        cache.resolve(&name, &asker, Instant::now() + seconds(5)).await;
+        cache.resolve(&name, &asker, None, Instant::now() + seconds(5)).await;
     }
     let (entries, held) = cache.held();
     // The system's figure is only printed, because other tests run in this process too; it is right only if this test

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use tagpin_registry::{
-    Confirm, Credential, Current, Endpoint, Identity, OperatorCredential, OperatorCredentials as _, Profiles,
-    Registries, Reloaded, ResolveFrom, Source,
+    Confirm, Credential, Current, Endpoint, Identity, NotFound, OperatorCredential, OperatorCredentials as _,
+    Profiles, Registries, Reloaded, ResolveFrom, Source,
 };
 use tempfile::TempDir;
 
@@ -392,7 +392,7 @@ fn a_mistake_is_named_with_file_line_and_key() {
         (
             "registries:\n- match: docker.io\n  allowPrvate: true\n",
             "config.yaml:3:3: registries[0].allowPrvate: unknown key; allowed here: match, allowPrivate, tls, \
-             trustedRealms, confirmDigest, pullThrough, offline, credentials, resolveFrom, mirrors",
+             trustedRealms, confirmDigest, pullThrough, notFoundIsProof, offline, credentials, resolveFrom, mirrors",
         ),
         (
             "registries:\n- match: a.io\n- match: b.io\n  tls: { caPath: x }\n",
@@ -402,7 +402,7 @@ fn a_mistake_is_named_with_file_line_and_key() {
         (
             "registries:\n- match: a.io\n  mirrors:\n  - url: https://m\n    ns: x\n",
             "config.yaml:5:5: registries[0].mirrors[0].ns: unknown key; allowed here: url, capabilities, \
-             sendPullSecrets, rewrite",
+             sendPullSecrets, rewrite, notFoundIsProof",
         ),
         (
             "registries:\n- match: a.io\n  credentials: { vault: {} }\n",
@@ -469,6 +469,7 @@ fn a_value_that_cannot_be_meant_is_refused_at_its_line() {
         ("tls: { clientCert: { certFile: a, keyFile: b } }", "tls.clientCert.keyFile: read b: No such file"),
         ("pullThrough: [a/, 'https://b']", "pullThrough[1]: write the prefix of repository paths"),
         ("offline: true\n  confirmDigest: auto", "confirmDigest: has no effect: an offline registry"),
+        ("offline: true\n  notFoundIsProof: false", "notFoundIsProof: has no effect: an offline registry"),
         ("trustedRealms: ['https://a.io']", "trustedRealms[0]: write the host of the token service"),
         ("trustedRealms: [a.io, 'b.io:8443']", "trustedRealms[1]: write the host of the token service"),
         (
@@ -576,6 +577,34 @@ fn an_entry_takes_its_mirrors_from_the_nodes_file() {
     assert_eq!(authorities(&registries, "docker.io"), [mirror]);
     assert!(!registries.profile("docker.io").shows_credentials());
     assert_eq!(warnings(&registries), "");
+}
+
+#[test]
+fn a_404_is_a_proof_where_the_operator_says_so() {
+    let meanings = |registries: &Registries, domain: &str| {
+        let profile = registries.profile(domain);
+        let meaning = |at: &Endpoint| (at.not_found == NotFound::Proof, at.is_mirror);
+        profile.mirrors.iter().chain(&profile.upstream).map(meaning).collect::<Vec<_>>()
+    };
+    let registries = with_k3s(
+        "[{ match: docker.io, resolveFrom: mirrors-only, notFoundIsProof: true },
+          { match: 'reg.example:5000', resolveFrom: mirrors-only, notFoundIsProof: true },
+          { match: own.example, resolveFrom: mirrors-only, notFoundIsProof: true, mirrors: [{ url: https://a.example }] },
+          { match: one.example, resolveFrom: mirrors-only,
+            mirrors: [{ url: https://a.example }, { url: https://b.example, notFoundIsProof: true }] },
+          { match: gcr.io, resolveFrom: mirrors-only }]",
+        K3S,
+    )
+    .load();
+    // The mirrors of the nodes' file are covered, and a registry that is written as a mirror of itself is none.
+    assert_eq!(meanings(&registries, "docker.io"), [(true, true), (true, false)]);
+    assert_eq!(meanings(&registries, "reg.example:5000"), [(true, false), (true, false)]);
+    assert_eq!(meanings(&registries, "own.example"), [(false, true), (true, false)]);
+    assert_eq!(meanings(&registries, "one.example"), [(false, true), (true, true), (false, false)]);
+    assert_eq!(meanings(&registries, "gcr.io"), [(false, true), (false, false)]);
+    let entry = |domain| registries.profile(domain).entry.as_deref().map(str::to_owned);
+    assert_eq!(entry("gcr.io").as_deref(), Some("gcr.io"));
+    assert_eq!(entry("ghcr.io"), None);
 }
 
 #[test]

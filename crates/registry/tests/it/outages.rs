@@ -1,7 +1,6 @@
 //! Every fault of a registry, each on a host of its own and all at once: known tags keep working, other look-ups are
 //! answered in time, faulty hosts are not asked for a while, and a healthy one is not affected.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,7 +13,9 @@ use tagpin_domain::asker::Asker;
 use tagpin_domain::digest::Digest;
 use tagpin_domain::fact::{Fact, LastKnown, Unavailable};
 use tagpin_domain::image::ImageRef;
-use tagpin_registry::{Around, Cache, Candidate, Client, Credentials, Limit, RegistryProfile, assemble};
+use tagpin_registry::{
+    Around, Cache, Candidate, Client, Credentials, Held, Limit, RegistryProfile, assemble,
+};
 use tagpin_review::Resolve;
 use tagpin_review::Seeds;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -142,11 +143,11 @@ struct Nobodys;
 
 #[async_trait]
 impl Credentials for Nobodys {
-    async fn candidates(&self, _: &Asker, _: &ImageRef, _: Instant) -> Vec<Candidate> {
-        vec![Candidate::anonymous()]
+    async fn candidates(&self, _: &Asker, _: &ImageRef, _: Instant) -> Held {
+        vec![Candidate::anonymous()].into()
     }
 
-    fn at_hand(&self, _: &Asker, _: &ImageRef, _: &RegistryProfile) -> Option<Cow<'static, [Candidate]>> {
+    fn at_hand(&self, _: &Asker, _: &ImageRef, _: &RegistryProfile) -> Option<Held> {
         None
     }
 }
@@ -156,7 +157,7 @@ async fn ask(cache: &Cache<Limit<Client>>, host: &Host, tag: &str) -> Fact {
     let image = ImageRef::parse(&format!("{}/team/app:{tag}", host.domain)).unwrap();
     let asker = Asker { namespace: "shop".to_owned(), pull_secrets: Vec::new() };
     let asked = Instant::now();
-    let fact = cache.resolve(&image, &asker, asked + DEADLINE).await;
+    let fact = cache.resolve(&image, &asker, None, asked + DEADLINE).await;
     assert!(asked.elapsed() < LATE, "{} {tag}: {:?}", host.domain, asked.elapsed());
     fact
 }

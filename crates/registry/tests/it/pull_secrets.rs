@@ -1,7 +1,6 @@
 //! The credentials of an asker: pull secrets, read by name from a scripted API server, then the operator's, then
 //! none.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::fs;
@@ -19,7 +18,7 @@ use serde_json::{Value, json};
 use tagpin_domain::asker::Asker;
 use tagpin_domain::image::ImageRef;
 use tagpin_registry::{
-    Candidate, Credential, Credentials, Current, Event, Observer, Profiles as _, PullSecrets, Readable,
+    Candidate, Credential, Credentials, Current, Event, Held, Observer, Profiles as _, PullSecrets, Readable,
     Registries, RegistryProfile, UserConfig,
 };
 #[cfg(feature = "aws")]
@@ -127,28 +126,23 @@ struct Checked {
 impl Checked {
     fn known(&self, asker: &Asker, image: &ImageRef) -> Option<Vec<Candidate>> {
         let profile = self.registries.profile(image.domain());
-        self.secrets.at_hand(asker, image, &profile).map(Cow::into_owned)
+        Some(self.secrets.at_hand(asker, image, &profile)?.candidates.into_owned())
     }
 }
 
 #[async_trait]
 impl Credentials for Checked {
-    async fn candidates(&self, asker: &Asker, image: &ImageRef, deadline: Instant) -> Vec<Candidate> {
+    async fn candidates(&self, asker: &Asker, image: &ImageRef, deadline: Instant) -> Held {
         let before = self.known(asker, image);
         let found = self.secrets.candidates(asker, image, deadline).await;
         for at_hand in [before, self.known(asker, image)].into_iter().flatten() {
             let ids = |candidates: &[Candidate]| candidates.iter().map(|one| one.id).collect::<Vec<_>>();
-            assert_eq!(ids(&at_hand), ids(&found), "{image}");
+            assert_eq!(ids(&at_hand), ids(&found.candidates), "{image}");
         }
         found
     }
 
-    fn at_hand(
-        &self,
-        asker: &Asker,
-        image: &ImageRef,
-        profile: &RegistryProfile,
-    ) -> Option<Cow<'static, [Candidate]>> {
+    fn at_hand(&self, asker: &Asker, image: &ImageRef, profile: &RegistryProfile) -> Option<Held> {
         self.secrets.at_hand(asker, image, profile)
     }
 }
@@ -178,10 +172,11 @@ async fn candidates(credentials: &impl Credentials, asker: &Asker, image: &str) 
     use secrecy::ExposeSecret as _;
     let image = ImageRef::parse(image).unwrap();
     let deadline = Instant::now() + Duration::from_secs(2);
-    let candidates = credentials.candidates(asker, &image, deadline).await;
+    let candidates = credentials.candidates(asker, &image, deadline).await.candidates;
     let describe = |credential: &Credential| match credential {
         Credential::Anonymous => "nothing".to_owned(),
         Credential::NotGiven => "none given".to_owned(),
+        Credential::NotRead => "not read".to_owned(),
         Credential::Identity(_) | Credential::Registry(_) => panic!("nodes use no tokens"),
         Credential::Basic { password, .. } => password.expose_secret().to_owned(),
     };
@@ -376,7 +371,7 @@ async fn a_secret_that_changes_is_another_credential() {
     cluster.with_secret("shop", "regcred", &[("a.io", "new")]);
     advance(Duration::from_secs(31)).await;
     let new = credentials.candidates(&asker, &image, in_time()).await;
-    assert_ne!(old[0].id, new[0].id);
+    assert_ne!(old.candidates[0].id, new.candidates[0].id);
 }
 
 #[tokio::test(start_paused = true)]

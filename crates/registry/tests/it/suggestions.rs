@@ -1,6 +1,5 @@
 //! Suggestions, found in the registry of the distribution project.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tagpin_domain::asker::Asker;
 use tagpin_domain::image::ImageRef;
-use tagpin_registry::{Candidate, Client, Credentials, Lookup, RegistryProfile, Suggestions};
+use tagpin_registry::{Candidate, Client, Credentials, Held, Lookup, RegistryProfile, Suggestions};
 use tagpin_review::{Effort, Suggest};
 use tokio::time::Instant;
 
@@ -18,15 +17,15 @@ use super::support::{Heard, PATIENCE, TestNames, TestProfiles, client, endpoint,
 
 /// Credentials by namespace.
 #[derive(Default)]
-struct Held(HashMap<String, Candidate>);
+struct Askers(HashMap<String, Candidate>);
 
 #[async_trait]
-impl Credentials for Held {
-    async fn candidates(&self, asker: &Asker, _image: &ImageRef, _deadline: Instant) -> Vec<Candidate> {
-        vec![self.0.get(&asker.namespace).cloned().unwrap_or_else(Candidate::anonymous)]
+impl Credentials for Askers {
+    async fn candidates(&self, asker: &Asker, _image: &ImageRef, _deadline: Instant) -> Held {
+        vec![self.0.get(&asker.namespace).cloned().unwrap_or_else(Candidate::anonymous)].into()
     }
 
-    fn at_hand(&self, _: &Asker, _: &ImageRef, _: &RegistryProfile) -> Option<Cow<'static, [Candidate]>> {
+    fn at_hand(&self, _: &Asker, _: &ImageRef, _: &RegistryProfile) -> Option<Held> {
         None
     }
 }
@@ -39,7 +38,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn at(url: &str, credentials: Held) -> Self {
+    fn at(url: &str, credentials: Askers) -> Self {
         let endpoint = endpoint(url);
         let domain = format!("{}:{}", endpoint.root().host_str().unwrap(), endpoint.root().port().unwrap());
         let heard = Arc::new(Heard::default());
@@ -97,7 +96,7 @@ async fn the_most_specific_version_with_the_same_digest_is_suggested_and_remembe
     let registry = Registry::start(release, &Access::Open);
     let digest = push_all(&registry, "web", &["latest", "1.29", "1.29.3", "stable"], &ANYONE).await;
     push_all(&registry, "web", &["1.30.0", "1.28.0", "1.28"], &ANYONE).await;
-    let bench = Bench::at(&registry.url(), Held::default());
+    let bench = Bench::at(&registry.url(), Askers::default());
     let nobody = Asker::anonymous();
     let found = Some(format!("1.29.3 {digest}"));
 
@@ -114,7 +113,7 @@ async fn no_version_is_remembered_too_and_costs_at_most_eight_requests(release: 
     registry.push_image("web", "latest", OCI_MANIFEST, &ANYONE).await;
     let others: Vec<String> = (0..12).map(|patch| format!("1.0.{patch}")).collect();
     push_all(&registry, "web", &others.iter().map(String::as_str).collect::<Vec<_>>(), &ANYONE).await;
-    let bench = Bench::at(&registry.url(), Held::default());
+    let bench = Bench::at(&registry.url(), Askers::default());
     let nobody = Asker::anonymous();
 
     assert_eq!(bench.version("web", &nobody, plenty()).await, None);
@@ -128,7 +127,7 @@ async fn no_version_is_remembered_too_and_costs_at_most_eight_requests(release: 
 async fn all_who_ask_at_once_share_one_search(release: Release) {
     let registry = Registry::start(release, &Access::Open);
     let digest = push_all(&registry, "web", &["latest", "1.0.0"], &ANYONE).await;
-    let bench = Bench::at(&registry.url(), Held::default());
+    let bench = Bench::at(&registry.url(), Askers::default());
     let nobody = Asker::anonymous();
     let all = (0..50).map(|_| bench.version("web", &nobody, plenty()));
     for found in futures::future::join_all(all).await {
@@ -140,7 +139,7 @@ async fn all_who_ask_at_once_share_one_search(release: Release) {
 async fn the_list_that_showed_the_tag_missing_is_not_fetched_again(release: Release) {
     let registry = Registry::start(release, &Access::Open);
     push_all(&registry, "web", &["1.4.6", "1.4.8", "v1.4.7", "2.0.0"], &ANYONE).await;
-    let bench = Bench::at(&registry.url(), Held::default());
+    let bench = Bench::at(&registry.url(), Askers::default());
     let nobody = Asker::anonymous();
 
     assert_eq!(bench.similar("web:1.4.7", &nobody, Effort::Cached).await, "");
@@ -157,7 +156,7 @@ async fn what_one_asker_may_see_is_not_suggested_to_another(release: Release) {
     let registry = Registry::start(release, &Access::Password("right"));
     let robot = Pusher::Robot("right".to_owned());
     let digest = push_all(&registry, "web", &["latest", "1.0.0"], &robot).await;
-    let held = Held(HashMap::from([("shop".to_owned(), secret("regcred", "robot", "right"))]));
+    let held = Askers(HashMap::from([("shop".to_owned(), secret("regcred", "robot", "right"))]));
     let bench = Bench::at(&registry.url(), held);
     let asker = |namespace: &str| Asker { namespace: namespace.to_owned(), ..Asker::anonymous() };
 
@@ -175,7 +174,7 @@ async fn a_silent_registry_costs_no_more_than_was_given() {
     let silent: Step =
         serde_saphyr::from_str("{ ask: GET /v2/web/tags/list?n=1000, fault: silent }").unwrap();
     scripted.expect(&[silent]);
-    let bench = Bench::at(&format!("http://{}", scripted.authority("registry")), Held::default());
+    let bench = Bench::at(&format!("http://{}", scripted.authority("registry")), Askers::default());
     let start = Instant::now();
     let effort = Effort::Until(start + Duration::from_millis(100));
     assert_eq!(bench.similar("web:1", &Asker::anonymous(), effort).await, "");

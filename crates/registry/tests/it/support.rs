@@ -219,7 +219,12 @@ pub(super) fn in_words(fact: &Fact) -> String {
         }
         Fact::Unavailable { cause: Unavailable::Status(status), .. } => format!("Unavailable {status}"),
         Fact::Unavailable { cause, .. } => format!("Unavailable {cause:?}"),
-        Fact::AddressForbidden { host } => format!("AddressForbidden {host}"),
+        Fact::AddressForbidden(host) => {
+            let never = if host.never { " never" } else { "" };
+            format!("AddressForbidden {} {:?}{never}", host.authority, host.position)
+        }
+        Fact::MissingOrPrivate(_) => "MissingOrPrivate".to_owned(),
+        Fact::AccessDenied(_) => "AccessDenied".to_owned(),
         Fact::Broken(broken) => format!("Broken {broken:?}"),
         other => format!("{other:?}"),
     }

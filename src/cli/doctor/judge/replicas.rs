@@ -14,8 +14,19 @@ const SILENT: SignedDuration = SignedDuration::from_secs(60);
 /// Age in seconds up to which the last result of a registry counts.
 const RECENT: u64 = 15 * 60;
 /// Results that mean that the registry gave no answer.
-const FAILURES: [&str; 9] =
-    ["5xx", "429", "dns", "connect", "tls", "timeout", "address-forbidden", "unreadable", "redirect"];
+const FAILURES: [&str; 11] = [
+    "5xx",
+    "429",
+    "dns",
+    "connect",
+    "tls",
+    "timeout",
+    "address-forbidden",
+    "address-blocked",
+    "unreadable",
+    "redirect",
+    "proxy",
+];
 /// The label of registries that no entry names. One typo in an image is enough to make them fail.
 const OTHER: &str = "other";
 

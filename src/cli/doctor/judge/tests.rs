@@ -36,7 +36,7 @@ fn replica(name: &str) -> Replica {
 
 fn asked(registry: &str, last: &str, seconds_ago: u64) -> LastAsked {
     let (registry, last) = (registry.to_owned(), Some(last.to_owned()));
-    LastAsked { registry, last, seconds_ago: Some(seconds_ago), resting: 0 }
+    LastAsked { registry, last, seconds_ago: Some(seconds_ago), ..LastAsked::default() }
 }
 
 /// Returns the findings of an installation without a fault.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::error::CloudError;
 use super::host::{AcrHost, EcrHost, is_google};
-use crate::observe::Cloud;
+use tagpin_domain::fact::Cloud;
 
 /// The cloud that gives the credential of an entry, and the identity towards it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -18,7 +18,7 @@ use super::exchange::{Exchange, Surroundings};
 #[cfg(feature = "gcp")]
 use super::gcp;
 use super::given::Given;
-use crate::credential::{Candidate, CredentialId, Renew, Source};
+use crate::credential::{Candidate, CloudApi, CredentialId, Source};
 use crate::observe::{Event, Observer};
 use crate::profile::endpoint::Endpoint;
 use crate::sharing::expiring::Expiring;
@@ -93,14 +93,14 @@ impl Clouds {
         let key = Key { access: access.clone(), reach };
         let now = Instant::now();
         let candidate = |given: Given| {
-            let renew = Renewal {
+            let origin = Origin {
                 clouds: Arc::clone(self),
                 key: key.clone(),
                 registry: registry.clone(),
                 entry: entry.to_owned(),
             };
             Candidate {
-                renew: Some(Arc::new(renew)),
+                cloud: Some(Arc::new(origin)),
                 ..Candidate::new(given.credential, Source::Configuration(entry.to_owned()))
             }
         };
@@ -153,21 +153,21 @@ impl Clouds {
 }
 
 /// The origin of a credential, which gives the next one.
-struct Renewal {
+struct Origin {
     clouds: Arc<Clouds>,
     key: Key,
     registry: Endpoint,
     entry: String,
 }
 
-impl fmt::Debug for Renewal {
+impl fmt::Debug for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Renewal").field("key", &self.key).field("entry", &self.entry).finish_non_exhaustive()
+        f.debug_struct("Origin").field("key", &self.key).field("entry", &self.entry).finish_non_exhaustive()
     }
 }
 
 #[async_trait]
-impl Renew for Renewal {
+impl CloudApi for Origin {
     async fn renewed(&self, rejected: CredentialId, deadline: Instant) -> Option<Candidate> {
         let Self { clouds, key, registry, entry } = self;
         let now = Instant::now();

@@ -1,4 +1,5 @@
 use super::*;
+use tagpin_domain::fact::{ForbiddenHost, Hidden, Position};
 
 const HOST: &str = "reg.example";
 
@@ -72,8 +73,14 @@ fn what_is_said_of_an_image_or_of_us_says_nothing_of_the_registry() {
         for fact in [
             failed(Unavailable::Unreadable),
             failed(Unavailable::BreakerOpen),
-            Fact::MissingOrPrivate,
-            Fact::AddressForbidden { host: HOST.to_owned() },
+            Fact::MissingOrPrivate(Hidden::default()),
+            Fact::AddressForbidden(Box::new(ForbiddenHost {
+                authority: HOST.to_owned(),
+                position: Position::Registry,
+                registry: HOST.to_owned(),
+                entry: None,
+                never: false,
+            })),
             Fact::RateLimited { retry_after: None, last_known: None },
         ] {
             assert!(ask(&breakers, now, &fact));

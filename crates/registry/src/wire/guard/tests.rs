@@ -106,6 +106,8 @@ fn of_several_addresses_only_those_within_reach_remain() {
     let mixed = addresses(&["169.254.169.254", "8.8.8.8", "10.0.0.1"]);
     assert_eq!(Reach::Public.filter(mixed.clone()), Ok(addresses(&["8.8.8.8"])));
     assert_eq!(Reach::Private.filter(mixed), Ok(addresses(&["8.8.8.8", "10.0.0.1"])));
-    assert_eq!(Reach::Public.filter(addresses(&["10.0.0.1", "::1"])), Err(Forbidden));
-    assert_eq!(Reach::Private.filter(addresses(&["fd00:ec2::254"])), Err(Forbidden));
+    assert_eq!(Reach::Public.filter(addresses(&["10.0.0.1", "::1"])), Err(Forbidden { never: false }));
+    assert_eq!(Reach::Private.filter(addresses(&["fd00:ec2::254"])), Err(Forbidden { never: true }));
+    let some = addresses(&["10.0.0.1", "169.254.169.254"]);
+    assert_eq!(Reach::Public.filter(some), Err(Forbidden { never: false }));
 }
