@@ -167,6 +167,7 @@ impl Case {
             .iter()
             .map(|mirror| {
                 let mut endpoint = endpoint(&self.url(scripted, &mirror.host));
+                endpoint.is_mirror = true;
                 endpoint.namespace = mirror.ns.as_ref().map(|ns| scripted.fill(ns));
                 endpoint.identity = match &mirror.own {
                     Some(secret) => Identity::Own(Arc::new(secret.candidate())),
