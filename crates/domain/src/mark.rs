@@ -16,6 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 use sha2::Sha256;
 
 use crate::digest::Digest;
+use crate::entries;
 use crate::pin::Revision;
 use crate::slot::SlotKey;
 
@@ -224,9 +225,7 @@ impl Marks {
 /// no mark. If two entries are of the same slot, the later one counts.
 #[must_use]
 pub fn annotation(entries: Vec<(&SlotKey, Mark)>) -> Option<String> {
-    let fields: BTreeMap<_, _> =
-        entries.into_iter().map(|(slot, mark)| (slot.text(), mark.to_string())).collect();
-    if fields.is_empty() { None } else { serde_json::to_string(&fields).ok() }
+    entries::json(entries)
 }
 
 impl fmt::Display for Mark {
