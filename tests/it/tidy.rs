@@ -266,7 +266,9 @@ fn doc_comments_open_with_the_item() {
         Regex::new(r"^\s*//[/!] (What|How|Whether|Where|Which|Why|Of|Who|Whose|Whom|When)\b").unwrap();
     let comment = Regex::new(r"^\s*//[/!]").unwrap();
     let mut found = Vec::new();
-    for path in ["src", "crates", "xtask", "tests", "benches", "fuzz/fuzz_targets"].iter().flat_map(|folder| files(folder))
+    for path in ["src", "crates", "xtask", "tests", "benches", "fuzz/fuzz_targets"]
+        .iter()
+        .flat_map(|folder| files(folder))
     {
         if path.extension().is_none_or(|extension| extension != "rs") {
             continue;

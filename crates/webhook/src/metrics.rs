@@ -166,7 +166,11 @@ impl Metrics {
         }
         let all = metrics.clone();
         registry.register("admission_requests", "Reviews answered", all.requests);
-        registry.register("admission_duration_seconds", "Duration of reviews, from the complete request body to the complete response", duration);
+        registry.register(
+            "admission_duration_seconds",
+            "Duration of reviews, from the complete request body to the complete response",
+            duration,
+        );
         registry.register("admission_inflight", "Reviews in progress", all.in_flight);
         registry.register(
             "admission_turned_away",
