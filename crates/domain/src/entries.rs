@@ -1,15 +1,13 @@
 //! Writes the value of an annotation that has an entry for each slot.
 
-use std::fmt::{Display, Write as _};
-
 use crate::slot::SlotKey;
 
 /// Usual length of an entry in bytes.
 const ENTRY: usize = 192;
 
 /// Returns a JSON object with these entries, with sorted keys and without white space; none if there is no entry. If
-/// two entries are of the same slot, the later one counts.
-pub(crate) fn json(mut entries: Vec<(&SlotKey, impl Display)>) -> Option<String> {
+/// two entries are of the same slot, the later one counts. `write` appends the text of a value.
+pub(crate) fn json<T>(mut entries: Vec<(&SlotKey, T)>, write: impl Fn(&T, &mut String)) -> Option<String> {
     if entries.is_empty() {
         return None;
     }
@@ -26,23 +24,21 @@ pub(crate) fn json(mut entries: Vec<(&SlotKey, impl Display)>) -> Option<String>
         write_string(&mut json, &text)?;
         json.push(':');
         text.clear();
-        write!(text, "{value}").ok()?;
+        write(&value, &mut text);
         write_string(&mut json, &text)?;
     }
     json.push('}');
     Some(json)
 }
 
-/// Appends a string as JSON. Names and references have no characters to escape, unless somebody means harm.
+/// Appends a string as JSON. Few names and references have a character to escape.
 fn write_string(json: &mut String, text: &str) -> Option<()> {
-    // Every byte is looked at, so that the compiler can compare many at once.
-    let plain = text.bytes().fold(true, |plain, byte| plain & !matches!(byte, b'"' | b'\\' | 0..=0x1f));
-    if plain {
+    if text.bytes().any(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f)) {
+        json.push_str(&serde_json::to_string(text).ok()?);
+    } else {
         json.push('"');
         json.push_str(text);
         json.push('"');
-    } else {
-        json.push_str(&serde_json::to_string(text).ok()?);
     }
     Some(())
 }

@@ -19,7 +19,7 @@ pub struct Originals(Vec<(String, Arc<str>)>);
 /// no entry. If two entries are of the same slot, the later one counts.
 #[must_use]
 pub fn annotation(entries: Vec<(&SlotKey, &str)>) -> Option<String> {
-    entries::json(entries)
+    entries::json(entries, |original, text| text.push_str(original))
 }
 
 impl Originals {

@@ -61,7 +61,8 @@ struct Circumstances {
 
 impl Circumstances {
     fn demand(self, policy: &Policy) -> Demand<'_> {
-        let checks = policy.checks.iter().filter(|check| self.applies(check, policy)).collect();
+        let mut checks = Vec::with_capacity(policy.checks.len());
+        checks.extend(policy.checks.iter().filter(|check| self.applies(check, policy)));
         Demand { policy, checks }
     }
 
