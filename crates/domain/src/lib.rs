@@ -9,6 +9,7 @@ pub mod image;
 pub mod platform;
 
 pub mod asker;
+mod entries;
 pub mod kind;
 pub mod object_name;
 pub mod original;

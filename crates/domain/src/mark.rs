@@ -16,6 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 use sha2::Sha256;
 
 use crate::digest::Digest;
+use crate::entries;
 use crate::pin::Revision;
 use crate::slot::SlotKey;
 
@@ -53,7 +54,7 @@ pub struct Claim<'a> {
     pub digest: &'a Digest,
 }
 
-/// One entry of the annotation. Displayed as `KEY SEAL DIGEST OWNER`, with the seal in base64url.
+/// One entry of the annotation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark {
     /// The identifier of the key that signed.
@@ -224,15 +225,20 @@ impl Marks {
 /// no mark. If two entries are of the same slot, the later one counts.
 #[must_use]
 pub fn annotation(entries: Vec<(&SlotKey, Mark)>) -> Option<String> {
-    let fields: BTreeMap<_, _> =
-        entries.into_iter().map(|(slot, mark)| (slot.text(), mark.to_string())).collect();
-    if fields.is_empty() { None } else { serde_json::to_string(&fields).ok() }
+    entries::json(entries, Mark::write)
 }
 
-impl fmt::Display for Mark {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Mark {
+    /// Appends the entry as it is written in the annotation: `KEY SEAL DIGEST OWNER`, with the seal in base64url.
+    fn write(&self, text: &mut String) {
         let Self { key, seal, digest, owner } = self;
-        write!(f, "{key} {} {digest} {owner}", URL_SAFE_NO_PAD.encode(seal.0))
+        text.push_str(&key.to_string());
+        text.push(' ');
+        URL_SAFE_NO_PAD.encode_string(seal.0, text);
+        for part in [digest.as_str(), owner] {
+            text.push(' ');
+            text.push_str(part);
+        }
     }
 }
 
@@ -338,7 +344,9 @@ mod tests {
     fn what_is_no_mark_counts_for_nothing() {
         let seal = URL_SAFE_NO_PAD.encode([0; SEAL]);
         let good = format!("7 {seal} {} owner", digest('1'));
-        assert_eq!(good.parse::<Mark>().unwrap().to_string(), good);
+        let mut written = String::new();
+        good.parse::<Mark>().unwrap().write(&mut written);
+        assert_eq!(written, good);
         for bad in [
             String::new(),
             format!("7 {seal} {}", digest('1')),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::digest::Digest;
+use crate::entries;
 use crate::slot::{Slot, SlotKey};
 
 /// The annotation's key.
@@ -18,9 +19,7 @@ pub struct Originals(Vec<(String, Arc<str>)>);
 /// no entry. If two entries are of the same slot, the later one counts.
 #[must_use]
 pub fn annotation(entries: Vec<(&SlotKey, &str)>) -> Option<String> {
-    let fields: BTreeMap<_, _> =
-        entries.into_iter().map(|(slot, original)| (slot.text(), original)).collect();
-    if fields.is_empty() { None } else { serde_json::to_string(&fields).ok() }
+    entries::json(entries, |original, text| text.push_str(original))
 }
 
 impl Originals {

@@ -33,10 +33,25 @@ pub struct Requirement<'a> {
 }
 
 /// The checks of one policy that apply to one slot.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Demand<'a> {
     /// The policy.
     pub policy: &'a Policy,
+    /// The checks that apply, in the order of the policy's list.
+    pub checks: Vec<&'a Check>,
+}
+
+impl Demand<'_> {
+    /// Returns true if the policy wants the slot pinned.
+    #[must_use]
+    pub fn pins(&self) -> bool {
+        self.checks.iter().any(|check| matches!(check, Check::Pin(_)))
+    }
+}
+
+/// The facts about a slot that decide which checks of a policy apply to it.
+#[derive(Debug, Clone, Copy)]
+struct Circumstances {
     /// The rules that the policy's exceptions waive for this slot.
     waived: RuleSet,
     /// The part of the reference that a node pulls the image by; none if no registry is asked.
@@ -45,19 +60,14 @@ pub struct Demand<'a> {
     pod: Option<Controller>,
 }
 
-impl<'a> Demand<'a> {
-    /// Returns the checks that apply to the slot, in the order of the policy's list.
-    pub fn checks(self) -> impl Iterator<Item = &'a Check> {
-        self.policy.checks.iter().filter(move |check| self.applies(check))
+impl Circumstances {
+    fn demand(self, policy: &Policy) -> Demand<'_> {
+        let mut checks = Vec::with_capacity(policy.checks.len());
+        checks.extend(policy.checks.iter().filter(|check| self.applies(check, policy)));
+        Demand { policy, checks }
     }
 
-    /// Returns true if the policy wants the slot pinned.
-    #[must_use]
-    pub fn pins(self) -> bool {
-        self.checks().any(|check| matches!(check, Check::Pin(_)))
-    }
-
-    fn applies(self, check: &Check) -> bool {
+    fn applies(self, check: &Check, policy: &Policy) -> bool {
         if self.waived.contains(check.rule()) {
             return false;
         }
@@ -66,7 +76,7 @@ impl<'a> Demand<'a> {
             Check::Limit | Check::Reference | Check::Tags { .. } => true,
             Check::Existence => asks(check),
             // If nothing is asked, no answer can be missing.
-            Check::Resolution => self.policy.checks.iter().any(|other| asks(other) && self.applies(other)),
+            Check::Resolution => policy.checks.iter().any(|other| asks(other) && self.applies(other, policy)),
             Check::Pin(owners) => {
                 let any = *owners == Owners::Any;
                 asks(check) && self.pod.is_some_and(|controller| any || controller != Controller::Foreign)
@@ -74,9 +84,9 @@ impl<'a> Demand<'a> {
         }
     }
 
-    /// Returns true if the policy would want the slot pinned if a built-in controller had made the pod.
-    fn would_pin(self) -> bool {
-        Self { pod: self.pod.and(Some(Controller::BuiltIn)), ..self }.pins()
+    /// Returns the same circumstances, but with a built-in controller of the pod.
+    fn below_built_in(self) -> Self {
+        Self { pod: self.pod.and(Some(Controller::BuiltIn)), ..self }
     }
 }
 
@@ -84,15 +94,15 @@ impl Requirement<'_> {
     /// Returns true if a check needs the answer of a sibling or a registry in this phase.
     #[must_use]
     pub fn needs_answer(&self, phase: Phase) -> bool {
-        self.demands.iter().any(|demand| demand.checks().any(|check| check.asks_in(phase)))
+        self.demands.iter().any(|demand| demand.checks.iter().any(|check| check.asks_in(phase)))
     }
 
     /// Returns true if no policy forbids this tag here.
     #[must_use]
     pub fn permits_tag(&self, tag: &str) -> bool {
         let forbids =
-            |check: &Check| matches!(check, Check::Tags { forbidden, .. } if forbidden.is_match(tag));
-        !self.demands.iter().any(|demand| demand.checks().any(forbids))
+            |check: &&Check| matches!(check, Check::Tags { forbidden, .. } if forbidden.is_match(tag));
+        !self.demands.iter().any(|demand| demand.checks.iter().any(forbids))
     }
 }
 
@@ -182,15 +192,17 @@ pub fn require<'a>(
     let judges = |policy: &Policy| slot.changed || (!is_pod && policy.children == Children::Enforce);
     let pulled = slot.slot.pulled().filter(|_| !beyond_limit);
     let pod = is_pod.then_some(subject.controller);
-    let mut demands = Vec::new();
+    let (mut demands, mut would_pin) = (Vec::new(), false);
     for &policy in policies {
         if judges(policy) && matches(policy, &slot.slot, &name) {
             let waived = waived(policy, subject, &name, now);
-            demands.push(Demand { policy, waived, pulled, pod });
+            let circumstances = Circumstances { waived, pulled, pod };
+            let demand = circumstances.demand(policy);
+            would_pin = would_pin || demand.pins() || circumstances.below_built_in().demand(policy).pins();
+            demands.push(demand);
         }
     }
-    let would_pin = demands.iter().any(|demand| demand.would_pin());
-    let foreign_owner = would_pin && !demands.iter().any(|demand| demand.pins());
+    let foreign_owner = would_pin && !demands.iter().any(Demand::pins);
     (slot.changed || !demands.is_empty()).then_some(Requirement { demands, beyond_limit, foreign_owner })
 }
 

@@ -223,13 +223,12 @@ pub fn on_reference(case: &Case<'_>) -> Verdict {
     verdict
 }
 
-/// Judges the checks that need an answer about the slot's tag, chooses its pin, and returns the verdict with both.
-#[must_use]
-pub fn on_answer(phase: Phase, case: &Case<'_>, answer: Answer<'_>, mut verdict: Verdict) -> Verdict {
+/// Judges the checks that need an answer about the slot's tag, chooses its pin, and adds both to the verdict.
+pub fn on_answer(phase: Phase, case: &Case<'_>, answer: Answer<'_>, verdict: &mut Verdict) {
     let Case { subject, slot, requirement } = case;
     let beyond_limit = requirement.beyond_limit;
     let evidence = Evidence { subject, slot, original: None, beyond_limit, answer: Some(answer) };
-    judge(Stage::Fact, requirement, &evidence, &mut verdict);
+    judge(Stage::Fact, requirement, &evidence, verdict);
     verdict.stale = stale(requirement, answer);
     if !verdict.denied() {
         match phase {
@@ -237,18 +236,17 @@ pub fn on_answer(phase: Phase, case: &Case<'_>, answer: Answer<'_>, mut verdict:
                 let mut pinning = requirement.demands.iter().filter(|demand| demand.pins());
                 verdict.pinned = pinning.find_map(|demand| digest(answer, demand.policy));
             }
-            Phase::Validate => judge(Stage::Object, requirement, &evidence, &mut verdict),
+            Phase::Validate => judge(Stage::Object, requirement, &evidence, verdict),
         }
     }
-    sort(&mut verdict);
-    verdict
+    sort(verdict);
 }
 
 /// Judges every check of one stage, and adds a finding for each that is not met.
 fn judge(stage: Stage, requirement: &Requirement<'_>, evidence: &Evidence<'_>, verdict: &mut Verdict) {
     for demand in &requirement.demands {
         let softening = Softening::of(demand.policy, evidence.subject, evidence.slot);
-        for check in demand.checks().filter(|check| check.stage() == stage) {
+        for check in demand.checks.iter().filter(|check| check.stage() == stage) {
             let Some((violation, strictest, retry_after)) = violated(check, demand.policy, evidence) else {
                 continue;
             };
@@ -371,8 +369,8 @@ fn last_known<'a>(fact: &'a Fact, resolution: &Resolution) -> Option<&'a LastKno
 /// Returns the age of the last known digest that a policy accepts instead of an answer.
 fn stale(requirement: &Requirement<'_>, answer: Answer<'_>) -> Option<Duration> {
     let fact = answer.fact()?;
-    let resolves = |check: &Check| matches!(check, Check::Resolution);
-    let mut resolving = requirement.demands.iter().filter(|demand| demand.checks().any(resolves));
+    let resolves = |check: &&Check| matches!(check, Check::Resolution);
+    let mut resolving = requirement.demands.iter().filter(|demand| demand.checks.iter().any(resolves));
     resolving.find_map(|demand| last_known(fact, &demand.policy.resolution)).map(|known| known.age)
 }
 

@@ -192,7 +192,19 @@ impl WebhookConfig {
             let (installed, pause) = self.pass(&goal, canaries.reach(), &live).await;
             self.publish(installed, &live);
             if let Some(pause) = pause {
-                sleep(pause).await;
+                // A write that was refused can wait, but the entries that lost canaries open cannot.
+                let turned = async {
+                    match installed {
+                        Installed::Unwritable => {
+                            drop(heard.wait_for(|held| held.reach() != canaries.reach()).await);
+                        }
+                        _ => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    () = sleep(pause) => {}
+                    () = turned => {}
+                }
                 continue;
             }
             // The senders live as long as this loop. The pattern ignores a closed channel, which would spin the loop.

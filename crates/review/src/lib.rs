@@ -74,6 +74,8 @@ impl Review {
 struct Draft<'a> {
     case: Case<'a>,
     verdict: Verdict,
+    /// True if a sibling or a registry is asked. A slot that is refused already needs no answer.
+    asks: bool,
 }
 
 /// The outside world of a review.
@@ -107,27 +109,22 @@ pub async fn review(
             let requirement = require(&policies, subject, slot, beyond, now)?;
             let case = Case { subject, slot, requirement };
             let verdict = on_reference(&case);
-            Some(Draft { case, verdict })
+            let asks = case.requirement.needs_answer(phase) && !verdict.denied();
+            Some(Draft { case, verdict, asks })
         })
         .collect();
 
     let asking = deadline.checked_sub(MARGIN).unwrap_or(deadline);
-    let siblings: Vec<_> = drafts.iter().map(|draft| draft.sibling(phase, ports.pins)).collect();
-    let unanswered = drafts.iter().zip(&siblings).filter(|(_, sibling)| sibling.is_none());
-    let slots = unanswered.filter(|(draft, _)| draft.asks(phase)).map(|(draft, _)| draft.slot());
-    let facts = resolve(slots, subject, ports.resolve, asking).await;
-    let answered = drafts.into_iter().zip(&siblings).map(|(draft, sibling)| {
-        let fact = || facts.iter().find(|(reference, _)| *reference == &*draft.slot().reference);
-        let fact = || fact().map(|(_, fact)| Answer::Registry(fact));
-        match sibling.as_ref().map(Answer::Sibling).or_else(fact) {
-            Some(answer) if draft.asks(phase) => {
-                let verdict = on_answer(phase, &draft.case, answer, draft.verdict);
-                Draft { case: draft.case, verdict }
-            }
-            _ => draft,
+    let siblings: Vec<_> = drafts.iter().map(|draft| draft.sibling(ports.pins)).collect();
+    let unanswered = drafts.iter().zip(&siblings).filter(|(draft, sibling)| draft.asks && sibling.is_none());
+    let facts = resolve(unanswered.map(|(draft, _)| draft.slot()), subject, ports.resolve, asking).await;
+    for (draft, sibling) in drafts.iter_mut().zip(&siblings).filter(|(draft, _)| draft.asks) {
+        let fact = facts.iter().find(|(reference, _)| *reference == &*draft.slot().reference);
+        let fact = fact.map(|(_, fact)| Answer::Registry(fact));
+        if let Some(answer) = sibling.as_ref().map(Answer::Sibling).or(fact) {
+            on_answer(phase, &draft.case, answer, &mut draft.verdict);
         }
-    });
-    drafts = answered.collect();
+    }
 
     if phase == Phase::Validate {
         suggest(&mut drafts, subject, ports.suggest, asking).await;
@@ -140,14 +137,9 @@ impl<'a> Draft<'a> {
         &self.case.slot.slot
     }
 
-    /// Returns true if a sibling or a registry is asked. A slot that is refused already needs no answer.
-    fn asks(&self, phase: Phase) -> bool {
-        self.case.requirement.needs_answer(phase) && !self.verdict.denied()
-    }
-
     /// Returns the digest that a sibling of the same revision carries by a pin of tagpin.
-    fn sibling(&self, phase: Phase, pins: &dyn Pins) -> Option<Digest> {
-        if !self.asks(phase) {
+    fn sibling(&self, pins: &dyn Pins) -> Option<Digest> {
+        if !self.asks {
             return None;
         }
         let slot = self.slot();

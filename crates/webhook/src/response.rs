@@ -188,8 +188,8 @@ pub(crate) struct JsonPatch {
     pub(crate) operations: usize,
 }
 
-/// Usual length of a patch in bytes.
-const USUAL: usize = 960;
+/// Length of a usual patch in bytes: three pins with their originals and marks.
+const USUAL: usize = 1536;
 /// JSON pointer to all metadata of an object.
 const METADATA_POINTER: &str = "/metadata";
 /// JSON pointer to all annotations of an object.

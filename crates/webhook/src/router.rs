@@ -91,8 +91,8 @@ impl Shared {
         let deadline = Instant::now() + within(entrance.phase, callers_timeout(request.uri().query()));
         match self.review(entrance, request.into_body(), deadline).await {
             Ok((answer, extent)) => {
-                let mut response =
-                    ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], answer).into_response();
+                let mut response = Response::new(Body::from(answer));
+                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
                 if extent == Extent::Unfinished {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }

@@ -44,7 +44,7 @@ impl<'a> Metadata<'a> {
     pub(crate) fn name(&self) -> String {
         match (Text::of(&self.name), Text::of(&self.generate_name)) {
             ("", "") => String::new(),
-            ("", prefix) => format!("{prefix}*"),
+            ("", prefix) => [prefix, "*"].concat(),
             (name, _) => name.to_owned(),
         }
     }
