@@ -67,6 +67,10 @@ impl Circumstances {
         Demand { policy, checks }
     }
 
+    fn pins(self, policy: &Policy) -> bool {
+        policy.checks.iter().any(|check| matches!(check, Check::Pin(_)) && self.applies(check, policy))
+    }
+
     fn applies(self, check: &Check, policy: &Policy) -> bool {
         if self.waived.contains(check.rule()) {
             return false;
@@ -197,9 +201,8 @@ pub fn require<'a>(
         if judges(policy) && matches(policy, &slot.slot, &name) {
             let waived = waived(policy, subject, &name, now);
             let circumstances = Circumstances { waived, pulled, pod };
-            let demand = circumstances.demand(policy);
-            would_pin = would_pin || demand.pins() || circumstances.below_built_in().demand(policy).pins();
-            demands.push(demand);
+            would_pin = would_pin || circumstances.below_built_in().pins(policy);
+            demands.push(circumstances.demand(policy));
         }
     }
     let foreign_owner = would_pin && !demands.iter().any(Demand::pins);

@@ -193,17 +193,10 @@ impl WebhookConfig {
             self.publish(installed, &live);
             if let Some(pause) = pause {
                 // A write that was refused can wait, but the entries that lost canaries open cannot.
-                let turned = async {
-                    match installed {
-                        Installed::Unwritable => {
-                            drop(heard.wait_for(|held| held.reach() != canaries.reach()).await);
-                        }
-                        _ => std::future::pending().await,
-                    }
-                };
+                let turned = heard.wait_for(|held| held.reach() != canaries.reach());
                 tokio::select! {
                     () = sleep(pause) => {}
-                    () = turned => {}
+                    Ok(_) = turned, if installed == Installed::Unwritable => {}
                 }
                 continue;
             }
