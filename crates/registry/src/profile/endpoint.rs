@@ -12,6 +12,7 @@ use url::{Host, Url};
 
 use crate::credential::Candidate;
 use crate::profile::host::{DOCKER_HUB_HOST, split};
+use crate::profile::not_found::NotFound;
 use crate::profile::tls::Tls;
 use tagpin_domain::image::{DOCKER_HUB, ImageRef};
 
@@ -97,16 +98,6 @@ pub struct Endpoint {
     pub is_mirror: bool,
 }
 
-/// The meaning of a 404 of an endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum NotFound {
-    /// The 404 proves that the tag or the repository does not exist, whoever asks.
-    Proof,
-    /// The 404 proves that the tag does not exist only if the registry shows the repository to the asker.
-    #[default]
-    IfShown,
-}
-
 /// A header. Its value may be a secret and is never printed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
@@ -162,11 +153,16 @@ impl RegistryProfile {
     pub fn of(domain: &str) -> Self {
         let hub = domain == DOCKER_HUB;
         let host = if hub { DOCKER_HUB_HOST } else { domain };
+        let mut upstream =
+            Url::parse(&format!("https://{host}")).ok().and_then(|url| Endpoint::new(url).ok());
+        if let Some(upstream) = &mut upstream {
+            upstream.not_found = NotFound::of(domain);
+        }
         Self {
             label: if hub { DOCKER_HUB } else { OTHER }.into(),
             offline: single_label(domain),
             resolve_from: ResolveFrom::Upstream,
-            upstream: Url::parse(&format!("https://{host}")).ok().and_then(|url| Endpoint::new(url).ok()),
+            upstream,
             mirrors: Vec::new(),
             confirm: Confirm::Never,
             pull_through: Arc::default(),
@@ -190,6 +186,12 @@ impl RegistryProfile {
     #[must_use]
     pub fn pulls_through(&self, path: &str) -> bool {
         self.pull_through.iter().any(|prefix| path.starts_with(prefix.as_str()))
+    }
+
+    /// Returns the meaning of a 404 for this repository at an endpoint of the registry.
+    #[must_use]
+    pub(crate) fn not_found(&self, endpoint: &Endpoint, path: &str) -> NotFound {
+        if self.pulls_through(path) { NotFound::Never } else { endpoint.not_found }
     }
 
     /// Returns true if any endpoint may see the credentials of an asker. Otherwise nobody needs to look for them.

@@ -7,23 +7,9 @@ use crate::credential::{Candidate, Credential, Source};
 use crate::observe::Failure;
 use crate::protocol::codes::{Codes, codes};
 use crate::protocol::reply::{Proved, Refusal, Reply};
-use crate::wire::message::HttpResponse;
 use crate::wire::redirect::Unanswered;
 use crate::wire::retry::retry_after;
 use tagpin_domain::fact::{Fact, Hidden, Unavailable};
-
-/// The meaning of a 404 for a manifest, by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Missing {
-    /// The repository does not exist.
-    Repository,
-    /// The tag existed and has expired.
-    Tag,
-    /// The tag or the repository does not exist; the list of tags tells which.
-    Either,
-    /// The registry has something, but does not serve it to tagpin.
-    NotForUs,
-}
 
 /// Returns the fact for a request that got no response.
 pub(super) fn unanswered(unanswered: &Unanswered) -> Fact {
@@ -73,31 +59,8 @@ pub(crate) fn reply(reply: &Reply, candidate: &Candidate) -> Fact {
     }
 }
 
-/// Returns what is missing, as far as the response tells.
-pub(super) fn missing(answer: &HttpResponse) -> Missing {
-    let codes = codes(&answer.body);
-    if codes.name_unknown {
-        Missing::Repository
-    } else if codes.tag_expired {
-        Missing::Tag
-    } else if codes.not_acceptable {
-        Missing::NotForUs
-    } else {
-        Missing::Either
-    }
-}
-
-/// Returns true for the 403 that Artifactory sends for a missing tag of a virtual repository
-/// (go-containerregistry#1691).
-pub(super) fn may_mean_missing(answer: &HttpResponse) -> bool {
-    let artifactory =
-        |value: &str| value.get(..11).is_some_and(|start| start.eq_ignore_ascii_case("artifactory"));
-    answer.status == 403
-        && (answer.header("x-artifactory-id").is_some() || answer.header("server").is_some_and(artifactory))
-}
-
-/// Returns the fact for an anonymous request that was refused.
-fn hidden(candidate: &Candidate) -> Fact {
+/// Returns the fact for an asker to whom the registry shows nothing.
+pub(super) fn hidden(candidate: &Candidate) -> Fact {
     match candidate.credential {
         Credential::NotGiven => Fact::unavailable(Unavailable::NoCredential),
         Credential::NotRead => Fact::unavailable(Unavailable::PullSecret),

@@ -62,7 +62,7 @@ impl Confirmations {
         let through = profile.pulls_through(session.path());
         let (host, credential) = session.scope();
         let limit = self.limit(&host, credential, session.pull_limit());
-        let repository = format!("{host}/{}", session.repository());
+        let (repository, _) = session.place();
         let key = Served { digest: digest.clone(), repository, credential };
         if self.served.get(&key, Instant::now()).is_some() {
             return Fact::Present(digest);

@@ -24,6 +24,8 @@ pub(crate) struct Reply {
     pub(crate) answer: HttpResponse,
     /// The authentication of the last request.
     pub(super) proof: Proved,
+    /// True if another host than the endpoint's gave the response.
+    pub(super) crossed: bool,
     /// The error that the registry reports for the token.
     pub(super) token_error: Option<TokenError>,
 }

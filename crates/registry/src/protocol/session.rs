@@ -10,6 +10,7 @@ use url::Url;
 
 use crate::credential::{Candidate, Credential, CredentialId};
 use crate::observe::{Method, Purpose, Scheme, Step};
+use crate::profile::endpoint::Endpoint;
 use crate::protocol::challenge::{Bearer, Challenge, Challenges, TokenError};
 use crate::protocol::codes;
 use crate::protocol::proof::{Own, Proof, basic_header, bearer_header, read_token};
@@ -82,7 +83,18 @@ impl<'a> Session<'a> {
         self.candidate
     }
 
-    /// Returns the origin of the endpoint and the credential, for which a limit or an answer is valid.
+    /// Returns the endpoint.
+    pub(super) const fn endpoint(&self) -> &'a Endpoint {
+        self.route.endpoint
+    }
+
+    /// Returns the repository with the origin of the endpoint, and the credential, for which an answer is valid.
+    pub(super) fn place(&self) -> (String, CredentialId) {
+        let (origin, credential) = self.scope();
+        (format!("{origin}/{}", self.repository), credential)
+    }
+
+    /// Returns the origin of the endpoint and the credential, for which a limit is valid.
     pub(super) fn scope(&self) -> (String, CredentialId) {
         (self.route.endpoint.root().origin().ascii_serialization(), self.candidate.id)
     }
@@ -174,7 +186,7 @@ impl<'a> Session<'a> {
 
     fn reply(&self, followed: Followed, token_error: Option<TokenError>) -> Reply {
         let proved = self.proof.as_ref().map_or(Proved::Nothing, |proof| proof.proved);
-        Reply { answer: followed.answer, proof: proved, token_error }
+        Reply { answer: followed.answer, proof: proved, crossed: followed.crossed, token_error }
     }
 
     /// Returns the proof that this registry wanted the last time, so that it need not ask again. If the token service
@@ -302,12 +314,13 @@ impl<'a> Session<'a> {
         let challenge = challenges.preferred(false);
         self.challenged(challenge.as_ref(), &there);
         let Some(Challenge::Bearer(bearer)) = challenge else {
-            return Ok(Reply { answer: followed.answer, proof: Proved::Nothing, token_error: None });
+            let (answer, proof) = (followed.answer, Proved::Nothing);
+            return Ok(Reply { answer, proof, crossed: true, token_error: None });
         };
         let proof = self.token(&bearer, &there, None).await?;
         let followed = self.send_once(question, there, Some(&proof)).await.map_err(Refusal::Unanswered)?;
         let token_error = Challenges::parse(followed.answer.headers("www-authenticate")).error;
-        Ok(Reply { answer: followed.answer, proof: proof.proved, token_error })
+        Ok(Reply { answer: followed.answer, proof: proof.proved, crossed: true, token_error })
     }
 
     /// Sends a request, and sends it again if a retry may help and fits into the deadline.

@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
-use tagpin_registry::{Candidate, Confirm, Credential, Identity, RegistryProfile, ResolveFrom, Source};
+use tagpin_registry::{
+    Candidate, Confirm, Credential, Identity, NotFound, RegistryProfile, ResolveFrom, Source,
+};
 
 use super::scripted::{HOSTS, Scripted, Step};
 use super::support::{
-    Heard, PATIENCE, TestNames, TestProfiles, ask_within, client, endpoint, list_within, platform_within,
-    profile, secret,
+    Heard, PATIENCE, TestNames, TestProfiles, ask_within, client, digest_within, endpoint, list_within,
+    platform_within, profile, secret,
 };
 use crate::files::case_file;
 
@@ -31,6 +33,9 @@ struct Case {
     names: HashMap<String, Vec<IpAddr>>,
     /// The URL that is used instead of the registry at `registry.test`.
     upstream: Option<String>,
+    /// The meaning of a 404 of the registry; that of a plain one if it is absent.
+    #[serde(default)]
+    not_found: Trust,
     #[serde(default)]
     mirrors: Vec<Mirror>,
     resolve_from: Option<String>,
@@ -48,6 +53,9 @@ struct Case {
     credentials: Vec<Secret>,
     /// Milliseconds until the deadline.
     budget: Option<u64>,
+    /// True to ask for the digest that the image names.
+    #[serde(default)]
+    digest: bool,
     /// True to list the tags; the fact is the list, or the answer instead of it.
     #[serde(default)]
     list: bool,
@@ -64,10 +72,32 @@ fn image() -> String {
     "team/app:1".to_owned()
 }
 
+/// A meaning of a 404.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Trust {
+    Proof,
+    Credential,
+    #[default]
+    Shown,
+}
+
+impl From<Trust> for NotFound {
+    fn from(trust: Trust) -> Self {
+        match trust {
+            Trust::Proof => Self::Proof,
+            Trust::Credential => Self::ProofToCredential,
+            Trust::Shown => Self::IfShown,
+        }
+    }
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Mirror {
     host: String,
+    #[serde(default)]
+    not_found: Trust,
     ns: Option<String>,
     #[serde(default)]
     asker: bool,
@@ -161,6 +191,7 @@ impl Case {
         }
         if let Some(upstream) = &mut registry.upstream {
             upstream.trusted_realms = self.trusted.clone().into();
+            upstream.not_found = self.not_found.into();
         }
         registry.mirrors = self
             .mirrors
@@ -168,6 +199,7 @@ impl Case {
             .map(|mirror| {
                 let mut endpoint = endpoint(&self.url(scripted, &mirror.host));
                 endpoint.is_mirror = true;
+                endpoint.not_found = mirror.not_found.into();
                 endpoint.namespace = mirror.ns.as_ref().map(|ns| scripted.fill(ns));
                 endpoint.identity = match &mirror.own {
                     Some(secret) => Identity::Own(Arc::new(secret.candidate())),
@@ -208,6 +240,7 @@ async fn play(case: Case) -> Result<(), String> {
         let candidates: Vec<Candidate> = round.credentials.iter().map(Secret::candidate).collect();
         let fact = match &case.platform {
             Some(platform) => platform_within(&client, &image, platform, budget).await,
+            None if case.digest => digest_within(&client, &image, &candidates, budget).await,
             None if case.list => list_within(&client, &image, &candidates, budget).await,
             None => ask_within(&client, &image, &candidates, budget).await,
         };
@@ -246,6 +279,11 @@ async fn play_all(file: &str, at_least: usize) {
 #[tokio::test]
 async fn what_registries_answer_becomes_facts() {
     play_all("registry/answers.yaml", 40).await;
+}
+
+#[tokio::test]
+async fn a_404_proves_only_what_the_registry_tells_or_shows() {
+    play_all("registry/not_found.yaml", 36).await;
 }
 
 /// The rows of the table, and their empty cells.

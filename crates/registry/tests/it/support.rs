@@ -14,8 +14,8 @@ use secrecy::SecretString;
 use tagpin_domain::fact::{Fact, Unavailable};
 use tagpin_domain::image::ImageRef;
 use tagpin_registry::{
-    CaBundle, Candidate, Client, Credential, Endpoint, Event, ForPlatform, Lookup, Names, NotInspected,
-    Observer, Profiles, RegistryProfile, Source, Transport,
+    CaBundle, Candidate, Client, Credential, Endpoint, Event, ForPlatform, Lookup, Names, NotFound,
+    NotInspected, Observer, Profiles, RegistryProfile, Source, Transport,
 };
 use tokio::time::Instant;
 use url::Url;
@@ -133,7 +133,17 @@ impl Observer for Heard {
 
 /// Creates a client whose only registry is at this URL, and returns the domain of the registry.
 pub(super) fn client_of(url: &str) -> (Client, String) {
-    let endpoint = endpoint(url);
+    client_of_one(endpoint(url))
+}
+
+/// Creates a client like [`client_of`] does, for a registry whose 404 proves that something is missing.
+pub(super) fn client_of_telling(url: &str) -> (Client, String) {
+    let mut endpoint = endpoint(url);
+    endpoint.not_found = NotFound::Proof;
+    client_of_one(endpoint)
+}
+
+fn client_of_one(endpoint: Endpoint) -> (Client, String) {
     let domain = format!("{}:{}", endpoint.root().host_str().unwrap(), endpoint.root().port().unwrap());
     (client(TestProfiles::one(profile(endpoint), &domain), TestNames::default(), Arc::new(())), domain)
 }
@@ -162,6 +172,19 @@ pub(super) async fn ask_within(
     let anonymous = [Candidate::anonymous()];
     let candidates = if candidates.is_empty() { &anonymous } else { candidates };
     in_words(&client.look_up(&image, candidates, Instant::now() + budget).await)
+}
+
+/// Asks for the digest that the image names.
+pub(super) async fn digest_within(
+    client: &Client,
+    image: &str,
+    candidates: &[Candidate],
+    budget: Duration,
+) -> String {
+    let image = ImageRef::parse(image).unwrap();
+    let anonymous = [Candidate::anonymous()];
+    let candidates = if candidates.is_empty() { &anonymous } else { candidates };
+    in_words(&client.look_up_digest(&image, candidates, Instant::now() + budget).await)
 }
 
 /// Returns `linux/arm64 gets sha256:…`, or `linux/arm64 gets nothing of linux/amd64, …`, or the fact instead.
@@ -223,6 +246,8 @@ pub(super) fn in_words(fact: &Fact) -> String {
             let never = if host.never { " never" } else { "" };
             format!("AddressForbidden {} {:?}{never}", host.authority, host.position)
         }
+        Fact::Archived { restoring: false } => "Archived".to_owned(),
+        Fact::Archived { restoring: true } => "Restoring".to_owned(),
         Fact::MissingOrPrivate(_) => "MissingOrPrivate".to_owned(),
         Fact::AccessDenied(_) => "AccessDenied".to_owned(),
         Fact::Broken(broken) => format!("Broken {broken:?}"),

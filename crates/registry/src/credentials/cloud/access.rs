@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::error::CloudError;
-use super::host::{AcrHost, EcrHost, is_google};
+use crate::profile::cloud_host::{AcrHost, EcrHost, is_google};
 use tagpin_domain::fact::Cloud;
 
 /// The cloud that gives the credential of an entry, and the identity towards it.

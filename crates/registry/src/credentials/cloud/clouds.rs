@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{debug, warn};
 
 use super::access::{Access, reach};
+use super::archive::{Archives, Place};
 #[cfg(feature = "aws")]
 use super::aws;
 #[cfg(feature = "azure")]
@@ -18,7 +19,7 @@ use super::exchange::{Exchange, Surroundings};
 #[cfg(feature = "gcp")]
 use super::gcp;
 use super::given::Given;
-use crate::credential::{Candidate, CloudApi, CredentialId, Source};
+use crate::credential::{Archive, Candidate, CloudApi, CredentialId, Source};
 use crate::observe::{Event, Observer};
 use crate::profile::endpoint::Endpoint;
 use crate::sharing::expiring::Expiring;
@@ -43,6 +44,7 @@ pub struct Clouds {
     /// The credentials that were replaced in the last minute because a registry rejected them.
     renewed: Expiring<Key, ()>,
     flights: Flights<Key, Result<Given, CloudError>>,
+    archives: Archives,
     observer: Arc<dyn Observer>,
 }
 
@@ -70,6 +72,7 @@ impl Clouds {
             failed: Arc::new(Expiring::new(GIVEN)),
             renewed: Expiring::new(GIVEN),
             flights: Flights::new(Permits::new([4], 16)),
+            archives: Archives::new(),
             observer,
         }
     }
@@ -181,6 +184,17 @@ impl CloudApi for Origin {
         }
         let fresh = clouds.candidate(&key.access, registry, entry, deadline).await;
         fresh.ok().filter(|fresh| fresh.id != rejected)
+    }
+
+    async fn archived(&self, repository: &str, tag: &str, deadline: Instant) -> Option<Archive> {
+        let Self { clouds, key, registry, entry } = self;
+        let place = Place {
+            access: key.access.clone(),
+            host: registry.root().host_str().unwrap_or_default().to_owned(),
+            repository: repository.to_owned(),
+            tag: tag.to_owned(),
+        };
+        clouds.archives.state(&clouds.exchange, &*clouds.observer, registry, entry, place, deadline).await
     }
 }
 

@@ -12,6 +12,14 @@ pub enum CloudError {
     /// No identity is configured.
     #[error("tagpin has no identity for this cloud: {0}")]
     Nobody(&'static str),
+    /// A service denied access to the identity of tagpin.
+    #[error("{service} denies access to this user or role (status {status})")]
+    Denied {
+        /// The name of the service.
+        service: &'static str,
+        /// The status of its answer.
+        status: u16,
+    },
     /// A service did not answer, or answered with an error.
     #[error("{service} {problem}")]
     Service {
