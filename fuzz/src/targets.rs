@@ -180,8 +180,8 @@ fn reported<K: PolicyObject>(namespace: Option<&str>, spec: &Value) -> Reported 
 pub fn challenge(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let challenges = Challenges::parse(text.lines());
-    for has_password in [false, true] {
-        match challenges.clone().preferred(has_password) {
+    for (has_password, trusted) in [(false, true), (true, true), (true, false)] {
+        match challenges.choose(has_password, |_| trusted) {
             Some(Challenge::Bearer(bearer)) => {
                 let parts = [Some(&bearer.realm), bearer.service.as_ref(), bearer.scope.as_ref()];
                 assert!(parts.into_iter().flatten().all(|part| (1..=2048).contains(&part.len())));

@@ -15,5 +15,6 @@ pub(crate) mod version;
 mod confirm;
 mod missing;
 mod proof;
+mod realms;
 mod reference;
 mod token;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::credential::{Candidate, Credential, Source};
 use crate::observe::Failure;
 use crate::protocol::codes::{Codes, codes};
-use crate::protocol::reply::{Proved, Refusal, Reply};
+use crate::protocol::reply::{AskedAs, Proved, Refusal, Reply};
 use crate::wire::redirect::Unanswered;
 use crate::wire::retry::retry_after;
 use tagpin_domain::fact::{Fact, Hidden, Unavailable};
@@ -31,28 +31,30 @@ pub(super) fn unanswered(unanswered: &Unanswered) -> Fact {
 }
 
 /// Returns the fact for a registry that could not be asked with this credential.
-pub(crate) fn refusal(refusal: &Refusal, candidate: &Candidate) -> Fact {
+pub(crate) fn refusal(refusal: &Refusal, asked: &AskedAs<'_>) -> Fact {
     match refusal {
         Refusal::Unanswered(nothing) => unanswered(nothing),
         Refusal::Unreadable => Fact::unavailable(Unavailable::Unreadable),
         Refusal::Token { status: 401, with_credential: true, .. }
-        | Refusal::Token { status: 403, with_credential: true, unknown: true, .. } => rejected(candidate),
+        | Refusal::Token { status: 403, with_credential: true, unknown: true, .. } => {
+            rejected(asked.candidate)
+        }
         Refusal::Token { status: 403, with_credential: true, .. } => Fact::AccessDenied(Hidden::default()),
-        Refusal::Token { status: 401 | 403, with_credential: false, .. } => hidden(candidate),
+        Refusal::Token { status: 401 | 403, with_credential: false, .. } => hidden(asked),
         Refusal::Token { status, retry_after, .. } => other_status(*status, *retry_after),
     }
 }
 
 /// Returns the fact for a final response that is neither 200 nor 404.
-pub(crate) fn reply(reply: &Reply, candidate: &Candidate) -> Fact {
+pub(crate) fn reply(reply: &Reply, asked: &AskedAs<'_>) -> Fact {
     use crate::protocol::challenge::TokenError::Invalid;
     let answer = &reply.answer;
     let said = if answer.status == 403 { codes(&answer.body) } else { Codes::default() };
     match (answer.status, reply.proof) {
-        (401, Proved::Password) => rejected(candidate),
-        (401, Proved::Token) if reply.token_error == Some(Invalid) => rejected(candidate),
-        (401, _) | (403, Proved::Nothing | Proved::AnonymousToken) => hidden(candidate),
-        (403, Proved::Password | Proved::Token) if said.credential_expired => rejected(candidate),
+        (401, Proved::Password) => rejected(asked.candidate),
+        (401, Proved::Token) if reply.token_error == Some(Invalid) => rejected(asked.candidate),
+        (401, _) | (403, Proved::Nothing | Proved::AnonymousToken) => hidden(asked),
+        (403, Proved::Password | Proved::Token) if said.credential_expired => rejected(asked.candidate),
         (403, _) if said.may_not_exist => Fact::MissingOrPrivate(Hidden::default()),
         (403, _) => Fact::AccessDenied(Hidden::default()),
         (status, _) => other_status(status, retry_after(answer)),
@@ -60,8 +62,11 @@ pub(crate) fn reply(reply: &Reply, candidate: &Candidate) -> Fact {
 }
 
 /// Returns the fact for an asker to whom the registry shows nothing.
-pub(super) fn hidden(candidate: &Candidate) -> Fact {
-    match candidate.credential {
+pub(super) fn hidden(asked: &AskedAs<'_>) -> Fact {
+    if let Some(realm) = &asked.withheld {
+        return Fact::RealmNotTrusted(Box::new(realm.clone()));
+    }
+    match asked.candidate.credential {
         Credential::NotGiven => Fact::unavailable(Unavailable::NoCredential),
         Credential::NotRead => Fact::unavailable(Unavailable::PullSecret),
         _ => Fact::MissingOrPrivate(Hidden::default()),

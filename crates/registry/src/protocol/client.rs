@@ -114,7 +114,7 @@ impl Client {
             for candidate in endpoint_candidates(endpoint, candidates).iter() {
                 let mut session = target.session(endpoint, candidate, deadline);
                 let not_found = profile.not_found(endpoint, image.path());
-                let fact = match tag_list::list_all(&mut session, candidate, not_found).await {
+                let fact = match tag_list::list_all(&mut session, not_found).await {
                     Ok(list) => return Ok(list),
                     Err(fact) => fact,
                 };
@@ -297,7 +297,6 @@ impl<'a> Target<'a> {
 
     /// Asks with HEAD, and with GET if the response to HEAD does not tell.
     async fn ask_with(&self, session: &mut Session<'_>, reference: Reference<'_>, deadline: Instant) -> Fact {
-        let candidate = session.candidate();
         let url = session.url(&["manifests", reference.as_str()]);
         let mut question = Question {
             purpose: Purpose::Manifest,
@@ -308,7 +307,7 @@ impl<'a> Target<'a> {
         };
         let head = match session.ask(&question).await {
             Ok(reply) => reply,
-            Err(refusal) => return classify::refusal(&refusal, candidate),
+            Err(refusal) => return classify::refusal(&refusal, &session.asked_as()),
         };
         match head.answer.status {
             200 => {
@@ -317,14 +316,14 @@ impl<'a> Target<'a> {
                 }
             }
             // GET would be answered alike.
-            401 | 408 | 429 | 500 | 502..=599 => return classify::reply(&head, candidate),
-            100..=399 => return classify::reply(&head, candidate),
+            401 | 408 | 429 | 500 | 502..=599 => return classify::reply(&head, &session.asked_as()),
+            100..=399 => return classify::reply(&head, &session.asked_as()),
             // The registry may not support HEAD, and the body of an error tells more than its status.
             _ => {}
         }
         question.method = Method::Get;
         match session.ask(&question).await {
-            Err(refusal) => classify::refusal(&refusal, candidate),
+            Err(refusal) => classify::refusal(&refusal, &session.asked_as()),
             Ok(get) if get.answer.status == 200 => reference.of_body(&get.answer),
             Ok(get) if may_be_missing(&get.answer) => {
                 let missing = Missing {
@@ -336,7 +335,7 @@ impl<'a> Target<'a> {
                 };
                 missing.conclude(session, &get, deadline).await
             }
-            Ok(get) => classify::reply(&get, candidate),
+            Ok(get) => classify::reply(&get, &session.asked_as()),
         }
     }
 }

@@ -113,7 +113,7 @@ async fn by_digest(session: &mut Session<'_>, tag: &str, digest: &Digest) -> Res
     for attempt in 0..=ATTEMPTS {
         let reply = match session.ask(&question(session, digest.as_str())).await {
             Ok(reply) => reply,
-            Err(refusal) => return Err(classify::refusal(&refusal, session.candidate())),
+            Err(refusal) => return Err(classify::refusal(&refusal, &session.asked_as())),
         };
         match reply.answer.status {
             200 => return manifest::of_digest(&reply.answer, digest),
@@ -122,7 +122,7 @@ async fn by_digest(session: &mut Session<'_>, tag: &str, digest: &Digest) -> Res
                 let _ = session.ask(&question(session, tag)).await;
             }
             404 => {}
-            _ => return Err(classify::reply(&reply, session.candidate())),
+            _ => return Err(classify::reply(&reply, &session.asked_as())),
         }
         if attempt < ATTEMPTS {
             sleep(FETCHES).await;

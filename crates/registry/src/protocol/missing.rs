@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::credential::{Archive, Candidate, CredentialId};
+use crate::credential::{Archive, CredentialId};
 use crate::profile::cloud_host::EcrHost;
 use crate::profile::not_found::NotFound;
 use crate::protocol::classify;
 use crate::protocol::codes::{Codes, codes};
 use crate::protocol::reference::Reference;
-use crate::protocol::reply::{Proved, Reply};
+use crate::protocol::reply::{AskedAs, Proved, Reply};
 use crate::protocol::session::Session;
 use crate::protocol::tags::{self, Listing, Pages};
 use crate::sharing::expiring::Expiring;
@@ -52,14 +52,14 @@ pub(super) fn may_be_missing(answer: &HttpResponse) -> bool {
 }
 
 /// Returns the fact for a list of tags that was answered with a 404.
-pub(super) fn without_list(reply: &Reply, not_found: NotFound, candidate: &Candidate) -> Fact {
+pub(super) fn without_list(reply: &Reply, not_found: NotFound, asked: &AskedAs<'_>) -> Fact {
     if not_found == NotFound::Never {
         return Fact::unavailable(Unavailable::NotInCache);
     }
     if !codes(&reply.answer.body).name_unknown {
         return Fact::unavailable(Unavailable::NoTagList);
     }
-    no_repository(is_proof(not_found, reply), candidate)
+    no_repository(is_proof(not_found, reply), asked)
 }
 
 /// A reference that a registry did not find.
@@ -75,7 +75,6 @@ pub(super) struct Missing<'a> {
 impl Missing<'_> {
     /// Returns the fact for the response to a GET of the manifest, after asking for the tags if they can tell.
     pub(super) async fn conclude(&self, session: &mut Session<'_>, get: &Reply, deadline: Instant) -> Fact {
-        let candidate = session.candidate();
         let said = codes(&get.answer.body);
         if said.not_acceptable {
             return Fact::unavailable(Unavailable::Unreadable);
@@ -83,11 +82,11 @@ impl Missing<'_> {
         if let Some(fact) = self.archived(session, deadline).await {
             return fact;
         }
-        if let Some(fact) = self.without_tags(get, said, candidate) {
+        if let Some(fact) = self.without_tags(get, said, &session.asked_as()) {
             return fact;
         }
         let listing = tags::list(session).await;
-        self.pages.put(self.repository, candidate, &listing);
+        self.pages.put(self.repository, session.candidate(), &listing);
         if listing.shows() {
             self.shown.put(session);
         }
@@ -96,39 +95,39 @@ impl Missing<'_> {
             // No other state of an image at ECR is listed and not served.
             return Fact::Archived { restoring: false };
         }
-        self.with_tags(get, listing, shown, candidate)
+        self.with_tags(get, listing, shown, &session.asked_as())
     }
 
     /// Returns the fact if no list of tags can change it.
-    fn without_tags(&self, get: &Reply, said: Codes, candidate: &Candidate) -> Option<Fact> {
+    fn without_tags(&self, get: &Reply, said: Codes, asked: &AskedAs<'_>) -> Option<Fact> {
         let definite = get.answer.status == 404;
         match self.not_found {
             NotFound::Never if definite => Some(Fact::unavailable(Unavailable::NotInCache)),
-            NotFound::Never => Some(classify::reply(get, candidate)),
+            NotFound::Never => Some(classify::reply(get, asked)),
             // The registry shows the past of the tag.
             _ if said.tag_expired => Some(Fact::TagExpired),
-            not_found if said.name_unknown => Some(no_repository(is_proof(not_found, get), candidate)),
+            not_found if said.name_unknown => Some(no_repository(is_proof(not_found, get), asked)),
             _ => None,
         }
     }
 
     /// Returns the fact after the registry was asked for the tags.
-    fn with_tags(&self, get: &Reply, listing: Listing, shown: bool, candidate: &Candidate) -> Fact {
+    fn with_tags(&self, get: &Reply, listing: Listing, shown: bool, asked: &AskedAs<'_>) -> Fact {
         let is_tag = matches!(self.reference, Reference::Tag(_));
         let proof = is_proof(self.not_found, get);
         match listing {
-            Listing::NoRepository => no_repository(proof, candidate),
+            Listing::NoRepository => no_repository(proof, asked),
             // The tag was pushed a moment ago, or is not served to tagpin: no proof that it is missing.
             _ if self.is_listed(&listing) => Fact::unavailable(Unavailable::Unreadable),
             Listing::Tags { tags, whole: true } if is_tag && !tags.is_empty() => self.reference.missing(),
             Listing::Tags { tags, .. } if get.answer.status != 404 && !tags.is_empty() => {
-                classify::hidden(candidate)
+                classify::hidden(asked)
             }
-            _ if get.answer.status != 404 => classify::reply(get, candidate),
+            _ if get.answer.status != 404 => classify::reply(get, asked),
             // The answer of another host says nothing about what the registry shows.
             _ if proof || (shown && !get.crossed) => self.reference.missing(),
             Listing::Unavailable(fact) => fact,
-            _ => classify::hidden(candidate),
+            _ => classify::hidden(asked),
         }
     }
 
@@ -166,8 +165,8 @@ fn is_proof(not_found: NotFound, reply: &Reply) -> bool {
 }
 
 /// Returns the fact for a registry that does not know the repository.
-fn no_repository(proof: bool, candidate: &Candidate) -> Fact {
-    if proof { Fact::RepositoryMissing } else { classify::hidden(candidate) }
+fn no_repository(proof: bool, asked: &AskedAs<'_>) -> Fact {
+    if proof { Fact::RepositoryMissing } else { classify::hidden(asked) }
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 
 use url::Url;
 
-use crate::credential::Candidate;
 use crate::observe::{Method, Purpose};
 use crate::profile::not_found::NotFound;
 use crate::protocol::reply::Question;
@@ -48,11 +47,7 @@ enum Next {
 ///
 /// # Errors
 /// Returns the fact that the registry answered instead of a first page.
-pub(super) async fn list_all(
-    session: &mut Session<'_>,
-    candidate: &Candidate,
-    not_found: NotFound,
-) -> Result<TagList, Fact> {
+pub(super) async fn list_all(session: &mut Session<'_>, not_found: NotFound) -> Result<TagList, Fact> {
     let first = tags::url(session);
     let mut found = BTreeSet::new();
     let mut url = first.clone();
@@ -64,10 +59,10 @@ pub(super) async fn list_all(
             Ok(reply) if reply.answer.status == 200 => reply.answer,
             _ if page > 0 => return Ok(listed(found, false)),
             Ok(reply) if reply.answer.status == 404 => {
-                return Err(missing::without_list(&reply, not_found, candidate));
+                return Err(missing::without_list(&reply, not_found, &session.asked_as()));
             }
-            Ok(reply) => return Err(classify::reply(&reply, candidate)),
-            Err(refusal) => return Err(classify::refusal(&refusal, candidate)),
+            Ok(reply) => return Err(classify::reply(&reply, &session.asked_as())),
+            Err(refusal) => return Err(classify::refusal(&refusal, &session.asked_as())),
         };
         let entries = match tags::entries(&answer.body) {
             Some(entries) => entries,

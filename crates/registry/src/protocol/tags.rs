@@ -117,8 +117,8 @@ pub(super) async fn list(session: &mut Session<'_>) -> Listing {
             let more = reply.answer.headers("link").any(|value| next_link(value).is_some());
             parse(&reply.answer.body, more)
         }
-        Ok(reply) => unlisted(classify::reply(&reply, session.candidate())),
-        Err(refusal) => unlisted(classify::refusal(&refusal, session.candidate())),
+        Ok(reply) => unlisted(classify::reply(&reply, &session.asked_as())),
+        Err(refusal) => unlisted(classify::refusal(&refusal, &session.asked_as())),
     }
 }
 

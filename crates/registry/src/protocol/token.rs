@@ -6,8 +6,8 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use tokio::time::Instant;
+use url::Url;
 use url::form_urlencoded::Serializer;
-use url::{Host, Url};
 
 use crate::credential::CredentialId;
 use crate::protocol::challenge::{Bearer, Challenge};
@@ -26,10 +26,6 @@ const TOKENS: usize = 4096;
 const CHALLENGES: usize = 512;
 /// Maximum length of a token, in bytes.
 const TOKEN_LENGTH: usize = 16 * 1024;
-/// Token services of well-known registries on hosts other than their own: the registry and its realm.
-const TRUSTED: [(&str, &str); 2] =
-    [("registry-1.docker.io", "auth.docker.io"), ("registry.gitlab.com", "gitlab.com")];
-
 /// The tokens and challenges that are remembered. A token is used only for the registry, scope and credential that it
 /// was given for.
 pub(super) struct Tokens {
@@ -157,19 +153,6 @@ pub(super) fn token_form(bearer: &Bearer, repository: &str, identity: &SecretStr
 fn scopes<'a>(bearer: &'a Bearer, repository: &'a str) -> impl Iterator<Item = String> {
     let named = bearer.scope.as_deref().and_then(scope_repository).filter(move |named| *named != repository);
     named.into_iter().chain([repository]).map(|repository| format!("repository:{repository}:pull"))
-}
-
-/// Returns true if a token service may see the credential of a registry: it is on the registry's own host, on the
-/// well-known host for it, or on one that the operator trusts with it.
-pub(super) fn may_see_credential(realm: &Url, registry: &Url, trusted: &[String]) -> bool {
-    let (Some(realm_host), Some(registry_host)) = (realm.host(), registry.host()) else {
-        return false;
-    };
-    realm_host == registry_host
-        || TRUSTED.iter().any(|(registry, realm)| {
-            registry_host == Host::Domain(*registry) && realm_host == Host::Domain(*realm)
-        })
-        || trusted.iter().any(|host| realm.host_str() == Some(host))
 }
 
 /// Returns the repository of `repository:NAME:…`, if it is a valid one.

@@ -61,6 +61,8 @@ struct Case {
     list: bool,
     /// The platform for which the digest of the image is inspected; the fact is the image that such a node gets.
     platform: Option<String>,
+    /// The reason for which a credential of the case is not used.
+    unused: Option<String>,
     script: Vec<Step>,
     fact: String,
     /// True to ask again with the same client.
@@ -263,7 +265,15 @@ async fn play(case: Case) -> Result<(), String> {
             }
         }
     }
-    Ok(())
+    wrongly_unused(&case.name, case.unused.as_deref(), &heard.0.lock().unwrap()).map_or(Ok(()), Err)
+}
+
+/// Returns what is wrong with the reports of credentials that were not used.
+fn wrongly_unused(name: &str, expected: Option<&str>, heard: &[String]) -> Option<String> {
+    let mut unused: Vec<&str> = heard.iter().filter_map(|event| event.strip_prefix("test unused ")).collect();
+    unused.dedup();
+    let expected: Vec<&str> = expected.into_iter().collect();
+    (unused != expected).then(|| format!("{name}: unused {unused:?}, not {expected:?}"))
 }
 
 async fn play_all(file: &str, at_least: usize) {

@@ -116,14 +116,18 @@ pub(super) fn profile(endpoint: Endpoint) -> RegistryProfile {
     RegistryProfile { upstream: Some(endpoint), offline: false, ..RegistryProfile::of("registry.test") }
 }
 
-/// Records all events as text.
+/// Records steps and unused credentials as text.
 #[derive(Default)]
 pub(super) struct Heard(pub(super) Mutex<Vec<String>>);
 
 impl Observer for Heard {
     fn observe(&self, event: &Event<'_>) {
-        let Event::Step { registry, step } = event else { return };
-        self.0.lock().unwrap().push(format!("{registry} {step:?}"));
+        let text = match event {
+            Event::Step { registry, step } => format!("{registry} {step:?}"),
+            Event::CredentialUnused { registry, reason } => format!("{registry} unused {}", reason.word()),
+            _ => return,
+        };
+        self.0.lock().unwrap().push(text);
     }
 
     fn wants_headers(&self) -> bool {
@@ -248,6 +252,7 @@ pub(super) fn in_words(fact: &Fact) -> String {
         }
         Fact::Archived { restoring: false } => "Archived".to_owned(),
         Fact::Archived { restoring: true } => "Restoring".to_owned(),
+        Fact::RealmNotTrusted(realm) => format!("RealmNotTrusted {} {}", realm.registry, realm.realm),
         Fact::MissingOrPrivate(_) => "MissingOrPrivate".to_owned(),
         Fact::AccessDenied(_) => "AccessDenied".to_owned(),
         Fact::Broken(broken) => format!("Broken {broken:?}"),

@@ -1,6 +1,7 @@
 use std::collections::HashMap;
 
 use super::*;
+use crate::credential::Candidate;
 use crate::protocol::reply::Proved::{AnonymousToken, Nothing, Password, Token};
 use tagpin_domain::fact::Hidden;
 
@@ -25,7 +26,8 @@ fn with_tags(not_found: NotFound, get: &Reply, listing: Listing, shown: bool) ->
         pages: &pages,
         shown: &known,
     };
-    missing.with_tags(get, listing, shown, &Candidate::anonymous())
+    let asked = AskedAs { candidate: &Candidate::anonymous(), withheld: None };
+    missing.with_tags(get, listing, shown, &asked)
 }
 
 #[test]
