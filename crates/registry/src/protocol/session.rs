@@ -327,7 +327,11 @@ impl<'a> Session<'a> {
     }
 
     fn challenge_key(&self) -> ChallengeKey {
-        ChallengeKey { root: self.route.endpoint.root().clone(), credential: self.candidate.id }
+        ChallengeKey {
+            root: self.route.endpoint.root().clone(),
+            credential: self.candidate.id,
+            repository: Some(self.repository.clone().into_owned()),
+        }
     }
 
     fn challenged(&self, challenge: Option<&Challenge>, asked: &Url) {

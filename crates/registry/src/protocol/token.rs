@@ -51,6 +51,15 @@ pub(super) struct ChallengeKey {
     pub(super) root: Url,
     /// The credential of the asker.
     pub(super) credential: CredentialId,
+    /// The repository, as the endpoint names it, if the registry calls it by another name in its challenge.
+    pub(super) repository: Option<String>,
+}
+
+impl ChallengeKey {
+    /// Returns the key for every repository of the registry.
+    fn of_all(&self) -> Self {
+        Self { repository: None, ..self.clone() }
+    }
 }
 
 /// The reason why a token service is not asked.
@@ -87,22 +96,30 @@ impl Tokens {
         self.tokens.remove(key);
     }
 
+    /// Returns the challenge for the repository of the key, or else the one for all repositories.
     pub(super) fn challenge(&self, key: &ChallengeKey) -> Option<Challenge> {
-        self.challenges.get(key, Instant::now())
+        let now = Instant::now();
+        self.challenges.get(key, now).or_else(|| self.challenges.get(&key.of_all(), now))
     }
 
-    /// Remembers the challenge of a registry, without its scope, which is that of one repository.
+    /// Remembers the challenge of a registry: for all repositories and without its scope, unless the scope calls the
+    /// repository by another name, which only the registry knows.
     pub(super) fn remember(&self, key: ChallengeKey, challenge: &Challenge) {
-        let challenge = match challenge {
-            Challenge::Basic => Challenge::Basic,
-            Challenge::Bearer(bearer) => Challenge::Bearer(Bearer { scope: None, ..bearer.clone() }),
+        let until = Instant::now() + CHALLENGE;
+        let Challenge::Bearer(bearer) = challenge else {
+            return self.challenges.put(key.of_all(), Challenge::Basic, until);
         };
-        let now = Instant::now();
-        self.challenges.put(key, challenge, now + CHALLENGE);
+        let named = bearer.scope.as_deref().and_then(scope_repository);
+        if named.is_some() && named != key.repository.as_deref() {
+            return self.challenges.put(key, challenge.clone(), until);
+        }
+        let general = Bearer { scope: None, ..bearer.clone() };
+        self.challenges.put(key.of_all(), Challenge::Bearer(general), until);
     }
 
     pub(super) fn forget_challenge(&self, key: &ChallengeKey) {
         self.challenges.remove(key);
+        self.challenges.remove(&key.of_all());
     }
 }
 
