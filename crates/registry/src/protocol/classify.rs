@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::credential::{Candidate, Credential, Source};
 use crate::observe::Failure;
-use crate::protocol::codes::{Codes, codes};
+use crate::protocol::codes::{Codes, codes, is_limit};
 use crate::protocol::reply::{AskedAs, Proved, Refusal, Reply};
 use crate::wire::redirect::Unanswered;
 use crate::wire::retry::retry_after;
@@ -49,6 +49,9 @@ pub(crate) fn refusal(refusal: &Refusal, asked: &AskedAs<'_>) -> Fact {
 pub(crate) fn reply(reply: &Reply, asked: &AskedAs<'_>) -> Fact {
     use crate::protocol::challenge::TokenError::Invalid;
     let answer = &reply.answer;
+    if is_limit(answer) {
+        return other_status(429, retry_after(answer));
+    }
     let said = if answer.status == 403 { codes(&answer.body) } else { Codes::default() };
     match (answer.status, reply.proof) {
         (401, Proved::Password) => rejected(asked.candidate),

@@ -9,7 +9,7 @@ use crate::credential::{Archive, CredentialId};
 use crate::profile::cloud_host::EcrHost;
 use crate::profile::not_found::NotFound;
 use crate::protocol::classify;
-use crate::protocol::codes::{Codes, codes};
+use crate::protocol::codes::{Codes, codes, is_limit};
 use crate::protocol::reference::Reference;
 use crate::protocol::reply::{AskedAs, Proved, Reply};
 use crate::protocol::session::Session;
@@ -48,7 +48,7 @@ pub(super) fn may_be_missing(answer: &HttpResponse) -> bool {
         |value: &str| value.get(..11).is_some_and(|start| start.eq_ignore_ascii_case("artifactory"));
     let is_artifactory =
         || answer.header("x-artifactory-id").is_some() || answer.header("server").is_some_and(artifactory);
-    answer.status == 404 || (answer.status == 403 && is_artifactory())
+    answer.status == 404 || (answer.status == 403 && is_artifactory() && !is_limit(answer))
 }
 
 /// Returns the fact for a list of tags that was answered with a 404.

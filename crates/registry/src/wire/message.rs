@@ -107,7 +107,6 @@ impl Body {
 }
 
 /// A response. The body of anything but a 200 is as much as arrived in time, and may be empty.
-#[cfg_attr(test, derive(Default))]
 pub(crate) struct HttpResponse {
     pub(crate) status: u16,
     pub(super) headers: HeaderMap,

@@ -8,8 +8,7 @@ use tagpin_domain::fact::Hidden;
 const TAGS: &[&str] = &["2"];
 
 fn get(status: u16, proof: Proved, crossed: bool) -> Reply {
-    let mut answer = HttpResponse::default();
-    answer.status = status;
+    let answer = HttpResponse::of(status, &[], b"");
     Reply { answer, proof, crossed, token_error: None }
 }
 
