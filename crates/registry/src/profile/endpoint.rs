@@ -36,6 +36,8 @@ pub struct RegistryProfile {
     pub mirrors: Vec<Endpoint>,
     /// The rule for confirming a digest by asking for it.
     pub confirm: Confirm,
+    /// True if a single manifest that a tag names for the first time is read, to tell an image from something else.
+    pub looks_inside: bool,
     /// Prefixes of the repositories that the registry caches for others. It serves nothing by digest there before
     /// somebody pulled it by tag.
     pub pull_through: Arc<[String]>,
@@ -165,6 +167,8 @@ impl RegistryProfile {
             upstream,
             mirrors: Vec::new(),
             confirm: Confirm::Never,
+            // Docker Hub counts it as a pull.
+            looks_inside: !hub,
             pull_through: Arc::default(),
             tag_ttl: TAG_TTL,
             operators_credential: false,

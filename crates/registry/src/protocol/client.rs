@@ -14,7 +14,7 @@ use crate::profile::endpoint::{Endpoint, Identity, Profiles, RegistryProfile};
 use crate::protocol::classify;
 use crate::protocol::combine::{conclude, weight};
 use crate::protocol::confirm::Confirmations;
-use crate::protocol::manifest;
+use crate::protocol::manifest::{self, Head};
 use crate::protocol::missing::{Missing, Shown, may_be_missing};
 use crate::protocol::reference::Reference;
 use crate::protocol::reply::Question;
@@ -223,7 +223,7 @@ impl<'a> Target<'a> {
             let fact = self.ask_endpoint(endpoint, reference, candidates, now + share).await;
             let step = Step::Concluded { endpoint: endpoint.root(), fact: &fact };
             self.parts.observer.observe(&Event::Step { registry: &self.profile.label, step });
-            if matches!(fact, Fact::Present(_)) {
+            if matches!(fact, Fact::Present(_) | Fact::Artifact { .. }) {
                 return fact;
             }
             facts.push(fact);
@@ -266,14 +266,14 @@ impl<'a> Target<'a> {
         deadline: Instant,
     ) -> Fact {
         let mut session = self.session(endpoint, candidate, deadline);
-        let fact = self.ask_with(&mut session, reference, deadline).await;
+        let Head { fact, is_single } = self.ask_with(&mut session, reference, deadline).await;
         if matches!(fact, Fact::Present(_) | Fact::Artifact { .. } | Fact::Broken(_)) {
             self.parts.shown.put(&session);
         }
         match (fact, reference) {
             (Fact::Present(digest), Reference::Tag(tag)) => {
                 let confirmations = &self.parts.confirmations;
-                confirmations.confirm(self.profile, &mut session, tag, digest).await
+                confirmations.confirm(self.profile, &mut session, tag, digest, is_single).await
             }
             (fact, _) => fact,
         }
@@ -296,7 +296,8 @@ impl<'a> Target<'a> {
     }
 
     /// Asks with HEAD, and with GET if the response to HEAD does not tell.
-    async fn ask_with(&self, session: &mut Session<'_>, reference: Reference<'_>, deadline: Instant) -> Fact {
+    async fn ask_with(&self, session: &mut Session<'_>, reference: Reference<'_>, deadline: Instant) -> Head {
+        let told = |fact| Head { fact, is_single: false };
         let url = session.url(&["manifests", reference.as_str()]);
         let mut question = Question {
             purpose: Purpose::Manifest,
@@ -307,22 +308,33 @@ impl<'a> Target<'a> {
         };
         let head = match session.ask(&question).await {
             Ok(reply) => reply,
-            Err(refusal) => return classify::refusal(&refusal, &session.asked_as()),
+            Err(refusal) => return told(classify::refusal(&refusal, &session.asked_as())),
         };
         match head.answer.status {
             200 => {
-                if let Some(fact) = reference.of_head(&head.answer) {
-                    return fact;
+                if let Some(head) = reference.of_head(&head.answer) {
+                    return head;
                 }
             }
             // GET would be answered alike.
-            401 | 408 | 429 | 500 | 502..=599 => return classify::reply(&head, &session.asked_as()),
-            100..=399 => return classify::reply(&head, &session.asked_as()),
+            401 | 408 | 429 | 500 | 502..=599 | 100..=399 => {
+                return told(classify::reply(&head, &session.asked_as()));
+            }
             // The registry may not support HEAD, and the body of an error tells more than its status.
             _ => {}
         }
         question.method = Method::Get;
-        match session.ask(&question).await {
+        told(self.ask_for_body(session, &question, reference, deadline).await)
+    }
+
+    async fn ask_for_body(
+        &self,
+        session: &mut Session<'_>,
+        question: &Question,
+        reference: Reference<'_>,
+        deadline: Instant,
+    ) -> Fact {
+        match session.ask(question).await {
             Err(refusal) => classify::refusal(&refusal, &session.asked_as()),
             Ok(get) if get.answer.status == 200 => reference.of_body(&get.answer),
             Ok(get) if may_be_missing(&get.answer) => {

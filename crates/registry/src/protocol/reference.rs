@@ -1,6 +1,6 @@
 //! The part of a reference that a registry is asked for: a tag, or a digest.
 
-use crate::protocol::manifest;
+use crate::protocol::manifest::{self, Head};
 use crate::wire::message::HttpResponse;
 use tagpin_domain::digest::Digest;
 use tagpin_domain::fact::Fact;
@@ -29,13 +29,13 @@ impl<'a> Reference<'a> {
         }
     }
 
-    /// Returns the fact of a 200 to HEAD; none if only the body can tell.
-    pub(super) fn of_head(self, answer: &HttpResponse) -> Option<Fact> {
-        let fact = manifest::of_head(answer)?;
-        match (self, &fact) {
+    /// Returns the result of a 200 to HEAD; none if only the body can tell.
+    pub(super) fn of_head(self, answer: &HttpResponse) -> Option<Head> {
+        let head = manifest::of_head(answer)?;
+        match (self, &head.fact) {
             // The header is wrong, or the content is.
             (Self::Digest(asked), Fact::Present(named)) if asked != named => None,
-            _ => Some(fact),
+            _ => Some(head),
         }
     }
 

@@ -115,6 +115,11 @@ impl<'a> Session<'a> {
         self.pull_limit
     }
 
+    /// Returns the time until the deadline.
+    pub(super) fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
     pub(super) fn observe(&self, step: Step<'_>) {
         self.route.observe(step);
     }

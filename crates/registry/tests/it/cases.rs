@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -43,6 +43,9 @@ struct Case {
     #[serde(default)]
     trusted: Vec<String>,
     confirm: Option<String>,
+    /// True to read a single manifest that a tag names for the first time.
+    #[serde(default)]
+    looks_inside: bool,
     #[serde(default)]
     pull_through: Vec<String>,
     #[serde(default)]
@@ -53,6 +56,8 @@ struct Case {
     credentials: Vec<Secret>,
     /// Milliseconds until the deadline.
     budget: Option<u64>,
+    /// Milliseconds within which each fact must come, long before the deadline.
+    within: Option<u64>,
     /// True to ask for the digest that the image names.
     #[serde(default)]
     digest: bool,
@@ -175,6 +180,7 @@ impl Case {
         let mut registry = RegistryProfile::clone(&profiles.0[&domain]);
         registry.label = "test".into();
         registry.offline = self.offline;
+        registry.looks_inside = self.looks_inside;
         registry.pull_through = self.pull_through.clone().into();
         registry.confirm = match self.confirm.as_deref() {
             None => Confirm::Never,
@@ -216,16 +222,15 @@ impl Case {
     }
 }
 
-/// Replaces `Present body` by the hash of the last body of the script.
+/// Replaces `body` after the first word by the hash of the last body of the script.
 fn expected(fact: &str, script: &[Step], scripted: &Scripted) -> String {
-    match fact {
-        "Present body" => {
-            let body = scripted.fill(&script.last().unwrap().body);
-            let hex: String = Sha256::digest(body).iter().map(|byte| format!("{byte:02x}")).collect();
-            format!("Present sha256:{hex}")
-        }
-        fact => scripted.fill(fact),
+    let fact = scripted.fill(fact);
+    if !fact.contains(" body") {
+        return fact;
     }
+    let body = scripted.fill(&script.last().unwrap().body);
+    let hex: String = Sha256::digest(body).iter().map(|byte| format!("{byte:02x}")).collect();
+    fact.replacen(" body", &format!(" sha256:{hex}"), 1)
 }
 
 async fn play(case: Case) -> Result<(), String> {
@@ -240,12 +245,17 @@ async fn play(case: Case) -> Result<(), String> {
         scripted.expect(&round.script);
         let image = format!("{}/{}", scripted.authority("registry"), round.image);
         let candidates: Vec<Candidate> = round.credentials.iter().map(Secret::candidate).collect();
+        let start = Instant::now();
         let fact = match &case.platform {
             Some(platform) => platform_within(&client, &image, platform, budget).await,
             None if case.digest => digest_within(&client, &image, &candidates, budget).await,
             None if case.list => list_within(&client, &image, &candidates, budget).await,
             None => ask_within(&client, &image, &candidates, budget).await,
         };
+        let (took, most) = (start.elapsed(), case.within.map_or(Duration::MAX, Duration::from_millis));
+        if took > most {
+            return Err(format!("{}: {fact} after {took:?}, not within {most:?}", case.name));
+        }
         let expected = expected(&round.fact, &round.script, &scripted);
         let complaints = scripted.complaints();
         let heard = heard.0.lock().unwrap();

@@ -111,9 +111,10 @@ pub(super) fn endpoint(url: &str) -> Endpoint {
     endpoint
 }
 
-/// Creates the profile of a registry with this endpoint alone.
+/// Creates the profile of a registry with this endpoint alone, whose manifests are not looked into.
 pub(super) fn profile(endpoint: Endpoint) -> RegistryProfile {
-    RegistryProfile { upstream: Some(endpoint), offline: false, ..RegistryProfile::of("registry.test") }
+    let unknown = RegistryProfile::of("registry.test");
+    RegistryProfile { upstream: Some(endpoint), offline: false, looks_inside: false, ..unknown }
 }
 
 /// Records steps and unused credentials as text.
@@ -250,6 +251,8 @@ pub(super) fn in_words(fact: &Fact) -> String {
             let never = if host.never { " never" } else { "" };
             format!("AddressForbidden {} {:?}{never}", host.authority, host.position)
         }
+        Fact::Artifact { digest, wasm: false } => format!("Artifact {digest}"),
+        Fact::Artifact { digest, wasm: true } => format!("Artifact {digest} wasm"),
         Fact::Archived { restoring: false } => "Archived".to_owned(),
         Fact::Archived { restoring: true } => "Restoring".to_owned(),
         Fact::RealmNotTrusted(realm) => format!("RealmNotTrusted {} {}", realm.registry, realm.realm),
