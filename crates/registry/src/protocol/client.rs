@@ -27,6 +27,15 @@ use crate::wire::transport::Transport;
 use tagpin_domain::fact::{Fact, Hidden, Unavailable};
 use tagpin_domain::image::ImageRef;
 
+/// The credentials that may list tags for somebody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// The asker's own: a credential of the operator would show to one tenant what belongs to another.
+    Asker,
+    /// Anyone's, also the operator's for a mirror: for a person who holds them.
+    Anyone,
+}
+
 /// Asks registries. Cheap to clone: clones share connections and tokens.
 #[derive(Clone)]
 pub struct Client {
@@ -155,6 +164,7 @@ impl Client {
         &self,
         image: &ImageRef,
         candidates: &[Candidate],
+        whose: Whose,
         deadline: Instant,
     ) -> Option<Tags> {
         let profile = self.parts.profiles.profile(image.domain());
@@ -164,7 +174,11 @@ impl Client {
         let target = Target { parts: &self.parts, profile: &profile, image };
         let repository = image.repository();
         for endpoint in profile.authorities() {
-            for candidate in endpoint_candidates(endpoint, candidates).iter() {
+            let asking = match (&endpoint.identity, whose) {
+                (Identity::Own(_), Whose::Asker) => Candidate::only_anonymous(),
+                _ => endpoint_candidates(endpoint, candidates),
+            };
+            for candidate in asking {
                 let mut session = target.session(endpoint, candidate, deadline);
                 let listing = tags::list(&mut session).await;
                 if listing.shows() {

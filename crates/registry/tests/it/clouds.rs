@@ -8,13 +8,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use secrecy::ExposeSecret;
 use serde::Deserialize;
 use tagpin_registry::{
-    Access, Candidate, CloudError, Clouds, Credential, Endpoint, ServiceKey, Surroundings, Transport,
+    Access, Candidate, CloudError, Clouds, Credential, Endpoint, Observer, ServiceKey, Surroundings,
+    Transport,
 };
 use tokio::time::{Instant, advance, pause, resume};
 use url::Url;
 
 use super::scripted::{Scripted, Step};
-use super::support::{PATIENCE, TestNames, ask as look_up, client_of, provider};
+use super::support::{Heard, PATIENCE, TestNames, ask as look_up, client_of, provider};
 use crate::files::case_file;
 
 #[derive(Debug, Deserialize)]
@@ -35,6 +36,9 @@ struct Case {
     tls: Vec<String>,
     script: Vec<Step>,
     gives: String,
+    /// The reasons for which a credential is not used, in order.
+    #[serde(default)]
+    unused: Vec<String>,
     #[serde(default)]
     then: Vec<Then>,
 }
@@ -82,6 +86,7 @@ fn clouds(
     scripted: &Scripted,
     env: &HashMap<String, String>,
     files: &HashMap<String, String>,
+    observer: Arc<dyn Observer>,
 ) -> Arc<Clouds> {
     provider();
     let here: IpAddr = [127, 0, 0, 1].into();
@@ -89,7 +94,7 @@ fn clouds(
     let env = env.iter().map(|(name, value)| (name.clone(), scripted.fill(value))).collect();
     let transport = Arc::new(Transport::new(Arc::new(names)));
     let now = UNIX_EPOCH + Duration::from_secs(1_440_938_160);
-    Arc::new(Clouds::new(transport, Arc::new(Here { env, files: files.clone(), now }), Arc::new(())))
+    Arc::new(Clouds::new(transport, Arc::new(Here { env, files: files.clone(), now }), observer))
 }
 
 /// Returns a registry at its own name; that of Azure is the scripted one.
@@ -128,7 +133,8 @@ async fn ask(clouds: &Arc<Clouds>, access: &Access, registry: &Endpoint) -> Stri
 
 async fn play(case: &Case) -> Vec<String> {
     let scripted = Scripted::start(&case.tls).await;
-    let clouds = clouds(&scripted, &case.env, &case.files);
+    let heard = Arc::new(Heard::default());
+    let clouds = clouds(&scripted, &case.env, &case.files, Arc::clone(&heard) as _);
     let access = match case.cloud.as_str() {
         "aws" => Access::Aws { role: case.role.clone(), regions: case.regions.clone().into() },
         "gcp" => Access::Gcp { key: None },
@@ -168,6 +174,12 @@ async fn play(case: &Case) -> Vec<String> {
             wrong.push(format!("{}: {gave}, not {gives}\n  {}", case.name, complaints.join("\n  ")));
         }
     }
+    let heard = heard.0.lock().unwrap();
+    let unused: Vec<&str> =
+        heard.iter().filter_map(|event| event.strip_prefix("the entry unused ")).collect();
+    if unused != case.unused {
+        wrong.push(format!("{}: unused {unused:?}, not {:?}", case.name, case.unused));
+    }
     wrong
 }
 
@@ -189,7 +201,7 @@ async fn a_key_file_of_google_is_exchanged_for_a_token() {
         serde_json::from_str(&case_file("registry/service-account.json")).unwrap();
     file["token_uri"] = scripted.fill("http://{auth}/token").into();
     let key = ServiceKey::parse(file.to_string().as_bytes()).unwrap();
-    let clouds = clouds(&scripted, &HashMap::new(), &HashMap::new());
+    let clouds = clouds(&scripted, &HashMap::new(), &HashMap::new(), Arc::new(()));
     scripted.expect(&serde_saphyr::from_str::<Vec<Step>>(
         "- { ask: POST /token, at: auth, form: 'grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion=eyJ*', body: '{\"access_token\":\"ya29\",\"expires_in\":3600}' }",
     )
@@ -203,7 +215,7 @@ async fn a_key_file_of_google_is_exchanged_for_a_token() {
 async fn who_asks_at_the_same_time_asks_once() {
     let scripted = Scripted::start(&[]).await;
     let env = HashMap::from([("GCE_METADATA_HOST".to_owned(), "{registry}".to_owned())]);
-    let clouds = clouds(&scripted, &env, &HashMap::new());
+    let clouds = clouds(&scripted, &env, &HashMap::new(), Arc::new(()));
     scripted.expect(&serde_saphyr::from_str::<Vec<Step>>(
         "- { ask: GET /computeMetadata/v1/instance/service-accounts/default/token, headers: ['Metadata-Flavor: Google'], body: '{\"access_token\":\"ya29\",\"expires_in\":3600}' }",
     )

@@ -20,7 +20,7 @@ use super::exchange::{Exchange, Surroundings};
 use super::gcp;
 use super::given::Given;
 use crate::credential::{Archive, Candidate, CloudApi, CredentialId, Source};
-use crate::observe::{Event, Observer};
+use crate::observe::{Event, Observer, Unused};
 use crate::profile::endpoint::Endpoint;
 use crate::sharing::expiring::Expiring;
 use crate::sharing::flight::Flights;
@@ -45,6 +45,8 @@ pub struct Clouds {
     renewed: Expiring<Key, ()>,
     flights: Flights<Key, Result<Given, CloudError>>,
     archives: Archives,
+    /// The entries and regions that were reported in the last hour.
+    unlisted: Expiring<(String, String), ()>,
     observer: Arc<dyn Observer>,
 }
 
@@ -55,6 +57,8 @@ const FAILED: Duration = Duration::from_secs(10);
 /// Minimum time between two replacements of a rejected credential. If a new one is rejected too, the credential is
 /// not the cause.
 const RENEWED: Duration = Duration::from_secs(60);
+/// Minimum time between two reports of the same unlisted region.
+const REPORTED: Duration = Duration::from_secs(60 * 60);
 /// Maximum time of one request to a cloud, however many callers wait for it.
 const BUDGET: Duration = Duration::from_secs(8);
 
@@ -73,6 +77,7 @@ impl Clouds {
             renewed: Expiring::new(GIVEN),
             flights: Flights::new(Permits::new([4], 16)),
             archives: Archives::new(),
+            unlisted: Expiring::new(GIVEN),
             observer,
         }
     }
@@ -90,9 +95,7 @@ impl Clouds {
         deadline: Instant,
     ) -> Result<Candidate, CloudError> {
         let host = registry.root().host_str().unwrap_or_default();
-        let reach = reach(access, host).ok_or(CloudError::NotOurs(
-            "the host is not a registry of this cloud, or not in a listed region",
-        ))?;
+        let reach = reach(access, host).inspect_err(|error| self.report(entry, error))?;
         let key = Key { access: access.clone(), reach };
         let now = Instant::now();
         let candidate = |given: Given| {
@@ -119,6 +122,17 @@ impl Clouds {
         };
         // A credential that is still valid is better than none.
         fresh.or_else(|error| known.ok_or(error)).map(candidate)
+    }
+
+    /// Reports that an entry gives no credential for a region that it does not list: in the log once an hour.
+    fn report(&self, entry: &str, error: &CloudError) {
+        let CloudError::NotListed { region } = error else { return };
+        self.observer.observe(&Event::CredentialUnused { registry: entry, reason: Unused::Region });
+        let (key, now) = ((entry.to_owned(), region.clone()), Instant::now());
+        if self.unlisted.get(&key, now).is_none() {
+            self.unlisted.put(key, (), now + REPORTED);
+            warn!(entry, region, "no credential for this region, because aws.regions does not list it");
+        }
     }
 
     async fn ask(&self, key: &Key, registry: &Endpoint) -> Result<Given, CloudError> {
