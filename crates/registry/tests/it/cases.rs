@@ -17,7 +17,7 @@ use super::support::{
     Heard, PATIENCE, TestNames, TestProfiles, ask_within, client, digest_within, endpoint, list_within,
     platform_within, profile, secret,
 };
-use crate::files::case_file;
+use crate::files::{case_file, document};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -307,7 +307,7 @@ async fn a_404_proves_only_what_the_registry_tells_or_shows() {
 }
 
 /// The rows of the table, and their empty cells.
-const PRODUCTS: [(&str, &[&str]); 15] = [
+const PRODUCTS: [(&str, &[&str]); 30] = [
     ("distribution", &["private", "bad_credential", "limit"]),
     ("htpasswd", &["limit"]),
     ("token", &["limit"]),
@@ -323,19 +323,53 @@ const PRODUCTS: [(&str, &[&str]); 15] = [
     ("zot", &[]),
     ("artifactory", &["limit"]),
     ("gitea", &["missing_repository", "private", "limit"]),
+    ("nexus", &["limit"]),
+    ("artifactory_remote", &[]),
+    ("harbor_proxy", &[]),
+    ("ecr_pull_through", &["bad_credential"]),
+    ("acr_cache", &["bad_credential"]),
+    ("gar_remote", &["missing_repository", "bad_credential"]),
+    ("digitalocean", &["limit"]),
+    ("scaleway", &["limit"]),
+    ("alibaba", &["missing_repository", "limit"]),
+    ("ocir", &["limit"]),
+    ("icr", &["limit"]),
+    ("nvcr", &["missing_repository", "limit"]),
+    ("redhat", &["limit"]),
+    ("forgejo", &["missing_repository", "private", "limit"]),
+    ("gitlab_self_managed", &["limit"]),
 ];
 const CELLS: [&str; 5] = ["missing_tag", "missing_repository", "private", "bad_credential", "limit"];
 
+/// The files with the cases of the products, in the order of the rows.
+const PRODUCT_FILES: [&str; 2] = ["registry/products.yaml", "registry/products-more.yaml"];
+
 #[tokio::test]
 async fn what_each_product_answers_becomes_the_same_facts() {
-    let cases: Vec<Case> = serde_saphyr::from_str(&case_file("registry/products.yaml")).unwrap();
-    let written: Vec<&str> = cases.iter().map(|case| case.name.as_str()).collect();
+    let mut written = Vec::new();
+    for file in PRODUCT_FILES {
+        let cases: Vec<Case> = serde_saphyr::from_str(&case_file(file)).unwrap();
+        written.extend(cases.into_iter().map(|case| case.name));
+    }
     let of = |(product, empty): (&str, &[&str])| -> Vec<String> {
         let cells = CELLS.iter().filter(|cell| !empty.contains(cell));
         cells.map(|cell| format!("{product}_{cell}")).collect()
     };
     assert_eq!(written, PRODUCTS.into_iter().flat_map(of).collect::<Vec<_>>());
-    play_all("registry/products.yaml", written.len()).await;
+    for file in PRODUCT_FILES {
+        play_all(file, 40).await;
+    }
+}
+
+#[test]
+fn each_product_with_cases_has_a_row_in_the_manual_and_each_row_its_cases() {
+    let manual = document("registries.md");
+    let (_, products) = manual.split_once("\n## Products\n").unwrap();
+    let (products, _) = products.split_once("\n## ").unwrap();
+    let rows = products.lines().filter_map(|line| line.strip_prefix("| ")).skip(2);
+    let named: Vec<&str> =
+        rows.map(|row| row.trim_end_matches(" |").rsplit(" | ").next().unwrap().trim_matches('`')).collect();
+    assert_eq!(named, PRODUCTS.map(|(product, _)| product));
 }
 
 #[tokio::test]
