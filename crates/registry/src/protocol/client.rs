@@ -280,7 +280,7 @@ impl<'a> Target<'a> {
         deadline: Instant,
     ) -> Fact {
         let mut session = self.session(endpoint, candidate, deadline);
-        let Head { fact, is_single } = self.ask_with(&mut session, reference, deadline).await;
+        let Head { fact, is_single } = self.ask_with(&mut session, reference).await;
         if matches!(fact, Fact::Present(_) | Fact::Artifact { .. } | Fact::Broken(_)) {
             self.parts.shown.put(&session);
         }
@@ -310,7 +310,7 @@ impl<'a> Target<'a> {
     }
 
     /// Asks with HEAD, and with GET if the response to HEAD does not tell.
-    async fn ask_with(&self, session: &mut Session<'_>, reference: Reference<'_>, deadline: Instant) -> Head {
+    async fn ask_with(&self, session: &mut Session<'_>, reference: Reference<'_>) -> Head {
         let told = |fact| Head { fact, is_single: false };
         let url = session.url(&["manifests", reference.as_str()]);
         let mut question = Question {
@@ -338,7 +338,7 @@ impl<'a> Target<'a> {
             _ => {}
         }
         question.method = Method::Get;
-        told(self.ask_for_body(session, &question, reference, deadline).await)
+        told(self.ask_for_body(session, &question, reference).await)
     }
 
     async fn ask_for_body(
@@ -346,7 +346,6 @@ impl<'a> Target<'a> {
         session: &mut Session<'_>,
         question: &Question,
         reference: Reference<'_>,
-        deadline: Instant,
     ) -> Fact {
         match session.ask(question).await {
             Err(refusal) => classify::refusal(&refusal, &session.asked_as()),
@@ -359,7 +358,7 @@ impl<'a> Target<'a> {
                     pages: &self.parts.pages,
                     shown: &self.parts.shown,
                 };
-                missing.conclude(session, &get, deadline).await
+                missing.conclude(session, &get).await
             }
             Ok(get) => classify::reply(&get, &session.asked_as()),
         }

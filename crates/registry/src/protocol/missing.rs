@@ -74,12 +74,12 @@ pub(super) struct Missing<'a> {
 
 impl Missing<'_> {
     /// Returns the fact for the response to a GET of the manifest, after asking for the tags if they can tell.
-    pub(super) async fn conclude(&self, session: &mut Session<'_>, get: &Reply, deadline: Instant) -> Fact {
+    pub(super) async fn conclude(&self, session: &mut Session<'_>, get: &Reply) -> Fact {
         let said = codes(&get.answer.body);
         if said.not_acceptable {
             return Fact::unavailable(Unavailable::Unreadable);
         }
-        if let Some(fact) = self.archived(session, deadline).await {
+        if let Some(fact) = self.archived(session).await {
             return fact;
         }
         if let Some(fact) = self.without_tags(get, said, &session.asked_as()) {
@@ -139,9 +139,11 @@ impl Missing<'_> {
     }
 
     /// Asks the cloud that runs the registry if the image is in the archive, because a registry does not tell.
-    async fn archived(&self, session: &Session<'_>, deadline: Instant) -> Option<Fact> {
+    async fn archived(&self, session: &Session<'_>) -> Option<Fact> {
         let Reference::Tag(tag) = self.reference else { return None };
         let cloud = session.candidate().cloud.as_ref()?;
+        // The rest of the time is for the list of tags.
+        let deadline = Instant::now() + session.left() / 2;
         let archive = cloud.archived(session.repository(), tag, deadline).await?;
         Some(Fact::Archived { restoring: archive == Archive::Restoring })
     }

@@ -15,7 +15,7 @@ use tokio::time::{Instant, advance, pause, resume};
 use url::Url;
 
 use super::scripted::{Scripted, Step};
-use super::support::{Heard, PATIENCE, TestNames, ask as look_up, client_of, provider};
+use super::support::{Heard, PATIENCE, TestNames, ask_within as look_up, client_of, provider};
 use crate::files::case_file;
 
 #[derive(Debug, Deserialize)]
@@ -53,6 +53,8 @@ struct Then {
     host: Option<String>,
     /// The fact of a tag that is looked up with the credential before the second request.
     fact: Option<String>,
+    /// Milliseconds until the deadline of that look-up.
+    budget: Option<u64>,
     script: Vec<Step>,
     gives: String,
 }
@@ -143,11 +145,18 @@ async fn play(case: &Case) -> Vec<String> {
     };
     let mut wrong = Vec::new();
     let (client, domain) = client_of(&format!("http://{}", scripted.authority("registry")));
-    let first = (0, &case.host, &None, &case.script, &case.gives);
+    let first = (0, &case.host, &None, None, &case.script, &case.gives);
     let rounds = case.then.iter().map(|then| {
-        (then.after, then.host.as_ref().unwrap_or(&case.host), &then.fact, &then.script, &then.gives)
+        (
+            then.after,
+            then.host.as_ref().unwrap_or(&case.host),
+            &then.fact,
+            then.budget,
+            &then.script,
+            &then.gives,
+        )
     });
-    for (after, host, fact, script, gives) in std::iter::once(first).chain(rounds) {
+    for (after, host, fact, budget, script, gives) in std::iter::once(first).chain(rounds) {
         if after > 0 {
             // The clock is paused only for this step, because a paused clock advances while the test waits for a
             // connection.
@@ -163,7 +172,8 @@ async fn play(case: &Case) -> Vec<String> {
         };
         scripted.expect(script);
         if let Some((known, fact)) = known {
-            let came = look_up(&client, &format!("{domain}/team/app:1"), &[known]).await;
+            let budget = budget.map_or(PATIENCE, Duration::from_millis);
+            let came = look_up(&client, &format!("{domain}/team/app:1"), &[known], budget).await;
             if came != *fact {
                 wrong.push(format!("{}: {came}, not {fact}", case.name));
             }
