@@ -309,7 +309,8 @@ pub fn manifest(bytes: &[u8]) {
     let (Ok(media_type), Ok(named)) = (std::str::from_utf8(media_type), std::str::from_utf8(named)) else {
         return;
     };
-    if let Fact::Present(digest) = read_manifest(Some(media_type), Some(named), body) {
+    let fact = read_manifest(Some(media_type), Some(named), body);
+    if let Fact::Present(digest) | Fact::Artifact { digest, .. } = fact {
         let sha256: String = Sha256::digest(body).iter().map(|byte| format!("{byte:02x}")).collect();
         let is_its_own = digest.as_str() == format!("sha256:{sha256}");
         assert!(

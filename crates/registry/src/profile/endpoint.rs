@@ -57,7 +57,7 @@ pub enum ResolveFrom {
     Upstream,
     /// The mirrors in order, then the registry. The 404 of a mirror proves nothing.
     MirrorsThenUpstream,
-    /// The mirrors in order. The 404 of the last one counts.
+    /// The mirrors in order. A tag is missing if the 404 of each of them proves it.
     MirrorsOnly,
 }
 
