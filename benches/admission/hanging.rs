@@ -61,7 +61,11 @@ impl Profiles for Here {
     fn profile(&self, domain: &str) -> Arc<RegistryProfile> {
         let mut upstream = Endpoint::new(format!("http://{domain}").parse().unwrap()).unwrap();
         upstream.allow_private = true;
-        Arc::new(RegistryProfile { upstream: Some(upstream), ..RegistryProfile::of(domain) })
+        Arc::new(RegistryProfile {
+            upstream: Some(upstream),
+            looks_inside: false,
+            ..RegistryProfile::of(domain)
+        })
     }
 }
 

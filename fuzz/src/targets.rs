@@ -180,8 +180,8 @@ fn reported<K: PolicyObject>(namespace: Option<&str>, spec: &Value) -> Reported 
 pub fn challenge(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let challenges = Challenges::parse(text.lines());
-    for has_password in [false, true] {
-        match challenges.clone().preferred(has_password) {
+    for (has_password, trusted) in [(false, true), (true, true), (true, false)] {
+        match challenges.choose(has_password, |_| trusted) {
             Some(Challenge::Bearer(bearer)) => {
                 let parts = [Some(&bearer.realm), bearer.service.as_ref(), bearer.scope.as_ref()];
                 assert!(parts.into_iter().flatten().all(|part| (1..=2048).contains(&part.len())));
@@ -309,7 +309,8 @@ pub fn manifest(bytes: &[u8]) {
     let (Ok(media_type), Ok(named)) = (std::str::from_utf8(media_type), std::str::from_utf8(named)) else {
         return;
     };
-    if let Fact::Present(digest) = read_manifest(Some(media_type), Some(named), body) {
+    let fact = read_manifest(Some(media_type), Some(named), body);
+    if let Fact::Present(digest) | Fact::Artifact { digest, .. } = fact {
         let sha256: String = Sha256::digest(body).iter().map(|byte| format!("{byte:02x}")).collect();
         let is_its_own = digest.as_str() == format!("sha256:{sha256}");
         assert!(

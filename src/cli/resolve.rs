@@ -110,7 +110,7 @@ impl Question {
         };
         let candidates = credentials.candidates(&asker, image, deadline).await.candidates;
         note(&candidates, &passed);
-        let suggestions = Suggestions::new(client.clone(), credentials, Arc::default(), budget);
+        let suggestions = Suggestions::for_person(client.clone(), credentials, budget);
         let fact = client.look_up(image, &candidates, deadline).await;
         let similar = match Answer::wants_similar(&fact) {
             true => suggestions.similar_tags(image, &asker, Effort::Until(deadline)).await,

@@ -207,7 +207,7 @@ impl Cloud {
 pub struct Realm {
     /// The domain of the registry, as references name it.
     pub registry: String,
-    /// The host of the token service, with its port if that is not the default.
+    /// The host of the token service without its port, as `trustedRealms` takes it.
     pub realm: String,
     /// The `match` of the entry of `registries` that covers the registry.
     pub entry: Option<Arc<str>>,

@@ -71,6 +71,19 @@ pub struct Candidate {
 pub trait CloudApi: fmt::Debug + Send + Sync {
     /// Returns another credential than the rejected one; none if there is none before the deadline.
     async fn renewed(&self, rejected: CredentialId, deadline: Instant) -> Option<Candidate>;
+
+    /// Returns the state of the image of a tag that the registry does not serve, if it is in the archive of the
+    /// registry, and if the cloud tells that before the deadline.
+    async fn archived(&self, repository: &str, tag: &str, deadline: Instant) -> Option<Archive>;
+}
+
+/// The state of an image in the archive of a registry, which serves nothing from there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Archive {
+    /// The image stays in the archive until somebody restores it.
+    Archived,
+    /// The image is being restored.
+    Restoring,
 }
 
 impl Credential {

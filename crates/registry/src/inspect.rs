@@ -129,10 +129,10 @@ async fn get(
     let url = session.url(place);
     let question = Question { purpose: Purpose::Manifest, method: Method::Get, url, accept, limit };
     match session.ask(&question).await {
-        Err(refusal) => Err(classify::refusal(&refusal, session.candidate())),
+        Err(refusal) => Err(classify::refusal(&refusal, &session.asked_as())),
         Ok(reply) if reply.answer.status == 200 => Ok(reply.answer),
         Ok(reply) if reply.answer.status == 404 => Err(Fact::unavailable(Unavailable::NotByDigest)),
-        Ok(reply) => Err(classify::reply(&reply, session.candidate())),
+        Ok(reply) => Err(classify::reply(&reply, &session.asked_as())),
     }
 }
 

@@ -28,7 +28,7 @@ pub use self::config::current::{Current, Reloaded};
 pub use self::config::file::{ConfigError, Elsewhere, Mistake};
 pub use self::config::registries::Registries;
 pub use self::config::user_config::UserConfig;
-pub use self::credential::{Candidate, CloudApi, Credential, CredentialId, Source};
+pub use self::credential::{Archive, Candidate, CloudApi, Credential, CredentialId, Source};
 pub use self::credentials::cloud::{Access, CloudError, Clouds, ServiceKey, Surroundings};
 pub use self::credentials::docker_config::DockerConfig;
 pub use self::credentials::keyring::Keyring;
@@ -42,14 +42,15 @@ pub use self::observe::{
     AnsweredBy, Event, Failure, Method, Observer, Purpose, Scheme, Skipped, Step, Target, Unused,
 };
 pub use self::profile::endpoint::{
-    Confirm, Endpoint, EndpointError, Header, Identity, NotFound, Profiles, RegistryProfile, ResolveFrom,
-    Rewrite,
+    Confirm, Endpoint, EndpointError, Header, Identity, Profiles, RegistryProfile, ResolveFrom, Rewrite,
 };
+pub use self::profile::not_found::NotFound;
 pub use self::profile::tls::{CaBundle, ClientCertificate, PemError, Tls};
 pub use self::protocol::challenge::{Challenge, Challenges};
 pub use self::protocol::client::Client;
 pub use self::protocol::manifest::read as read_manifest;
-pub use self::protocol::tag_list::{TagList, follow as follow_link, next_link};
+pub use self::protocol::tag_list::{TagList, follow as follow_link};
+pub use self::protocol::tags::next_link;
 pub use self::suggest::{BUDGET, Suggestions};
 pub use self::wire::guard::{Names, SystemNames};
 pub use self::wire::transport::Transport;

@@ -4,6 +4,7 @@ pub(crate) mod challenge;
 pub(crate) mod classify;
 pub(crate) mod client;
 mod codes;
+mod combine;
 pub(crate) mod manifest;
 pub(crate) mod reply;
 pub(crate) mod session;
@@ -12,5 +13,8 @@ pub(crate) mod tags;
 pub(crate) mod version;
 
 mod confirm;
+mod missing;
 mod proof;
+mod realms;
+mod reference;
 mod token;

@@ -10,10 +10,10 @@ use futures::stream::{self, StreamExt};
 use tokio::time::{Instant, timeout_at};
 
 use crate::Lookup;
-use crate::credential::{Candidate, CredentialId};
+use crate::credential::{Candidate, CredentialId, Source};
 use crate::credentials::provider::Credentials;
 use crate::limit::Gate;
-use crate::protocol::client::Client;
+use crate::protocol::client::{Client, Whose};
 use crate::protocol::tags::Tags;
 use crate::sharing::expiring::Expiring;
 use crate::sharing::flight::Flights;
@@ -44,6 +44,7 @@ pub struct Suggestions {
     credentials: Arc<dyn Credentials>,
     gate: Arc<Gate>,
     budget: Duration,
+    whose: Whose,
     versions: Arc<Expiring<Key, Option<Version>>>,
     version_flights: Flights<Key, Option<Version>>,
     tag_flights: Flights<Key, Option<Tags>>,
@@ -62,15 +63,32 @@ impl Key {
 impl Suggestions {
     /// Creates suggestions from a client and the credentials of askers, through the gate that look-ups of the same
     /// registries share. A search may take as long as the budget ([`BUDGET`] in reviews), however many callers wait
-    /// for it.
+    /// for it. The operator's credentials are not used: they would show to one tenant the tags of another.
     #[must_use]
     pub fn new(client: Client, credentials: Arc<dyn Credentials>, gate: Arc<Gate>, budget: Duration) -> Self {
+        Self::with(client, credentials, gate, budget, Whose::Asker)
+    }
+
+    /// Creates suggestions for the person at the command line, who holds all the credentials that are used.
+    #[must_use]
+    pub fn for_person(client: Client, credentials: Arc<dyn Credentials>, budget: Duration) -> Self {
+        Self::with(client, credentials, Arc::default(), budget, Whose::Anyone)
+    }
+
+    fn with(
+        client: Client,
+        credentials: Arc<dyn Credentials>,
+        gate: Arc<Gate>,
+        budget: Duration,
+        whose: Whose,
+    ) -> Self {
         let flights = || Permits::new([FLIGHTS.0], FLIGHTS.1);
         Self {
             client,
             credentials,
             gate,
             budget,
+            whose,
             versions: Arc::new(Expiring::new(KNOWN)),
             version_flights: Flights::new(flights()),
             tag_flights: Flights::new(flights()),
@@ -83,7 +101,15 @@ impl Suggestions {
             Effort::Cached => Instant::now(),
             Effort::Until(deadline) => deadline,
         };
-        self.credentials.candidates(asker, image, deadline).await.candidates.into_owned()
+        let mut candidates =
+            self.credentials.candidates(asker, image, deadline).await.candidates.into_owned();
+        if self.whose == Whose::Asker {
+            candidates.retain(|candidate| !matches!(candidate.source, Source::Configuration(_)));
+            if candidates.is_empty() {
+                return Candidate::only_anonymous().to_vec();
+            }
+        }
+        candidates
     }
 }
 
@@ -101,10 +127,10 @@ impl Suggest for Suggestions {
         let _place = self.gate.place(image.domain(), deadline).await?;
         let start = || {
             let (client, versions, key) = (self.client.clone(), Arc::clone(&self.versions), key.clone());
-            let (image, budget) = (image.clone(), self.budget);
+            let (image, budget, whose) = (image.clone(), self.budget, self.whose);
             async move {
                 let deadline = Instant::now() + budget;
-                let search = find_version(&client, &image, &candidates, deadline);
+                let search = find_version(&client, &image, &candidates, whose, deadline);
                 let found = timeout_at(deadline, search).await.ok().flatten();
                 let now = Instant::now();
                 versions.put(key, found.clone(), now + LIFE);
@@ -129,7 +155,8 @@ impl Suggest for Suggestions {
                 let start = || {
                     let (client, image, candidates) =
                         (self.client.clone(), image.clone(), candidates.clone());
-                    async move { client.tags(&image, &candidates, Instant::now() + BUDGET).await }
+                    let whose = self.whose;
+                    async move { client.tags(&image, &candidates, whose, Instant::now() + BUDGET).await }
                 };
                 let key = Key::new(image.repository().to_owned(), &candidates);
                 let flight = self.tag_flights.join([image.domain()], key, known, start);
@@ -145,13 +172,14 @@ async fn find_version(
     client: &Client,
     image: &ImageRef,
     candidates: &[Candidate],
+    whose: Whose,
     deadline: Instant,
 ) -> Option<Version> {
     let tag = image.effective_tag()?;
     let tags = async {
         match client.known_tags(image, candidates) {
             Some(known) => known,
-            None => client.tags(image, candidates, deadline).await,
+            None => client.tags(image, candidates, whose, deadline).await,
         }
     };
     let (fact, tags) = tokio::join!(client.look_up(image, candidates, deadline), tags);

@@ -120,6 +120,13 @@ async fn a_missing_tag_is_a_violation_with_what_to_type_instead() {
 
     let missing = format!("{}/team/none:1", registry.authority());
     let output = resolve(home.path(), &[&missing, &config(&home), "--output=json"]);
+    assert_eq!(output.status.code(), Some(3));
+    assert_eq!(json(&output)["outcome"], "RepositoryMissingOrPrivate");
+    // The registry shows every repository to everybody, and its entry says so.
+    let file = home.path().join("registries.yaml");
+    let entry = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("{entry}  notFoundIsProof: true\n")).unwrap();
+    let output = resolve(home.path(), &[&missing, &config(&home), "--output=json"]);
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(json(&output)["outcome"], "RepositoryNotFound");
 }

@@ -65,6 +65,15 @@ async fn without_a_list_it_says_why(release: Release) {
     let registry = Registry::start(release, &Access::Open);
     let (home, file) = home(&registry);
     let missing = format!("{}/team/none", registry.authority());
+    let output = tags(home.path(), &[&missing, &file, "--output=json"]);
+    assert_eq!(output.status.code(), Some(3));
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(answer["outcome"], "RepositoryMissingOrPrivate");
+
+    // The registry shows every repository to everybody, and its entry says so.
+    let entries = home.path().join("registries.yaml");
+    let entry = std::fs::read_to_string(&entries).unwrap();
+    std::fs::write(&entries, format!("{entry}  notFoundIsProof: true\n")).unwrap();
     let output = tags(home.path(), &[&missing, &file]);
     assert_eq!(output.status.code(), Some(1));
     let said = text(&output.stdout);

@@ -58,8 +58,8 @@ pub(super) fn policy_name(domain: &str) -> String {
     if let Some(address) = inside.and_then(|inside| inside.parse::<Ipv6Addr>().ok()) {
         host = format!("[{address}]");
     }
-    if let Some((account, region)) = ecr(&host) {
-        host = format!("{account}.dkr.ecr.{region}.amazonaws.com");
+    if let Some((account, region, partition)) = ecr(&host) {
+        host = format!("{account}.dkr.ecr.{region}.{partition}");
     }
     match port.and_then(|port| port.parse::<u16>().ok()) {
         None | Some(443) => host,
@@ -75,12 +75,23 @@ fn split_port(domain: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// Returns the account and the region of an additional name of an ECR registry (dual stack and FIPS).
-fn ecr(host: &str) -> Option<(&str, &str)> {
-    let [dual_stack, fips, both] =
-        [(".dkr-ecr.", ".on.aws"), (".dkr.ecr-fips.", ".amazonaws.com"), (".dkr-ecr-fips.", ".on.aws")]
-            .map(|(middle, end)| host.strip_suffix(end).and_then(|rest| rest.split_once(middle)));
-    dual_stack.or(fips).or(both)
+/// Returns the account, the region and the domain of the partition of an additional name of an ECR registry (dual
+/// stack and FIPS).
+fn ecr(host: &str) -> Option<(&str, &str, &'static str)> {
+    const WORLD: &str = "amazonaws.com";
+    const CHINA: &str = "amazonaws.com.cn";
+    [
+        (".dkr-ecr.", ".on.aws", WORLD),
+        (".dkr-ecr-fips.", ".on.aws", WORLD),
+        (".dkr.ecr-fips.", ".amazonaws.com", WORLD),
+        (".dkr-ecr.", ".on.amazonwebservices.com.cn", CHINA),
+        (".dkr-ecr-fips.", ".on.amazonwebservices.com.cn", CHINA),
+    ]
+    .into_iter()
+    .find_map(|(middle, end, partition)| {
+        let (account, region) = host.strip_suffix(end)?.split_once(middle)?;
+        Some((account, region, partition))
+    })
 }
 
 /// Returns true if a WHATWG URL parser takes the host for an IPv4 address ("ends in a number checker"). Such

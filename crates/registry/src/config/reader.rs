@@ -14,11 +14,13 @@ use super::text::{
     TypedAws, TypedCapability, TypedConfirm, TypedCredentials, TypedEntry, TypedMirror, TypedPair,
     TypedResolveFrom, TypedSecretRef, TypedTls,
 };
-use crate::credentials::cloud::{Access, EcrHost, ServiceKey};
+use crate::credentials::cloud::{Access, ServiceKey};
 use crate::credentials::keyring::labels_match;
 use crate::credentials::operator::SecretRef;
-use crate::profile::endpoint::{Confirm, Endpoint, EndpointError, NotFound, ResolveFrom, Rewrite};
+use crate::profile::cloud_host::EcrHost;
+use crate::profile::endpoint::{Confirm, Endpoint, EndpointError, ResolveFrom, Rewrite};
 use crate::profile::host::{normal, split};
+use crate::profile::not_found::NotFound;
 use crate::profile::tls::{CaBundle, ClientCertificate, PemError, Tls};
 use tagpin_domain::object_name::is_object_name;
 

@@ -15,8 +15,9 @@ use super::mirrors::NodeMirrors;
 use super::reader::Reader;
 use super::text::{Typed, TypedFormat};
 use crate::credentials::operator::{OperatorCredential, OperatorCredentials};
-use crate::profile::endpoint::{Endpoint, Identity, NotFound, Profiles, RegistryProfile, ResolveFrom};
+use crate::profile::endpoint::{Endpoint, Identity, Profiles, RegistryProfile, ResolveFrom};
 use crate::profile::host::{authority, normal};
+use crate::profile::not_found::NotFound;
 use crate::profile::tls::Tls;
 use quick_cache::UnitWeighter;
 use quick_cache::sync::DefaultLifecycle;
@@ -183,7 +184,10 @@ impl Registries {
         let elsewhere = server.filter(|server| itself.as_ref() != Some(&authority(server.root())));
         if let Some(upstream) = &mut profile.upstream {
             match server.filter(|_| elsewhere.is_none()) {
-                Some(server) => *upstream = server.clone(),
+                Some(server) => {
+                    *upstream = server.clone();
+                    upstream.not_found = NotFound::of(domain);
+                }
                 None => upstream.tls = self.nodes.registry_tls(domain).unwrap_or_default(),
             }
             if let Some(tls) = entry.and_then(|entry| entry.tls.clone()) {
@@ -218,6 +222,8 @@ impl Registries {
             }
             if entry.not_found_is_proof && (is_itself || entry.mirrors.is_empty()) {
                 mirror.not_found = NotFound::Proof;
+            } else if is_itself && mirror.not_found == NotFound::IfShown {
+                mirror.not_found = NotFound::of(domain);
             }
             mirror.is_mirror = !is_itself;
             if !is_itself {

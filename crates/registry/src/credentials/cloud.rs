@@ -3,11 +3,11 @@
 //! Each cloud is a feature of the crate; without it, an entry of the configuration that names the cloud is refused.
 
 mod access;
+mod archive;
 mod clouds;
 mod error;
 mod exchange;
 mod given;
-mod host;
 
 #[cfg(feature = "aws")]
 mod aws;
@@ -20,4 +20,3 @@ pub use self::access::{Access, ServiceKey};
 pub use self::clouds::Clouds;
 pub use self::error::CloudError;
 pub use self::exchange::Surroundings;
-pub(crate) use self::host::EcrHost;

@@ -12,6 +12,7 @@ use url::{Host, Url};
 
 use crate::credential::Candidate;
 use crate::profile::host::{DOCKER_HUB_HOST, split};
+use crate::profile::not_found::NotFound;
 use crate::profile::tls::Tls;
 use tagpin_domain::image::{DOCKER_HUB, ImageRef};
 
@@ -35,6 +36,8 @@ pub struct RegistryProfile {
     pub mirrors: Vec<Endpoint>,
     /// The rule for confirming a digest by asking for it.
     pub confirm: Confirm,
+    /// True if a single manifest that a tag names for the first time is read, to tell an image from something else.
+    pub looks_inside: bool,
     /// Prefixes of the repositories that the registry caches for others. It serves nothing by digest there before
     /// somebody pulled it by tag.
     pub pull_through: Arc<[String]>,
@@ -54,7 +57,7 @@ pub enum ResolveFrom {
     Upstream,
     /// The mirrors in order, then the registry. The 404 of a mirror proves nothing.
     MirrorsThenUpstream,
-    /// The mirrors in order. The 404 of the last one counts.
+    /// The mirrors in order. A tag is missing if the 404 of each of them proves it.
     MirrorsOnly,
 }
 
@@ -95,16 +98,6 @@ pub struct Endpoint {
     pub not_found: NotFound,
     /// True for a mirror of the registry, false for the registry itself.
     pub is_mirror: bool,
-}
-
-/// The meaning of a 404 of an endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum NotFound {
-    /// The 404 proves that the tag or the repository does not exist, whoever asks.
-    Proof,
-    /// The 404 proves that the tag does not exist only if the registry shows the repository to the asker.
-    #[default]
-    IfShown,
 }
 
 /// A header. Its value may be a secret and is never printed.
@@ -162,13 +155,20 @@ impl RegistryProfile {
     pub fn of(domain: &str) -> Self {
         let hub = domain == DOCKER_HUB;
         let host = if hub { DOCKER_HUB_HOST } else { domain };
+        let mut upstream =
+            Url::parse(&format!("https://{host}")).ok().and_then(|url| Endpoint::new(url).ok());
+        if let Some(upstream) = &mut upstream {
+            upstream.not_found = NotFound::of(domain);
+        }
         Self {
             label: if hub { DOCKER_HUB } else { OTHER }.into(),
             offline: single_label(domain),
             resolve_from: ResolveFrom::Upstream,
-            upstream: Url::parse(&format!("https://{host}")).ok().and_then(|url| Endpoint::new(url).ok()),
+            upstream,
             mirrors: Vec::new(),
             confirm: Confirm::Never,
+            // Docker Hub counts it as a pull.
+            looks_inside: !hub,
             pull_through: Arc::default(),
             tag_ttl: TAG_TTL,
             operators_credential: false,
@@ -190,6 +190,12 @@ impl RegistryProfile {
     #[must_use]
     pub fn pulls_through(&self, path: &str) -> bool {
         self.pull_through.iter().any(|prefix| path.starts_with(prefix.as_str()))
+    }
+
+    /// Returns the meaning of a 404 for this repository at an endpoint of the registry.
+    #[must_use]
+    pub(crate) fn not_found(&self, endpoint: &Endpoint, path: &str) -> NotFound {
+        if self.pulls_through(path) { NotFound::Never } else { endpoint.not_found }
     }
 
     /// Returns true if any endpoint may see the credentials of an asker. Otherwise nobody needs to look for them.

@@ -39,7 +39,8 @@ pub enum TokenError {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Challenges {
     bearer: Option<Bearer>,
-    basic: bool,
+    /// True if the registry takes a user and a password itself.
+    pub(super) basic: bool,
     /// The error in the Bearer challenge.
     pub error: Option<TokenError>,
 }
@@ -57,14 +58,15 @@ impl Challenges {
         challenges
     }
 
-    /// Returns the challenge to meet: a token if one is offered, otherwise a password if there is one.
+    /// Returns the challenge to meet: a token from a service that may see the credential; otherwise the password, if
+    /// there is one and the registry takes it itself; otherwise a token for nobody.
     #[must_use]
-    pub fn preferred(self, has_password: bool) -> Option<Challenge> {
-        match self.bearer {
-            Some(bearer) => Some(Challenge::Bearer(bearer)),
-            None if self.basic && has_password => Some(Challenge::Basic),
-            None => None,
+    pub fn choose(&self, has_password: bool, may_see: impl Fn(&Bearer) -> bool) -> Option<Challenge> {
+        let trusted = self.bearer.as_ref().is_some_and(may_see);
+        if self.basic && has_password && !trusted {
+            return Some(Challenge::Basic);
         }
+        self.bearer.clone().map(Challenge::Bearer)
     }
 
     fn add(&mut self, challenge: &ChallengeRef<'_>) {
@@ -105,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_preferred_to_a_password_in_whatever_order_they_are_offered() {
+    fn a_token_of_a_trusted_service_is_preferred_to_a_password_in_whatever_order_they_are_offered() {
         let realm = "https://auth.example/token";
         for values in [
             &[r#"Bearer realm="https://auth.example/token",service="s",scope="repository:a/b:pull,push""#][..],
@@ -119,7 +121,7 @@ mod tests {
             ],
         ] {
             let expected = bearer(realm, Some("s"), Some("repository:a/b:pull,push"));
-            assert_eq!(parse(values).preferred(false), Some(expected), "{values:?}");
+            assert_eq!(parse(values).choose(false, |_| true), Some(expected), "{values:?}");
         }
     }
 
@@ -127,14 +129,24 @@ mod tests {
     fn escapes_and_commas_in_quotes_belong_to_the_value() {
         let challenges = parse(&[r#"Bearer realm="https://a.example/t?x=\"1\",2", service="a\\b""#]);
         let expected = bearer(r#"https://a.example/t?x="1",2"#, Some(r"a\b"), None);
-        assert_eq!(challenges.preferred(true), Some(expected));
+        assert_eq!(challenges.choose(true, |_| true), Some(expected));
     }
 
     #[test]
     fn a_password_is_asked_for_only_when_there_is_one() {
         let challenges = parse(&[r#"Basic realm="private""#]);
-        assert_eq!(challenges.clone().preferred(true), Some(Challenge::Basic));
-        assert_eq!(challenges.preferred(false), None);
+        assert_eq!(challenges.choose(true, |_| true), Some(Challenge::Basic));
+        assert_eq!(challenges.choose(false, |_| true), None);
+    }
+
+    #[test]
+    fn a_password_goes_to_the_registry_rather_than_a_token_service_that_may_not_see_it() {
+        let both = parse(&[r#"Basic realm="x", Bearer realm="https://auth.example/token""#]);
+        let token = bearer("https://auth.example/token", None, None);
+        assert_eq!(both.choose(true, |_| false), Some(Challenge::Basic));
+        assert_eq!(both.choose(false, |_| false), Some(token.clone()));
+        let alone = parse(&[r#"Bearer realm="https://auth.example/token""#]);
+        assert_eq!(alone.choose(true, |_| false), Some(token));
     }
 
     #[test]
@@ -151,22 +163,22 @@ mod tests {
         for value in
             ["", ",", "Bearer", "Bearer realm=", "Bearer realm=\"\"", "=", "\"", "Digest realm=\"x\""]
         {
-            assert_eq!(parse(&[value]).preferred(true), None, "{value}");
+            assert_eq!(parse(&[value]).choose(true, |_| true), None, "{value}");
         }
         let long = format!("Bearer realm=\"https://a.example/{}\"", "a".repeat(LENGTH));
-        assert_eq!(parse(&[&long]).preferred(true), None);
+        assert_eq!(parse(&[&long]).choose(true, |_| true), None);
     }
 
     #[test]
     fn a_readable_challenge_before_garbage_counts() {
         let challenges = parse(&["Bearer realm=\"https://a.example\", Basic realm=\"a\", \"\u{1}"]);
-        assert_eq!(challenges.preferred(true), Some(bearer("https://a.example", None, None)));
+        assert_eq!(challenges.choose(true, |_| true), Some(bearer("https://a.example", None, None)));
     }
 
     #[test]
     fn any_header_is_survived() {
         proptest::proptest!(|(first in "[\\t -~]{0,80}", second in "(Bearer|Basic) [\\t -~]{0,80}")| {
-            let _ = parse(&[&first, &second]).preferred(true);
+            let _ = parse(&[&first, &second]).choose(true, |_| true);
         });
     }
 }

@@ -10,19 +10,31 @@ use tokio::time::Instant;
 use crate::Lookup;
 use crate::credential::Candidate;
 use crate::observe::{Event, Method, Observer, Purpose, Step};
-use crate::profile::endpoint::{Endpoint, Identity, Profiles, RegistryProfile, ResolveFrom};
-use crate::protocol::classify::{self, Missing};
+use crate::profile::endpoint::{Endpoint, Identity, Profiles, RegistryProfile};
+use crate::protocol::classify;
+use crate::protocol::combine::{conclude, weight};
 use crate::protocol::confirm::Confirmations;
-use crate::protocol::manifest;
-use crate::protocol::reply::{Question, Reply};
+use crate::protocol::manifest::{self, Head};
+use crate::protocol::missing::{Missing, Shown, may_be_missing};
+use crate::protocol::reference::Reference;
+use crate::protocol::reply::Question;
 use crate::protocol::session::Session;
 use crate::protocol::tag_list::{self, TagList};
-use crate::protocol::tags::{self, Listing, Pages, Tags};
+use crate::protocol::tags::{self, Pages, Tags};
 use crate::protocol::token::Tokens;
 use crate::wire::redirect::Route;
 use crate::wire::transport::Transport;
 use tagpin_domain::fact::{Fact, Hidden, Unavailable};
 use tagpin_domain::image::ImageRef;
+
+/// The credentials that may list tags for somebody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// The asker's own: a credential of the operator would show to one tenant what belongs to another.
+    Asker,
+    /// Anyone's, also the operator's for a mirror: for a person who holds them.
+    Anyone,
+}
 
 /// Asks registries. Cheap to clone: clones share connections and tokens.
 #[derive(Clone)]
@@ -36,6 +48,7 @@ struct Parts {
     observer: Arc<dyn Observer>,
     tokens: Tokens,
     pages: Pages,
+    shown: Shown,
     confirmations: Confirmations,
 }
 
@@ -48,8 +61,15 @@ impl Client {
         observer: Arc<dyn Observer>,
     ) -> Self {
         let transport = transport.into();
-        let (tokens, pages, confirmations) = (Tokens::new(), Pages::new(), Confirmations::new());
-        let parts = Parts { transport, profiles, observer, tokens, pages, confirmations };
+        let parts = Parts {
+            transport,
+            profiles,
+            observer,
+            tokens: Tokens::new(),
+            pages: Pages::new(),
+            shown: Shown::new(),
+            confirmations: Confirmations::new(),
+        };
         Self { parts: Arc::new(parts) }
     }
 
@@ -72,7 +92,7 @@ impl Client {
         candidates: &'a [Candidate],
         deadline: Instant,
     ) -> impl Iterator<Item = Session<'a>> {
-        let target = Target { parts: &self.parts, profile, image, tag: "" };
+        let target = Target { parts: &self.parts, profile, image };
         let session = move |endpoint: &'a Endpoint| {
             endpoint_candidates(endpoint, candidates)
                 .iter()
@@ -96,13 +116,14 @@ impl Client {
         if profile.offline {
             return Err(Fact::Offline);
         }
-        let target = Target { parts: &self.parts, profile: &profile, image, tag: "" };
+        let target = Target { parts: &self.parts, profile: &profile, image };
         let mut instead = Fact::unavailable(Unavailable::Dns);
         for endpoint in profile.authorities() {
             let mut heaviest = None;
             for candidate in endpoint_candidates(endpoint, candidates).iter() {
                 let mut session = target.session(endpoint, candidate, deadline);
-                let fact = match tag_list::list_all(&mut session, candidate).await {
+                let not_found = profile.not_found(endpoint, image.path());
+                let fact = match tag_list::list_all(&mut session, not_found).await {
                     Ok(list) => return Ok(list),
                     Err(fact) => fact,
                 };
@@ -119,23 +140,50 @@ impl Client {
         Err(instead)
     }
 
+    /// Asks if the registry serves the digest that the image names. Reviews do not ask, because a reference with a
+    /// digest is decided without the registry; this is for people.
+    pub async fn look_up_digest(
+        &self,
+        image: &ImageRef,
+        candidates: &[Candidate],
+        deadline: Instant,
+    ) -> Fact {
+        let Some(digest) = image.digest() else {
+            return Fact::unavailable(Unavailable::Unreadable);
+        };
+        let profile = self.parts.profiles.profile(image.domain());
+        if profile.offline {
+            return Fact::Offline;
+        }
+        let target = Target { parts: &self.parts, profile: &profile, image };
+        target.ask(Reference::Digest(digest), candidates, deadline).await
+    }
+
     /// Returns one page of the repository's tags, from the first endpoint and credential that gives one.
     pub(crate) async fn tags(
         &self,
         image: &ImageRef,
         candidates: &[Candidate],
+        whose: Whose,
         deadline: Instant,
     ) -> Option<Tags> {
         let profile = self.parts.profiles.profile(image.domain());
         if profile.offline {
             return None;
         }
-        let target = Target { parts: &self.parts, profile: &profile, image, tag: "" };
+        let target = Target { parts: &self.parts, profile: &profile, image };
         let repository = image.repository();
         for endpoint in profile.authorities() {
-            for candidate in endpoint_candidates(endpoint, candidates).iter() {
+            let asking = match (&endpoint.identity, whose) {
+                (Identity::Own(_), Whose::Asker) => Candidate::only_anonymous(),
+                _ => endpoint_candidates(endpoint, candidates),
+            };
+            for candidate in asking {
                 let mut session = target.session(endpoint, candidate, deadline);
                 let listing = tags::list(&mut session).await;
+                if listing.shows() {
+                    self.parts.shown.put(&session);
+                }
                 // A mirror lists the same for every asker.
                 let seen_by = match endpoint.identity {
                     Identity::Asker => std::slice::from_ref(candidate),
@@ -163,23 +211,22 @@ impl Lookup for Client {
         if profile.offline {
             return Fact::Offline;
         }
-        let target = Target { parts: &self.parts, profile: &profile, image, tag };
-        target.ask(candidates, deadline).await
+        let target = Target { parts: &self.parts, profile: &profile, image };
+        target.ask(Reference::Tag(tag), candidates, deadline).await
     }
 }
 
-/// One tag of one repository.
+/// One repository of one registry.
 #[derive(Clone, Copy)]
 struct Target<'a> {
     parts: &'a Parts,
     profile: &'a RegistryProfile,
     image: &'a ImageRef,
-    tag: &'a str,
 }
 
 impl<'a> Target<'a> {
     /// Asks the endpoints in order. Each gets its share of the time, so that a dead mirror leaves some for the next.
-    async fn ask(&self, candidates: &[Candidate], deadline: Instant) -> Fact {
+    async fn ask(&self, reference: Reference<'_>, candidates: &[Candidate], deadline: Instant) -> Fact {
         let endpoints: Vec<&Endpoint> = self.profile.authorities().collect();
         let mut facts = Vec::with_capacity(endpoints.len());
         let mut left = u32::try_from(endpoints.len()).unwrap_or(u32::MAX);
@@ -187,10 +234,10 @@ impl<'a> Target<'a> {
             let now = Instant::now();
             let share = deadline.saturating_duration_since(now) / left.max(1);
             left -= 1;
-            let fact = self.ask_endpoint(endpoint, candidates, now + share).await;
+            let fact = self.ask_endpoint(endpoint, reference, candidates, now + share).await;
             let step = Step::Concluded { endpoint: endpoint.root(), fact: &fact };
             self.parts.observer.observe(&Event::Step { registry: &self.profile.label, step });
-            if matches!(fact, Fact::Present(_)) {
+            if matches!(fact, Fact::Present(_) | Fact::Artifact { .. }) {
                 return fact;
             }
             facts.push(fact);
@@ -201,17 +248,18 @@ impl<'a> Target<'a> {
     async fn ask_endpoint(
         &self,
         endpoint: &'a Endpoint,
+        reference: Reference<'_>,
         candidates: &[Candidate],
         deadline: Instant,
     ) -> Fact {
         let candidates = endpoint_candidates(endpoint, candidates);
         let mut best: Option<Fact> = None;
         for candidate in candidates.iter() {
-            let mut fact = self.ask_as(endpoint, candidate, deadline).await;
+            let mut fact = self.ask_as(endpoint, reference, candidate, deadline).await;
             if let (Fact::CredentialsRejected { .. }, Some(cloud)) = (&fact, &candidate.cloud)
                 && let Some(fresh) = cloud.renewed(candidate.id, deadline).await
             {
-                fact = self.ask_as(endpoint, &fresh, deadline).await;
+                fact = self.ask_as(endpoint, reference, &fresh, deadline).await;
             }
             let Some(weight) = weight(&fact) else {
                 return fact;
@@ -224,14 +272,24 @@ impl<'a> Target<'a> {
         best.unwrap_or_else(|| Fact::MissingOrPrivate(Hidden::default()))
     }
 
-    async fn ask_as(&self, endpoint: &Endpoint, candidate: &Candidate, deadline: Instant) -> Fact {
+    async fn ask_as(
+        &self,
+        endpoint: &Endpoint,
+        reference: Reference<'_>,
+        candidate: &Candidate,
+        deadline: Instant,
+    ) -> Fact {
         let mut session = self.session(endpoint, candidate, deadline);
-        match self.ask_with(&mut session, candidate).await {
-            Fact::Present(digest) => {
+        let Head { fact, is_single } = self.ask_with(&mut session, reference).await;
+        if matches!(fact, Fact::Present(_) | Fact::Artifact { .. } | Fact::Broken(_)) {
+            self.parts.shown.put(&session);
+        }
+        match (fact, reference) {
+            (Fact::Present(digest), Reference::Tag(tag)) => {
                 let confirmations = &self.parts.confirmations;
-                confirmations.confirm(self.profile, &mut session, self.tag, digest).await
+                confirmations.confirm(self.profile, &mut session, tag, digest, is_single).await
             }
-            other => other,
+            (fact, _) => fact,
         }
     }
 
@@ -252,8 +310,9 @@ impl<'a> Target<'a> {
     }
 
     /// Asks with HEAD, and with GET if the response to HEAD does not tell.
-    async fn ask_with(&self, session: &mut Session<'_>, candidate: &Candidate) -> Fact {
-        let url = session.url(&["manifests", self.tag]);
+    async fn ask_with(&self, session: &mut Session<'_>, reference: Reference<'_>) -> Head {
+        let told = |fact| Head { fact, is_single: false };
+        let url = session.url(&["manifests", reference.as_str()]);
         let mut question = Question {
             purpose: Purpose::Manifest,
             method: Method::Head,
@@ -263,50 +322,45 @@ impl<'a> Target<'a> {
         };
         let head = match session.ask(&question).await {
             Ok(reply) => reply,
-            Err(refusal) => return classify::refusal(&refusal, candidate),
+            Err(refusal) => return told(classify::refusal(&refusal, &session.asked_as())),
         };
         match head.answer.status {
             200 => {
-                if let Some(fact) = manifest::of_head(&head.answer) {
-                    return fact;
+                if let Some(head) = reference.of_head(&head.answer) {
+                    return head;
                 }
             }
             // GET would be answered alike.
-            401 | 408 | 429 | 500 | 502..=599 => return classify::reply(&head, candidate),
-            100..=399 => return classify::reply(&head, candidate),
+            401 | 408 | 429 | 500 | 502..=599 | 100..=399 => {
+                return told(classify::reply(&head, &session.asked_as()));
+            }
             // The registry may not support HEAD, and the body of an error tells more than its status.
             _ => {}
         }
         question.method = Method::Get;
-        match session.ask(&question).await {
-            Err(refusal) => classify::refusal(&refusal, candidate),
-            Ok(get) if get.answer.status == 200 => manifest::of_body(&get.answer),
-            Ok(get) if get.answer.status == 404 || classify::may_mean_missing(&get.answer) => {
-                self.what_is_missing(session, &get, candidate).await
-            }
-            Ok(get) => classify::reply(&get, candidate),
-        }
+        told(self.ask_for_body(session, &question, reference).await)
     }
 
-    async fn what_is_missing(&self, session: &mut Session<'_>, get: &Reply, candidate: &Candidate) -> Fact {
-        match classify::missing(&get.answer) {
-            Missing::Repository => return Fact::RepositoryMissing,
-            Missing::Tag => return Fact::TagExpired,
-            Missing::NotForUs => return Fact::unavailable(Unavailable::Unreadable),
-            Missing::Either => {}
-        }
-        let definite = get.answer.status == 404;
-        let listing = tags::list(session).await;
-        self.parts.pages.put(self.image.repository(), candidate, &listing);
-        match listing {
-            Listing::NoRepository => Fact::RepositoryMissing,
-            // The tag was pushed a moment ago, or is not served to tagpin: no proof that it is missing.
-            Listing::Tags(tags) if tags.iter().any(|tag| tag == self.tag) => {
-                Fact::unavailable(Unavailable::Unreadable)
+    async fn ask_for_body(
+        &self,
+        session: &mut Session<'_>,
+        question: &Question,
+        reference: Reference<'_>,
+    ) -> Fact {
+        match session.ask(question).await {
+            Err(refusal) => classify::refusal(&refusal, &session.asked_as()),
+            Ok(get) if get.answer.status == 200 => reference.of_body(&get.answer),
+            Ok(get) if may_be_missing(&get.answer) => {
+                let missing = Missing {
+                    reference,
+                    repository: self.image.repository(),
+                    not_found: self.profile.not_found(session.endpoint(), self.image.path()),
+                    pages: &self.parts.pages,
+                    shown: &self.parts.shown,
+                };
+                missing.conclude(session, &get).await
             }
-            Listing::Tags(_) => Fact::TagMissing,
-            Listing::Unknown if definite => Fact::TagMissing,
-            Listing::Unknown => classify::reply(get, candidate),
+            Ok(get) => classify::reply(&get, &session.asked_as()),
         }
     }
 }
@@ -318,39 +372,4 @@ fn endpoint_candidates<'a>(endpoint: &'a Endpoint, askers: &'a [Candidate]) -> &
         Identity::Anonymous => Candidate::only_anonymous(),
         Identity::Own(candidate) => std::slice::from_ref(&**candidate),
     }
-}
-
-/// Returns how much a fact about one credential says about the next one: none if it is final, otherwise a greater
-/// number for a stronger fact. A tag that one credential cannot find may exist for another; the kubelet tries them
-/// all.
-const fn weight(fact: &Fact) -> Option<u8> {
-    match fact {
-        Fact::CredentialsRejected { .. } => Some(0),
-        Fact::MissingOrPrivate(_) => Some(1),
-        Fact::RepositoryMissing => Some(2),
-        Fact::AccessDenied(_) => Some(3),
-        Fact::TagMissing | Fact::TagExpired => Some(4),
-        _ => None,
-    }
-}
-
-/// Combines the facts of the endpoints when none of them found the tag.
-fn conclude(resolve_from: ResolveFrom, facts: Vec<Fact>) -> Fact {
-    let nowhere = Fact::unavailable(Unavailable::Dns);
-    if resolve_from != ResolveFrom::MirrorsOnly {
-        // The registry itself was asked last, and it decides.
-        return facts.into_iter().next_back().unwrap_or(nowhere);
-    }
-    let missing = |fact: &Fact| matches!(fact, Fact::TagMissing | Fact::TagExpired | Fact::RepositoryMissing);
-    let mut tag_missing = false;
-    let mut decided = None;
-    for fact in facts {
-        if !missing(&fact) {
-            // An endpoint that may have the tag gave no answer.
-            return fact;
-        }
-        tag_missing |= fact != Fact::RepositoryMissing;
-        decided = Some(if tag_missing { Fact::TagMissing } else { Fact::RepositoryMissing });
-    }
-    decided.unwrap_or(nowhere)
 }

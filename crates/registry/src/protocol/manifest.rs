@@ -2,7 +2,6 @@
 //! from something else are read.
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 
 use crate::wire::message::HttpResponse;
@@ -46,14 +45,24 @@ impl Kind {
     }
 }
 
-/// Returns the fact of a 200 to HEAD; none if only the body can tell.
-pub(super) fn of_head(answer: &HttpResponse) -> Option<Fact> {
+/// The result of a 200 to HEAD.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Head {
+    pub(super) fact: Fact,
+    /// True if the digest is that of a single manifest, which may be an image or anything else.
+    pub(super) is_single: bool,
+}
+
+/// Returns the result of a 200 to HEAD; none if only the body can tell.
+pub(super) fn of_head(answer: &HttpResponse) -> Option<Head> {
     let text = answer.header("content-type")?;
-    match Kind::of(text)? {
-        Kind::Schema1 if text.starts_with("text/") => None,
-        Kind::Schema1 => Some(Fact::Broken(Broken::Schema1)),
-        Kind::Manifest | Kind::Index => header_digest(answer).map(Fact::Present),
-    }
+    let kind = Kind::of(text)?;
+    let fact = match kind {
+        Kind::Schema1 if text.starts_with("text/") => return None,
+        Kind::Schema1 => Fact::Broken(Broken::Schema1),
+        Kind::Manifest | Kind::Index => Fact::Present(header_digest(answer)?),
+    };
+    Some(Head { fact, is_single: kind == Kind::Manifest })
 }
 
 /// Returns the fact of a 200 to GET.
@@ -78,10 +87,15 @@ pub fn read(content_type: Option<&str>, named: Option<&str>, body: &[u8]) -> Fac
     if document.media_type.as_deref().is_some_and(|own| Kind::of(own) != Some(kind)) {
         return unreadable;
     }
-    if !document.is_image(kind) {
+    let Some(purpose) = document.purpose(kind) else {
         return Fact::Broken(Broken::NotAnImage);
+    };
+    let Some(digest) = body_digest(named, body) else { return unreadable };
+    match purpose {
+        Purpose::Image => Fact::Present(digest),
+        Purpose::Wasm => Fact::Artifact { digest, wasm: true },
+        Purpose::Other => Fact::Artifact { digest, wasm: false },
     }
-    body_digest(named, body).map_or(unreadable, Fact::Present)
 }
 
 /// The content behind a digest.
@@ -108,6 +122,8 @@ pub(crate) fn of_digest(answer: &HttpResponse, digest: &Digest) -> Result<Conten
     }
     match of_body(answer) {
         Fact::Present(_) => {}
+        // The digest that was asked for may be of another algorithm.
+        Fact::Artifact { wasm, .. } => return Err(Fact::Artifact { digest: digest.clone(), wasm }),
         other => return Err(other),
     }
     let document: Document =
@@ -170,8 +186,19 @@ struct Document {
     schema_version: Option<u64>,
     media_type: Option<String>,
     config: Option<Descriptor>,
-    layers: Option<IgnoredAny>,
+    layers: Option<Vec<Descriptor>>,
     manifests: Option<Vec<Descriptor>>,
+}
+
+/// The purpose of a manifest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// A container image.
+    Image,
+    /// A WebAssembly module.
+    Wasm,
+    /// A chart, a signature or another artifact.
+    Other,
 }
 
 #[derive(Deserialize)]
@@ -196,13 +223,28 @@ impl TypedPlatform {
 }
 
 impl Document {
-    fn is_image(&self, kind: Kind) -> bool {
+    /// Returns the purpose of the content; none if it is not what its media type says, or an index without an entry
+    /// that a node may choose.
+    fn purpose(&self, kind: Kind) -> Option<Purpose> {
         match (kind, &self.manifests) {
             // An index that is also a manifest could be read as either (CVE-2021-41190).
-            (Kind::Index, Some(_)) if self.config.is_some() || self.layers.is_some() => false,
-            (Kind::Index, Some(children)) => children.iter().any(Descriptor::may_run),
-            (Kind::Manifest, None) => self.config.as_ref().is_some_and(Descriptor::is_image_config),
-            _ => false,
+            (Kind::Index, Some(_)) if self.config.is_some() || self.layers.is_some() => None,
+            (Kind::Index, Some(children)) => {
+                children.iter().any(Descriptor::may_run).then_some(Purpose::Image)
+            }
+            (Kind::Manifest, None) => self.config.as_ref().map(|config| self.purpose_of_manifest(config)),
+            _ => None,
+        }
+    }
+
+    fn purpose_of_manifest(&self, config: &Descriptor) -> Purpose {
+        let layers = || self.layers.iter().flatten();
+        if config.is_image_config() || (config.is_old_config() && layers().any(Descriptor::is_image_layer)) {
+            Purpose::Image
+        } else if config.is_wasm() || layers().any(Descriptor::is_wasm) {
+            Purpose::Wasm
+        } else {
+            Purpose::Other
         }
     }
 }
@@ -226,13 +268,40 @@ impl Descriptor {
         matches!(self.kind(), Some(Kind::Manifest | Kind::Index)) && !attestation
     }
 
+    /// Returns the media type without its parameters.
+    fn essence(&self) -> &str {
+        let media_type = self.media_type.as_deref().unwrap_or_default();
+        media_type.split(';').next().unwrap_or_default().trim()
+    }
+
     fn is_image_config(&self) -> bool {
         matches!(
-            self.media_type.as_deref(),
-            Some(
-                "application/vnd.docker.container.image.v1+json" | "application/vnd.oci.image.config.v1+json"
-            )
+            self.essence(),
+            "application/vnd.docker.container.image.v1+json" | "application/vnd.oci.image.config.v1+json"
         )
+    }
+
+    /// Returns true for a type that old tools gave to the configuration of an image, and that nodes accept. It says
+    /// nothing, so the layers decide.
+    fn is_old_config(&self) -> bool {
+        matches!(
+            self.essence(),
+            "" | "application/octet-stream" | "application/json" | "text/html" | "text/plain"
+        )
+    }
+
+    fn is_image_layer(&self) -> bool {
+        let essence = self.essence();
+        ["application/vnd.docker.image.rootfs.", "application/vnd.oci.image.layer."]
+            .iter()
+            .any(|start| essence.starts_with(start))
+    }
+
+    fn is_wasm(&self) -> bool {
+        let essence = self.essence();
+        essence == "application/vnd.wasm.config.v0+json"
+            || essence == "application/wasm"
+            || (essence.starts_with("application/vnd.") && essence.ends_with("+wasm"))
     }
 }
 

@@ -57,7 +57,7 @@ pub(super) fn read_token(answer: &HttpResponse, with_credential: bool) -> Result
         return Token::parse(&answer.body).map_err(|_| Refusal::Unreadable);
     }
     Err(Refusal::Token {
-        status: answer.status,
+        status: if codes::is_limit(answer) { 429 } else { answer.status },
         with_credential,
         unknown: codes::credential_unknown(answer),
         retry_after: retry_after(answer),

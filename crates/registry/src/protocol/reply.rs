@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use url::Url;
 
+use crate::credential::Candidate;
 use crate::observe::{Method, Purpose};
 use crate::protocol::challenge::TokenError;
 use crate::wire::message::HttpResponse;
 use crate::wire::redirect::{Unanswered, number_before_window};
+use tagpin_domain::fact::Realm;
 
 /// A request of the protocol.
 pub(crate) struct Question {
@@ -24,8 +26,17 @@ pub(crate) struct Reply {
     pub(crate) answer: HttpResponse,
     /// The authentication of the last request.
     pub(super) proof: Proved,
+    /// True if another host than the endpoint's gave the response.
+    pub(super) crossed: bool,
     /// The error that the registry reports for the token.
     pub(super) token_error: Option<TokenError>,
+}
+
+/// The identity under which a registry was asked.
+pub(crate) struct AskedAs<'a> {
+    pub(super) candidate: &'a Candidate,
+    /// The token service that did not get the credential, because nobody trusts it with that.
+    pub(super) withheld: Option<Realm>,
 }
 
 /// The authentication of a request.
@@ -57,6 +68,19 @@ pub(crate) enum Refusal {
     },
     /// The token service must not be asked, or its response cannot be read.
     Unreadable,
+}
+
+impl Refusal {
+    /// Returns true if a token service took the credential and gave no usable token for it.
+    pub(super) const fn is_about_the_token(&self) -> bool {
+        match self {
+            Self::Token { status, with_credential, .. } => {
+                *with_credential && matches!(status, 400..=407 | 409..=428 | 430..=499)
+            }
+            Self::Unreadable => true,
+            Self::Unanswered(_) => false,
+        }
+    }
 }
 
 /// The number of pulls that a registry allows (`ratelimit-limit`, `ratelimit-remaining`).

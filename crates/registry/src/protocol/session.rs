@@ -2,27 +2,26 @@
 //! it, renews a token once, and retries once. The module `classify` interprets the final response.
 
 use std::borrow::Cow;
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use secrecy::SecretString;
 use tokio::time::{Instant, sleep};
 use url::Url;
 
 use crate::credential::{Candidate, Credential, CredentialId};
-use crate::observe::{Method, Purpose, Scheme, Step};
-use crate::protocol::challenge::{Bearer, Challenge, Challenges, TokenError};
+use crate::observe::{Scheme, Step};
+use crate::profile::endpoint::Endpoint;
+use crate::protocol::challenge::{Challenge, Challenges, TokenError};
 use crate::protocol::codes;
-use crate::protocol::proof::{Own, Proof, basic_header, bearer_header, read_token};
-use crate::protocol::reply::{Proved, PullLimit, Question, Refusal, Reply};
-use crate::protocol::token::{
-    ChallengeKey, RealmError, Token, TokenKey, Tokens, may_see_credential, realm_url, token_form, token_url,
-};
-use crate::wire::message::{Body, HttpResponse};
+use crate::protocol::proof::{Own, Proof, bearer_header};
+use crate::protocol::reply::{AskedAs, Proved, PullLimit, Question, Refusal, Reply};
+use crate::protocol::token::{ChallengeKey, Tokens};
 use crate::wire::redirect::{Follow, Followed, Request, Route, Unanswered, host_of};
 use crate::wire::retry::pause_before_retry;
+use tagpin_domain::fact::Realm;
 
-/// Maximum size of a token service's response, in bytes.
-const TOKEN_BODY: usize = 64 * 1024;
+mod token_service;
+
 /// Minimum time before the deadline for which a retry is worth it.
 const WORTH: Duration = Duration::from_millis(200);
 /// Maximum time of a failure that is retried. A slower one would take as long again.
@@ -42,6 +41,8 @@ pub(crate) struct Session<'a> {
     renewed: bool,
     proof: Option<Proof>,
     pull_limit: Option<PullLimit>,
+    /// The host of the token service that the credential was kept from.
+    withheld: OnceLock<String>,
 }
 
 impl<'a> Session<'a> {
@@ -64,6 +65,7 @@ impl<'a> Session<'a> {
             renewed: false,
             proof: None,
             pull_limit: None,
+            withheld: OnceLock::new(),
         }
     }
 
@@ -82,7 +84,28 @@ impl<'a> Session<'a> {
         self.candidate
     }
 
-    /// Returns the origin of the endpoint and the credential, for which a limit or an answer is valid.
+    /// Returns the identity under which the registry was asked.
+    pub(crate) fn asked_as(&self) -> AskedAs<'a> {
+        let realm = |realm: &String| Realm {
+            registry: self.route.registry.to_owned(),
+            realm: realm.clone(),
+            entry: self.route.entry.cloned(),
+        };
+        AskedAs { candidate: self.candidate, withheld: self.withheld.get().map(realm) }
+    }
+
+    /// Returns the endpoint.
+    pub(super) const fn endpoint(&self) -> &'a Endpoint {
+        self.route.endpoint
+    }
+
+    /// Returns the repository with the origin of the endpoint, and the credential, for which an answer is valid.
+    pub(super) fn place(&self) -> (String, CredentialId) {
+        let (origin, credential) = self.scope();
+        (format!("{origin}/{}", self.repository), credential)
+    }
+
+    /// Returns the origin of the endpoint and the credential, for which a limit is valid.
     pub(super) fn scope(&self) -> (String, CredentialId) {
         (self.route.endpoint.root().origin().ascii_serialization(), self.candidate.id)
     }
@@ -90,6 +113,11 @@ impl<'a> Session<'a> {
     /// Returns the number of pulls that the registry allowed last.
     pub(super) const fn pull_limit(&self) -> Option<PullLimit> {
         self.pull_limit
+    }
+
+    /// Returns the time until the deadline.
+    pub(super) fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
     }
 
     pub(super) fn observe(&self, step: Step<'_>) {
@@ -133,13 +161,15 @@ impl<'a> Session<'a> {
             if !self.worth_another_proof(error) {
                 return Ok(self.reply(followed, error));
             }
-            let challenge = challenges.preferred(matches!(self.own(), Some(Own::Password(_))));
+            let challenge =
+                challenges.choose(self.has_password(), |bearer| self.may_see(bearer, &followed.url));
             self.challenged(challenge.as_ref(), &followed.url);
             let Some(challenge) = challenge else {
                 return Ok(self.reply(followed, error));
             };
-            self.proof = Some(self.prove(&challenge, &followed.url, false).await?);
-            self.tokens.remember(self.challenge_key(), &challenge);
+            let (proof, met) = self.meet(challenge, challenges.basic, &followed.url).await?;
+            self.proof = Some(proof);
+            self.tokens.remember(self.challenge_key(), &met);
         }
     }
 
@@ -174,7 +204,7 @@ impl<'a> Session<'a> {
 
     fn reply(&self, followed: Followed, token_error: Option<TokenError>) -> Reply {
         let proved = self.proof.as_ref().map_or(Proved::Nothing, |proof| proof.proved);
-        Reply { answer: followed.answer, proof: proved, token_error }
+        Reply { answer: followed.answer, proof: proved, crossed: followed.crossed, token_error }
     }
 
     /// Returns the proof that this registry wanted the last time, so that it need not ask again. If the token service
@@ -194,12 +224,29 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Meets a challenge, and returns the proof and the challenge that was met. If the registry takes passwords itself
+    /// too, it gets the one that its token service does not take (goharbor/harbor#3114, go-gitea/gitea#31002).
+    async fn meet(
+        &self,
+        challenge: Challenge,
+        takes_passwords: bool,
+        asked: &Url,
+    ) -> Result<(Proof, Challenge), Refusal> {
+        match self.prove(&challenge, asked, false).await {
+            Err(refusal) if takes_passwords && self.has_password() && refusal.is_about_the_token() => {
+                self.challenged(Some(&Challenge::Basic), asked);
+                Ok((self.prove(&Challenge::Basic, asked, false).await?, Challenge::Basic))
+            }
+            proof => Ok((proof?, challenge)),
+        }
+    }
+
     async fn prove(&self, challenge: &Challenge, asked: &Url, remembered: bool) -> Result<Proof, Refusal> {
         match (challenge, self.own()) {
             (Challenge::Basic, Some(Own::Password(header))) => {
                 Ok(Proof { header, proved: Proved::Password, key: None, remembered })
             }
-            // `Challenges::preferred` never offers this.
+            // `Challenges::choose` never offers this.
             (Challenge::Basic, _) => Err(Refusal::Unreadable),
             // The token is for the registry itself, so no token service has to see it.
             (Challenge::Bearer(_), Some(Own::Registry(token))) => {
@@ -213,83 +260,6 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Returns a token, from the cache or new. The candidate's own secret is sent only to a token service that may
-    /// see it.
-    async fn token(&self, bearer: &Bearer, asked: &Url, own: Option<Own>) -> Result<Proof, Refusal> {
-        let plain_http = self.route.endpoint.plain_http();
-        let realm = realm_url(bearer, asked, plain_http).map_err(|_: RealmError| {
-            self.observe(Step::RealmRefused);
-            Refusal::Unreadable
-        })?;
-        let own = own.filter(|_| {
-            let may = may_see_credential(&realm, asked, &self.route.endpoint.trusted_realms);
-            if !may {
-                self.observe(Step::Withheld { realm: host_of(&realm) });
-            }
-            may
-        });
-        let (credential, proved) = match own {
-            Some(_) => (self.candidate.id, Proved::Token),
-            None => (CredentialId::of(&Credential::Anonymous), Proved::AnonymousToken),
-        };
-        let registry = asked.origin().ascii_serialization();
-        let url = token_url(realm.clone(), bearer, &self.repository);
-        let key = TokenKey { registry, url, credential };
-        if let Some(token) = self.tokens.get(&key) {
-            return Ok(Proof { header: bearer_header(&token), proved, key: Some(key), remembered: true });
-        }
-        let token = match &own {
-            Some(Own::Identity(identity)) => self.exchanged(&key, realm, bearer, identity).await?,
-            Some(Own::Password(header)) => self.given(&key, Some(header)).await?,
-            Some(Own::Registry(_)) | None => self.given(&key, None).await?,
-        };
-        self.tokens.put(key.clone(), &token);
-        Ok(Proof { header: bearer_header(&token.value), proved, key: Some(key), remembered: false })
-    }
-
-    /// Exchanges an identity token for a token. A service without POST gets it as a password.
-    async fn exchanged(
-        &self,
-        key: &TokenKey,
-        realm: Url,
-        bearer: &Bearer,
-        identity: &SecretString,
-    ) -> Result<Token, Refusal> {
-        let form = Body::form(token_form(bearer, &self.repository, identity));
-        let answer = self.ask_service(realm, Some(&form), None, true).await?;
-        if !matches!(answer.status, 404 | 405) {
-            return read_token(&answer, true);
-        }
-        self.given(key, Some(&basic_header("<token>", identity))).await
-    }
-
-    async fn given(&self, key: &TokenKey, password: Option<&SecretString>) -> Result<Token, Refusal> {
-        let answer = self.ask_service(key.url.clone(), None, password, password.is_some()).await?;
-        read_token(&answer, password.is_some())
-    }
-
-    async fn ask_service(
-        &self,
-        url: Url,
-        body: Option<&Body>,
-        authorization: Option<&SecretString>,
-        with_credential: bool,
-    ) -> Result<HttpResponse, Refusal> {
-        let request = Request {
-            purpose: Purpose::Token,
-            method: if body.is_some() { Method::Post } else { Method::Get },
-            url,
-            own: false,
-            accept: None,
-            body,
-            authorization,
-            source: with_credential.then_some(&self.candidate.source),
-            follow: Follow::SameHost,
-            limit: TOKEN_BODY,
-        };
-        Ok(self.route.follow(&request, self.deadline).await.map_err(Refusal::Unanswered)?.answer)
-    }
-
     /// Asks a host that a redirect led to and that wants a token of its own. It gets an anonymous token and nothing
     /// else.
     async fn ask_elsewhere(
@@ -299,15 +269,16 @@ impl<'a> Session<'a> {
         challenges: Challenges,
     ) -> Result<Reply, Refusal> {
         let there = followed.url.clone();
-        let challenge = challenges.preferred(false);
+        let challenge = challenges.choose(false, |_| false);
         self.challenged(challenge.as_ref(), &there);
         let Some(Challenge::Bearer(bearer)) = challenge else {
-            return Ok(Reply { answer: followed.answer, proof: Proved::Nothing, token_error: None });
+            let (answer, proof) = (followed.answer, Proved::Nothing);
+            return Ok(Reply { answer, proof, crossed: true, token_error: None });
         };
         let proof = self.token(&bearer, &there, None).await?;
         let followed = self.send_once(question, there, Some(&proof)).await.map_err(Refusal::Unanswered)?;
         let token_error = Challenges::parse(followed.answer.headers("www-authenticate")).error;
-        Ok(Reply { answer: followed.answer, proof: proof.proved, token_error })
+        Ok(Reply { answer: followed.answer, proof: proof.proved, crossed: true, token_error })
     }
 
     /// Sends a request, and sends it again if a retry may help and fits into the deadline.
@@ -351,13 +322,21 @@ impl<'a> Session<'a> {
         self.route.follow(&request, self.deadline).await
     }
 
+    fn has_password(&self) -> bool {
+        matches!(self.candidate.credential, Credential::Basic { .. })
+    }
+
     /// Returns the secret of the candidate.
     fn own(&self) -> Option<Own> {
         Own::of(&self.candidate.credential)
     }
 
     fn challenge_key(&self) -> ChallengeKey {
-        ChallengeKey { root: self.route.endpoint.root().clone(), credential: self.candidate.id }
+        ChallengeKey {
+            root: self.route.endpoint.root().clone(),
+            credential: self.candidate.id,
+            repository: Some(self.repository.clone().into_owned()),
+        }
     }
 
     fn challenged(&self, challenge: Option<&Challenge>, asked: &Url) {

@@ -6,13 +6,13 @@ use std::collections::BTreeSet;
 
 use url::Url;
 
-use crate::credential::Candidate;
 use crate::observe::{Method, Purpose};
-use crate::protocol::classify;
+use crate::profile::not_found::NotFound;
 use crate::protocol::reply::Question;
 use crate::protocol::session::Session;
-use crate::protocol::tags::{self, BODY, PAGE, is_referrer, is_tag};
+use crate::protocol::tags::{self, BODY, PAGE, is_referrer, is_tag, next_link};
 use crate::protocol::version::newest_first;
+use crate::protocol::{classify, missing};
 use crate::wire::message::HttpResponse;
 use tagpin_domain::fact::{Fact, Unavailable};
 
@@ -47,7 +47,7 @@ enum Next {
 ///
 /// # Errors
 /// Returns the fact that the registry answered instead of a first page.
-pub(super) async fn list_all(session: &mut Session<'_>, candidate: &Candidate) -> Result<TagList, Fact> {
+pub(super) async fn list_all(session: &mut Session<'_>, not_found: NotFound) -> Result<TagList, Fact> {
     let first = tags::url(session);
     let mut found = BTreeSet::new();
     let mut url = first.clone();
@@ -58,9 +58,11 @@ pub(super) async fn list_all(session: &mut Session<'_>, candidate: &Candidate) -
         let answer = match session.ask(&question).await {
             Ok(reply) if reply.answer.status == 200 => reply.answer,
             _ if page > 0 => return Ok(listed(found, false)),
-            Ok(reply) if reply.answer.status == 404 => return Err(Fact::RepositoryMissing),
-            Ok(reply) => return Err(classify::reply(&reply, candidate)),
-            Err(refusal) => return Err(classify::refusal(&refusal, candidate)),
+            Ok(reply) if reply.answer.status == 404 => {
+                return Err(missing::without_list(&reply, not_found, &session.asked_as()));
+            }
+            Ok(reply) => return Err(classify::reply(&reply, &session.asked_as())),
+            Err(refusal) => return Err(classify::refusal(&refusal, &session.asked_as())),
         };
         let entries = match tags::entries(&answer.body) {
             Some(entries) => entries,
@@ -108,27 +110,6 @@ fn next(first: &Url, answer: &HttpResponse, entries: &[String]) -> Next {
     }
 }
 
-/// Returns the target of the first link with the relation `next` (RFC 8288, as far as registries write it).
-#[must_use]
-pub fn next_link(value: &str) -> Option<&str> {
-    let mut rest = value;
-    loop {
-        let (target, after) = rest.split_once('<')?.1.split_once('>')?;
-        let (parameters, following) = after.split_at(after.find('<').unwrap_or(after.len()));
-        let is_next = parameters.split([';', ',']).filter_map(|parameter| parameter.split_once('=')).any(
-            |(name, value)| {
-                let mut relations = value.trim().trim_matches('"').split_whitespace();
-                name.trim().eq_ignore_ascii_case("rel")
-                    && relations.any(|relation| relation.eq_ignore_ascii_case("next"))
-            },
-        );
-        if is_next {
-            return Some(target);
-        }
-        rest = following;
-    }
-}
-
 /// Returns the first URL with the query of the link; none if the link leads to another origin.
 #[must_use]
 pub fn follow(first: &Url, target: &str) -> Option<Url> {
@@ -145,22 +126,6 @@ pub fn follow(first: &Url, target: &str) -> Option<Url> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_next_link_is_found_among_others() {
-        for (value, target) in [
-            (r#"</v2/a/tags/list?last=1>; rel="next""#, Some("/v2/a/tags/list?last=1")),
-            (r#"<?last=1>;rel=next"#, Some("?last=1")),
-            (r#"</a>; rel="prev", </b>; title="x"; REL="last Next""#, Some("/b")),
-            (r#"</a>; rel="prev""#, None),
-            (r#"</a>"#, None),
-            ("", None),
-            ("<", None),
-            ("<<>>; rel=next", Some("<")),
-        ] {
-            assert_eq!(next_link(value), target, "{value}");
-        }
-    }
 
     #[test]
     fn only_the_query_of_a_link_is_followed_and_only_on_the_own_origin() {

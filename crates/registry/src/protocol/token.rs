@@ -6,8 +6,8 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use tokio::time::Instant;
+use url::Url;
 use url::form_urlencoded::Serializer;
-use url::{Host, Url};
 
 use crate::credential::CredentialId;
 use crate::protocol::challenge::{Bearer, Challenge};
@@ -26,10 +26,6 @@ const TOKENS: usize = 4096;
 const CHALLENGES: usize = 512;
 /// Maximum length of a token, in bytes.
 const TOKEN_LENGTH: usize = 16 * 1024;
-/// Token services of well-known registries on hosts other than their own: the registry and its realm.
-const TRUSTED: [(&str, &str); 2] =
-    [("registry-1.docker.io", "auth.docker.io"), ("registry.gitlab.com", "gitlab.com")];
-
 /// The tokens and challenges that are remembered. A token is used only for the registry, scope and credential that it
 /// was given for.
 pub(super) struct Tokens {
@@ -55,6 +51,15 @@ pub(super) struct ChallengeKey {
     pub(super) root: Url,
     /// The credential of the asker.
     pub(super) credential: CredentialId,
+    /// The repository, as the endpoint names it, if the registry calls it by another name in its challenge.
+    pub(super) repository: Option<String>,
+}
+
+impl ChallengeKey {
+    /// Returns the key for every repository of the registry.
+    fn of_all(&self) -> Self {
+        Self { repository: None, ..self.clone() }
+    }
 }
 
 /// The reason why a token service is not asked.
@@ -91,22 +96,30 @@ impl Tokens {
         self.tokens.remove(key);
     }
 
+    /// Returns the challenge for the repository of the key, or else the one for all repositories.
     pub(super) fn challenge(&self, key: &ChallengeKey) -> Option<Challenge> {
-        self.challenges.get(key, Instant::now())
+        let now = Instant::now();
+        self.challenges.get(key, now).or_else(|| self.challenges.get(&key.of_all(), now))
     }
 
-    /// Remembers the challenge of a registry, without its scope, which is that of one repository.
+    /// Remembers the challenge of a registry: for all repositories and without its scope, unless the scope calls the
+    /// repository by another name, which only the registry knows.
     pub(super) fn remember(&self, key: ChallengeKey, challenge: &Challenge) {
-        let challenge = match challenge {
-            Challenge::Basic => Challenge::Basic,
-            Challenge::Bearer(bearer) => Challenge::Bearer(Bearer { scope: None, ..bearer.clone() }),
+        let until = Instant::now() + CHALLENGE;
+        let Challenge::Bearer(bearer) = challenge else {
+            return self.challenges.put(key.of_all(), Challenge::Basic, until);
         };
-        let now = Instant::now();
-        self.challenges.put(key, challenge, now + CHALLENGE);
+        let named = bearer.scope.as_deref().and_then(scope_repository);
+        if named.is_some() && named != key.repository.as_deref() {
+            return self.challenges.put(key, challenge.clone(), until);
+        }
+        let general = Bearer { scope: None, ..bearer.clone() };
+        self.challenges.put(key.of_all(), Challenge::Bearer(general), until);
     }
 
     pub(super) fn forget_challenge(&self, key: &ChallengeKey) {
         self.challenges.remove(key);
+        self.challenges.remove(&key.of_all());
     }
 }
 
@@ -157,19 +170,6 @@ pub(super) fn token_form(bearer: &Bearer, repository: &str, identity: &SecretStr
 fn scopes<'a>(bearer: &'a Bearer, repository: &'a str) -> impl Iterator<Item = String> {
     let named = bearer.scope.as_deref().and_then(scope_repository).filter(move |named| *named != repository);
     named.into_iter().chain([repository]).map(|repository| format!("repository:{repository}:pull"))
-}
-
-/// Returns true if a token service may see the credential of a registry: it is on the registry's own host, on the
-/// well-known host for it, or on one that the operator trusts with it.
-pub(super) fn may_see_credential(realm: &Url, registry: &Url, trusted: &[String]) -> bool {
-    let (Some(realm_host), Some(registry_host)) = (realm.host(), registry.host()) else {
-        return false;
-    };
-    realm_host == registry_host
-        || TRUSTED.iter().any(|(registry, realm)| {
-            registry_host == Host::Domain(*registry) && realm_host == Host::Domain(*realm)
-        })
-        || trusted.iter().any(|host| realm.host_str() == Some(host))
 }
 
 /// Returns the repository of `repository:NAME:…`, if it is a valid one.

@@ -4,18 +4,20 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
-use tagpin_registry::{Candidate, Confirm, Credential, Identity, RegistryProfile, ResolveFrom, Source};
+use tagpin_registry::{
+    Candidate, Confirm, Credential, Identity, NotFound, RegistryProfile, ResolveFrom, Source,
+};
 
 use super::scripted::{HOSTS, Scripted, Step};
 use super::support::{
-    Heard, PATIENCE, TestNames, TestProfiles, ask_within, client, endpoint, list_within, platform_within,
-    profile, secret,
+    Heard, PATIENCE, TestNames, TestProfiles, ask_within, client, digest_within, endpoint, list_within,
+    platform_within, profile, secret,
 };
-use crate::files::case_file;
+use crate::files::{case_file, document};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -31,6 +33,9 @@ struct Case {
     names: HashMap<String, Vec<IpAddr>>,
     /// The URL that is used instead of the registry at `registry.test`.
     upstream: Option<String>,
+    /// The meaning of a 404 of the registry; that of a plain one if it is absent.
+    #[serde(default)]
+    not_found: Trust,
     #[serde(default)]
     mirrors: Vec<Mirror>,
     resolve_from: Option<String>,
@@ -38,6 +43,9 @@ struct Case {
     #[serde(default)]
     trusted: Vec<String>,
     confirm: Option<String>,
+    /// True to read a single manifest that a tag names for the first time.
+    #[serde(default)]
+    looks_inside: bool,
     #[serde(default)]
     pull_through: Vec<String>,
     #[serde(default)]
@@ -48,11 +56,18 @@ struct Case {
     credentials: Vec<Secret>,
     /// Milliseconds until the deadline.
     budget: Option<u64>,
+    /// Milliseconds within which each fact must come, long before the deadline.
+    within: Option<u64>,
+    /// True to ask for the digest that the image names.
+    #[serde(default)]
+    digest: bool,
     /// True to list the tags; the fact is the list, or the answer instead of it.
     #[serde(default)]
     list: bool,
     /// The platform for which the digest of the image is inspected; the fact is the image that such a node gets.
     platform: Option<String>,
+    /// The reason for which a credential of the case is not used.
+    unused: Option<String>,
     script: Vec<Step>,
     fact: String,
     /// True to ask again with the same client.
@@ -64,10 +79,32 @@ fn image() -> String {
     "team/app:1".to_owned()
 }
 
+/// A meaning of a 404.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Trust {
+    Proof,
+    Credential,
+    #[default]
+    Shown,
+}
+
+impl From<Trust> for NotFound {
+    fn from(trust: Trust) -> Self {
+        match trust {
+            Trust::Proof => Self::Proof,
+            Trust::Credential => Self::ProofToCredential,
+            Trust::Shown => Self::IfShown,
+        }
+    }
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Mirror {
     host: String,
+    #[serde(default)]
+    not_found: Trust,
     ns: Option<String>,
     #[serde(default)]
     asker: bool,
@@ -143,6 +180,7 @@ impl Case {
         let mut registry = RegistryProfile::clone(&profiles.0[&domain]);
         registry.label = "test".into();
         registry.offline = self.offline;
+        registry.looks_inside = self.looks_inside;
         registry.pull_through = self.pull_through.clone().into();
         registry.confirm = match self.confirm.as_deref() {
             None => Confirm::Never,
@@ -161,6 +199,7 @@ impl Case {
         }
         if let Some(upstream) = &mut registry.upstream {
             upstream.trusted_realms = self.trusted.clone().into();
+            upstream.not_found = self.not_found.into();
         }
         registry.mirrors = self
             .mirrors
@@ -168,6 +207,7 @@ impl Case {
             .map(|mirror| {
                 let mut endpoint = endpoint(&self.url(scripted, &mirror.host));
                 endpoint.is_mirror = true;
+                endpoint.not_found = mirror.not_found.into();
                 endpoint.namespace = mirror.ns.as_ref().map(|ns| scripted.fill(ns));
                 endpoint.identity = match &mirror.own {
                     Some(secret) => Identity::Own(Arc::new(secret.candidate())),
@@ -182,16 +222,15 @@ impl Case {
     }
 }
 
-/// Replaces `Present body` by the hash of the last body of the script.
+/// Replaces `body` after the first word by the hash of the last body of the script.
 fn expected(fact: &str, script: &[Step], scripted: &Scripted) -> String {
-    match fact {
-        "Present body" => {
-            let body = scripted.fill(&script.last().unwrap().body);
-            let hex: String = Sha256::digest(body).iter().map(|byte| format!("{byte:02x}")).collect();
-            format!("Present sha256:{hex}")
-        }
-        fact => scripted.fill(fact),
+    let fact = scripted.fill(fact);
+    if !fact.contains(" body") {
+        return fact;
     }
+    let body = scripted.fill(&script.last().unwrap().body);
+    let hex: String = Sha256::digest(body).iter().map(|byte| format!("{byte:02x}")).collect();
+    fact.replacen(" body", &format!(" sha256:{hex}"), 1)
 }
 
 async fn play(case: Case) -> Result<(), String> {
@@ -206,11 +245,17 @@ async fn play(case: Case) -> Result<(), String> {
         scripted.expect(&round.script);
         let image = format!("{}/{}", scripted.authority("registry"), round.image);
         let candidates: Vec<Candidate> = round.credentials.iter().map(Secret::candidate).collect();
+        let start = Instant::now();
         let fact = match &case.platform {
             Some(platform) => platform_within(&client, &image, platform, budget).await,
+            None if case.digest => digest_within(&client, &image, &candidates, budget).await,
             None if case.list => list_within(&client, &image, &candidates, budget).await,
             None => ask_within(&client, &image, &candidates, budget).await,
         };
+        let (took, most) = (start.elapsed(), case.within.map_or(Duration::MAX, Duration::from_millis));
+        if took > most {
+            return Err(format!("{}: {fact} after {took:?}, not within {most:?}", case.name));
+        }
         let expected = expected(&round.fact, &round.script, &scripted);
         let complaints = scripted.complaints();
         let heard = heard.0.lock().unwrap();
@@ -230,7 +275,15 @@ async fn play(case: Case) -> Result<(), String> {
             }
         }
     }
-    Ok(())
+    wrongly_unused(&case.name, case.unused.as_deref(), &heard.0.lock().unwrap()).map_or(Ok(()), Err)
+}
+
+/// Returns what is wrong with the reports of credentials that were not used.
+fn wrongly_unused(name: &str, expected: Option<&str>, heard: &[String]) -> Option<String> {
+    let mut unused: Vec<&str> = heard.iter().filter_map(|event| event.strip_prefix("test unused ")).collect();
+    unused.dedup();
+    let expected: Vec<&str> = expected.into_iter().collect();
+    (unused != expected).then(|| format!("{name}: unused {unused:?}, not {expected:?}"))
 }
 
 async fn play_all(file: &str, at_least: usize) {
@@ -248,8 +301,13 @@ async fn what_registries_answer_becomes_facts() {
     play_all("registry/answers.yaml", 40).await;
 }
 
+#[tokio::test]
+async fn a_404_proves_only_what_the_registry_tells_or_shows() {
+    play_all("registry/not_found.yaml", 36).await;
+}
+
 /// The rows of the table, and their empty cells.
-const PRODUCTS: [(&str, &[&str]); 15] = [
+const PRODUCTS: [(&str, &[&str]); 30] = [
     ("distribution", &["private", "bad_credential", "limit"]),
     ("htpasswd", &["limit"]),
     ("token", &["limit"]),
@@ -265,19 +323,53 @@ const PRODUCTS: [(&str, &[&str]); 15] = [
     ("zot", &[]),
     ("artifactory", &["limit"]),
     ("gitea", &["missing_repository", "private", "limit"]),
+    ("nexus", &["limit"]),
+    ("artifactory_remote", &[]),
+    ("harbor_proxy", &[]),
+    ("ecr_pull_through", &["bad_credential"]),
+    ("acr_cache", &["bad_credential"]),
+    ("gar_remote", &["missing_repository", "bad_credential"]),
+    ("digitalocean", &["limit"]),
+    ("scaleway", &["limit"]),
+    ("alibaba", &["missing_repository", "limit"]),
+    ("ocir", &["limit"]),
+    ("icr", &["limit"]),
+    ("nvcr", &["missing_repository", "limit"]),
+    ("redhat", &["limit"]),
+    ("forgejo", &["missing_repository", "private", "limit"]),
+    ("gitlab_self_managed", &["limit"]),
 ];
 const CELLS: [&str; 5] = ["missing_tag", "missing_repository", "private", "bad_credential", "limit"];
 
+/// The files with the cases of the products, in the order of the rows.
+const PRODUCT_FILES: [&str; 2] = ["registry/products.yaml", "registry/products-more.yaml"];
+
 #[tokio::test]
 async fn what_each_product_answers_becomes_the_same_facts() {
-    let cases: Vec<Case> = serde_saphyr::from_str(&case_file("registry/products.yaml")).unwrap();
-    let written: Vec<&str> = cases.iter().map(|case| case.name.as_str()).collect();
+    let mut written = Vec::new();
+    for file in PRODUCT_FILES {
+        let cases: Vec<Case> = serde_saphyr::from_str(&case_file(file)).unwrap();
+        written.extend(cases.into_iter().map(|case| case.name));
+    }
     let of = |(product, empty): (&str, &[&str])| -> Vec<String> {
         let cells = CELLS.iter().filter(|cell| !empty.contains(cell));
         cells.map(|cell| format!("{product}_{cell}")).collect()
     };
     assert_eq!(written, PRODUCTS.into_iter().flat_map(of).collect::<Vec<_>>());
-    play_all("registry/products.yaml", written.len()).await;
+    for file in PRODUCT_FILES {
+        play_all(file, 40).await;
+    }
+}
+
+#[test]
+fn each_product_with_cases_has_a_row_in_the_manual_and_each_row_its_cases() {
+    let manual = document("registries.md");
+    let (_, products) = manual.split_once("\n## Products\n").unwrap();
+    let (products, _) = products.split_once("\n## ").unwrap();
+    let rows = products.lines().filter_map(|line| line.strip_prefix("| ")).skip(2);
+    let named: Vec<&str> =
+        rows.map(|row| row.trim_end_matches(" |").rsplit(" | ").next().unwrap().trim_matches('`')).collect();
+    assert_eq!(named, PRODUCTS.map(|(product, _)| product));
 }
 
 #[tokio::test]

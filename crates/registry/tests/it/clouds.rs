@@ -8,13 +8,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use secrecy::ExposeSecret;
 use serde::Deserialize;
 use tagpin_registry::{
-    Access, Candidate, CloudError, Clouds, Credential, Endpoint, ServiceKey, Surroundings, Transport,
+    Access, Candidate, CloudError, Clouds, Credential, Endpoint, Observer, ServiceKey, Surroundings,
+    Transport,
 };
 use tokio::time::{Instant, advance, pause, resume};
 use url::Url;
 
 use super::scripted::{Scripted, Step};
-use super::support::{PATIENCE, TestNames, ask as look_up, client_of, provider};
+use super::support::{Heard, PATIENCE, TestNames, ask_within as look_up, client_of, provider};
 use crate::files::case_file;
 
 #[derive(Debug, Deserialize)]
@@ -35,6 +36,9 @@ struct Case {
     tls: Vec<String>,
     script: Vec<Step>,
     gives: String,
+    /// The reasons for which a credential is not used, in order.
+    #[serde(default)]
+    unused: Vec<String>,
     #[serde(default)]
     then: Vec<Then>,
 }
@@ -49,6 +53,8 @@ struct Then {
     host: Option<String>,
     /// The fact of a tag that is looked up with the credential before the second request.
     fact: Option<String>,
+    /// Milliseconds until the deadline of that look-up.
+    budget: Option<u64>,
     script: Vec<Step>,
     gives: String,
 }
@@ -82,6 +88,7 @@ fn clouds(
     scripted: &Scripted,
     env: &HashMap<String, String>,
     files: &HashMap<String, String>,
+    observer: Arc<dyn Observer>,
 ) -> Arc<Clouds> {
     provider();
     let here: IpAddr = [127, 0, 0, 1].into();
@@ -89,7 +96,7 @@ fn clouds(
     let env = env.iter().map(|(name, value)| (name.clone(), scripted.fill(value))).collect();
     let transport = Arc::new(Transport::new(Arc::new(names)));
     let now = UNIX_EPOCH + Duration::from_secs(1_440_938_160);
-    Arc::new(Clouds::new(transport, Arc::new(Here { env, files: files.clone(), now }), Arc::new(())))
+    Arc::new(Clouds::new(transport, Arc::new(Here { env, files: files.clone(), now }), observer))
 }
 
 /// Returns a registry at its own name; that of Azure is the scripted one.
@@ -128,7 +135,8 @@ async fn ask(clouds: &Arc<Clouds>, access: &Access, registry: &Endpoint) -> Stri
 
 async fn play(case: &Case) -> Vec<String> {
     let scripted = Scripted::start(&case.tls).await;
-    let clouds = clouds(&scripted, &case.env, &case.files);
+    let heard = Arc::new(Heard::default());
+    let clouds = clouds(&scripted, &case.env, &case.files, Arc::clone(&heard) as _);
     let access = match case.cloud.as_str() {
         "aws" => Access::Aws { role: case.role.clone(), regions: case.regions.clone().into() },
         "gcp" => Access::Gcp { key: None },
@@ -137,11 +145,18 @@ async fn play(case: &Case) -> Vec<String> {
     };
     let mut wrong = Vec::new();
     let (client, domain) = client_of(&format!("http://{}", scripted.authority("registry")));
-    let first = (0, &case.host, &None, &case.script, &case.gives);
+    let first = (0, &case.host, &None, None, &case.script, &case.gives);
     let rounds = case.then.iter().map(|then| {
-        (then.after, then.host.as_ref().unwrap_or(&case.host), &then.fact, &then.script, &then.gives)
+        (
+            then.after,
+            then.host.as_ref().unwrap_or(&case.host),
+            &then.fact,
+            then.budget,
+            &then.script,
+            &then.gives,
+        )
     });
-    for (after, host, fact, script, gives) in std::iter::once(first).chain(rounds) {
+    for (after, host, fact, budget, script, gives) in std::iter::once(first).chain(rounds) {
         if after > 0 {
             // The clock is paused only for this step, because a paused clock advances while the test waits for a
             // connection.
@@ -157,7 +172,8 @@ async fn play(case: &Case) -> Vec<String> {
         };
         scripted.expect(script);
         if let Some((known, fact)) = known {
-            let came = look_up(&client, &format!("{domain}/team/app:1"), &[known]).await;
+            let budget = budget.map_or(PATIENCE, Duration::from_millis);
+            let came = look_up(&client, &format!("{domain}/team/app:1"), &[known], budget).await;
             if came != *fact {
                 wrong.push(format!("{}: {came}, not {fact}", case.name));
             }
@@ -167,6 +183,12 @@ async fn play(case: &Case) -> Vec<String> {
         if gave != *gives || !complaints.is_empty() {
             wrong.push(format!("{}: {gave}, not {gives}\n  {}", case.name, complaints.join("\n  ")));
         }
+    }
+    let heard = heard.0.lock().unwrap();
+    let unused: Vec<&str> =
+        heard.iter().filter_map(|event| event.strip_prefix("the entry unused ")).collect();
+    if unused != case.unused {
+        wrong.push(format!("{}: unused {unused:?}, not {:?}", case.name, case.unused));
     }
     wrong
 }
@@ -189,7 +211,7 @@ async fn a_key_file_of_google_is_exchanged_for_a_token() {
         serde_json::from_str(&case_file("registry/service-account.json")).unwrap();
     file["token_uri"] = scripted.fill("http://{auth}/token").into();
     let key = ServiceKey::parse(file.to_string().as_bytes()).unwrap();
-    let clouds = clouds(&scripted, &HashMap::new(), &HashMap::new());
+    let clouds = clouds(&scripted, &HashMap::new(), &HashMap::new(), Arc::new(()));
     scripted.expect(&serde_saphyr::from_str::<Vec<Step>>(
         "- { ask: POST /token, at: auth, form: 'grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion=eyJ*', body: '{\"access_token\":\"ya29\",\"expires_in\":3600}' }",
     )
@@ -203,7 +225,7 @@ async fn a_key_file_of_google_is_exchanged_for_a_token() {
 async fn who_asks_at_the_same_time_asks_once() {
     let scripted = Scripted::start(&[]).await;
     let env = HashMap::from([("GCE_METADATA_HOST".to_owned(), "{registry}".to_owned())]);
-    let clouds = clouds(&scripted, &env, &HashMap::new());
+    let clouds = clouds(&scripted, &env, &HashMap::new(), Arc::new(()));
     scripted.expect(&serde_saphyr::from_str::<Vec<Step>>(
         "- { ask: GET /computeMetadata/v1/instance/service-accounts/default/token, headers: ['Metadata-Flavor: Google'], body: '{\"access_token\":\"ya29\",\"expires_in\":3600}' }",
     )

@@ -608,6 +608,25 @@ fn a_404_is_a_proof_where_the_operator_says_so() {
 }
 
 #[test]
+fn a_404_of_a_well_known_registry_counts_as_its_own_and_not_as_that_of_its_mirrors() {
+    let entries = "[{ match: ghcr.io, resolveFrom: mirrors-then-upstream, \
+                      mirrors: [{ url: https://ghcr.io }, { url: https://mirror.gcr.io }] },
+                    { match: '*.azurecr.io', offline: true }]";
+    let registries = Files::new(&format!("registries: {entries}\n")).load();
+    let profile = registries.profile("ghcr.io");
+    let meanings: Vec<NotFound> = profile.authorities().map(|endpoint| endpoint.not_found).collect();
+    assert_eq!(meanings, [NotFound::Proof, NotFound::IfShown, NotFound::Proof]);
+    for (domain, meaning) in [
+        ("QUAY.io:443", NotFound::Proof),
+        ("europe-docker.pkg.dev", NotFound::ProofToCredential),
+        ("registry.example", NotFound::IfShown),
+    ] {
+        let profile = registries.profile(domain);
+        assert_eq!(profile.upstream.as_ref().unwrap().not_found, meaning, "{domain}");
+    }
+}
+
+#[test]
 fn the_nodes_file_alone_changes_nobody_who_is_asked() {
     let registries = with_k3s("[]", K3S).load();
     assert_eq!(authorities(&registries, "docker.io"), ["https://registry-1.docker.io/v2 asker"]);

@@ -15,7 +15,8 @@ use super::distribution::{
 };
 use super::skopeo::{self, Layout};
 use super::support::{
-    PATIENCE, TestNames, TestProfiles, ask, client, client_of, list_within, profile, secret,
+    PATIENCE, TestNames, TestProfiles, ask, client, client_of, client_of_telling, list_within, profile,
+    secret,
 };
 use super::tokens::{Gives, PASSWORD, TokenService};
 
@@ -63,6 +64,9 @@ async fn a_missing_tag_and_a_missing_repository_are_told_apart(release: Release)
     registry.push_image("team/app", "1", OCI_MANIFEST, &Pusher::Anyone).await;
     assert_eq!(ask(&client, &format!("{domain}/team/app:2"), &[]).await, "TagMissing");
     assert_eq!(ask(&client, &format!("{domain}/team/app"), &[]).await, "TagMissing");
+    assert_eq!(ask(&client, &format!("{domain}/team/none:1"), &[]).await, "MissingOrPrivate");
+    let (client, domain) = client_of_telling(&registry.url());
+    assert_eq!(ask(&client, &format!("{domain}/team/app:2"), &[]).await, "TagMissing");
     assert_eq!(ask(&client, &format!("{domain}/team/none:1"), &[]).await, "RepositoryMissing");
 }
 
@@ -74,7 +78,10 @@ async fn tags_are_listed(release: Release) {
     }
     let list = async |name| list_within(&client, &format!("{domain}/{name}"), &[], PATIENCE).await;
     assert_eq!(list("team/app").await, "Listed 1.1 1.0 latest");
-    assert_eq!(list("team/none").await, "RepositoryMissing");
+    assert_eq!(list("team/none").await, "MissingOrPrivate");
+    let (client, domain) = client_of_telling(&registry.url());
+    let none = format!("{domain}/team/none");
+    assert_eq!(list_within(&client, &none, &[], PATIENCE).await, "RepositoryMissing");
 }
 
 async fn a_moved_tag_is_seen_and_a_stopped_registry_is_unavailable(release: Release) {
@@ -118,6 +125,8 @@ async fn a_password_opens_a_registry_with_tls_and_only_the_right_one(release: Re
     let missing = format!("{domain}/team/app:2");
     assert_eq!(ask(&client, &missing, &[wrong, right.clone()]).await, "TagMissing");
     let nowhere = format!("{domain}/team/none:1");
+    assert_eq!(ask(&client, &nowhere, from_ref(&right)).await, "MissingOrPrivate");
+    let (client, _) = client_of_telling(&registry.url());
     assert_eq!(ask(&client, &nowhere, &[right]).await, "RepositoryMissing");
 }
 
@@ -166,8 +175,10 @@ async fn without_the_right_a_private_repository_looks_like_a_missing_one(release
     }
     let robot = secret("regcred", "robot", PASSWORD);
     let nowhere = format!("{domain}/team/none:1");
-    assert_eq!(ask(&client, &nowhere, from_ref(&robot)).await, "RepositoryMissing");
-    assert_eq!(ask(&client, &format!("{domain}/team/app:2"), &[robot]).await, "TagMissing");
+    assert_eq!(ask(&client, &nowhere, from_ref(&robot)).await, "MissingOrPrivate");
+    assert_eq!(ask(&client, &format!("{domain}/team/app:2"), from_ref(&robot)).await, "TagMissing");
+    let (client, _) = client_of_telling(&registry.url());
+    assert_eq!(ask(&client, &nowhere, &[robot]).await, "RepositoryMissing");
 }
 
 async fn a_token_that_the_registry_does_not_take_is_a_rejected_credential(release: Release) {

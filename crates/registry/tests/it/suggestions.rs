@@ -7,7 +7,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tagpin_domain::asker::Asker;
 use tagpin_domain::image::ImageRef;
-use tagpin_registry::{Candidate, Client, Credentials, Held, Lookup, RegistryProfile, Suggestions};
+use tagpin_registry::{
+    Candidate, Client, Credentials, Held, Identity, Lookup, RegistryProfile, ResolveFrom, Source, Suggestions,
+};
 use tagpin_review::{Effort, Suggest};
 use tokio::time::Instant;
 
@@ -39,13 +41,18 @@ struct Bench {
 
 impl Bench {
     fn at(url: &str, credentials: Askers) -> Self {
-        let endpoint = endpoint(url);
-        let domain = format!("{}:{}", endpoint.root().host_str().unwrap(), endpoint.root().port().unwrap());
+        Self::of(profile(endpoint(url)), |client| {
+            Suggestions::new(client, Arc::new(credentials), Arc::default(), PATIENCE)
+        })
+    }
+
+    fn of(profile: RegistryProfile, suggestions: impl FnOnce(Client) -> Suggestions) -> Self {
+        let root = profile.upstream.as_ref().unwrap().root();
+        let domain = format!("{}:{}", root.host_str().unwrap(), root.port().unwrap());
         let heard = Arc::new(Heard::default());
-        let profiles = TestProfiles::one(profile(endpoint), &domain);
-        let client = client(profiles, TestNames::default(), Arc::clone(&heard) as _);
-        let suggestions = Suggestions::new(client.clone(), Arc::new(credentials), Arc::default(), PATIENCE);
-        Self { client, suggestions, heard, domain }
+        let client =
+            client(TestProfiles::one(profile, &domain), TestNames::default(), Arc::clone(&heard) as _);
+        Self { suggestions: suggestions(client.clone()), client, heard, domain }
     }
 
     fn image(&self, rest: &str) -> ImageRef {
@@ -90,6 +97,7 @@ on_each_release!(
     all_who_ask_at_once_share_one_search,
     the_list_that_showed_the_tag_missing_is_not_fetched_again,
     what_one_asker_may_see_is_not_suggested_to_another,
+    what_the_operators_credentials_show_is_suggested_to_a_person_and_to_no_tenant,
 );
 
 async fn the_most_specific_version_with_the_same_digest_is_suggested_and_remembered(release: Release) {
@@ -165,6 +173,33 @@ async fn what_one_asker_may_see_is_not_suggested_to_another(release: Release) {
     for effort in [Effort::Cached, plenty()] {
         assert_eq!(bench.version("web", &asker("other"), effort).await, None);
         assert_eq!(bench.similar("web:1.0.1", &asker("other"), effort).await, "");
+    }
+}
+
+async fn what_the_operators_credentials_show_is_suggested_to_a_person_and_to_no_tenant(release: Release) {
+    let registry = Registry::start(release, &Access::Password("right"));
+    let robot = Pusher::Robot("right".to_owned());
+    let digest = push_all(&registry, "web", &["latest", "1.0.0"], &robot).await;
+    let operators =
+        Candidate { source: Source::Configuration("the entry".to_owned()), ..secret("x", "robot", "right") };
+    let held = || Askers(HashMap::from([(String::new(), operators.clone())]));
+    let by_entry = || profile(endpoint(&registry.url()));
+    // A mirror with a password of the operator.
+    let by_mirror = || {
+        let mut mirror = endpoint(&registry.url());
+        mirror.identity = Identity::Own(Arc::new(operators.clone()));
+        RegistryProfile { mirrors: vec![mirror], resolve_from: ResolveFrom::MirrorsOnly, ..by_entry() }
+    };
+    let nobody = Asker::anonymous();
+    for (profile, held) in [(by_entry(), held()), (by_mirror(), Askers::default())] {
+        let tenants = Bench::of(profile.clone(), |client| {
+            Suggestions::new(client, Arc::new(Askers(held.0.clone())), Arc::default(), PATIENCE)
+        });
+        assert_eq!(tenants.version("web", &nobody, plenty()).await, None);
+        assert_eq!(tenants.similar("web:1.0.1", &nobody, plenty()).await, "");
+        let persons = Bench::of(profile, |client| Suggestions::for_person(client, Arc::new(held), PATIENCE));
+        assert_eq!(persons.version("web", &nobody, plenty()).await, Some(format!("1.0.0 {digest}")));
+        assert_eq!(persons.similar("web:1.0.1", &nobody, plenty()).await, "1.0.0");
     }
 }
 

@@ -14,8 +14,8 @@ use secrecy::SecretString;
 use tagpin_domain::fact::{Fact, Unavailable};
 use tagpin_domain::image::ImageRef;
 use tagpin_registry::{
-    CaBundle, Candidate, Client, Credential, Endpoint, Event, ForPlatform, Lookup, Names, NotInspected,
-    Observer, Profiles, RegistryProfile, Source, Transport,
+    CaBundle, Candidate, Client, Credential, Endpoint, Event, ForPlatform, Lookup, Names, NotFound,
+    NotInspected, Observer, Profiles, RegistryProfile, Source, Transport,
 };
 use tokio::time::Instant;
 use url::Url;
@@ -111,19 +111,24 @@ pub(super) fn endpoint(url: &str) -> Endpoint {
     endpoint
 }
 
-/// Creates the profile of a registry with this endpoint alone.
+/// Creates the profile of a registry with this endpoint alone, whose manifests are not looked into.
 pub(super) fn profile(endpoint: Endpoint) -> RegistryProfile {
-    RegistryProfile { upstream: Some(endpoint), offline: false, ..RegistryProfile::of("registry.test") }
+    let unknown = RegistryProfile::of("registry.test");
+    RegistryProfile { upstream: Some(endpoint), offline: false, looks_inside: false, ..unknown }
 }
 
-/// Records all events as text.
+/// Records steps and unused credentials as text.
 #[derive(Default)]
 pub(super) struct Heard(pub(super) Mutex<Vec<String>>);
 
 impl Observer for Heard {
     fn observe(&self, event: &Event<'_>) {
-        let Event::Step { registry, step } = event else { return };
-        self.0.lock().unwrap().push(format!("{registry} {step:?}"));
+        let text = match event {
+            Event::Step { registry, step } => format!("{registry} {step:?}"),
+            Event::CredentialUnused { registry, reason } => format!("{registry} unused {}", reason.word()),
+            _ => return,
+        };
+        self.0.lock().unwrap().push(text);
     }
 
     fn wants_headers(&self) -> bool {
@@ -133,7 +138,17 @@ impl Observer for Heard {
 
 /// Creates a client whose only registry is at this URL, and returns the domain of the registry.
 pub(super) fn client_of(url: &str) -> (Client, String) {
-    let endpoint = endpoint(url);
+    client_of_one(endpoint(url))
+}
+
+/// Creates a client like [`client_of`] does, for a registry whose 404 proves that something is missing.
+pub(super) fn client_of_telling(url: &str) -> (Client, String) {
+    let mut endpoint = endpoint(url);
+    endpoint.not_found = NotFound::Proof;
+    client_of_one(endpoint)
+}
+
+fn client_of_one(endpoint: Endpoint) -> (Client, String) {
     let domain = format!("{}:{}", endpoint.root().host_str().unwrap(), endpoint.root().port().unwrap());
     (client(TestProfiles::one(profile(endpoint), &domain), TestNames::default(), Arc::new(())), domain)
 }
@@ -162,6 +177,19 @@ pub(super) async fn ask_within(
     let anonymous = [Candidate::anonymous()];
     let candidates = if candidates.is_empty() { &anonymous } else { candidates };
     in_words(&client.look_up(&image, candidates, Instant::now() + budget).await)
+}
+
+/// Asks for the digest that the image names.
+pub(super) async fn digest_within(
+    client: &Client,
+    image: &str,
+    candidates: &[Candidate],
+    budget: Duration,
+) -> String {
+    let image = ImageRef::parse(image).unwrap();
+    let anonymous = [Candidate::anonymous()];
+    let candidates = if candidates.is_empty() { &anonymous } else { candidates };
+    in_words(&client.look_up_digest(&image, candidates, Instant::now() + budget).await)
 }
 
 /// Returns `linux/arm64 gets sha256:…`, or `linux/arm64 gets nothing of linux/amd64, …`, or the fact instead.
@@ -223,6 +251,11 @@ pub(super) fn in_words(fact: &Fact) -> String {
             let never = if host.never { " never" } else { "" };
             format!("AddressForbidden {} {:?}{never}", host.authority, host.position)
         }
+        Fact::Artifact { digest, wasm: false } => format!("Artifact {digest}"),
+        Fact::Artifact { digest, wasm: true } => format!("Artifact {digest} wasm"),
+        Fact::Archived { restoring: false } => "Archived".to_owned(),
+        Fact::Archived { restoring: true } => "Restoring".to_owned(),
+        Fact::RealmNotTrusted(realm) => format!("RealmNotTrusted {} {}", realm.registry, realm.realm),
         Fact::MissingOrPrivate(_) => "MissingOrPrivate".to_owned(),
         Fact::AccessDenied(_) => "AccessDenied".to_owned(),
         Fact::Broken(broken) => format!("Broken {broken:?}"),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::error::CloudError;
-use super::host::{AcrHost, EcrHost, is_google};
+use crate::profile::cloud_host::{AcrHost, EcrHost, is_google};
 use tagpin_domain::fact::Cloud;
 
 /// The cloud that gives the credential of an entry, and the identity towards it.
@@ -80,21 +80,26 @@ impl Access {
     /// Returns true if the cloud gives credentials for this host.
     #[must_use]
     pub(crate) fn answers_for(&self, host: &str) -> bool {
-        reach(self, host).is_some()
+        reach(self, host).is_ok()
     }
 }
 
-/// Returns the scope of a credential for this host: a region, a cloud, or one registry. None if the host does not
-/// belong to the cloud, or to another region.
-pub(super) fn reach(access: &Access, host: &str) -> Option<String> {
-    match access {
-        Access::Aws { regions, .. } => {
-            let ecr = EcrHost::parse(host)?;
-            let listed = regions.is_empty() || regions.iter().any(|region| region == ecr.region());
-            // One token is valid for the registries of all accounts in the region.
-            listed.then(|| ecr.api())
-        }
+/// Returns the scope of a credential for this host: a region, a cloud, or one registry.
+///
+/// # Errors
+/// Returns an error if the host does not belong to the cloud, or is in a region that is not listed.
+pub(super) fn reach(access: &Access, host: &str) -> Result<String, CloudError> {
+    let reach = match access {
+        Access::Aws { regions, .. } => match EcrHost::parse(host) {
+            Some(ecr) if regions.is_empty() || regions.iter().any(|region| region == ecr.region()) => {
+                // One token is valid for the registries of all accounts in the region.
+                Some(ecr.api())
+            }
+            Some(ecr) => return Err(CloudError::NotListed { region: ecr.region().to_owned() }),
+            None => None,
+        },
         Access::Gcp { .. } => is_google(host).then(|| "google".to_owned()),
         Access::Azure => AcrHost::parse(host).map(|acr| acr.login().to_owned()),
-    }
+    };
+    reach.ok_or(CloudError::NotOurs("the host is not a registry of this cloud"))
 }

@@ -11,8 +11,8 @@ use url::Url;
 use super::error::CloudError;
 use super::exchange::{self, Ask, Exchange};
 use super::given::Given;
-use super::host::AcrHost;
 use crate::credential::Credential;
+use crate::profile::cloud_host::AcrHost;
 use crate::profile::endpoint::Endpoint;
 use crate::wire::guard::Reach;
 

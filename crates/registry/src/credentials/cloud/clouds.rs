@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{debug, warn};
 
 use super::access::{Access, reach};
+use super::archive::{Archives, Place};
 #[cfg(feature = "aws")]
 use super::aws;
 #[cfg(feature = "azure")]
@@ -18,8 +19,8 @@ use super::exchange::{Exchange, Surroundings};
 #[cfg(feature = "gcp")]
 use super::gcp;
 use super::given::Given;
-use crate::credential::{Candidate, CloudApi, CredentialId, Source};
-use crate::observe::{Event, Observer};
+use crate::credential::{Archive, Candidate, CloudApi, CredentialId, Source};
+use crate::observe::{Event, Observer, Unused};
 use crate::profile::endpoint::Endpoint;
 use crate::sharing::expiring::Expiring;
 use crate::sharing::flight::Flights;
@@ -43,6 +44,9 @@ pub struct Clouds {
     /// The credentials that were replaced in the last minute because a registry rejected them.
     renewed: Expiring<Key, ()>,
     flights: Flights<Key, Result<Given, CloudError>>,
+    archives: Archives,
+    /// The entries and regions that were reported in the last hour.
+    unlisted: Expiring<(String, String), ()>,
     observer: Arc<dyn Observer>,
 }
 
@@ -53,6 +57,8 @@ const FAILED: Duration = Duration::from_secs(10);
 /// Minimum time between two replacements of a rejected credential. If a new one is rejected too, the credential is
 /// not the cause.
 const RENEWED: Duration = Duration::from_secs(60);
+/// Minimum time between two reports of the same unlisted region.
+const REPORTED: Duration = Duration::from_secs(60 * 60);
 /// Maximum time of one request to a cloud, however many callers wait for it.
 const BUDGET: Duration = Duration::from_secs(8);
 
@@ -70,6 +76,8 @@ impl Clouds {
             failed: Arc::new(Expiring::new(GIVEN)),
             renewed: Expiring::new(GIVEN),
             flights: Flights::new(Permits::new([4], 16)),
+            archives: Archives::new(),
+            unlisted: Expiring::new(GIVEN),
             observer,
         }
     }
@@ -87,9 +95,7 @@ impl Clouds {
         deadline: Instant,
     ) -> Result<Candidate, CloudError> {
         let host = registry.root().host_str().unwrap_or_default();
-        let reach = reach(access, host).ok_or(CloudError::NotOurs(
-            "the host is not a registry of this cloud, or not in a listed region",
-        ))?;
+        let reach = reach(access, host).inspect_err(|error| self.report(entry, error))?;
         let key = Key { access: access.clone(), reach };
         let now = Instant::now();
         let candidate = |given: Given| {
@@ -116,6 +122,17 @@ impl Clouds {
         };
         // A credential that is still valid is better than none.
         fresh.or_else(|error| known.ok_or(error)).map(candidate)
+    }
+
+    /// Reports that an entry gives no credential for a region that it does not list: in the log once an hour.
+    fn report(&self, entry: &str, error: &CloudError) {
+        let CloudError::NotListed { region } = error else { return };
+        self.observer.observe(&Event::CredentialUnused { registry: entry, reason: Unused::Region });
+        let (key, now) = ((entry.to_owned(), region.clone()), Instant::now());
+        if self.unlisted.get(&key, now).is_none() {
+            self.unlisted.put(key, (), now + REPORTED);
+            warn!(entry, region, "no credential for this region, because aws.regions does not list it");
+        }
     }
 
     async fn ask(&self, key: &Key, registry: &Endpoint) -> Result<Given, CloudError> {
@@ -181,6 +198,17 @@ impl CloudApi for Origin {
         }
         let fresh = clouds.candidate(&key.access, registry, entry, deadline).await;
         fresh.ok().filter(|fresh| fresh.id != rejected)
+    }
+
+    async fn archived(&self, repository: &str, tag: &str, deadline: Instant) -> Option<Archive> {
+        let Self { clouds, key, registry, entry } = self;
+        let place = Place {
+            access: key.access.clone(),
+            host: registry.root().host_str().unwrap_or_default().to_owned(),
+            repository: repository.to_owned(),
+            tag: tag.to_owned(),
+        };
+        clouds.archives.state(&clouds.exchange, &*clouds.observer, registry, entry, place, deadline).await
     }
 }
 

@@ -114,10 +114,11 @@ impl Exchange {
         let answer = answer.map_err(|failure| wrong(format!("gave no answer ({})", failure.word())))?;
         match answer.status {
             200 => Ok(answer),
-            status => Err(wrong(match refusal(&answer.body) {
-                Some(refusal) => format!("{refusal} (status {status})"),
-                None => format!("answered with status {status}"),
-            })),
+            status => Err(match refusal(&answer.body) {
+                Some(Refusal::Denied) => CloudError::Denied { service, status },
+                Some(Refusal::Other(refusal)) => wrong(format!("{refusal} (status {status})")),
+                None => wrong(format!("answered with status {status}")),
+            }),
         }
     }
 
@@ -133,9 +134,17 @@ impl Exchange {
     }
 }
 
+/// The meaning of an error code.
+enum Refusal {
+    /// The identity may not do this.
+    Denied,
+    /// Another problem, as the predicate of a sentence about the service.
+    Other(&'static str),
+}
+
 /// Explains the error code in a response; none for an unknown code. Amazon's services send it as JSON
 /// (`"__type":"com.amazon#Code"`), and those that take forms as XML (`<Code>Code</Code>`).
-fn refusal(body: &[u8]) -> Option<&'static str> {
+fn refusal(body: &[u8]) -> Option<Refusal> {
     #[derive(Deserialize)]
     struct Typed {
         #[serde(rename = "__type")]
@@ -146,17 +155,17 @@ fn refusal(body: &[u8]) -> Option<&'static str> {
     let tagged = || Some(text.split_once("<Code>")?.1.split_once("</Code>")?.0.to_owned());
     let code = typed.or_else(tagged)?;
     let code = code.rsplit('#').next().unwrap_or_default();
-    Some(match code.strip_suffix("Exception").unwrap_or(code) {
+    Some(Refusal::Other(match code.strip_suffix("Exception").unwrap_or(code) {
+        "AccessDenied" => return Some(Refusal::Denied),
         "SignatureDoesNotMatch" | "InvalidSignature" => {
             "rejects the signature: check the secret key, and the clock of this machine"
         }
         "InvalidClientTokenId" | "UnrecognizedClient" => "does not know the access key or the session",
         "ExpiredToken" | "RequestExpired" => "reports that the keys or the token have expired",
-        "AccessDenied" => "denies access to this user or role",
         "InvalidIdentityToken" | "IDPRejectedClaim" => "rejects the token of the service account",
         "Throttling" | "TooManyRequests" => "reports too many requests",
         _ => return None,
-    })
+    }))
 }
 
 /// Reads a response as JSON.

@@ -18,6 +18,8 @@ fn an_unknown_registry_is_asked_at_its_own_name_over_https() {
         assert_eq!(roots, [root], "{domain}");
         assert_eq!(&*profile.label, label, "{domain}");
         assert!(!profile.offline, "{domain}");
+        // Docker Hub would count it as a pull.
+        assert_eq!(profile.looks_inside, domain != "docker.io", "{domain}");
     }
 }
 

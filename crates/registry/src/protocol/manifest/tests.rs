@@ -32,7 +32,9 @@ fn a_head_is_enough_when_it_names_a_manifest_and_its_digest() {
         "application/vnd.oci.image.index.v1+json; charset=utf-8",
     ] {
         let answer = answer(&[("content-type", media_type), ("docker-content-digest", digest.as_str())], "");
-        assert_eq!(of_head(&answer), Some(Fact::Present(digest.clone())), "{media_type}");
+        let is_single = matches!(media_type, OCI_MANIFEST | DOCKER_MANIFEST);
+        let expected = Head { fact: Fact::Present(digest.clone()), is_single };
+        assert_eq!(of_head(&answer), Some(expected), "{media_type}");
     }
 }
 
@@ -59,7 +61,7 @@ fn schema_1_is_broken_whichever_way_it_is_told() {
     let signed = "application/vnd.docker.distribution.manifest.v1+prettyjws";
     let digest = sha256("x");
     let head = answer(&[("content-type", signed), ("docker-content-digest", digest.as_str())], "");
-    assert_eq!(of_head(&head), Some(broken.clone()));
+    assert_eq!(of_head(&head).map(|head| head.fact), Some(broken.clone()));
     assert_eq!(body(signed, r#"{"schemaVersion":1}"#), broken);
     assert_eq!(body("text/plain", IMAGE), broken);
     assert_eq!(body(DOCKER_MANIFEST, r#"{"schemaVersion":1,"config":{}}"#), broken);
@@ -86,14 +88,12 @@ fn without_a_content_type_the_documents_own_type_counts() {
 }
 
 #[test]
-fn what_is_no_image_is_told_apart() {
+fn what_nothing_can_be_is_broken() {
     let no_image = Fact::Broken(Broken::NotAnImage);
-    let helm = r#"{"schemaVersion":2,"config":{"mediaType":"application/vnd.cncf.helm.config.v1+json"},"layers":[]}"#;
     let attestations = r#"{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","platform":{"os":"unknown","architecture":"unknown"}}]}"#;
     let artifacts = r#"{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.example+json"}]}"#;
     let both = r#"{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json"}],"layers":[]}"#;
     for (media_type, text) in [
-        (OCI_MANIFEST, helm),
         (OCI_MANIFEST, "{}"),
         (OCI_MANIFEST, INDEX),
         (OCI_INDEX, IMAGE),
@@ -104,6 +104,51 @@ fn what_is_no_image_is_told_apart() {
         (OCI_MANIFEST, both),
     ] {
         assert_eq!(body(media_type, text), no_image, "{text}");
+    }
+}
+
+#[test]
+fn an_image_is_told_from_what_else_a_manifest_may_be() {
+    const LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+    const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+    const WASM_LAYER: &str = "application/vnd.wasm.content.layer.v1+wasm";
+    let (image, wasm, other) = (None, Some(true), Some(false));
+    let rows: [(&str, &[&str], Option<bool>); 16] = [
+        ("application/vnd.oci.image.config.v1+json", &[], image),
+        ("application/vnd.docker.container.image.v1+json; charset=utf-8", &[LAYER], image),
+        // What old versions of docker and others wrote, and nodes run.
+        ("application/octet-stream", &[LAYER], image),
+        ("text/html", &[LAYER, LAYER], image),
+        ("text/plain; charset=utf-8", &[OCI_LAYER], image),
+        ("application/json", &[OCI_LAYER], image),
+        ("", &[LAYER], image),
+        ("application/octet-stream", &[], other),
+        ("application/json", &["application/pdf"], other),
+        (
+            "application/vnd.cncf.helm.config.v1+json",
+            &["application/vnd.cncf.helm.chart.content.v1.tar+gzip"],
+            other,
+        ),
+        // A model, or another artifact, that borrows the layers of images.
+        ("application/vnd.cncf.model.config.v1+json", &[OCI_LAYER], other),
+        ("application/vnd.oci.empty.v1+json", &["application/vnd.example+json"], other),
+        ("application/vnd.wasm.config.v0+json", &["application/wasm"], wasm),
+        ("application/vnd.oci.empty.v1+json", &["application/wasm"], wasm),
+        ("application/vnd.oci.empty.v1+json", &[WASM_LAYER], wasm),
+        // A node runs it as an image of the platform wasi/wasm.
+        ("application/vnd.oci.image.config.v1+json", &[WASM_LAYER], image),
+    ];
+    for (config, layers, expected) in rows {
+        let layers: Vec<_> = layers.iter().map(|layer| serde_json::json!({ "mediaType": layer })).collect();
+        let text =
+            serde_json::json!({ "schemaVersion": 2, "config": { "mediaType": config }, "layers": layers });
+        let text = text.to_string();
+        let digest = sha256(&text);
+        let expected = match expected {
+            None => Fact::Present(digest),
+            Some(wasm) => Fact::Artifact { digest, wasm },
+        };
+        assert_eq!(body(OCI_MANIFEST, &text), expected, "{text}");
     }
 }
 
@@ -140,7 +185,7 @@ fn any_answer_is_survived() {
         let headers = [("content-type", media_type.as_str()), ("docker-content-digest", digest.as_str())];
         let answer = HttpResponse::of(status, &headers, &bytes);
         let present = |fact: &Fact| matches!(fact, Fact::Present(_));
-        assert!(of_head(&answer).is_none_or(|fact| !present(&fact)));
+        assert!(of_head(&answer).is_none_or(|head| !present(&head.fact)));
         assert!(!present(&of_body(&answer)));
     });
 }

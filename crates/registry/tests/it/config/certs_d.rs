@@ -3,7 +3,7 @@
 use std::fs;
 
 use rcgen::{CertificateParams, KeyPair};
-use tagpin_registry::{Profiles, Registries};
+use tagpin_registry::{NotFound, Profiles, Registries};
 
 use super::{CERTIFICATE, Files, authorities, warnings};
 
@@ -54,6 +54,23 @@ server = "https://docker.io"
     assert_eq!(headers, [0, 1, 0, 0]);
     assert!(!format!("{registries:?}").contains("shop-secret"));
     assert_eq!(warnings(&registries), "");
+}
+
+#[test]
+fn a_server_that_is_the_registry_keeps_the_meaning_of_its_404() {
+    let server = |host: &str| format!("server = \"https://{host}\"\n");
+    let registries = load(
+        "[]",
+        &[
+            ("docker.io/hosts.toml", &server("registry-1.docker.io")),
+            ("quay.io/hosts.toml", &server("quay.io")),
+            ("ghcr.io/hosts.toml", &server("cache.example")),
+        ],
+    );
+    for domain in ["docker.io", "quay.io", "ghcr.io"] {
+        let profile = registries.profile(domain);
+        assert_eq!(profile.upstream.as_ref().unwrap().not_found, NotFound::Proof, "{domain}");
+    }
 }
 
 #[test]

@@ -12,8 +12,8 @@ use super::keys::Keys;
 use super::signature;
 use crate::credentials::cloud::error::CloudError;
 use crate::credentials::cloud::exchange::{self, Ask, Exchange};
-use crate::credentials::cloud::host::EcrHost;
 use crate::observe::Method;
+use crate::profile::cloud_host::EcrHost;
 use crate::wire::guard::Reach;
 use crate::wire::message::{Body, HttpResponse};
 

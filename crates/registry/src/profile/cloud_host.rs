@@ -6,6 +6,8 @@
 pub(crate) enum EcrHost {
     /// The registry of one account in one region.
     Private {
+        /// The number of the account.
+        account: String,
         /// The region.
         region: String,
         /// The domain after the region.
@@ -19,7 +21,7 @@ pub(crate) enum EcrHost {
 
 /// A registry of Azure.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct AcrHost(String);
+pub(crate) struct AcrHost(String);
 
 /// Domains after the region: those of the partitions, and those of dual-stack hosts.
 const SUFFIXES: [&str; 9] = [
@@ -55,12 +57,17 @@ impl EcrHost {
         let byte = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
         let is_region = !region.is_empty() && !region.starts_with(['-', '_']) && region.bytes().all(byte);
         let known = is_region && SUFFIXES.contains(&suffix);
-        known.then(|| Self::Private { region: region.to_owned(), suffix: suffix.to_owned(), fips })
+        known.then(|| Self::Private {
+            account: account.to_owned(),
+            region: region.to_owned(),
+            suffix: suffix.to_owned(),
+            fips,
+        })
     }
 
     /// Returns the region whose API gives the tokens; the public registry has one region for all.
     #[must_use]
-    pub(super) fn region(&self) -> &str {
+    pub(crate) fn region(&self) -> &str {
         match self {
             Self::Private { region, .. } => region,
             Self::Public => "us-east-1",
@@ -69,10 +76,10 @@ impl EcrHost {
 
     /// Returns the URL of the API.
     #[must_use]
-    pub(super) fn api(&self) -> String {
+    pub(crate) fn api(&self) -> String {
         match self {
             Self::Public => "https://api.ecr-public.us-east-1.amazonaws.com/".to_owned(),
-            Self::Private { region, suffix, fips } => {
+            Self::Private { region, suffix, fips, .. } => {
                 let dual_stack = match suffix.as_str() {
                     "on.aws" => Some("api.aws"),
                     "on.amazonwebservices.com.cn" => Some("api.amazonwebservices.com.cn"),
@@ -91,7 +98,7 @@ impl EcrHost {
     /// Returns the URL of STS in the partition, which gives tokens for roles.
     #[cfg(feature = "aws")]
     #[must_use]
-    pub(super) fn sts(&self) -> String {
+    pub(crate) fn sts(&self) -> String {
         let region = self.region();
         let suffix = match self {
             Self::Public => "amazonaws.com",
@@ -107,7 +114,7 @@ impl EcrHost {
 
 impl AcrHost {
     /// Parses a host without a port.
-    pub(super) fn parse(host: &str) -> Option<Self> {
+    pub(crate) fn parse(host: &str) -> Option<Self> {
         let host = host.to_ascii_lowercase();
         let (name, zone) = host.split_once('.')?;
         let byte = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
@@ -116,13 +123,13 @@ impl AcrHost {
     }
 
     /// Returns the host.
-    pub(super) fn login(&self) -> &str {
+    pub(crate) fn login(&self) -> &str {
         &self.0
     }
 }
 
 /// Returns true if a host without a port is a registry of Google.
-pub(super) fn is_google(host: &str) -> bool {
+pub(crate) fn is_google(host: &str) -> bool {
     let host = host.to_ascii_lowercase();
     let label = |text: &str| {
         let byte = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
