@@ -22,7 +22,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::Lookup;
 use crate::credential::{Candidate, CredentialId, Source};
 use crate::credentials::provider::{Credentials, Held};
-use crate::limit::{DEFAULT_RETRY_AFTER, LONGEST, Limit, PER_HOST};
+use crate::limit::{DEFAULT_RETRY_AFTER, LONGEST, PER_HOST};
 use crate::observe::{AnsweredBy, Event, Observer};
 use crate::profile::endpoint::Profiles;
 use crate::sharing::flight::Flights;
@@ -121,15 +121,6 @@ enum Known {
 
 /// Keyed with a random hash, so that whoever chooses the names cannot foresee collisions.
 type Memory = quick_cache::sync::Cache<Key, Arc<CachedFact>, Weight, RandomState>;
-
-impl<L> Cache<Limit<L>> {
-    /// Returns the labels of the hosts that are not asked for a while because they failed, one label for each host.
-    #[must_use]
-    pub fn resting(&self) -> Vec<Arc<str>> {
-        let profile = |host: Box<str>| Arc::clone(&self.around.profiles.profile(&host).label);
-        self.inner.resting().into_iter().map(profile).collect()
-    }
-}
 
 impl<L: Lookup + 'static> Cache<L> {
     /// Creates an empty cache.
@@ -368,8 +359,8 @@ impl Known {
     }
 }
 
-/// Returns the time for which a fact is valid; a digest is valid for `ttl`. The answer of a breaker is not cached: it
-/// costs nothing, and the breaker knows when it ends.
+/// Returns the time for which a fact is valid; a digest is valid for `ttl`. The answer about a host that rests is not
+/// cached: it costs nothing, and the health of the host says when the rest ends.
 fn lifetime(fact: &Fact, ttl: Duration) -> Duration {
     match fact {
         Fact::Present(_) => ttl,

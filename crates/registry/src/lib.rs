@@ -52,6 +52,7 @@ pub use self::protocol::manifest::read as read_manifest;
 pub use self::protocol::tag_list::{TagList, follow as follow_link, next_link};
 pub use self::suggest::{BUDGET, Suggestions};
 pub use self::wire::guard::{Names, SystemNames};
+pub use self::wire::health::RestingHost;
 pub use self::wire::transport::Transport;
 
 /// Looks up tags with credentials that were already found. [`Client`] implements it, and [`Limit`] decorates it.
@@ -71,6 +72,6 @@ pub trait Lookup: Send + Sync {
 /// Puts limits and a cache around the client. An answer from the cache waits for no permit. Other callers that ask
 /// the same registries should share the gate.
 pub fn assemble<L: Lookup + 'static>(client: L, gate: Arc<Gate>, around: Around) -> Cache<Limit<L>> {
-    let limit = Limit::new(client, gate, Arc::clone(&around.observer));
+    let limit = Limit::new(client, gate);
     Cache::new(limit, around)
 }

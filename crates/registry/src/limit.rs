@@ -1,21 +1,17 @@
-//! Rate and concurrency limits per registry host, as a decorator of the client. A registry is not asked while it
-//! fails, nor before the time that it named in `Retry-After`.
+//! Rate and concurrency limits per registry host, as a decorator of the client. A registry is not asked before the time
+//! that it named in `Retry-After`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-use self::breaker::Breakers;
 use crate::Lookup;
 use crate::credential::{Candidate, CredentialId};
-use crate::observe::{Event, Observer};
 use crate::sharing::expiring::Expiring;
 use crate::sharing::permits::{Permit, Permits};
 use tagpin_domain::fact::{Fact, Unavailable};
 use tagpin_domain::image::ImageRef;
-
-mod breaker;
 
 /// Maximum number of look-ups in flight per registry host.
 pub(crate) const PER_HOST: usize = 16;
@@ -27,35 +23,22 @@ pub(crate) const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(30);
 pub(crate) const LONGEST: Duration = Duration::from_secs(15 * 60);
 /// Maximum number of askers that are remembered as rate limited.
 const LIMITED: usize = 4096;
-/// Minimum time that a look-up must have had for a timeout to count against the registry. With less, the time may
-/// have been spent waiting for a permit.
-const WHOLE: Duration = Duration::from_secs(2);
 
 /// Decides who may ask which registry now. All callers that ask the same registries share one gate.
 #[derive(Debug)]
 pub struct Gate {
     permits: Permits,
-    breakers: Breakers,
 }
 
 impl Default for Gate {
     fn default() -> Self {
-        Self { permits: Permits::new([PER_HOST], IN_ALL), breakers: Breakers::default() }
+        Self { permits: Permits::new([PER_HOST], IN_ALL) }
     }
 }
 
 impl Gate {
-    /// Returns the hosts that are not asked for a while because they failed.
-    pub(crate) fn resting(&self) -> Vec<Box<str>> {
-        self.breakers.resting(Instant::now())
-    }
-
-    /// Waits for a permit for a request whose answer says nothing about the health of the registry. Returns none if
-    /// the registry rests, or if no permit is free before the deadline.
+    /// Waits for a permit to ask the registry. Returns none if no permit is free before the deadline.
     pub(crate) async fn place(&self, host: &str, deadline: Instant) -> Option<Permit> {
-        if self.breakers.rests(host, Instant::now()) {
-            return None;
-        }
         timeout_at(deadline, self.permits.acquire([host])).await.ok()
     }
 }
@@ -66,20 +49,13 @@ pub struct Limit<L> {
     gate: Arc<Gate>,
     /// The time until which a registry does not want to be asked with these credentials.
     limited: Expiring<(Box<str>, Vec<CredentialId>), Instant>,
-    observer: Arc<dyn Observer>,
 }
 
 impl<L> Limit<L> {
     /// Limits this look-up.
     #[must_use]
-    pub fn new(inner: L, gate: Arc<Gate>, observer: Arc<dyn Observer>) -> Self {
-        Self { inner, gate, limited: Expiring::new(LIMITED), observer }
-    }
-
-    /// Returns the hosts that are not asked for a while because they failed.
-    #[must_use]
-    pub fn resting(&self) -> Vec<Box<str>> {
-        self.gate.resting()
+    pub fn new(inner: L, gate: Arc<Gate>) -> Self {
+        Self { inner, gate, limited: Expiring::new(LIMITED) }
     }
 }
 
@@ -94,22 +70,9 @@ impl<L: Lookup> Lookup for Limit<L> {
         let Ok(_permit) = timeout_at(deadline, self.gate.permits.acquire([host])).await else {
             return Fact::unavailable(Unavailable::Timeout);
         };
-        // The registry may have failed while this look-up waited for its permit.
-        let asked = Instant::now();
-        let pass = match self.gate.breakers.enter(host, asked) {
-            Ok(pass) => pass,
-            Err(rest) => {
-                let retry_after = (!rest.is_zero()).then_some(rest);
-                return Fact::Unavailable { cause: Unavailable::BreakerOpen, retry_after, last_known: None };
-            }
-        };
         // Boxed, so that the future of a look-up that waits is small.
         let fact = Box::pin(self.inner.look_up(image, candidates, deadline)).await;
         let now = Instant::now();
-        let whole = deadline.saturating_duration_since(asked) >= WHOLE;
-        if pass.learn(&fact, whole, now) {
-            self.observer.observe(&Event::BreakerOpened);
-        }
         if let Fact::RateLimited { retry_after, .. } = &fact {
             let until = now + retry_after.unwrap_or(DEFAULT_RETRY_AFTER).min(LONGEST);
             self.limited.put(who, until, until);

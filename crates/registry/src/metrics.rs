@@ -130,7 +130,7 @@ impl RegistryMetrics {
         );
         metrics.register(
             "registry_breaker_opened",
-            "Number of times that a registry failed and tagpin stopped asking it for a while",
+            "Number of times that a host failed and tagpin stopped asking it for a while",
             this.breakers.clone(),
         );
         metrics.register(

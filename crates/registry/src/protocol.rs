@@ -12,5 +12,6 @@ pub(crate) mod tags;
 pub(crate) mod version;
 
 mod confirm;
+mod hedge;
 mod proof;
 mod token;

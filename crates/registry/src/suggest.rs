@@ -17,7 +17,7 @@ use crate::protocol::client::Client;
 use crate::protocol::tags::Tags;
 use crate::sharing::expiring::Expiring;
 use crate::sharing::flight::Flights;
-use crate::sharing::permits::Permits;
+use crate::sharing::permits::{Permit, Permits};
 use tagpin_domain::asker::Asker;
 use tagpin_domain::fact::Fact;
 use tagpin_domain::image::ImageRef;
@@ -85,6 +85,15 @@ impl Suggestions {
         };
         self.credentials.candidates(asker, image, deadline).await.candidates.into_owned()
     }
+
+    /// Waits for a permit to ask the registry of the image. Returns none if it rests, or if no permit is free before
+    /// the deadline.
+    async fn place(&self, image: &ImageRef, deadline: Instant) -> Option<Permit> {
+        if self.client.rests(image) {
+            return None;
+        }
+        self.gate.place(image.domain(), deadline).await
+    }
 }
 
 #[async_trait]
@@ -98,7 +107,7 @@ impl Suggest for Suggestions {
             return known;
         }
         let Effort::Until(deadline) = effort else { return None };
-        let _place = self.gate.place(image.domain(), deadline).await?;
+        let _place = self.place(image, deadline).await?;
         let start = || {
             let (client, versions, key) = (self.client.clone(), Arc::clone(&self.versions), key.clone());
             let (image, budget) = (image.clone(), self.budget);
@@ -123,7 +132,7 @@ impl Suggest for Suggestions {
             (Some(tags), _) => tags,
             (None, Effort::Cached) => None,
             (None, Effort::Until(deadline)) => {
-                let Some(_place) = self.gate.place(image.domain(), deadline).await else {
+                let Some(_place) = self.place(image, deadline).await else {
                     return Vec::new();
                 };
                 let start = || {

@@ -17,6 +17,8 @@ use tagpin_domain::image::{DOCKER_HUB, ImageRef};
 
 /// Time for which the digest of a tag is valid, unless the operator sets another.
 const TAG_TTL: Duration = Duration::from_secs(60);
+/// Time that an endpoint gets alone before the next one is asked beside it.
+const HEAD_START: Duration = Duration::from_millis(400);
 /// Label of the registries that no entry names; metric labels are bounded.
 const OTHER: &str = "other";
 
@@ -33,6 +35,8 @@ pub struct RegistryProfile {
     pub upstream: Option<Endpoint>,
     /// The mirrors of the registry, in order.
     pub mirrors: Vec<Endpoint>,
+    /// Time that an endpoint gets alone before the next one is asked beside it.
+    pub head_start: Duration,
     /// The rule for confirming a digest by asking for it.
     pub confirm: Confirm,
     /// Prefixes of the repositories that the registry caches for others. It serves nothing by digest there before
@@ -168,6 +172,7 @@ impl RegistryProfile {
             resolve_from: ResolveFrom::Upstream,
             upstream: Url::parse(&format!("https://{host}")).ok().and_then(|url| Endpoint::new(url).ok()),
             mirrors: Vec::new(),
+            head_start: HEAD_START,
             confirm: Confirm::Never,
             pull_through: Arc::default(),
             tag_ttl: TAG_TTL,

@@ -593,31 +593,6 @@ async fn at_most_64_questions_are_under_way() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_registry_that_failed_rests_and_is_tried_by_one_look_up() {
-    let registry = Registry::new(|nth, _, _| match nth {
-        0 => (Duration::ZERO, failed(Unavailable::Connect)),
-        _ => (Duration::from_millis(100), present('a')),
-    });
-    let cache = limited(&registry);
-    let ask = |tag: usize| {
-        let cache = &cache;
-        let name = image(&format!("reg.example/app:{tag}"));
-        async move { cache.resolve(&name, &of("anonymous"), None, Instant::now() + seconds(5)).await }
-    };
-    ask(0).await;
-    let rests = |fact: &Fact| matches!(fact, Fact::Unavailable { cause: Unavailable::BreakerOpen, .. });
-    let resting = join_all((1..100).map(ask)).await;
-    assert!(resting.iter().all(rests), "{resting:?}");
-    assert_eq!(registry.asked(), 1);
-    advance(seconds(34)).await;
-    let tried = join_all((1..100).map(ask)).await;
-    assert_eq!(tried.iter().filter(|fact| **fact == present('a')).count(), 1);
-    assert!(tried.iter().filter(|fact| **fact != present('a')).all(rests));
-    let back = join_all((1..100).map(ask)).await;
-    assert!(back.iter().all(|fact| *fact == present('a')));
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_registry_that_limits_us_is_not_asked_for_other_tags_but_for_other_credentials() {
     let registry = Registry::new(|_, _, candidates| match candidates[0].credential {
         Credential::Basic { .. } => (Duration::ZERO, present('a')),

@@ -48,6 +48,8 @@ struct Case {
     credentials: Vec<Secret>,
     /// Milliseconds until the deadline.
     budget: Option<u64>,
+    /// Milliseconds that an endpoint gets alone; if it is absent, endpoints are asked one after the other.
+    head_start: Option<u64>,
     /// True to list the tags; the fact is the list, or the answer instead of it.
     #[serde(default)]
     list: bool,
@@ -143,6 +145,7 @@ impl Case {
         let mut registry = RegistryProfile::clone(&profiles.0[&domain]);
         registry.label = "test".into();
         registry.offline = self.offline;
+        registry.head_start = self.head_start.map_or(PATIENCE, Duration::from_millis);
         registry.pull_through = self.pull_through.clone().into();
         registry.confirm = match self.confirm.as_deref() {
             None => Confirm::Never,
@@ -313,6 +316,11 @@ async fn a_digest_is_asked_for_by_digest_where_that_is_wanted_and_affordable() {
 #[tokio::test]
 async fn mirrors_are_asked_as_configured() {
     play_all("registry/mirrors.yaml", 8).await;
+}
+
+#[tokio::test]
+async fn a_host_is_left_alone_only_if_that_is_its_own_fault() {
+    play_all("registry/health.yaml", 9).await;
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ mod distribution;
 #[cfg(all(feature = "aws", feature = "gcp", feature = "azure"))]
 mod ecr;
 mod files;
+mod health;
 mod outages;
 #[path = "../../../../tests/it/parts.rs"]
 mod parts;

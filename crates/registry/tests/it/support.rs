@@ -111,9 +111,11 @@ pub(super) fn endpoint(url: &str) -> Endpoint {
     endpoint
 }
 
-/// Creates the profile of a registry with this endpoint alone.
+/// Creates the profile of a registry with this endpoint alone. Endpoints that are added to it are asked one after the
+/// other, however slow this machine is.
 pub(super) fn profile(endpoint: Endpoint) -> RegistryProfile {
-    RegistryProfile { upstream: Some(endpoint), offline: false, ..RegistryProfile::of("registry.test") }
+    let upstream = Some(endpoint);
+    RegistryProfile { upstream, offline: false, head_start: PATIENCE, ..RegistryProfile::of("registry.test") }
 }
 
 /// Records all events as text.
@@ -138,7 +140,11 @@ pub(super) fn client_of(url: &str) -> (Client, String) {
     (client(TestProfiles::one(profile(endpoint), &domain), TestNames::default(), Arc::new(())), domain)
 }
 
-pub(super) fn client(profiles: Arc<dyn Profiles>, names: TestNames, observer: Arc<dyn Observer>) -> Client {
+pub(super) fn client(
+    profiles: Arc<dyn Profiles>,
+    names: impl Names + 'static,
+    observer: Arc<dyn Observer>,
+) -> Client {
     provider();
     Client::new(Transport::new(Arc::new(names)), profiles, observer)
 }
