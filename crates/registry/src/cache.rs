@@ -22,9 +22,9 @@ use tokio::time::{Instant, timeout_at};
 use crate::Lookup;
 use crate::credential::{Candidate, CredentialId, Source};
 use crate::credentials::provider::{Credentials, Held};
-use crate::limit::{DEFAULT_RETRY_AFTER, LONGEST, PER_HOST};
+use crate::limit::{LONGEST, PER_HOST, shared_name};
 use crate::observe::{AnsweredBy, Event, Observer};
-use crate::profile::endpoint::Profiles;
+use crate::profile::endpoint::{Profiles, RegistryProfile};
 use crate::sharing::flight::Flights;
 use crate::sharing::permits::Permits;
 use tagpin_domain::asker::Asker;
@@ -48,15 +48,19 @@ const HELD: usize = 600;
 const CREDENTIALS: usize = 64;
 /// Maximum number of look-ups in flight from one namespace to one registry, so that other namespaces find permits
 /// too.
-const PER_NAMESPACE: usize = PER_HOST / 2;
-/// Maximum number of look-ups in flight or waiting for a permit, for one registry and in all.
-const FLIGHTS: (usize, usize) = (256, 1024);
+const PER_NAMESPACE_AND_HOST: usize = PER_HOST / 2;
+/// Maximum number of look-ups in flight from one namespace to all registries together: less than the places that
+/// registries have which tagpin does not know.
+const PER_NAMESPACE: usize = 24;
+/// Maximum number of look-ups in flight or waiting for a permit, for one registry, for all registries that tagpin does
+/// not know together, and in all.
+const FLIGHTS: (usize, usize, usize) = (256, 512, 1024);
 
 /// Caches the answers of the look-up that it decorates.
 pub struct Cache<L> {
     inner: Arc<L>,
     memory: Arc<Memory>,
-    flights: Flights<Key, Arc<CachedFact>, 2>,
+    flights: Flights<Key, Arc<CachedFact>, 4>,
     around: Around,
 }
 
@@ -134,8 +138,9 @@ impl<L: Lookup + 'static> Cache<L> {
     pub fn with_capacity(inner: L, around: Around, bytes: u64) -> Self {
         let answers = usize::try_from(bytes).unwrap_or(usize::MAX) / HELD;
         let memory = Memory::with(answers, bytes, Weight, RandomState::new(), DefaultLifecycle::default());
-        let (per_host, all) = FLIGHTS;
-        let flights = Flights::new(Permits::new([PER_NAMESPACE, per_host], all));
+        let (per_host, unknown, all) = FLIGHTS;
+        let each = [PER_NAMESPACE_AND_HOST, PER_NAMESPACE, per_host, unknown];
+        let flights = Flights::new(Permits::new(each, all));
         Self { inner: Arc::new(inner), memory: Arc::new(memory), flights, around }
     }
 
@@ -160,7 +165,8 @@ impl<L: Lookup + 'static> Cache<L> {
         known.filter(|known| known.age <= LAST_KNOWN)
     }
 
-    async fn ask(&self, question: Question<'_>, ttl: Duration) -> Option<Arc<CachedFact>> {
+    async fn ask(&self, question: Question<'_>, profile: &RegistryProfile) -> Option<Arc<CachedFact>> {
+        let ttl = profile.tag_ttl;
         let known = || self.memory.get(&question).filter(|answer| answer.until > Instant::now());
         let key = question.key();
         let start = || {
@@ -180,8 +186,13 @@ impl<L: Lookup + 'static> Cache<L> {
             }
         };
         let host = question.image.domain();
-        let who = format!("{} {host}", question.asker.namespace);
-        self.flights.join([&who, host], key.clone(), known, start).await
+        let namespace = &question.asker.namespace;
+        // A caller that waits for one name holds a permit of the names before it. One slow host must not hold those of
+        // the namespace.
+        let who = format!("{namespace} {host}");
+        self.flights
+            .join([&who, namespace, host, shared_name(host, profile)], key.clone(), known, start)
+            .await
     }
 }
 
@@ -224,7 +235,7 @@ impl<L: Lookup + 'static> Resolve for Cache<L> {
         if let Some(fact) = self.recall(question, Instant::now()) {
             return fact;
         }
-        match timeout_at(deadline, self.ask(question, profile.tag_ttl)).await {
+        match timeout_at(deadline, self.ask(question, &profile)).await {
             Ok(Some(answer)) => {
                 observer.observe(&Event::Answered(AnsweredBy::Registry));
                 answer.tell(question, || self.seed(question), Instant::now())
@@ -359,15 +370,17 @@ impl Known {
     }
 }
 
-/// Returns the time for which a fact is valid; a digest is valid for `ttl`. The answer about a host that rests is not
-/// cached: it costs nothing, and the health of the host says when the rest ends.
+/// Returns the time for which a fact is valid; a digest is valid for `ttl`. The answers that a
+/// host rests and that no permit was free are not cached: they cost nothing, and say nothing about the tag.
 fn lifetime(fact: &Fact, ttl: Duration) -> Duration {
     match fact {
         Fact::Present(_) => ttl,
         Fact::RateLimited { retry_after, .. } => {
-            retry_after.unwrap_or(DEFAULT_RETRY_AFTER).clamp(Duration::from_secs(1), LONGEST)
+            retry_after.unwrap_or_default().clamp(Duration::from_secs(1), LONGEST)
         }
-        Fact::Unavailable { cause: Unavailable::BreakerOpen, .. } | Fact::Offline => Duration::ZERO,
+        Fact::Unavailable { cause: Unavailable::BreakerOpen | Unavailable::Busy, .. } | Fact::Offline => {
+            Duration::ZERO
+        }
         _ => NEGATIVE,
     }
 }

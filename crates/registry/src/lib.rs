@@ -72,6 +72,6 @@ pub trait Lookup: Send + Sync {
 /// Puts limits and a cache around the client. An answer from the cache waits for no permit. Other callers that ask
 /// the same registries should share the gate.
 pub fn assemble<L: Lookup + 'static>(client: L, gate: Arc<Gate>, around: Around) -> Cache<Limit<L>> {
-    let limit = Limit::new(client, gate);
+    let limit = Limit::new(client, gate, Arc::clone(&around.profiles));
     Cache::new(limit, around)
 }

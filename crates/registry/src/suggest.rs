@@ -35,8 +35,9 @@ const HEADS: (usize, usize) = (8, 4);
 const SIMILAR: usize = 3;
 /// Maximum number of versions that are remembered.
 const KNOWN: usize = 1024;
-/// Maximum number of searches in flight, for one registry and in all.
-const FLIGHTS: (usize, usize) = (8, 32);
+/// Maximum number of searches in flight, from one namespace, for one registry and in all. A search has a place at the
+/// gate, so one namespace must leave places to others.
+const FLIGHTS: ([usize; 2], usize) = ([4, 8], 32);
 
 /// Finds suggestions with a client.
 pub struct Suggestions {
@@ -45,8 +46,8 @@ pub struct Suggestions {
     gate: Arc<Gate>,
     budget: Duration,
     versions: Arc<Expiring<Key, Option<Version>>>,
-    version_flights: Flights<Key, Option<Version>>,
-    tag_flights: Flights<Key, Option<Tags>>,
+    version_flights: Flights<Key, Option<Version>, 2>,
+    tag_flights: Flights<Key, Option<Tags>, 2>,
 }
 
 /// A repository, or one tag of it, and the credentials with which it was looked up.
@@ -65,7 +66,7 @@ impl Suggestions {
     /// for it.
     #[must_use]
     pub fn new(client: Client, credentials: Arc<dyn Credentials>, gate: Arc<Gate>, budget: Duration) -> Self {
-        let flights = || Permits::new([FLIGHTS.0], FLIGHTS.1);
+        let flights = || Permits::new(FLIGHTS.0, FLIGHTS.1);
         Self {
             client,
             credentials,
@@ -85,15 +86,6 @@ impl Suggestions {
         };
         self.credentials.candidates(asker, image, deadline).await.candidates.into_owned()
     }
-
-    /// Waits for a permit to ask the registry of the image. Returns none if it rests, or if no permit is free before
-    /// the deadline.
-    async fn place(&self, image: &ImageRef, deadline: Instant) -> Option<Permit> {
-        if self.client.rests(image) {
-            return None;
-        }
-        self.gate.place(image.domain(), deadline).await
-    }
 }
 
 #[async_trait]
@@ -107,12 +99,15 @@ impl Suggest for Suggestions {
             return known;
         }
         let Effort::Until(deadline) = effort else { return None };
-        let _place = self.place(image, deadline).await?;
+        if self.client.rests(image) {
+            return None;
+        }
         let start = || {
             let (client, versions, key) = (self.client.clone(), Arc::clone(&self.versions), key.clone());
-            let (image, budget) = (image.clone(), self.budget);
+            let (image, budget, gate) = (image.clone(), self.budget, Arc::clone(&self.gate));
             async move {
                 let deadline = Instant::now() + budget;
+                let _place = place(&gate, &client, &image, deadline).await?;
                 let search = find_version(&client, &image, &candidates, deadline);
                 let found = timeout_at(deadline, search).await.ok().flatten();
                 let now = Instant::now();
@@ -120,7 +115,7 @@ impl Suggest for Suggestions {
                 found
             }
         };
-        let flight = self.version_flights.join([image.domain()], key.clone(), known, start);
+        let flight = self.version_flights.join([&asker.namespace, image.domain()], key.clone(), known, start);
         timeout_at(deadline, flight).await.ok()??
     }
 
@@ -132,21 +127,30 @@ impl Suggest for Suggestions {
             (Some(tags), _) => tags,
             (None, Effort::Cached) => None,
             (None, Effort::Until(deadline)) => {
-                let Some(_place) = self.place(image, deadline).await else {
+                if self.client.rests(image) {
                     return Vec::new();
-                };
+                }
                 let start = || {
-                    let (client, image, candidates) =
-                        (self.client.clone(), image.clone(), candidates.clone());
-                    async move { client.tags(&image, &candidates, Instant::now() + BUDGET).await }
+                    let (client, gate) = (self.client.clone(), Arc::clone(&self.gate));
+                    let (image, candidates) = (image.clone(), candidates.clone());
+                    async move {
+                        let deadline = Instant::now() + BUDGET;
+                        let _place = place(&gate, &client, &image, deadline).await?;
+                        client.tags(&image, &candidates, deadline).await
+                    }
                 };
                 let key = Key::new(image.repository().to_owned(), &candidates);
-                let flight = self.tag_flights.join([image.domain()], key, known, start);
+                let flight = self.tag_flights.join([&asker.namespace, image.domain()], key, known, start);
                 timeout_at(deadline, flight).await.ok().flatten().flatten()
             }
         };
         tags.map_or_else(Vec::new, |tags| resemblance::similar(tag, &tags, SIMILAR))
     }
+}
+
+/// Waits for a permit to ask the registry of the image. Returns none if no permit is free before the deadline.
+async fn place(gate: &Gate, client: &Client, image: &ImageRef, deadline: Instant) -> Option<Permit> {
+    gate.place(image.domain(), &client.profile(image), deadline).await
 }
 
 /// Finds the most specific version that names the same digest as the tag.

@@ -197,6 +197,13 @@ impl RegistryProfile {
         self.pull_through.iter().any(|prefix| path.starts_with(prefix.as_str()))
     }
 
+    /// Returns true if an entry names the registry, or tagpin knows it. Whoever writes an image chooses the others.
+    #[must_use]
+    pub(crate) fn is_known(&self) -> bool {
+        let well_known = |own: &Endpoint| own.not_found != NotFound::IfShown;
+        &*self.label != OTHER || self.entry.is_some() || self.upstream.as_ref().is_some_and(well_known)
+    }
+
     /// Returns true if any endpoint may see the credentials of an asker. Otherwise nobody needs to look for them.
     #[must_use]
     pub fn shows_credentials(&self) -> bool {

@@ -12,6 +12,8 @@ use crate::wire::message::HttpResponse;
 const LONGEST: Duration = Duration::from_secs(15 * 60);
 /// Maximum wait that fits into a review.
 const BEARABLE: Duration = Duration::from_secs(2);
+/// Minimum pause before a retry after "too many requests" without a time.
+const LIMITED: Duration = Duration::from_secs(1);
 /// Minimum pause before a retry of a failed request; the maximum is three times as long.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -22,7 +24,7 @@ pub(crate) const WORTH: Duration = Duration::from_millis(200);
 pub(crate) fn pause_before_retry(answer: &HttpResponse) -> Option<Duration> {
     let asked = retry_after(answer);
     match answer.status {
-        429 => asked.filter(|wait| *wait <= BEARABLE),
+        429 => Some(asked.unwrap_or_else(|| LIMITED + jitter())).filter(|wait| *wait <= BEARABLE),
         408 | 500 | 502 | 503 | 504 => match asked {
             None => Some(jitter()),
             Some(wait) => (wait <= BEARABLE).then_some(wait),
@@ -74,6 +76,15 @@ mod tests {
         ] {
             assert_eq!(parse(value, now).map(|wait| wait.as_secs()), seconds, "{value}");
         }
+    }
+
+    #[test]
+    fn a_limit_without_a_time_is_waited_for_a_second() {
+        let pause = |headers: &[(&str, &str)]| pause_before_retry(&HttpResponse::of(429, headers, b""));
+        assert!((1100..1300).contains(&pause(&[]).unwrap().as_millis()));
+        assert!((1100..1300).contains(&pause(&[("retry-after", "tomorrow")]).unwrap().as_millis()));
+        assert_eq!(pause(&[("retry-after", "2")]), Some(Duration::from_secs(2)));
+        assert_eq!(pause(&[("retry-after", "3")]), None);
     }
 
     #[test]

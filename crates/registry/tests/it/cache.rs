@@ -14,7 +14,7 @@ use tagpin_domain::digest::Digest;
 use tagpin_domain::fact::{AskedWith, Broken, Fact, ForbiddenHost, Hidden, LastKnown, Position, Unavailable};
 use tagpin_domain::image::ImageRef;
 use tagpin_registry::{
-    Around, Cache, Candidate, Credential, Credentials, Current, Held, Limit, Lookup, Registries,
+    Around, Cache, Candidate, Credential, Credentials, Current, Held, Limit, Lookup, Profiles, Registries,
     RegistryProfile, Source,
 };
 use tagpin_review::Resolve;
@@ -349,7 +349,7 @@ async fn every_answer_has_its_lifetime() {
         (forbidden(), 10),
         (failed(Unavailable::Timeout), 10),
         (failed(Unavailable::Unreadable), 10),
-        (limited(None), 30),
+        (limited(None), 1),
         (limited(Some(seconds(0))), 1),
         (limited(Some(seconds(120))), 120),
         (limited(Some(seconds(86_400))), 900),
@@ -575,21 +575,176 @@ async fn one_namespace_never_takes_all_places_at_a_registry() {
     assert_eq!(registry.most("docker.io"), 9);
 }
 
+/// Profiles in which an entry names every host that starts with `named`.
+struct Entries;
+
+impl Profiles for Entries {
+    fn profile(&self, domain: &str) -> Arc<RegistryProfile> {
+        let entry = domain.starts_with("named").then(|| domain.into());
+        Arc::new(RegistryProfile { entry, ..RegistryProfile::of(domain) })
+    }
+}
+
+/// Returns the cache with its limits, where entries name some of the registries.
+fn with_entries(registry: &Registry) -> Cache<Limit<Registry>> {
+    let around = Around { profiles: Arc::new(Entries), ..around(Pods::default()) };
+    tagpin_registry::assemble(registry.clone(), Arc::default(), around)
+}
+
 #[tokio::test(start_paused = true)]
-async fn at_most_64_questions_are_under_way() {
-    let registry = Registry::new(|_, _, _| (Duration::from_millis(10), present('a')));
+async fn at_most_64_questions_are_under_way_and_32_of_them_at_hosts_that_nobody_named() {
+    for (kind, most) in [("named", 64), ("any", 32)] {
+        let registry = Registry::new(|_, _, _| (Duration::from_millis(10), present('a')));
+        let cache = with_entries(&registry);
+        let facts = join_all((0..2000).map(async |number: usize| {
+            let name = image(&format!("{kind}{}.example/app:{number}", number % 20));
+            cache.resolve(&name, &of(&format!("n{}", number % 8)), None, Instant::now() + seconds(60)).await
+        }))
+        .await;
+        assert!(facts.iter().all(|fact| *fact == present('a')));
+        assert_eq!(registry.asked(), 2000);
+        assert_eq!(registry.most(""), most, "{kind}");
+        assert!(registry.most(&format!("{kind}1.example")) <= 16);
+    }
+}
+
+/// Leaves this many look-ups open at hosts that hang, from namespaces of these names, and meanwhile looks up 20 tags
+/// for the namespace `quiet` at a host that answers after a second. Returns the time that these take, and the number of
+/// requests in flight at most.
+async fn beside_a_flood(
+    hanging: usize,
+    host: &str,
+    namespaces: &[&str],
+    answering: &str,
+) -> (Duration, usize) {
+    let registry = Registry::new(|_, image, _| {
+        let hangs = image.domain().contains("hangs");
+        (seconds(if hangs { 3600 } else { 1 }), present('a'))
+    });
+    let cache = with_entries(&registry);
+    let flood = join_all((0..hanging).map(async |number: usize| {
+        let name = image(&format!("{host}-hangs-{}.example/app:{number}", number % 64));
+        let namespace = namespaces[number % namespaces.len()];
+        cache.resolve(&name, &of(namespace), None, Instant::now() + seconds(5)).await
+    }));
+    let quiet = async {
+        sleep(seconds(1)).await;
+        let start = Instant::now();
+        for tag in 0..3 {
+            let name = image(&format!("{answering}.example/app:{tag}"));
+            let deadline = Instant::now() + Duration::from_millis(2200);
+            assert_eq!(cache.resolve(&name, &of("quiet"), None, deadline).await, present('a'), "{tag}");
+        }
+        start.elapsed()
+    };
+    let (_, took) = tokio::join!(flood, quiet);
+    (took, registry.most(""))
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_namespace_with_64_hanging_hosts_leaves_others_at_their_speed() {
+    for host in ["named", "any"] {
+        let (took, most) = beside_a_flood(1000, host, &["loud"], "any-other").await;
+        assert_eq!((took, most), (seconds(3), 25), "{host}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn hosts_that_nobody_named_leave_those_that_are_named_at_their_speed() {
+    let loud: Vec<String> = (0..50).map(|number| format!("loud-{number}")).collect();
+    let loud: Vec<&str> = loud.iter().map(String::as_str).collect();
+    let (took, most) = beside_a_flood(3000, "any", &loud, "named").await;
+    assert_eq!((took, most), (seconds(3), 33));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_hanging_host_leaves_its_namespace_places_at_others() {
+    let registry = Registry::new(|_, image, _| {
+        (seconds(if image.domain() == "slow.example" { 3600 } else { 1 }), present('a'))
+    });
     let cache = limited(&registry);
-    let names = (0..2000).map(|number| image(&format!("h{}.example/app:{number}", number % 20)));
-    let asker = of("anonymous");
-    let facts = join_all(names.map(|name| {
-        let (cache, asker) = (&cache, &asker);
-        async move { cache.resolve(&name, asker, None, Instant::now() + seconds(60)).await }
+    let ask = async |name: String| {
+        cache.resolve(&image(&name), &of("shop"), None, Instant::now() + Duration::from_millis(2200)).await
+    };
+    let flood = join_all((0..100).map(|number| ask(format!("slow.example/app:{number}"))));
+    let (_, quick) = tokio::join!(flood, ask("quick.example/app:1".to_owned()));
+    assert_eq!(quick, present('a'));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_up_that_gets_no_place_says_so_and_is_not_kept() {
+    let registry = Registry::new(|_, _, _| (seconds(3600), present('a')));
+    let limit = Limit::new(registry.clone(), Arc::default(), Arc::new(Entries));
+    let start = Instant::now();
+    let facts = join_all((0..33).map(async |number: u64| {
+        let name = image(&format!("h{number}.example/app:1"));
+        limit.look_up(&name, &[Candidate::anonymous()], start + seconds(60 - number)).await
     }))
     .await;
-    assert!(facts.iter().all(|fact| *fact == present('a')));
-    assert_eq!(registry.asked(), 2000);
-    assert_eq!(registry.most(""), 64);
-    assert!(registry.most("h1.example") <= 16);
+    let busy: Vec<_> = facts.iter().filter(|fact| **fact == failed(Unavailable::Busy)).collect();
+    assert_eq!((busy.len(), registry.asked()), (1, 32));
+
+    let registry = Registry::saying(vec![failed(Unavailable::Busy), present('a')]);
+    let cache = cache(&registry);
+    assert_eq!(ask(&cache, "anonymous").await, failed(Unavailable::Busy));
+    assert_eq!(ask(&cache, "anonymous").await, present('a'));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_without_a_time_doubles_until_the_registry_answers() {
+    let limit = Fact::RateLimited { retry_after: None, last_known: None };
+    let registry = {
+        let limit = limit.clone();
+        Registry::new(move |nth, _, _| {
+            (Duration::from_millis(10), if nth == 28 { present('a') } else { limit.clone() })
+        })
+    };
+    let cache = limited(&registry);
+    let tags = std::cell::Cell::new(0);
+    let ask = async || {
+        tags.set(tags.get() + 1);
+        let name = image(&format!("nginx:{}", tags.get()));
+        cache.resolve(&name, &of("anonymous"), None, Instant::now() + seconds(5)).await
+    };
+    let pause = |fact: &Fact| match fact {
+        Fact::RateLimited { retry_after: Some(pause), .. } => pause.as_millis(),
+        other => panic!("{other:?}"),
+    };
+    // A burst is one limit, not as many as it has look-ups.
+    let burst = join_all((0..20).map(|_| ask())).await;
+    assert!(burst.iter().all(|fact| pause(fact) <= 1000), "{burst:?}");
+    assert_eq!(registry.asked(), 8);
+    for (nth, expected) in [2, 4, 8, 16, 32, 60, 60, 60, 60].into_iter().enumerate() {
+        if nth == 0 {
+            advance(seconds(1)).await;
+        }
+        let fact = ask().await;
+        assert_eq!(pause(&fact), expected * 1000);
+        advance(seconds(u64::try_from(expected).unwrap()) - Duration::from_millis(10)).await;
+        let asked = registry.asked();
+        assert!(pause(&ask().await) <= 1000);
+        assert_eq!(registry.asked(), asked, "{expected}");
+        advance(Duration::from_millis(20)).await;
+    }
+    assert_eq!(registry.asked(), 17);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_ends_the_doubling_of_a_limit() {
+    let limit = Fact::RateLimited { retry_after: None, last_known: None };
+    let facts = vec![limit.clone(), limit.clone(), present('a'), limit];
+    let registry = Registry::saying(facts);
+    let cache = limited(&registry);
+    for (tag, pause) in [Some(1), Some(2), None, Some(1)].into_iter().enumerate() {
+        let name = image(&format!("nginx:{tag}"));
+        let fact = cache.resolve(&name, &of("anonymous"), None, Instant::now() + seconds(5)).await;
+        let expected = pause.map_or(present('a'), |pause| Fact::RateLimited {
+            retry_after: Some(seconds(pause)),
+            last_known: None,
+        });
+        assert_eq!(fact, expected, "{tag}");
+        advance(seconds(pause.unwrap_or_default())).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
