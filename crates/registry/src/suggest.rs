@@ -115,7 +115,8 @@ impl Suggest for Suggestions {
                 found
             }
         };
-        let flight = self.version_flights.join([&asker.namespace, image.domain()], key.clone(), known, start);
+        let flight =
+            self.version_flights.join([&asker.namespace, image.domain()], key.clone(), None, known, start);
         timeout_at(deadline, flight).await.ok()??
     }
 
@@ -140,7 +141,8 @@ impl Suggest for Suggestions {
                     }
                 };
                 let key = Key::new(image.repository().to_owned(), &candidates);
-                let flight = self.tag_flights.join([&asker.namespace, image.domain()], key, known, start);
+                let flight =
+                    self.tag_flights.join([&asker.namespace, image.domain()], key, None, known, start);
                 timeout_at(deadline, flight).await.ok().flatten().flatten()
             }
         };

@@ -764,6 +764,119 @@ async fn a_registry_that_limits_us_is_not_asked_for_other_tags_but_for_other_cre
     assert_eq!(registry.asked(), 2);
 }
 
+/// Looks up `nginx:1` and accepts no answer that was asked for before `since`.
+async fn ask_since(cache: &impl Resolve, since: Option<Instant>) -> Fact {
+    let deadline = Instant::now() + Duration::from_millis(2200);
+    cache.resolve(&image("nginx:1"), &of("anonymous"), since, deadline).await
+}
+
+fn remembered(cache: &impl Resolve, since: Option<Instant>) -> Option<Fact> {
+    cache.remembered(&image("nginx:1"), &of("anonymous"), since, Instant::now())
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_answer_is_older_than_the_caller_accepts_and_the_newer_one_is_shared() {
+    let registry = Registry::saying(vec![present('a'), present('b')]);
+    let cache = cache(&registry);
+    let start = Instant::now();
+    assert_eq!(ask_since(&cache, Some(start)).await, present('a'));
+    advance(seconds(5)).await;
+    assert_eq!(ask_since(&cache, Some(start)).await, present('a'));
+    assert_eq!((remembered(&cache, Some(start)), registry.asked()), (Some(present('a')), 1));
+    let push = Instant::now();
+    assert_eq!(remembered(&cache, Some(push)), None);
+    advance(seconds(5)).await;
+    let facts = join_all((0..200).map(|_| ask_since(&cache, Some(push)))).await;
+    assert!(facts.iter().all(|fact| *fact == present('b')), "{facts:?}");
+    assert_eq!(registry.asked(), 2);
+    assert_eq!(
+        (remembered(&cache, Some(push)), remembered(&cache, None)),
+        (Some(present('b')), Some(present('b')))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_earlier_question_is_not_joined_and_its_answer_does_not_replace_a_newer_one() {
+    for (first_takes, second_takes) in [(2, 1), (1, 2)] {
+        let registry = Registry::new(move |nth, _, _| match nth {
+            0 => (seconds(first_takes), present('a')),
+            _ => (seconds(second_takes), present('b')),
+        });
+        let cache = cache(&registry);
+        let first = ask_since(&cache, None);
+        let later = async {
+            sleep(Duration::from_millis(500)).await;
+            let push = Instant::now();
+            let latest = async {
+                sleep(Duration::from_millis(700)).await;
+                ask_since(&cache, Some(push)).await
+            };
+            tokio::join!(ask_since(&cache, Some(push)), ask_since(&cache, None), latest)
+        };
+        let (first, later) = tokio::join!(first, later);
+        assert_eq!((first, later), (present('a'), (present('b'), present('b'), present('b'))));
+        assert_eq!((registry.asked(), registry.answered()), (2, 2));
+        assert_eq!(remembered(&cache, None), Some(present('b')));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newer_answer_that_does_not_come_leaves_the_earlier_one_as_last_known_and_to_others() {
+    for (nothing, after) in [
+        (Fact::RateLimited { retry_after: Some(seconds(120)), last_known: None }, seconds(0)),
+        (failed(Unavailable::Connect), seconds(0)),
+        (present('b'), seconds(9)),
+    ] {
+        let registry = {
+            let nothing = nothing.clone();
+            Registry::new(move |nth, _, _| match nth {
+                0 => (seconds(0), present('a')),
+                _ => (after, nothing.clone()),
+            })
+        };
+        let cache = cache(&registry);
+        assert_eq!(ask_since(&cache, None).await, present('a'));
+        advance(seconds(10)).await;
+        let push = Instant::now();
+        let fact = ask_since(&cache, Some(push)).await;
+        assert_eq!(last_known(&fact).map(|known| known.digest.clone()), Some(digest('a')), "{nothing:?}");
+        if after.is_zero() {
+            // What others were told goes on, and nobody asks for that.
+            assert_eq!(ask_since(&cache, None).await, present('a'), "{nothing:?}");
+            assert_eq!(last_known(&ask_since(&cache, Some(push)).await), last_known(&fact));
+            assert_eq!(registry.asked(), 2);
+            advance(seconds(51)).await;
+            assert_ne!(remembered(&cache, None), Some(present('a')), "{nothing:?} after its time");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tag_that_is_no_longer_served_by_digest_ends_the_earlier_answer() {
+    let registry = Registry::saying(vec![present('a'), failed(Unavailable::NotByDigest)]);
+    let cache = cache(&registry);
+    ask_since(&cache, None).await;
+    advance(seconds(1)).await;
+    assert_eq!(last_known(&ask_since(&cache, Some(Instant::now())).await), None);
+    assert_eq!(last_known(&ask_since(&cache, None).await), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_gives_the_digest_of_an_artifact() {
+    let artifact = Fact::Artifact { digest: digest('c'), wasm: false };
+    let registry = Registry::saying(vec![present('a'), artifact, failed(Unavailable::Connect)]);
+    let cache = cache(&registry);
+    ask(&cache, "anonymous").await;
+    for _ in 0..2 {
+        advance(seconds(61)).await;
+        ask(&cache, "anonymous").await;
+    }
+    assert_eq!(
+        last_known(&ask(&cache, "anonymous").await).map(|known| known.digest.clone()),
+        Some(digest('c'))
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_flood_of_names_fills_no_memory() {
     let registry = Registry::saying(vec![present('a')]);

@@ -146,7 +146,7 @@ impl Clouds {
             }
         };
         self.flights
-            .join([key.access.word()], key.clone(), known, start)
+            .join([key.access.word()], key.clone(), None, known, start)
             .await
             .unwrap_or_else(|| Err(CloudError::late()))
     }
