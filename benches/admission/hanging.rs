@@ -11,7 +11,9 @@ use tagpin_domain::fact::Fact;
 use tagpin_domain::image::ImageRef;
 use tagpin_kube::Cluster;
 use tagpin_objects::kinds::Kinds;
-use tagpin_registry::{Cache, Client, Endpoint, Limit, Profiles, RegistryProfile, SystemNames, Transport};
+use tagpin_registry::{
+    Cache, Client, Endpoint, Limit, Network, Profiles, RegistryProfile, SystemNames, Transport,
+};
 use tagpin_review::Resolve as _;
 use tagpin_testing::NoObjects;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -65,6 +67,10 @@ impl Profiles for Here {
         let mut upstream = Endpoint::new(format!("http://{domain}").parse().unwrap()).unwrap();
         upstream.allow_private = true;
         Arc::new(RegistryProfile { upstream: Some(upstream), ..RegistryProfile::of(domain) })
+    }
+
+    fn network(&self) -> Arc<Network> {
+        Arc::default()
     }
 }
 

@@ -185,6 +185,12 @@ fn effects() -> Vec<Effect> {
             "tagpin-system",
         ),
         data("registryDefaults.tagTTL", "registryDefaults: {tagTTL: 5m}", "registries.yaml", "tagTTL: 5m"),
+        data(
+            "registryDefaults.privateNetworks",
+            "registryDefaults: {privateNetworks: [10.20.0.0/16]}",
+            "registries.yaml",
+            "- 10.20.0.0/16",
+        ),
         data("registriesFile.format", K3S_CONTENT, "registries.yaml", "format: k3s"),
         data("registriesFile.hosts", CERTS_D, "hosts-3530c4415dd8.toml", "[host."),
         data("registriesFile.hosts", CERTS_D, "registries.yaml", "path: /etc/tagpin/certs.d"),
@@ -684,7 +690,7 @@ registries:
 - {match: '*.azurecr.io', credentials: {azure: {}}}
 - {match: '*.example.org', resolveFrom: mirrors-then-upstream, mirrors: [{url: https://mirror.example.org, capabilities: [pull, resolve], sendPullSecrets: true, rewrite: {'^a/': b/}, notFoundIsProof: true}]}
 - {match: airgap.example.com, offline: true}
-registryDefaults: {tagTTL: 5m}";
+registryDefaults: {tagTTL: 5m, privateNetworks: [10.20.0.0/16, 'fd12:3456::/32']}";
     let key = rcgen::KeyPair::generate().unwrap();
     let pem = rcgen::CertificateParams::default().self_signed(&key).unwrap().pem();
     let objects = render(&values.replace("CERTIFICATE", &pem.replace('\n', "\\n")));

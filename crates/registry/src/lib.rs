@@ -45,6 +45,7 @@ pub use self::profile::endpoint::{
     Confirm, Endpoint, EndpointError, Header, Identity, NotFound, Profiles, RegistryProfile, ResolveFrom,
     Rewrite,
 };
+pub use self::profile::network::{IpNet, IpNetError, Network};
 pub use self::profile::tls::{CaBundle, ClientCertificate, PemError, Tls};
 pub use self::protocol::challenge::{Challenge, Challenges};
 pub use self::protocol::client::Client;

@@ -2,4 +2,5 @@
 
 pub(crate) mod endpoint;
 pub(crate) mod host;
+pub(crate) mod network;
 pub(crate) mod tls;

@@ -10,6 +10,7 @@ use super::file::ConfigError;
 use super::registries::Registries;
 use crate::credentials::operator::{OperatorCredential, OperatorCredentials};
 use crate::profile::endpoint::{Profiles, RegistryProfile};
+use crate::profile::network::Network;
 
 /// Holds the configuration, and replaces it when its files change.
 #[derive(Debug)]
@@ -69,6 +70,10 @@ impl OperatorCredentials for Current {
 impl Profiles for Current {
     fn profile(&self, domain: &str) -> Arc<RegistryProfile> {
         self.registries.load().profile(domain)
+    }
+
+    fn network(&self) -> Arc<Network> {
+        self.registries.load().network()
     }
 }
 

@@ -17,10 +17,11 @@ pub(super) struct Typed {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct TypedDefaults {
     #[serde(rename = "tagTTL")]
     pub(super) tag_ttl: Option<Written>,
+    pub(super) private_networks: Option<Vec<Written>>,
 }
 
 #[derive(Deserialize)]

@@ -20,4 +20,4 @@ pub use self::access::{Access, ServiceKey};
 pub use self::clouds::Clouds;
 pub use self::error::CloudError;
 pub use self::exchange::Surroundings;
-pub(crate) use self::host::EcrHost;
+pub(crate) use self::host::{EcrHost, is_cloud_registry};

@@ -12,6 +12,7 @@ use url::{Host, Url};
 
 use crate::credential::Candidate;
 use crate::profile::host::{DOCKER_HUB_HOST, split};
+use crate::profile::network::Network;
 use crate::profile::tls::Tls;
 use tagpin_domain::image::{DOCKER_HUB, ImageRef};
 
@@ -83,6 +84,9 @@ pub struct Endpoint {
     /// True if the host may be, or resolve to, a private or loopback address. Other hosts that it names (a realm, a
     /// redirect) need an entry of their own.
     pub allow_private: bool,
+    /// True if the host may have private addresses without `allow_private`, but not loopback: the registry of a cloud
+    /// over verified TLS, or a mirror from the file of the nodes.
+    pub in_private_network: bool,
     /// The value of the query parameter `ns`: the registry that a mirror stands for.
     pub namespace: Option<String>,
     /// Rewrites of the repository path; the first one that matches applies.
@@ -158,6 +162,9 @@ pub enum EndpointError {
 pub trait Profiles: Send + Sync {
     /// Returns the profile of a registry, given by the domain of a reference or by `host[:port]` of a URL.
     fn profile(&self, domain: &str) -> Arc<RegistryProfile>;
+
+    /// Returns the network around tagpin.
+    fn network(&self) -> Arc<Network>;
 }
 
 impl RegistryProfile {
@@ -245,6 +252,7 @@ impl Endpoint {
             root,
             tls: Tls::default(),
             allow_private: false,
+            in_private_network: false,
             namespace: None,
             rewrites: Vec::new(),
             identity: Identity::Asker,

@@ -158,7 +158,7 @@ impl Route<'_> {
         if pass.learn(evidence, self.label, self.repository, Instant::now()) {
             self.observer.observe(&Event::BreakerOpened);
         }
-        result.map_err(|failure| self.unanswered(request, url, failure))
+        result.map_err(|failure| self.unanswered(request, url, self.told(url, failure)))
     }
 
     async fn exchange(
@@ -235,23 +235,38 @@ impl Route<'_> {
     }
 
     /// Returns the addresses that a request to this URL may reach, and its TLS settings: those that the operator set
-    /// for that very host.
+    /// for that very host. What is allowed without an entry (the own ranges, the registries of clouds, the mirrors of
+    /// the nodes) holds for the endpoint itself, and not for a host that it leads to.
     fn way_to(&self, url: &Url) -> (Reach, Tls) {
         let reach = |allow_private: bool| if allow_private { Reach::Private } else { Reach::Public };
-        if url.host() == self.endpoint.host() {
-            return (reach(self.endpoint.allow_private), self.endpoint.tls.clone());
+        let endpoint = self.endpoint;
+        if url.host() == endpoint.host() {
+            let own = || self.profiles.network().own.clone().filter(|_| url.scheme() == "https");
+            let reach = match (endpoint.allow_private, endpoint.in_private_network) {
+                (true, _) => Reach::Private,
+                (false, true) => Reach::PrivateNetwork,
+                (false, false) => own().map_or(Reach::Public, Reach::Own),
+            };
+            return (reach, endpoint.tls.clone());
         }
-        let domain = match url.port() {
-            None => host_of(url).to_owned(),
-            Some(port) => format!("{}:{port}", host_of(url)),
-        };
-        let profile = self.profiles.profile(&domain);
+        let profile = self.profiles.profile(&authority(url));
         match profile.upstream.as_ref().filter(|upstream| upstream.host() == url.host()) {
-            None => (Reach::Public, self.endpoint.tls.for_others()),
-            Some(own) if own.tls == Tls::default() => {
-                (reach(own.allow_private), self.endpoint.tls.for_others())
-            }
+            None => (Reach::Public, endpoint.tls.for_others()),
+            Some(own) if own.tls == Tls::default() => (reach(own.allow_private), endpoint.tls.for_others()),
             Some(own) => (reach(own.allow_private), own.tls.clone()),
+        }
+    }
+
+    /// Returns the failure as the asker may know it. In the operator's own ranges all failures read alike, unless an
+    /// entry names the registry: nobody finds out which hosts there are by naming images.
+    fn told(&self, url: &Url, failure: Failure) -> Failure {
+        match failure {
+            Failure::Timeout | Failure::Tls | Failure::Unreadable
+                if self.entry.is_none() && self.transport.is_own(&self.way_to(url).0, url) =>
+            {
+                Failure::Connect
+            }
+            failure => failure,
         }
     }
 
@@ -320,6 +335,9 @@ pub(crate) fn number_before_window(value: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::profile::endpoint::RegistryProfile;
+    use crate::profile::network::{IpNet, Network};
+    use crate::wire::guard::SystemNames;
 
     fn hop(from: &str, location: &str) -> Option<String> {
         next_hop(&Url::parse(from).unwrap(), Some(location)).map(String::from)
@@ -343,6 +361,42 @@ mod tests {
             assert_eq!(hop("https://reg.example/", location), None, "{location}");
         }
         assert_eq!(next_hop(&Url::parse("https://reg.example/").unwrap(), None), None);
+    }
+
+    /// A network in which `10.20.0.0/16` is the operator's own.
+    struct Own;
+
+    impl Profiles for Own {
+        fn profile(&self, domain: &str) -> Arc<RegistryProfile> {
+            Arc::new(RegistryProfile::of(domain))
+        }
+
+        fn network(&self) -> Arc<Network> {
+            let own: [_; 1] = [IpNet::parse("10.20.0.0/16").unwrap()];
+            Arc::new(Network { own: Some(own.into()) })
+        }
+    }
+
+    #[test]
+    fn in_own_ranges_all_failures_read_alike_unless_an_entry_names_the_registry() {
+        let (transport, health) = (Transport::new(Arc::new(SystemNames)), Health::default());
+        let entry: Arc<str> = "*".into();
+        let told = |url: &str, entry: Option<&Arc<str>>, failure| {
+            let url = Url::parse(url).unwrap();
+            let endpoint = Endpoint::new(url.clone()).unwrap();
+            let (label, registry, repository) = ("other", "reg.example", "reg.example/app");
+            let (transport, health) = (&transport, &health);
+            let (profiles, observer, endpoint) = (&Own, &(), &endpoint);
+            Route { transport, profiles, observer, health, label, registry, repository, entry, endpoint }
+                .told(&url, failure)
+        };
+        for failure in [Failure::Timeout, Failure::Tls, Failure::Unreadable, Failure::Connect] {
+            assert_eq!(told("https://10.20.0.1:8443", None, failure), Failure::Connect);
+            assert_eq!(told("https://10.20.0.1:8443", Some(&entry), failure), failure);
+            assert_eq!(told("https://10.21.0.1", None, failure), failure);
+            assert_eq!(told("https://reg.example", None, failure), failure);
+        }
+        assert_eq!(told("https://10.20.0.1", None, Failure::AddressForbidden), Failure::AddressForbidden);
     }
 
     #[test]

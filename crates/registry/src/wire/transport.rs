@@ -16,9 +16,11 @@ use secrecy::ExposeSecret;
 use tokio::time::{Instant, timeout_at};
 use tracing::field::Empty;
 use tracing::{Instrument as _, debug_span};
+use url::Url;
 
 use crate::observe::{Failure, Method};
 use crate::profile::tls::{CaBundle, Tls};
+use crate::sharing::expiring::Expiring;
 use crate::wire::guard::{Forbidden, Names, Reach};
 use crate::wire::message::{Call, HEADER_COUNT, HttpResponse};
 
@@ -38,11 +40,20 @@ const IDLE: Duration = Duration::from_secs(30);
 /// Maximum number of connection pools.
 const POOLS: usize = 64;
 
+/// Maximum number of names in the operator's own ranges that are remembered.
+const OWN_NAMES: usize = 4096;
+/// Time for which such a name is remembered, longer than a connection to it stays open.
+const OWN_MEMORY: Duration = Duration::from_secs(60 * 60);
+
 /// Opens connections. It keeps one pool for each set of TLS settings and reach, not for each host.
 pub struct Transport {
     names: Arc<dyn Names>,
     clients: Mutex<HashMap<Profile, reqwest::Client>>,
+    own: Arc<OwnNames>,
 }
+
+/// The names that resolved to addresses in the operator's own ranges.
+type OwnNames = Expiring<Box<str>, ()>;
 
 /// The properties that connections of one pool share.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -56,7 +67,7 @@ impl Transport {
     /// Creates a transport that resolves names with this resolver.
     #[must_use]
     pub fn new(names: Arc<dyn Names>) -> Self {
-        Self { names, clients: Mutex::default() }
+        Self { names, clients: Mutex::default(), own: Arc::new(Expiring::new(OWN_NAMES)) }
     }
 
     /// Sends one request and reads the response, before the deadline and within the limits.
@@ -85,6 +96,12 @@ impl Transport {
         answer
     }
 
+    /// Returns true if the host of the URL is or was one in the operator's own ranges.
+    pub(crate) fn is_own(&self, reach: &Reach, url: &Url) -> bool {
+        let resolved = || self.own.get(url.host_str().unwrap_or_default(), Instant::now()).is_some();
+        matches!(reach, Reach::Own(_)) && (reach.is_own_literal(url) || resolved())
+    }
+
     fn request(&self, call: &Call<'_>) -> Result<reqwest::RequestBuilder, Failure> {
         let client = self.client(call)?;
         let request = match call.method {
@@ -102,12 +119,12 @@ impl Transport {
 
     fn client(&self, call: &Call<'_>) -> Result<reqwest::Client, Failure> {
         let tls = (call.url.scheme() != "http").then(|| call.tls.clone());
-        let profile = Profile { tls, reach: call.reach };
+        let profile = Profile { tls, reach: call.reach.clone() };
         let mut clients = self.clients.lock();
         if let Some(client) = clients.get(&profile) {
             return Ok(client.clone());
         }
-        let client = build(&profile, Arc::clone(&self.names)).map_err(|error| {
+        let client = build(&profile, Arc::clone(&self.names), Arc::clone(&self.own)).map_err(|error| {
             tracing::error!(error = %Chain(&error), "cannot set up TLS for registries: are CA certificates installed?");
             Failure::Tls
         })?;
@@ -120,7 +137,7 @@ impl Transport {
     }
 }
 
-fn build(profile: &Profile, names: Arc<dyn Names>) -> reqwest::Result<reqwest::Client> {
+fn build(profile: &Profile, names: Arc<dyn Names>, own: Arc<OwnNames>) -> reqwest::Result<reqwest::Client> {
     let builder = reqwest::Client::builder();
     let builder = match &profile.tls {
         Some(tls) => secured(builder, tls)?,
@@ -132,7 +149,7 @@ fn build(profile: &Profile, names: Arc<dyn Names>) -> reqwest::Result<reqwest::C
         .referer(false)
         // A proxy would resolve names where the guard cannot check them.
         .no_proxy()
-        .dns_resolver(GuardedNames { names, reach: profile.reach })
+        .dns_resolver(GuardedNames { names, reach: profile.reach.clone(), own })
         .connect_timeout(CONNECT)
         .pool_idle_timeout(IDLE)
         .http1_max_headers(HEADER_COUNT)
@@ -256,6 +273,7 @@ fn failure_of_cause(cause: &(dyn StdError + 'static), connecting: bool) -> Optio
 struct GuardedNames {
     names: Arc<dyn Names>,
     reach: Reach,
+    own: Arc<OwnNames>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -264,11 +282,14 @@ struct NoSuchName;
 
 impl reqwest::dns::Resolve for GuardedNames {
     fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
-        let (names, reach) = (Arc::clone(&self.names), self.reach);
+        let (names, reach, own) = (Arc::clone(&self.names), self.reach.clone(), Arc::clone(&self.own));
         Box::pin(async move {
             let addresses = names.addresses(name.as_str()).await.map_err(|_| NoSuchName)?;
             if addresses.is_empty() {
                 return Err(NoSuchName.into());
+            }
+            if addresses.iter().any(|address| reach.is_own(*address)) {
+                own.put(name.as_str().into(), (), Instant::now() + OWN_MEMORY);
             }
             // Port 0: the connector puts the port of the URL there.
             let addresses = reach.filter(addresses)?.into_iter().map(|ip| SocketAddr::new(ip, 0));
@@ -289,5 +310,42 @@ impl fmt::Display for Chain<'_> {
             next = cause.source();
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use async_trait::async_trait;
+    use reqwest::dns::Resolve;
+
+    use super::*;
+    use crate::profile::network::IpNet;
+
+    struct Inside;
+
+    #[async_trait]
+    impl Names for Inside {
+        async fn addresses(&self, host: &str) -> io::Result<Vec<IpAddr>> {
+            Ok(vec![if host == "inside.test" { [10, 20, 0, 1].into() } else { [8, 8, 8, 8].into() }])
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_resolved_into_own_ranges_is_known_from_then_on() {
+        let transport = Transport::new(Arc::new(Inside));
+        let nets = [IpNet::parse("10.20.0.0/16").unwrap()];
+        let reach = Reach::Own(nets.into());
+        let is_own =
+            |host: &str| transport.is_own(&reach, &Url::parse(&format!("https://{host}:8443/v2/")).unwrap());
+        assert!(!is_own("inside.test"));
+        let (names, own) = (Arc::clone(&transport.names), Arc::clone(&transport.own));
+        let resolver = GuardedNames { names, reach: reach.clone(), own };
+        for host in ["inside.test", "outside.test"] {
+            assert!(resolver.resolve(host.parse().unwrap()).await.is_ok(), "{host}");
+        }
+        assert_eq!((is_own("inside.test"), is_own("outside.test")), (true, false));
+        assert!(!transport.is_own(&Reach::Private, &Url::parse("https://inside.test").unwrap()));
     }
 }

@@ -14,8 +14,8 @@ use tagpin_domain::digest::Digest;
 use tagpin_domain::fact::{AskedWith, Broken, Fact, ForbiddenHost, Hidden, LastKnown, Position, Unavailable};
 use tagpin_domain::image::ImageRef;
 use tagpin_registry::{
-    Around, Cache, Candidate, Credential, Credentials, Current, Held, Limit, Lookup, Profiles, Registries,
-    RegistryProfile, Source,
+    Around, Cache, Candidate, Credential, Credentials, Current, Held, Limit, Lookup, Network, Profiles,
+    Registries, RegistryProfile, Source,
 };
 use tagpin_review::Resolve;
 use tagpin_review::Seeds;
@@ -582,6 +582,10 @@ impl Profiles for Entries {
     fn profile(&self, domain: &str) -> Arc<RegistryProfile> {
         let entry = domain.starts_with("named").then(|| domain.into());
         Arc::new(RegistryProfile { entry, ..RegistryProfile::of(domain) })
+    }
+
+    fn network(&self) -> Arc<Network> {
+        Arc::default()
     }
 }
 

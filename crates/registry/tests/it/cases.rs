@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
-use tagpin_registry::{Candidate, Confirm, Credential, Identity, RegistryProfile, ResolveFrom, Source};
+use tagpin_registry::{
+    Candidate, Confirm, Credential, Identity, IpNet, Network, RegistryProfile, ResolveFrom, Source,
+};
 
 use super::scripted::{HOSTS, Scripted, Step};
 use super::support::{
@@ -26,6 +28,12 @@ struct Case {
     tls: Vec<String>,
     /// Hosts that may be private addresses; all of them if it is absent.
     private: Option<Vec<String>>,
+    /// The operator's own ranges of private addresses.
+    #[serde(default)]
+    private_networks: Vec<String>,
+    /// True if the host of the registry may have private addresses, but not loopback.
+    #[serde(default)]
+    in_private_network: bool,
     /// Names that resolve to other addresses.
     #[serde(default)]
     names: HashMap<String, Vec<IpAddr>>,
@@ -134,7 +142,9 @@ impl Case {
     }
 
     fn profiles(&self, scripted: &Scripted) -> TestProfiles {
-        let mut profiles = TestProfiles::default();
+        let own: Vec<IpNet> = self.private_networks.iter().map(|net| IpNet::parse(net).unwrap()).collect();
+        let network = Network { own: (!own.is_empty()).then(|| own.into()) };
+        let mut profiles = TestProfiles(HashMap::new(), Arc::new(network));
         for host in HOSTS {
             let mut own = endpoint(&self.url(scripted, host));
             own.allow_private =
@@ -163,6 +173,7 @@ impl Case {
             registry.upstream = Some(endpoint(&scripted.fill(upstream)));
         }
         if let Some(upstream) = &mut registry.upstream {
+            upstream.in_private_network = self.in_private_network;
             upstream.trusted_realms = self.trusted.clone().into();
         }
         registry.mirrors = self

@@ -172,7 +172,7 @@ impl Registries {
             processes.push(registry);
         }
         assert_ne!(digests[0], digests[1]);
-        let client = client(Arc::new(TestProfiles(profiles)), TestNames(names), Arc::new(()));
+        let client = client(Arc::new(TestProfiles(profiles, Arc::default())), TestNames(names), Arc::new(()));
         Self { _processes: processes, endpoints, digests, client }
     }
 

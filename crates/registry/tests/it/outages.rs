@@ -181,7 +181,7 @@ async fn whatever_ails_registries_known_tags_go_on_others_are_answered_in_time_a
         profiles.insert(host.domain.clone(), Arc::new(profile));
         hosts.insert(ill, host);
     }
-    let profiles = Arc::new(TestProfiles(profiles));
+    let profiles = Arc::new(TestProfiles(profiles, Arc::default()));
     let client = client(profiles.clone(), TestNames::default(), Arc::new(()));
     let cache = assemble(
         client.clone(),

@@ -14,8 +14,8 @@ use secrecy::SecretString;
 use tagpin_domain::fact::{Fact, Unavailable};
 use tagpin_domain::image::ImageRef;
 use tagpin_registry::{
-    CaBundle, Candidate, Client, Credential, Endpoint, Event, ForPlatform, Lookup, Names, NotInspected,
-    Observer, Profiles, RegistryProfile, Source, Transport,
+    CaBundle, Candidate, Client, Credential, Endpoint, Event, ForPlatform, Lookup, Names, Network,
+    NotInspected, Observer, Profiles, RegistryProfile, Source, Transport,
 };
 use tokio::time::Instant;
 use url::Url;
@@ -87,19 +87,23 @@ impl Names for TestNames {
     }
 }
 
-/// Profiles by domain; other domains have their default profile.
+/// Profiles by domain, and the network; other domains have their default profile.
 #[derive(Default)]
-pub(super) struct TestProfiles(pub(super) HashMap<String, Arc<RegistryProfile>>);
+pub(super) struct TestProfiles(pub(super) HashMap<String, Arc<RegistryProfile>>, pub(super) Arc<Network>);
 
 impl TestProfiles {
     pub(super) fn one(profile: RegistryProfile, domain: &str) -> Arc<Self> {
-        Arc::new(Self(HashMap::from([(domain.to_owned(), Arc::new(profile))])))
+        Arc::new(Self(HashMap::from([(domain.to_owned(), Arc::new(profile))]), Arc::default()))
     }
 }
 
 impl Profiles for TestProfiles {
     fn profile(&self, domain: &str) -> Arc<RegistryProfile> {
         self.0.get(domain).map_or_else(|| Arc::new(RegistryProfile::of(domain)), Arc::clone)
+    }
+
+    fn network(&self) -> Arc<Network> {
+        Arc::clone(&self.1)
     }
 }
 
