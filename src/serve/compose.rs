@@ -101,7 +101,7 @@ pub fn compose_around<L: Lookup + 'static>(
         settings::PullSecrets::Cluster => Readable::Everybodys,
     };
     let transport = Arc::new(Transport::new(Arc::new(SystemNames)));
-    let clouds = Clouds::new(Arc::clone(&transport), Arc::new(Process), observer.clone());
+    let clouds = Clouds::new(Arc::clone(&transport), Arc::new(Process), registries.clone(), observer.clone());
     let credentials: Arc<dyn Credentials> =
         Arc::new(PullSecrets::new(api, registries.clone(), readable, observer.clone()).with_clouds(clouds));
     let client = Client::new(transport, registries.clone(), observer.clone());

@@ -191,6 +191,36 @@ fn effects() -> Vec<Effect> {
             "registries.yaml",
             "- 10.20.0.0/16",
         ),
+        data(
+            "registryDefaults.proxy",
+            "registryDefaults: {proxy: 'http://proxy.example.com:3128'}",
+            "registries.yaml",
+            "proxy: http://proxy.example.com:3128",
+        ),
+        data(
+            "registryDefaults.noProxy",
+            "registryDefaults: {proxy: 'http://p:1', noProxy: [.corp]}",
+            "registries.yaml",
+            "- .corp",
+        ),
+        data(
+            "registryDefaults.tls.caFile",
+            "registryDefaults: {tls: {caFile: /etc/tagpin/ca/a.pem}}",
+            "registries.yaml",
+            "caFile: /etc/tagpin/ca/a.pem",
+        ),
+        data(
+            "registryDefaults.proxySecret",
+            "registryDefaults: {proxy: 'http://p:1', proxySecret: {name: proxy, key: login}}",
+            "registries.yaml",
+            "proxyCredentialsFile: /etc/tagpin/proxy/credentials",
+        ),
+        pod(
+            "registryDefaults.proxySecret",
+            "registryDefaults: {proxy: 'http://p:1', proxySecret: {name: proxy, key: login}}",
+            "/volumes/1/secret",
+            json!({"secretName": "proxy", "items": [{"key": "login", "path": "credentials"}]}),
+        ),
         data("registriesFile.format", K3S_CONTENT, "registries.yaml", "format: k3s"),
         data("registriesFile.hosts", CERTS_D, "hosts-3530c4415dd8.toml", "[host."),
         data("registriesFile.hosts", CERTS_D, "registries.yaml", "path: /etc/tagpin/certs.d"),
@@ -690,7 +720,7 @@ registries:
 - {match: '*.azurecr.io', credentials: {azure: {}}}
 - {match: '*.example.org', resolveFrom: mirrors-then-upstream, mirrors: [{url: https://mirror.example.org, capabilities: [pull, resolve], sendPullSecrets: true, rewrite: {'^a/': b/}, notFoundIsProof: true}]}
 - {match: airgap.example.com, offline: true}
-registryDefaults: {tagTTL: 5m, privateNetworks: [10.20.0.0/16, 'fd12:3456::/32']}";
+registryDefaults: {tagTTL: 5m, privateNetworks: [10.20.0.0/16, 'fd12:3456::/32'], proxy: 'http://proxy.example.com:3128', noProxy: [.corp], tls: {caFile: /etc/tagpin/ca/corp.pem}}";
     let key = rcgen::KeyPair::generate().unwrap();
     let pem = rcgen::CertificateParams::default().self_signed(&key).unwrap().pem();
     let objects = render(&values.replace("CERTIFICATE", &pem.replace('\n', "\\n")));

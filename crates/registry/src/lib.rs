@@ -46,6 +46,7 @@ pub use self::profile::endpoint::{
     Rewrite,
 };
 pub use self::profile::network::{IpNet, IpNetError, Network};
+pub use self::profile::proxy::{NoProxy, NoProxyError, ProxyError, ProxyWay};
 pub use self::profile::tls::{CaBundle, ClientCertificate, PemError, Tls};
 pub use self::protocol::challenge::{Challenge, Challenges};
 pub use self::protocol::client::Client;

@@ -3,4 +3,5 @@
 pub(crate) mod endpoint;
 pub(crate) mod host;
 pub(crate) mod network;
+pub(crate) mod proxy;
 pub(crate) mod tls;

@@ -4,9 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::file::{self, ConfigError, Written};
-use super::text::TypedDefaults;
+use super::file::{self, ConfigError, Files, Written};
+use super::text::{TypedDefaultTls, TypedDefaults};
+use crate::credential::Credential;
 use crate::profile::network::{IpNet, Network};
+use crate::profile::proxy::{NoProxy, ProxyWay};
+use crate::profile::tls::CaBundle;
 use crate::wire::guard::check_own;
 
 /// Maximum value of `tagTTL`: the longest time after which a moved tag is seen.
@@ -26,7 +29,7 @@ impl Defaults {
     ///
     /// # Errors
     /// Returns an error for an invalid value.
-    pub(super) fn read(file: &Path, typed: TypedDefaults) -> Result<Self, ConfigError> {
+    pub(super) fn read(file: &Path, files: &Files, typed: TypedDefaults) -> Result<Self, ConfigError> {
         let wrong = |text: &Written, key: &str, problem: String| {
             file::mistake(file, Some(text.referenced), format!("defaults.{key}"), problem)
         };
@@ -46,8 +49,51 @@ impl Defaults {
         };
         let own: Vec<IpNet> = networks.iter().enumerate().map(net).collect::<Result<_, _>>()?;
         let own = (!own.is_empty()).then(|| own.into());
-        Ok(Self { tag_ttl: tag_ttl.transpose()?, network: Arc::new(Network { own }) })
+        let bytes = |written: &Written, key: &str| {
+            let path = file::beside(file, &written.value);
+            let read = files.read(&path);
+            read.map_err(|cause| wrong(written, key, format!("read {}: {cause}", path.display())))
+        };
+        let useless = [
+            ("noProxy", typed.no_proxy.as_deref().and_then(<[Written]>::first)),
+            ("proxyCredentialsFile", typed.proxy_credentials_file.as_ref()),
+        ];
+        let useless = useless.into_iter().find_map(|(key, written)| Some((key, written?)));
+        if let Some((key, written)) = useless.filter(|_| typed.proxy.is_none()) {
+            return Err(wrong(written, key, "has no effect without proxy".to_owned()));
+        }
+        let credential = typed.proxy_credentials_file.map(|written| {
+            let key = "proxyCredentialsFile";
+            user_and_password(&bytes(&written, key)?)
+                .ok_or_else(|| wrong(&written, key, "the file must hold one line: user:password".to_owned()))
+        });
+        let credential = credential.transpose()?;
+        let proxy = typed.proxy.map(|written| {
+            let way = ProxyWay::new(&written.value, credential);
+            way.map(Arc::new).map_err(|error| wrong(&written, "proxy", error.to_string()))
+        });
+        let proxy = proxy.transpose()?;
+        let mut no_proxy = NoProxy::default();
+        for (index, written) in typed.no_proxy.iter().flatten().enumerate() {
+            let key = format!("noProxy[{index}]");
+            no_proxy.add(&written.value).map_err(|error| wrong(written, &key, error.to_string()))?;
+        }
+        let ca = typed.tls.map(|TypedDefaultTls { ca_file: written }| {
+            let ca = CaBundle::parse(&bytes(&written, "tls.caFile")?);
+            ca.map_err(|error| wrong(&written, "tls.caFile", error.to_string()))
+        });
+        let ca = ca.transpose()?;
+        Ok(Self { tag_ttl: tag_ttl.transpose()?, network: Arc::new(Network { own, proxy, no_proxy, ca }) })
     }
+}
+
+/// Parses `user:password`, with or without a line end.
+fn user_and_password(content: &[u8]) -> Option<Credential> {
+    let line = std::str::from_utf8(content).ok()?;
+    let line = line.strip_suffix('\n').unwrap_or(line);
+    let (user, password) = line.strip_suffix('\r').unwrap_or(line).split_once(':')?;
+    let valid = !user.is_empty() && !line.contains(['\n', '\0']);
+    valid.then(|| Credential::basic(user.to_owned(), password.into()))
 }
 
 /// Parses a time such as `60s`, `1m 30s` or `PT1M`; 0s stands for none.

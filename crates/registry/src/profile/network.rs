@@ -3,11 +3,30 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use url::Url;
+
+use crate::profile::proxy::{NoProxy, ProxyWay};
+use crate::profile::tls::CaBundle;
+
 /// The network around tagpin.
 #[derive(Debug, Clone, Default)]
 pub struct Network {
     /// The operator's own ranges of private addresses, in which registries may be asked over https.
     pub own: Option<Arc<[IpNet]>>,
+    /// The proxy that leads to registries.
+    pub proxy: Option<Arc<ProxyWay>>,
+    /// The hosts that are asked without the proxy.
+    pub no_proxy: NoProxy,
+    /// Certificate authorities that are trusted for all hosts, such as that of a proxy that decrypts.
+    pub ca: Option<CaBundle>,
+}
+
+impl Network {
+    /// Returns the proxy that leads to this URL; none if it is asked directly.
+    #[must_use]
+    pub fn proxy_for(&self, url: &Url) -> Option<&Arc<ProxyWay>> {
+        self.proxy.as_ref().filter(|_| !self.no_proxy.covers(url))
+    }
 }
 
 /// A range of addresses.

@@ -70,7 +70,8 @@ impl Client {
     pub(crate) fn rests(&self, image: &ImageRef) -> bool {
         let profile = self.profile(image);
         profile.authorities().next().is_some_and(|first| {
-            let host = Host::new(first.root(), first.root());
+            let network = self.parts.profiles.network();
+            let host = Host::new(first.root(), first.root(), network.proxy_for(first.root()));
             self.parts.health.rests(&host, Instant::now())
         })
     }

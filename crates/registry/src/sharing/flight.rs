@@ -91,13 +91,15 @@ where
                     open.calls.insert(key.clone(), call);
                     let landing = Landing { open: Arc::clone(&self.open), key, number };
                     let call = start();
+                    // Look-ups at several hosts may share a last name that is empty.
+                    let registry = names.iter().rfind(|name| !name.is_empty());
                     let task = async move {
                         let value = call.await;
                         drop((landing, permit));
                         // All callers may be gone.
                         let _ = send.send(value);
                     };
-                    tokio::spawn(task.instrument(debug_span!("look-up", registry = names.last())));
+                    tokio::spawn(task.instrument(debug_span!("look-up", registry)));
                     break receive;
                 }
             }

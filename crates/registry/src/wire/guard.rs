@@ -24,6 +24,8 @@ pub(crate) enum Reach {
     /// Public and private addresses and loopback, for hosts that the operator marks with `allowPrivate`. Link-local
     /// addresses and the metadata services of clouds are excluded.
     Private,
+    /// All addresses but link-local ones and the metadata services of clouds, for the proxy that the operator names.
+    Proxy,
     /// This machine and the metadata services of clouds only, for the credentials that a cloud gives.
     #[cfg_attr(
         not(any(feature = "aws", feature = "gcp", feature = "azure")),
@@ -100,7 +102,7 @@ impl Reach {
             Self::Public => class(address) == Class::Public,
             Self::Own(_) => class(address) == Class::Public || self.is_own(address),
             Self::PrivateNetwork => class(address) != Class::Never && !is_loopback(address),
-            Self::Private => class(address) != Class::Never,
+            Self::Private | Self::Proxy => class(address) != Class::Never,
             Self::Metadata => address.is_loopback() || METADATA.contains(&address),
         }
     }
@@ -112,6 +114,32 @@ impl Reach {
         let Self::Own(own) = self else { return false };
         let private = class(address) == Class::Private && !is_loopback(address);
         private && own.iter().any(|net| net.contains(address))
+    }
+
+    /// Checks a URL that a proxy is asked for. The proxy resolves its name, so the name itself must not be one that
+    /// means this machine, a cluster or the metadata service of a cloud.
+    ///
+    /// # Errors
+    /// Returns an error if the name or the literal address may not be reached.
+    pub(super) fn check_through_proxy(&self, url: &Url) -> Result<(), Forbidden> {
+        self.check_literal(url)?;
+        let Some(Host::Domain(name)) = url.host() else { return Ok(()) };
+        let name = name.trim_end_matches('.');
+        let is_below =
+            |zone: &str| name.strip_suffix(zone).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+        if ["metadata.google.internal", "metadata.azure.internal", "instance-data.ec2.internal", "metadata"]
+            .into_iter()
+            .any(is_below)
+        {
+            return Err(Forbidden { never: true });
+        }
+        let inside = !name.contains('.')
+            || ["localhost", "svc", "cluster.local", "internal", "local"].into_iter().any(is_below);
+        match self {
+            Self::Private | Self::PrivateNetwork => Ok(()),
+            _ if inside => Err(Forbidden { never: false }),
+            _ => Ok(()),
+        }
     }
 
     /// Returns true if the host of the URL is a literal address in the operator's own ranges.

@@ -6,11 +6,14 @@
 //! other registries may ask there.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use url::Url;
+
+use crate::profile::proxy::ProxyWay;
 
 /// Time for which a host rests after its first failure, give or take a tenth, so that replicas do not ask in step.
 const SHORTEST_REST: Duration = Duration::from_secs(2);
@@ -43,6 +46,8 @@ pub(crate) struct Host {
     origin: Box<str>,
     /// The origin of the endpoint that led there; empty if that is the host itself.
     led_by: Box<str>,
+    /// The proxy that leads there.
+    proxy: Option<Arc<ProxyWay>>,
 }
 
 #[derive(Debug)]
@@ -91,13 +96,17 @@ pub struct RestingHost {
 }
 
 impl Host {
-    /// Returns the host of the URL, as the endpoint with this root reaches it.
-    pub(crate) fn new(url: &Url, root: &Url) -> Self {
+    /// Returns the host of the URL, as the endpoint with this root reaches it, through this proxy.
+    pub(crate) fn new(url: &Url, root: &Url, proxy: Option<&Arc<ProxyWay>>) -> Self {
         let led_by = match url.origin() == root.origin() {
             true => String::new(),
             false => root.origin().ascii_serialization(),
         };
-        Self { origin: url.origin().ascii_serialization().into(), led_by: led_by.into() }
+        Self {
+            origin: url.origin().ascii_serialization().into(),
+            led_by: led_by.into(),
+            proxy: proxy.cloned(),
+        }
     }
 }
 

@@ -128,7 +128,8 @@ impl Route<'_> {
         deadline: Instant,
     ) -> Result<HttpResponse, Unanswered> {
         let root = self.endpoint.root();
-        let pass = self.health.enter(Host::new(url, root), Instant::now()).map_err(|left| {
+        let host = Host::new(url, root, self.profiles.network().proxy_for(url));
+        let pass = self.health.enter(host, Instant::now()).map_err(|left| {
             if url.origin() == root.origin() {
                 self.observe(Step::EndpointSkipped { endpoint: root, left });
             }
@@ -175,7 +176,9 @@ impl Route<'_> {
             target: if own { Target::Own(url) } else { Target::Host(host_of(url)) },
             credential: authorization.and(request.source),
         });
-        let (reach, tls) = self.way_to(url);
+        let (reach, mut tls) = self.way_to(url);
+        let network = self.profiles.network();
+        tls.common.clone_from(&network.ca);
         let call = Call {
             method: request.method,
             url,
@@ -185,6 +188,7 @@ impl Route<'_> {
             authorization,
             tls: &tls,
             reach,
+            proxy: network.proxy_for(url),
             limit: request.limit,
         };
         let purpose = request.purpose;
@@ -288,7 +292,7 @@ const fn evidence(result: &Result<HttpResponse, Failure>, whole: bool) -> Eviden
         // 501 is about the method and 505 about the version of HTTP.
         Ok(HttpResponse { status: 500 | 502..=504 | 506..=599, .. }) => Evidence::Doubtful,
         Ok(_) => Evidence::Well,
-        Err(Failure::Dns | Failure::Connect | Failure::Tls) => Evidence::Doubtful,
+        Err(Failure::Dns | Failure::Connect | Failure::Tls | Failure::Proxy) => Evidence::Doubtful,
         Err(Failure::Timeout) if whole => Evidence::Doubtful,
         Err(_) => Evidence::Silent,
     }
@@ -298,7 +302,7 @@ const fn evidence(result: &Result<HttpResponse, Failure>, whole: bool) -> Eviden
 /// effect.
 const fn may_be_a_hiccup(method: Method, failure: Failure) -> bool {
     match failure {
-        Failure::Dns | Failure::Tls => true,
+        Failure::Dns | Failure::Tls | Failure::Proxy => true,
         Failure::Connect => !matches!(method, Method::Post),
         _ => false,
     }
@@ -373,7 +377,7 @@ mod tests {
 
         fn network(&self) -> Arc<Network> {
             let own: [_; 1] = [IpNet::parse("10.20.0.0/16").unwrap()];
-            Arc::new(Network { own: Some(own.into()) })
+            Arc::new(Network { own: Some(own.into()), ..Network::default() })
         }
     }
 

@@ -18,8 +18,10 @@ use tracing::field::Empty;
 use tracing::{Instrument as _, debug_span};
 use url::Url;
 
+use crate::credential::Credential;
 use crate::observe::{Failure, Method};
-use crate::profile::tls::{CaBundle, Tls};
+use crate::profile::proxy::ProxyWay;
+use crate::profile::tls::Tls;
 use crate::sharing::expiring::Expiring;
 use crate::wire::guard::{Forbidden, Names, Reach};
 use crate::wire::message::{Call, HEADER_COUNT, HttpResponse};
@@ -61,6 +63,7 @@ struct Profile {
     /// The TLS settings; none for plain http, so that the authorities of the system are read only where they count.
     tls: Option<Tls>,
     reach: Reach,
+    proxy: Option<Arc<ProxyWay>>,
 }
 
 impl Transport {
@@ -75,7 +78,10 @@ impl Transport {
     /// # Errors
     /// Returns an error if there is no readable response.
     pub(crate) async fn exchange(&self, call: &Call<'_>, deadline: Instant) -> Result<HttpResponse, Failure> {
-        call.reach.check_literal(call.url).map_err(Failure::from)?;
+        match call.proxy {
+            Some(_) => call.reach.check_through_proxy(call.url).map_err(Failure::from)?,
+            None => call.reach.check_literal(call.url).map_err(Failure::from)?,
+        }
         let request = self.request(call)?;
         let deadline = deadline.min(Instant::now() + EXCHANGE);
         let span = debug_span!(
@@ -88,7 +94,11 @@ impl Transport {
             error.type = Empty,
         );
         let received = timeout_at(deadline, receive(request, call)).instrument(span.clone()).await;
-        let answer = received.unwrap_or(Err(Failure::Timeout));
+        let answer = match (received.unwrap_or(Err(Failure::Timeout)), call.proxy) {
+            // The proxy wants another credential, or refuses the host: a registry never sends 407.
+            (Ok(HttpResponse { status: 407, .. }), Some(_)) => Err(Failure::Proxy),
+            (answer, _) => answer,
+        };
         match &answer {
             Ok(answer) => span.record("http.response.status_code", i64::from(answer.status)),
             Err(failure) => span.record("error.type", failure.word()),
@@ -119,7 +129,9 @@ impl Transport {
 
     fn client(&self, call: &Call<'_>) -> Result<reqwest::Client, Failure> {
         let tls = (call.url.scheme() != "http").then(|| call.tls.clone());
-        let profile = Profile { tls, reach: call.reach.clone() };
+        // The pool connects to the proxy, and its resolver sees no other name.
+        let reach = call.proxy.map_or_else(|| call.reach.clone(), |_| Reach::Proxy);
+        let profile = Profile { tls, reach, proxy: call.proxy.cloned() };
         let mut clients = self.clients.lock();
         if let Some(client) = clients.get(&profile) {
             return Ok(client.clone());
@@ -143,12 +155,15 @@ fn build(profile: &Profile, names: Arc<dyn Names>, own: Arc<OwnNames>) -> reqwes
         Some(tls) => secured(builder, tls)?,
         None => builder.tls_certs_only([]),
     };
+    // Proxies of the environment are not used: they would resolve names where the guard cannot check them.
+    let builder = match &profile.proxy {
+        None => builder.no_proxy(),
+        Some(way) => builder.no_proxy().proxy(through(way)?),
+    };
     builder
         .user_agent(concat!("tagpin/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
-        // A proxy would resolve names where the guard cannot check them.
-        .no_proxy()
         .dns_resolver(GuardedNames { names, reach: profile.reach.clone(), own })
         .connect_timeout(CONNECT)
         .pool_idle_timeout(IDLE)
@@ -157,9 +172,19 @@ fn build(profile: &Profile, names: Arc<dyn Names>, own: Arc<OwnNames>) -> reqwes
         .build()
 }
 
+fn through(way: &ProxyWay) -> reqwest::Result<reqwest::Proxy> {
+    let proxy = reqwest::Proxy::all(way.url().clone())?;
+    Ok(match way.credential() {
+        Some(Credential::Basic { username, password }) => {
+            proxy.basic_auth(username, password.expose_secret())
+        }
+        _ => proxy,
+    })
+}
+
 fn secured(builder: reqwest::ClientBuilder, tls: &Tls) -> reqwest::Result<reqwest::ClientBuilder> {
     let mut roots = Vec::new();
-    for certificate in tls.ca.iter().flat_map(CaBundle::certificates) {
+    for certificate in tls.authorities() {
         roots.push(reqwest::Certificate::from_der(certificate)?);
     }
     let builder = match tls.ca_only {
@@ -174,7 +199,11 @@ fn secured(builder: reqwest::ClientBuilder, tls: &Tls) -> reqwest::Result<reqwes
 }
 
 async fn receive(request: reqwest::RequestBuilder, call: &Call<'_>) -> Result<HttpResponse, Failure> {
-    let mut response = request.send().await.map_err(|error| failure(&error))?;
+    let mut response = request.send().await.map_err(|error| match failure(&error) {
+        // The proxy cannot be reached, or refuses to connect to the host.
+        Failure::Connect | Failure::Dns if call.proxy.is_some() && error.is_connect() => Failure::Proxy,
+        failure => failure,
+    })?;
     let status = response.status().as_u16();
     let headers = std::mem::take(response.headers_mut());
     let size: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();

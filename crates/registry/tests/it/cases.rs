@@ -143,7 +143,7 @@ impl Case {
 
     fn profiles(&self, scripted: &Scripted) -> TestProfiles {
         let own: Vec<IpNet> = self.private_networks.iter().map(|net| IpNet::parse(net).unwrap()).collect();
-        let network = Network { own: (!own.is_empty()).then(|| own.into()) };
+        let network = Network { own: (!own.is_empty()).then(|| own.into()), ..Network::default() };
         let mut profiles = TestProfiles(HashMap::new(), Arc::new(network));
         for host in HOSTS {
             let mut own = endpoint(&self.url(scripted, host));

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use tagpin_registry::{
     Confirm, Credential, Current, Endpoint, Identity, NotFound, OperatorCredential, OperatorCredentials as _,
-    Profiles, Registries, Reloaded, ResolveFrom, Source,
+    Profiles, ProxyWay, Registries, Reloaded, ResolveFrom, Source,
 };
 use tempfile::TempDir;
 
@@ -595,6 +595,39 @@ fn registries_of_clouds_over_verified_tls_and_mirrors_of_the_nodes_may_be_in_a_p
     };
     assert!(!mirrors("docker.io").is_empty() && mirrors("docker.io").iter().all(|private| *private));
     assert_eq!(mirrors("ghcr.io"), [false]);
+}
+
+#[test]
+fn a_proxy_is_read_with_its_credential_and_its_mistakes_have_a_place() {
+    let of = |rest: &str| format!("defaults:\n  {rest}\n");
+    let files = Files::new(&of(
+        "{ proxy: 'http://proxy.example:3128', noProxy: [.corp, 10.0.0.0/8], proxyCredentialsFile: proxy }",
+    ));
+    let network = files.add("proxy", "u:p:x\n").load().network();
+    let url = |text: &str| url::Url::parse(text).unwrap();
+    let way = network.proxy_for(&url("https://ghcr.io")).unwrap();
+    let same = ProxyWay::new("http://proxy.example:3128", Some(Credential::basic("u".into(), "p:x".into())));
+    assert_eq!(**way, same.unwrap());
+    assert!(network.proxy_for(&url("https://a.corp")).is_none());
+    assert!(network.proxy_for(&url("https://10.1.1.1")).is_none());
+    for (rest, problem) in [
+        ("proxy: 'http://u:p@proxy'", "proxy: write the URL of the proxy"),
+        ("{ proxy: 'http://proxy', noProxy: ['a b'] }", "noProxy[0]: write a host"),
+        ("noProxy: [a.example]", "noProxy: has no effect without proxy"),
+        ("proxyCredentialsFile: proxy", "proxyCredentialsFile: has no effect without proxy"),
+        ("{ proxy: 'http://proxy', proxyCredentialsFile: nowhere }", "proxyCredentialsFile: read "),
+        (
+            "{ proxy: 'http://proxy', proxyCredentialsFile: config.yaml }",
+            "proxyCredentialsFile: the file must hold",
+        ),
+        ("tls: { caFile: config.yaml }", "tls.caFile: the CA file holds no PEM certificate"),
+    ] {
+        let said = refusal(&of(rest));
+        assert!(
+            said.starts_with("config.yaml:2:") && said.contains(&format!("defaults.{problem}")),
+            "{said}"
+        );
+    }
 }
 
 #[test]

@@ -21,6 +21,7 @@ mod health;
 mod outages;
 #[path = "../../../../tests/it/parts.rs"]
 mod parts;
+mod proxy;
 mod pull_secrets;
 mod real;
 mod rebinding;

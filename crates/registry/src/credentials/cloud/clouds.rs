@@ -20,7 +20,7 @@ use super::gcp;
 use super::given::Given;
 use crate::credential::{Candidate, CloudApi, CredentialId, Source};
 use crate::observe::{Event, Observer};
-use crate::profile::endpoint::Endpoint;
+use crate::profile::endpoint::{Endpoint, Profiles};
 use crate::sharing::expiring::Expiring;
 use crate::sharing::flight::Flights;
 use crate::sharing::permits::Permits;
@@ -62,10 +62,11 @@ impl Clouds {
     pub fn new(
         transport: Arc<Transport>,
         surroundings: Arc<dyn Surroundings>,
+        profiles: Arc<dyn Profiles>,
         observer: Arc<dyn Observer>,
     ) -> Self {
         Self {
-            exchange: Arc::new(Exchange::new(transport, surroundings)),
+            exchange: Arc::new(Exchange::new(transport, surroundings, profiles)),
             given: Arc::new(Expiring::new(GIVEN)),
             failed: Arc::new(Expiring::new(GIVEN)),
             renewed: Expiring::new(GIVEN),

@@ -4,7 +4,7 @@ const REPOSITORY: &str = "reg.example/team/app";
 
 fn host(text: &str) -> Host {
     let url = Url::parse(text).unwrap();
-    Host::new(&url, &url)
+    Host::new(&url, &url, None)
 }
 
 fn reg() -> Host {
@@ -90,7 +90,7 @@ fn what_a_registry_leads_to_says_nothing_about_that_host_as_others_reach_it() {
     let (health, now) = (Health::default(), Instant::now());
     let (evil, there) =
         (Url::parse("https://evil.example").unwrap(), Url::parse("https://reg.example/x").unwrap());
-    let led = || Host::new(&there, &evil);
+    let led = || Host::new(&there, &evil, None);
     assert!(health.enter(led(), now).unwrap().learn(Evidence::Gone, "other", REPOSITORY, now));
     assert!(health.enter(led(), now).is_err());
     assert!(health.enter(reg(), now).is_ok());
