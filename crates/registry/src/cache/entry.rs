@@ -80,7 +80,7 @@ impl CachedFact {
     }
 
     /// Returns the entry itself if it holds an answer, or else the earlier answer that it keeps.
-    fn answer<'a>(self: &'a Arc<Self>) -> Option<&'a Arc<Self>> {
+    fn answer(self: &Arc<Self>) -> Option<&Arc<Self>> {
         if is_no_answer(&self.fact) { self.kept.as_ref() } else { Some(self) }
     }
 

@@ -81,8 +81,8 @@ impl Registries {
 
     fn read(file: &Path, files: &Files) -> Result<Self, ConfigError> {
         let typed: Typed = file::parse(file, &files.read_named(file)?)?;
-        let mut registries = Self::default();
-        registries.defaults = Defaults::read(file, files, typed.defaults)?;
+        let defaults = Defaults::read(file, files, typed.defaults)?;
+        let mut registries = Self { defaults, ..Self::default() };
         if let Some(typed) = typed.registries_file {
             let path = file::beside(file, &typed.path.value);
             registries.nodes = match typed.format {
