@@ -399,6 +399,14 @@ fn effects() -> Vec<Effect> {
             "15s",
         ),
         pod("priorityClassName", "priorityClassName: high", "/priorityClassName", json!("high")),
+        pod("affinity", "affinity: {nodeAffinity: {}}", "/affinity", json!({"nodeAffinity": {}})),
+        pod(
+            "hostAliases",
+            "hostAliases: [{ip: 10.0.0.7, hostnames: [registry.corp]}]",
+            "/hostAliases/0",
+            json!({"ip": "10.0.0.7", "hostnames": ["registry.corp"]}),
+        ),
+        pod("dnsConfig", "dnsConfig: {searches: [corp]}", "/dnsConfig", json!({"searches": ["corp"]})),
         pod("nodeSelector", "nodeSelector: {disk: ssd}", "/nodeSelector", json!({"disk": "ssd"})),
         pod(
             "tolerations",
