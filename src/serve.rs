@@ -72,7 +72,7 @@ pub(crate) async fn run(settings: Settings, registries: Current) -> anyhow::Resu
         tasks: Tasks::default(),
     };
     let (filled, keys) = (replica.watch(), replica.pin_keys(&settings));
-    let Composed { router, cache: registry, asked, .. } = replica.composed(&settings);
+    let Composed { router, cache: registry, client: asking, asked, .. } = replica.composed(&settings);
     let configuration = registry::follow(Arc::clone(&replica.registries), asked.clone());
     replica.tasks.spawn("registries file", never(configuration));
     let certificate = replica.answer(&settings, router, filled, keys.heard.clone()).await?;
@@ -81,7 +81,7 @@ pub(crate) async fn run(settings: Settings, registries: Current) -> anyhow::Resu
     let Replica { cluster, readiness, drain, mut metrics, mut tasks, .. } = replica;
 
     cluster.watches.register(&mut metrics);
-    let registries = registry::page(asked, Arc::clone(&registry));
+    let registries = registry::page(asked, asking);
     let shown = Shown { cluster: Arc::clone(&cluster), registry, leading, certificate: seen };
     telemetry::state::register(&mut metrics, move || shown.state());
     let unreadable = cluster.unreadable.clone();

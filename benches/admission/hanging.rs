@@ -11,7 +11,9 @@ use tagpin_domain::fact::Fact;
 use tagpin_domain::image::ImageRef;
 use tagpin_kube::Cluster;
 use tagpin_objects::kinds::Kinds;
-use tagpin_registry::{Cache, Client, Endpoint, Limit, Profiles, RegistryProfile, SystemNames, Transport};
+use tagpin_registry::{
+    Cache, Client, Endpoint, Limit, Network, Profiles, RegistryProfile, SystemNames, Transport,
+};
 use tagpin_review::Resolve as _;
 use tagpin_testing::NoObjects;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -28,8 +30,11 @@ use crate::tagpin_webhook::{Registry, composed};
 const TAGS: (usize, usize) = (2000, 8);
 /// Number of look-ups that the bad registry leaves open during a round, including those that wait.
 const OPEN: usize = 256;
-/// Number of open look-ups that reach the bad registry: the maximum for one namespace. The others wait for a permit.
-const REACH_IT: usize = 8;
+/// Numbers of bad registries, each with the number of open look-ups that reach one of them: the maximum for one
+/// namespace at one host, and at all hosts together. The others wait for a permit.
+const BAD: [(usize, usize); 2] = [(1, 8), (64, 24)];
+/// The namespace that asks the bad registries, and the one that asks the good registry.
+const NAMESPACES: (&str, &str) = ("loud", "shop");
 const ROUNDS: usize = 15;
 /// Time until a near registry on the network answers.
 const AFAR: Duration = Duration::from_millis(4);
@@ -67,43 +72,55 @@ impl Profiles for Here {
             ..RegistryProfile::of(domain)
         })
     }
+
+    fn network(&self) -> Arc<Network> {
+        Arc::default()
+    }
 }
 
-/// Compares rounds with and without the registry that hangs, in turns.
+/// Compares rounds with and without registries that hang, in turns.
 pub(crate) fn measure() {
-    let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let ratios = runtime.block_on(async {
-        let (good, bad) = (Loopback::start(Manner::Answers).await, Loopback::start(Manner::Hangs).await);
-        round(&good, None).await;
-        let mut ratios = Vec::new();
-        for _ in 0..ROUNDS {
-            let alone = round(&good, None).await;
-            let beside = round(&good, Some(&bad)).await;
-            ratios.push(alone.as_secs_f64() / beside.as_secs_f64());
-        }
-        ratios
-    });
-    runtime.shutdown_background();
-    let ratio = median(ratios);
-    println!(
-        "\n{} look-ups of different tags beside a registry that leaves {OPEN} open, {ROUNDS} rounds",
-        TAGS.0
-    );
-    goal(format_args!("  speed beside it / alone {ratio:.2}"), "at least 0.95", ratio >= 0.95);
+    for (number, reach) in BAD {
+        let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let ratios = runtime.block_on(async {
+            let good = Loopback::start(Manner::Answers).await;
+            let mut bad = Vec::new();
+            for _ in 0..number {
+                bad.push(Loopback::start(Manner::Hangs).await);
+            }
+            round(&good, &[], 0).await;
+            let mut ratios = Vec::new();
+            for _ in 0..ROUNDS {
+                let alone = round(&good, &[], 0).await;
+                let beside = round(&good, &bad, reach).await;
+                ratios.push(alone.as_secs_f64() / beside.as_secs_f64());
+            }
+            ratios
+        });
+        runtime.shutdown_background();
+        let ratio = median(ratios);
+        println!(
+            "\n{} look-ups of different tags beside {number} registries that hang, of which another namespace leaves \
+             {OPEN} look-ups open, {ROUNDS} rounds",
+            TAGS.0
+        );
+        goal(format_args!("  speed beside them / alone {ratio:.2}"), "at least 0.95", ratio >= 0.95);
+    }
 }
 
-/// Returns the time that all look-ups at the good registry take. Look-ups that an earlier round left open are not in
-/// the cache.
-async fn round(good: &Loopback, bad: Option<&Loopback>) -> Duration {
+/// Returns the time that all look-ups at the good registry take, while as many look-ups reach the bad registries.
+/// Look-ups that an earlier round left open are not in the cache.
+async fn round(good: &Loopback, bad: &[Loopback], reach: usize) -> Duration {
     let cache = assembled();
     let mut open = Vec::new();
-    if let Some(bad) = bad {
-        let before = *bad.reached.borrow();
-        for tag in 0..OPEN {
-            let (cache, image) = (Arc::clone(&cache), format!("{}/app:{tag}", bad.address));
-            open.push(tokio::spawn(async move { ask(&cache, &image).await }));
-        }
-        bad.reached.clone().wait_for(|reached| *reached >= before + REACH_IT).await.unwrap();
+    let reached = || bad.iter().map(Loopback::reached).sum::<usize>();
+    let before = reached();
+    for (tag, bad) in bad.iter().cycle().take(OPEN).enumerate() {
+        let (cache, image) = (Arc::clone(&cache), format!("{}/app:{tag}", bad.address));
+        open.push(tokio::spawn(async move { ask_for(NAMESPACES.0, &cache, &image).await }));
+    }
+    while reached() < before + reach {
+        sleep(Duration::from_millis(1)).await;
     }
     let started = Instant::now();
     let answered = stream::iter(0..TAGS.0)
@@ -116,7 +133,7 @@ async fn round(good: &Loopback, bad: Option<&Loopback>) -> Duration {
     let took = started.elapsed();
     assert_eq!(right, TAGS.0, "the good registry was not understood");
     for question in open {
-        assert!(!question.is_finished(), "the registry that hangs has answered");
+        assert!(!question.is_finished(), "a registry that hangs has answered");
         question.abort();
     }
     took
@@ -131,7 +148,11 @@ pub(crate) fn assembled() -> Arc<Cache<Limit<Client>>> {
 }
 
 pub(crate) async fn ask(cache: &Cache<Limit<Client>>, image: &str) -> Fact {
-    let asker = Asker { namespace: "shop".to_owned(), pull_secrets: Vec::new() };
+    ask_for(NAMESPACES.1, cache, image).await
+}
+
+async fn ask_for(namespace: &str, cache: &Cache<Limit<Client>>, image: &str) -> Fact {
+    let asker = Asker { namespace: namespace.to_owned(), pull_secrets: Vec::new() };
     let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
     cache.resolve(&ImageRef::parse(image).unwrap(), &asker, None, deadline).await
 }

@@ -21,8 +21,8 @@ use tagpin_domain::fact::{Class, Fact};
 use tagpin_domain::image::ImageRef;
 use tagpin_domain::wording::Wording;
 use tagpin_registry::{
-    Candidate, Clouds, Credential, Credentials, Current, Held, OperatorCredential, OperatorCredentials as _,
-    Profiles, RegistryProfile, SystemNames, Transport, UserConfig,
+    Candidate, Clouds, Credential, Credentials, Current, Held, NoProxy, OperatorCredential,
+    OperatorCredentials as _, Profiles, ProxyWay, RegistryProfile, SystemNames, Transport, UserConfig,
 };
 
 /// The options.
@@ -53,10 +53,19 @@ impl Asking {
     /// Returns the person at the command line, with the registries file and the user's own credentials.
     pub(crate) fn person(&self) -> Result<Person, Failure> {
         let registries = Current::load(self.registries.as_deref()).map_err(Failure::wrong_use)?;
+        let registries = Arc::new(match proxy_of_environment().map_err(Failure::wrong_use)? {
+            Some((proxy, no_proxy)) => registries.through(proxy, no_proxy),
+            None => registries,
+        });
         let user = user_config().map_err(Failure::wrong_use)?;
         let transport = Arc::new(Transport::new(Arc::new(SystemNames)));
-        let clouds = Arc::new(Clouds::new(Arc::clone(&transport), Arc::new(Process), Arc::new(())));
-        Ok(Person { user, registries: Arc::new(registries), transport, clouds, noted: Once::new() })
+        let clouds = Arc::new(Clouds::new(
+            Arc::clone(&transport),
+            Arc::new(Process),
+            Arc::clone(&registries) as _,
+            Arc::new(()),
+        ));
+        Ok(Person { user, registries, transport, clouds, noted: Once::new() })
     }
 
     /// Returns the time limit for the whole command.
@@ -121,6 +130,25 @@ impl Credentials for Person {
             _ => Some(own.into()),
         }
     }
+}
+
+/// Returns the proxy of `HTTPS_PROXY` and the hosts of `NO_PROXY`, in capitals or small letters, as other programs of
+/// the person use them. A user and a password in the URL are its credential.
+fn proxy_of_environment() -> anyhow::Result<Option<(ProxyWay, NoProxy)>> {
+    let variable = |name: &str| {
+        [name.to_owned(), name.to_ascii_lowercase()]
+            .iter()
+            .find_map(|name| env::var(name).ok().filter(|value| !value.is_empty()))
+    };
+    let Some(proxy) = variable("HTTPS_PROXY") else { return Ok(None) };
+    let proxy = ProxyWay::with_user(&proxy).context("HTTPS_PROXY")?;
+    let mut no_proxy = NoProxy::default();
+    for rule in
+        variable("NO_PROXY").iter().flat_map(|rules| rules.split(',')).filter(|rule| !rule.trim().is_empty())
+    {
+        no_proxy.add(rule).with_context(|| format!("NO_PROXY: {rule}"))?;
+    }
+    Ok(Some((proxy, no_proxy)))
 }
 
 fn user_config() -> anyhow::Result<UserConfig> {

@@ -50,8 +50,10 @@ pub struct Composed<L> {
     pub router: Router,
     /// The look-ups and suggestions that the router uses.
     pub registries: Registries,
-    /// The cache behind these look-ups, which knows what is cached and which hosts are not asked for a moment.
+    /// The cache behind these look-ups.
     pub cache: Arc<Cache<Limit<L>>>,
+    /// The client of registries, which knows which hosts are not asked for a moment.
+    pub client: Client,
     /// The counters of requests to registries.
     pub asked: RegistryMetrics,
 }
@@ -99,12 +101,13 @@ pub fn compose_around<L: Lookup + 'static>(
         settings::PullSecrets::Cluster => Readable::Everybodys,
     };
     let transport = Arc::new(Transport::new(Arc::new(SystemNames)));
-    let clouds = Clouds::new(Arc::clone(&transport), Arc::new(Process), observer.clone());
+    let clouds = Clouds::new(Arc::clone(&transport), Arc::new(Process), registries.clone(), observer.clone());
     let credentials: Arc<dyn Credentials> =
         Arc::new(PullSecrets::new(api, registries.clone(), readable, observer.clone()).with_clouds(clouds));
     let client = Client::new(transport, registries.clone(), observer.clone());
     let gate = Arc::new(Gate::default());
-    let inside = Inside { client, credentials: Arc::clone(&credentials), gate: Arc::clone(&gate) };
+    let inside =
+        Inside { client: client.clone(), credentials: Arc::clone(&credentials), gate: Arc::clone(&gate) };
     let (lookup, suggest) = innermost(inside);
     let around = Around { credentials, profiles: registries, seeds: cluster.pods.clone(), now, observer };
     let cache = Arc::new(tagpin_registry::assemble(lookup, gate, around));
@@ -115,5 +118,5 @@ pub fn compose_around<L: Lookup + 'static>(
     let counters = AdmissionMetrics::register(metrics);
     let admission =
         Admission::new(cluster.clone(), cluster.pods.clone(), registries.clone(), settings, counters);
-    Composed { router: tagpin_webhook::router(admission), registries, cache, asked }
+    Composed { router: tagpin_webhook::router(admission), registries, cache, client, asked }
 }

@@ -185,6 +185,42 @@ fn effects() -> Vec<Effect> {
             "tagpin-system",
         ),
         data("registryDefaults.tagTTL", "registryDefaults: {tagTTL: 5m}", "registries.yaml", "tagTTL: 5m"),
+        data(
+            "registryDefaults.privateNetworks",
+            "registryDefaults: {privateNetworks: [10.20.0.0/16]}",
+            "registries.yaml",
+            "- 10.20.0.0/16",
+        ),
+        data(
+            "registryDefaults.proxy",
+            "registryDefaults: {proxy: 'http://proxy.example.com:3128'}",
+            "registries.yaml",
+            "proxy: http://proxy.example.com:3128",
+        ),
+        data(
+            "registryDefaults.noProxy",
+            "registryDefaults: {proxy: 'http://p:1', noProxy: [.corp]}",
+            "registries.yaml",
+            "- .corp",
+        ),
+        data(
+            "registryDefaults.tls.caFile",
+            "registryDefaults: {tls: {caFile: /etc/tagpin/ca/a.pem}}",
+            "registries.yaml",
+            "caFile: /etc/tagpin/ca/a.pem",
+        ),
+        data(
+            "registryDefaults.proxySecret",
+            "registryDefaults: {proxy: 'http://p:1', proxySecret: {name: proxy, key: login}}",
+            "registries.yaml",
+            "proxyCredentialsFile: /etc/tagpin/proxy/credentials",
+        ),
+        pod(
+            "registryDefaults.proxySecret",
+            "registryDefaults: {proxy: 'http://p:1', proxySecret: {name: proxy, key: login}}",
+            "/volumes/1/secret",
+            json!({"secretName": "proxy", "items": [{"key": "login", "path": "credentials"}]}),
+        ),
         data("registriesFile.format", K3S_CONTENT, "registries.yaml", "format: k3s"),
         data("registriesFile.hosts", CERTS_D, "hosts-3530c4415dd8.toml", "[host."),
         data("registriesFile.hosts", CERTS_D, "registries.yaml", "path: /etc/tagpin/certs.d"),
@@ -363,6 +399,14 @@ fn effects() -> Vec<Effect> {
             "15s",
         ),
         pod("priorityClassName", "priorityClassName: high", "/priorityClassName", json!("high")),
+        pod("affinity", "affinity: {nodeAffinity: {}}", "/affinity", json!({"nodeAffinity": {}})),
+        pod(
+            "hostAliases",
+            "hostAliases: [{ip: 10.0.0.7, hostnames: [registry.corp]}]",
+            "/hostAliases/0",
+            json!({"ip": "10.0.0.7", "hostnames": ["registry.corp"]}),
+        ),
+        pod("dnsConfig", "dnsConfig: {searches: [corp]}", "/dnsConfig", json!({"searches": ["corp"]})),
         pod("nodeSelector", "nodeSelector: {disk: ssd}", "/nodeSelector", json!({"disk": "ssd"})),
         pod(
             "tolerations",
@@ -684,7 +728,7 @@ registries:
 - {match: '*.azurecr.io', credentials: {azure: {}}}
 - {match: '*.example.org', resolveFrom: mirrors-then-upstream, mirrors: [{url: https://mirror.example.org, capabilities: [pull, resolve], sendPullSecrets: true, rewrite: {'^a/': b/}, notFoundIsProof: true}]}
 - {match: airgap.example.com, offline: true}
-registryDefaults: {tagTTL: 5m}";
+registryDefaults: {tagTTL: 5m, privateNetworks: [10.20.0.0/16, 'fd12:3456::/32'], proxy: 'http://proxy.example.com:3128', noProxy: [.corp], tls: {caFile: /etc/tagpin/ca/corp.pem}}";
     let key = rcgen::KeyPair::generate().unwrap();
     let pem = rcgen::CertificateParams::default().self_signed(&key).unwrap().pem();
     let objects = render(&values.replace("CERTIFICATE", &pem.replace('\n', "\\n")));

@@ -16,7 +16,7 @@ use tagpin_kube::metrics::Watches;
 use tagpin_leader::canaries;
 use tagpin_leader::reconcile;
 use tagpin_objects::kinds::{POD, PODS};
-use tagpin_registry::{AnsweredBy, Event, Observer as _, Purpose, RegistryMetrics, Skipped, Step};
+use tagpin_registry::{AnsweredBy, Event, Observer as _, Purpose, RegistryMetrics, Skipped, Step, Unused};
 use tagpin_webhook::Decision;
 use tagpin_webhook::metrics::{Decided, Metrics, Turned};
 
@@ -69,6 +69,7 @@ fn exposed() -> String {
         Event::Answered(AnsweredBy::Registry),
         Event::BreakerOpened,
         Event::SecretSkipped(Skipped::Forbidden),
+        Event::CredentialUnused { registry: "docker.io", reason: Unused::Realm },
         Event::CloudAsked { cloud: Cloud::Aws, error: None },
     ] {
         registries.observe(&event);

@@ -283,6 +283,7 @@ fn availability(cause: Unavailable, host: &str) -> String {
                 "ask the cluster admin to check that the proxy runs and that it connects tagpin to {host}"
             )
         }
+        Unavailable::Status(400..=499) => format!("check the name: {host} does not accept it"),
         Unavailable::Timeout | Unavailable::Connect | Unavailable::Status(_) | Unavailable::BreakerOpen => {
             format!("check that {host} runs and that the nodes can reach it")
         }

@@ -2,6 +2,8 @@
 //! reported as last known when a registry does not answer.
 //!
 //! * An answer is kept under the credentials that got it. A caller with other credentials asks the registry again.
+//! * A caller may say since when an answer counts. It gets no answer that was asked for before, and joins no look-up
+//!   that started before. If the registry gives no newer answer in time, the earlier digest is the last known one.
 //! * When the deadline of a caller passes, the caller gets a timeout and the last known digest. The look-up goes on,
 //!   and the next caller gets its answer.
 //! * The last known digest is what the registry answered for these credentials, at most [`LAST_KNOWN`] ago. If the
@@ -15,28 +17,27 @@ use std::time::Duration;
 use async_trait::async_trait;
 use equivalent::Equivalent;
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use quick_cache::Weighter;
 use quick_cache::sync::DefaultLifecycle;
 use tokio::time::{Instant, timeout_at};
 
+use self::entry::{Asked, CachedFact, Known, LAST_KNOWN};
 use crate::Lookup;
-use crate::credential::{Candidate, CredentialId, Source};
+use crate::credential::{Candidate, CredentialId};
 use crate::credentials::provider::{Credentials, Held};
-use crate::limit::{DEFAULT_RETRY_AFTER, LONGEST, Limit, PER_HOST};
+use crate::limit::{PER_HOST, shared_name};
 use crate::observe::{AnsweredBy, Event, Observer};
-use crate::profile::endpoint::Profiles;
+use crate::profile::endpoint::{Profiles, RegistryProfile};
 use crate::sharing::flight::Flights;
 use crate::sharing::permits::Permits;
 use tagpin_domain::asker::Asker;
-use tagpin_domain::digest::Digest;
-use tagpin_domain::fact::{AskedWith, Class, Fact, Hidden, LastKnown, Unavailable};
+use tagpin_domain::fact::{AskedWith, Fact, LastKnown, Unavailable};
 use tagpin_domain::image::ImageRef;
 use tagpin_review::{Resolve, Seeds};
 
-/// Time for which a negative answer is valid. It is short, because a push that is followed by an apply must work.
-const NEGATIVE: Duration = Duration::from_secs(10);
-/// Maximum age of a digest that is reported as last known.
-const LAST_KNOWN: Duration = Duration::from_secs(168 * 60 * 60);
+mod entry;
+
 /// Maximum time of one look-up, however many callers wait for it.
 const BUDGET: Duration = Duration::from_secs(10);
 /// Maximum size of the cache, in bytes.
@@ -48,15 +49,21 @@ const HELD: usize = 600;
 const CREDENTIALS: usize = 64;
 /// Maximum number of look-ups in flight from one namespace to one registry, so that other namespaces find permits
 /// too.
-const PER_NAMESPACE: usize = PER_HOST / 2;
-/// Maximum number of look-ups in flight or waiting for a permit, for one registry and in all.
-const FLIGHTS: (usize, usize) = (256, 1024);
+const PER_NAMESPACE_AND_HOST: usize = PER_HOST / 2;
+/// Maximum number of look-ups in flight from one namespace to all registries together: less than the places that
+/// registries have which tagpin does not know.
+const PER_NAMESPACE: usize = 24;
+/// Maximum number of look-ups in flight or waiting for a permit, for one registry, for all registries that tagpin does
+/// not know together, and in all.
+const FLIGHTS: (usize, usize, usize) = (256, 512, 1024);
 
 /// Caches the answers of the look-up that it decorates.
 pub struct Cache<L> {
     inner: Arc<L>,
     memory: Arc<Memory>,
-    flights: Flights<Key, Arc<CachedFact>, 2>,
+    /// Held while an entry is replaced, so that an older answer never replaces a newer one.
+    replacing: Arc<Mutex<()>>,
+    flights: Flights<Key, Arc<CachedFact>, 4>,
     around: Around,
 }
 
@@ -96,40 +103,8 @@ struct Question<'a> {
     with: &'a AskedWith,
 }
 
-/// The answer of a registry, and what remains known of the tag.
-#[derive(Debug)]
-struct CachedFact {
-    fact: Fact,
-    /// Index of the credential that the registry rejected. Other holders of the same credential know it by another
-    /// name.
-    rejected: Option<usize>,
-    /// The time until which the answer is valid.
-    until: Instant,
-    known: Known,
-}
-
-/// The last definite answer about a tag, used when a registry does not answer.
-#[derive(Debug, Clone)]
-enum Known {
-    /// No registry has given a definite answer.
-    Nothing,
-    /// The tag named this digest at this time.
-    Digest(Digest, Instant),
-    /// The tag did not exist at this time, or named nothing that can run.
-    Gone(Instant),
-}
-
 /// Keyed with a random hash, so that whoever chooses the names cannot foresee collisions.
 type Memory = quick_cache::sync::Cache<Key, Arc<CachedFact>, Weight, RandomState>;
-
-impl<L> Cache<Limit<L>> {
-    /// Returns the labels of the hosts that are not asked for a while because they failed, one label for each host.
-    #[must_use]
-    pub fn resting(&self) -> Vec<Arc<str>> {
-        let profile = |host: Box<str>| Arc::clone(&self.around.profiles.profile(&host).label);
-        self.inner.resting().into_iter().map(profile).collect()
-    }
-}
 
 impl<L: Lookup + 'static> Cache<L> {
     /// Creates an empty cache.
@@ -143,9 +118,11 @@ impl<L: Lookup + 'static> Cache<L> {
     pub fn with_capacity(inner: L, around: Around, bytes: u64) -> Self {
         let answers = usize::try_from(bytes).unwrap_or(usize::MAX) / HELD;
         let memory = Memory::with(answers, bytes, Weight, RandomState::new(), DefaultLifecycle::default());
-        let (per_host, all) = FLIGHTS;
-        let flights = Flights::new(Permits::new([PER_NAMESPACE, per_host], all));
-        Self { inner: Arc::new(inner), memory: Arc::new(memory), flights, around }
+        let (per_host, unknown, all) = FLIGHTS;
+        let each = [PER_NAMESPACE_AND_HOST, PER_NAMESPACE, per_host, unknown];
+        let flights = Flights::new(Permits::new(each, all));
+        let replacing = Arc::default();
+        Self { inner: Arc::new(inner), memory: Arc::new(memory), replacing, flights, around }
     }
 
     /// Returns the number of entries and their size in bytes, after dropping those that are of no more use.
@@ -156,9 +133,10 @@ impl<L: Lookup + 'static> Cache<L> {
         (self.memory.len() as u64, self.memory.weight())
     }
 
-    /// Returns the cached fact, if it is still valid.
-    fn recall(&self, question: Question<'_>, now: Instant) -> Option<Fact> {
-        let answer = self.memory.get(&question).filter(|answer| answer.until > now)?;
+    /// Returns the cached fact, if it is still valid and was asked for since that time.
+    fn recall(&self, question: Question<'_>, since: Option<Instant>, now: Instant) -> Option<Fact> {
+        let entry = self.memory.get(&question)?;
+        let answer = entry.valid(since, now)?;
         self.around.observer.observe(&Event::Answered(AnsweredBy::Memory));
         Some(answer.tell(question, || self.seed(question), now))
     }
@@ -169,28 +147,41 @@ impl<L: Lookup + 'static> Cache<L> {
         known.filter(|known| known.age <= LAST_KNOWN)
     }
 
-    async fn ask(&self, question: Question<'_>, ttl: Duration) -> Option<Arc<CachedFact>> {
-        let known = || self.memory.get(&question).filter(|answer| answer.until > Instant::now());
+    async fn ask(
+        &self,
+        question: Question<'_>,
+        since: Option<Instant>,
+        profile: &RegistryProfile,
+    ) -> Option<Arc<CachedFact>> {
+        let known = || self.memory.get(&question)?.valid(since, Instant::now()).cloned();
         let key = question.key();
         let start = || {
             let (inner, memory, key) = (Arc::clone(&self.inner), Arc::clone(&self.memory), key.clone());
             let (image, candidates) = (question.image.clone(), question.candidates.to_vec());
+            let (replacing, at, ttl) = (Arc::clone(&self.replacing), Instant::now(), profile.tag_ttl);
             async move {
                 let deadline = Instant::now() + BUDGET;
                 let fact = timeout_at(deadline, inner.look_up(&image, &candidates, deadline)).await;
                 let fact = fact.unwrap_or(Fact::unavailable(Unavailable::Timeout));
-                let earlier = memory.get(&key).map_or(Known::Nothing, |answer| answer.known.clone());
-                let now = Instant::now();
-                let answer = Arc::new(CachedFact::new(fact, &candidates, earlier, now, ttl));
-                if answer.is_of_use(now) && candidates.len() <= CREDENTIALS {
+                let _replacing = replacing.lock();
+                let (earlier, now) = (memory.get(&key), Instant::now());
+                let asked = Asked { fact, candidates: &candidates, at, ttl };
+                let answer = Arc::new(CachedFact::new(asked, earlier.as_ref(), now));
+                let newest = earlier.is_none_or(|earlier| answer.is_newer_than(&earlier));
+                if newest && answer.is_of_use(now) && candidates.len() <= CREDENTIALS {
                     memory.insert(key, Arc::clone(&answer));
                 }
                 answer
             }
         };
         let host = question.image.domain();
-        let who = format!("{} {host}", question.asker.namespace);
-        self.flights.join([&who, host], key.clone(), known, start).await
+        let namespace = &question.asker.namespace;
+        // A caller that waits for one name holds a permit of the names before it. One slow host must not hold those of
+        // the namespace.
+        let who = format!("{namespace} {host}");
+        self.flights
+            .join([&who, namespace, host, shared_name(host, profile)], key.clone(), since, known, start)
+            .await
     }
 }
 
@@ -200,7 +191,7 @@ impl<L: Lookup + 'static> Resolve for Cache<L> {
         &self,
         image: &ImageRef,
         asker: &Asker,
-        _since: Option<Instant>,
+        since: Option<Instant>,
         now: Instant,
     ) -> Option<Fact> {
         let Around { credentials, profiles, .. } = &self.around;
@@ -209,14 +200,14 @@ impl<L: Lookup + 'static> Resolve for Cache<L> {
             return None;
         }
         let held = credentials.at_hand(asker, image, &profile)?;
-        self.recall(Question::new(image, asker, &held), now)
+        self.recall(Question::new(image, asker, &held), since, now)
     }
 
     async fn resolve(
         &self,
         image: &ImageRef,
         asker: &Asker,
-        _since: Option<Instant>,
+        since: Option<Instant>,
         deadline: Instant,
     ) -> Fact {
         let Around { credentials, profiles, observer, .. } = &self.around;
@@ -230,10 +221,10 @@ impl<L: Lookup + 'static> Resolve for Cache<L> {
             None => credentials.candidates(asker, image, deadline).await,
         };
         let question = Question::new(image, asker, &held);
-        if let Some(fact) = self.recall(question, Instant::now()) {
+        if let Some(fact) = self.recall(question, since, Instant::now()) {
             return fact;
         }
-        match timeout_at(deadline, self.ask(question, profile.tag_ttl)).await {
+        match timeout_at(deadline, self.ask(question, since, &profile)).await {
             Ok(Some(answer)) => {
                 observer.observe(&Event::Answered(AnsweredBy::Registry));
                 answer.tell(question, || self.seed(question), Instant::now())
@@ -242,7 +233,8 @@ impl<L: Lookup + 'static> Resolve for Cache<L> {
             Ok(None) => Fact::unavailable(Unavailable::Unreadable),
             Err(_) => {
                 observer.observe(&Event::Answered(AnsweredBy::Deadline));
-                let known = self.memory.get(&question).map_or(Known::Nothing, |answer| answer.known.clone());
+                let entry = self.memory.get(&question);
+                let known = entry.as_ref().map_or(&Known::Nothing, |entry| entry.known());
                 let last_known = known.last(|| self.seed(question), Instant::now());
                 Fact::Unavailable { cause: Unavailable::Timeout, retry_after: None, last_known }
             }
@@ -301,93 +293,6 @@ impl Equivalent<Key> for Question<'_> {
     }
 }
 
-impl CachedFact {
-    fn new(fact: Fact, candidates: &[Candidate], earlier: Known, now: Instant, ttl: Duration) -> Self {
-        let rejected = match &fact {
-            Fact::CredentialsRejected { secret: Some(name) } => {
-                candidates.iter().rposition(|candidate| secret_name(candidate) == Some(name))
-            }
-            _ => None,
-        };
-        let known = match &fact {
-            Fact::Present(digest) => Known::Digest(digest.clone(), now),
-            // The registry has the tag, but the earlier digest is not what it names now.
-            Fact::Unavailable { cause: Unavailable::NotByDigest, .. } => Known::Gone(now),
-            fact if fact.class() == Class::Definite => Known::Gone(now),
-            _ => earlier,
-        };
-        Self { until: now + lifetime(&fact, ttl), known, rejected, fact }
-    }
-
-    /// Returns true if the answer is still valid or the last known digest may still be reported.
-    fn is_of_use(&self, now: Instant) -> bool {
-        self.until > now || self.known.counts(now)
-    }
-
-    /// Returns the fact for this asker at this time.
-    fn tell(&self, to: Question<'_>, seed: impl FnOnce() -> Option<LastKnown>, now: Instant) -> Fact {
-        let hidden = |hidden: &Hidden| Hidden { with: to.with.clone(), cloud: hidden.cloud };
-        let left = Some(self.until.saturating_duration_since(now)).filter(|left| !left.is_zero());
-        match &self.fact {
-            Fact::RateLimited { .. } => {
-                Fact::RateLimited { retry_after: left, last_known: self.known.last(seed, now) }
-            }
-            Fact::Unavailable { cause, retry_after, .. } => Fact::Unavailable {
-                cause: *cause,
-                retry_after: left.or(*retry_after),
-                last_known: self.known.last(seed, now),
-            },
-            Fact::CredentialsRejected { .. } => {
-                let rejected = self.rejected.and_then(|index| to.candidates.get(index));
-                Fact::CredentialsRejected { secret: rejected.and_then(secret_name).cloned() }
-            }
-            Fact::MissingOrPrivate(shared) => Fact::MissingOrPrivate(hidden(shared)),
-            Fact::AccessDenied(shared) => Fact::AccessDenied(hidden(shared)),
-            other => other.clone(),
-        }
-    }
-}
-
-impl Known {
-    fn last(&self, seed: impl FnOnce() -> Option<LastKnown>, now: Instant) -> Option<LastKnown> {
-        match self {
-            Self::Digest(digest, at) if self.counts(now) => {
-                Some(LastKnown { digest: digest.clone(), age: now.saturating_duration_since(*at) })
-            }
-            Self::Gone(_) if self.counts(now) => None,
-            // An answer that is too old is treated as no answer.
-            Self::Digest(..) | Self::Gone(_) | Self::Nothing => seed(),
-        }
-    }
-
-    fn counts(&self, now: Instant) -> bool {
-        match self {
-            Self::Nothing => false,
-            Self::Digest(_, at) | Self::Gone(at) => now.saturating_duration_since(*at) <= LAST_KNOWN,
-        }
-    }
-}
-
-/// Returns the time for which a fact is valid; a digest is valid for `ttl`. The answer of a breaker is not cached: it
-/// costs nothing, and the breaker knows when it ends.
-fn lifetime(fact: &Fact, ttl: Duration) -> Duration {
-    match fact {
-        Fact::Present(_) => ttl,
-        Fact::RateLimited { retry_after, .. } => {
-            retry_after.unwrap_or(DEFAULT_RETRY_AFTER).clamp(Duration::from_secs(1), LONGEST)
-        }
-        Fact::Unavailable { cause: Unavailable::BreakerOpen, .. } | Fact::Offline => Duration::ZERO,
-        _ => NEGATIVE,
-    }
-}
-
-const fn secret_name(candidate: &Candidate) -> Option<&String> {
-    match &candidate.source {
-        Source::PullSecret(name) => Some(name),
-        _ => None,
-    }
-}
-
 /// Measures an entry in bytes.
 #[derive(Debug, Clone)]
 struct Weight;
@@ -395,10 +300,6 @@ struct Weight;
 impl Weighter<Key, Arc<CachedFact>> for Weight {
     fn weight(&self, key: &Key, answer: &Arc<CachedFact>) -> u64 {
         let Tag { repository, tag, seen_by } = &*key.0;
-        let fact = match &answer.fact {
-            Fact::AddressForbidden(host) => size_of_val(&**host) + host.authority.len() + host.registry.len(),
-            _ => 0,
-        };
-        (HELD + repository.len() + tag.len() + size_of_val(&**seen_by) + fact) as u64
+        (HELD + repository.len() + tag.len() + size_of_val(&**seen_by) + answer.more_bytes()) as u64
     }
 }

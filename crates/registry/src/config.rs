@@ -5,6 +5,7 @@ pub(crate) mod file;
 pub(crate) mod registries;
 pub(crate) mod user_config;
 
+mod defaults;
 mod entry;
 mod mirrors;
 mod reader;

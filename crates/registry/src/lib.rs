@@ -44,7 +44,9 @@ pub use self::observe::{
 pub use self::profile::endpoint::{
     Confirm, Endpoint, EndpointError, Header, Identity, Profiles, RegistryProfile, ResolveFrom, Rewrite,
 };
+pub use self::profile::network::{IpNet, IpNetError, Network};
 pub use self::profile::not_found::NotFound;
+pub use self::profile::proxy::{NoProxy, NoProxyError, ProxyError, ProxyWay};
 pub use self::profile::tls::{CaBundle, ClientCertificate, PemError, Tls};
 pub use self::protocol::challenge::{Challenge, Challenges};
 pub use self::protocol::client::Client;
@@ -53,6 +55,7 @@ pub use self::protocol::tag_list::{TagList, follow as follow_link};
 pub use self::protocol::tags::next_link;
 pub use self::suggest::{BUDGET, Suggestions};
 pub use self::wire::guard::{Names, SystemNames};
+pub use self::wire::health::RestingHost;
 pub use self::wire::transport::Transport;
 
 /// Looks up tags with credentials that were already found. [`Client`] implements it, and [`Limit`] decorates it.
@@ -72,6 +75,6 @@ pub trait Lookup: Send + Sync {
 /// Puts limits and a cache around the client. An answer from the cache waits for no permit. Other callers that ask
 /// the same registries should share the gate.
 pub fn assemble<L: Lookup + 'static>(client: L, gate: Arc<Gate>, around: Around) -> Cache<Limit<L>> {
-    let limit = Limit::new(client, gate, Arc::clone(&around.observer));
+    let limit = Limit::new(client, gate, Arc::clone(&around.profiles));
     Cache::new(limit, around)
 }

@@ -19,6 +19,9 @@ use crate::observe::{Event, Observer, Step};
 /// Buckets of request durations, in seconds.
 const BUCKETS: [f64; 9] = [0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 
+/// Time for which a registry is reported as one whose credential was not used.
+const UNUSED_FOR: Duration = Duration::from_secs(60 * 60);
+
 /// Counters of requests to registries and to their token services.
 #[derive(Debug, Clone)]
 pub struct RegistryMetrics {
@@ -27,12 +30,21 @@ pub struct RegistryMetrics {
     remaining: Family<Asking, Gauge>,
     resolutions: Family<Resolution, Counter>,
     breakers: Counter,
-    skipped: Family<Secret, Counter>,
+    skipped: Family<Reason, Counter>,
+    unused: Family<Reason, Counter>,
     clouds: Family<CloudLabels, Counter>,
     invalid: Gauge,
     unverified: Gauge,
-    /// The last result for each value of the label `registry`, which is bounded.
-    last: Arc<Mutex<BTreeMap<String, (&'static str, Instant)>>>,
+    /// The last events for each value of the label `registry`, which is bounded.
+    last: Arc<Mutex<BTreeMap<String, Last>>>,
+}
+
+/// The last events of a registry.
+#[derive(Debug, Default)]
+struct Last {
+    result: Option<(&'static str, Instant)>,
+    /// The reasons why a credential was not used, with the time of each.
+    unused: BTreeMap<&'static str, Instant>,
 }
 
 /// A row of `GET /registries`: the last result of this replica with a registry.
@@ -82,7 +94,7 @@ struct Resolution {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Secret {
+struct Reason {
     reason: &'static str,
 }
 
@@ -102,6 +114,7 @@ impl RegistryMetrics {
             resolutions: Family::default(),
             breakers: Counter::default(),
             skipped: Family::default(),
+            unused: Family::default(),
             clouds: Family::default(),
             invalid: Gauge::default(),
             unverified: Gauge::default(),
@@ -130,13 +143,18 @@ impl RegistryMetrics {
         );
         metrics.register(
             "registry_breaker_opened",
-            "Number of times that a registry failed and tagpin stopped asking it for a while",
+            "Number of times that a host failed and tagpin stopped asking it for a while",
             this.breakers.clone(),
         );
         metrics.register(
             "pull_secrets_skipped",
             "Pull secrets that were named by a pod or service account and not used",
             this.skipped.clone(),
+        );
+        metrics.register(
+            "credentials_unused",
+            "Times that a credential that is configured for a registry was not used",
+            this.unused.clone(),
         );
         metrics.register(
             "cloud_credentials",
@@ -160,10 +178,14 @@ impl RegistryMetrics {
     #[must_use]
     pub fn last(&self) -> Vec<LastAsked> {
         let last = self.last.lock();
-        let rows = last.iter().map(|(registry, (result, at))| LastAsked {
+        let recent = |(reason, at): (&&'static str, &Instant)| {
+            (at.elapsed() <= UNUSED_FOR).then(|| (*reason).to_owned())
+        };
+        let rows = last.iter().map(|(registry, Last { result, unused })| LastAsked {
             registry: registry.clone(),
-            last: Some((*result).to_owned()),
-            seconds_ago: Some(at.elapsed().as_secs()),
+            last: result.map(|(result, _)| result.to_owned()),
+            seconds_ago: result.map(|(_, at)| at.elapsed().as_secs()),
+            unused: unused.iter().filter_map(recent).collect(),
             ..LastAsked::default()
         });
         rows.collect()
@@ -204,7 +226,7 @@ impl RegistryMetrics {
     fn count(&self, registry: &str, operation: &'static str, result: &'static str, took: Duration) {
         let registry = registry.to_owned();
         let mut last = self.last.lock();
-        last.insert(registry.clone(), (result, Instant::now()));
+        last.entry(registry.clone()).or_default().result = Some((result, Instant::now()));
         drop(last);
         self.durations
             .get_or_create(&Asked { registry: registry.clone(), operation })
@@ -224,9 +246,15 @@ impl Observer for RegistryMetrics {
                 self.breakers.inc();
             }
             Event::SecretSkipped(why) => {
-                self.skipped.get_or_create(&Secret { reason: why.word() }).inc();
+                self.skipped.get_or_create(&Reason { reason: why.word() }).inc();
             }
-            Event::CredentialUnused { .. } => {}
+            Event::CredentialUnused { registry, reason } => {
+                let reason = reason.word();
+                let mut last = self.last.lock();
+                last.entry((*registry).to_owned()).or_default().unused.insert(reason, Instant::now());
+                drop(last);
+                self.unused.get_or_create(&Reason { reason }).inc();
+            }
             Event::CloudAsked { cloud, error } => {
                 let result = if error.is_none() { "given" } else { "failed" };
                 self.clouds.get_or_create(&CloudLabels { cloud: cloud.word(), result }).inc();
@@ -259,7 +287,7 @@ mod tests {
     use prometheus_client::encoding::text::encode;
 
     use super::*;
-    use crate::observe::{Failure, Purpose};
+    use crate::observe::{Failure, Purpose, Unused};
 
     fn answered(
         metrics: &RegistryMetrics,
@@ -301,8 +329,13 @@ mod tests {
         answered(&registry, "docker.io", Purpose::Token, 200, None);
         failed(&registry, "docker.io", Purpose::Manifest, Failure::Connect);
         answered(&registry, "other", Purpose::Manifest, 404, None);
+        registry.observe(&Event::CredentialUnused { registry: "gcr.io", reason: Unused::Right });
+        registry.observe(&Event::CredentialUnused { registry: "other", reason: Unused::Realm });
+        registry.observe(&Event::CredentialUnused { registry: "other", reason: Unused::Realm });
         let last = registry.last();
         let said: Vec<_> = last.iter().map(|row| (row.registry.as_str(), row.last.as_deref())).collect();
-        assert_eq!(said, [("docker.io", Some("connect")), ("other", Some("404"))]);
+        assert_eq!(said, [("docker.io", Some("connect")), ("gcr.io", None), ("other", Some("404"))]);
+        let unused: Vec<_> = last.iter().map(|row| row.unused.as_slice()).collect();
+        assert_eq!(unused, [&[][..], &["right".to_owned()], &["realm".to_owned()]]);
     }
 }

@@ -42,7 +42,7 @@ pub enum Event<'a> {
     },
     /// A look-up was answered.
     Answered(AnsweredBy),
-    /// A registry failed and is not asked for a while.
+    /// A host failed and is not asked for a while.
     BreakerOpened,
     /// A pull secret was named and not used.
     SecretSkipped(Skipped),

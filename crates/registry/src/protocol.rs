@@ -13,6 +13,7 @@ pub(crate) mod tags;
 pub(crate) mod version;
 
 mod confirm;
+mod hedge;
 mod missing;
 mod proof;
 mod realms;

@@ -17,7 +17,7 @@ use crate::protocol::client::{Client, Whose};
 use crate::protocol::tags::Tags;
 use crate::sharing::expiring::Expiring;
 use crate::sharing::flight::Flights;
-use crate::sharing::permits::Permits;
+use crate::sharing::permits::{Permit, Permits};
 use tagpin_domain::asker::Asker;
 use tagpin_domain::fact::Fact;
 use tagpin_domain::image::ImageRef;
@@ -35,8 +35,9 @@ const HEADS: (usize, usize) = (8, 4);
 const SIMILAR: usize = 3;
 /// Maximum number of versions that are remembered.
 const KNOWN: usize = 1024;
-/// Maximum number of searches in flight, for one registry and in all.
-const FLIGHTS: (usize, usize) = (8, 32);
+/// Maximum number of searches in flight, from one namespace, for one registry and in all. A search has a place at the
+/// gate, so one namespace must leave places to others.
+const FLIGHTS: ([usize; 2], usize) = ([4, 8], 32);
 
 /// Finds suggestions with a client.
 pub struct Suggestions {
@@ -46,8 +47,8 @@ pub struct Suggestions {
     budget: Duration,
     whose: Whose,
     versions: Arc<Expiring<Key, Option<Version>>>,
-    version_flights: Flights<Key, Option<Version>>,
-    tag_flights: Flights<Key, Option<Tags>>,
+    version_flights: Flights<Key, Option<Version>, 2>,
+    tag_flights: Flights<Key, Option<Tags>, 2>,
 }
 
 /// A repository, or one tag of it, and the credentials with which it was looked up.
@@ -82,7 +83,7 @@ impl Suggestions {
         budget: Duration,
         whose: Whose,
     ) -> Self {
-        let flights = || Permits::new([FLIGHTS.0], FLIGHTS.1);
+        let flights = || Permits::new(FLIGHTS.0, FLIGHTS.1);
         Self {
             client,
             credentials,
@@ -124,12 +125,16 @@ impl Suggest for Suggestions {
             return known;
         }
         let Effort::Until(deadline) = effort else { return None };
-        let _place = self.gate.place(image.domain(), deadline).await?;
+        if self.client.rests(image) {
+            return None;
+        }
         let start = || {
             let (client, versions, key) = (self.client.clone(), Arc::clone(&self.versions), key.clone());
             let (image, budget, whose) = (image.clone(), self.budget, self.whose);
+            let gate = Arc::clone(&self.gate);
             async move {
                 let deadline = Instant::now() + budget;
+                let _place = place(&gate, &client, &image, deadline).await?;
                 let search = find_version(&client, &image, &candidates, whose, deadline);
                 let found = timeout_at(deadline, search).await.ok().flatten();
                 let now = Instant::now();
@@ -137,7 +142,8 @@ impl Suggest for Suggestions {
                 found
             }
         };
-        let flight = self.version_flights.join([image.domain()], key.clone(), known, start);
+        let flight =
+            self.version_flights.join([&asker.namespace, image.domain()], key.clone(), None, known, start);
         timeout_at(deadline, flight).await.ok()??
     }
 
@@ -149,22 +155,31 @@ impl Suggest for Suggestions {
             (Some(tags), _) => tags,
             (None, Effort::Cached) => None,
             (None, Effort::Until(deadline)) => {
-                let Some(_place) = self.gate.place(image.domain(), deadline).await else {
+                if self.client.rests(image) {
                     return Vec::new();
-                };
+                }
                 let start = || {
-                    let (client, image, candidates) =
-                        (self.client.clone(), image.clone(), candidates.clone());
-                    let whose = self.whose;
-                    async move { client.tags(&image, &candidates, whose, Instant::now() + BUDGET).await }
+                    let (client, gate, whose) = (self.client.clone(), Arc::clone(&self.gate), self.whose);
+                    let (image, candidates) = (image.clone(), candidates.clone());
+                    async move {
+                        let deadline = Instant::now() + BUDGET;
+                        let _place = place(&gate, &client, &image, deadline).await?;
+                        client.tags(&image, &candidates, whose, deadline).await
+                    }
                 };
                 let key = Key::new(image.repository().to_owned(), &candidates);
-                let flight = self.tag_flights.join([image.domain()], key, known, start);
+                let flight =
+                    self.tag_flights.join([&asker.namespace, image.domain()], key, None, known, start);
                 timeout_at(deadline, flight).await.ok().flatten().flatten()
             }
         };
         tags.map_or_else(Vec::new, |tags| resemblance::similar(tag, &tags, SIMILAR))
     }
+}
+
+/// Waits for a permit to ask the registry of the image. Returns none if no permit is free before the deadline.
+async fn place(gate: &Gate, client: &Client, image: &ImageRef, deadline: Instant) -> Option<Permit> {
+    gate.place(image.domain(), &client.profile(image), deadline).await
 }
 
 /// Finds the most specific version that names the same digest as the tag.

@@ -228,8 +228,8 @@ impl Suggest for Scripted {
     }
 }
 
-/// Parses a fact: a digest, a word, or a word with details: `{ unavailable: { last-known: DIGEST, age: SECONDS } }`, `{
-/// rate-limited: { retry: SECONDS, … } }`, `{ credentials-rejected: SECRET }`, `{ address-forbidden: HOST }`,
+/// Parses a fact: a digest, a word, or a word with details: `{ unavailable: { status: STATUS, last-known: DIGEST, age:
+/// SECONDS } }`, `{ rate-limited: { retry: SECONDS, … } }`, `{ credentials-rejected: SECRET }`, `{ address-forbidden: HOST }`,
 /// `{ realm-not-trusted: { registry: HOST, realm: HOST } }`, `{ artifact: DIGEST }`.
 fn fact(said: &Value) -> Fact {
     if let Some(word) = said.as_str() {
@@ -257,7 +257,10 @@ fn fact(said: &Value) -> Fact {
     };
     match word.as_str() {
         "unavailable" => Fact::Unavailable {
-            cause: Unavailable::Connect,
+            cause: match more.get("status") {
+                Some(status) => Unavailable::Status(u16::try_from(status.as_u64().unwrap()).unwrap()),
+                None => Unavailable::Connect,
+            },
             retry_after: seconds("retry"),
             last_known: last_known(),
         },

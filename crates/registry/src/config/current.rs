@@ -10,12 +10,16 @@ use super::file::ConfigError;
 use super::registries::Registries;
 use crate::credentials::operator::{OperatorCredential, OperatorCredentials};
 use crate::profile::endpoint::{Profiles, RegistryProfile};
+use crate::profile::network::Network;
+use crate::profile::proxy::{NoProxy, ProxyWay};
 
 /// Holds the configuration, and replaces it when its files change.
 #[derive(Debug)]
 pub struct Current {
     file: Option<PathBuf>,
     registries: ArcSwap<Registries>,
+    /// The proxy that is used if the configuration names none, and the hosts that are asked without it.
+    proxy: Option<(Arc<ProxyWay>, NoProxy)>,
 }
 
 /// The result of reading the files again.
@@ -36,7 +40,17 @@ impl Current {
     /// Returns the errors of [`Registries::load`].
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
         let registries = file.map(Registries::load).transpose()?.unwrap_or_default();
-        Ok(Self { file: file.map(Path::to_owned), registries: ArcSwap::from_pointee(registries) })
+        Ok(Self {
+            file: file.map(Path::to_owned),
+            registries: ArcSwap::from_pointee(registries),
+            proxy: None,
+        })
+    }
+
+    /// Uses this proxy if the configuration names none.
+    #[must_use]
+    pub fn through(self, proxy: ProxyWay, no_proxy: NoProxy) -> Self {
+        Self { proxy: Some((Arc::new(proxy), no_proxy)), ..self }
     }
 
     /// Returns the configuration in force.
@@ -70,11 +84,22 @@ impl Profiles for Current {
     fn profile(&self, domain: &str) -> Arc<RegistryProfile> {
         self.registries.load().profile(domain)
     }
+
+    fn network(&self) -> Arc<Network> {
+        let network = self.registries.load().network();
+        match &self.proxy {
+            Some((proxy, no_proxy)) if network.proxy.is_none() => {
+                let (proxy, no_proxy) = (Some(Arc::clone(proxy)), no_proxy.clone());
+                Arc::new(Network { proxy, no_proxy, ..Network::clone(&network) })
+            }
+            _ => network,
+        }
+    }
 }
 
 /// Creates a configuration that never changes.
 impl From<Registries> for Current {
     fn from(registries: Registries) -> Self {
-        Self { file: None, registries: ArcSwap::from_pointee(registries) }
+        Self { file: None, registries: ArcSwap::from_pointee(registries), proxy: None }
     }
 }

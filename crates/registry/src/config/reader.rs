@@ -137,7 +137,7 @@ impl Reader<'_> {
             return Err(self.wrong("tls.caFile", problem));
         }
         let client = typed.client_cert.map(|pair| self.pair(&pair)).transpose()?.map(Arc::new);
-        Ok(Tls { ca, ca_only: typed.ca_only, client, unverified: typed.insecure_skip_verify })
+        Ok(Tls { ca, common: None, ca_only: typed.ca_only, client, unverified: typed.insecure_skip_verify })
     }
 
     fn pair(&self, typed: &TypedPair) -> Result<ClientCertificate, ConfigError> {

@@ -7,16 +7,18 @@
 use std::hash::RandomState;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
+use super::defaults::Defaults;
 use super::entry::{Entry, EntryCredential};
 use super::file::{self, ConfigError, Elsewhere, Files};
 use super::mirrors::NodeMirrors;
 use super::reader::Reader;
 use super::text::{Typed, TypedFormat};
 use crate::credentials::operator::{OperatorCredential, OperatorCredentials};
+use crate::profile::cloud_host::is_cloud_registry;
 use crate::profile::endpoint::{Endpoint, Identity, Profiles, RegistryProfile, ResolveFrom};
 use crate::profile::host::{authority, normal};
+use crate::profile::network::Network;
 use crate::profile::not_found::NotFound;
 use crate::profile::tls::Tls;
 use quick_cache::UnitWeighter;
@@ -24,9 +26,6 @@ use quick_cache::sync::DefaultLifecycle;
 
 /// Maximum number of hosts whose profiles are cached.
 const BUILT: usize = 512;
-
-/// Maximum value of `tagTTL`: the longest time after which a moved tag is seen.
-const LONGEST_TTL: Duration = Duration::from_secs(60 * 60);
 
 /// The configuration of all registries.
 #[derive(Debug)]
@@ -36,7 +35,7 @@ pub struct Registries {
     /// The profiles that were requested; most look-ups end here.
     built: Profiled,
     warnings: Vec<String>,
-    tag_ttl: Option<Duration>,
+    defaults: Defaults,
     /// The fingerprint of the files.
     fingerprint: u64,
 }
@@ -57,7 +56,7 @@ impl Default for Registries {
                 DefaultLifecycle::default(),
             ),
             warnings: Vec::new(),
-            tag_ttl: None,
+            defaults: Defaults::default(),
             fingerprint: 0,
         }
     }
@@ -83,11 +82,8 @@ impl Registries {
 
     fn read(file: &Path, files: &Files) -> Result<Self, ConfigError> {
         let typed: Typed = file::parse(file, &files.read_named(file)?)?;
-        let mut registries = Self::default();
-        if let Some(written) = typed.defaults.tag_ttl {
-            let wrong = |problem| file::mistake(file, Some(written.referenced), "defaults.tagTTL", problem);
-            registries.tag_ttl = Some(ttl(&written.value).map_err(wrong)?);
-        }
+        let defaults = Defaults::read(file, files, typed.defaults)?;
+        let mut registries = Self { defaults, ..Self::default() };
         if let Some(typed) = typed.registries_file {
             let path = file::beside(file, &typed.path.value);
             registries.nodes = match typed.format {
@@ -194,8 +190,9 @@ impl Registries {
                 upstream.tls = tls;
             }
             upstream.allow_private = entry.is_some_and(|entry| entry.allow_private);
+            upstream.in_private_network = is_verified_cloud(upstream);
         }
-        profile.tag_ttl = self.tag_ttl.unwrap_or(profile.tag_ttl);
+        profile.tag_ttl = self.defaults.tag_ttl.unwrap_or(profile.tag_ttl);
         profile.operators_credential =
             entry.is_some_and(|entry| entry.credentials.is_some()) || self.nodes.candidate(domain).is_some();
         let Some(entry) = entry else { return profile };
@@ -239,7 +236,11 @@ impl Registries {
         profile.mirrors = match entry.mirrors.as_slice() {
             [] => {
                 let mirrors = self.nodes.mirrors(domain).into_iter().chain(elsewhere.cloned());
-                mirrors.map(|endpoint| mirror(endpoint, false)).collect()
+                let of_nodes = |mut endpoint: Endpoint| {
+                    endpoint.in_private_network = true;
+                    mirror(endpoint, false)
+                };
+                mirrors.map(of_nodes).collect()
             }
             own => own.iter().map(|own| mirror(own.endpoint.clone(), own.shows_pull_secrets)).collect(),
         };
@@ -261,6 +262,14 @@ impl Registries {
             tls => of_host().or_else(|| Some(tls.as_ref()?.for_others())).unwrap_or_default(),
         }
     }
+}
+
+/// Returns true for the registry of a cloud that is reached over verified TLS. Its name is proof enough that a private
+/// address is one in the cloud's own network.
+fn is_verified_cloud(upstream: &Endpoint) -> bool {
+    let root = upstream.root();
+    let host = root.host_str().filter(|_| root.scheme() == "https" && root.port().is_none());
+    !upstream.tls.unverified && host.is_some_and(is_cloud_registry)
 }
 
 impl OperatorCredentials for Registries {
@@ -287,12 +296,8 @@ impl Profiles for Registries {
             profile
         })
     }
-}
 
-/// Parses a time such as `60s`, `1m 30s` or `PT1M`; 0s stands for none.
-fn ttl(text: &str) -> Result<Duration, &'static str> {
-    let problem = "write a time of at most one hour, such as 60s or 2m; 0s asks the registry each time";
-    let time = text.parse::<jiff::SignedDuration>().map_err(|_| problem)?;
-    let time = Duration::try_from(time).map_err(|_| problem)?;
-    if time > LONGEST_TTL { Err(problem) } else { Ok(time) }
+    fn network(&self) -> Arc<Network> {
+        Arc::clone(&self.defaults.network)
+    }
 }

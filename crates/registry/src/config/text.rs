@@ -17,10 +17,21 @@ pub(super) struct Typed {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct TypedDefaults {
     #[serde(rename = "tagTTL")]
     pub(super) tag_ttl: Option<Written>,
+    pub(super) private_networks: Option<Vec<Written>>,
+    pub(super) proxy: Option<Written>,
+    pub(super) no_proxy: Option<Vec<Written>>,
+    pub(super) proxy_credentials_file: Option<Written>,
+    pub(super) tls: Option<TypedDefaultTls>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct TypedDefaultTls {
+    pub(super) ca_file: Written,
 }
 
 #[derive(Deserialize)]

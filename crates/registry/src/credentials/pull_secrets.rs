@@ -202,7 +202,7 @@ impl PullSecrets {
                 reading
             }
         };
-        let reading = self.flights.join([&secret.namespace], secret.clone(), known, start);
+        let reading = self.flights.join([&secret.namespace], secret.clone(), None, known, start);
         let reading = timeout_at(deadline, reading).await.ok().flatten();
         if reading.is_none() {
             self.observer.observe(&Event::SecretSkipped(Skipped::Unavailable));

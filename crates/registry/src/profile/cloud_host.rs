@@ -128,6 +128,11 @@ impl AcrHost {
     }
 }
 
+/// Returns true if a host without a port is a registry of Amazon, Google or Azure.
+pub(crate) fn is_cloud_registry(host: &str) -> bool {
+    EcrHost::parse(host).is_some() || AcrHost::parse(host).is_some() || is_google(host)
+}
+
 /// Returns true if a host without a port is a registry of Google.
 pub(crate) fn is_google(host: &str) -> bool {
     let host = host.to_ascii_lowercase();

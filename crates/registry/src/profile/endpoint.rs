@@ -12,12 +12,15 @@ use url::{Host, Url};
 
 use crate::credential::Candidate;
 use crate::profile::host::{DOCKER_HUB_HOST, split};
+use crate::profile::network::Network;
 use crate::profile::not_found::NotFound;
 use crate::profile::tls::Tls;
 use tagpin_domain::image::{DOCKER_HUB, ImageRef};
 
 /// Time for which the digest of a tag is valid, unless the operator sets another.
 const TAG_TTL: Duration = Duration::from_secs(60);
+/// Time that an endpoint gets alone before the next one is asked beside it.
+const HEAD_START: Duration = Duration::from_millis(400);
 /// Label of the registries that no entry names; metric labels are bounded.
 const OTHER: &str = "other";
 
@@ -34,6 +37,8 @@ pub struct RegistryProfile {
     pub upstream: Option<Endpoint>,
     /// The mirrors of the registry, in order.
     pub mirrors: Vec<Endpoint>,
+    /// Time that an endpoint gets alone before the next one is asked beside it.
+    pub head_start: Duration,
     /// The rule for confirming a digest by asking for it.
     pub confirm: Confirm,
     /// True if a single manifest that a tag names for the first time is read, to tell an image from something else.
@@ -82,6 +87,9 @@ pub struct Endpoint {
     /// True if the host may be, or resolve to, a private or loopback address. Other hosts that it names (a realm, a
     /// redirect) need an entry of their own.
     pub allow_private: bool,
+    /// True if the host may have private addresses without `allow_private`, but not loopback: the registry of a cloud
+    /// over verified TLS, or a mirror from the file of the nodes.
+    pub in_private_network: bool,
     /// The value of the query parameter `ns`: the registry that a mirror stands for.
     pub namespace: Option<String>,
     /// Rewrites of the repository path; the first one that matches applies.
@@ -147,6 +155,9 @@ pub enum EndpointError {
 pub trait Profiles: Send + Sync {
     /// Returns the profile of a registry, given by the domain of a reference or by `host[:port]` of a URL.
     fn profile(&self, domain: &str) -> Arc<RegistryProfile>;
+
+    /// Returns the network around tagpin.
+    fn network(&self) -> Arc<Network>;
 }
 
 impl RegistryProfile {
@@ -166,6 +177,7 @@ impl RegistryProfile {
             resolve_from: ResolveFrom::Upstream,
             upstream,
             mirrors: Vec::new(),
+            head_start: HEAD_START,
             confirm: Confirm::Never,
             // Docker Hub counts it as a pull.
             looks_inside: !hub,
@@ -196,6 +208,13 @@ impl RegistryProfile {
     #[must_use]
     pub(crate) fn not_found(&self, endpoint: &Endpoint, path: &str) -> NotFound {
         if self.pulls_through(path) { NotFound::Never } else { endpoint.not_found }
+    }
+
+    /// Returns true if an entry names the registry, or tagpin knows it. Whoever writes an image chooses the others.
+    #[must_use]
+    pub(crate) fn is_known(&self) -> bool {
+        let well_known = |own: &Endpoint| own.not_found != NotFound::IfShown;
+        &*self.label != OTHER || self.entry.is_some() || self.upstream.as_ref().is_some_and(well_known)
     }
 
     /// Returns true if any endpoint may see the credentials of an asker. Otherwise nobody needs to look for them.
@@ -239,6 +258,7 @@ impl Endpoint {
             root,
             tls: Tls::default(),
             allow_private: false,
+            in_private_network: false,
             namespace: None,
             rewrites: Vec::new(),
             identity: Identity::Asker,

@@ -14,6 +14,8 @@ use secrecy::SecretString;
 pub struct Tls {
     /// Certificate authorities that are trusted besides those of the system.
     pub ca: Option<CaBundle>,
+    /// Certificate authorities that are trusted for all hosts, unless only those of this host are trusted.
+    pub common: Option<CaBundle>,
     /// True if only these authorities are trusted.
     pub ca_only: bool,
     /// The certificate that is shown to a host that asks for one.
@@ -56,6 +58,14 @@ impl Tls {
     #[must_use]
     pub(crate) fn for_others(&self) -> Self {
         Self { ca: self.ca.clone(), ..Self::default() }
+    }
+}
+
+impl Tls {
+    /// Returns all additional authorities.
+    pub(crate) fn authorities(&self) -> impl Iterator<Item = &CertificateDer<'static>> {
+        let common = self.common.as_ref().filter(|_| !self.ca_only);
+        self.ca.iter().chain(common).flat_map(CaBundle::certificates)
     }
 }
 

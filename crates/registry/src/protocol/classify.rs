@@ -27,7 +27,7 @@ pub(super) fn unanswered(unanswered: &Unanswered) -> Fact {
             Unavailable::Unreadable
         }
     };
-    Fact::unavailable(cause)
+    Fact::Unavailable { cause, retry_after: unanswered.rests, last_known: None }
 }
 
 /// Returns the fact for a registry that could not be asked with this credential.

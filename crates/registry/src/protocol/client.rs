@@ -3,9 +3,12 @@
 //! It caches no answers, finds no credentials and limits nobody; caches and limits are decorators. It trusts the
 //! registry for which digest a tag names, and for nothing else.
 
+use std::future::Future;
 use std::sync::Arc;
 
+use futures::FutureExt;
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use crate::Lookup;
 use crate::credential::Candidate;
@@ -14,6 +17,7 @@ use crate::profile::endpoint::{Endpoint, Identity, Profiles, RegistryProfile};
 use crate::protocol::classify;
 use crate::protocol::combine::{conclude, weight};
 use crate::protocol::confirm::Confirmations;
+use crate::protocol::hedge::first_found;
 use crate::protocol::manifest::{self, Head};
 use crate::protocol::missing::{Missing, Shown, may_be_missing};
 use crate::protocol::reference::Reference;
@@ -22,6 +26,7 @@ use crate::protocol::session::Session;
 use crate::protocol::tag_list::{self, TagList};
 use crate::protocol::tags::{self, Pages, Tags};
 use crate::protocol::token::Tokens;
+use crate::wire::health::{Health, Host, RestingHost};
 use crate::wire::redirect::Route;
 use crate::wire::transport::Transport;
 use tagpin_domain::fact::{Fact, Hidden, Unavailable};
@@ -36,7 +41,7 @@ pub(crate) enum Whose {
     Anyone,
 }
 
-/// Asks registries. Cheap to clone: clones share connections and tokens.
+/// Asks registries. Cheap to clone: clones share connections, tokens and what they know of the health of hosts.
 #[derive(Clone)]
 pub struct Client {
     parts: Arc<Parts>,
@@ -46,6 +51,7 @@ struct Parts {
     transport: Arc<Transport>,
     profiles: Arc<dyn Profiles>,
     observer: Arc<dyn Observer>,
+    health: Health,
     tokens: Tokens,
     pages: Pages,
     shown: Shown,
@@ -65,12 +71,29 @@ impl Client {
             transport,
             profiles,
             observer,
+            health: Health::default(),
             tokens: Tokens::new(),
             pages: Pages::new(),
             shown: Shown::new(),
             confirmations: Confirmations::new(),
         };
         Self { parts: Arc::new(parts) }
+    }
+
+    /// Returns the hosts that are not asked for a while because they failed.
+    #[must_use]
+    pub fn resting(&self) -> Vec<RestingHost> {
+        self.parts.health.resting(Instant::now())
+    }
+
+    /// Returns true if the first host that would be asked about the image is not asked now.
+    pub(crate) fn rests(&self, image: &ImageRef) -> bool {
+        let profile = self.profile(image);
+        profile.authorities().next().is_some_and(|first| {
+            let network = self.parts.profiles.network();
+            let host = Host::new(first.root(), first.root(), network.proxy_for(first.root()));
+            self.parts.health.rests(&host, Instant::now())
+        })
     }
 
     /// Returns the page of tags that one of these credentials saw a moment ago, if that is known.
@@ -99,6 +122,57 @@ impl Client {
                 .map(move |candidate| target.session(endpoint, candidate, deadline))
         };
         profile.authorities().filter(|_| !profile.offline).flat_map(session)
+    }
+
+    /// Asks the endpoints in order, the next one beside one that is slow.
+    async fn ask(
+        &self,
+        profile: &Arc<RegistryProfile>,
+        image: &ImageRef,
+        candidates: &[Candidate],
+        deadline: Instant,
+    ) -> Fact {
+        let count = profile.authorities().count();
+        let found = match profile.authorities().next() {
+            Some(only) if count == 1 => {
+                let target = Target { parts: &self.parts, profile, image };
+                vec![target.ask_in_turn(only, candidates, 1, deadline).await]
+            }
+            _ => {
+                let ask = |index| self.ask_beside_others(profile, image, candidates, index, deadline);
+                match first_found(count, profile.head_start, ask).await {
+                    Ok(found) => return found,
+                    Err(facts) => facts,
+                }
+            }
+        };
+        conclude(profile.resolve_from, found)
+    }
+
+    /// Asks one endpoint in a task of its own. The task goes on when another endpoint has answered, so that a host that
+    /// is late for everybody is known to be.
+    fn ask_beside_others(
+        &self,
+        profile: &Arc<RegistryProfile>,
+        image: &ImageRef,
+        candidates: &[Candidate],
+        index: usize,
+        deadline: Instant,
+    ) -> impl Future<Output = Fact> + Send + use<> {
+        let (parts, profile) = (Arc::clone(&self.parts), Arc::clone(profile));
+        let (image, candidates) = (image.clone(), candidates.to_vec());
+        let task = async move {
+            let target = Target { parts: &parts, profile: &profile, image: &image };
+            let mut endpoints = profile.authorities();
+            let left = profile.authorities().count().saturating_sub(index);
+            match endpoints.nth(index) {
+                Some(endpoint) => target.ask_in_turn(endpoint, &candidates, left, deadline).await,
+                None => Fact::unavailable(Unavailable::Dns),
+            }
+        };
+        // A task that panicked gave no readable answer.
+        let unreadable = |_| Fact::unavailable(Unavailable::Unreadable);
+        tokio::spawn(task.in_current_span()).map(move |done| done.unwrap_or_else(unreadable))
     }
 
     /// Lists every tag of the repository, from the first endpoint and credential that lists them. It may take ten
@@ -148,15 +222,14 @@ impl Client {
         candidates: &[Candidate],
         deadline: Instant,
     ) -> Fact {
-        let Some(digest) = image.digest() else {
+        if image.digest().is_none() {
             return Fact::unavailable(Unavailable::Unreadable);
-        };
-        let profile = self.parts.profiles.profile(image.domain());
+        }
+        let profile = self.profile(image);
         if profile.offline {
             return Fact::Offline;
         }
-        let target = Target { parts: &self.parts, profile: &profile, image };
-        target.ask(Reference::Digest(digest), candidates, deadline).await
+        self.ask(&profile, image, candidates, deadline).await
     }
 
     /// Returns one page of the repository's tags, from the first endpoint and credential that gives one.
@@ -204,15 +277,11 @@ impl Lookup for Client {
         if let Some(digest) = image.digest() {
             return Fact::Present(digest.clone());
         }
-        let Some(tag) = image.effective_tag() else {
-            return Fact::unavailable(Unavailable::Unreadable);
-        };
-        let profile = self.parts.profiles.profile(image.domain());
+        let profile = self.profile(image);
         if profile.offline {
             return Fact::Offline;
         }
-        let target = Target { parts: &self.parts, profile: &profile, image };
-        target.ask(Reference::Tag(tag), candidates, deadline).await
+        self.ask(&profile, image, candidates, deadline).await
     }
 }
 
@@ -225,24 +294,24 @@ struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    /// Asks the endpoints in order. Each gets its share of the time, so that a dead mirror leaves some for the next.
-    async fn ask(&self, reference: Reference<'_>, candidates: &[Candidate], deadline: Instant) -> Fact {
-        let endpoints: Vec<&Endpoint> = self.profile.authorities().collect();
-        let mut facts = Vec::with_capacity(endpoints.len());
-        let mut left = u32::try_from(endpoints.len()).unwrap_or(u32::MAX);
-        for endpoint in endpoints {
-            let now = Instant::now();
-            let share = deadline.saturating_duration_since(now) / left.max(1);
-            left -= 1;
-            let fact = self.ask_endpoint(endpoint, reference, candidates, now + share).await;
-            let step = Step::Concluded { endpoint: endpoint.root(), fact: &fact };
-            self.parts.observer.observe(&Event::Step { registry: &self.profile.label, step });
-            if matches!(fact, Fact::Present(_) | Fact::Artifact { .. }) {
-                return fact;
-            }
-            facts.push(fact);
-        }
-        conclude(self.profile.resolve_from, facts)
+    /// Asks this endpoint, which is one of `left` that are still to be asked. It gets its share of the time, so that a
+    /// dead mirror leaves some for the next.
+    async fn ask_in_turn(
+        &self,
+        endpoint: &'a Endpoint,
+        candidates: &[Candidate],
+        left: usize,
+        deadline: Instant,
+    ) -> Fact {
+        let Some(reference) = Reference::of(self.image) else {
+            return Fact::unavailable(Unavailable::Unreadable);
+        };
+        let now = Instant::now();
+        let share = deadline.saturating_duration_since(now) / u32::try_from(left).unwrap_or(u32::MAX).max(1);
+        let fact = self.ask_endpoint(endpoint, reference, candidates, now + share).await;
+        let step = Step::Concluded { endpoint: endpoint.root(), fact: &fact };
+        self.parts.observer.observe(&Event::Step { registry: &self.profile.label, step });
+        fact
     }
 
     async fn ask_endpoint(
@@ -301,8 +370,10 @@ impl<'a> Target<'a> {
             transport: &self.parts.transport,
             profiles: &*self.parts.profiles,
             observer: &*self.parts.observer,
+            health: &self.parts.health,
             label: &self.profile.label,
             registry: self.image.domain(),
+            repository: self.image.repository(),
             entry: self.profile.entry.as_ref(),
             endpoint,
         };

@@ -4,6 +4,7 @@ use crate::protocol::manifest::{self, Head};
 use crate::wire::message::HttpResponse;
 use tagpin_domain::digest::Digest;
 use tagpin_domain::fact::Fact;
+use tagpin_domain::image::ImageRef;
 
 /// The part of a reference that the registry is asked for.
 #[derive(Debug, Clone, Copy)]
@@ -13,6 +14,11 @@ pub(super) enum Reference<'a> {
 }
 
 impl<'a> Reference<'a> {
+    /// Returns the digest of the image, or else its tag; none if it has neither.
+    pub(super) fn of(image: &'a ImageRef) -> Option<Self> {
+        image.digest().map(Self::Digest).or_else(|| image.effective_tag().map(Self::Tag))
+    }
+
     /// Returns the text in the URL of the manifest.
     pub(super) fn as_str(self) -> &'a str {
         match self {

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use url::Url;
 
 use crate::credential::{Candidate, Credential, CredentialId};
-use crate::observe::{Scheme, Step};
+use crate::observe::{Failure, Scheme, Step};
 use crate::profile::endpoint::Endpoint;
 use crate::protocol::challenge::{Challenge, Challenges, TokenError};
 use crate::protocol::codes;
@@ -17,14 +17,12 @@ use crate::protocol::proof::{Own, Proof, bearer_header};
 use crate::protocol::reply::{AskedAs, Proved, PullLimit, Question, Refusal, Reply};
 use crate::protocol::token::{ChallengeKey, Tokens};
 use crate::wire::redirect::{Follow, Followed, Request, Route, Unanswered, host_of};
-use crate::wire::retry::pause_before_retry;
+use crate::wire::retry::{WORTH, pause_before_retry};
 use tagpin_domain::fact::Realm;
 
 mod token_service;
 
-/// Minimum time before the deadline for which a retry is worth it.
-const WORTH: Duration = Duration::from_millis(200);
-/// Maximum time of a failure that is retried. A slower one would take as long again.
+/// Maximum time of a response that is retried. A slower one would take as long again.
 const QUICK: Duration = Duration::from_secs(1);
 
 /// A session with one endpoint.
@@ -287,13 +285,20 @@ impl<'a> Session<'a> {
         let start = Instant::now();
         let first = self.send_once(question, url, self.proof.as_ref()).await;
         let quick = start.elapsed() < QUICK;
-        let pause = pause_before_retry(&first)
+        let pause = first
+            .as_ref()
+            .ok()
+            .and_then(|followed| pause_before_retry(&followed.answer))
             .filter(|pause| quick && Instant::now() + *pause + WORTH < self.deadline);
         let result = match pause {
             Some(pause) if !self.retried => {
                 self.retried = true;
                 sleep(pause).await;
-                self.send_once(question, question.url.clone(), self.proof.as_ref()).await
+                match self.send_once(question, question.url.clone(), self.proof.as_ref()).await {
+                    // The first response says more than that the host rests because of it.
+                    Err(Unanswered { failure: Failure::Resting, .. }) => first,
+                    second => second,
+                }
             }
             _ => first,
         };

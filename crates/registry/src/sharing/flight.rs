@@ -12,6 +12,7 @@ use futures::FutureExt;
 use futures::future::Shared;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tracing::{Instrument, debug_span};
 
 use crate::sharing::permits::Permits;
@@ -22,12 +23,25 @@ pub(crate) struct Flights<K, V, const KINDS: usize = 1> {
     permits: Permits<KINDS>,
 }
 
-type Open<K, V> = HashMap<K, Shared<oneshot::Receiver<V>>>;
+/// The newest call for each key.
+struct Open<K, V> {
+    calls: HashMap<K, Call<V>>,
+    /// The number of calls so far.
+    count: u64,
+}
 
-/// Removes a call from the table when it ends, even by a panic.
+/// A call in flight.
+struct Call<V> {
+    number: u64,
+    started: Instant,
+    result: Shared<oneshot::Receiver<V>>,
+}
+
+/// Removes a call from the table when it ends, even by a panic, unless a newer call has replaced it.
 struct Landing<K: Eq + Hash, V> {
     open: Arc<Mutex<Open<K, V>>>,
     key: K,
+    number: u64,
 }
 
 impl<K, V, const KINDS: usize> Flights<K, V, KINDS>
@@ -37,17 +51,19 @@ where
 {
     /// Creates an empty table whose calls need a permit.
     pub(crate) fn new(permits: Permits<KINDS>) -> Self {
-        Self { open: Arc::default(), permits }
+        Self { open: Arc::new(Mutex::new(Open { calls: HashMap::new(), count: 0 })), permits }
     }
 
     /// Returns the result of the call in flight for this key, a value that is already known, or the result of a new
     /// call that runs under a permit for these names.
     ///
+    /// A call that started before `since` is not joined: it goes on, and a new call takes its place for callers to come.
     /// `known` is called while no call can end, so that no result is missed. Returns none if the call panicked.
     pub(crate) async fn join<F>(
         &self,
         names: [&str; KINDS],
         key: K,
+        since: Option<Instant>,
         known: impl Fn() -> Option<V>,
         start: impl FnOnce() -> F,
     ) -> Option<V>
@@ -58,8 +74,10 @@ where
         let landing = loop {
             {
                 let mut open = self.open.lock();
-                if let Some(landing) = open.get(&key) {
-                    break landing.clone();
+                let joined =
+                    open.calls.get(&key).filter(|call| since.is_none_or(|since| call.started >= since));
+                if let Some(call) = joined {
+                    break call.result.clone();
                 }
                 if let Some(value) = known() {
                     return Some(value);
@@ -67,16 +85,21 @@ where
                 if let Some(permit) = permit.or_else(|| self.permits.try_acquire(names)) {
                     let (send, receive) = oneshot::channel();
                     let receive = receive.shared();
-                    open.insert(key.clone(), receive.clone());
-                    let landing = Landing { open: Arc::clone(&self.open), key };
+                    let number = open.count;
+                    open.count += 1;
+                    let call = Call { number, started: Instant::now(), result: receive.clone() };
+                    open.calls.insert(key.clone(), call);
+                    let landing = Landing { open: Arc::clone(&self.open), key, number };
                     let call = start();
+                    // Look-ups at several hosts may share a last name that is empty.
+                    let registry = names.iter().rfind(|name| !name.is_empty());
                     let task = async move {
                         let value = call.await;
                         drop((landing, permit));
                         // All callers may be gone.
                         let _ = send.send(value);
                     };
-                    tokio::spawn(task.instrument(debug_span!("look-up", registry = names.last())));
+                    tokio::spawn(task.instrument(debug_span!("look-up", registry)));
                     break receive;
                 }
             }
@@ -88,6 +111,9 @@ where
 
 impl<K: Eq + Hash, V> Drop for Landing<K, V> {
     fn drop(&mut self) {
-        self.open.lock().remove(&self.key);
+        let mut open = self.open.lock();
+        if open.calls.get(&self.key).is_some_and(|call| call.number == self.number) {
+            open.calls.remove(&self.key);
+        }
     }
 }

@@ -5,18 +5,27 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use url::{Host, Url};
 
+use crate::profile::network::IpNet;
+
 /// The set of addresses that a request may reach.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Reach {
     /// Addresses of the public internet.
     Public,
+    /// Public addresses, and private ones in the operator's own ranges.
+    Own(Arc<[IpNet]>),
+    /// Public and private addresses without loopback.
+    PrivateNetwork,
     /// Public and private addresses and loopback, for hosts that the operator marks with `allowPrivate`. Link-local
     /// addresses and the metadata services of clouds are excluded.
     Private,
+    /// All addresses but link-local ones and the metadata services of clouds, for the proxy that the operator names.
+    Proxy,
     /// This machine and the metadata services of clouds only, for the credentials that a cloud gives.
     #[cfg_attr(
         not(any(feature = "aws", feature = "gcp", feature = "azure")),
@@ -69,7 +78,7 @@ impl Reach {
     ///
     /// # Errors
     /// Returns an error if none is left.
-    pub(super) fn filter(self, addresses: Vec<IpAddr>) -> Result<Vec<IpAddr>, Forbidden> {
+    pub(super) fn filter(&self, addresses: Vec<IpAddr>) -> Result<Vec<IpAddr>, Forbidden> {
         let never = addresses.iter().all(|address| class(*address) == Class::Never);
         let permitted: Vec<_> = addresses.into_iter().filter(|address| self.permits(*address)).collect();
         if permitted.is_empty() { Err(Forbidden { never }) } else { Ok(permitted) }
@@ -79,24 +88,104 @@ impl Reach {
     ///
     /// # Errors
     /// Returns an error if the address may not be reached.
-    pub(super) fn check_literal(self, url: &Url) -> Result<(), Forbidden> {
-        let address: IpAddr = match url.host() {
-            Some(Host::Ipv4(address)) => address.into(),
-            Some(Host::Ipv6(address)) => address.into(),
-            Some(Host::Domain(_)) => return Ok(()),
-            None => return Err(Forbidden { never: true }),
+    pub(super) fn check_literal(&self, url: &Url) -> Result<(), Forbidden> {
+        let Some(address) = literal(url) else {
+            return if url.has_host() { Ok(()) } else { Err(Forbidden { never: true }) };
         };
         if self.permits(address) { Ok(()) } else { Err(Forbidden { never: class(address) == Class::Never }) }
     }
 
     /// Returns true if the address may be reached.
     #[must_use]
-    pub(super) fn permits(self, address: IpAddr) -> bool {
+    pub(super) fn permits(&self, address: IpAddr) -> bool {
         match self {
             Self::Public => class(address) == Class::Public,
-            Self::Private => class(address) != Class::Never,
+            Self::Own(_) => class(address) == Class::Public || self.is_own(address),
+            Self::PrivateNetwork => class(address) != Class::Never && !is_loopback(address),
+            Self::Private | Self::Proxy => class(address) != Class::Never,
             Self::Metadata => address.is_loopback() || METADATA.contains(&address),
         }
+    }
+}
+
+impl Reach {
+    /// Returns true if the address is in the operator's own ranges.
+    pub(super) fn is_own(&self, address: IpAddr) -> bool {
+        let Self::Own(own) = self else { return false };
+        let private = class(address) == Class::Private && !is_loopback(address);
+        private && own.iter().any(|net| net.contains(address))
+    }
+
+    /// Checks a URL that a proxy is asked for. The proxy resolves its name, so the name itself must not be one that
+    /// means this machine, a cluster or the metadata service of a cloud.
+    ///
+    /// # Errors
+    /// Returns an error if the name or the literal address may not be reached.
+    pub(super) fn check_through_proxy(&self, url: &Url) -> Result<(), Forbidden> {
+        self.check_literal(url)?;
+        let Some(Host::Domain(name)) = url.host() else { return Ok(()) };
+        let name = name.trim_end_matches('.');
+        let is_below =
+            |zone: &str| name.strip_suffix(zone).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+        if ["metadata.google.internal", "metadata.azure.internal", "instance-data.ec2.internal", "metadata"]
+            .into_iter()
+            .any(is_below)
+        {
+            return Err(Forbidden { never: true });
+        }
+        let inside = !name.contains('.')
+            || ["localhost", "svc", "cluster.local", "internal", "local"].into_iter().any(is_below);
+        match self {
+            Self::Private | Self::PrivateNetwork => Ok(()),
+            _ if inside => Err(Forbidden { never: false }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns true if the host of the URL is a literal address in the operator's own ranges.
+    pub(super) fn is_own_literal(&self, url: &Url) -> bool {
+        literal(url).is_some_and(|address| self.is_own(address))
+    }
+}
+
+/// Returns the host of a URL, if it is a literal address.
+fn literal(url: &Url) -> Option<IpAddr> {
+    match url.host()? {
+        Host::Ipv4(address) => Some(address.into()),
+        Host::Ipv6(address) => Some(address.into()),
+        Host::Domain(_) => None,
+    }
+}
+
+/// Returns true for an address of this machine, in each spelling.
+fn is_loopback(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_loopback(),
+        IpAddr::V6(v6) => {
+            v6.is_loopback() || inside(v6).is_some_and(|v4| v4.iter().any(Ipv4Addr::is_loopback))
+        }
+    }
+}
+
+/// Checks that a range can be one of the operator's own: all of it is private, and none of it is loopback.
+///
+/// # Errors
+/// Returns what is wrong with the range.
+pub(crate) fn check_own(net: &IpNet) -> Result<(), &'static str> {
+    let (first, last) = net.ends();
+    let shortest = if first.is_ipv4() { 8 } else { 32 };
+    if net.prefix() < shortest {
+        return Err("is too large: write the ranges that are in use, at most a /8 of IPv4 or a /32 of IPv6");
+    }
+    let private = |address: IpAddr| {
+        let written_as_v4 = matches!(address, IpAddr::V6(v6) if inside(v6).is_some());
+        class(address) == Class::Private && !is_loopback(address) && !written_as_v4
+    };
+    match private(first) && private(last) {
+        true => Ok(()),
+        false => Err(
+            "is not a range of private addresses: loopback, link-local and public addresses cannot be named",
+        ),
     }
 }
 
@@ -134,32 +223,45 @@ fn class_v4(address: Ipv4Addr) -> Class {
 
 fn class_v6(address: Ipv6Addr) -> Class {
     const AWS_METADATA: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x254);
+    const AWS_POD_IDENTITY: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x23);
     const GOOGLE_METADATA: Ipv6Addr = Ipv6Addr::new(0xfd20, 0x00ce, 0, 0, 0, 0, 0, 0x254);
     if address == Ipv6Addr::LOCALHOST {
         return Class::Private;
     }
-    if address == AWS_METADATA || address == GOOGLE_METADATA {
+    if [AWS_METADATA, AWS_POD_IDENTITY, GOOGLE_METADATA].contains(&address) {
         return Class::Never;
     }
-    let v4 = |high: u16, low: u16| {
-        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
-        class_v4(Ipv4Addr::new(a, b, c, d))
-    };
+    if let Some(all) = inside(address) {
+        return all.into_iter().map(class_v4).max().unwrap_or(Class::Never);
+    }
     match address.segments() {
-        // IPv6 addresses that contain an IPv4 address: mapped, compatible, translated (RFC 2765), NAT64, 6to4,
-        // Teredo.
-        [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0, 0, 0, 0, 0xffff, 0, high, low] => v4(high, low),
-        [0x64, 0xff9b, 0 | 1, .., high, low] => v4(high, low),
-        [0x2002, high, low, ..] => v4(high, low),
-        [0x2001, 0, server_high, server_low, _, _, high, low] => {
-            v4(server_high, server_low).max(v4(!high, !low))
-        }
         [0xfc00..=0xfdff, ..] => Class::Private,
         [0x2001, 0x0db8, ..] | [0x3fff, 0..=0x0fff, ..] => Class::Private,
         [0x2000..=0x3fff, ..] => Class::Public,
         // Unspecified, link-local, site-local, multicast and unassigned addresses.
         _ => Class::Never,
     }
+}
+
+/// Returns the IPv4 addresses in an IPv6 address that contains any, all of which count. For an address with one, both
+/// are the same.
+fn inside(address: Ipv6Addr) -> Option<[Ipv4Addr; 2]> {
+    let v4 = |high: u16, low: u16| {
+        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+        Ipv4Addr::new(a, b, c, d)
+    };
+    let (one, other) = match address.segments() {
+        // Mapped, compatible, translated (RFC 2765), NAT64, 6to4, Teredo.
+        [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0, 0, 0, 0, 0xffff, 0, high, low] => {
+            (v4(high, low), v4(high, low))
+        }
+        [0x64, 0xff9b, 0 | 1, .., high, low] | [0x2002, high, low, ..] => (v4(high, low), v4(high, low)),
+        [0x2001, 0, server_high, server_low, _, _, high, low] => {
+            (v4(server_high, server_low), v4(!high, !low))
+        }
+        _ => return None,
+    };
+    Some([one, other])
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Requests and responses of HTTP, and their headers for display.
 
+use std::sync::Arc;
+
 use hyper::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
 };
@@ -8,6 +10,7 @@ use url::Url;
 
 use crate::observe::{Failure, Method};
 use crate::profile::endpoint::Header;
+use crate::profile::proxy::ProxyWay;
 use crate::profile::tls::Tls;
 use crate::wire::guard::Reach;
 
@@ -25,6 +28,8 @@ pub(crate) struct Call<'a> {
     pub(crate) authorization: Option<&'a SecretString>,
     pub(crate) tls: &'a Tls,
     pub(crate) reach: Reach,
+    /// The proxy that leads to the host.
+    pub(crate) proxy: Option<&'a Arc<ProxyWay>>,
     /// Maximum size of the body of a 200, in bytes; a larger one is an error.
     pub(crate) limit: usize,
 }

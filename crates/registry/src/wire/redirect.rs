@@ -1,10 +1,11 @@
 //! Follows redirects: the guard checks every hop, no hop leaves https, and the credential is dropped at the first
-//! change of origin.
+//! change of origin. A host that cannot be connected to is tried once more; one that rests is not asked.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use secrecy::SecretString;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use url::Url;
 
 use crate::credential::Source;
@@ -13,9 +14,14 @@ use crate::profile::endpoint::{Endpoint, Header, Profiles};
 use crate::profile::host::authority;
 use crate::profile::tls::Tls;
 use crate::wire::guard::Reach;
+use crate::wire::health::{Evidence, Health, Host};
 use crate::wire::message::{Body, Call, HttpResponse};
+use crate::wire::retry::{WORTH, jitter};
 use crate::wire::transport::Transport;
 use tagpin_domain::fact::{ForbiddenHost, Position};
+
+/// Minimum time that a host must have had for a timeout to count against it.
+const WHOLE: Duration = Duration::from_secs(2);
 
 /// Limits on following redirects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +64,8 @@ pub(crate) struct Unanswered {
     pub(crate) failure: Failure,
     /// The host that must not be contacted, if that is the failure.
     pub(crate) forbidden: Option<Box<ForbiddenHost>>,
+    /// Time until the host is asked again, if that is the failure and the time is known.
+    pub(crate) rests: Option<Duration>,
 }
 
 /// Everything that is needed to reach one endpoint.
@@ -66,10 +74,13 @@ pub(crate) struct Route<'a> {
     pub(crate) transport: &'a Transport,
     pub(crate) profiles: &'a dyn Profiles,
     pub(crate) observer: &'a dyn Observer,
+    pub(crate) health: &'a Health,
     /// The bounded label of the registry.
     pub(crate) label: &'a str,
     /// The domain of the registry, as references name it.
     pub(crate) registry: &'a str,
+    /// The repository, with its registry.
+    pub(crate) repository: &'a str,
     /// The `match` of the entry that covers the registry.
     pub(crate) entry: Option<&'a Arc<str>>,
     pub(crate) endpoint: &'a Endpoint,
@@ -89,17 +100,8 @@ impl Route<'_> {
             Follow::SameHost => (2, true),
         };
         for hop in 0..=hops {
-            let target =
-                if hop == 0 && request.own { Target::Own(&url) } else { Target::Host(host_of(&url)) };
-            let source = authorization.and(request.source);
-            self.observe(Step::Asked {
-                purpose: request.purpose,
-                method: request.method,
-                target,
-                credential: source,
-            });
-            let answer = self.exchange(request, &url, authorization, deadline).await;
-            let answer = answer.map_err(|failure| self.unanswered(request, &url, failure))?;
+            let own = hop == 0 && request.own;
+            let answer = self.reach(request, &url, own, authorization, deadline).await?;
             if !matches!(answer.status, 301 | 302 | 303 | 307 | 308) || request.method == Method::Post {
                 let crossed = url.origin() != request.url.origin();
                 return Ok(Followed { answer, url, crossed });
@@ -116,14 +118,67 @@ impl Route<'_> {
         Err(stray())
     }
 
+    /// Sends the request to one host, unless it rests, and learns about its health.
+    async fn reach(
+        &self,
+        request: &Request<'_>,
+        url: &Url,
+        own: bool,
+        authorization: Option<&SecretString>,
+        deadline: Instant,
+    ) -> Result<HttpResponse, Unanswered> {
+        let root = self.endpoint.root();
+        let host = Host::new(url, root, self.profiles.network().proxy_for(url));
+        let pass = self.health.enter(host, Instant::now()).map_err(|left| {
+            if url.origin() == root.origin() {
+                self.observe(Step::EndpointSkipped { endpoint: root, left });
+            }
+            let rests = (!left.is_zero()).then_some(left);
+            Unanswered { failure: Failure::Resting, forbidden: None, rests }
+        })?;
+        let asked = Instant::now();
+        let mut result = self.exchange(request, url, own, authorization, deadline).await;
+        let mut evidence = evidence(&result, deadline.saturating_duration_since(asked) >= WHOLE);
+        if let Err(failure) = result
+            && may_be_a_hiccup(request.method, failure)
+            && !pass.is_probe()
+        {
+            let pause = jitter();
+            if Instant::now() + pause + WORTH < deadline {
+                sleep(pause).await;
+                if !pass.is_overtaken(Instant::now()) {
+                    result = self.exchange(request, url, own, authorization, deadline).await;
+                    evidence = match self::evidence(&result, true) {
+                        // No attempt of two got as far as an answer.
+                        Evidence::Doubtful if result.is_err() => Evidence::Gone,
+                        other => other,
+                    };
+                }
+            }
+        }
+        if pass.learn(evidence, self.label, self.repository, Instant::now()) {
+            self.observer.observe(&Event::BreakerOpened);
+        }
+        result.map_err(|failure| self.unanswered(request, url, self.told(url, failure)))
+    }
+
     async fn exchange(
         &self,
         request: &Request<'_>,
         url: &Url,
+        own: bool,
         authorization: Option<&SecretString>,
         deadline: Instant,
     ) -> Result<HttpResponse, Failure> {
-        let (reach, tls) = self.way_to(url);
+        self.observe(Step::Asked {
+            purpose: request.purpose,
+            method: request.method,
+            target: if own { Target::Own(url) } else { Target::Host(host_of(url)) },
+            credential: authorization.and(request.source),
+        });
+        let (reach, mut tls) = self.way_to(url);
+        let network = self.profiles.network();
+        tls.common.clone_from(&network.ca);
         let call = Call {
             method: request.method,
             url,
@@ -133,6 +188,7 @@ impl Route<'_> {
             authorization,
             tls: &tls,
             reach,
+            proxy: network.proxy_for(url),
             limit: request.limit,
         };
         let purpose = request.purpose;
@@ -179,27 +235,42 @@ impl Route<'_> {
                 never,
             })
         });
-        Unanswered { failure, forbidden }
+        Unanswered { failure, forbidden, rests: None }
     }
 
     /// Returns the addresses that a request to this URL may reach, and its TLS settings: those that the operator set
-    /// for that very host.
+    /// for that very host. What is allowed without an entry (the own ranges, the registries of clouds, the mirrors of
+    /// the nodes) holds for the endpoint itself, and not for a host that it leads to.
     fn way_to(&self, url: &Url) -> (Reach, Tls) {
         let reach = |allow_private: bool| if allow_private { Reach::Private } else { Reach::Public };
-        if url.host() == self.endpoint.host() {
-            return (reach(self.endpoint.allow_private), self.endpoint.tls.clone());
+        let endpoint = self.endpoint;
+        if url.host() == endpoint.host() {
+            let own = || self.profiles.network().own.clone().filter(|_| url.scheme() == "https");
+            let reach = match (endpoint.allow_private, endpoint.in_private_network) {
+                (true, _) => Reach::Private,
+                (false, true) => Reach::PrivateNetwork,
+                (false, false) => own().map_or(Reach::Public, Reach::Own),
+            };
+            return (reach, endpoint.tls.clone());
         }
-        let domain = match url.port() {
-            None => host_of(url).to_owned(),
-            Some(port) => format!("{}:{port}", host_of(url)),
-        };
-        let profile = self.profiles.profile(&domain);
+        let profile = self.profiles.profile(&authority(url));
         match profile.upstream.as_ref().filter(|upstream| upstream.host() == url.host()) {
-            None => (Reach::Public, self.endpoint.tls.for_others()),
-            Some(own) if own.tls == Tls::default() => {
-                (reach(own.allow_private), self.endpoint.tls.for_others())
-            }
+            None => (Reach::Public, endpoint.tls.for_others()),
+            Some(own) if own.tls == Tls::default() => (reach(own.allow_private), endpoint.tls.for_others()),
             Some(own) => (reach(own.allow_private), own.tls.clone()),
+        }
+    }
+
+    /// Returns the failure as the asker may know it. In the operator's own ranges all failures read alike, unless an
+    /// entry names the registry: nobody finds out which hosts there are by naming images.
+    fn told(&self, url: &Url, failure: Failure) -> Failure {
+        match failure {
+            Failure::Timeout | Failure::Tls | Failure::Unreadable
+                if self.entry.is_none() && self.transport.is_own(&self.way_to(url).0, url) =>
+            {
+                Failure::Connect
+            }
+            failure => failure,
         }
     }
 
@@ -211,6 +282,29 @@ impl Route<'_> {
 
     pub(crate) fn observe(&self, step: Step<'_>) {
         self.observer.observe(&Event::Step { registry: self.label, step });
+    }
+}
+
+/// Returns what the result of a request says about its host. `whole` is true if the host had all the time that it may
+/// take, so that a timeout counts against it.
+const fn evidence(result: &Result<HttpResponse, Failure>, whole: bool) -> Evidence {
+    match result {
+        // 501 is about the method and 505 about the version of HTTP.
+        Ok(HttpResponse { status: 500 | 502..=504 | 506..=599, .. }) => Evidence::Doubtful,
+        Ok(_) => Evidence::Well,
+        Err(Failure::Dns | Failure::Connect | Failure::Tls | Failure::Proxy) => Evidence::Doubtful,
+        Err(Failure::Timeout) if whole => Evidence::Doubtful,
+        Err(_) => Evidence::Silent,
+    }
+}
+
+/// Returns true if the same request may succeed a moment later. A POST whose connection was closed may have had its
+/// effect.
+const fn may_be_a_hiccup(method: Method, failure: Failure) -> bool {
+    match failure {
+        Failure::Dns | Failure::Tls | Failure::Proxy => true,
+        Failure::Connect => !matches!(method, Method::Post),
+        _ => false,
     }
 }
 
@@ -229,7 +323,7 @@ fn next_hop(current: &Url, location: Option<&str>) -> Option<Url> {
 
 /// Returns the error for a redirect that is not followed.
 const fn stray() -> Unanswered {
-    Unanswered { failure: Failure::Redirect, forbidden: None }
+    Unanswered { failure: Failure::Redirect, forbidden: None, rests: None }
 }
 
 /// Returns the host of a URL, without its port.
@@ -245,6 +339,9 @@ pub(crate) fn number_before_window(value: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::profile::endpoint::RegistryProfile;
+    use crate::profile::network::{IpNet, Network};
+    use crate::wire::guard::SystemNames;
 
     fn hop(from: &str, location: &str) -> Option<String> {
         next_hop(&Url::parse(from).unwrap(), Some(location)).map(String::from)
@@ -268,6 +365,42 @@ mod tests {
             assert_eq!(hop("https://reg.example/", location), None, "{location}");
         }
         assert_eq!(next_hop(&Url::parse("https://reg.example/").unwrap(), None), None);
+    }
+
+    /// A network in which `10.20.0.0/16` is the operator's own.
+    struct Own;
+
+    impl Profiles for Own {
+        fn profile(&self, domain: &str) -> Arc<RegistryProfile> {
+            Arc::new(RegistryProfile::of(domain))
+        }
+
+        fn network(&self) -> Arc<Network> {
+            let own: [_; 1] = [IpNet::parse("10.20.0.0/16").unwrap()];
+            Arc::new(Network { own: Some(own.into()), ..Network::default() })
+        }
+    }
+
+    #[test]
+    fn in_own_ranges_all_failures_read_alike_unless_an_entry_names_the_registry() {
+        let (transport, health) = (Transport::new(Arc::new(SystemNames)), Health::default());
+        let entry: Arc<str> = "*".into();
+        let told = |url: &str, entry: Option<&Arc<str>>, failure| {
+            let url = Url::parse(url).unwrap();
+            let endpoint = Endpoint::new(url.clone()).unwrap();
+            let (label, registry, repository) = ("other", "reg.example", "reg.example/app");
+            let (transport, health) = (&transport, &health);
+            let (profiles, observer, endpoint) = (&Own, &(), &endpoint);
+            Route { transport, profiles, observer, health, label, registry, repository, entry, endpoint }
+                .told(&url, failure)
+        };
+        for failure in [Failure::Timeout, Failure::Tls, Failure::Unreadable, Failure::Connect] {
+            assert_eq!(told("https://10.20.0.1:8443", None, failure), Failure::Connect);
+            assert_eq!(told("https://10.20.0.1:8443", Some(&entry), failure), failure);
+            assert_eq!(told("https://10.21.0.1", None, failure), failure);
+            assert_eq!(told("https://reg.example", None, failure), failure);
+        }
+        assert_eq!(told("https://10.20.0.1", None, Failure::AddressForbidden), Failure::AddressForbidden);
     }
 
     #[test]

@@ -1,30 +1,30 @@
-//! Decides whether a request is worth a retry, and after which pause. The session decides how often.
+//! Decides whether a response is worth a retry, and after which pause. The session decides how often; the retry of
+//! a connection is part of following a request.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 
-use crate::observe::Failure;
 use crate::wire::message::HttpResponse;
-use crate::wire::redirect::{Followed, Unanswered};
 
 /// Maximum wait that a registry may ask for; longer waits are cut to this.
 const LONGEST: Duration = Duration::from_secs(15 * 60);
 /// Maximum wait that fits into a review.
 const BEARABLE: Duration = Duration::from_secs(2);
+/// Minimum pause before a retry after "too many requests" without a time.
+const LIMITED: Duration = Duration::from_secs(1);
 /// Minimum pause before a retry of a failed request; the maximum is three times as long.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Returns the pause before a retry; none if a retry would not help.
-pub(crate) fn pause_before_retry(result: &Result<Followed, Unanswered>) -> Option<Duration> {
-    let answer = match result {
-        Err(unanswered) => return (unanswered.failure == Failure::Connect).then(jitter),
-        Ok(followed) => &followed.answer,
-    };
+/// Minimum time before the deadline for which a retry is worth it.
+pub(crate) const WORTH: Duration = Duration::from_millis(200);
+
+/// Returns the pause before the request is sent again because of this response; none if that would not help.
+pub(crate) fn pause_before_retry(answer: &HttpResponse) -> Option<Duration> {
     let asked = retry_after(answer);
     match answer.status {
-        429 => asked.filter(|wait| *wait <= BEARABLE),
+        429 => Some(asked.unwrap_or_else(|| LIMITED + jitter())).filter(|wait| *wait <= BEARABLE),
         408 | 500 | 502 | 503 | 504 => match asked {
             None => Some(jitter()),
             Some(wait) => (wait <= BEARABLE).then_some(wait),
@@ -48,8 +48,8 @@ fn parse(value: &str, now: Timestamp) -> Option<Duration> {
     Some(Duration::try_from(wait).unwrap_or(Duration::ZERO).min(LONGEST))
 }
 
-/// Returns a random pause, because replicas that fail together must not retry together.
-fn jitter() -> Duration {
+/// Returns the pause before a connection is tried again. It is random, because replicas that fail together must not retry together.
+pub(super) fn jitter() -> Duration {
     PAUSE.mul_f64(1.0 + 2.0 * fastrand::f64())
 }
 
@@ -76,6 +76,15 @@ mod tests {
         ] {
             assert_eq!(parse(value, now).map(|wait| wait.as_secs()), seconds, "{value}");
         }
+    }
+
+    #[test]
+    fn a_limit_without_a_time_is_waited_for_a_second() {
+        let pause = |headers: &[(&str, &str)]| pause_before_retry(&HttpResponse::of(429, headers, b""));
+        assert!((1100..1300).contains(&pause(&[]).unwrap().as_millis()));
+        assert!((1100..1300).contains(&pause(&[("retry-after", "tomorrow")]).unwrap().as_millis()));
+        assert_eq!(pause(&[("retry-after", "2")]), Some(Duration::from_secs(2)));
+        assert_eq!(pause(&[("retry-after", "3")]), None);
     }
 
     #[test]

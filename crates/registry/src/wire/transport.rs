@@ -16,9 +16,13 @@ use secrecy::ExposeSecret;
 use tokio::time::{Instant, timeout_at};
 use tracing::field::Empty;
 use tracing::{Instrument as _, debug_span};
+use url::Url;
 
+use crate::credential::Credential;
 use crate::observe::{Failure, Method};
-use crate::profile::tls::{CaBundle, Tls};
+use crate::profile::proxy::ProxyWay;
+use crate::profile::tls::Tls;
+use crate::sharing::expiring::Expiring;
 use crate::wire::guard::{Forbidden, Names, Reach};
 use crate::wire::message::{Call, HEADER_COUNT, HttpResponse};
 
@@ -38,11 +42,20 @@ const IDLE: Duration = Duration::from_secs(30);
 /// Maximum number of connection pools.
 const POOLS: usize = 64;
 
+/// Maximum number of names in the operator's own ranges that are remembered.
+const OWN_NAMES: usize = 4096;
+/// Time for which such a name is remembered, longer than a connection to it stays open.
+const OWN_MEMORY: Duration = Duration::from_secs(60 * 60);
+
 /// Opens connections. It keeps one pool for each set of TLS settings and reach, not for each host.
 pub struct Transport {
     names: Arc<dyn Names>,
     clients: Mutex<HashMap<Profile, reqwest::Client>>,
+    own: Arc<OwnNames>,
 }
+
+/// The names that resolved to addresses in the operator's own ranges.
+type OwnNames = Expiring<Box<str>, ()>;
 
 /// The properties that connections of one pool share.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -50,13 +63,14 @@ struct Profile {
     /// The TLS settings; none for plain http, so that the authorities of the system are read only where they count.
     tls: Option<Tls>,
     reach: Reach,
+    proxy: Option<Arc<ProxyWay>>,
 }
 
 impl Transport {
     /// Creates a transport that resolves names with this resolver.
     #[must_use]
     pub fn new(names: Arc<dyn Names>) -> Self {
-        Self { names, clients: Mutex::default() }
+        Self { names, clients: Mutex::default(), own: Arc::new(Expiring::new(OWN_NAMES)) }
     }
 
     /// Sends one request and reads the response, before the deadline and within the limits.
@@ -64,7 +78,10 @@ impl Transport {
     /// # Errors
     /// Returns an error if there is no readable response.
     pub(crate) async fn exchange(&self, call: &Call<'_>, deadline: Instant) -> Result<HttpResponse, Failure> {
-        call.reach.check_literal(call.url).map_err(Failure::from)?;
+        match call.proxy {
+            Some(_) => call.reach.check_through_proxy(call.url).map_err(Failure::from)?,
+            None => call.reach.check_literal(call.url).map_err(Failure::from)?,
+        }
         let request = self.request(call)?;
         let deadline = deadline.min(Instant::now() + EXCHANGE);
         let span = debug_span!(
@@ -77,12 +94,22 @@ impl Transport {
             error.type = Empty,
         );
         let received = timeout_at(deadline, receive(request, call)).instrument(span.clone()).await;
-        let answer = received.unwrap_or(Err(Failure::Timeout));
+        let answer = match (received.unwrap_or(Err(Failure::Timeout)), call.proxy) {
+            // The proxy wants another credential, or refuses the host: a registry never sends 407.
+            (Ok(HttpResponse { status: 407, .. }), Some(_)) => Err(Failure::Proxy),
+            (answer, _) => answer,
+        };
         match &answer {
             Ok(answer) => span.record("http.response.status_code", i64::from(answer.status)),
             Err(failure) => span.record("error.type", failure.word()),
         };
         answer
+    }
+
+    /// Returns true if the host of the URL is or was one in the operator's own ranges.
+    pub(crate) fn is_own(&self, reach: &Reach, url: &Url) -> bool {
+        let resolved = || self.own.get(url.host_str().unwrap_or_default(), Instant::now()).is_some();
+        matches!(reach, Reach::Own(_)) && (reach.is_own_literal(url) || resolved())
     }
 
     fn request(&self, call: &Call<'_>) -> Result<reqwest::RequestBuilder, Failure> {
@@ -102,12 +129,14 @@ impl Transport {
 
     fn client(&self, call: &Call<'_>) -> Result<reqwest::Client, Failure> {
         let tls = (call.url.scheme() != "http").then(|| call.tls.clone());
-        let profile = Profile { tls, reach: call.reach };
+        // The pool connects to the proxy, and its resolver sees no other name.
+        let reach = call.proxy.map_or_else(|| call.reach.clone(), |_| Reach::Proxy);
+        let profile = Profile { tls, reach, proxy: call.proxy.cloned() };
         let mut clients = self.clients.lock();
         if let Some(client) = clients.get(&profile) {
             return Ok(client.clone());
         }
-        let client = build(&profile, Arc::clone(&self.names)).map_err(|error| {
+        let client = build(&profile, Arc::clone(&self.names), Arc::clone(&self.own)).map_err(|error| {
             tracing::error!(error = %Chain(&error), "cannot set up TLS for registries: are CA certificates installed?");
             Failure::Tls
         })?;
@@ -120,19 +149,22 @@ impl Transport {
     }
 }
 
-fn build(profile: &Profile, names: Arc<dyn Names>) -> reqwest::Result<reqwest::Client> {
+fn build(profile: &Profile, names: Arc<dyn Names>, own: Arc<OwnNames>) -> reqwest::Result<reqwest::Client> {
     let builder = reqwest::Client::builder();
     let builder = match &profile.tls {
         Some(tls) => secured(builder, tls)?,
         None => builder.tls_certs_only([]),
     };
+    // Proxies of the environment are not used: they would resolve names where the guard cannot check them.
+    let builder = match &profile.proxy {
+        None => builder.no_proxy(),
+        Some(way) => builder.no_proxy().proxy(through(way)?),
+    };
     builder
         .user_agent(concat!("tagpin/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
-        // A proxy would resolve names where the guard cannot check them.
-        .no_proxy()
-        .dns_resolver(GuardedNames { names, reach: profile.reach })
+        .dns_resolver(GuardedNames { names, reach: profile.reach.clone(), own })
         .connect_timeout(CONNECT)
         .pool_idle_timeout(IDLE)
         .http1_max_headers(HEADER_COUNT)
@@ -140,9 +172,19 @@ fn build(profile: &Profile, names: Arc<dyn Names>) -> reqwest::Result<reqwest::C
         .build()
 }
 
+fn through(way: &ProxyWay) -> reqwest::Result<reqwest::Proxy> {
+    let proxy = reqwest::Proxy::all(way.url().clone())?;
+    Ok(match way.credential() {
+        Some(Credential::Basic { username, password }) => {
+            proxy.basic_auth(username, password.expose_secret())
+        }
+        _ => proxy,
+    })
+}
+
 fn secured(builder: reqwest::ClientBuilder, tls: &Tls) -> reqwest::Result<reqwest::ClientBuilder> {
     let mut roots = Vec::new();
-    for certificate in tls.ca.iter().flat_map(CaBundle::certificates) {
+    for certificate in tls.authorities() {
         roots.push(reqwest::Certificate::from_der(certificate)?);
     }
     let builder = match tls.ca_only {
@@ -157,7 +199,11 @@ fn secured(builder: reqwest::ClientBuilder, tls: &Tls) -> reqwest::Result<reqwes
 }
 
 async fn receive(request: reqwest::RequestBuilder, call: &Call<'_>) -> Result<HttpResponse, Failure> {
-    let mut response = request.send().await.map_err(|error| failure(&error))?;
+    let mut response = request.send().await.map_err(|error| match failure(&error) {
+        // The proxy cannot be reached, or refuses to connect to the host.
+        Failure::Connect | Failure::Dns if call.proxy.is_some() && error.is_connect() => Failure::Proxy,
+        failure => failure,
+    })?;
     let status = response.status().as_u16();
     let headers = std::mem::take(response.headers_mut());
     let size: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
@@ -256,6 +302,7 @@ fn failure_of_cause(cause: &(dyn StdError + 'static), connecting: bool) -> Optio
 struct GuardedNames {
     names: Arc<dyn Names>,
     reach: Reach,
+    own: Arc<OwnNames>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -264,11 +311,14 @@ struct NoSuchName;
 
 impl reqwest::dns::Resolve for GuardedNames {
     fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
-        let (names, reach) = (Arc::clone(&self.names), self.reach);
+        let (names, reach, own) = (Arc::clone(&self.names), self.reach.clone(), Arc::clone(&self.own));
         Box::pin(async move {
             let addresses = names.addresses(name.as_str()).await.map_err(|_| NoSuchName)?;
             if addresses.is_empty() {
                 return Err(NoSuchName.into());
+            }
+            if addresses.iter().any(|address| reach.is_own(*address)) {
+                own.put(name.as_str().into(), (), Instant::now() + OWN_MEMORY);
             }
             // Port 0: the connector puts the port of the URL there.
             let addresses = reach.filter(addresses)?.into_iter().map(|ip| SocketAddr::new(ip, 0));
@@ -289,5 +339,42 @@ impl fmt::Display for Chain<'_> {
             next = cause.source();
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use async_trait::async_trait;
+    use reqwest::dns::Resolve;
+
+    use super::*;
+    use crate::profile::network::IpNet;
+
+    struct Inside;
+
+    #[async_trait]
+    impl Names for Inside {
+        async fn addresses(&self, host: &str) -> io::Result<Vec<IpAddr>> {
+            Ok(vec![if host == "inside.test" { [10, 20, 0, 1].into() } else { [8, 8, 8, 8].into() }])
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_resolved_into_own_ranges_is_known_from_then_on() {
+        let transport = Transport::new(Arc::new(Inside));
+        let nets = [IpNet::parse("10.20.0.0/16").unwrap()];
+        let reach = Reach::Own(nets.into());
+        let is_own =
+            |host: &str| transport.is_own(&reach, &Url::parse(&format!("https://{host}:8443/v2/")).unwrap());
+        assert!(!is_own("inside.test"));
+        let (names, own) = (Arc::clone(&transport.names), Arc::clone(&transport.own));
+        let resolver = GuardedNames { names, reach: reach.clone(), own };
+        for host in ["inside.test", "outside.test"] {
+            assert!(resolver.resolve(host.parse().unwrap()).await.is_ok(), "{host}");
+        }
+        assert_eq!((is_own("inside.test"), is_own("outside.test")), (true, false));
+        assert!(!transport.is_own(&Reach::Private, &Url::parse("https://inside.test").unwrap()));
     }
 }

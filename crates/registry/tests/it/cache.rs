@@ -14,8 +14,8 @@ use tagpin_domain::digest::Digest;
 use tagpin_domain::fact::{AskedWith, Broken, Fact, ForbiddenHost, Hidden, LastKnown, Position, Unavailable};
 use tagpin_domain::image::ImageRef;
 use tagpin_registry::{
-    Around, Cache, Candidate, Credential, Credentials, Current, Held, Limit, Lookup, Registries,
-    RegistryProfile, Source,
+    Around, Cache, Candidate, Credential, Credentials, Current, Held, Limit, Lookup, Network, Profiles,
+    Registries, RegistryProfile, Source,
 };
 use tagpin_review::Resolve;
 use tagpin_review::Seeds;
@@ -349,7 +349,7 @@ async fn every_answer_has_its_lifetime() {
         (forbidden(), 10),
         (failed(Unavailable::Timeout), 10),
         (failed(Unavailable::Unreadable), 10),
-        (limited(None), 30),
+        (limited(None), 1),
         (limited(Some(seconds(0))), 1),
         (limited(Some(seconds(120))), 120),
         (limited(Some(seconds(86_400))), 900),
@@ -575,46 +575,180 @@ async fn one_namespace_never_takes_all_places_at_a_registry() {
     assert_eq!(registry.most("docker.io"), 9);
 }
 
-#[tokio::test(start_paused = true)]
-async fn at_most_64_questions_are_under_way() {
-    let registry = Registry::new(|_, _, _| (Duration::from_millis(10), present('a')));
-    let cache = limited(&registry);
-    let names = (0..2000).map(|number| image(&format!("h{}.example/app:{number}", number % 20)));
-    let asker = of("anonymous");
-    let facts = join_all(names.map(|name| {
-        let (cache, asker) = (&cache, &asker);
-        async move { cache.resolve(&name, asker, None, Instant::now() + seconds(60)).await }
-    }))
-    .await;
-    assert!(facts.iter().all(|fact| *fact == present('a')));
-    assert_eq!(registry.asked(), 2000);
-    assert_eq!(registry.most(""), 64);
-    assert!(registry.most("h1.example") <= 16);
+/// Profiles in which an entry names every host that starts with `named`.
+struct Entries;
+
+impl Profiles for Entries {
+    fn profile(&self, domain: &str) -> Arc<RegistryProfile> {
+        let entry = domain.starts_with("named").then(|| domain.into());
+        Arc::new(RegistryProfile { entry, ..RegistryProfile::of(domain) })
+    }
+
+    fn network(&self) -> Arc<Network> {
+        Arc::default()
+    }
+}
+
+/// Returns the cache with its limits, where entries name some of the registries.
+fn with_entries(registry: &Registry) -> Cache<Limit<Registry>> {
+    let around = Around { profiles: Arc::new(Entries), ..around(Pods::default()) };
+    tagpin_registry::assemble(registry.clone(), Arc::default(), around)
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_registry_that_failed_rests_and_is_tried_by_one_look_up() {
-    let registry = Registry::new(|nth, _, _| match nth {
-        0 => (Duration::ZERO, failed(Unavailable::Connect)),
-        _ => (Duration::from_millis(100), present('a')),
+async fn at_most_64_questions_are_under_way_and_32_of_them_at_hosts_that_nobody_named() {
+    for (kind, most) in [("named", 64), ("any", 32)] {
+        let registry = Registry::new(|_, _, _| (Duration::from_millis(10), present('a')));
+        let cache = with_entries(&registry);
+        let facts = join_all((0..2000).map(async |number: usize| {
+            let name = image(&format!("{kind}{}.example/app:{number}", number % 20));
+            cache.resolve(&name, &of(&format!("n{}", number % 8)), None, Instant::now() + seconds(60)).await
+        }))
+        .await;
+        assert!(facts.iter().all(|fact| *fact == present('a')));
+        assert_eq!(registry.asked(), 2000);
+        assert_eq!(registry.most(""), most, "{kind}");
+        assert!(registry.most(&format!("{kind}1.example")) <= 16);
+    }
+}
+
+/// Leaves this many look-ups open at hosts that hang, from namespaces of these names, and meanwhile looks up 20 tags
+/// for the namespace `quiet` at a host that answers after a second. Returns the time that these take, and the number of
+/// requests in flight at most.
+async fn beside_a_flood(
+    hanging: usize,
+    host: &str,
+    namespaces: &[&str],
+    answering: &str,
+) -> (Duration, usize) {
+    let registry = Registry::new(|_, image, _| {
+        let hangs = image.domain().contains("hangs");
+        (seconds(if hangs { 3600 } else { 1 }), present('a'))
+    });
+    let cache = with_entries(&registry);
+    let flood = join_all((0..hanging).map(async |number: usize| {
+        let name = image(&format!("{host}-hangs-{}.example/app:{number}", number % 64));
+        let namespace = namespaces[number % namespaces.len()];
+        cache.resolve(&name, &of(namespace), None, Instant::now() + seconds(5)).await
+    }));
+    let quiet = async {
+        sleep(seconds(1)).await;
+        let start = Instant::now();
+        for tag in 0..3 {
+            let name = image(&format!("{answering}.example/app:{tag}"));
+            let deadline = Instant::now() + Duration::from_millis(2200);
+            assert_eq!(cache.resolve(&name, &of("quiet"), None, deadline).await, present('a'), "{tag}");
+        }
+        start.elapsed()
+    };
+    let (_, took) = tokio::join!(flood, quiet);
+    (took, registry.most(""))
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_namespace_with_64_hanging_hosts_leaves_others_at_their_speed() {
+    for host in ["named", "any"] {
+        let (took, most) = beside_a_flood(1000, host, &["loud"], "any-other").await;
+        assert_eq!((took, most), (seconds(3), 25), "{host}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn hosts_that_nobody_named_leave_those_that_are_named_at_their_speed() {
+    let loud: Vec<String> = (0..50).map(|number| format!("loud-{number}")).collect();
+    let loud: Vec<&str> = loud.iter().map(String::as_str).collect();
+    let (took, most) = beside_a_flood(3000, "any", &loud, "named").await;
+    assert_eq!((took, most), (seconds(3), 33));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_hanging_host_leaves_its_namespace_places_at_others() {
+    let registry = Registry::new(|_, image, _| {
+        (seconds(if image.domain() == "slow.example" { 3600 } else { 1 }), present('a'))
     });
     let cache = limited(&registry);
-    let ask = |tag: usize| {
-        let cache = &cache;
-        let name = image(&format!("reg.example/app:{tag}"));
-        async move { cache.resolve(&name, &of("anonymous"), None, Instant::now() + seconds(5)).await }
+    let ask = async |name: String| {
+        cache.resolve(&image(&name), &of("shop"), None, Instant::now() + Duration::from_millis(2200)).await
     };
-    ask(0).await;
-    let rests = |fact: &Fact| matches!(fact, Fact::Unavailable { cause: Unavailable::BreakerOpen, .. });
-    let resting = join_all((1..100).map(ask)).await;
-    assert!(resting.iter().all(rests), "{resting:?}");
-    assert_eq!(registry.asked(), 1);
-    advance(seconds(34)).await;
-    let tried = join_all((1..100).map(ask)).await;
-    assert_eq!(tried.iter().filter(|fact| **fact == present('a')).count(), 1);
-    assert!(tried.iter().filter(|fact| **fact != present('a')).all(rests));
-    let back = join_all((1..100).map(ask)).await;
-    assert!(back.iter().all(|fact| *fact == present('a')));
+    let flood = join_all((0..100).map(|number| ask(format!("slow.example/app:{number}"))));
+    let (_, quick) = tokio::join!(flood, ask("quick.example/app:1".to_owned()));
+    assert_eq!(quick, present('a'));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_up_that_gets_no_place_says_so_and_is_not_kept() {
+    let registry = Registry::new(|_, _, _| (seconds(3600), present('a')));
+    let limit = Limit::new(registry.clone(), Arc::default(), Arc::new(Entries));
+    let start = Instant::now();
+    let facts = join_all((0..33).map(async |number: u64| {
+        let name = image(&format!("h{number}.example/app:1"));
+        limit.look_up(&name, &[Candidate::anonymous()], start + seconds(60 - number)).await
+    }))
+    .await;
+    let busy: Vec<_> = facts.iter().filter(|fact| **fact == failed(Unavailable::Busy)).collect();
+    assert_eq!((busy.len(), registry.asked()), (1, 32));
+
+    let registry = Registry::saying(vec![failed(Unavailable::Busy), present('a')]);
+    let cache = cache(&registry);
+    assert_eq!(ask(&cache, "anonymous").await, failed(Unavailable::Busy));
+    assert_eq!(ask(&cache, "anonymous").await, present('a'));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_without_a_time_doubles_until_the_registry_answers() {
+    let limit = Fact::RateLimited { retry_after: None, last_known: None };
+    let registry = {
+        let limit = limit.clone();
+        Registry::new(move |nth, _, _| {
+            (Duration::from_millis(10), if nth == 28 { present('a') } else { limit.clone() })
+        })
+    };
+    let cache = limited(&registry);
+    let tags = std::cell::Cell::new(0);
+    let ask = async || {
+        tags.set(tags.get() + 1);
+        let name = image(&format!("nginx:{}", tags.get()));
+        cache.resolve(&name, &of("anonymous"), None, Instant::now() + seconds(5)).await
+    };
+    let pause = |fact: &Fact| match fact {
+        Fact::RateLimited { retry_after: Some(pause), .. } => pause.as_millis(),
+        other => panic!("{other:?}"),
+    };
+    // A burst is one limit, not as many as it has look-ups.
+    let burst = join_all((0..20).map(|_| ask())).await;
+    assert!(burst.iter().all(|fact| pause(fact) <= 1000), "{burst:?}");
+    assert_eq!(registry.asked(), 8);
+    for (nth, expected) in [2, 4, 8, 16, 32, 60, 60, 60, 60].into_iter().enumerate() {
+        if nth == 0 {
+            advance(seconds(1)).await;
+        }
+        let fact = ask().await;
+        assert_eq!(pause(&fact), expected * 1000);
+        advance(seconds(u64::try_from(expected).unwrap()) - Duration::from_millis(10)).await;
+        let asked = registry.asked();
+        assert!(pause(&ask().await) <= 1000);
+        assert_eq!(registry.asked(), asked, "{expected}");
+        advance(Duration::from_millis(20)).await;
+    }
+    assert_eq!(registry.asked(), 17);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_ends_the_doubling_of_a_limit() {
+    let limit = Fact::RateLimited { retry_after: None, last_known: None };
+    let facts = vec![limit.clone(), limit.clone(), present('a'), limit];
+    let registry = Registry::saying(facts);
+    let cache = limited(&registry);
+    for (tag, pause) in [Some(1), Some(2), None, Some(1)].into_iter().enumerate() {
+        let name = image(&format!("nginx:{tag}"));
+        let fact = cache.resolve(&name, &of("anonymous"), None, Instant::now() + seconds(5)).await;
+        let expected = pause.map_or(present('a'), |pause| Fact::RateLimited {
+            retry_after: Some(seconds(pause)),
+            last_known: None,
+        });
+        assert_eq!(fact, expected, "{tag}");
+        advance(seconds(pause.unwrap_or_default())).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -632,6 +766,119 @@ async fn a_registry_that_limits_us_is_not_asked_for_other_tags_but_for_other_cre
     assert_eq!(registry.asked(), 1);
     assert_eq!(ask(&cache, "shop-a").await, present('a'));
     assert_eq!(registry.asked(), 2);
+}
+
+/// Looks up `nginx:1` and accepts no answer that was asked for before `since`.
+async fn ask_since(cache: &impl Resolve, since: Option<Instant>) -> Fact {
+    let deadline = Instant::now() + Duration::from_millis(2200);
+    cache.resolve(&image("nginx:1"), &of("anonymous"), since, deadline).await
+}
+
+fn remembered(cache: &impl Resolve, since: Option<Instant>) -> Option<Fact> {
+    cache.remembered(&image("nginx:1"), &of("anonymous"), since, Instant::now())
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_answer_is_older_than_the_caller_accepts_and_the_newer_one_is_shared() {
+    let registry = Registry::saying(vec![present('a'), present('b')]);
+    let cache = cache(&registry);
+    let start = Instant::now();
+    assert_eq!(ask_since(&cache, Some(start)).await, present('a'));
+    advance(seconds(5)).await;
+    assert_eq!(ask_since(&cache, Some(start)).await, present('a'));
+    assert_eq!((remembered(&cache, Some(start)), registry.asked()), (Some(present('a')), 1));
+    let push = Instant::now();
+    assert_eq!(remembered(&cache, Some(push)), None);
+    advance(seconds(5)).await;
+    let facts = join_all((0..200).map(|_| ask_since(&cache, Some(push)))).await;
+    assert!(facts.iter().all(|fact| *fact == present('b')), "{facts:?}");
+    assert_eq!(registry.asked(), 2);
+    assert_eq!(
+        (remembered(&cache, Some(push)), remembered(&cache, None)),
+        (Some(present('b')), Some(present('b')))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_earlier_question_is_not_joined_and_its_answer_does_not_replace_a_newer_one() {
+    for (first_takes, second_takes) in [(2, 1), (1, 2)] {
+        let registry = Registry::new(move |nth, _, _| match nth {
+            0 => (seconds(first_takes), present('a')),
+            _ => (seconds(second_takes), present('b')),
+        });
+        let cache = cache(&registry);
+        let first = ask_since(&cache, None);
+        let later = async {
+            sleep(Duration::from_millis(500)).await;
+            let push = Instant::now();
+            let latest = async {
+                sleep(Duration::from_millis(700)).await;
+                ask_since(&cache, Some(push)).await
+            };
+            tokio::join!(ask_since(&cache, Some(push)), ask_since(&cache, None), latest)
+        };
+        let (first, later) = tokio::join!(first, later);
+        assert_eq!((first, later), (present('a'), (present('b'), present('b'), present('b'))));
+        assert_eq!((registry.asked(), registry.answered()), (2, 2));
+        assert_eq!(remembered(&cache, None), Some(present('b')));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newer_answer_that_does_not_come_leaves_the_earlier_one_as_last_known_and_to_others() {
+    for (nothing, after) in [
+        (Fact::RateLimited { retry_after: Some(seconds(120)), last_known: None }, seconds(0)),
+        (failed(Unavailable::Connect), seconds(0)),
+        (present('b'), seconds(9)),
+    ] {
+        let registry = {
+            let nothing = nothing.clone();
+            Registry::new(move |nth, _, _| match nth {
+                0 => (seconds(0), present('a')),
+                _ => (after, nothing.clone()),
+            })
+        };
+        let cache = cache(&registry);
+        assert_eq!(ask_since(&cache, None).await, present('a'));
+        advance(seconds(10)).await;
+        let push = Instant::now();
+        let fact = ask_since(&cache, Some(push)).await;
+        assert_eq!(last_known(&fact).map(|known| known.digest.clone()), Some(digest('a')), "{nothing:?}");
+        if after.is_zero() {
+            // What others were told goes on, and nobody asks for that.
+            assert_eq!(ask_since(&cache, None).await, present('a'), "{nothing:?}");
+            assert_eq!(last_known(&ask_since(&cache, Some(push)).await), last_known(&fact));
+            assert_eq!(registry.asked(), 2);
+            advance(seconds(51)).await;
+            assert_ne!(remembered(&cache, None), Some(present('a')), "{nothing:?} after its time");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tag_that_is_no_longer_served_by_digest_ends_the_earlier_answer() {
+    let registry = Registry::saying(vec![present('a'), failed(Unavailable::NotByDigest)]);
+    let cache = cache(&registry);
+    ask_since(&cache, None).await;
+    advance(seconds(1)).await;
+    assert_eq!(last_known(&ask_since(&cache, Some(Instant::now())).await), None);
+    assert_eq!(last_known(&ask_since(&cache, None).await), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_gives_the_digest_of_an_artifact() {
+    let artifact = Fact::Artifact { digest: digest('c'), wasm: false };
+    let registry = Registry::saying(vec![present('a'), artifact, failed(Unavailable::Connect)]);
+    let cache = cache(&registry);
+    ask(&cache, "anonymous").await;
+    for _ in 0..2 {
+        advance(seconds(61)).await;
+        ask(&cache, "anonymous").await;
+    }
+    assert_eq!(
+        last_known(&ask(&cache, "anonymous").await).map(|known| known.digest.clone()),
+        Some(digest('c'))
+    );
 }
 
 #[tokio::test(start_paused = true)]

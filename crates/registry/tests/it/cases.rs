@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tagpin_registry::{
-    Candidate, Confirm, Credential, Identity, NotFound, RegistryProfile, ResolveFrom, Source,
+    Candidate, Confirm, Credential, Identity, IpNet, Network, NotFound, RegistryProfile, ResolveFrom, Source,
 };
 
 use super::scripted::{HOSTS, Scripted, Step};
@@ -28,6 +28,12 @@ struct Case {
     tls: Vec<String>,
     /// Hosts that may be private addresses; all of them if it is absent.
     private: Option<Vec<String>>,
+    /// The operator's own ranges of private addresses.
+    #[serde(default)]
+    private_networks: Vec<String>,
+    /// True if the host of the registry may have private addresses, but not loopback.
+    #[serde(default)]
+    in_private_network: bool,
     /// Names that resolve to other addresses.
     #[serde(default)]
     names: HashMap<String, Vec<IpAddr>>,
@@ -61,6 +67,8 @@ struct Case {
     /// True to ask for the digest that the image names.
     #[serde(default)]
     digest: bool,
+    /// Milliseconds that an endpoint gets alone; if it is absent, endpoints are asked one after the other.
+    head_start: Option<u64>,
     /// True to list the tags; the fact is the list, or the answer instead of it.
     #[serde(default)]
     list: bool,
@@ -169,7 +177,9 @@ impl Case {
     }
 
     fn profiles(&self, scripted: &Scripted) -> TestProfiles {
-        let mut profiles = TestProfiles::default();
+        let own: Vec<IpNet> = self.private_networks.iter().map(|net| IpNet::parse(net).unwrap()).collect();
+        let network = Network { own: (!own.is_empty()).then(|| own.into()), ..Network::default() };
+        let mut profiles = TestProfiles(HashMap::new(), Arc::new(network));
         for host in HOSTS {
             let mut own = endpoint(&self.url(scripted, host));
             own.allow_private =
@@ -181,6 +191,7 @@ impl Case {
         registry.label = "test".into();
         registry.offline = self.offline;
         registry.looks_inside = self.looks_inside;
+        registry.head_start = self.head_start.map_or(PATIENCE, Duration::from_millis);
         registry.pull_through = self.pull_through.clone().into();
         registry.confirm = match self.confirm.as_deref() {
             None => Confirm::Never,
@@ -198,6 +209,7 @@ impl Case {
             registry.upstream = Some(endpoint(&scripted.fill(upstream)));
         }
         if let Some(upstream) = &mut registry.upstream {
+            upstream.in_private_network = self.in_private_network;
             upstream.trusted_realms = self.trusted.clone().into();
             upstream.not_found = self.not_found.into();
         }
@@ -405,6 +417,11 @@ async fn a_digest_is_asked_for_by_digest_where_that_is_wanted_and_affordable() {
 #[tokio::test]
 async fn mirrors_are_asked_as_configured() {
     play_all("registry/mirrors.yaml", 8).await;
+}
+
+#[tokio::test]
+async fn a_host_is_left_alone_only_if_that_is_its_own_fault() {
+    play_all("registry/health.yaml", 9).await;
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use tokio::time::{Instant, advance, pause, resume};
 use url::Url;
 
 use super::scripted::{Scripted, Step};
-use super::support::{Heard, PATIENCE, TestNames, ask_within as look_up, client_of, provider};
+use super::support::{Heard, PATIENCE, TestNames, TestProfiles, ask_within as look_up, client_of, provider};
 use crate::files::case_file;
 
 #[derive(Debug, Deserialize)]
@@ -96,7 +96,12 @@ fn clouds(
     let env = env.iter().map(|(name, value)| (name.clone(), scripted.fill(value))).collect();
     let transport = Arc::new(Transport::new(Arc::new(names)));
     let now = UNIX_EPOCH + Duration::from_secs(1_440_938_160);
-    Arc::new(Clouds::new(transport, Arc::new(Here { env, files: files.clone(), now }), observer))
+    Arc::new(Clouds::new(
+        transport,
+        Arc::new(Here { env, files: files.clone(), now }),
+        Arc::<TestProfiles>::default(),
+        observer,
+    ))
 }
 
 /// Returns a registry at its own name; that of Azure is the scripted one.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use tagpin_registry::{
     Confirm, Credential, Current, Endpoint, Identity, NotFound, OperatorCredential, OperatorCredentials as _,
-    Profiles, Registries, Reloaded, ResolveFrom, Source,
+    Profiles, ProxyWay, Registries, Reloaded, ResolveFrom, Source,
 };
 use tempfile::TempDir;
 
@@ -567,6 +567,93 @@ fn with_k3s(registries: &str, file: &str) -> Files {
     let config =
         format!("registries: {registries}\nregistriesFile: {{ format: k3s, path: registries.yaml }}\n");
     Files::new(&config).add("registries.yaml", file)
+}
+
+#[test]
+fn registries_of_clouds_over_verified_tls_and_mirrors_of_the_nodes_may_be_in_a_private_network() {
+    let registries = with_k3s(
+        "[{ match: docker.io, resolveFrom: mirrors-only }, { match: gcr.io, tls: { insecureSkipVerify: true } }, \
+          { match: ghcr.io, resolveFrom: mirrors-only, mirrors: [{ url: https://mine.example }] }]",
+        K3S,
+    )
+    .load();
+    let upstream = |domain: &str| registries.profile(domain).upstream.as_ref().unwrap().in_private_network;
+    for (domain, private) in [
+        ("123456789012.dkr.ecr.eu-central-1.amazonaws.com", true),
+        ("europe-docker.pkg.dev", true),
+        ("acme.azurecr.io", true),
+        ("acme.azurecr.io:8443", false),
+        ("acme.azurecr.io.evil.example", false),
+        ("gcr.io", false),
+        ("ghcr.io", false),
+        ("registry.corp", false),
+    ] {
+        assert_eq!(upstream(domain), private, "{domain}");
+    }
+    let mirrors = |domain: &str| -> Vec<bool> {
+        registries.profile(domain).mirrors.iter().map(|mirror| mirror.in_private_network).collect()
+    };
+    assert!(!mirrors("docker.io").is_empty() && mirrors("docker.io").iter().all(|private| *private));
+    assert_eq!(mirrors("ghcr.io"), [false]);
+}
+
+#[test]
+fn a_proxy_is_read_with_its_credential_and_its_mistakes_have_a_place() {
+    let of = |rest: &str| format!("defaults:\n  {rest}\n");
+    let files = Files::new(&of(
+        "{ proxy: 'http://proxy.example:3128', noProxy: [.corp, 10.0.0.0/8], proxyCredentialsFile: proxy }",
+    ));
+    let network = files.add("proxy", "u:p:x\n").load().network();
+    let url = |text: &str| url::Url::parse(text).unwrap();
+    let way = network.proxy_for(&url("https://ghcr.io")).unwrap();
+    let same = ProxyWay::new("http://proxy.example:3128", Some(Credential::basic("u".into(), "p:x".into())));
+    assert_eq!(**way, same.unwrap());
+    assert!(network.proxy_for(&url("https://a.corp")).is_none());
+    assert!(network.proxy_for(&url("https://10.1.1.1")).is_none());
+    for (rest, problem) in [
+        ("proxy: 'http://u:p@proxy'", "proxy: write the URL of the proxy"),
+        ("{ proxy: 'http://proxy', noProxy: ['a b'] }", "noProxy[0]: write a host"),
+        ("noProxy: [a.example]", "noProxy: has no effect without proxy"),
+        ("proxyCredentialsFile: proxy", "proxyCredentialsFile: has no effect without proxy"),
+        ("{ proxy: 'http://proxy', proxyCredentialsFile: nowhere }", "proxyCredentialsFile: read "),
+        (
+            "{ proxy: 'http://proxy', proxyCredentialsFile: config.yaml }",
+            "proxyCredentialsFile: the file must hold",
+        ),
+        ("tls: { caFile: config.yaml }", "tls.caFile: the CA file holds no PEM certificate"),
+    ] {
+        let said = refusal(&of(rest));
+        assert!(
+            said.starts_with("config.yaml:2:") && said.contains(&format!("defaults.{problem}")),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn own_ranges_are_read_and_their_mistakes_have_a_place() {
+    let of = |ranges: &str| format!("defaults:\n  privateNetworks: {ranges}\n");
+    let network = load(&of("[10.20.0.0/16, 'fd12:3456::/32']")).network();
+    assert_eq!(network.own.as_ref().map(|own| own.len()), Some(2));
+    assert!(load(&of("[]")).network().own.is_none());
+    let many = vec!["10.0.0.0/8"; 65].join(", ");
+    for (ranges, problem) in [
+        ("[10.20.0.0]", "privateNetworks[0]: write a range of addresses, such as 10.20.0.0/16"),
+        (
+            "[10.0.0.0/8, 10.20.3.4/16]",
+            "privateNetworks[1]: is not the first address of the range: write 10.20.0.0/16",
+        ),
+        ("[127.0.0.0/8]", "privateNetworks[0]: is not a range of private addresses"),
+        ("[169.254.0.0/16]", "privateNetworks[0]: is not a range of private addresses"),
+        ("[0.0.0.0/0]", "privateNetworks[0]: is too large"),
+        (&format!("[{many}]"), "privateNetworks: write at most 64 ranges"),
+    ] {
+        let said = refusal(&of(ranges));
+        assert!(
+            said.starts_with("config.yaml:2:") && said.contains(&format!("defaults.{problem}")),
+            "{said}"
+        );
+    }
 }
 
 #[test]

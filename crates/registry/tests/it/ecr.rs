@@ -122,7 +122,12 @@ impl Moto {
             own.iter().chain(env).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let files = HashMap::from([("/token".to_owned(), "the-token-of-a-service-account".to_owned())]);
         let transport = Arc::new(Transport::new(Arc::new(TestNames::default())));
-        Arc::new(Clouds::new(transport, Arc::new(Here { env, files, now: SystemTime::now() }), Arc::new(())))
+        Arc::new(Clouds::new(
+            transport,
+            Arc::new(Here { env, files, now: SystemTime::now() }),
+            Arc::<TestProfiles>::default(),
+            Arc::new(()),
+        ))
     }
 }
 
@@ -172,7 +177,7 @@ impl Registries {
             processes.push(registry);
         }
         assert_ne!(digests[0], digests[1]);
-        let client = client(Arc::new(TestProfiles(profiles)), TestNames(names), Arc::new(()));
+        let client = client(Arc::new(TestProfiles(profiles, Arc::default())), TestNames(names), Arc::new(()));
         Self { _processes: processes, endpoints, digests, client }
     }
 

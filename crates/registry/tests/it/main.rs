@@ -17,9 +17,11 @@ mod distribution;
 #[cfg(all(feature = "aws", feature = "gcp", feature = "azure"))]
 mod ecr;
 mod files;
+mod health;
 mod outages;
 #[path = "../../../../tests/it/parts.rs"]
 mod parts;
+mod proxy;
 mod pull_secrets;
 mod real;
 mod rebinding;

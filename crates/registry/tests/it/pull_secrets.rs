@@ -473,7 +473,7 @@ async fn what_a_cloud_does_not_give_is_missed_by_who_has_nothing_else() {
     let cluster = Cluster::default().with_secret("shop", "regcred", &[(&format!("{ecr}/team"), "shops")]);
     let config = registries(&format!("registries: [{{ match: {ecr}, credentials: {{ aws: {{}} }} }}]"));
     let transport = Arc::new(Transport::new(Arc::new(SystemNames)));
-    let clouds = Clouds::new(transport, Arc::new(Nowhere), Arc::new(()));
+    let clouds = Clouds::new(transport, Arc::new(Nowhere), Arc::new(Registries::default()), Arc::new(()));
     let mut credentials = cluster.credentials(Readable::Everybodys, config);
     credentials.secrets = credentials.secrets.with_clouds(clouds);
     let shop = asker("shop", &["regcred"]);

@@ -14,7 +14,7 @@ use secrecy::SecretString;
 use tagpin_domain::fact::{Fact, Unavailable};
 use tagpin_domain::image::ImageRef;
 use tagpin_registry::{
-    CaBundle, Candidate, Client, Credential, Endpoint, Event, ForPlatform, Lookup, Names, NotFound,
+    CaBundle, Candidate, Client, Credential, Endpoint, Event, ForPlatform, Lookup, Names, Network, NotFound,
     NotInspected, Observer, Profiles, RegistryProfile, Source, Transport,
 };
 use tokio::time::Instant;
@@ -87,19 +87,23 @@ impl Names for TestNames {
     }
 }
 
-/// Profiles by domain; other domains have their default profile.
+/// Profiles by domain, and the network; other domains have their default profile.
 #[derive(Default)]
-pub(super) struct TestProfiles(pub(super) HashMap<String, Arc<RegistryProfile>>);
+pub(super) struct TestProfiles(pub(super) HashMap<String, Arc<RegistryProfile>>, pub(super) Arc<Network>);
 
 impl TestProfiles {
     pub(super) fn one(profile: RegistryProfile, domain: &str) -> Arc<Self> {
-        Arc::new(Self(HashMap::from([(domain.to_owned(), Arc::new(profile))])))
+        Arc::new(Self(HashMap::from([(domain.to_owned(), Arc::new(profile))]), Arc::default()))
     }
 }
 
 impl Profiles for TestProfiles {
     fn profile(&self, domain: &str) -> Arc<RegistryProfile> {
         self.0.get(domain).map_or_else(|| Arc::new(RegistryProfile::of(domain)), Arc::clone)
+    }
+
+    fn network(&self) -> Arc<Network> {
+        Arc::clone(&self.1)
     }
 }
 
@@ -111,10 +115,16 @@ pub(super) fn endpoint(url: &str) -> Endpoint {
     endpoint
 }
 
-/// Creates the profile of a registry with this endpoint alone, whose manifests are not looked into.
+/// Creates the profile of a registry with this endpoint alone, whose manifests are not looked into. Endpoints that are
+/// added to it are asked one after the other, however slow this machine is.
 pub(super) fn profile(endpoint: Endpoint) -> RegistryProfile {
-    let unknown = RegistryProfile::of("registry.test");
-    RegistryProfile { upstream: Some(endpoint), offline: false, looks_inside: false, ..unknown }
+    RegistryProfile {
+        upstream: Some(endpoint),
+        offline: false,
+        looks_inside: false,
+        head_start: PATIENCE,
+        ..RegistryProfile::of("registry.test")
+    }
 }
 
 /// Records steps and unused credentials as text.
@@ -153,7 +163,11 @@ fn client_of_one(endpoint: Endpoint) -> (Client, String) {
     (client(TestProfiles::one(profile(endpoint), &domain), TestNames::default(), Arc::new(())), domain)
 }
 
-pub(super) fn client(profiles: Arc<dyn Profiles>, names: TestNames, observer: Arc<dyn Observer>) -> Client {
+pub(super) fn client(
+    profiles: Arc<dyn Profiles>,
+    names: impl Names + 'static,
+    observer: Arc<dyn Observer>,
+) -> Client {
     provider();
     Client::new(Transport::new(Arc::new(names)), profiles, observer)
 }

@@ -230,7 +230,7 @@ impl K3s {
                 None
             }
         };
-        Tls { ca, ca_only: false, client, unverified }
+        Tls { ca, common: None, ca_only: false, client, unverified }
     }
 
     fn used<T>(&mut self, key: &str, file: &str, read: Result<T, Unusable>) -> Option<T> {

@@ -21,7 +21,7 @@ use super::gcp;
 use super::given::Given;
 use crate::credential::{Archive, Candidate, CloudApi, CredentialId, Source};
 use crate::observe::{Event, Observer, Unused};
-use crate::profile::endpoint::Endpoint;
+use crate::profile::endpoint::{Endpoint, Profiles};
 use crate::sharing::expiring::Expiring;
 use crate::sharing::flight::Flights;
 use crate::sharing::permits::Permits;
@@ -68,10 +68,11 @@ impl Clouds {
     pub fn new(
         transport: Arc<Transport>,
         surroundings: Arc<dyn Surroundings>,
+        profiles: Arc<dyn Profiles>,
         observer: Arc<dyn Observer>,
     ) -> Self {
         Self {
-            exchange: Arc::new(Exchange::new(transport, surroundings)),
+            exchange: Arc::new(Exchange::new(transport, surroundings, profiles)),
             given: Arc::new(Expiring::new(GIVEN)),
             failed: Arc::new(Expiring::new(GIVEN)),
             renewed: Expiring::new(GIVEN),
@@ -163,7 +164,7 @@ impl Clouds {
             }
         };
         self.flights
-            .join([key.access.word()], key.clone(), known, start)
+            .join([key.access.word()], key.clone(), None, known, start)
             .await
             .unwrap_or_else(|| Err(CloudError::late()))
     }

@@ -16,7 +16,7 @@ use url::form_urlencoded::Serializer;
 
 use super::error::CloudError;
 use crate::observe::Method;
-use crate::profile::endpoint::Header;
+use crate::profile::endpoint::{Header, Profiles};
 use crate::profile::tls::Tls;
 use crate::wire::guard::Reach;
 use crate::wire::message::{Body, Call, HttpResponse};
@@ -39,6 +39,7 @@ pub trait Surroundings: Send + Sync {
 pub(super) struct Exchange {
     transport: Arc<Transport>,
     surroundings: Arc<dyn Surroundings>,
+    profiles: Arc<dyn Profiles>,
 }
 
 /// One request.
@@ -74,8 +75,12 @@ impl Ask {
 }
 
 impl Exchange {
-    pub(super) const fn new(transport: Arc<Transport>, surroundings: Arc<dyn Surroundings>) -> Self {
-        Self { transport, surroundings }
+    pub(super) const fn new(
+        transport: Arc<Transport>,
+        surroundings: Arc<dyn Surroundings>,
+        profiles: Arc<dyn Profiles>,
+    ) -> Self {
+        Self { transport, surroundings, profiles }
     }
 
     pub(super) fn variable(&self, name: &str) -> Option<String> {
@@ -93,7 +98,11 @@ impl Exchange {
 
     /// Sends a request, and returns its response if the status is 200.
     pub(super) async fn send(&self, ask: Ask, deadline: Instant) -> Result<HttpResponse, CloudError> {
-        let Ask { service, method, url, headers, body, reach, tls } = ask;
+        let Ask { service, method, url, headers, body, reach, mut tls } = ask;
+        let network = self.profiles.network();
+        tls.common.clone_from(&network.ca);
+        // A metadata service answers nobody but this machine.
+        let proxy = network.proxy_for(&url).filter(|_| reach != Reach::Metadata);
         let wrong = |problem: String| CloudError::Service { service, problem };
         let header = |(name, value): &(&'static str, String)| Header::new(name, value);
         let headers: Option<Vec<Header>> = headers.iter().map(header).collect();
@@ -108,6 +117,7 @@ impl Exchange {
             authorization: None,
             tls: &tls,
             reach,
+            proxy,
             limit: LIMIT,
         };
         let answer = self.transport.exchange(&call, deadline).await;

@@ -111,3 +111,79 @@ fn of_several_addresses_only_those_within_reach_remain() {
     let some = addresses(&["10.0.0.1", "169.254.169.254"]);
     assert_eq!(Reach::Public.filter(some), Err(Forbidden { never: false }));
 }
+
+fn own() -> Reach {
+    let nets = ["10.20.0.0/16", "fd12:3456::/32", "100.64.0.0/10"].map(|net| IpNet::parse(net).unwrap());
+    Reach::Own(nets.into())
+}
+
+#[test]
+fn own_ranges_open_themselves_and_nothing_that_is_never_opened() {
+    for (address, opened) in [
+        ("10.20.3.4", true),
+        ("::ffff:10.20.3.4", true),
+        ("fd12:3456::1", true),
+        ("100.64.0.1", true),
+        ("8.8.8.8", true),
+        ("10.21.0.1", false),
+        ("192.168.0.1", false),
+        ("127.0.0.1", false),
+        ("::1", false),
+        ("169.254.169.254", false),
+        // Metadata of Alibaba, inside one of the ranges.
+        ("100.100.100.200", false),
+    ] {
+        assert_eq!(own().permits(address.parse().unwrap()), opened, "{address}");
+    }
+    assert!(!own().is_own("8.8.8.8".parse().unwrap()));
+}
+
+#[test]
+fn a_private_network_is_not_this_machine() {
+    for (address, opened) in [
+        ("10.0.0.1", true),
+        ("fd00::1", true),
+        ("8.8.8.8", true),
+        ("127.0.0.1", false),
+        ("127.9.9.9", false),
+        ("::1", false),
+        ("::ffff:127.0.0.1", false),
+        ("64:ff9b::7f00:1", false),
+        ("2002:7f00:1::", false),
+        ("169.254.1.1", false),
+        ("fd00:ec2::254", false),
+        ("fd00:ec2::23", false),
+    ] {
+        assert_eq!(Reach::PrivateNetwork.permits(address.parse().unwrap()), opened, "{address}");
+    }
+}
+
+#[test]
+fn only_private_ranges_that_are_not_too_large_can_be_own() {
+    for (range, right) in [
+        ("10.0.0.0/8", true),
+        ("172.16.0.0/12", true),
+        ("192.168.1.0/24", true),
+        ("100.64.0.0/10", true),
+        ("fd12:3456::/32", true),
+        ("fd12:3456:789a::/48", true),
+        ("127.0.0.0/8", false),
+        ("127.0.0.1/32", false),
+        ("169.254.0.0/16", false),
+        ("169.254.169.254/32", false),
+        ("100.100.100.200/32", false),
+        ("172.0.0.0/8", false),
+        ("192.0.0.0/8", false),
+        ("8.8.8.0/24", false),
+        ("0.0.0.0/0", false),
+        ("0.0.0.0/8", false),
+        ("fc00::/7", false),
+        ("fe80::/64", false),
+        ("::1/128", false),
+        ("::ffff:10.0.0.0/104", false),
+        ("2001:4860::/32", false),
+        ("fd00:ec2::254/128", false),
+    ] {
+        assert_eq!(check_own(&IpNet::parse(range).unwrap()).is_ok(), right, "{range}");
+    }
+}
