@@ -56,6 +56,7 @@ const NEEDED: &[Needed] = &[
     installed("/usr/include/stdio.h", "libc6-dev"),
     installed("/etc/ssl/certs/ca-certificates.crt", "ca-certificates"),
     installed("unshare", "util-linux"),
+    installed("tinyproxy", "tinyproxy-bin"),
     unpacked("prometheus", "prometheus"),
     unpacked("promtool", "prometheus"),
 ];

@@ -2,7 +2,10 @@
 //! credential, and leads to no host that nobody may reach.
 
 use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tagpin_registry::{
     CaBundle, Client, Credential, Endpoint, Network, NoProxy, ProxyWay, RegistryProfile, Transport,
@@ -10,8 +13,9 @@ use tagpin_registry::{
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 
-use super::support::{AUTHORITY, TestNames, TestProfiles, ask, profile, provider};
+use super::support::{AUTHORITY, PATIENCE, TestNames, TestProfiles, ask, profile, provider};
 
 const PRESENT: &str = "Present sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const ANSWER: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/vnd.oci.image.manifest.v1+json\r\n\
@@ -130,8 +134,18 @@ fn behind(
     trusts: bool,
     network: Network,
 ) -> Client {
+    behind_address(SocketAddr::from(([127, 0, 0, 1], proxy)), credential, registry, trusts, network)
+}
+
+fn behind_address(
+    proxy: SocketAddr,
+    credential: Option<Credential>,
+    registry: &str,
+    trusts: bool,
+    network: Network,
+) -> Client {
     provider();
-    let way = ProxyWay::new(&format!("http://127.0.0.1:{proxy}"), credential).unwrap();
+    let way = ProxyWay::new(&format!("http://{proxy}"), credential).unwrap();
     let network = Network { proxy: Some(Arc::new(way)), ..network };
     let mut endpoint = Endpoint::new(registry.parse().unwrap()).unwrap();
     endpoint.tls.ca = trusts.then(|| AUTHORITY.bundle());
@@ -238,4 +252,72 @@ async fn a_proxy_that_decrypts_needs_its_authority() {
             behind(proxy.port, None, "https://registry.test", false, Network { ca, ..Network::default() });
         assert_eq!(ask(&client, "registry.test/team/app:1", &[]).await, fact);
     }
+}
+
+/// Tinyproxy as a process of the test. It wants the password, and passes everything on to a proxy of the test, which
+/// knows the names. It is killed when it is dropped.
+struct Tinyproxy {
+    child: Child,
+    address: SocketAddr,
+    _folder: tempfile::TempDir,
+}
+
+impl Tinyproxy {
+    async fn start(next: u16) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        // Its port cannot be left to the system. No other process has this address.
+        let [_, high, middle, low] = std::process::id().to_be_bytes();
+        let address = SocketAddr::from((Ipv4Addr::new(127, high.wrapping_add(2), middle, low), 3128));
+        let config = folder.path().join("tinyproxy.conf");
+        let text = format!(
+            "Listen {}\nPort {}\nBasicAuth proxy-user proxy-secret\nUpstream http 127.0.0.1:{next}\n",
+            address.ip(),
+            address.port()
+        );
+        std::fs::write(&config, text).unwrap();
+        let mut tinyproxy = Command::new("tinyproxy");
+        tinyproxy.arg("-d").arg("-c").arg(config).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = tinyproxy.spawn().expect("tinyproxy is installed: `cargo xtask packages` installs it");
+        let listens = async {
+            while TcpStream::connect(address).await.is_err() {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(PATIENCE, listens).await.expect("tinyproxy listens");
+        Self { child, address, _folder: folder }
+    }
+}
+
+impl Drop for Tinyproxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test]
+async fn tinyproxy_leads_to_registries_also_through_one_that_decrypts() {
+    let registry = start(Manner::Registry).await;
+    let domain = format!("registry.test:{}", registry.port);
+    let decrypted = || Network { ca: Some(AUTHORITY.bundle()), ..Network::default() };
+    let image = format!("{domain}/team/app:1");
+    for (next, trusts, network) in
+        [(Manner::Proxy, true, Network::default()), (Manner::Decrypts, false, decrypted())]
+    {
+        let next = start(next).await;
+        let tinyproxy = Tinyproxy::start(next.port).await;
+        let behind = |credential, scheme: &str, network| {
+            behind_address(tinyproxy.address, credential, &format!("{scheme}://{domain}"), trusts, network)
+        };
+        for scheme in ["https", "http"] {
+            let refused = behind(None, scheme, network.clone());
+            assert_eq!(ask(&refused, &image, &[]).await, "Unavailable Proxy", "{scheme}");
+            let client = behind(Some(password()), scheme, network.clone());
+            assert_eq!(ask(&client, &image, &[]).await, PRESENT, "{scheme}");
+        }
+        let asked = next.asked();
+        let ways = [format!("CONNECT {domain} "), format!("HEAD http://{domain}/")];
+        assert!(ways.iter().all(|way| asked.iter().any(|line| line.starts_with(way))), "{asked:?}");
+    }
+    assert_eq!(registry.asked(), ["HEAD /v2/team/app/manifests/1 HTTP/1.1"]);
 }
