@@ -6,12 +6,19 @@ use crate::support::{LIMIT, Namespace, image, undisturbed, wait_for};
 
 const IMAGE: &str = "private.registry.test/team/api:1.0.0";
 
+/// The same image behind a gateway that answers 404 to those who have no password.
+const HIDDEN: &str = "hiding.registry.test:8443/team/api:1.0.0";
+
 fn secret(rig: &Rig, namespace: &Namespace) {
     secret_with(&rig.private_registry("password"), rig, namespace);
 }
 
 fn secret_with(password: &str, rig: &Rig, namespace: &Namespace) {
-    let server = "--docker-server=private.registry.test".to_owned();
+    secret_for(IMAGE, password, rig, namespace);
+}
+
+fn secret_for(image: &str, password: &str, rig: &Rig, namespace: &Namespace) {
+    let server = format!("--docker-server={}", image.split('/').next().unwrap());
     let user = format!("--docker-username={}", rig.private_registry("username"));
     let password = format!("--docker-password={password}");
     namespace
@@ -20,9 +27,13 @@ fn secret_with(password: &str, rig: &Rig, namespace: &Namespace) {
 }
 
 fn with_secret(name: &str) -> String {
+    with_secret_and(name, IMAGE)
+}
+
+fn with_secret_and(name: &str, image: &str) -> String {
     pod_with(
         name,
-        &format!("{{ imagePullSecrets: [ {{ name: pull }} ], containers: [ {} ] }}", container("app", IMAGE)),
+        &format!("{{ imagePullSecrets: [ {{ name: pull }} ], containers: [ {} ] }}", container("app", image)),
     )
 }
 
@@ -92,4 +103,24 @@ fn a_pull_secret_that_is_rotated_counts_within_a_minute() {
         namespace.apply_again(&with_secret(&name));
         image(&namespace.get("pod", &name)).starts_with(&format!("{IMAGE}@sha256:")).then_some(())
     });
+}
+
+#[test]
+fn a_registry_that_hides_images_refuses_none_until_it_shows_the_repository() {
+    let Some(rig) = rig::here("has a registry that hides images") else { return };
+    let _cluster = undisturbed();
+    let namespace = Namespace::new("hidden");
+    for (name, image) in [("unseen", HIDDEN.to_owned()), ("unseen-typo", HIDDEN.replace("1.0.0", "9.9.9"))] {
+        let unseen = namespace.apply(&pod(name, &image));
+        assert!(unseen.err.contains("RepositoryMissingOrPrivate"), "{unseen:?}");
+        unseen.succeeded();
+        assert_eq!(self::image(&namespace.get("pod", name)), image);
+    }
+    secret_for(HIDDEN, &rig.private_registry("password"), &rig, &namespace);
+    namespace.apply(&with_secret_and("seen", HIDDEN)).succeeded();
+    assert!(image(&namespace.get("pod", "seen")).starts_with(&format!("{HIDDEN}@sha256:")));
+    namespace.wait("pod/seen", "condition=Ready");
+    let typo = namespace.apply(&with_secret_and("seen-typo", &HIDDEN.replace("1.0.0", "9.9.9")));
+    assert!(typo.err.contains("TagNotFound"), "{typo:?}");
+    assert!(!typo.ok, "{typo:?}");
 }

@@ -20,7 +20,7 @@ struct Answer {
     seconds: f32,
 }
 
-/// Starts the rig, installs tagpin, and shows the four things that tagpin is for.
+/// Starts the rig, installs tagpin, and shows what tagpin is for.
 pub(crate) fn run() -> Result<ExitCode> {
     let started = Instant::now();
     title("A cluster of its own");
@@ -33,6 +33,7 @@ pub(crate) fn run() -> Result<ExitCode> {
     refused()?;
     outage()?;
     namespaced()?;
+    hidden()?;
     title("That was it");
     say(&format!("It took {} s. The cluster stays up. To look around:", started.elapsed().as_secs()));
     println!("  make shell                                         a shell inside, with kubectl and helm");
@@ -138,6 +139,31 @@ fn namespaced() -> Result<()> {
     )?;
     kubectl("kubectl get cipol -o wide")?;
     kubectl("kubectl -n demo get ipol -o wide")?;
+    Ok(())
+}
+
+fn hidden() -> Result<()> {
+    title("5. A registry that hides what is private");
+    let image = "hiding.registry.test:8443/team/api";
+    say(
+        "It answers 404 to those who may not see an image. So nobody knows if the image exists, and tagpin says so:",
+    );
+    let said = kubectl(&format!("kubectl -n demo run hidden --image={image}:1.0.0"))?;
+    ensure!(said.contains("[RepositoryMissingOrPrivate]"), "no warning");
+    say("With the pull secret of its pod the image is pinned and runs:");
+    kubectl(
+        "kubectl -n demo create secret docker-registry pull --docker-server=hiding.registry.test:8443 \
+         --docker-username=rig --docker-password=\"$(cat \"$TAGPIN_RIG_HOME/$TAGPIN_RIG/private-registry/password\")\"",
+    )?;
+    let secret = r#"--overrides='{"spec":{"imagePullSecrets":[{"name":"pull"}]}}'"#;
+    kubectl(&format!("kubectl -n demo run shown --image={image}:1.0.0 {secret}"))?;
+    kubectl("kubectl -n demo wait --for=condition=Ready --timeout=90s pod/shown")?;
+    let pinned = kubectl("kubectl -n demo get pod shown -o jsonpath='{.spec.containers[0].image}{\"\\n\"}'")?;
+    ensure!(pinned.contains(&format!("{image}:1.0.0@sha256:")), "not pinned");
+    say("A tag that does not exist is refused now, because the registry shows the repository to this pod:");
+    let typo = format!("kubectl -n demo run typo --image={image}:9.9.9 {secret}");
+    let said = type_in(&typo, Expect::Refusal)?;
+    ensure!(said.contains("[TagNotFound]"), "refused, but not with TagNotFound");
     Ok(())
 }
 

@@ -61,7 +61,8 @@ Below .rig/NAME:
 
 Images: web:1.4.1, web:1.4.2, web:latest, moving:1.0.0, multi:2.0.1 (amd64 and arm64),
 attested:1.0.0, sidecar:1.0.0 and tool:1.0.0 of docker.io (its mirror is http://10.41.0.1:5000),
-and private.registry.test/team/api:1.0.0 behind a password.
+and private.registry.test/team/api:1.0.0 behind a password. hiding.registry.test:8443 leads to the same
+images, and answers 404 to those who have no password.
 
 For example:
   cargo xtask rig up

@@ -9,7 +9,7 @@ use rcgen::{
 };
 
 use super::node::{ADDRESS, API_SERVICE, Node};
-use super::registries::PRIVATE_HOST;
+use super::registries::{HIDING_HOST, PRIVATE_HOST};
 use super::state::{State, write};
 
 /// The identity in a client certificate: the user and the group that RBAC and tagpin see.
@@ -45,7 +45,8 @@ pub(crate) fn ensure(state: &State, nodes: u8) -> Result<()> {
     }
     service_account_key(state)?;
     let private = Authority::ensure(state, "private-ca", "the private registry's own CA")?;
-    private.serve(state, "private-registry", &[PRIVATE_HOST])
+    private.serve(state, "private-registry", &[PRIVATE_HOST])?;
+    private.serve(state, "hiding-registry", &[HIDING_HOST])
 }
 
 fn clients(nodes: u8) -> Vec<Client> {

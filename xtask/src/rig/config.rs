@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::node::{ADDRESS, API_PORT, Node};
-use super::registries::{self, PRIVATE_HOST};
+use super::registries::{self, HIDING_HOST, PRIVATE_HOST};
 use super::state::{State, write};
 use crate::{command, packages};
 
@@ -38,7 +38,7 @@ fn resolver(state: &State) -> Result<()> {
     write(&state.etc("resolv.conf"), format!("nameserver {ADDRESS}\n").as_bytes())?;
     let dnsmasq = format!(
         "listen-address={ADDRESS}\nbind-interfaces\nno-resolv\nno-hosts\nuser=root\nlog-facility=-\npid-file=\n\
-         host-record={PRIVATE_HOST},{ADDRESS}\naddress=/#/\n"
+         host-record={PRIVATE_HOST},{ADDRESS}\nhost-record={HIDING_HOST},{ADDRESS}\naddress=/#/\n"
     );
     write(&state.etc("dnsmasq.conf"), dnsmasq.as_bytes())
 }

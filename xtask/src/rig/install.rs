@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
+use super::registries::{self, PRIVATE_HOST};
 use super::state::State;
 use super::tags::Tag;
 use crate::image::{self, Profile};
@@ -35,7 +36,12 @@ fn values(state: &State, repository: &str, digest: &str) -> Result<Value> {
                 "notFoundIsProof": true,
             },
             {
-                "match": "private.registry.test",
+                "match": PRIVATE_HOST,
+                "allowPrivate": true,
+                "tls": { "caFile": "/etc/tagpin/ca/private.pem" },
+            },
+            {
+                "match": registries::hiding_authority(),
                 "allowPrivate": true,
                 "tls": { "caFile": "/etc/tagpin/ca/private.pem" },
             },

@@ -84,6 +84,16 @@ const PARTS: &[Part] = &[
         cold: "90 seconds",
     },
     Part {
+        module: "hiding",
+        cgo: false,
+        tags: "",
+        version: None,
+        target: ".",
+        names: &[],
+        runs: true,
+        cold: "20 seconds",
+    },
+    Part {
         module: "crane",
         cgo: false,
         tags: "",

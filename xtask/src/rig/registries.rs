@@ -1,4 +1,4 @@
-//! The two registries of a rig: their processes, and the configuration by which nodes and tagpin find them.
+//! The registries of a rig: their processes, and the configuration by which nodes and tagpin find them.
 
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -16,6 +16,9 @@ use crate::{command, packages};
 
 /// The host of the registry with TLS, basic authentication, a name of its own and a CA of its own.
 pub(crate) const PRIVATE_HOST: &str = "private.registry.test";
+/// The host of a gateway before the private registry, which answers 404 to those who have no password.
+pub(crate) const HIDING_HOST: &str = "hiding.registry.test";
+const HIDING_PORT: u16 = 8443;
 /// The host of images that nodes pull from the mirror instead.
 const MIRRORED: &str = "docker.io";
 const MIRROR_PORT: u16 = 5000;
@@ -66,7 +69,7 @@ impl Registry {
     }
 }
 
-/// Returns the processes of both registries.
+/// Returns the processes of both registries, and of the gateway that hides one of them.
 pub(crate) fn components(state: &State) -> Result<Vec<Component>> {
     let program = packages::program("docker-registry")?;
     let component = |registry: Registry| {
@@ -74,7 +77,30 @@ pub(crate) fn components(state: &State) -> Result<Vec<Component>> {
         let args = vec!["serve".to_owned(), config.display().to_string()];
         Component::new(registry.component(), program.clone(), args).serving(Probe::Tcp(registry.address()))
     };
-    Ok(Registry::ALL.map(component).into())
+    let mut components: Vec<Component> = Registry::ALL.map(component).into();
+    components.push(hiding(state));
+    Ok(components)
+}
+
+/// Returns host and port of the registry that hides what is private.
+pub(crate) fn hiding_authority() -> String {
+    format!("{HIDING_HOST}:{HIDING_PORT}")
+}
+
+fn hiding(state: &State) -> Component {
+    let address = SocketAddr::from((ADDRESS, HIDING_PORT));
+    let args = [
+        ("listen", address.to_string()),
+        ("host", hiding_authority()),
+        ("certificate", state.pki("hiding-registry.crt").display().to_string()),
+        ("key", state.pki("hiding-registry.key").display().to_string()),
+        ("upstream", format!("https://{PRIVATE_HOST}")),
+        ("authority", state.private_registry("ca.crt").display().to_string()),
+        ("user", state.private_registry("username").display().to_string()),
+        ("password", state.private_registry("password").display().to_string()),
+    ];
+    let args = args.map(|(name, value)| format!("-{name}={value}")).into();
+    Component::new("registry-hiding", state.bin().join("hiding"), args).serving(Probe::Tcp(address))
 }
 
 /// Writes the configuration that the registries, containerd and tagpin read.
@@ -89,12 +115,15 @@ pub(crate) fn write_config(state: &State) -> Result<()> {
     let hosts =
         format!("server = \"{mirror}\"\n\n[host.\"{mirror}\"]\n  capabilities = [\"pull\", \"resolve\"]\n");
     write(&state.etc(&format!("hosts/{MIRRORED}/hosts.toml")), hosts.as_bytes())?;
-    let hosts = format!(
-        "server = \"https://{PRIVATE_HOST}\"\n\n[host.\"https://{PRIVATE_HOST}\"]\n  \
-         capabilities = [\"pull\", \"resolve\"]\n  ca = \"{}\"\n",
-        state.private_registry("ca.crt").display()
-    );
-    write(&state.etc(&format!("hosts/{PRIVATE_HOST}/hosts.toml")), hosts.as_bytes())?;
+    let ca = state.private_registry("ca.crt");
+    for host in [PRIVATE_HOST.to_owned(), hiding_authority()] {
+        let hosts = format!(
+            "server = \"https://{host}\"\n\n[host.\"https://{host}\"]\n  \
+             capabilities = [\"pull\", \"resolve\"]\n  ca = \"{}\"\n",
+            ca.display()
+        );
+        write(&state.etc(&format!("hosts/{host}/hosts.toml")), hosts.as_bytes())?;
+    }
     let k3s = format!("mirrors:\n  {MIRRORED}:\n    endpoint:\n      - {mirror}\n");
     write(&state.registries_yaml(), k3s.as_bytes())
 }

@@ -1,0 +1,3 @@
+module tagpin.dev/rig/hiding
+
+go 1.26.0
