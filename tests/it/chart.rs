@@ -401,6 +401,31 @@ fn effects() -> Vec<Effect> {
         pod("priorityClassName", "priorityClassName: high", "/priorityClassName", json!("high")),
         pod("affinity", "affinity: {nodeAffinity: {}}", "/affinity", json!({"nodeAffinity": {}})),
         pod(
+            "securityContext.runAsNonRoot",
+            "securityContext: {runAsNonRoot: false}",
+            "/securityContext/runAsNonRoot",
+            json!(false),
+        ),
+        pod(
+            "securityContext.runAsUser",
+            "securityContext: {runAsUser: null}",
+            "/securityContext",
+            json!({"runAsNonRoot": true, "runAsGroup": 65532, "seccompProfile": {"type": "RuntimeDefault"}}),
+        ),
+        pod(
+            "securityContext.runAsGroup",
+            "securityContext: {runAsGroup: null}",
+            "/securityContext",
+            json!({"runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}}),
+        ),
+        pod(
+            "securityContext.seccompProfile.type",
+            "securityContext: {seccompProfile: {type: Unconfined}}",
+            "/securityContext/seccompProfile",
+            json!({"type": "Unconfined"}),
+        ),
+        pod("hostNetwork", "hostNetwork: true\nwebhook: {port: 10270}", "/hostNetwork", json!(true)),
+        pod(
             "hostAliases",
             "hostAliases: [{ip: 10.0.0.7, hostnames: [registry.corp]}]",
             "/hostAliases/0",
@@ -525,6 +550,32 @@ fn pods_are_restricted() {
     assert_eq!(pod["securityContext"], user);
     let container = json!({"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]}});
     assert_eq!(pod["containers"][0]["securityContext"], container);
+}
+
+#[test]
+fn in_the_network_of_nodes_each_node_has_one_pod() {
+    let selector = json!({"app.kubernetes.io/name": "tagpin", "app.kubernetes.io/instance": "tagpin"});
+    let apart = json!({"labelSelector": {"matchLabels": selector}, "topologyKey": "kubernetes.io/hostname"});
+    let values = "hostNetwork: true\nwebhook: {port: 10270}\n";
+    let own = "affinity: {nodeAffinity: {a: 1}, podAntiAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: zone}]}}";
+    for (affinity, expected) in [
+        ("", json!({"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [apart]}})),
+        (
+            own,
+            json!({
+                "nodeAffinity": {"a": 1},
+                "podAntiAffinity": {
+                    "requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": "zone"}, apart],
+                },
+            }),
+        ),
+    ] {
+        let objects = render(&format!("{values}{affinity}"));
+        assert_eq!(objects.at(DEPLOYMENT, POD).unwrap()["affinity"], expected);
+        let rollout = objects.at(DEPLOYMENT, "/spec/strategy/rollingUpdate").unwrap();
+        assert_eq!(*rollout, json!({"maxUnavailable": 1, "maxSurge": 0}));
+        assert_eq!(objects.at(DEPLOYMENT, POD).unwrap()["dnsPolicy"], "Default");
+    }
 }
 
 #[test]
@@ -678,6 +729,7 @@ fn what_would_not_work_is_refused_with_what_to_do() {
     let both = "registriesFile: {content: 'mirrors: {}', configMap: {name: a, key: b}}";
     assert!(refused(both).contains("registriesFile has both"));
     assert!(refused("extraCAs: [{name: a}]").contains("extraCAs"));
+    assert!(refused("hostNetwork: true").contains("set another one, such as 10270"));
 }
 
 #[test]

@@ -34,6 +34,18 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end -}}
 {{- end -}}
 
+{{- /* The affinity of the pods. In the network of their nodes two pods would want the same ports. */ -}}
+{{- define "tagpin.affinity" -}}
+{{- $affinity := deepCopy .Values.affinity -}}
+{{- if .Values.hostNetwork -}}
+{{- $others := $affinity.podAntiAffinity | default dict -}}
+{{- $apart := dict "labelSelector" (dict "matchLabels" (include "tagpin.selector" . | fromYaml)) "topologyKey" "kubernetes.io/hostname" -}}
+{{- $required := append ($others.requiredDuringSchedulingIgnoredDuringExecution | default list) $apart -}}
+{{- $_ := set $affinity "podAntiAffinity" (set $others "requiredDuringSchedulingIgnoredDuringExecution" $required) -}}
+{{- end -}}
+{{- toYaml $affinity -}}
+{{- end -}}
+
 {{- /* Fails for values that would not work, before anything is installed. */ -}}
 {{- define "tagpin.check" -}}
 {{- if eq .Release.Namespace "default" -}}
@@ -45,6 +57,9 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end -}}
 {{- if and (ne $mode "namespaces") .Values.pullSecrets.namespaces -}}
 {{- fail (printf "pullSecrets.namespaces names some, but pullSecrets.mode is %s" $mode) -}}
+{{- end -}}
+{{- if and .Values.hostNetwork (eq (int .Values.webhook.port) 10250) -}}
+{{- fail "hostNetwork is true, but webhook.port is 10250, which the kubelet has on every node: set another one, such as 10270" -}}
 {{- end -}}
 {{- if and .Values.registriesFile.content .Values.registriesFile.configMap -}}
 {{- fail "registriesFile has both content and configMap: give one" -}}

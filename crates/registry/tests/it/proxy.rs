@@ -2,10 +2,11 @@
 //! credential, and leads to no host that nobody may reach.
 
 use std::collections::HashMap;
+use std::io::{BufRead as _, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::thread;
 
 use tagpin_registry::{
     CaBundle, Client, Credential, Endpoint, Network, NoProxy, ProxyWay, RegistryProfile, Transport,
@@ -13,9 +14,8 @@ use tagpin_registry::{
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
 
-use super::support::{AUTHORITY, PATIENCE, TestNames, TestProfiles, ask, profile, provider};
+use super::support::{AUTHORITY, TestNames, TestProfiles, ask, profile, provider};
 
 const PRESENT: &str = "Present sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const ANSWER: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/vnd.oci.image.manifest.v1+json\r\n\
@@ -263,7 +263,7 @@ struct Tinyproxy {
 }
 
 impl Tinyproxy {
-    async fn start(next: u16) -> Self {
+    fn start(next: u16) -> Self {
         let folder = tempfile::tempdir().unwrap();
         // Its port cannot be left to the system. No other process has this address.
         let [_, high, middle, low] = std::process::id().to_be_bytes();
@@ -276,14 +276,13 @@ impl Tinyproxy {
         );
         std::fs::write(&config, text).unwrap();
         let mut tinyproxy = Command::new("tinyproxy");
-        tinyproxy.arg("-d").arg("-c").arg(config).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = tinyproxy.spawn().expect("tinyproxy is installed: `cargo xtask packages` installs it");
-        let listens = async {
-            while TcpStream::connect(address).await.is_err() {
-                sleep(Duration::from_millis(10)).await;
-            }
-        };
-        timeout(PATIENCE, listens).await.expect("tinyproxy listens");
+        tinyproxy.arg("-d").arg("-c").arg(config).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child =
+            tinyproxy.spawn().expect("tinyproxy is installed: `cargo xtask packages` installs it");
+        let mut said = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        assert!(said.any(|line| line.contains("Accepting connections")), "tinyproxy listens");
+        // Its further lines must be read, or it would wait for a reader.
+        thread::spawn(move || said.for_each(drop));
         Self { child, address, _folder: folder }
     }
 }
@@ -305,7 +304,7 @@ async fn tinyproxy_leads_to_registries_also_through_one_that_decrypts() {
         [(Manner::Proxy, true, Network::default()), (Manner::Decrypts, false, decrypted())]
     {
         let next = start(next).await;
-        let tinyproxy = Tinyproxy::start(next.port).await;
+        let tinyproxy = Tinyproxy::start(next.port);
         let behind = |credential, scheme: &str, network| {
             behind_address(tinyproxy.address, credential, &format!("{scheme}://{domain}"), trusts, network)
         };
