@@ -32,7 +32,7 @@ fn an_earlier_chart_is_upgraded_given_each_file_of_values_and_rolled_back() {
     let _cluster = alone();
     let release = Release::found();
     helm(&["uninstall", "tagpin", "--wait", "--timeout", "90s"]).succeeded();
-    release.install(EARLIER, &[]);
+    release.install_earlier(EARLIER, "notFoundIsProof");
     let namespace = Namespace::new("upgrade");
     works(&namespace, "earlier", "2").refused_with("TagForbidden");
     // The earlier chart gives no right to the keys for marks, so pods are pinned without a mark.

@@ -14,7 +14,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use serde::{Deserialize, Serialize};
 
-use crate::observe::{Event, Observer, Step};
+use crate::observe::{Event, Observer, Step, Unused};
 
 /// Buckets of request durations, in seconds.
 const BUCKETS: [f64; 9] = [0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
@@ -120,6 +120,10 @@ impl RegistryMetrics {
             unverified: Gauge::default(),
             last: Arc::default(),
         };
+        // A rate needs a value from before the first time. Only a person's command runs credential helpers.
+        for reason in [Unused::Region, Unused::Realm, Unused::Right] {
+            drop(this.unused.get_or_create(&Reason { reason: reason.word() }));
+        }
         metrics.register(
             "registry_requests",
             "Requests to registries and token services, by the status of the response or the reason why there was none",
@@ -287,7 +291,7 @@ mod tests {
     use prometheus_client::encoding::text::encode;
 
     use super::*;
-    use crate::observe::{Failure, Purpose, Unused};
+    use crate::observe::{Failure, Purpose};
 
     fn answered(
         metrics: &RegistryMetrics,

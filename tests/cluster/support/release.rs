@@ -1,5 +1,6 @@
 //! The release of tagpin that the tests find: they remove it, change it, and install it again as it was.
 
+use std::fs;
 use std::io::Write as _;
 use std::process::Command;
 use std::thread;
@@ -12,6 +13,7 @@ use super::{Answer, LIMIT, kubectl, run, wait_for};
 
 /// The chart of this tree; the tests run in its root.
 pub(crate) const CHART: &str = "charts/tagpin";
+const WAIT: [&str; 4] = ["--create-namespace", "--wait", "--timeout", "90s"];
 
 /// The release and its values; it is installed with them again when this is dropped.
 pub(crate) struct Release {
@@ -55,11 +57,25 @@ impl Release {
         helm(&[verb, &["tagpin", chart, "--values", values], args].concat())
     }
 
+    /// Installs an earlier chart with the values of the release, but for a key of `registries` that the chart does not
+    /// know, and waits until it is in force.
+    #[track_caller]
+    pub(crate) fn install_earlier(&self, chart: &str, unknown: &str) {
+        let mut values: Value = serde_json::from_slice(&fs::read(&self.values).unwrap()).unwrap();
+        for entry in values["registries"].as_array_mut().unwrap() {
+            entry.as_object_mut().unwrap().remove(unknown);
+        }
+        let mut file = tempfile::Builder::new().suffix(".json").tempfile().unwrap();
+        file.write_all(values.to_string().as_bytes()).unwrap();
+        let known = ["tagpin", chart, "--values", file.path().to_str().unwrap()];
+        helm(&[&["upgrade", "--install"], &known[..], &WAIT].concat()).succeeded();
+        in_force();
+    }
+
     /// Installs or upgrades the release with its values and these further arguments, and waits until it is in force.
     #[track_caller]
     pub(crate) fn install(&self, chart: &str, more: &[&str]) {
-        let wait = ["--create-namespace", "--wait", "--timeout", "90s"];
-        self.helm(&["upgrade", "--install"], chart, &[&wait, more].concat()).succeeded();
+        self.helm(&["upgrade", "--install"], chart, &[&WAIT, more].concat()).succeeded();
         in_force();
     }
 }
@@ -80,8 +96,7 @@ impl Drop for Release {
     fn drop(&mut self) {
         if thread::panicking() {
             // Installs the release for the other tests, without a further failure.
-            let wait = ["--create-namespace", "--wait", "--timeout", "90s"];
-            drop(self.helm(&["upgrade", "--install"], CHART, &wait));
+            drop(self.helm(&["upgrade", "--install"], CHART, &WAIT));
         } else {
             self.install(CHART, &[]);
             armed();
