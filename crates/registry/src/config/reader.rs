@@ -280,6 +280,10 @@ impl Reader<'_> {
                     let problem = "must include pull: a mirror that resolves tags also serves the image";
                     return Err(self.wrong_text(&typed.url, &format!("{key}.capabilities"), problem));
                 }
+                if typed.not_found_is_proof && !endpoint.resolves {
+                    let problem = "has no effect: this mirror resolves no tags";
+                    return Err(self.wrong_text(&typed.url, &format!("{key}.notFoundIsProof"), problem));
+                }
             }
             Ok(Mirror { endpoint, shows_pull_secrets: typed.send_pull_secrets })
         };

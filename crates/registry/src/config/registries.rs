@@ -103,6 +103,10 @@ impl Registries {
             if let Some(problem) = last.and_then(|entry| registries.without_mirrors(entry)) {
                 return Err(reader.wrong("resolveFrom", problem));
             }
+            if last.is_some_and(|entry| registries.proves_nothing(entry)) {
+                let problem = "has no effect: only the mirrors of this entry are asked; write it to a mirror";
+                return Err(reader.wrong("notFoundIsProof", problem));
+            }
         }
         registries.fingerprint = files.fingerprint();
         registries.warnings.extend(registries.nodes.warnings().iter().cloned());
@@ -166,6 +170,15 @@ impl Registries {
         } else {
             "asks mirrors, but none of them has the capability resolve: add it to one, or write resolveFrom: upstream"
         })
+    }
+
+    /// Returns true if an entry calls a 404 of its registry a proof, and only other hosts are asked. The entry must be
+    /// the last one.
+    fn proves_nothing(&self, entry: &Entry) -> bool {
+        entry.not_found_is_proof
+            && entry.resolve_from == ResolveFrom::MirrorsOnly
+            && !entry.mirrors.is_empty()
+            && self.build(&entry.pattern.domain()).authorities().all(|endpoint| endpoint.is_mirror)
     }
 
     fn entry(&self, domain: &str) -> Option<&Entry> {

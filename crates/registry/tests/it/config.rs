@@ -481,6 +481,14 @@ fn a_value_that_cannot_be_meant_is_refused_at_its_line() {
             "mirrors[0].rewrite: \"(\" is not a regular",
         ),
         (
+            "resolveFrom: mirrors-only\n  notFoundIsProof: true\n  mirrors: [{ url: 'https://m' }]",
+            "notFoundIsProof: has no effect: only the mirrors of this entry are asked; write it to a mirror",
+        ),
+        (
+            "mirrors: [{ url: 'https://m', capabilities: [pull], notFoundIsProof: true }]",
+            "mirrors[0].notFoundIsProof: has no effect: this mirror resolves no tags",
+        ),
+        (
             "resolveFrom: mirrors-only\n  mirrors: [{ url: 'https://m', capabilities: [pull] }]",
             "resolveFrom: asks mirrors, but none of them has the capability resolve: add it to one, or write resolveFrom: upstream",
         ),
@@ -676,7 +684,8 @@ fn a_404_is_a_proof_where_the_operator_says_so() {
     let registries = with_k3s(
         "[{ match: docker.io, resolveFrom: mirrors-only, notFoundIsProof: true },
           { match: 'reg.example:5000', resolveFrom: mirrors-only, notFoundIsProof: true },
-          { match: own.example, resolveFrom: mirrors-only, notFoundIsProof: true, mirrors: [{ url: https://a.example }] },
+          { match: own.example, resolveFrom: mirrors-only, notFoundIsProof: true,
+            mirrors: [{ url: https://a.example }, { url: https://own.example }] },
           { match: one.example, resolveFrom: mirrors-only,
             mirrors: [{ url: https://a.example }, { url: https://b.example, notFoundIsProof: true }] },
           { match: gcr.io, resolveFrom: mirrors-only }]",
@@ -686,7 +695,7 @@ fn a_404_is_a_proof_where_the_operator_says_so() {
     // The mirrors of the nodes' file are covered, and a registry that is written as a mirror of itself is none.
     assert_eq!(meanings(&registries, "docker.io"), [(true, true), (true, false)]);
     assert_eq!(meanings(&registries, "reg.example:5000"), [(true, false), (true, false)]);
-    assert_eq!(meanings(&registries, "own.example"), [(false, true), (true, false)]);
+    assert_eq!(meanings(&registries, "own.example"), [(false, true), (true, false), (true, false)]);
     assert_eq!(meanings(&registries, "one.example"), [(false, true), (true, true), (false, false)]);
     assert_eq!(meanings(&registries, "gcr.io"), [(false, true), (false, false)]);
     let entry = |domain| registries.profile(domain).entry.as_deref().map(str::to_owned);
