@@ -14,7 +14,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use serde::{Deserialize, Serialize};
 
-use crate::observe::{Event, Observer, Step, Unused};
+use crate::observe::{Event, Observer, Skipped, Step, Unused};
 
 /// Buckets of request durations, in seconds.
 const BUCKETS: [f64; 9] = [0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
@@ -123,6 +123,9 @@ impl RegistryMetrics {
         // A rate needs a value from before the first time. Only a person's command runs credential helpers.
         for reason in [Unused::Region, Unused::Realm, Unused::Right] {
             drop(this.unused.get_or_create(&Reason { reason: reason.word() }));
+        }
+        for reason in Skipped::ALL {
+            drop(this.skipped.get_or_create(&Reason { reason: reason.word() }));
         }
         metrics.register(
             "registry_requests",

@@ -303,6 +303,20 @@ words!(AnsweredBy {
     Registry => "registry",
     Deadline => "deadline",
 });
+impl Skipped {
+    /// All reasons.
+    pub(crate) const ALL: [Self; 8] = [
+        Self::NotFound,
+        Self::Forbidden,
+        Self::InvalidName,
+        Self::WrongType,
+        Self::Malformed,
+        Self::Unavailable,
+        Self::TooMany,
+        Self::IdentityToken,
+    ];
+}
+
 words!(Skipped {
     NotFound => "not-found",
     Forbidden => "forbidden",
