@@ -11,6 +11,7 @@ use crate::settings;
 use crate::surroundings::Process;
 use crate::telemetry::Metrics;
 use tagpin_kube::Cluster;
+use tagpin_kube::node_images::ListedNodes;
 use tagpin_registry::{
     Around, BUDGET, Cache, Client, Clouds, Credentials, Current, Gate, Limit, Lookup, PullSecrets, Readable,
     RegistryMetrics, Suggestions, SystemNames, Transport,
@@ -26,7 +27,7 @@ pub const IN_FLIGHT: usize = 256;
 pub struct Parts<'a> {
     /// The stores that the watches fill.
     pub cluster: Arc<Cluster>,
-    /// The client of the API server, for pull secrets.
+    /// The client of the API server, for pull secrets and the images of nodes.
     pub api: kube::Client,
     /// The configuration of registries in force.
     pub registries: Arc<Current>,
@@ -93,6 +94,7 @@ pub fn compose_around<L: Lookup + 'static>(
         now,
         metrics,
     } = parts;
+    let nodes = Arc::new(ListedNodes::new(api.clone()));
     let asked = RegistryMetrics::register(metrics);
     let observer = Arc::new(asked.clone());
     let readable = match pull_secrets {
@@ -117,6 +119,6 @@ pub fn compose_around<L: Lookup + 'static>(
         tagpin_webhook::Settings { controller_identities, excluded_namespaces, in_flight, kinds, now };
     let counters = AdmissionMetrics::register(metrics);
     let admission =
-        Admission::new(cluster.clone(), cluster.pods.clone(), registries.clone(), settings, counters);
+        Admission::new(cluster.clone(), cluster.pods.clone(), nodes, registries.clone(), settings, counters);
     Composed { router: tagpin_webhook::router(admission), registries, cache, client, asked }
 }

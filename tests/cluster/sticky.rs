@@ -1,6 +1,8 @@
 //! All pods of a revision have one digest, even if the tag moves or the registry stops.
 
-use crate::support::manifests::{deployment, pod};
+use std::time::{Duration, Instant};
+
+use crate::support::manifests::{deployment, pod, stateful_set};
 use crate::support::rig;
 use crate::support::{LIMIT, Namespace, alone, image, originals, undisturbed, wait_for};
 
@@ -54,6 +56,38 @@ fn a_new_revision_of_a_moved_tag_gets_the_new_digest() {
         (image != format!("{short}@{first}")).then_some(image)
     });
     assert_eq!(image, format!("{short}@{second}"));
+}
+
+#[test]
+fn a_restart_right_after_a_push_runs_what_was_pushed() {
+    let Some(rig) = rig::here("moves a tag") else { return };
+    let _cluster = undisturbed();
+    let (full, short) = moving("restarted");
+    let namespace = Namespace::new("restarted");
+    for (workload, content, document) in [
+        ("deployment/web", ["one", "two"], deployment("web", &short, 1)),
+        ("statefulset/db", ["three", "four"], stateful_set("db", &short, 1)),
+    ] {
+        let selector = workload.replace("deployment/", "app=").replace("statefulset/", "app=");
+        let [first, second] = content;
+        let first = rig.push(&full, first);
+        // The tag is not in the cache of any replica yet, or its digest is that of another workload.
+        let asked = Instant::now();
+        namespace.apply(&document).succeeded();
+        namespace.rolled_out(workload);
+        for pod in namespace.pods_when(&selector, 1) {
+            assert_eq!(image(&pod), format!("{short}@{first}"), "{workload}");
+        }
+        let second = rig.push(&full, second);
+        assert_ne!(first, second);
+        namespace.kubectl(&["rollout", "restart", workload]).succeeded();
+        namespace.rolled_out(workload);
+        for pod in namespace.pods_when(&selector, 1) {
+            assert_eq!(image(&pod), format!("{short}@{second}"), "{workload}");
+        }
+        // The cache keeps the digest of a tag for a minute, so that a slower run would show nothing.
+        assert!(asked.elapsed() < Duration::from_secs(60), "{workload}: {:?}", asked.elapsed());
+    }
 }
 
 #[test]

@@ -146,6 +146,8 @@ pub enum Violation {
     TagNotFound,
     /// [`Code::TagNotFound`]
     TagExpired,
+    /// [`Code::TagNotFound`]: a node has the image, and may run it.
+    TagOnlyOnNodes,
     /// [`Code::DigestNotFound`]
     DigestNotFound,
     /// [`Code::ImageArchived`]
@@ -155,6 +157,8 @@ pub enum Violation {
     },
     /// [`Code::RepositoryNotFound`]
     RepositoryNotFound,
+    /// [`Code::RepositoryNotFound`]: a node has the image, and may run it.
+    RepositoryOnlyOnNodes,
     /// [`Code::RepositoryMissingOrPrivate`]
     RepositoryMissingOrPrivate(Hidden),
     /// [`Code::AccessDenied`]
@@ -209,6 +213,16 @@ impl Violation {
         })
     }
 
+    /// Returns the violation that remains when a node has the image; none if that changes nothing.
+    #[must_use]
+    pub(crate) const fn on_a_node(&self) -> Option<Self> {
+        match self {
+            Self::TagNotFound | Self::TagExpired => Some(Self::TagOnlyOnNodes),
+            Self::RepositoryNotFound => Some(Self::RepositoryOnlyOnNodes),
+            _ => None,
+        }
+    }
+
     /// Returns the code of the violation.
     #[must_use]
     pub const fn code(&self) -> Code {
@@ -217,10 +231,10 @@ impl Violation {
             Self::TooManyImages => Code::TooManyImages,
             Self::TagForbidden => Code::TagForbidden,
             Self::TagNotExplicit => Code::TagNotExplicit,
-            Self::TagNotFound | Self::TagExpired => Code::TagNotFound,
+            Self::TagNotFound | Self::TagExpired | Self::TagOnlyOnNodes => Code::TagNotFound,
             Self::DigestNotFound => Code::DigestNotFound,
             Self::ImageArchived { .. } => Code::ImageArchived,
-            Self::RepositoryNotFound => Code::RepositoryNotFound,
+            Self::RepositoryNotFound | Self::RepositoryOnlyOnNodes => Code::RepositoryNotFound,
             Self::RepositoryMissingOrPrivate(_) => Code::RepositoryMissingOrPrivate,
             Self::AccessDenied(_) => Code::AccessDenied,
             Self::CredentialsRejected { .. } => Code::CredentialsRejected,

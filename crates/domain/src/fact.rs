@@ -120,6 +120,15 @@ impl Fact {
         }
     }
 
+    /// Returns the reason why the registry gave no usable answer; none for other facts.
+    #[must_use]
+    pub(crate) const fn cause(&self) -> Option<Unavailable> {
+        match self {
+            Self::Unavailable { cause, .. } => Some(*cause),
+            _ => None,
+        }
+    }
+
     /// Returns the digest that the tag named when it was last seen, if the registry cannot be asked now.
     #[must_use]
     pub(crate) const fn last_known(&self) -> Option<&LastKnown> {

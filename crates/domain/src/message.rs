@@ -11,6 +11,10 @@ use crate::unreadable::Unreadable;
 use crate::verdict::{Effect, Verdict};
 use crate::wording::Wording;
 
+pub use stale::stale_warnings;
+
+mod stale;
+
 /// Maximum number of characters of a reference in a message. Only a reference with an absurdly long host is
 /// longer.
 const REFERENCE_SHOWN: usize = 600;
@@ -78,8 +82,13 @@ pub fn refusal(verdicts: &[Verdict]) -> Refusal {
 #[must_use]
 pub fn warnings(verdicts: &[Verdict]) -> Vec<String> {
     let entries = entries(verdicts, Effect::Warn);
-    let mut warnings: Vec<String> = entries.iter().take(WARNINGS).map(Entry::warning).collect();
-    if let Some(more) = entries.len().checked_sub(WARNINGS).filter(|more| *more > 0) {
+    limited(&entries, Entry::warning)
+}
+
+/// Returns the warnings about the first five of these, and a count of the rest.
+fn limited<T>(all: &[T], warning: impl Fn(&T) -> String) -> Vec<String> {
+    let mut warnings: Vec<String> = all.iter().take(WARNINGS).map(warning).collect();
+    if let Some(more) = all.len().checked_sub(WARNINGS).filter(|more| *more > 0) {
         warnings.push(format!("... and {more} more warnings of tagpin"));
     }
     warnings

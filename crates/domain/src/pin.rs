@@ -2,7 +2,10 @@
 
 /// The labels that tell the revisions of a controller apart, in the order in which they count: the label of
 /// ReplicaSets, and the label of StatefulSets and DaemonSets.
-pub const REVISION_LABELS: [&str; 2] = ["pod-template-hash", "controller-revision-hash"];
+pub const REVISION_LABELS: [&str; 2] = ["pod-template-hash", CONTROLLER_REVISION_HASH];
+/// The label that tells the revisions of a StatefulSet or DaemonSet apart: the name of the ControllerRevision, or the
+/// value that this label has there.
+pub const CONTROLLER_REVISION_HASH: &str = "controller-revision-hash";
 
 /// The identity that the pods of one workload revision share.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -190,6 +190,24 @@ impl Slot {
         self.pull == PullPolicy::Never
     }
 
+    /// Returns true if a node that has the image by its tag runs it without asking the registry.
+    #[must_use]
+    pub fn uses_held(&self) -> bool {
+        match self.pull {
+            PullPolicy::Always => false,
+            PullPolicy::IfNotPresent | PullPolicy::Never => true,
+            PullPolicy::Unset => {
+                self.image.as_ref().is_ok_and(|image| image.effective_tag() != Some("latest"))
+            }
+        }
+    }
+
+    /// Returns true if the slot is a volume, for which a node unpacks any artifact.
+    #[must_use]
+    pub(crate) fn mounts_artifacts(&self) -> bool {
+        self.key().role == Role::ImageVolume
+    }
+
     /// Returns the part of the reference that a node pulls the image by; none if the reference does not
     /// parse, or if the node must have the image already.
     #[must_use]
@@ -278,6 +296,21 @@ pub(crate) mod tests {
             ),
         ] {
             assert_eq!(written(root, list, leaf), (pointer.to_owned(), field.to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_held_image_is_used_unless_the_node_asks_each_time() {
+        for (reference, unset) in [
+            ("web:1", true),
+            ("web:latest", false),
+            ("web", false),
+            ("localhost:5000/web", false),
+            ("WEB:1", false),
+        ] {
+            let held = |pull| Slot { pull, ..container("web", 0, reference) }.uses_held();
+            let all = [PullPolicy::Unset, PullPolicy::Always, PullPolicy::IfNotPresent, PullPolicy::Never];
+            assert_eq!(all.map(held), [unset, false, true, true], "{reference}");
         }
     }
 

@@ -257,6 +257,16 @@ impl Subject {
     }
 }
 
+impl Subject {
+    /// Returns the revision whose first pod must not get an answer that is older than the revision; none for bare
+    /// pods, and for pods of a custom resource that labels no revisions.
+    #[must_use]
+    pub fn fresh_revision(&self) -> Option<&Revision> {
+        let labelled = |revision: &&Revision| !revision.hash.is_empty();
+        self.revision.as_ref().filter(|revision| self.controller == Controller::BuiltIn || labelled(revision))
+    }
+}
+
 impl<'a> Before<'a> {
     /// Returns the function that compares a slot with the slot of the same name in the old object.
     fn comparison(self, now: Provenance<'a>) -> impl Fn(SlotUnderReview) -> SlotUnderReview {

@@ -8,13 +8,15 @@ use std::time::Duration;
 use crate::check::{Check, Rule, Stage};
 use crate::denial::{Code, Violation};
 use crate::digest::Digest;
-use crate::fact::{Class, Fact, LastKnown};
+use crate::fact::{Class, Fact, LastKnown, Unavailable};
 use crate::glob::Globs;
 use crate::image::{ImageRef, ReferenceError};
 use crate::policy::{Children, Mode, Outcome, Policy, PolicyId, Resolution};
 use crate::requirement::Requirement;
-use crate::slot::Place;
+use crate::slot::{Place, Slot};
 use crate::subject::{Phase, SlotUnderReview, Subject};
+
+mod softened;
 
 /// Time until another look-up makes sense, if the registry gives none.
 const RETRY_AFTER: Duration = Duration::from_secs(30);
@@ -66,8 +68,13 @@ pub enum PinSource {
     Sibling,
     /// The registry, now or from the cache.
     Registry,
-    /// The last known digest, which is this old, because the registry was unavailable.
-    LastKnown(Duration),
+    /// The last known digest, because the registry was unavailable.
+    LastKnown {
+        /// Time since the tag named the digest.
+        age: Duration,
+        /// The reason why the registry gave no answer; none if its rate limit was reached.
+        cause: Option<Unavailable>,
+    },
 }
 
 /// The digest chosen for a slot.
@@ -129,18 +136,6 @@ impl Verdict {
             instead: None,
             similar: Vec::new(),
         }
-    }
-
-    /// Turns a refusal for a missing pin into a warning. While no pod is sent to be pinned, applying the pod
-    /// again does not help.
-    pub fn soften_unpinned(&mut self) {
-        for finding in &mut self.findings {
-            if finding.violation == Violation::NotPinned {
-                finding.effect = finding.effect.min(Effect::Warn);
-                finding.retry_after = None;
-            }
-        }
-        sort(self);
     }
 
     /// Returns the strictest effect of the findings.
@@ -234,7 +229,7 @@ pub fn on_answer(phase: Phase, case: &Case<'_>, answer: Answer<'_>, verdict: &mu
         match phase {
             Phase::Mutate => {
                 let mut pinning = requirement.demands.iter().filter(|demand| demand.pins());
-                verdict.pinned = pinning.find_map(|demand| digest(answer, demand.policy));
+                verdict.pinned = pinning.find_map(|demand| digest(answer, &slot.slot, demand.policy));
             }
             Phase::Validate => judge(Stage::Object, requirement, &evidence, verdict),
         }
@@ -281,9 +276,14 @@ fn violated(check: &Check, policy: &Policy, evidence: &Evidence<'_>) -> Option<J
             let violations = written.filter_map(|image| tag_violation(image, forbidden, *require_explicit));
             violations.min_by_key(Violation::code).map(refused)
         }
-        Check::Existence => nonexistent(evidence.answer?.fact()?).map(refused),
+        Check::Existence => {
+            let (violation, effect) = nonexistent(evidence.answer?.fact()?, &evidence.slot.slot)?;
+            Some((violation, effect, None))
+        }
         Check::Resolution => unanswered(evidence.answer?.fact()?, &policy.resolution),
-        Check::Pin(_) => digest(evidence.answer?, policy).map(|_| unpinned(evidence.slot)),
+        Check::Pin(_) => {
+            digest(evidence.answer?, &evidence.slot.slot, policy).map(|_| unpinned(evidence.slot))
+        }
     }
 }
 
@@ -336,9 +336,16 @@ impl Softening {
     }
 }
 
-/// Returns the reason why no node can run the image, if the registry is certain of it.
-fn nonexistent(fact: &Fact) -> Option<Violation> {
-    if fact.class() == Class::Definite { Violation::of(fact) } else { None }
+/// Returns the reason why no node can use the image in this slot, if the registry is certain of it. A pod with a
+/// runtime class gets only a warning about a WebAssembly module, because the class may run such modules.
+fn nonexistent(fact: &Fact, slot: &Slot) -> Option<(Violation, Effect)> {
+    let effect = match fact {
+        Fact::Artifact { .. } if slot.mounts_artifacts() => return None,
+        Fact::Artifact { wasm: true, .. } if slot.runtime_class => Effect::Warn,
+        fact if fact.class() == Class::Definite => Effect::Deny,
+        _ => return None,
+    };
+    Some((Violation::of(fact)?, effect))
 }
 
 /// Returns the violation for a fact that is not a definite answer, with the effect that the policy's
@@ -374,13 +381,19 @@ fn stale(requirement: &Requirement<'_>, answer: Answer<'_>) -> Option<Duration> 
     resolving.find_map(|demand| last_known(fact, &demand.policy.resolution)).map(|known| known.age)
 }
 
-fn digest(answer: Answer<'_>, policy: &Policy) -> Option<Pinned> {
-    match answer {
-        Answer::Sibling(digest) => Some(Pinned { digest: digest.clone(), source: PinSource::Sibling }),
-        Answer::Registry(Fact::Present(digest)) => {
-            Some(Pinned { digest: digest.clone(), source: PinSource::Registry })
+/// Returns the digest to pin the slot to. An artifact gives one only where a node may take it.
+fn digest(answer: Answer<'_>, slot: &Slot, policy: &Policy) -> Option<Pinned> {
+    let (digest, source) = match answer {
+        Answer::Sibling(digest) => (digest, PinSource::Sibling),
+        Answer::Registry(Fact::Present(digest)) => (digest, PinSource::Registry),
+        Answer::Registry(fact @ Fact::Artifact { digest, .. }) => {
+            let refused = nonexistent(fact, slot).is_some_and(|(_, effect)| effect == Effect::Deny);
+            (!refused).then_some((digest, PinSource::Registry))?
         }
-        Answer::Registry(fact) => last_known(fact, &policy.resolution)
-            .map(|known| Pinned { digest: known.digest.clone(), source: PinSource::LastKnown(known.age) }),
-    }
+        Answer::Registry(fact) => {
+            let LastKnown { digest, age } = last_known(fact, &policy.resolution)?;
+            (digest, PinSource::LastKnown { age: *age, cause: fact.cause() })
+        }
+    };
+    Some(Pinned { digest: digest.clone(), source })
 }

@@ -77,6 +77,10 @@ impl<'a> Wording<'a> {
             Violation::TagExpired => {
                 format!("tag \"{}\" no longer exists in {repository}: it expired or was deleted", self.tag())
             }
+            Violation::TagOnlyOnNodes => {
+                format!("tag \"{}\" does not exist in {repository}; a node has the image", self.tag())
+            }
+            Violation::RepositoryOnlyOnNodes => format!("{repository} does not exist; a node has the image"),
             Violation::DigestNotFound => format!("digest {} does not exist in {repository}", self.digest()),
             Violation::ImageArchived { restoring: false } => {
                 format!("tag \"{}\" of {repository} is in the archive of the registry", self.tag())
@@ -128,6 +132,9 @@ impl<'a> Wording<'a> {
             Violation::TagForbidden => format!("write the tag of a version: {}:VERSION", self.name()),
             Violation::TagNotExplicit => format!("write a tag: {}:VERSION", self.name()),
             Violation::TagNotFound => "check the tag; if it was just pushed, apply again in 10 s".to_owned(),
+            Violation::TagOnlyOnNodes | Violation::RepositoryOnlyOnNodes => {
+                "push the image; if the nodes are to have it already, set imagePullPolicy: Never".to_owned()
+            }
             Violation::TagExpired => {
                 format!("write a tag that exists, or ask the owner of {repository} to restore this one")
             }

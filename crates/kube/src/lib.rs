@@ -2,7 +2,8 @@
 //! and their pins, and service accounts. This crate decides nothing and writes nothing.
 //!
 //! Every store is memory behind a short lock. A review causes at most one call to the API server, which reads
-//! an owner or a namespace that no watch has reported yet.
+//! an owner or a namespace that no watch has reported yet. Before an image is refused because no registry has it, the
+//! nodes are listed, at most once a minute.
 
 use std::sync::Arc;
 
@@ -38,6 +39,7 @@ pub mod by_name;
 pub mod certificate;
 pub mod client;
 pub mod metrics;
+pub mod node_images;
 pub mod pin_keys;
 pub mod pinning;
 pub mod watch;
@@ -46,6 +48,7 @@ mod changes;
 pub mod follow;
 mod metadata;
 mod shelf;
+mod sightings;
 
 pub use changes::{Changes, Watcher};
 pub use follow::Observed;

@@ -346,6 +346,10 @@ impl Pins for Pods {
             siblings.carriers.iter().filter(|carrier| carrier.counts_for_controller(&self.workloads));
         counting.min_by_key(|carrier| (carrier.proof, carrier.age_order()))?.digest()
     }
+
+    fn first_seen(&self, revision: &Revision, now: Instant) -> Option<Instant> {
+        self.workloads.first_seen(revision, now)
+    }
 }
 
 impl Seeds for Pods {

@@ -142,6 +142,39 @@ pub(crate) struct SlimServiceAccount {
     pub image_pull_secrets: Vec<Named>,
 }
 
+/// A node, reduced to the names of its images.
+#[derive(Debug, Clone, Default, Deserialize, Resource)]
+#[resource(inherit = k8s_openapi::api::core::v1::Node)]
+#[serde(default)]
+pub(crate) struct SlimNode {
+    /// The metadata, without the managed fields.
+    #[serde(deserialize_with = "without_managed_fields")]
+    pub metadata: ObjectMeta,
+    #[serde(deserialize_with = "or_default")]
+    status: NodeStatus,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct NodeStatus {
+    #[serde(deserialize_with = "or_default")]
+    images: Vec<NodeImage>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct NodeImage {
+    #[serde(deserialize_with = "or_default")]
+    names: Vec<String>,
+}
+
+impl SlimNode {
+    /// Returns the names of the node's images, as its runtime writes them: by tag and by digest.
+    pub(crate) fn image_names(self) -> impl Iterator<Item = String> {
+        self.status.images.into_iter().flat_map(|image| image.names)
+    }
+}
+
 /// A pod of tagpin's Deployment, reduced to its readiness and its address.
 #[derive(Debug, Clone, Default, Deserialize, Resource)]
 #[resource(inherit = k8s_openapi::api::core::v1::Pod)]

@@ -8,11 +8,11 @@ use crate::shelf::Shelved;
 use crate::slim::Slim;
 use tagpin_domain::mark::{self, Claim, KeyId, Keys, Marks, Seal};
 use tagpin_domain::original::{self, Originals};
-use tagpin_domain::pin::REVISION_LABELS;
+use tagpin_domain::pin::{CONTROLLER_REVISION_HASH, REVISION_LABELS};
 use tagpin_domain::slot::Slot;
 use tagpin_domain::workload::{ControllerRef, Workload};
 use tagpin_json::Malformed;
-use tagpin_objects::kinds::{CONTROLLER_REVISIONS, Kinds, Row};
+use tagpin_objects::kinds::{CONTROLLER_REVISIONS, DAEMON_SET, Kinds, Row, STATEFUL_SET};
 use tagpin_objects::reader::{Template, Wanted};
 
 /// The mark of one slot's pin, without the facts that the slot itself holds.
@@ -180,6 +180,8 @@ pub struct OldRevision {
     pub uid: String,
     /// The StatefulSet or DaemonSet that the revision belongs to.
     pub controller: Option<ControllerRef>,
+    /// The label value of the revision's pods, as the built-in controllers write it.
+    pub(crate) hash: Option<Box<str>>,
     /// The slots of the template that the revision keeps.
     pub slots: Vec<Slot>,
 }
@@ -189,11 +191,20 @@ impl OldRevision {
     /// custom resources keep revisions of their own making. Data of another shape has no slots.
     #[must_use]
     pub fn new(kinds: &Kinds, slim: &Slim) -> Option<Self> {
-        let row = &CONTROLLER_REVISIONS;
+        let (row, metadata) = (&CONTROLLER_REVISIONS, &slim.metadata);
+        let controller = controller(kinds, metadata);
+        let hash = match controller.as_ref().and_then(|controller| controller.kind) {
+            Some(STATEFUL_SET) => metadata.name.as_ref(),
+            Some(DAEMON_SET) => {
+                metadata.labels.as_ref().and_then(|labels| labels.get(CONTROLLER_REVISION_HASH))
+            }
+            _ => None,
+        };
         Some(Self {
-            namespace: slim.metadata.namespace.clone()?,
-            uid: slim.metadata.uid.clone()?,
-            controller: controller(kinds, &slim.metadata),
+            namespace: metadata.namespace.clone()?,
+            uid: metadata.uid.clone()?,
+            hash: hash.map(|hash| hash.as_str().into()),
+            controller,
             slots: template(row, slim).map(|template| template.slots(row)).unwrap_or_default(),
         })
     }

@@ -1,5 +1,5 @@
 //! The objects that hold pod templates, and the revisions that some of them keep. They tell who owns an
-//! object, and to which images a workload could go back.
+//! object, to which images a workload could go back, and since when a revision is known.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,18 +8,23 @@ use crate::changes::Changes;
 use crate::follow::Sink;
 use crate::item::{Identity, Unreadable};
 use crate::shelf::Shelf;
+use crate::sightings::{Sighted, Sightings};
 use crate::slim::Slim;
 use crate::stored::{OldRevision, Stored};
 use parking_lot::RwLock;
 use tagpin_domain::kind::Kind;
+use tagpin_domain::pin::{REVISION_LABELS, Revision};
 use tagpin_domain::slot::{Slot, SlotKey};
-use tagpin_objects::kinds::{DAEMON_SET, DEPLOYMENT, Kinds, REPLICA_SET, Row, STATEFUL_SET};
+use tagpin_domain::workload::Workload;
+use tagpin_objects::kinds::{CRON_JOB, DAEMON_SET, DEPLOYMENT, JOB, Kinds, REPLICA_SET, Row, STATEFUL_SET};
+use tokio::time::Instant;
 
 /// The workloads of every kind in the table of kinds except pods, and the ControllerRevisions.
 #[derive(Debug, Default)]
 pub struct Workloads {
     objects: RwLock<BTreeMap<Kind, Shelf<Stored>>>,
     revisions: RwLock<Shelf<OldRevision>>,
+    sightings: Sightings,
     kinds: Kinds,
     changes: Changes,
 }
@@ -31,7 +36,9 @@ impl Workloads {
 
     /// Records a workload that was reported.
     pub fn apply(&self, object: Stored) {
-        let changed = self.objects.write().entry(object.workload.kind).or_default().put(Arc::new(object));
+        let object = Arc::new(object);
+        self.see(&*object);
+        let changed = self.objects.write().entry(object.workload.kind).or_default().put(object);
         if changed {
             self.changes.announce();
         }
@@ -40,7 +47,8 @@ impl Workloads {
     /// Removes the workload of this kind with this UID.
     pub fn delete(&self, kind: Kind, uid: &str) {
         let gone = self.objects.write().get_mut(&kind).and_then(|shelf| shelf.take(uid));
-        if gone.is_some() {
+        if let Some(gone) = gone {
+            self.forget(&*gone);
             self.changes.announce();
         }
     }
@@ -50,13 +58,21 @@ impl Workloads {
         let new = Shelf::from_list(objects.into_iter().filter(|object| object.workload.kind == kind));
         let same = self.objects.read().get(&kind).is_some_and(|held| held.same_as(&new));
         if !same {
-            self.objects.write().insert(kind, new);
+            new.all().for_each(|object| self.see(&**object));
+            let old = self.objects.write().insert(kind, new);
+            let objects = self.objects.read();
+            let left = |object: &&Arc<Stored>| {
+                objects.get(&kind).is_none_or(|new| new.get(&object.workload.uid).is_none())
+            };
+            old.iter().flat_map(Shelf::all).filter(left).for_each(|object| self.forget(&**object));
+            drop(objects);
             self.changes.announce();
         }
     }
 
     /// Records a ControllerRevision that was reported.
     pub fn apply_revision(&self, revision: OldRevision) {
+        self.see(&revision);
         let changed = self.revisions.write().put(Arc::new(revision));
         if changed {
             self.changes.announce();
@@ -66,7 +82,8 @@ impl Workloads {
     /// Removes the ControllerRevision with this UID.
     pub(crate) fn delete_revision(&self, uid: &str) {
         let gone = self.revisions.write().take(uid);
-        if gone.is_some() {
+        if let Some(gone) = gone {
+            self.forget(&*gone);
             self.changes.announce();
         }
     }
@@ -76,9 +93,38 @@ impl Workloads {
         let new = Shelf::from_list(revisions);
         let same = self.revisions.read().same_as(&new);
         if !same {
-            *self.revisions.write() = new;
+            new.all().for_each(|revision| self.see(&**revision));
+            let old = std::mem::replace(&mut *self.revisions.write(), new);
+            let revisions = self.revisions.read();
+            let left = |revision: &&Arc<OldRevision>| revisions.get(&revision.uid).is_none();
+            old.all().filter(left).for_each(|revision| self.forget(&**revision));
+            drop(revisions);
             self.changes.announce();
         }
+    }
+
+    /// Records that a revision is there, if the object is one.
+    fn see(&self, object: &impl AsRevision) {
+        if let Some(revision) = object.revision() {
+            self.sightings.first_seen(revision, Instant::now());
+        }
+    }
+
+    fn forget(&self, object: &impl AsRevision) {
+        if let Some(revision) = object.revision() {
+            self.sightings.forget(revision);
+        }
+    }
+
+    /// Returns the time at which a watch or a review first showed the revision; none for a Job that a CronJob made.
+    #[must_use]
+    pub(crate) fn first_seen(&self, revision: &Revision, now: Instant) -> Option<Instant> {
+        let Revision { namespace, controller, hash } = revision;
+        let job = self.get(JOB, controller).filter(|job| job.workload.namespace == *namespace);
+        if job.is_some_and(|job| job.workload.controller_kind() == Some(CRON_JOB)) {
+            return None;
+        }
+        Some(self.sightings.first_seen(Sighted { namespace, controller, hash }, now))
     }
 
     /// Returns the workload of this kind with this UID.
@@ -121,6 +167,28 @@ impl Workloads {
             // Other kinds keep no revisions.
             _ => false,
         }
+    }
+}
+
+/// An object that may be the revision of a workload.
+trait AsRevision {
+    /// Returns the revision that the pods of this object have; none if the object is no revision.
+    fn revision(&self) -> Option<Sighted<'_>>;
+}
+
+impl AsRevision for Stored {
+    /// Only ReplicaSets and Jobs are revisions themselves.
+    fn revision(&self) -> Option<Sighted<'_>> {
+        let Workload { kind, namespace, uid, labels, .. } = &self.workload;
+        let hash = REVISION_LABELS.into_iter().find_map(|label| labels.get(label)).map_or("", String::as_str);
+        matches!(*kind, REPLICA_SET | JOB).then_some(Sighted { namespace, controller: uid, hash })
+    }
+}
+
+impl AsRevision for OldRevision {
+    fn revision(&self) -> Option<Sighted<'_>> {
+        let controller = &self.controller.as_ref()?.uid;
+        Some(Sighted { namespace: &self.namespace, controller, hash: self.hash.as_deref()? })
     }
 }
 

@@ -37,6 +37,7 @@ pub const RIGHTS: &[Right] = &[
         .of(release::BASELINE),
     cluster("", "namespaces", &["get", "list", "watch"]),
     cluster("", "pods", &["list", "watch"]),
+    cluster("", "nodes", &["list"]),
     cluster("", "serviceaccounts", &["list", "watch"]),
     cluster("", "replicationcontrollers", &["get", "list", "watch"]),
     cluster("", "podtemplates", &["get", "list", "watch"]),

@@ -22,7 +22,7 @@ use tagpin_domain::slot::{Pulled, Slot};
 use tagpin_domain::subject::{Phase, Subject, Suggestions};
 use tagpin_domain::verdict::{Answer, Case, Effect, Instead, Verdict, on_answer, on_reference};
 
-pub use ports::{Effort, Pins, Resolve, Seeds, Suggest, Surroundings, Version};
+pub use ports::{Effort, NodeImages, Pins, Resolve, Seeds, Suggest, Surroundings, Version};
 pub use subject::{Asked, subject};
 
 mod ports;
@@ -85,8 +85,10 @@ pub struct Ports<'a> {
     pub resolve: &'a dyn Resolve,
     /// Suggests other tags.
     pub suggest: &'a dyn Suggest,
-    /// Knows the digests of sibling pods.
+    /// Knows the digests of sibling pods, and the ages of revisions.
     pub pins: &'a dyn Pins,
+    /// Knows the images of nodes.
+    pub nodes: &'a dyn NodeImages,
 }
 
 /// Decides about one object within the deadline. A look-up that is not finished by then counts as unavailable.
@@ -117,7 +119,8 @@ pub async fn review(
     let asking = deadline.checked_sub(MARGIN).unwrap_or(deadline);
     let siblings: Vec<_> = drafts.iter().map(|draft| draft.sibling(ports.pins)).collect();
     let unanswered = drafts.iter().zip(&siblings).filter(|(draft, sibling)| draft.asks && sibling.is_none());
-    let facts = resolve(unanswered.map(|(draft, _)| draft.slot()), subject, ports.resolve, asking).await;
+    let slots = unanswered.map(|(draft, _)| draft.slot());
+    let facts = resolve(slots, subject, ports, asking).await;
     for (draft, sibling) in drafts.iter_mut().zip(&siblings).filter(|(draft, _)| draft.asks) {
         let fact = facts.iter().find(|(reference, _)| *reference == &*draft.slot().reference);
         let fact = fact.map(|(_, fact)| Answer::Registry(fact));
@@ -127,6 +130,7 @@ pub async fn review(
     }
 
     if phase == Phase::Validate {
+        soften_preloaded(&mut drafts, ports.nodes, asking).await;
         suggest(&mut drafts, subject, ports.suggest, asking).await;
     }
     Review { verdicts: drafts.into_iter().map(|draft| draft.verdict).collect() }
@@ -147,11 +151,12 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// Asks about all different references at the same time. The slots are those that a check asks about.
+/// Asks about all different references at the same time. The slots are those that a check asks about and that no sibling
+/// answers. No answer is older than the revision of the pod.
 async fn resolve<'a>(
     slots: impl Iterator<Item = &'a Slot>,
     subject: &Subject,
-    registry: &dyn Resolve,
+    Ports { resolve: registry, pins, .. }: Ports<'_>,
     deadline: Instant,
 ) -> Vec<(&'a str, Fact)> {
     // There are at most [`REFERENCE_LIMIT`](tagpin_domain::requirement::REFERENCE_LIMIT) different
@@ -165,21 +170,38 @@ async fn resolve<'a>(
             images.push((reference, image));
         }
     }
+    if images.is_empty() {
+        return Vec::new();
+    }
     let mut facts: Vec<(&'a str, Fact)> = Vec::with_capacity(images.len());
     let now = Instant::now();
+    let since = subject.fresh_revision().and_then(|revision| pins.first_seen(revision, now));
     images.retain(|(reference, image)| {
-        let fact = registry.remembered(image, &subject.asker, None, now);
+        let fact = registry.remembered(image, &subject.asker, since, now);
         let known = fact.is_some();
         facts.extend(fact.map(|fact| (*reference, fact)));
         !known
     });
     let cut = deadline + GRACE;
     let look_ups = images.into_iter().map(async |(reference, image)| {
-        let fact = timeout_at(cut, registry.resolve(image, &subject.asker, None, deadline)).await;
+        let fact = timeout_at(cut, registry.resolve(image, &subject.asker, since, deadline)).await;
         (reference, fact.unwrap_or(Fact::unavailable(Unavailable::Timeout)))
     });
     facts.extend(join_all(look_ups).await);
     facts
+}
+
+/// Softens refusals of images that the registry does not have, if a node has them and uses them without asking.
+async fn soften_preloaded(drafts: &mut [Draft<'_>], nodes: &dyn NodeImages, deadline: Instant) {
+    let refused =
+        drafts.iter_mut().filter(|draft| draft.slot().uses_held() && draft.verdict.refused_as_missing());
+    join_all(refused.map(async |draft| {
+        let Ok(image) = &draft.slot().image else { return };
+        if timeout_at(deadline + GRACE, nodes.holds(image, deadline)).await == Ok(true) {
+            draft.verdict.soften_preloaded();
+        }
+    }))
+    .await;
 }
 
 /// Adds suggestions to verdicts that somebody will read. A reference that a policy forbids is not suggested.
@@ -231,8 +253,12 @@ enum Wanted {
 }
 
 impl Wanted {
-    /// Returns the suggestion for a verdict. A missing tag names no version, so it gets similar tags.
+    /// Returns the suggestion for a verdict. A missing tag names no version, so it gets similar tags. An image that a
+    /// node has needs no other tag.
     fn of(verdict: &Verdict) -> Option<Self> {
+        if verdict.is_preloaded() {
+            return None;
+        }
         if verdict.shows(Code::TagNotFound) {
             return Some(Self::Similar);
         }

@@ -78,6 +78,18 @@ pub trait Pins: Send + Sync {
     /// Returns the digest that the oldest pod of a revision carries in this slot by a pin of tagpin, for a
     /// reference without a digest as its author wrote it.
     fn sibling(&self, revision: &Revision, slot: &SlotKey, reference: &str) -> Option<Digest>;
+
+    /// Returns the time at which this replica first saw the revision: the time of a watch event, or `now` for the first
+    /// review of one of its pods. Returns none for a revision whose pods may get an answer of any age: a Job that a
+    /// CronJob made.
+    fn first_seen(&self, revision: &Revision, now: Instant) -> Option<Instant>;
+}
+
+/// Tells which images nodes have, for tags that no registry has.
+#[async_trait]
+pub trait NodeImages: Send + Sync {
+    /// Returns true if a node lists an image of this name and tag; false if that cannot be known before the deadline.
+    async fn holds(&self, image: &ImageRef, deadline: Instant) -> bool;
 }
 
 /// Gives the facts about a workload that are not in the object itself. Most are in memory. A fact that is not

@@ -13,7 +13,7 @@ use tagpin_domain::kind::Kind;
 use tagpin_domain::pin::Revision;
 use tagpin_domain::policy::{Children, Mode, Outcome, Policy, PolicyId, Resolution, Scope};
 use tagpin_domain::slot::{Field, Place, PullPolicy, Role, SlotKey};
-use tagpin_domain::subject::{Surrounding, TopOwner};
+use tagpin_domain::subject::{Controller, Surrounding, TopOwner};
 use tagpin_domain::workload::{Labels, Workload};
 
 const POD: Kind = Kind::new("", "Pod");
@@ -72,6 +72,19 @@ struct NoPins;
 impl Pins for NoPins {
     fn sibling(&self, _: &Revision, _: &SlotKey, _: &str) -> Option<Digest> {
         None
+    }
+
+    fn first_seen(&self, _: &Revision, _: Instant) -> Option<Instant> {
+        None
+    }
+}
+
+struct NoNodes;
+
+#[async_trait]
+impl NodeImages for NoNodes {
+    async fn holds(&self, image: &ImageRef, _: Instant) -> bool {
+        panic!("nothing is missing, and the nodes are asked about {}", image.original());
     }
 }
 
@@ -142,7 +155,7 @@ impl Resolve for Warm {
 #[tokio::test]
 async fn what_is_remembered_is_not_asked_for() {
     let slow = Slow::new(Duration::ZERO);
-    let ports = Ports { resolve: &Warm, suggest: &slow, pins: &NoPins };
+    let ports = Ports { resolve: &Warm, suggest: &slow, pins: &NoPins, nodes: &NoNodes };
     let deadline = Instant::now() + Duration::from_secs(5);
     let subject = pod(["a:1", "b:1"]);
     let review = review(Phase::Mutate, &subject, &policies(), ports, Timestamp::UNIX_EPOCH, deadline).await;
@@ -154,7 +167,7 @@ async fn run(subject: &Subject, registry: &Slow, limit: Duration) -> Review {
         Phase::Validate,
         subject,
         &policies(),
-        Ports { resolve: registry, suggest: registry, pins: &NoPins },
+        Ports { resolve: registry, suggest: registry, pins: &NoPins, nodes: &NoNodes },
         Timestamp::UNIX_EPOCH,
         Instant::now() + limit,
     )
@@ -212,7 +225,7 @@ async fn suggestions_are_asked_for_few_references() {
 #[tokio::test]
 async fn only_a_missing_pin_is_softened() {
     let slow = Slow::new(Duration::ZERO);
-    let ports = Ports { resolve: &Warm, suggest: &slow, pins: &NoPins };
+    let ports = Ports { resolve: &Warm, suggest: &slow, pins: &NoPins, nodes: &NoNodes };
     let deadline = Instant::now() + Duration::from_secs(5);
     let warn = PolicyId { namespace: None, name: "warn".into() };
     let warns = Policy { id: warn.clone(), mode: Mode::Warn, ..policy() };
@@ -246,4 +259,128 @@ async fn a_review_can_run_as_a_task() {
     let registry = Slow::new(Duration::from_millis(1));
     let task = tokio::spawn(async move { run(&pod(["a:1"]), &registry, Duration::from_secs(1)).await });
     assert_eq!(task.await.unwrap().verdicts.len(), 1);
+}
+
+/// Returns a pod of a revision with this controller and hash.
+fn pod_of(controller: Option<Kind>, hash: &str, references: &[&str]) -> Subject {
+    let mut subject = pod(references);
+    subject.controller = if controller.is_some() { Controller::BuiltIn } else { Controller::Foreign };
+    let [namespace, controller, hash] = ["shop", "uid", hash].map(str::to_owned);
+    subject.revision = Some(Revision { namespace, controller, hash });
+    subject
+}
+
+/// Knows one sibling's digest, and when each revision was first seen.
+#[derive(Default)]
+struct Known {
+    sibling: Option<&'static str>,
+    first: Option<Instant>,
+    asked: AtomicUsize,
+}
+
+impl Pins for Known {
+    fn sibling(&self, _: &Revision, _: &SlotKey, reference: &str) -> Option<Digest> {
+        self.sibling.filter(|known| *known == reference).map(|_| digest())
+    }
+
+    fn first_seen(&self, _: &Revision, now: Instant) -> Option<Instant> {
+        assert!(now <= Instant::now());
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        self.first
+    }
+}
+
+/// A registry that records since when its answers must count. It remembers nothing.
+#[derive(Default)]
+struct Since(Mutex<Vec<(String, Option<Instant>)>>);
+
+#[async_trait]
+impl Resolve for Since {
+    fn remembered(&self, image: &ImageRef, _: &Asker, since: Option<Instant>, _: Instant) -> Option<Fact> {
+        self.0.lock().unwrap().push((image.original().to_owned(), since));
+        None
+    }
+
+    async fn resolve(&self, image: &ImageRef, _: &Asker, since: Option<Instant>, _: Instant) -> Fact {
+        self.0.lock().unwrap().push((image.original().to_owned(), since));
+        Fact::Present(digest())
+    }
+}
+
+/// Reviews a pod, and returns since when answers had to count, and how often the revision was looked up.
+async fn since(subject: &Subject, pins: &Known) -> (Vec<(String, Option<Instant>)>, usize) {
+    let (registry, slow) = (Since::default(), Slow::new(Duration::ZERO));
+    let ports = Ports { resolve: &registry, suggest: &slow, pins, nodes: &NoNodes };
+    let deadline = Instant::now() + Duration::from_secs(5);
+    review(Phase::Validate, subject, &policies(), ports, Timestamp::UNIX_EPOCH, deadline).await;
+    (registry.0.into_inner().unwrap(), pins.asked.load(Ordering::SeqCst))
+}
+
+#[tokio::test]
+async fn a_pod_of_a_revision_gets_no_answer_that_is_older_than_the_revision() {
+    let first = Some(Instant::now());
+    let asked = |reference: &str| (reference.to_owned(), first);
+    for (controller, hash) in [(Some(POD), "5d4f"), (Some(POD), ""), (None, "5d4f")] {
+        let pins = Known { first, ..Known::default() };
+        let (seen, looked_up) = since(&pod_of(controller, hash, &["a:1", "b:1"]), &pins).await;
+        assert_eq!(seen, [asked("a:1"), asked("b:1"), asked("a:1"), asked("b:1")]);
+        assert_eq!(looked_up, 1, "once for all slots");
+    }
+}
+
+#[tokio::test]
+async fn a_bare_pod_and_an_unlabelled_pod_of_a_custom_resource_get_answers_of_any_age() {
+    for subject in [pod(["a:1"]), pod_of(None, "", &["a:1"])] {
+        let pins = Known { first: Some(Instant::now()), ..Known::default() };
+        let (seen, looked_up) = since(&subject, &pins).await;
+        assert_eq!(seen, [("a:1".to_owned(), None), ("a:1".to_owned(), None)]);
+        assert_eq!(looked_up, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_revision_whose_slots_all_have_a_sibling_is_not_looked_up() {
+    let first = Some(Instant::now());
+    let known = || Known { sibling: Some("a:1"), first, ..Known::default() };
+    let (seen, looked_up) = since(&pod_of(Some(POD), "5d4f", &["a:1"]), &known()).await;
+    assert_eq!((seen, looked_up), (Vec::new(), 0));
+    // A new slot of a known revision has no sibling.
+    let (seen, looked_up) = since(&pod_of(Some(POD), "5d4f", &["a:1", "b:1"]), &known()).await;
+    assert_eq!((seen, looked_up), (vec![("b:1".to_owned(), first), ("b:1".to_owned(), first)], 1));
+}
+
+/// A registry that has nothing.
+struct Empty;
+
+#[async_trait]
+impl Resolve for Empty {
+    fn remembered(&self, _: &ImageRef, _: &Asker, _: Option<Instant>, _: Instant) -> Option<Fact> {
+        Some(Fact::TagMissing)
+    }
+
+    async fn resolve(&self, _: &ImageRef, _: &Asker, _: Option<Instant>, _: Instant) -> Fact {
+        Fact::TagMissing
+    }
+}
+
+/// Nodes that never answer.
+struct Hanging;
+
+#[async_trait]
+impl NodeImages for Hanging {
+    async fn holds(&self, _: &ImageRef, _: Instant) -> bool {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nodes_that_do_not_answer_leave_the_refusal_before_the_deadline() {
+    let slow = Slow::new(Duration::ZERO);
+    let ports = Ports { resolve: &Empty, suggest: &slow, pins: &NoPins, nodes: &Hanging };
+    let (start, limit) = (Instant::now(), Duration::from_secs(5));
+    let subject = pod(["a:1", "b:1"]);
+    let review =
+        review(Phase::Validate, &subject, &policies(), ports, Timestamp::UNIX_EPOCH, start + limit).await;
+    assert!(start.elapsed() < limit, "{:?}", start.elapsed());
+    assert!(review.verdicts.iter().all(|verdict| verdict.denied() && !verdict.is_preloaded()));
 }

@@ -38,7 +38,7 @@ use tagpin_domain::unreadable::Unreadable;
 use tagpin_objects::canary;
 use tagpin_objects::kinds::{Kinds, POD_TEMPLATE, Row};
 use tagpin_objects::reader::{Document, Wanted};
-use tagpin_review::{self as pipeline, Pins, Ports, Resolve, Suggest, Surroundings};
+use tagpin_review::{self as pipeline, NodeImages, Pins, Ports, Resolve, Suggest, Surroundings};
 
 pub use body::BODY_LIMIT;
 pub use response::Decision;
@@ -77,6 +77,7 @@ pub struct Registries {
 pub struct Admission {
     surroundings: Arc<dyn Surroundings>,
     pins: Arc<dyn Pins>,
+    nodes: Arc<dyn NodeImages>,
     registries: Registries,
     settings: Settings,
     metrics: Metrics,
@@ -100,11 +101,12 @@ impl Admission {
     pub const fn new(
         surroundings: Arc<dyn Surroundings>,
         pins: Arc<dyn Pins>,
+        nodes: Arc<dyn NodeImages>,
         registries: Registries,
         settings: Settings,
         metrics: Metrics,
     ) -> Self {
-        Self { surroundings, pins, registries, settings, metrics }
+        Self { surroundings, pins, nodes, registries, settings, metrics }
     }
 
     /// Returns the body of the response to one review.
@@ -235,6 +237,7 @@ impl Admission {
             resolve: &*self.registries.resolve,
             suggest: &*self.registries.suggest,
             pins: &*self.pins,
+            nodes: &*self.nodes,
         };
         let mut review = pipeline::review(phase, &subject, &policies, ports, now, deadline).await;
         if review.denies_for(Code::NotPinned) && self.surroundings.pinning_is_off(deadline).await {

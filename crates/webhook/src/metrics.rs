@@ -244,7 +244,7 @@ impl Metrics {
                     let pins = match pinned.source {
                         PinSource::Sibling => &self.sibling_pins,
                         PinSource::Registry => &self.registry_pins,
-                        PinSource::LastKnown(_) => &self.last_known_pins,
+                        PinSource::LastKnown { .. } => &self.last_known_pins,
                     };
                     pins.inc();
                 }

@@ -24,9 +24,8 @@ pub(crate) fn respond(judged: &Judged<'_>, signer: Option<&Key>) -> ReviewRespon
     let patch = json_patch(&patch, object.way());
     let mut response = ReviewResponse::new(if patch.is_some() { Decision::Pin } else { Decision::Allow });
     response.patch = patch;
-    if judged.ephemeral {
-        response.warnings = message::warnings(&unseen_by_validation(&review.verdicts));
-    }
+    response.warnings = message::warnings(&unseen_by_validation(&review.verdicts, judged.ephemeral));
+    response.warnings.extend(message::stale_warnings(&review.verdicts));
     let pins = || review.verdicts.iter().filter_map(|verdict| Some((verdict, verdict.pinned.as_ref()?)));
     if pins().next().is_some() {
         let pinned = pins().take(AUDITED);
@@ -34,7 +33,7 @@ pub(crate) fn respond(judged: &Judged<'_>, signer: Option<&Key>) -> ReviewRespon
         response.audit.push(("pinned", json::map(words).into()));
     }
     let stale = pins().filter_map(|(_, pinned)| match pinned.source {
-        PinSource::LastKnown(age) => Some(age.as_secs()),
+        PinSource::LastKnown { age, .. } => Some(age.as_secs()),
         PinSource::Sibling | PinSource::Registry => None,
     });
     if let Some(oldest) = stale.max() {
@@ -43,16 +42,22 @@ pub(crate) fn respond(judged: &Judged<'_>, signer: Option<&Key>) -> ReviewRespon
     response
 }
 
-/// Returns the verdicts on pinned slots, with only the findings that `/validate` cannot have, because no
-/// annotation records what the author wrote: findings on a missing tag and on the registry's answer.
-/// `/validate` judges a written tag itself, also beside a digest.
-fn unseen_by_validation(verdicts: &[Verdict]) -> Vec<Verdict> {
-    let pinned = verdicts.iter().filter(|verdict| verdict.pinned.is_some());
+/// Returns the verdicts on pinned slots, with only the findings that `/validate` cannot have: those on the registry's
+/// answer, about which `/validate` does not ask once there is a digest. For an ephemeral container no annotation
+/// records what the author wrote, so that findings on a missing tag belong to them. `/validate` judges a written tag
+/// itself, also beside a digest.
+fn unseen_by_validation(verdicts: &[Verdict], ephemeral: bool) -> Vec<Verdict> {
+    let found = |verdict: &&Verdict| verdict.pinned.is_some() && !verdict.findings.is_empty();
+    let pinned = verdicts.iter().filter(found);
     pinned
         .cloned()
         .map(|mut verdict| {
             let tag = verdict.image.as_ref().is_ok_and(|image| image.tag().is_some());
-            verdict.findings.retain(|finding| !tag || finding.rule() != Rule::Tags);
+            verdict.findings.retain(|finding| match finding.rule() {
+                Rule::Existence => true,
+                Rule::Tags => ephemeral && !tag,
+                Rule::Reference | Rule::Pin => ephemeral,
+            });
             verdict
         })
         .collect()

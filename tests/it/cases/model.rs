@@ -64,6 +64,9 @@ pub(crate) struct Case {
     /// The answer of the registry for every other reference.
     #[serde(default)]
     pub(crate) registry_else: Option<Value>,
+    /// The references of images that nodes have.
+    #[serde(default)]
+    pub(crate) node_images: Vec<String>,
     /// The version that each reference names now.
     #[serde(default)]
     pub(crate) versions: BTreeMap<String, Version>,
@@ -94,8 +97,8 @@ pub(crate) enum Mutate {
     Skipped,
 }
 
-/// The expected outcome. An absent field means that there must be none, except for `asked`, `askedCount` and `message`,
-/// which are then not checked.
+/// The expected outcome. An absent field means that there must be none, except for `asked`, `askedCount`, `askedNodes`
+/// and `message`, which are then not checked.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct Expect {
@@ -125,6 +128,12 @@ pub(crate) struct Expect {
     pub(crate) asked: Option<Vec<String>>,
     #[serde(default)]
     pub(crate) asked_count: Option<usize>,
+    /// All questions about the images of nodes, sorted.
+    #[serde(default)]
+    pub(crate) asked_nodes: Option<Vec<String>>,
+    /// The exact texts of the warnings of /mutate that have no code.
+    #[serde(default)]
+    pub(crate) stale_warnings: Vec<String>,
     /// The age of the last known digest, in seconds.
     #[serde(default)]
     pub(crate) stale: Option<u64>,

@@ -37,6 +37,8 @@ pub(crate) struct Observed {
     instead: Slots<String>,
     similar: Slots<Vec<String>>,
     asked: Vec<String>,
+    asked_nodes: Vec<String>,
+    stale_warnings: Vec<String>,
     stale: Option<u64>,
     foreign: u64,
     unmatched: u64,
@@ -58,7 +60,9 @@ pub(crate) async fn observe(case: &Case, world: &World) -> Observed {
         apply(&mut object, &answer);
         seen.images =
             slots(&object).into_iter().filter(|(slot, image)| written.get(slot) != Some(image)).collect();
-        seen.mutate_warnings = codes_of(&warnings_of(&answer));
+        let warnings = warnings_of(&answer);
+        seen.mutate_warnings = codes_of(&warnings);
+        seen.stale_warnings = warnings.into_iter().filter(|warning| first_line(warning).is_none()).collect();
         seen.stale = stale(&answer);
         if case.subresource.is_some() {
             // The API server drops the changes of fields that the sub-resource does not own.
@@ -73,6 +77,7 @@ pub(crate) async fn observe(case: &Case, world: &World) -> Observed {
 
     let answer = world.post("/validate", &review(case, &object)).await;
     seen.asked = world.script.asked();
+    seen.asked_nodes = world.script.asked_nodes();
     seen.stale = seen.stale.max(stale(&answer));
     seen.warnings = warnings_of(&answer);
     seen.warned = codes_of(&seen.warnings);
@@ -161,6 +166,10 @@ pub(crate) fn differences(case: &Case, seen: &Observed) -> Vec<String> {
     if let Some(count) = expect.asked_count {
         compare("number of questions", seen.asked.len().to_string(), count.to_string());
     }
+    if let Some(asked) = &expect.asked_nodes {
+        compare("asked of nodes", text(&seen.asked_nodes), text(asked));
+    }
+    compare("warned of by /mutate without a code", text(&seen.stale_warnings), text(&expect.stale_warnings));
     compare("seconds stale", text(&seen.stale), text(&expect.stale));
     compare("foreign owners", seen.foreign.to_string(), expect.foreign.len().to_string());
     compare("unmatched", seen.unmatched.to_string(), expect.unmatched.len().to_string());

@@ -23,7 +23,7 @@ use tagpin_kube::policies::Reported;
 use tagpin_kube::slim::Slim;
 use tagpin_kube::stored::{OldRevision, Stored};
 use tagpin_objects::kinds::{Kinds, POD};
-use tagpin_review::{Effort, Resolve, Suggest, Version};
+use tagpin_review::{Effort, NodeImages, Resolve, Suggest, Version};
 use tagpin_testing::NoObjects;
 use tagpin_webhook::metrics::Metrics;
 use tagpin_webhook::{Admission, Registries, Settings, router};
@@ -78,8 +78,9 @@ impl World {
         let mut metrics = Registry::default();
         let counters = Metrics::register(&mut metrics);
         let scripted = Arc::new(Scripted(Arc::clone(&script)));
-        let registries = Registries { resolve: scripted.clone(), suggest: scripted };
-        let admission = Admission::new(cluster.clone(), cluster.pods.clone(), registries, settings, counters);
+        let registries = Registries { resolve: scripted.clone(), suggest: scripted.clone() };
+        let pins = cluster.pods.clone();
+        let admission = Admission::new(cluster.clone(), pins, scripted, registries, settings, counters);
         Self { script, metrics, router: router(admission) }
     }
 
@@ -157,13 +158,15 @@ pub(crate) fn kind(name: &str) -> Kind {
     Kinds::default().all().find(|kind| kind.name() == name).unwrap_or_else(|| panic!("kind {name}"))
 }
 
-/// The scripted answers of the registry, and the look-ups that it got.
+/// The scripted answers of the registry and of the nodes, and the look-ups that they got.
 pub(crate) struct Script {
     facts: BTreeMap<String, Value>,
     otherwise: Option<Value>,
     versions: BTreeMap<String, Version>,
     similar: BTreeMap<String, Vec<String>>,
+    node_images: Vec<String>,
     asked: Mutex<Vec<String>>,
+    asked_nodes: Mutex<Vec<String>>,
     unexpected: Mutex<Vec<String>>,
 }
 
@@ -178,13 +181,21 @@ impl Script {
             otherwise: case.registry_else.clone(),
             versions: case.versions.iter().map(|(key, value)| (key.clone(), version(value))).collect(),
             similar: case.similar.clone(),
+            node_images: case.node_images.clone(),
             asked: Mutex::default(),
+            asked_nodes: Mutex::default(),
             unexpected: Mutex::default(),
         }
     }
 
     pub(crate) fn asked(&self) -> Vec<String> {
         let mut asked = self.asked.lock().unwrap().clone();
+        asked.sort();
+        asked
+    }
+
+    pub(crate) fn asked_nodes(&self) -> Vec<String> {
+        let mut asked = self.asked_nodes.lock().unwrap().clone();
         asked.sort();
         asked
     }
@@ -217,6 +228,14 @@ impl Resolve for Scripted {
 }
 
 #[async_trait]
+impl NodeImages for Scripted {
+    async fn holds(&self, image: &ImageRef, _: Instant) -> bool {
+        self.0.asked_nodes.lock().unwrap().push(image.original().to_owned());
+        self.0.node_images.iter().any(|held| held == image.original())
+    }
+}
+
+#[async_trait]
 impl Suggest for Scripted {
     async fn version_of(&self, image: &ImageRef, _: &Asker, effort: Effort) -> Option<Version> {
         assert!(matches!(effort, Effort::Until(_)));
@@ -230,7 +249,8 @@ impl Suggest for Scripted {
 
 /// Parses a fact: a digest, a word, or a word with details: `{ unavailable: { status: STATUS, last-known: DIGEST, age:
 /// SECONDS } }`, `{ rate-limited: { retry: SECONDS, … } }`, `{ credentials-rejected: SECRET }`, `{ address-forbidden: HOST }`,
-/// `{ realm-not-trusted: { registry: HOST, realm: HOST } }`, `{ artifact: DIGEST }`.
+/// `{ realm-not-trusted: { registry: HOST, realm: HOST } }`, `{ artifact: DIGEST }`, `{
+/// wasm: DIGEST }`.
 fn fact(said: &Value) -> Fact {
     if let Some(word) = said.as_str() {
         return match word {
@@ -280,7 +300,9 @@ fn fact(said: &Value) -> Fact {
             let [registry, realm] = ["registry", "realm"].map(|key| more[key].as_str().unwrap().to_owned());
             Fact::RealmNotTrusted(Box::new(Realm { registry, realm, entry: None }))
         }
-        "artifact" => Fact::Artifact { digest: more.as_str().unwrap().parse().unwrap(), wasm: false },
+        "artifact" | "wasm" => {
+            Fact::Artifact { digest: more.as_str().unwrap().parse().unwrap(), wasm: word == "wasm" }
+        }
         other => panic!("no fact: {other}"),
     }
 }

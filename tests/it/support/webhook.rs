@@ -23,7 +23,7 @@ use tagpin_kube::policies::Reported;
 use tagpin_kube::reader::Reader;
 use tagpin_kube::stored::Stored;
 use tagpin_objects::kinds::Kinds;
-use tagpin_review::{Effort, Resolve, Suggest, Version};
+use tagpin_review::{Effort, NodeImages, Resolve, Suggest, Version};
 use tagpin_testing::NoObjects;
 use tagpin_webhook::metrics::Metrics;
 use tagpin_webhook::{Admission, Registries, Settings, router};
@@ -110,6 +110,16 @@ impl Suggest for Table {
     async fn similar_tags(&self, image: &ImageRef, _: &Asker, effort: Effort) -> Vec<String> {
         self.0.efforts.lock().unwrap().push(effort);
         self.0.similar.get(&key(image)).cloned().unwrap_or_default()
+    }
+}
+
+/// A cluster whose nodes have no images.
+struct NoNodes;
+
+#[async_trait]
+impl NodeImages for NoNodes {
+    async fn holds(&self, _: &ImageRef, _: Instant) -> bool {
+        false
     }
 }
 
@@ -225,7 +235,8 @@ impl Webhook {
             now,
         };
         let counters = Metrics::register(&mut metrics);
-        let admission = Admission::new(cluster.clone(), cluster.pods.clone(), registries, settings, counters);
+        let (pins, nodes) = (cluster.pods.clone(), Arc::new(NoNodes));
+        let admission = Admission::new(cluster.clone(), pins, nodes, registries, settings, counters);
         let webhook = Self { cluster, metrics: Arc::new(metrics), router: router(admission) };
         for (name, spec) in policies {
             webhook.policy(None, name, spec.clone());

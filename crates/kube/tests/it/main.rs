@@ -9,9 +9,11 @@
 
 mod by_name;
 mod marks;
+mod node_images;
 mod owners;
 mod pods;
 mod policies;
 mod replica;
+mod sightings;
 mod unreadable;
 mod watch;

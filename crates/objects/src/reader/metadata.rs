@@ -59,18 +59,43 @@ pub enum Wanted<'a> {
     Keys(&'a BTreeSet<&'a str>),
 }
 
-/// The metadata of a template, of which only the labels are read.
+/// The metadata of a template: its labels, and one annotation.
 #[derive(Debug, Default)]
-pub(crate) struct OnlyLabels<'a> {
+pub(crate) struct TemplateMetadata<'a> {
     pub(crate) labels: Option<WrittenLabels<'a>>,
+    injection: Option<Injection<'a>>,
 }
 
-impl<'a> OnlyLabels<'a> {
+/// The annotation of a template that asks Istio to fill in its pods.
+#[derive(Debug, Default)]
+struct Injection<'a> {
+    /// The value of [`INJECTION_TEMPLATES`].
+    templates: Option<Text<'a>>,
+}
+
+/// The annotation that names the templates from which Istio fills in a pod.
+const INJECTION_TEMPLATES: &str = "inject.istio.io/templates";
+
+impl<'a> TemplateMetadata<'a> {
     pub(crate) fn read(&mut self, reader: &mut Reader<'a>) -> Read<()> {
         reader.object(&mut |reader, key| match key {
             "labels" => once_or_null(reader, &mut self.labels, WrittenLabels::read),
+            "annotations" => once_or_null(reader, &mut self.injection, |injection, reader| {
+                reader.object(&mut |reader, key| match key {
+                    INJECTION_TEMPLATES => once_text_or_null(reader, &mut injection.templates),
+                    _ => reader.pass(),
+                })
+            }),
             _ => reader.pass(),
         })
+    }
+
+    /// Returns true if Istio is asked to fill in the pods of the template.
+    pub(crate) fn asks_for_injection(&self) -> bool {
+        let label = |key| self.labels.as_ref().and_then(|labels| labels.get(key));
+        self.injection.as_ref().is_some_and(|injection| injection.templates.is_some())
+            || label("sidecar.istio.io/inject").is_some_and(|value| value.as_str() == "true")
+            || label("istio.io/rev").is_some()
     }
 }
 

@@ -3,17 +3,22 @@
 use tagpin_json::{Malformed, Raw, Read, Reader, once_or_null};
 
 use crate::kinds::Row;
-use crate::reader::metadata::{OnlyLabels, Wanted};
+use crate::reader::metadata::{TemplateMetadata, Wanted};
 use crate::reader::pod_spec::PodSpec;
-use tagpin_domain::slot::Slot;
+use tagpin_domain::slot::{Role, Slot};
 use tagpin_domain::workload::Labels;
+
+/// The image of a container that Istio fills in on the pod.
+const INJECTED_IMAGE: &str = "auto";
+/// The name of the container that Istio adds to pods, or fills in if it is there already.
+const INJECTED_CONTAINER: &str = "istio-proxy";
 
 /// A pod template. For a pod, which is its own template, only the spec is held here.
 #[derive(Debug, Default)]
 pub struct Template<'a> {
     /// The template as it is written.
     pub(super) raw: Option<Raw<'a>>,
-    pub(super) metadata: Option<OnlyLabels<'a>>,
+    pub(super) metadata: Option<TemplateMetadata<'a>>,
     pub(super) spec: Option<PodSpec<'a>>,
 }
 
@@ -21,7 +26,7 @@ impl<'a> Template<'a> {
     pub(super) fn read(&mut self, reader: &mut Reader<'a>) -> Read<()> {
         let raw = reader.kept(|reader| {
             reader.object(&mut |reader, key| match key {
-                "metadata" => once_or_null(reader, &mut self.metadata, OnlyLabels::read),
+                "metadata" => once_or_null(reader, &mut self.metadata, TemplateMetadata::read),
                 "spec" => once_or_null(reader, &mut self.spec, PodSpec::read),
                 _ => reader.pass(),
             })
@@ -78,9 +83,23 @@ impl<'a> Template<'a> {
         self.spec.as_ref().map_or("", PodSpec::service_account)
     }
 
-    /// Returns every slot that names an image, by role and then by position.
+    /// Returns every slot that names an image, by role and then by position. A placeholder that Istio replaces on the
+    /// pod names no image in a template, as an omitted image does. On a pod it is judged.
     #[must_use]
     pub fn slots(&self, row: &Row) -> Vec<Slot> {
-        self.spec.as_ref().map(|spec| spec.slots(row)).unwrap_or_default()
+        let mut slots = self.spec.as_ref().map(|spec| spec.slots(row)).unwrap_or_default();
+        if !row.is_pod() {
+            slots.retain(|slot| !self.is_placeholder(slot));
+        }
+        slots
+    }
+
+    /// Returns true if Istio fills in the image of this container on the pod.
+    fn is_placeholder(&self, slot: &Slot) -> bool {
+        let key = slot.key();
+        &*slot.reference == INJECTED_IMAGE
+            && matches!(key.role, Role::Container | Role::InitContainer)
+            && (&*key.name == INJECTED_CONTAINER
+                || self.metadata.as_ref().is_some_and(TemplateMetadata::asks_for_injection))
     }
 }

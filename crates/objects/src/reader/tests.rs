@@ -203,3 +203,42 @@ fn the_name_in_logs_tells_what_is_still_to_be_made() {
     assert_eq!(name(json!({ "generateName": "web-5d4f-" })), "web-5d4f-*");
     assert_eq!(name(json!({})), "");
 }
+
+#[test]
+fn a_placeholder_for_istio_is_no_slot_of_a_template_and_one_of_a_pod() {
+    let asks = [
+        json!({ "labels": { "sidecar.istio.io/inject": "true" } }),
+        json!({ "labels": { "app": "web", "istio.io/rev": "canary" } }),
+        json!({ "annotations": { "a": "b", "inject.istio.io/templates": "gateway" } }),
+    ];
+    let asks_not = [
+        json!({}),
+        json!({ "labels": { "sidecar.istio.io/inject": "false" } }),
+        json!({ "labels": { "app": "auto" }, "annotations": { "sidecar.istio.io/rewriteAppHTTPProbers": "true" } }),
+    ];
+    let slots = |kind, metadata: &Value| {
+        let spec = json!({
+            "containers": [
+                { "name": "gateway", "image": "auto" }, { "name": "istio-proxy", "image": "auto" },
+                { "name": "web", "image": "auto:1" }, { "name": "istio-proxy-2", "image": "istio/proxyv2:1" },
+            ],
+            "initContainers": [ { "name": "istio-proxy", "image": "auto" } ],
+            "volumes": [ { "name": "istio-proxy", "image": { "reference": "auto" } } ],
+        });
+        let raw = object(kind, json!({ "metadata": metadata, "spec": spec })).to_string();
+        let made = workload(&parse(kind, &raw).unwrap(), &[]);
+        made.slots.iter().map(|slot| slot.key().text()).collect::<Vec<_>>()
+    };
+    let always = ["containers/web", "containers/istio-proxy-2", "volumes/istio-proxy"];
+    for kind in [DEPLOYMENT, CRON_JOB] {
+        for metadata in &asks {
+            assert_eq!(slots(kind, metadata), always, "{metadata}");
+        }
+        for metadata in &asks_not {
+            assert_eq!(slots(kind, metadata), [&["containers/gateway"], &always[..]].concat(), "{metadata}");
+        }
+    }
+    for metadata in asks.iter().chain(&asks_not) {
+        assert_eq!(slots(POD, metadata).len(), 6, "{metadata}");
+    }
+}
