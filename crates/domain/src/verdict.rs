@@ -111,6 +111,11 @@ pub struct Verdict {
     pub instead: Option<Instead>,
     /// Tags similar to the missing one, best first.
     pub similar: Vec<String>,
+    /// The `match` of the entry of `registries` that covers the registry.
+    pub entry: Option<Arc<str>>,
+    /// True if the registry shows the repository to the asker, false if it shows nothing of it; none if that is not
+    /// known.
+    pub shown: Option<bool>,
 }
 
 impl Verdict {
@@ -128,6 +133,8 @@ impl Verdict {
             foreign_owner: false,
             instead: None,
             similar: Vec::new(),
+            entry: None,
+            shown: None,
         }
     }
 
@@ -230,6 +237,7 @@ pub fn on_answer(phase: Phase, case: &Case<'_>, answer: Answer<'_>, verdict: &mu
     let evidence = Evidence { subject, slot, original: None, beyond_limit, answer: Some(answer) };
     judge(Stage::Fact, requirement, &evidence, verdict);
     verdict.stale = stale(requirement, answer);
+    verdict.shown = answer.fact().and_then(Fact::shows_repository);
     if !verdict.denied() {
         match phase {
             Phase::Mutate => {
@@ -281,7 +289,10 @@ fn violated(check: &Check, policy: &Policy, evidence: &Evidence<'_>) -> Option<J
             let violations = written.filter_map(|image| tag_violation(image, forbidden, *require_explicit));
             violations.min_by_key(Violation::code).map(refused)
         }
-        Check::Existence => nonexistent(evidence.answer?.fact()?).map(refused),
+        Check::Existence => {
+            let fact = evidence.answer?.fact()?;
+            nonexistent(fact).map(|violation| (violation, Effect::Deny, fact.retry_after()))
+        }
         Check::Resolution => unanswered(evidence.answer?.fact()?, &policy.resolution),
         Check::Pin(_) => digest(evidence.answer?, policy).map(|_| unpinned(evidence.slot)),
     }

@@ -64,6 +64,12 @@ pub(crate) struct Case {
     /// The answer of the registry for every other reference.
     #[serde(default)]
     pub(crate) registry_else: Option<Value>,
+    /// False for references whose repository the registry does not show, true for those whose repository it shows.
+    #[serde(default)]
+    pub(crate) shown: BTreeMap<String, bool>,
+    /// The `match` of the operator's entry that covers each registry.
+    #[serde(default)]
+    pub(crate) entries: BTreeMap<String, String>,
     /// The version that each reference names now.
     #[serde(default)]
     pub(crate) versions: BTreeMap<String, Version>,

@@ -171,11 +171,21 @@ impl Route<'_> {
                 Purpose::Manifest | Purpose::Tags if self.endpoint.is_mirror => Position::Mirror,
                 Purpose::Manifest | Purpose::Tags => Position::Registry,
             };
+            let authority = authority(url);
+            let own_entry = match position {
+                Position::Registry | Position::Mirror => None,
+                Position::TokenService | Position::Redirect => {
+                    self.profiles.profile(&authority).entry.clone()
+                }
+            };
             Box::new(ForbiddenHost {
-                authority: authority(url),
+                authority,
                 position,
                 registry: self.registry.to_owned(),
                 entry: self.entry.cloned(),
+                own_entry,
+                // The session knows.
+                untrusted: false,
                 never,
             })
         });

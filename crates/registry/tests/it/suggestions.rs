@@ -60,7 +60,7 @@ impl Bench {
     }
 
     async fn version(&self, rest: &str, asker: &Asker, effort: Effort) -> Option<String> {
-        let version = self.suggestions.version_of(&self.image(rest), asker, effort).await?;
+        let version = self.suggestions.version_of(&self.image(rest), asker, effort).await.version?;
         Some(format!("{} {}", version.tag, version.digest))
     }
 

@@ -79,6 +79,8 @@ fn what_is_said_of_an_image_or_of_us_says_nothing_of_the_registry() {
                 position: Position::Registry,
                 registry: HOST.to_owned(),
                 entry: None,
+                own_entry: None,
+                untrusted: false,
                 never: false,
             })),
             Fact::RateLimited { retry_after: None, last_known: None },
