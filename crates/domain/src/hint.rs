@@ -121,6 +121,11 @@ impl Hint {
     }
 }
 
+/// Returns true for the host of a well-known registry.
+pub(crate) fn is_well_known(host: &str) -> bool {
+    HOSTS.contains(&host)
+}
+
 /// Returns true for a name like `webapi`: it stands for an official image of Docker Hub, but tools that build an image
 /// take it too.
 fn names_no_owner(image: &ImageRef) -> bool {
@@ -146,7 +151,7 @@ fn placeholder<'a>(mut parts: impl Iterator<Item = &'a str>) -> Option<Hint> {
 
 /// Returns the well-known registry whose name was probably meant by this host.
 fn mistyped(host: &str) -> Option<Hint> {
-    if HOSTS.contains(&host) {
+    if is_well_known(host) {
         return None;
     }
     let page = PAGES.iter().find(|(page, _)| *page == host).map(|(_, registry)| *registry);

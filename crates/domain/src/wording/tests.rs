@@ -183,8 +183,6 @@ fn a_host_is_allowed_by_the_entry_that_decides_about_it() {
         ("other.corp:8443", Position::Mirror, ", a mirror of registry.corp:5000", registry),
         ("other.corp:8443", Position::TokenService, ", the token service of registry.corp:5000", other),
         ("other.corp:8443", Position::Redirect, ", to which registry.corp:5000 redirects", other),
-        // Another port of a host that an entry of its own would not change.
-        ("registry.corp:5001", Position::TokenService, ", the token service of registry.corp:5000", registry),
     ] {
         let problem = format!("tagpin may not reach {authority}{role}: the address is private");
         let new = format!("ask the cluster admin to add registries: [{{ {entry} }}] to the values of tagpin");
@@ -280,6 +278,20 @@ fn settings_of_a_registry_go_into_the_entry_that_covers_it() {
     assert!(
         listed.contains("add credentials: { aws: { regions: [\"eu-north-1\"] } } to the entry match:"),
         "{listed}"
+    );
+}
+
+#[test]
+fn a_well_known_registry_is_not_suspected_of_plain_http() {
+    let tls = Violation::RegistryUnavailable(Unavailable::Tls);
+    assert!(!say(&tls, "nginx:1", None)[1].contains("plain http"));
+    let [_, remedy] = say(&tls, "lan.example:5000/app:1", None);
+    assert!(
+        remedy.ends_with(
+            "; if lan.example:5000 speaks plain http, the keys are resolveFrom: mirrors-only, mirrors: [{ url: \
+             \"http://lan.example:5000\" }] instead"
+        ),
+        "{remedy}"
     );
 }
 

@@ -3,8 +3,12 @@
 use super::{Registry, ask_for};
 use crate::denial::shown;
 use crate::fact::{Cloud, ForbiddenHost, Position, Realm, Unavailable};
+use crate::hint::is_well_known;
 use crate::image::{ImageRef, without_port};
 use crate::remedy::{Entry, HOST_LIMIT, Setting};
+
+/// Maximum number of characters of a host with a repository in a sentence.
+const REPOSITORY_LIMIT: usize = 2 * HOST_LIMIT;
 
 /// Returns the problem of a registry that gave no usable answer.
 pub(super) fn unavailable(cause: Unavailable, host: &str) -> String {
@@ -35,14 +39,14 @@ pub(super) fn availability(cause: Unavailable, registry: Registry<'_>) -> String
         Unavailable::Dns => {
             format!("check the spelling of {host}, and that the name resolves on the nodes")
         }
-        Unavailable::Tls => {
-            let plain = registry.with(Setting::PlainHttp);
-            format!(
-                "{}; if {host} speaks plain http, the keys are {} instead",
-                registry.ask_for(Setting::CaFile),
-                plain.keys()
-            )
+        Unavailable::Tls if is_well_known(registry.image.map_or("", ImageRef::domain)) => {
+            registry.ask_for(Setting::CaFile)
         }
+        Unavailable::Tls => format!(
+            "{}; if {host} speaks plain http, the keys are {} instead",
+            registry.ask_for(Setting::CaFile),
+            registry.with(Setting::PlainHttp).keys()
+        ),
         Unavailable::Unreadable => format!("check that {host} is a registry"),
         Unavailable::NotByDigest => {
             format!(
@@ -57,7 +61,10 @@ pub(super) fn availability(cause: Unavailable, registry: Registry<'_>) -> String
         Unavailable::NotInCache => format!(
             "check that the registry that {host} caches has the tag, and that {host} has the right to fetch it"
         ),
-        Unavailable::NoTagList => "to ask for one tag, run tagpin resolve".to_owned(),
+        Unavailable::NoTagList => {
+            let name = registry.image.map_or("REPOSITORY", ImageRef::written_name);
+            format!("ask for one tag: tagpin resolve {}:TAG", shown(name, REPOSITORY_LIMIT))
+        }
         Unavailable::Busy => "apply again".to_owned(),
         Unavailable::Proxy => {
             format!(
@@ -99,8 +106,8 @@ pub(super) fn forbidden(host: &ForbiddenHost) -> String {
     format!("tagpin may not reach {authority}{role}: the address is {address}")
 }
 
-/// Returns the remedy for a host that tagpin may not reach. The entry of a registry decides for its mirrors and for
-/// other ports of its own host; any other host has an entry of its own.
+/// Returns the remedy for a host that tagpin may not reach. The entry of a registry decides for its mirrors too; any
+/// other host has an entry of its own.
 pub(super) fn allow(host: &ForbiddenHost) -> String {
     let (authority, registry) = names(host);
     if host.never {
@@ -114,8 +121,7 @@ pub(super) fn allow(host: &ForbiddenHost) -> String {
         return format!("{fix}: no value of tagpin allows that address");
     }
     let of_registry = |setting| Entry::new(&host.registry, host.entry.as_deref(), setting);
-    let own_host = without_port(&host.authority).eq_ignore_ascii_case(without_port(&host.registry));
-    if matches!(host.position, Position::Registry | Position::Mirror) || own_host {
+    if matches!(host.position, Position::Registry | Position::Mirror) {
         return ask_for(&[of_registry(Setting::AllowPrivate)]);
     }
     let own = Entry::new(&host.authority, host.own_entry.as_deref(), Setting::AllowPrivate);
