@@ -113,8 +113,8 @@ pub struct Verdict {
     pub similar: Vec<String>,
     /// The `match` of the entry of `registries` that covers the registry.
     pub entry: Option<Arc<str>>,
-    /// True if the registry shows the repository to the asker, false if it shows nothing of it; none if that is not
-    /// known.
+    /// True if the registry shows the repository to the asker, false if it shows nothing of it, as the search for a
+    /// version found out; none if that is not known.
     pub shown: Option<bool>,
 }
 
@@ -237,7 +237,6 @@ pub fn on_answer(phase: Phase, case: &Case<'_>, answer: Answer<'_>, verdict: &mu
     let evidence = Evidence { subject, slot, original: None, beyond_limit, answer: Some(answer) };
     judge(Stage::Fact, requirement, &evidence, verdict);
     verdict.stale = stale(requirement, answer);
-    verdict.shown = answer.fact().and_then(Fact::shows_repository);
     if !verdict.denied() {
         match phase {
             Phase::Mutate => {

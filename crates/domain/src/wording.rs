@@ -150,11 +150,11 @@ impl<'a> Wording<'a> {
                 "check the digest; if the image was just pushed, apply again in 10 s".to_owned()
             }
             Violation::ImageArchived { restoring: false } => match self.restoring_command() {
-                Some(command) => format!("restore it: {command}"),
+                Some(command) => format!("restore the image: {command}"),
                 None => format!("ask the owner of {repository} to restore the image"),
             },
             Violation::ImageArchived { restoring: true } => {
-                "wait until it is restored, then apply again".to_owned()
+                "wait until the image is restored, then apply again".to_owned()
             }
             Violation::RepositoryNotFound => {
                 "check the name; if the image was just pushed, apply again in 10 s".to_owned()

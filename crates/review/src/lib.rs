@@ -218,7 +218,7 @@ async fn suggest(drafts: &mut [Draft<'_>], subject: &Subject, registry: &dyn Sug
             (draft.case.requirement.permits_tag(tag) && ImageRef::parse(&reference).is_ok())
                 .then_some(reference)
         };
-        draft.verdict.shown = draft.verdict.shown.or(named.shown);
+        draft.verdict.shown = named.shown;
         draft.verdict.instead = named.version.as_ref().and_then(|version| {
             Some(Instead { reference: written(&version.tag)?, digest: version.digest.clone() })
         });

@@ -67,7 +67,12 @@ impl Registered {
             pasted += 1;
         }
         for said in remedy.split("add ").skip(1) {
-            if let Some((keys, rest)) = said.split_once(" to the entry match: ")
+            if let Some((region, rest)) = said.split_once(" to credentials.aws.regions of the entry match: ")
+            {
+                let regions = &mut self.entry(rest)["credentials"]["aws"]["regions"];
+                regions.as_array_mut().unwrap().push(json!(region));
+                pasted += 1;
+            } else if let Some((keys, rest)) = said.split_once(" to the entry match: ")
                 && !keys.starts_with("registries:")
             {
                 let keys: Map<String, Value> = serde_saphyr::from_str(&format!("{{ {keys} }}")).unwrap();
@@ -263,8 +268,8 @@ async fn hold(scripted: &Scripted, case: Case, at: Paste) -> String {
             assert_eq!(complaints, [""; 0], "{image}: {entries:?}");
             continue;
         };
-        let profile = registries.profile(image.domain());
-        let (reference, entry, shown) = (image.original(), profile.entry.as_deref(), fact.shows_repository());
+        let entry = cache.entry(&image);
+        let (reference, entry, shown) = (image.original(), entry.as_deref(), fact.shows_repository());
         let wording = Wording::new(&violation, &About { reference, image: Some(&image), entry, shown });
         remedy = wording.remedy();
         let said = format!("{image}, question {round}: {fact:?}: {remedy} {complaints:?} {entries:?}");
@@ -428,28 +433,38 @@ async fn a_limit_is_that_of_the_user_in_the_secret_of_the_entry() {
 #[test]
 fn a_registry_of_a_cloud_gets_a_credential_of_that_cloud() {
     use tagpin_domain::fact::{AskedWith, Cloud, Fact, Hidden, Unavailable};
+    use tagpin_registry::Access;
 
     const ECR: &str = "123456789012.dkr.ecr.eu-north-1.amazonaws.com";
     let image = ImageRef::parse(&format!("{ECR}/app:1")).unwrap();
     let hidden = Fact::MissingOrPrivate(Hidden { with: AskedWith::NoneNamed, cloud: Some(Cloud::Aws) });
     let unlisted = Fact::unavailable(Unavailable::NoCredential);
     let all = "*.dkr.ecr.*.amazonaws.com";
+    let gives = |registered: &Registered| match registered.load().credential(ECR) {
+        Some(OperatorCredential::Cloud { access: Access::Aws { regions, .. }, entry }) => {
+            entry.contains("eu-north-1") || regions.iter().any(|region| region == "eu-north-1")
+        }
+        _ => false,
+    };
     let other = json!({ "match": "*.dkr.ecr.eu-west-1.amazonaws.com", "credentials": { "aws": {} } });
     for (fact, entries, entry) in [
         (&hidden, json!([]), None),
         (&hidden, json!([other]), None),
         (&hidden, json!([other, { "match": all, "confirmDigest": "never" }]), Some(all)),
-        (&unlisted, json!([{ "match": all }]), Some(all)),
+        (
+            &unlisted,
+            json!([{ "match": all, "credentials": { "aws": { "regions": ["eu-west-1"] } } }]),
+            Some(all),
+        ),
     ] {
         let mut registered = Registered::new(entries);
         assert_eq!(registered.load().profile(ECR).entry.as_deref(), entry);
-        assert!(registered.load().credential(ECR).is_none());
+        assert!(!gives(&registered));
         let violation = Violation::of(fact).unwrap();
         let about = About { reference: image.original(), image: Some(&image), entry, shown: None };
         let remedy = Wording::new(&violation, &about).remedy();
         assert_eq!(registered.paste(&remedy, Paste::After), 1, "{remedy}");
-        let credential = registered.load().credential(ECR);
-        assert!(matches!(credential, Some(OperatorCredential::Cloud { .. })), "{credential:?} {remedy}");
+        assert!(gives(&registered), "{remedy}");
     }
 }
 

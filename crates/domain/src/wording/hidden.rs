@@ -54,7 +54,7 @@ pub(super) fn access_denied(hidden: &Hidden, host: &str, repository: &str) -> St
 pub(super) fn allow(hidden: &Hidden, repository: &str) -> String {
     let who = match &hidden.with {
         AskedWith::Secret(secret) => format!("the user of pull secret \"{}\"", name(secret)),
-        AskedWith::Entry(entry) => format!("the user of {}", of_entry(entry)),
+        AskedWith::Entry(entry) => format!("the user in the entry match: \"{}\"", shown(entry, HOST_LIMIT)),
         _ => "the user of the pull secret".to_owned(),
     };
     format!("ask the owner of {repository} to give read access to {who}")
@@ -104,7 +104,9 @@ fn let_read(namespace: &str) -> String {
 fn machine(cloud: Cloud, registry: Registry<'_>) -> String {
     let region = registry.image.and_then(ImageRef::ecr_account).map(|(_, region)| region);
     let setting = registry.ask_for(Setting::Cloud(cloud, region));
-    format!("nodes may pull it with the identity of their machine; so that tagpin can check it, {setting}")
+    format!(
+        "nodes may pull the image with the identity of their machine; for tagpin to check the image, {setting}"
+    )
 }
 
 /// Returns the remedy for a pull secret that cannot be used.

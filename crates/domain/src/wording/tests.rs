@@ -86,8 +86,8 @@ fn a_hidden_repository_says_what_was_named_read_and_tried() {
         (
             AskedWith::Entry("*.example".into()),
             "; the registry was asked with the credentials of the entry match: \"*.example\"",
-            "check the name; ask the owner of corp.example/app to give read access to the user of the credentials of \
-             the entry match: \"*.example\""
+            "check the name; ask the owner of corp.example/app to give read access to the user in the entry match: \
+             \"*.example\""
                 .to_owned(),
         ),
     ] {
@@ -101,7 +101,7 @@ fn a_registry_of_a_cloud_is_told_as_the_entry_that_checks_it_unless_something_be
     let ecr = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
     let image = format!("{ecr}/app:1");
     let machine = format!(
-        "check the name; nodes may pull it with the identity of their machine; so that tagpin can check it, ask the \
+        "check the name; nodes may pull the image with the identity of their machine; for tagpin to check the image, ask the \
          cluster admin to add registries: [{{ match: \"{ecr}\", credentials: {{ aws: {{}} }} }}] to the values of tagpin"
     );
     let none_readable = AskedWith::NotReadable { namespace: "shop".into(), named: names(&[]) };
@@ -135,7 +135,7 @@ fn a_user_without_the_right_is_named() {
     );
     let [problem, remedy] = say(AskedWith::Entry("*.example".into()));
     assert!(problem.contains("the credentials of the entry match: \"*.example\""), "{problem}");
-    assert!(remedy.contains("the credentials of the entry match: \"*.example\""), "{remedy}");
+    assert!(remedy.contains("the user in the entry match: \"*.example\""), "{remedy}");
 }
 
 #[test]
@@ -276,7 +276,9 @@ fn settings_of_a_registry_go_into_the_entry_that_covers_it() {
     let image = "123456789012.dkr.ecr.eu-north-1.amazonaws.com/app:1";
     let [_, listed] = say(&no_credential, image, Some("*.dkr.ecr.*.amazonaws.com"));
     assert!(
-        listed.contains("add credentials: { aws: { regions: [\"eu-north-1\"] } } to the entry match:"),
+        listed.contains(
+            "add eu-north-1 to credentials.aws.regions of the entry match: \"*.dkr.ecr.*.amazonaws.com\""
+        ),
         "{listed}"
     );
 }
@@ -318,7 +320,7 @@ fn an_archived_image_is_told_as_the_command_that_restores_it() {
     ] {
         assert_eq!(
             command(host, "acme/api:1.4"),
-            "restore it: aws ecr update-image-storage-class --registry-id 123456789012 --region eu-west-1 \
+            "restore the image: aws ecr update-image-storage-class --registry-id 123456789012 --region eu-west-1 \
              --repository-name acme/api --image-id imageTag=1.4 --target-storage-class STANDARD",
             "{host}"
         );
@@ -340,7 +342,7 @@ fn an_archived_image_is_told_as_the_command_that_restores_it() {
 fn an_image_that_is_being_restored_is_waited_for() {
     let [problem, remedy] = say(&Violation::ImageArchived { restoring: true }, PRIVATE, None);
     assert_eq!(problem, "tag \"1\" of corp.example/app is being restored from the archive of Amazon ECR");
-    assert_eq!(remedy, "wait until it is restored, then apply again");
+    assert_eq!(remedy, "wait until the image is restored, then apply again");
 }
 
 proptest! {
@@ -357,7 +359,7 @@ proptest! {
         let Ok(image) = ImageRef::parse(&reference) else { return Ok(()) };
         let about = About { reference: &reference, image: Some(&image), entry: None, shown: None };
         let remedy = Wording::new(&ARCHIVED, &about).remedy();
-        let Some(command) = remedy.strip_prefix("restore it: ") else { return Ok(()) };
+        let Some(command) = remedy.strip_prefix("restore the image: ") else { return Ok(()) };
         for word in command.split(' ') {
             let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_./=:".contains(&b);
             prop_assert!(!word.is_empty() && word.bytes().all(plain), "{}", command);

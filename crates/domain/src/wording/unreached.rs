@@ -2,7 +2,7 @@
 
 use super::{Registry, ask_for};
 use crate::denial::shown;
-use crate::fact::{Cloud, ForbiddenHost, Position, Realm, Unavailable};
+use crate::fact::{ForbiddenHost, Position, Realm, Unavailable};
 use crate::hint::is_well_known;
 use crate::image::{ImageRef, without_port};
 use crate::remedy::{Entry, HOST_LIMIT, Setting};
@@ -85,9 +85,10 @@ fn no_credential(registry: Registry<'_>) -> String {
     let log = "ask the cluster admin to search the log of tagpin for \"no credential\"";
     let region = registry.image.and_then(ImageRef::ecr_account).map(|(_, region)| region);
     match (registry.entry, region) {
-        (Some(_), Some(region)) => format!(
-            "{log}; if aws.regions does not list {region}, {}",
-            registry.ask_for(Setting::Cloud(Cloud::Aws, Some(region)))
+        (Some(entry), Some(region)) => format!(
+            "{log}, and, if aws.regions does not list {region}, to add {region} to credentials.aws.regions of the entry \
+             match: \"{}\" in the values of tagpin",
+            shown(entry, HOST_LIMIT)
         ),
         _ => log.to_owned(),
     }
