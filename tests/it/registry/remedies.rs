@@ -13,8 +13,8 @@ use tagpin_domain::fact::LastKnown;
 use tagpin_domain::image::ImageRef;
 use tagpin_domain::wording::{About, Wording};
 use tagpin_registry::{
-    Around, Cache, Candidate, Credentials, Held, OperatorCredential, OperatorCredentials as _, Profiles as _,
-    Registries, RegistryProfile,
+    Around, Cache, Candidate, Credentials, Held, OperatorCredential, OperatorCredentials as _, Registries,
+    RegistryProfile,
 };
 use tagpin_review::{Resolve as _, Seeds};
 use tempfile::TempDir;
@@ -24,6 +24,13 @@ use super::distribution::{Access, OCI_MANIFEST, Pusher, Registry, Release};
 use super::resolve::{config, json as json_of, resolve};
 use super::scripted::{Scripted, Step};
 use super::support::{AUTHORITY, PATIENCE, TestNames, client, secret};
+
+mod scripts;
+
+use scripts::{
+    FOUND, FOUND_AT_MIRROR, FOUND_WITH_THE_CREDENTIAL, LIMITED, REDIRECTED, REDIRECTED_TO_METADATA,
+    TOKEN_FOR_ANYBODY, TOKEN_FOR_THE_CREDENTIAL, TOKEN_WITHOUT_THE_CREDENTIAL,
+};
 
 /// The place of a new entry in the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,73 +164,6 @@ impl Seeds for NoPins {
         None
     }
 }
-
-/// The registry has the tag. An index is not read.
-const FOUND: &str = "
-- ask: HEAD /v2/team/app/manifests/1
-  headers: [ 'content-type: application/vnd.oci.image.index.v1+json', 'docker-content-digest: sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa' ]
-";
-const FOUND_AT_MIRROR: &str = "
-- ask: HEAD /v2/team/app/manifests/1?ns=docker.io
-  at: other
-  headers: [ 'content-type: application/vnd.oci.image.index.v1+json', 'docker-content-digest: sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa' ]
-";
-const REDIRECTED: &str = "
-- ask: HEAD /v2/team/app/manifests/1
-  status: 307
-  headers: [ 'location: https://{other}/v2/moved' ]
-- ask: HEAD /v2/moved
-  at: other
-  headers: [ 'content-type: application/vnd.oci.image.index.v1+json', 'docker-content-digest: sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa' ]
-";
-const REDIRECTED_TO_METADATA: &str = "
-- ask: HEAD /v2/team/app/manifests/1
-  status: 307
-  headers: [ 'location: https://169.254.169.254/latest' ]
-";
-const TOKEN_FOR_ANYBODY: &str = "
-- ask: HEAD /v2/team/app/manifests/1
-  status: 401
-  headers: [ 'www-authenticate: Bearer realm=\"https://{auth}/token\",service=\"s\"' ]
-- ask: GET /token?service=s&scope=repository%3Ateam%2Fapp%3Apull
-  at: auth
-  body: '{\"token\":\"anybody\"}'
-- ask: HEAD /v2/team/app/manifests/1
-  authorization: Bearer anybody
-  headers: [ 'content-type: application/vnd.oci.image.index.v1+json', 'docker-content-digest: sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa' ]
-";
-const TOKEN_WITHOUT_THE_CREDENTIAL: &str = "
-- ask: HEAD /v2/team/app/manifests/1
-  status: 401
-  headers: [ 'www-authenticate: Bearer realm=\"https://{auth}/token\",service=\"s\"' ]
-- ask: GET /token?service=s&scope=repository%3Ateam%2Fapp%3Apull
-  at: auth
-  status: 401
-";
-const TOKEN_FOR_THE_CREDENTIAL: &str = "
-- ask: HEAD /v2/team/app/manifests/1
-  status: 401
-  headers: [ 'www-authenticate: Bearer realm=\"https://{auth}/token\",service=\"s\"' ]
-- ask: GET /token?service=s&scope=repository%3Ateam%2Fapp%3Apull
-  at: auth
-  authorization: Basic dTpodW50ZXIyLXNlY3JldA==
-  body: '{\"token\":\"mine\"}'
-- ask: HEAD /v2/team/app/manifests/1
-  authorization: Bearer mine
-  headers: [ 'content-type: application/vnd.oci.image.index.v1+json', 'docker-content-digest: sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa' ]
-";
-const LIMITED: &str = "
-- { ask: HEAD /v2/team/app/manifests/1, status: 429 }
-- { ask: HEAD /v2/team/app/manifests/1, status: 429 }
-";
-const FOUND_WITH_THE_CREDENTIAL: &str = "
-- ask: HEAD /v2/team/app/manifests/1
-  status: 401
-  headers: [ 'www-authenticate: Basic realm=\"r\"' ]
-- ask: HEAD /v2/team/app/manifests/1
-  authorization: Basic dTpodW50ZXIyLXNlY3JldA==
-  headers: [ 'content-type: application/vnd.oci.image.index.v1+json', 'docker-content-digest: sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa' ]
-";
 
 const FORBIDDEN: &str = "RegistryForbidden";
 const UNAVAILABLE: &str = "RegistryUnavailable";
@@ -433,7 +373,7 @@ async fn a_limit_is_that_of_the_user_in_the_secret_of_the_entry() {
 #[test]
 fn a_registry_of_a_cloud_gets_a_credential_of_that_cloud() {
     use tagpin_domain::fact::{AskedWith, Cloud, Fact, Hidden, Unavailable};
-    use tagpin_registry::Access;
+    use tagpin_registry::{Access, Profiles as _};
 
     const ECR: &str = "123456789012.dkr.ecr.eu-north-1.amazonaws.com";
     let image = ImageRef::parse(&format!("{ECR}/app:1")).unwrap();
