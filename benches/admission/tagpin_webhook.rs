@@ -22,7 +22,7 @@ use tagpin_kube::policies::Reported;
 use tagpin_leader::baseline::Baseline;
 use tagpin_objects::kinds::Kinds;
 use tagpin_registry::{Candidate, Current, Lookup, Registries};
-use tagpin_review::{Effort, Suggest, Version};
+use tagpin_review::{Effort, Named, Suggest};
 use tagpin_testing::NoObjects;
 use tokio::time::{Instant, sleep};
 
@@ -56,8 +56,8 @@ impl Lookup for Registry {
 
 #[async_trait]
 impl Suggest for Registry {
-    async fn version_of(&self, _: &ImageRef, _: &Asker, _: Effort) -> Option<Version> {
-        None
+    async fn version_of(&self, _: &ImageRef, _: &Asker, _: Effort) -> Named {
+        Named::default()
     }
 
     async fn similar_tags(&self, _: &ImageRef, _: &Asker, _: Effort) -> Vec<String> {

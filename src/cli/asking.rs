@@ -19,7 +19,8 @@ use tagpin_domain::asker::Asker;
 use tagpin_domain::denial::Violation;
 use tagpin_domain::fact::{Class, Fact};
 use tagpin_domain::image::ImageRef;
-use tagpin_domain::wording::Wording;
+use tagpin_domain::remedy::{Entry, Holder, Setting, change};
+use tagpin_domain::wording::{About, Wording};
 use tagpin_registry::{
     Candidate, Clouds, Credential, Credentials, Current, Held, NoProxy, OperatorCredential,
     OperatorCredentials as _, Profiles, ProxyWay, RegistryProfile, SystemNames, Transport, UserConfig,
@@ -169,18 +170,17 @@ pub(crate) fn outcome(fact: &Fact) -> &'static str {
 }
 
 /// Returns the problem and the remedy, or none if the image exists.
-pub(crate) fn problem(image: &ImageRef, fact: &Fact) -> Option<(String, String)> {
+pub(crate) fn problem(image: &ImageRef, fact: &Fact, registries: &dyn Profiles) -> Option<(String, String)> {
+    let profile = registries.profile(image.domain());
+    let entry = profile.entry.as_deref();
     if fact.class() == Class::Offline {
         let problem = format!("{} is offline: it is never asked", image.domain());
-        let remedy = format!(
-            "to ask it all the same, write registries: [{{ match: \"{}\", allowPrivate: true }}] into a file \
-             for --registries",
-            image.domain()
-        );
-        return Some((problem, remedy));
+        let asked = Entry::new(image.domain(), entry, Setting::Asked);
+        return Some((problem, format!("to ask it all the same, {}", change(&[asked], Holder::File))));
     }
     let violation = Violation::of(fact)?;
-    let wording = Wording::new(&violation, image.original(), Some(image));
+    let (reference, shown) = (image.original(), fact.shows_repository());
+    let wording = Wording::new(&violation, &About { reference, image: Some(image), entry, shown });
     Some((wording.problem(), wording.remedy()))
 }
 

@@ -97,8 +97,8 @@ impl Question {
         let Self { image, platform, account, trace } = self;
         let deadline = Instant::now() + budget;
         let transport = Arc::clone(&person.transport);
-        let client =
-            Client::new(Arc::clone(&transport), Arc::clone(&person.registries) as _, Arc::clone(trace) as _);
+        let profiles = Arc::clone(&person.registries);
+        let client = Client::new(Arc::clone(&transport), Arc::clone(&profiles) as _, Arc::clone(trace) as _);
         let passed = Arc::new(Passed::default());
         let (asker, credentials): (Asker, Arc<dyn Credentials>) = match account {
             None => (Asker::anonymous(), Arc::new(person)),
@@ -116,7 +116,7 @@ impl Question {
             true => suggestions.similar_tags(image, &asker, Effort::Until(deadline)).await,
             false => Vec::new(),
         };
-        let mut answer = Answer::new(image, &fact, similar);
+        let mut answer = Answer::new(image, &fact, &*profiles, similar);
         if let (Fact::Present(digest), Some(wanted)) = (&fact, platform) {
             let found = client.for_platform(image, digest, wanted, &candidates, deadline).await;
             answer.tell_platform(wanted, found);

@@ -14,7 +14,7 @@ use tagpin_domain::asker::Asker;
 use tagpin_domain::fact::Fact;
 use tagpin_domain::glob::Globs;
 use tagpin_domain::image::ImageRef;
-use tagpin_registry::{Client, Credentials, Lookup};
+use tagpin_registry::{Client, Credentials, Lookup, Profiles};
 
 /// Maximum number of digests that are looked up at once.
 const AT_ONCE: usize = 4;
@@ -124,7 +124,7 @@ async fn list(
     let candidates = person.candidates(&Asker::anonymous(), image, deadline).await.candidates;
     let (mut tags, whole) = match client.list_tags(image, &candidates, deadline).await {
         Ok(list) => (list.tags, list.whole),
-        Err(fact) => return Answer::without(image, &fact),
+        Err(fact) => return Answer::without(image, &fact, &*person.registries),
     };
     tags.retain(|tag| matching.is_none_or(|matching| matching.is_match(tag)));
     let (client, candidates) = (&client, &candidates);
@@ -155,8 +155,8 @@ async fn list(
 
 impl Answer {
     /// Creates the output for a repository without a list.
-    fn without(image: &ImageRef, fact: &Fact) -> Self {
-        let (problem, remedy) = asking::problem(image, fact).unzip();
+    fn without(image: &ImageRef, fact: &Fact, registries: &dyn Profiles) -> Self {
+        let (problem, remedy) = asking::problem(image, fact, registries).unzip();
         Self {
             repository: image.repository().to_owned(),
             outcome: asking::outcome(fact),

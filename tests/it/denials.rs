@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tagpin_domain::denial::{Code, Violation};
 use tagpin_domain::digest::Digest;
-use tagpin_domain::fact::{ForbiddenHost, Hidden, Position, Unavailable};
+use tagpin_domain::fact::{AskedWith, ForbiddenHost, Hidden, Position, Unavailable};
 use tagpin_domain::image::{ImageRef, ReferenceErrorKind};
 use tagpin_domain::message;
 use tagpin_domain::policy::PolicyId;
@@ -35,8 +35,11 @@ fn examples() -> Vec<Verdict> {
         refused(&format!("acme/api@{}", digest()), Violation::DigestNotFound),
         refused(ECR_IMAGE, Violation::ImageArchived { restoring: false }),
         refused("quay.io/acme/apii:1.4.7", Violation::RepositoryNotFound),
-        refused("acme/billing:2.0", Violation::RepositoryMissingOrPrivate(Hidden::default())),
-        refused("registry.example.com/acme/billing:2.0", Violation::AccessDenied(Hidden::default())),
+        refused("acme/billing:2.0", Violation::RepositoryMissingOrPrivate(asked(AskedWith::NoneNamed))),
+        refused(
+            "registry.example.com/acme/billing:2.0",
+            Violation::AccessDenied(asked(AskedWith::Secret("regcred".into()))),
+        ),
         refused("registry.example.com/acme/billing:2.0", Violation::CredentialsRejected { secret }),
         retry(later(42), refused("acme/api:1.4.8", Violation::RateLimited)),
         retry(
@@ -53,6 +56,8 @@ fn examples() -> Vec<Verdict> {
                 position: Position::Registry,
                 registry: "10.0.0.7:5000".into(),
                 entry: None,
+                own_entry: None,
+                untrusted: false,
                 never: false,
             })),
         ),
@@ -68,6 +73,10 @@ fn refused(reference: &str, violation: Violation) -> Verdict {
     let (place, image) = (PODS.place(Role::Container, "web", 0), ImageRef::parse(reference));
     let findings = vec![Finding { policy, violation, effect: Effect::Deny, retry_after: None }];
     Verdict { findings, matched: true, ..Verdict::new(place, reference.into(), image) }
+}
+
+fn asked(with: AskedWith) -> Hidden {
+    Hidden { with, cloud: None }
 }
 
 fn retry(retry_after: Option<Duration>, mut verdict: Verdict) -> Verdict {

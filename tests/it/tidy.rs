@@ -260,6 +260,20 @@ fn some_things_are_written_nowhere() {
 }
 
 #[test]
+fn entries_of_registries_are_written_in_one_place() {
+    // A text elsewhere does not know the entry that covers the host already, and a test pastes only those of `remedy`.
+    let entry = Regex::new(r"\{\{ match: ").unwrap();
+    let sources = sources(&["src", "crates"]).into_iter().filter(|source| {
+        let ships = (source.path.starts_with("src/") || source.path.contains("/src/"))
+            && !source.path.contains("/tests.rs")
+            && !source.path.contains("/tests/");
+        ships && source.path != "crates/domain/src/remedy.rs"
+    });
+    let found = |source: Source| source.find(&entry).map(|line| source.at(line)).collect::<Vec<_>>();
+    none(sources.flat_map(found).map(|at| format!("use tagpin_domain::remedy: {at}")).collect());
+}
+
+#[test]
 fn doc_comments_open_with_the_item() {
     // A relative clause without its noun ("How long it may take") has to be read twice.
     let headless =

@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use crate::digest::Digest;
 
+/// Time until another look-up makes sense while a registry restores an image from its archive.
+const RESTORING: Duration = Duration::from_secs(30);
+
 /// One answer about one reference. A look-up cannot fail: a failure is a fact.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fact {
@@ -116,6 +119,7 @@ impl Fact {
     pub const fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::RateLimited { retry_after, .. } | Self::Unavailable { retry_after, .. } => *retry_after,
+            Self::Archived { restoring: true } => Some(RESTORING),
             _ => None,
         }
     }
@@ -126,6 +130,18 @@ impl Fact {
         match self {
             Self::Unavailable { cause, .. } => Some(*cause),
             _ => None,
+        }
+    }
+
+    /// Returns true if the registry shows the repository to the asker, and false if it shows nothing of it; none if
+    /// that is not known.
+    #[must_use]
+    pub const fn shows_repository(&self) -> Option<bool> {
+        match self.class() {
+            Class::Present => Some(true),
+            Class::Definite => Some(!matches!(self, Self::RepositoryMissing)),
+            Class::Unauthorized | Class::Forbidden | Class::Offline => Some(false),
+            Class::Unavailable => None,
         }
     }
 
@@ -158,8 +174,13 @@ pub enum AskedWith {
     Unknown,
     /// No credentials: neither the pod nor its service account names a pull secret.
     NoneNamed,
-    /// No credentials: tagpin may not read the pull secrets of the namespace. These are named; maybe none is.
-    NotReadable(Box<[String]>),
+    /// No credentials: tagpin may not read the pull secrets of the namespace.
+    NotReadable {
+        /// The namespace of the asker.
+        namespace: Box<str>,
+        /// The pull secrets that are named; maybe none is.
+        named: Box<[String]>,
+    },
     /// No credentials: none of these pull secrets has any for the registry.
     NoneMatches(Box<[String]>),
     /// No credentials: the pull secret cannot be used.
@@ -231,8 +252,12 @@ pub struct ForbiddenHost {
     pub position: Position,
     /// The domain of the registry that was to be asked, as references name it.
     pub registry: String,
-    /// The `match` of the entry of `registries` that covers the registry.
+    /// The `match` of the entry of `registries` that covers the registry, and decides for its mirrors too.
     pub entry: Option<Arc<str>>,
+    /// The `match` of the entry that covers the host itself, for a token service and for the target of a redirect.
+    pub own_entry: Option<Arc<str>>,
+    /// True for a token service that may not see the credentials for the registry.
+    pub untrusted: bool,
     /// True if no entry can allow the address.
     pub never: bool,
 }

@@ -1,8 +1,11 @@
 //! Guesses about a reference that failed: a placeholder that nobody replaced, a template that was not filled in, a
-//! well-known host that was mistyped. A reference that works is never guessed about: a user may be called `username`.
+//! well-known host that was mistyped, an image that was built on a node. A reference that works is never guessed about: a
+//! user may be called `username`.
 
-use crate::denial::{Code, shown};
-use crate::image::ImageRef;
+use crate::denial::{Violation, shown};
+use crate::fact::Unavailable;
+use crate::image::{DOCKER_HUB, ImageRef};
+use crate::wording::About;
 
 /// Maximum number of characters of a placeholder in a sentence.
 const SHOWN: usize = 63;
@@ -87,26 +90,51 @@ pub(super) enum Hint {
     Template,
     /// This well-known registry was probably meant.
     Host(&'static str),
+    /// The image was probably built on a node and pushed nowhere.
+    LocalBuild,
 }
 
 impl Hint {
-    /// Returns the most likely mistake in a reference that failed with this code. `image` is its parsed form,
-    /// if a node could pull it.
-    pub(super) fn of(code: Code, reference: &str, image: Option<&ImageRef>) -> Option<Self> {
-        match (code, image) {
-            (Code::ReferenceInvalid, None) => {
-                let template = ["<", "${", "$(", "{{"].iter().any(|mark| reference.contains(mark));
-                if template { Some(Self::Template) } else { placeholder(reference.split(['/', ':', '@'])) }
+    /// Returns the most likely mistake in a reference that failed with this violation.
+    pub(super) fn of(violation: &Violation, about: &About<'_>) -> Option<Self> {
+        let Some(image) = about.image else {
+            let Violation::ReferenceInvalid(_) = violation else { return None };
+            let template = ["<", "${", "$(", "{{"].iter().any(|mark| about.reference.contains(mark));
+            let parts = about.reference.split(['/', ':', '@']);
+            return if template { Some(Self::Template) } else { placeholder(parts) };
+        };
+        let built_locally =
+            || (about.shown != Some(true) && names_no_owner(image)).then_some(Self::LocalBuild);
+        match violation {
+            Violation::RepositoryNotFound | Violation::RepositoryMissingOrPrivate(_) => {
+                placeholder(image.path().split('/'))
+                    .or_else(|| mistyped(image.domain()))
+                    .or_else(built_locally)
             }
-            (Code::RepositoryNotFound | Code::RepositoryMissingOrPrivate, Some(image)) => {
-                placeholder(image.path().split('/')).or_else(|| mistyped(image.domain()))
+            Violation::RegistryUnavailable(cause) => {
+                host(image).or_else(|| matches!(cause, Unavailable::Dns).then(built_locally).flatten())
             }
-            (Code::RegistryUnavailable | Code::RegistryForbidden, Some(image)) => {
-                placeholder(image.domain().split(['.', ':'])).or_else(|| mistyped(image.domain()))
-            }
+            Violation::RegistryForbidden(_) | Violation::RealmNotTrusted(_) => host(image),
+            Violation::TagForbidden | Violation::TagNotExplicit => built_locally(),
             _ => None,
         }
     }
+}
+
+/// Returns true for the host of a well-known registry.
+pub(crate) fn is_well_known(host: &str) -> bool {
+    HOSTS.contains(&host)
+}
+
+/// Returns true for a name like `webapi`: it stands for an official image of Docker Hub, but tools that build an image
+/// take it too.
+fn names_no_owner(image: &ImageRef) -> bool {
+    image.domain() == DOCKER_HUB && !image.written_name().contains('/')
+}
+
+/// Returns the most likely mistake in the host of a reference.
+fn host(image: &ImageRef) -> Option<Hint> {
+    placeholder(image.domain().split(['.', ':'])).or_else(|| mistyped(image.domain()))
 }
 
 /// Returns the first part that manuals write for the reader to replace.
@@ -123,7 +151,7 @@ fn placeholder<'a>(mut parts: impl Iterator<Item = &'a str>) -> Option<Hint> {
 
 /// Returns the well-known registry whose name was probably meant by this host.
 fn mistyped(host: &str) -> Option<Hint> {
-    if HOSTS.contains(&host) {
+    if is_well_known(host) {
         return None;
     }
     let page = PAGES.iter().find(|(page, _)| *page == host).map(|(_, registry)| *registry);
@@ -140,9 +168,22 @@ fn mistyped(host: &str) -> Option<Hint> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fact::{AskedWith, Hidden};
+    use crate::image::ReferenceErrorKind;
 
-    fn hint(code: Code, reference: &str) -> Option<Hint> {
-        Hint::of(code, reference, ImageRef::parse(reference).ok().as_ref())
+    const MISSING: Violation = Violation::RepositoryNotFound;
+    const HIDDEN: Violation =
+        Violation::RepositoryMissingOrPrivate(Hidden { with: AskedWith::Unknown, cloud: None });
+    const UNREACHED: Violation = Violation::RegistryUnavailable(Unavailable::Connect);
+    const INVALID: Violation = Violation::ReferenceInvalid(ReferenceErrorKind::Path);
+
+    fn hint(violation: &Violation, reference: &str) -> Option<Hint> {
+        hint_if(violation, reference, None)
+    }
+
+    fn hint_if(violation: &Violation, reference: &str, shown: Option<bool>) -> Option<Hint> {
+        let image = ImageRef::parse(reference).ok();
+        Hint::of(violation, &About { reference, image: image.as_ref(), entry: None, shown })
     }
 
     #[test]
@@ -161,18 +202,18 @@ mod tests {
             ("acme/your-app:1", "your-app"),
             ("docker.io/your.name/app", "your.name"),
         ] {
-            for code in [Code::RepositoryNotFound, Code::RepositoryMissingOrPrivate] {
-                assert_eq!(hint(code, reference), Some(Hint::Placeholder(part.into())), "{reference}");
+            for violation in [MISSING, HIDDEN] {
+                assert_eq!(hint(&violation, reference), Some(Hint::Placeholder(part.into())), "{reference}");
             }
             // The repository exists, so its name is not a mistake.
-            assert_eq!(hint(Code::TagNotFound, reference), None, "{reference}");
+            assert_eq!(hint(&Violation::TagNotFound, reference), None, "{reference}");
         }
-        let host = hint(Code::RegistryUnavailable, "your-registry.com:5000/app:1");
+        let host = hint(&UNREACHED, "your-registry.com:5000/app:1");
         assert_eq!(host, Some(Hint::Placeholder("your-registry".into())));
-        let capitals = hint(Code::ReferenceInvalid, "YOUR_USERNAME/app:1");
+        let capitals = hint(&INVALID, "YOUR_USERNAME/app:1");
         assert_eq!(capitals, Some(Hint::Placeholder("YOUR_USERNAME".into())));
-        for reference in ["yours/app", "acme/username-service:1", "nginx", "youtube/app"] {
-            assert_eq!(hint(Code::RepositoryMissingOrPrivate, reference), None, "{reference}");
+        for reference in ["yours/app", "acme/username-service:1", "docker.io/nginx", "youtube/app"] {
+            assert_eq!(hint(&HIDDEN, reference), None, "{reference}");
         }
     }
 
@@ -181,9 +222,29 @@ mod tests {
         for reference in
             ["<your-username>/app", "ghcr.io/acme/app:${TAG}", "{{ .Values.image }}", "$(REGISTRY)/app:1"]
         {
-            assert_eq!(hint(Code::ReferenceInvalid, reference), Some(Hint::Template), "{reference}");
+            assert_eq!(hint(&INVALID, reference), Some(Hint::Template), "{reference}");
         }
-        assert_eq!(hint(Code::ReferenceInvalid, "nginx:1:2"), None);
+        assert_eq!(hint(&INVALID, "nginx:1:2"), None);
+    }
+
+    #[test]
+    fn a_name_without_an_owner_that_no_registry_shows_is_a_local_build() {
+        let dns = Violation::RegistryUnavailable(Unavailable::Dns);
+        for violation in [MISSING, HIDDEN, dns, Violation::TagForbidden, Violation::TagNotExplicit] {
+            for shown in [None, Some(false)] {
+                let hint = hint_if(&violation, "webapi:latest", shown);
+                assert_eq!(hint, Some(Hint::LocalBuild), "{violation:?}");
+            }
+            assert_eq!(hint_if(&violation, "webapi:latest", Some(true)), None, "{violation:?}");
+            for reference in
+                ["acme/webapi:latest", "docker.io/webapi:latest", "registry.example.com/webapi:latest"]
+            {
+                assert_eq!(hint(&violation, reference), None, "{violation:?} {reference}");
+            }
+        }
+        for violation in [UNREACHED, Violation::RateLimited, Violation::TagNotFound] {
+            assert_eq!(hint(&violation, "webapi:latest"), None, "{violation:?}");
+        }
     }
 
     #[test]
@@ -200,12 +261,12 @@ mod tests {
             ("github.com", "ghcr.io"),
         ] {
             let reference = format!("{host}/acme/app:1");
-            assert_eq!(hint(Code::RegistryUnavailable, &reference), Some(Hint::Host(known)), "{host}");
+            assert_eq!(hint(&UNREACHED, &reference), Some(Hint::Host(known)), "{host}");
         }
         for host in
             HOSTS.iter().chain(&["registry.example.com", "localhost:5000", "10.0.0.7", "harbor.acme.io"])
         {
-            assert_eq!(hint(Code::RegistryUnavailable, &format!("{host}/acme/app:1")), None, "{host}");
+            assert_eq!(hint(&UNREACHED, &format!("{host}/acme/app:1")), None, "{host}");
         }
     }
 }

@@ -145,6 +145,12 @@ impl ImageRef {
         self.repository().get(self.domain_length + 1..).unwrap_or_default()
     }
 
+    /// Returns the account and the region of the registry, if it is one of Amazon ECR.
+    #[must_use]
+    pub fn ecr_account(&self) -> Option<(&str, &str)> {
+        host::ecr_account(self.domain())
+    }
+
     /// Returns the tag as written.
     #[must_use]
     pub fn tag(&self) -> Option<&str> {
@@ -245,6 +251,11 @@ fn joined(parts: [&str; 4]) -> Option<Arc<str>> {
     let left = free.len();
     let (written, _) = name.split_at_checked(name.len() - left)?;
     std::str::from_utf8(written).ok().map(Arc::from)
+}
+
+/// Returns the host of `host:port`. An IPv6 address keeps its brackets.
+pub(crate) fn without_port(authority: &str) -> &str {
+    host::split_port(authority).0
 }
 
 fn is_image_id(text: &str) -> bool {

@@ -28,6 +28,7 @@ pub mod pin;
 
 pub mod denial;
 mod hint;
+pub mod remedy;
 pub mod unreadable;
 pub mod verdict;
 pub mod wording;

@@ -9,7 +9,7 @@ use crate::kind::Kind;
 use crate::policy::PolicyId;
 use crate::unreadable::Unreadable;
 use crate::verdict::{Effect, Verdict};
-use crate::wording::Wording;
+use crate::wording::{About, Wording};
 
 pub use stale::stale_warnings;
 
@@ -167,11 +167,7 @@ fn entries(verdicts: &[Verdict], effect: Effect) -> Vec<Entry<'_>> {
                 }
                 None => entries.push(Entry {
                     verdict,
-                    wording: Wording::new(
-                        &finding.violation,
-                        &verdict.reference,
-                        verdict.image.as_ref().ok(),
-                    ),
+                    wording: Wording::new(&finding.violation, &about(verdict)),
                     policies: vec![&finding.policy],
                     retry_after: finding.retry_after,
                 }),
@@ -179,6 +175,15 @@ fn entries(verdicts: &[Verdict], effect: Effect) -> Vec<Entry<'_>> {
         }
     }
     entries
+}
+
+fn about(verdict: &Verdict) -> About<'_> {
+    About {
+        reference: &verdict.reference,
+        image: verdict.image.as_ref().ok(),
+        entry: verdict.entry.as_deref(),
+        shown: verdict.shown,
+    }
 }
 
 impl Entry<'_> {
@@ -242,9 +247,12 @@ impl Entry<'_> {
         }
     }
 
-    /// Returns the repository, as written, whose list of tags helps an author who got no suggestion.
+    /// Returns the repository, as written, whose list of tags helps an author who got no suggestion; none if the
+    /// registry shows nothing of the repository.
     fn to_be_listed(&self) -> Option<String> {
-        if !matches!(self.wording.code(), Code::TagForbidden | Code::TagNotExplicit | Code::TagNotFound) {
+        let about_a_tag =
+            matches!(self.wording.code(), Code::TagForbidden | Code::TagNotExplicit | Code::TagNotFound);
+        if !about_a_tag || self.verdict.shown == Some(false) {
             return None;
         }
         let image = self.verdict.image.as_ref().ok()?;

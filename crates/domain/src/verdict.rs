@@ -118,6 +118,11 @@ pub struct Verdict {
     pub instead: Option<Instead>,
     /// Tags similar to the missing one, best first.
     pub similar: Vec<String>,
+    /// The `match` of the entry of `registries` that covers the registry.
+    pub entry: Option<Arc<str>>,
+    /// True if the registry shows the repository to the asker, false if it shows nothing of it, as the search for a
+    /// version found out; none if that is not known.
+    pub shown: Option<bool>,
 }
 
 impl Verdict {
@@ -135,6 +140,8 @@ impl Verdict {
             foreign_owner: false,
             instead: None,
             similar: Vec::new(),
+            entry: None,
+            shown: None,
         }
     }
 
@@ -277,8 +284,9 @@ fn violated(check: &Check, policy: &Policy, evidence: &Evidence<'_>) -> Option<J
             violations.min_by_key(Violation::code).map(refused)
         }
         Check::Existence => {
-            let (violation, effect) = nonexistent(evidence.answer?.fact()?, &evidence.slot.slot)?;
-            Some((violation, effect, None))
+            let fact = evidence.answer?.fact()?;
+            let (violation, effect) = nonexistent(fact, &evidence.slot.slot)?;
+            Some((violation, effect, fact.retry_after()))
         }
         Check::Resolution => unanswered(evidence.answer?.fact()?, &policy.resolution),
         Check::Pin(_) => {

@@ -1,17 +1,35 @@
 //! The sentences about a violation: the problem, and what to do about it. `denial` names violations; `message` lays the
-//! sentences out.
+//! sentences out; `remedy` writes the entries of `registries`.
 
 use crate::denial::{Code, Violation, shown};
 use crate::digest::Digest;
-use crate::fact::Unavailable;
 use crate::hint::Hint;
 use crate::image::{ImageRef, ReferenceErrorKind};
+use crate::remedy::{Entry, HOST_LIMIT, Holder, Setting, change};
 use crate::requirement::{REFERENCE_LIMIT, SLOT_LIMIT};
+
+mod hidden;
+mod unreached;
 
 /// Maximum number of characters of a name in a sentence (Kubernetes names have at most 253).
 const NAME_LIMIT: usize = 253;
-/// Maximum number of characters of a host or repository in a sentence.
-const HOST_LIMIT: usize = 255;
+/// The advice for an image that exists only on a node.
+const LOCAL_BUILD: &str =
+    "if the image was built on the node, give it a tag of its own and write imagePullPolicy: Never";
+
+/// The reference that a violation is about, and what is known about its registry.
+#[derive(Debug, Clone, Copy)]
+pub struct About<'a> {
+    /// The reference as the author wrote it.
+    pub reference: &'a str,
+    /// The parsed form of the reference, if a node could pull it.
+    pub image: Option<&'a ImageRef>,
+    /// The `match` of the entry of `registries` that covers the registry.
+    pub entry: Option<&'a str>,
+    /// True if the registry shows the repository to the asker, false if it shows nothing of it; none if that is not
+    /// known.
+    pub shown: Option<bool>,
+}
 
 /// The sentences about one violation. They contain nothing that a registry wrote, and each is built only when
 /// it is read.
@@ -19,14 +37,15 @@ const HOST_LIMIT: usize = 255;
 pub struct Wording<'a> {
     violation: &'a Violation,
     image: Option<&'a ImageRef>,
+    entry: Option<&'a str>,
     hint: Option<Hint>,
 }
 
 impl<'a> Wording<'a> {
-    /// Prepares the sentences about a violation of this reference. `image` is its parsed form, if a node could pull it.
+    /// Prepares the sentences about a violation of this reference.
     #[must_use]
-    pub fn new(violation: &'a Violation, reference: &str, image: Option<&'a ImageRef>) -> Self {
-        Self { violation, image, hint: Hint::of(violation.code(), reference, image) }
+    pub fn new(violation: &'a Violation, about: &About<'a>) -> Self {
+        Self { violation, image: about.image, entry: about.entry, hint: Hint::of(violation, about) }
     }
 
     /// Returns the code of the violation.
@@ -41,7 +60,7 @@ impl<'a> Wording<'a> {
         let problem = self.plain_problem();
         match &self.hint {
             Some(Hint::Placeholder(part)) => format!("{problem}; \"{part}\" is a placeholder"),
-            Some(Hint::Template | Hint::Host(_)) | None => problem,
+            Some(Hint::Template | Hint::Host(_) | Hint::LocalBuild) | None => problem,
         }
     }
 
@@ -55,6 +74,7 @@ impl<'a> Wording<'a> {
                     .to_owned()
             }
             Some(Hint::Host(host)) => format!("did you mean {host}? if not, {}", self.plain_remedy()),
+            Some(Hint::LocalBuild) => format!("{}; {LOCAL_BUILD}", self.plain_remedy()),
             None => self.plain_remedy(),
         }
     }
@@ -83,16 +103,17 @@ impl<'a> Wording<'a> {
             Violation::RepositoryOnlyOnNodes => format!("{repository} does not exist; a node has the image"),
             Violation::DigestNotFound => format!("digest {} does not exist in {repository}", self.digest()),
             Violation::ImageArchived { restoring: false } => {
-                format!("tag \"{}\" of {repository} is in the archive of the registry", self.tag())
+                format!(
+                    "{} of {repository} is in the archive of Amazon ECR and cannot be pulled",
+                    self.part()
+                )
             }
             Violation::ImageArchived { restoring: true } => {
-                format!("tag \"{}\" of {repository} is being restored from the archive", self.tag())
+                format!("{} of {repository} is being restored from the archive of Amazon ECR", self.part())
             }
             Violation::RepositoryNotFound => format!("{repository} does not exist"),
-            Violation::RepositoryMissingOrPrivate(_) => format!("{repository} does not exist or is private"),
-            Violation::AccessDenied(_) => {
-                format!("{host} does not allow the credentials of this pod to read {repository}")
-            }
+            Violation::RepositoryMissingOrPrivate(hidden) => hidden::missing_or_private(hidden, &repository),
+            Violation::AccessDenied(hidden) => hidden::access_denied(hidden, &host, &repository),
             Violation::CredentialsRejected { secret: Some(secret) } => {
                 format!("{host} rejected the credentials of pull secret \"{}\"", shown(secret, NAME_LIMIT))
             }
@@ -100,15 +121,9 @@ impl<'a> Wording<'a> {
                 format!("{host} rejected the credentials that are configured for it")
             }
             Violation::RateLimited => format!("the rate limit of {host} is reached"),
-            Violation::RegistryUnavailable(cause) => unavailable(*cause, &host),
-            Violation::RegistryForbidden(host) => {
-                format!("tagpin may not reach {}", shown(&host.authority, HOST_LIMIT))
-            }
-            Violation::RealmNotTrusted(realm) => {
-                let registry = shown(&realm.registry, HOST_LIMIT);
-                let realm = shown(&realm.realm, HOST_LIMIT);
-                format!("{registry} wants its credentials at {realm}, where tagpin does not send them")
-            }
+            Violation::RegistryUnavailable(cause) => unreached::unavailable(*cause, &host),
+            Violation::RegistryForbidden(host) => unreached::forbidden(host),
+            Violation::RealmNotTrusted(realm) => unreached::not_trusted(realm),
             Violation::RegistryAnswerInvalid => {
                 format!("the content that {host} serves does not match its digest")
             }
@@ -141,44 +156,39 @@ impl<'a> Wording<'a> {
             Violation::DigestNotFound => {
                 "check the digest; if the image was just pushed, apply again in 10 s".to_owned()
             }
-            Violation::ImageArchived { restoring: false } => {
-                format!("ask the owner of {repository} to restore the image")
-            }
+            Violation::ImageArchived { restoring: false } => match self.restoring_command() {
+                Some(command) => format!("restore the image: {command}"),
+                None => format!("ask the owner of {repository} to restore the image"),
+            },
             Violation::ImageArchived { restoring: true } => {
                 "wait until the image is restored, then apply again".to_owned()
             }
             Violation::RepositoryNotFound => {
                 "check the name; if the image was just pushed, apply again in 10 s".to_owned()
             }
-            Violation::RepositoryMissingOrPrivate(_) => format!(
-                "check the name; if the repository is private, add a pull secret for {host} to the pod or its service \
-                 account (imagePullSecrets)"
-            ),
-            Violation::AccessDenied(_) => {
-                format!("ask the owner of {repository} to give read access to the user of the pull secret")
+            Violation::RepositoryMissingOrPrivate(hidden) => {
+                hidden::show(hidden, self.registry(), &repository)
             }
+            Violation::AccessDenied(hidden) => hidden::allow(hidden, &repository),
             Violation::CredentialsRejected { secret: Some(secret) } => format!(
                 "renew the pull secret \"{}\" for {host}; nodes send it for public images too",
                 shown(secret, NAME_LIMIT)
             ),
-            Violation::CredentialsRejected { secret: None } => format!(
-                "ask the cluster admin to renew the credentials of the entry for {host} in `registries:`"
-            ),
+            Violation::CredentialsRejected { secret: None } => match self.entry {
+                Some(entry) => format!(
+                    "ask the cluster admin to renew the credentials of the entry match: \"{}\" in the values of tagpin",
+                    shown(entry, HOST_LIMIT)
+                ),
+                None => format!("ask the cluster admin to renew the credentials for {host}"),
+            },
             Violation::RateLimited => format!(
-                "wait, or add a pull secret for {host} to the pod: each user has a rate limit of their own"
+                "wait, or add a pull secret for {host} to the pod, because each user has a rate limit of their own; \
+                 for all pods, {}",
+                self.registry().ask_for(Setting::Secret)
             ),
-            Violation::RegistryUnavailable(cause) => availability(*cause, &host),
-            Violation::RegistryForbidden(host) => format!(
-                "ask the cluster admin to add registries: [{{ match: \"{}\", allowPrivate: true }}] to the values of \
-                 tagpin",
-                shown(&host.authority, HOST_LIMIT)
-            ),
-            Violation::RealmNotTrusted(realm) => format!(
-                "ask the cluster admin to add registries: [{{ match: \"{}\", trustedRealms: [\"{}\"] }}] to the values \
-                 of tagpin",
-                shown(&realm.registry, HOST_LIMIT),
-                shown(&realm.realm, HOST_LIMIT)
-            ),
+            Violation::RegistryUnavailable(cause) => unreached::availability(*cause, self.registry()),
+            Violation::RegistryForbidden(host) => unreached::allow(host),
+            Violation::RealmNotTrusted(realm) => unreached::trust(realm),
             Violation::RegistryAnswerInvalid => {
                 format!("push the image again; if that does not help, ask the administrator of {host}")
             }
@@ -222,8 +232,66 @@ impl<'a> Wording<'a> {
     }
 
     fn host(&self) -> String {
+        self.registry().host()
+    }
+
+    const fn registry(&self) -> Registry<'a> {
+        Registry { image: self.image, entry: self.entry }
+    }
+
+    /// Returns `tag "1.4"`, or the digest of a reference without a tag.
+    fn part(&self) -> String {
+        if self.tag().is_empty() {
+            format!("digest {}", self.digest())
+        } else {
+            format!("tag \"{}\"", self.tag())
+        }
+    }
+
+    /// Returns the command that restores the image from the archive of Amazon ECR; none if the registry is reached
+    /// under a name that does not tell the account. The grammar of references leaves nothing for a shell to read.
+    fn restoring_command(&self) -> Option<String> {
+        let image = self.image?;
+        let (account, region) = image.ecr_account()?;
+        let id = match image.effective_tag() {
+            Some(tag) => format!("imageTag={tag}"),
+            None => format!("imageDigest={}", image.digest()?),
+        };
+        Some(format!(
+            "aws ecr update-image-storage-class --registry-id {account} --region {region} --repository-name {} \
+             --image-id {id} --target-storage-class STANDARD",
+            image.path()
+        ))
+    }
+}
+
+/// The registry of a reference, and the entry that covers it.
+#[derive(Debug, Clone, Copy)]
+struct Registry<'a> {
+    image: Option<&'a ImageRef>,
+    entry: Option<&'a str>,
+}
+
+impl Registry<'_> {
+    /// Returns the host, for a sentence.
+    fn host(&self) -> String {
         self.image.map_or_else(|| "the registry".to_owned(), |image| shown(image.domain(), HOST_LIMIT))
     }
+
+    /// Returns `ask the cluster admin to add …`, for this setting of the registry.
+    fn ask_for(&self, setting: Setting<'_>) -> String {
+        ask_for(&[self.with(setting)])
+    }
+
+    /// Returns the setting of the registry.
+    fn with<'b>(&'b self, setting: Setting<'b>) -> Entry<'b> {
+        Entry::new(self.image.map_or("HOST", ImageRef::domain), self.entry, setting)
+    }
+}
+
+/// Returns `ask the cluster admin to add …`, for these settings.
+fn ask_for(entries: &[Entry<'_>]) -> String {
+    format!("ask the cluster admin to {}", change(entries, Holder::Values))
 }
 
 /// Returns the remedy for a reference that no node could pull.
@@ -235,64 +303,5 @@ fn spelling(kind: ReferenceErrorKind) -> String {
     }
 }
 
-/// Returns the problem of a registry that gave no usable answer.
-fn unavailable(cause: Unavailable, host: &str) -> String {
-    match cause {
-        Unavailable::Timeout => format!("{host} did not answer in time"),
-        Unavailable::Dns => format!("cannot reach {host}: the host name does not resolve"),
-        Unavailable::Connect => format!("cannot reach {host}: the connection failed or was closed"),
-        Unavailable::Tls => {
-            format!("cannot reach {host}: the certificate is not trusted, or the server does not speak TLS")
-        }
-        Unavailable::Status(status) => format!("{host} answered with status {status}"),
-        Unavailable::Unreadable => format!("the answer of {host} is not a valid registry response"),
-        Unavailable::BreakerOpen => format!("{host} failed a moment ago and is not asked again yet"),
-        Unavailable::NotByDigest => format!("{host} lists the tag, but does not serve its digest"),
-        Unavailable::NoCredential => format!("the cloud gave tagpin no credential for {host}"),
-        Unavailable::PullSecret => format!("a pull secret for {host} could not be read in time"),
-        Unavailable::NotInCache => format!("{host} is a cache of another registry and does not have the tag"),
-        Unavailable::NoTagList => format!("{host} does not list tags"),
-        Unavailable::Busy => format!("tagpin is busy and did not ask {host}"),
-        Unavailable::Proxy => format!("cannot reach {host} through the proxy"),
-    }
-}
-
-/// Returns the remedy for a registry that gave no usable answer.
-fn availability(cause: Unavailable, host: &str) -> String {
-    match cause {
-        Unavailable::Dns => {
-            format!("check the spelling of {host}, and that the name resolves on the nodes")
-        }
-        Unavailable::Tls => format!(
-            "ask the cluster admin to add registries: [{{ match: \"{host}\", tls: {{ caFile: PATH }} }}] to the values \
-             of tagpin"
-        ),
-        Unavailable::Unreadable => format!("check that {host} is a registry"),
-        Unavailable::NotByDigest => {
-            format!(
-                "if {host} is a cache of another registry, pull the tag through it once, then apply again"
-            )
-        }
-        Unavailable::NoCredential => {
-            "ask the cluster admin to search the log of tagpin for \"no credential of the cloud\"".to_owned()
-        }
-        Unavailable::PullSecret => {
-            "apply again; if that does not help, ask the cluster admin to check that the API server answers"
-                .to_owned()
-        }
-        Unavailable::NotInCache => format!(
-            "check that the registry that {host} caches has the tag, and that {host} has the right to fetch it"
-        ),
-        Unavailable::NoTagList => "to ask for one tag, run tagpin resolve".to_owned(),
-        Unavailable::Busy => "apply again".to_owned(),
-        Unavailable::Proxy => {
-            format!(
-                "ask the cluster admin to check that the proxy runs and that it connects tagpin to {host}"
-            )
-        }
-        Unavailable::Status(400..=499) => format!("check the name: {host} does not accept it"),
-        Unavailable::Timeout | Unavailable::Connect | Unavailable::Status(_) | Unavailable::BreakerOpen => {
-            format!("check that {host} runs and that the nodes can reach it")
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

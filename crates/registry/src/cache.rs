@@ -203,6 +203,10 @@ impl<L: Lookup + 'static> Resolve for Cache<L> {
         self.recall(Question::new(image, asker, &held), since, now)
     }
 
+    fn entry(&self, image: &ImageRef) -> Option<Arc<str>> {
+        self.around.profiles.profile(image.domain()).entry.clone()
+    }
+
     async fn resolve(
         &self,
         image: &ImageRef,

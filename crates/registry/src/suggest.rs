@@ -21,7 +21,7 @@ use crate::sharing::permits::{Permit, Permits};
 use tagpin_domain::asker::Asker;
 use tagpin_domain::fact::Fact;
 use tagpin_domain::image::ImageRef;
-use tagpin_review::{Effort, Suggest, Version};
+use tagpin_review::{Effort, Named, Suggest, Version};
 
 mod resemblance;
 
@@ -46,8 +46,8 @@ pub struct Suggestions {
     gate: Arc<Gate>,
     budget: Duration,
     whose: Whose,
-    versions: Arc<Expiring<Key, Option<Version>>>,
-    version_flights: Flights<Key, Option<Version>, 2>,
+    versions: Arc<Expiring<Key, Named>>,
+    version_flights: Flights<Key, Named, 2>,
     tag_flights: Flights<Key, Option<Tags>, 2>,
 }
 
@@ -116,17 +116,17 @@ impl Suggestions {
 
 #[async_trait]
 impl Suggest for Suggestions {
-    async fn version_of(&self, image: &ImageRef, asker: &Asker, effort: Effort) -> Option<Version> {
-        let tag = image.effective_tag()?;
+    async fn version_of(&self, image: &ImageRef, asker: &Asker, effort: Effort) -> Named {
+        let Some(tag) = image.effective_tag() else { return Named::default() };
         let candidates = self.candidates(image, asker, effort).await;
         let key = Key::new(format!("{}:{tag}", image.repository()), &candidates);
         let known = || self.versions.get(&key, Instant::now());
         if let Some(known) = known() {
             return known;
         }
-        let Effort::Until(deadline) = effort else { return None };
+        let Effort::Until(deadline) = effort else { return Named::default() };
         if self.client.rests(image) {
-            return None;
+            return Named::default();
         }
         let start = || {
             let (client, versions, key) = (self.client.clone(), Arc::clone(&self.versions), key.clone());
@@ -134,9 +134,11 @@ impl Suggest for Suggestions {
             let gate = Arc::clone(&self.gate);
             async move {
                 let deadline = Instant::now() + budget;
-                let _place = place(&gate, &client, &image, deadline).await?;
+                let Some(_place) = place(&gate, &client, &image, deadline).await else {
+                    return Named::default();
+                };
                 let search = find_version(&client, &image, &candidates, whose, deadline);
-                let found = timeout_at(deadline, search).await.ok().flatten();
+                let found = timeout_at(deadline, search).await.unwrap_or_default();
                 let now = Instant::now();
                 versions.put(key, found.clone(), now + LIFE);
                 found
@@ -144,7 +146,7 @@ impl Suggest for Suggestions {
         };
         let flight =
             self.version_flights.join([&asker.namespace, image.domain()], key.clone(), None, known, start);
-        timeout_at(deadline, flight).await.ok()??
+        timeout_at(deadline, flight).await.ok().flatten().unwrap_or_default()
     }
 
     async fn similar_tags(&self, image: &ImageRef, asker: &Asker, effort: Effort) -> Vec<String> {
@@ -189,8 +191,8 @@ async fn find_version(
     candidates: &[Candidate],
     whose: Whose,
     deadline: Instant,
-) -> Option<Version> {
-    let tag = image.effective_tag()?;
+) -> Named {
+    let Some(tag) = image.effective_tag() else { return Named::default() };
     let tags = async {
         match client.known_tags(image, candidates) {
             Some(known) => known,
@@ -198,8 +200,9 @@ async fn find_version(
         }
     };
     let (fact, tags) = tokio::join!(client.look_up(image, candidates, deadline), tags);
-    let Fact::Present(digest) = fact else { return None };
-    let versions = resemblance::versions(tag, &tags?, HEADS.0);
+    let shown = fact.shows_repository().or_else(|| tags.is_some().then_some(true));
+    let (Fact::Present(digest), Some(tags)) = (fact, tags) else { return Named { version: None, shown } };
+    let versions = resemblance::versions(tag, &tags, HEADS.0);
     let facts = stream::iter(versions).map(|version| async move {
         let named = ImageRef::parse(&format!("{}:{version}", image.repository())).ok()?;
         let fact = client.look_up(&named, candidates, deadline).await;
@@ -209,6 +212,6 @@ async fn find_version(
         let found = answer.filter(|(_, fact)| *fact == Fact::Present(digest.clone()));
         std::future::ready(found)
     });
-    let (tag, _) = std::pin::pin!(same).next().await?;
-    Some(Version { tag, digest })
+    let version = std::pin::pin!(same).next().await.map(|(tag, _)| Version { tag, digest: digest.clone() });
+    Named { version, shown }
 }

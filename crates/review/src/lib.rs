@@ -22,7 +22,7 @@ use tagpin_domain::slot::{Pulled, Slot};
 use tagpin_domain::subject::{Phase, Subject, Suggestions};
 use tagpin_domain::verdict::{Answer, Case, Effect, Instead, Verdict, on_answer, on_reference};
 
-pub use ports::{Effort, NodeImages, Pins, Resolve, Seeds, Suggest, Surroundings, Version};
+pub use ports::{Effort, Named, NodeImages, Pins, Resolve, Seeds, Suggest, Surroundings, Version};
 pub use subject::{Asked, subject};
 
 mod ports;
@@ -132,6 +132,10 @@ pub async fn review(
     if phase == Phase::Validate {
         soften_preloaded(&mut drafts, ports.nodes, asking).await;
         suggest(&mut drafts, subject, ports.suggest, asking).await;
+        for draft in drafts.iter_mut().filter(|draft| !draft.verdict.findings.is_empty()) {
+            draft.verdict.entry =
+                draft.slot().image.as_ref().ok().and_then(|image| ports.resolve.entry(image));
+        }
     }
     Review { verdicts: drafts.into_iter().map(|draft| draft.verdict).collect() }
 }
@@ -229,14 +233,15 @@ async fn suggest(drafts: &mut [Draft<'_>], subject: &Subject, registry: &dyn Sug
     });
     let found: HashMap<_, _> = join_all(asked).await.into_iter().collect();
     for draft in drafts {
-        let Some(Ok((version, similar))) = found.get(&*draft.slot().reference) else { continue };
+        let Some(Ok((named, similar))) = found.get(&*draft.slot().reference) else { continue };
         let Ok(image) = &draft.slot().image else { continue };
         let written = |tag: &str| {
             let reference = format!("{}:{tag}", image.written_name());
             (draft.case.requirement.permits_tag(tag) && ImageRef::parse(&reference).is_ok())
                 .then_some(reference)
         };
-        draft.verdict.instead = version.as_ref().and_then(|version| {
+        draft.verdict.shown = named.shown;
+        draft.verdict.instead = named.version.as_ref().and_then(|version| {
             Some(Instead { reference: written(&version.tag)?, digest: version.digest.clone() })
         });
         draft.verdict.similar = similar.iter().filter(|tag| written(tag).is_some()).cloned().collect();
@@ -273,10 +278,10 @@ async fn ask_for(
     asker: &Asker,
     effort: Effort,
     registry: &dyn Suggest,
-) -> (Option<Version>, Vec<String>) {
+) -> (Named, Vec<String>) {
     match wanted {
         Wanted::Version => (registry.version_of(image, asker, effort).await, Vec::new()),
-        Wanted::Similar => (None, registry.similar_tags(image, asker, effort).await),
+        Wanted::Similar => (Named::default(), registry.similar_tags(image, asker, effort).await),
     }
 }
 

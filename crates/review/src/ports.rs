@@ -32,6 +32,9 @@ pub trait Resolve: Send + Sync {
         now: Instant,
     ) -> Option<Fact>;
 
+    /// Returns the `match` of the operator's entry that covers the registry of the reference.
+    fn entry(&self, image: &ImageRef) -> Option<Arc<str>>;
+
     /// Returns what the registry tells this asker about the reference's tag (an omitted tag is `latest`), before the
     /// deadline. It never fails: a failure is a [`Fact`]. Callers do not pass references that carry a digest. A fact
     /// that was asked for before `since` counts only as the last known one.
@@ -48,8 +51,8 @@ pub trait Resolve: Send + Sync {
 /// it parses every tag before it repeats it.
 #[async_trait]
 pub trait Suggest: Send + Sync {
-    /// Returns the version that the forbidden tag names now; none if that cannot be told in time.
-    async fn version_of(&self, image: &ImageRef, asker: &Asker, effort: Effort) -> Option<Version>;
+    /// Returns the version that the forbidden tag names now.
+    async fn version_of(&self, image: &ImageRef, asker: &Asker, effort: Effort) -> Named;
 
     /// Returns up to three tags of the repository that look like the missing one, best first.
     async fn similar_tags(&self, image: &ImageRef, asker: &Asker, effort: Effort) -> Vec<String>;
@@ -62,6 +65,16 @@ pub enum Effort {
     Cached,
     /// One page of tags and eight HEAD requests, until this time.
     Until(Instant),
+}
+
+/// The answer about a forbidden tag.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Named {
+    /// The version that the tag names; none if there is none, or if that cannot be told in time.
+    pub version: Option<Version>,
+    /// True if the registry shows the repository to the asker, false if it shows nothing of it; none if that is not
+    /// known.
+    pub shown: Option<bool>,
 }
 
 /// A tag that is more specific than the requested one, and names the same digest.

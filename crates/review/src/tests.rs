@@ -1,7 +1,7 @@
 //! The order and the time limits of a review. `tests/cases` shows the decisions.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 
@@ -115,6 +115,10 @@ impl Resolve for Slow {
         None
     }
 
+    fn entry(&self, _: &ImageRef) -> Option<Arc<str>> {
+        None
+    }
+
     async fn resolve(&self, image: &ImageRef, _: &Asker, _: Option<Instant>, _: Instant) -> Fact {
         self.asked.lock().unwrap().push(image.original().to_owned());
         let now = self.at_once.fetch_add(1, Ordering::SeqCst) + 1;
@@ -127,10 +131,10 @@ impl Resolve for Slow {
 
 #[async_trait]
 impl Suggest for Slow {
-    async fn version_of(&self, _: &ImageRef, _: &Asker, _: Effort) -> Option<Version> {
+    async fn version_of(&self, _: &ImageRef, _: &Asker, _: Effort) -> Named {
         self.suggested.fetch_add(1, Ordering::SeqCst);
         tokio::time::sleep(self.after).await;
-        Some(Version { tag: "1.29.3".into(), digest: digest() })
+        Named { version: Some(Version { tag: "1.29.3".into(), digest: digest() }), shown: Some(true) }
     }
 
     async fn similar_tags(&self, _: &ImageRef, _: &Asker, _: Effort) -> Vec<String> {
@@ -145,6 +149,10 @@ struct Warm;
 impl Resolve for Warm {
     fn remembered(&self, _: &ImageRef, _: &Asker, _: Option<Instant>, _: Instant) -> Option<Fact> {
         Some(Fact::Present(digest()))
+    }
+
+    fn entry(&self, _: &ImageRef) -> Option<Arc<str>> {
+        None
     }
 
     async fn resolve(&self, image: &ImageRef, _: &Asker, _: Option<Instant>, _: Instant) -> Fact {
@@ -296,6 +304,10 @@ struct Since(Mutex<Vec<(String, Option<Instant>)>>);
 
 #[async_trait]
 impl Resolve for Since {
+    fn entry(&self, _: &ImageRef) -> Option<Arc<str>> {
+        None
+    }
+
     fn remembered(&self, image: &ImageRef, _: &Asker, since: Option<Instant>, _: Instant) -> Option<Fact> {
         self.0.lock().unwrap().push((image.original().to_owned(), since));
         None
@@ -354,6 +366,10 @@ struct Empty;
 
 #[async_trait]
 impl Resolve for Empty {
+    fn entry(&self, _: &ImageRef) -> Option<Arc<str>> {
+        None
+    }
+
     fn remembered(&self, _: &ImageRef, _: &Asker, _: Option<Instant>, _: Instant) -> Option<Fact> {
         Some(Fact::TagMissing)
     }

@@ -36,8 +36,9 @@ pub(crate) async fn check(
         }
     }
     let checked = Registries::load_elsewhere(Path::new(&file), volumes_seen.files);
+    let entries = checked.iter().flat_map(Registries::patterns).map(str::to_owned).collect();
     let checked = checked.map(|registries| registries.warnings().to_vec()).map_err(|error| error.to_string());
-    Ok(Some(Configuration { checked, unseen: volumes_seen.unseen }))
+    Ok(Some(Configuration { checked, entries, unseen: volumes_seen.unseen }))
 }
 
 /// The files in the volumes of a pod.

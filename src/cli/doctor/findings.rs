@@ -100,6 +100,8 @@ pub(crate) struct Deployment {
 pub(crate) struct Configuration {
     /// Warnings, or the mistake with its place.
     pub(crate) checked: Result<Vec<String>, String>,
+    /// The `match` of each entry, if the configuration is valid.
+    pub(crate) entries: Vec<String>,
     /// Folders of the pod whose files cannot be read from outside.
     pub(crate) unseen: Vec<String>,
 }

@@ -8,7 +8,7 @@ use crate::cli::resolve::trace::Entry;
 use tagpin_domain::fact::{Fact, Unavailable};
 use tagpin_domain::image::ImageRef;
 use tagpin_domain::platform::Platform;
-use tagpin_registry::{DEPTH, ForPlatform as Found, NotInspected};
+use tagpin_registry::{DEPTH, ForPlatform as Found, NotInspected, Profiles};
 
 /// The answer about one reference.
 #[derive(Debug, Serialize)]
@@ -51,12 +51,17 @@ struct ForPlatform {
 }
 
 impl Answer {
-    pub(super) fn new(image: &ImageRef, fact: &Fact, similar: Vec<String>) -> Self {
+    pub(super) fn new(
+        image: &ImageRef,
+        fact: &Fact,
+        registries: &dyn Profiles,
+        similar: Vec<String>,
+    ) -> Self {
         let digest = match fact {
             Fact::Present(digest) => Some(digest),
             _ => None,
         };
-        let (problem, remedy) = asking::problem(image, fact).unzip();
+        let (problem, remedy) = asking::problem(image, fact, registries).unzip();
         let cause = match fact {
             Fact::Unavailable { cause, .. } => Some(word(*cause)),
             _ => None,

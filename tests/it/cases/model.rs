@@ -67,6 +67,12 @@ pub(crate) struct Case {
     /// The references of images that nodes have.
     #[serde(default)]
     pub(crate) node_images: Vec<String>,
+    /// False for references whose repository the registry does not show, true for those whose repository it shows.
+    #[serde(default)]
+    pub(crate) shown: BTreeMap<String, bool>,
+    /// The `match` of the operator's entry that covers each registry.
+    #[serde(default)]
+    pub(crate) entries: BTreeMap<String, String>,
     /// The version that each reference names now.
     #[serde(default)]
     pub(crate) versions: BTreeMap<String, Version>,

@@ -14,7 +14,10 @@ use kube::api::ObjectMeta;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tagpin_domain::asker::Asker;
-use tagpin_domain::fact::{Broken, Fact, ForbiddenHost, Hidden, LastKnown, Position, Realm, Unavailable};
+use tagpin_domain::fact::{
+    AskedWith, Broken, Cloud, Fact, ForbiddenHost, Hidden, LastKnown, Position, Realm, SecretProblem,
+    Unavailable,
+};
 use tagpin_domain::image::ImageRef;
 use tagpin_domain::kind::Kind;
 use tagpin_kube::Cluster;
@@ -23,7 +26,7 @@ use tagpin_kube::policies::Reported;
 use tagpin_kube::slim::Slim;
 use tagpin_kube::stored::{OldRevision, Stored};
 use tagpin_objects::kinds::{Kinds, POD};
-use tagpin_review::{Effort, NodeImages, Resolve, Suggest, Version};
+use tagpin_review::{Effort, Named, NodeImages, Resolve, Suggest, Version};
 use tagpin_testing::NoObjects;
 use tagpin_webhook::metrics::Metrics;
 use tagpin_webhook::{Admission, Registries, Settings, router};
@@ -162,7 +165,9 @@ pub(crate) fn kind(name: &str) -> Kind {
 pub(crate) struct Script {
     facts: BTreeMap<String, Value>,
     otherwise: Option<Value>,
+    entries: BTreeMap<String, Arc<str>>,
     versions: BTreeMap<String, Version>,
+    shown: BTreeMap<String, bool>,
     similar: BTreeMap<String, Vec<String>>,
     node_images: Vec<String>,
     asked: Mutex<Vec<String>>,
@@ -179,6 +184,8 @@ impl Script {
         Self {
             facts: case.registry.clone(),
             otherwise: case.registry_else.clone(),
+            entries: case.entries.iter().map(|(host, entry)| (host.clone(), entry.as_str().into())).collect(),
+            shown: case.shown.clone(),
             versions: case.versions.iter().map(|(key, value)| (key.clone(), version(value))).collect(),
             similar: case.similar.clone(),
             node_images: case.node_images.clone(),
@@ -213,6 +220,10 @@ impl Resolve for Scripted {
         None
     }
 
+    fn entry(&self, image: &ImageRef) -> Option<Arc<str>> {
+        self.0.entries.get(image.domain()).cloned()
+    }
+
     async fn resolve(&self, image: &ImageRef, _: &Asker, _: Option<Instant>, _: Instant) -> Fact {
         let reference = image.original();
         self.0.asked.lock().unwrap().push(reference.to_owned());
@@ -237,9 +248,13 @@ impl NodeImages for Scripted {
 
 #[async_trait]
 impl Suggest for Scripted {
-    async fn version_of(&self, image: &ImageRef, _: &Asker, effort: Effort) -> Option<Version> {
+    async fn version_of(&self, image: &ImageRef, _: &Asker, effort: Effort) -> Named {
         assert!(matches!(effort, Effort::Until(_)));
-        self.0.versions.get(image.original()).cloned()
+        let reference = image.original();
+        Named {
+            version: self.0.versions.get(reference).cloned(),
+            shown: self.0.shown.get(reference).copied(),
+        }
     }
 
     async fn similar_tags(&self, image: &ImageRef, _: &Asker, _: Effort) -> Vec<String> {
@@ -247,10 +262,12 @@ impl Suggest for Scripted {
     }
 }
 
-/// Parses a fact: a digest, a word, or a word with details: `{ unavailable: { status: STATUS, last-known: DIGEST, age:
-/// SECONDS } }`, `{ rate-limited: { retry: SECONDS, … } }`, `{ credentials-rejected: SECRET }`, `{ address-forbidden: HOST }`,
-/// `{ realm-not-trusted: { registry: HOST, realm: HOST } }`, `{ artifact: DIGEST }`, `{
-/// wasm: DIGEST }`.
+/// Parses a fact: a digest, a word, or a word with details: `{ unavailable: { cause: WORD, last-known: DIGEST, age:
+/// SECONDS } }` with a status instead of a word, `{ rate-limited: { retry: SECONDS, … } }`, `{ credentials-rejected:
+/// SECRET }`, `{ address-forbidden: HOST }` for a registry and `{ address-forbidden: { host: HOST, position: WORD,
+/// registry: HOST, … } }` for another host, `{ realm-not-trusted: { registry: HOST, realm: HOST, entry: MATCH } }`, `{
+/// artifact: DIGEST }`, `{ wasm: DIGEST }`, `{ missing-or-private: { secret: NAME } }` and `access-denied` alike, see
+/// [`hidden`].
 fn fact(said: &Value) -> Fact {
     if let Some(word) = said.as_str() {
         return match word {
@@ -277,32 +294,83 @@ fn fact(said: &Value) -> Fact {
     };
     match word.as_str() {
         "unavailable" => Fact::Unavailable {
-            cause: match more.get("status") {
-                Some(status) => Unavailable::Status(u16::try_from(status.as_u64().unwrap()).unwrap()),
+            cause: match more.get("cause") {
                 None => Unavailable::Connect,
+                Some(Value::Number(status)) => {
+                    Unavailable::Status(u16::try_from(status.as_u64().unwrap()).unwrap())
+                }
+                Some(Value::String(word)) if word == "dns" => Unavailable::Dns,
+                Some(Value::String(word)) if word == "tls" => Unavailable::Tls,
+                Some(other) => panic!("no cause: {other}"),
             },
             retry_after: seconds("retry"),
             last_known: last_known(),
         },
         "rate-limited" => Fact::RateLimited { retry_after: seconds("retry"), last_known: last_known() },
         "credentials-rejected" => Fact::CredentialsRejected { secret: more.as_str().map(str::to_owned) },
-        "address-forbidden" => {
-            let host = more.as_str().unwrap().to_owned();
-            Fact::AddressForbidden(Box::new(ForbiddenHost {
-                authority: host.clone(),
-                position: Position::Registry,
-                registry: host,
-                entry: None,
-                never: false,
-            }))
-        }
+        "address-forbidden" => Fact::AddressForbidden(Box::new(forbidden(more))),
         "realm-not-trusted" => {
             let [registry, realm] = ["registry", "realm"].map(|key| more[key].as_str().unwrap().to_owned());
-            Fact::RealmNotTrusted(Box::new(Realm { registry, realm, entry: None }))
+            Fact::RealmNotTrusted(Box::new(Realm { registry, realm, entry: text(more, "entry") }))
         }
+        "missing-or-private" => Fact::MissingOrPrivate(hidden(more)),
+        "access-denied" => Fact::AccessDenied(hidden(more)),
         "artifact" | "wasm" => {
             Fact::Artifact { digest: more.as_str().unwrap().parse().unwrap(), wasm: word == "wasm" }
         }
         other => panic!("no fact: {other}"),
     }
+}
+
+fn text(said: &Value, key: &str) -> Option<Arc<str>> {
+    said.get(key).map(|text| text.as_str().unwrap().into())
+}
+
+/// Parses a host that tagpin may not reach: a registry, or `{ host, position, registry, entry, own-entry, untrusted,
+/// never }`.
+fn forbidden(said: &Value) -> ForbiddenHost {
+    let is = |key: &str| said.get(key).is_some_and(|value| value.as_bool().unwrap());
+    let host = said.as_str().or_else(|| said.get("host")?.as_str()).unwrap();
+    ForbiddenHost {
+        authority: host.to_owned(),
+        position: match said.get("position").and_then(Value::as_str) {
+            None => Position::Registry,
+            Some("mirror") => Position::Mirror,
+            Some("token-service") => Position::TokenService,
+            Some("redirect") => Position::Redirect,
+            Some(other) => panic!("no position: {other}"),
+        },
+        registry: text(said, "registry").as_deref().unwrap_or(host).to_owned(),
+        entry: text(said, "entry"),
+        own_entry: text(said, "own-entry"),
+        untrusted: is("untrusted"),
+        never: is("never"),
+    }
+}
+
+/// Parses how a registry that shows nothing was asked: `{ secret: NAME }`, `{ entry: MATCH }`, `{ none-named: true }`, `{
+/// not-readable: [NAME] }`, `{ none-matches: [NAME] }` or `{ missing: NAME }`, and perhaps `cloud: aws`.
+fn hidden(said: &Value) -> Hidden {
+    let names = |key: &str| {
+        let names = said.get(key)?.as_array().unwrap().iter();
+        Some(names.map(|name| name.as_str().unwrap().to_owned()).collect::<Box<[String]>>())
+    };
+    let secret = |key: &str| Some(said.get(key)?.as_str().unwrap().into());
+    let with = None
+        .or_else(|| secret("secret").map(AskedWith::Secret))
+        .or_else(|| text(said, "entry").map(AskedWith::Entry))
+        .or_else(|| said.get("none-named").map(|_| AskedWith::NoneNamed))
+        .or_else(|| {
+            names("not-readable").map(|named| AskedWith::NotReadable { namespace: "shop".into(), named })
+        })
+        .or_else(|| names("none-matches").map(AskedWith::NoneMatches))
+        .or_else(|| {
+            let problem = SecretProblem::NotFound;
+            secret("missing").map(|secret| AskedWith::Unusable { secret, problem })
+        });
+    let cloud = said.get("cloud").map(|cloud| match cloud.as_str() {
+        Some("aws") => Cloud::Aws,
+        other => panic!("no cloud: {other:?}"),
+    });
+    Hidden { with: with.unwrap_or_else(|| panic!("nothing was asked with: {said}")), cloud }
 }

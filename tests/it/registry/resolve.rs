@@ -13,7 +13,7 @@ use super::support::AUTHORITY;
 use crate::support::api_server::ApiServer;
 
 /// Runs `tagpin resolve` with only a home directory in its environment.
-fn resolve(home: &Path, args: &[&str]) -> Output {
+pub(super) fn resolve(home: &Path, args: &[&str]) -> Output {
     let mut tagpin = Command::new(env!("CARGO_BIN_EXE_tagpin"));
     tagpin.arg("resolve").args(args).env_clear().env("HOME", home).output().unwrap()
 }
@@ -24,7 +24,7 @@ fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-fn json(output: &Output) -> Value {
+pub(super) fn json(output: &Output) -> Value {
     serde_json::from_str(&stdout(output)).unwrap()
 }
 
@@ -43,7 +43,7 @@ fn plain(registry: &Registry) -> TempDir {
     ))
 }
 
-fn config(home: &TempDir) -> String {
+pub(super) fn config(home: &TempDir) -> String {
     format!("--registries={}", home.path().join("registries.yaml").display())
 }
 

@@ -23,7 +23,7 @@ use tagpin_kube::policies::Reported;
 use tagpin_kube::reader::Reader;
 use tagpin_kube::stored::Stored;
 use tagpin_objects::kinds::Kinds;
-use tagpin_review::{Effort, NodeImages, Resolve, Suggest, Version};
+use tagpin_review::{Effort, Named, NodeImages, Resolve, Suggest, Version};
 use tagpin_testing::NoObjects;
 use tagpin_webhook::metrics::Metrics;
 use tagpin_webhook::{Admission, Registries, Settings, router};
@@ -88,6 +88,10 @@ impl Resolve for Table {
         None
     }
 
+    fn entry(&self, _: &ImageRef) -> Option<Arc<str>> {
+        None
+    }
+
     async fn resolve(&self, image: &ImageRef, asker: &Asker, _: Option<Instant>, _: Instant) -> Fact {
         self.0.asked.fetch_add(1, Ordering::Relaxed);
         self.0.askers.lock().unwrap().push(asker.clone());
@@ -102,9 +106,9 @@ impl Resolve for Table {
 
 #[async_trait]
 impl Suggest for Table {
-    async fn version_of(&self, image: &ImageRef, _: &Asker, effort: Effort) -> Option<Version> {
+    async fn version_of(&self, image: &ImageRef, _: &Asker, effort: Effort) -> Named {
         self.0.efforts.lock().unwrap().push(effort);
-        self.0.versions.get(&key(image)).cloned()
+        Named { version: self.0.versions.get(&key(image)).cloned(), shown: None }
     }
 
     async fn similar_tags(&self, image: &ImageRef, _: &Asker, effort: Effort) -> Vec<String> {

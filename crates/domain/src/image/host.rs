@@ -7,6 +7,9 @@ use super::error::{ReferenceError, ReferenceErrorKind, err};
 
 /// Maximum length of a host in bytes; longer names do not resolve (RFC 1035).
 const LIMIT: usize = 253;
+/// Ends of the hosts of Amazon ECR, after the region.
+const AMAZON: [&str; 5] =
+    ["amazonaws.com", "amazonaws.com.cn", "amazonaws.eu", "on.aws", "on.amazonwebservices.com.cn"];
 
 /// Checks `host [":" port]`: a name or an address in the one usual spelling, and a port that exists.
 pub(super) fn check(domain: &str) -> Result<(), ReferenceError> {
@@ -68,7 +71,7 @@ pub(super) fn policy_name(domain: &str) -> String {
 }
 
 /// Splits a domain into its host and, if one is written, its port.
-fn split_port(domain: &str) -> (&str, Option<&str>) {
+pub(super) fn split_port(domain: &str) -> (&str, Option<&str>) {
     match domain.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
         _ => (domain, None),
@@ -92,6 +95,17 @@ fn ecr(host: &str) -> Option<(&str, &str, &'static str)> {
         let (account, region) = host.strip_suffix(end)?.split_once(middle)?;
         Some((account, region, partition))
     })
+}
+
+/// Returns the account and the region of a registry of Amazon ECR. Both consist of letters, digits and dashes.
+pub(super) fn ecr_account(domain: &str) -> Option<(&str, &str)> {
+    let (host, None) = split_port(domain) else { return None };
+    let (account, rest) = host.split_once(".dkr")?;
+    let rest = rest.strip_prefix(".ecr").or_else(|| rest.strip_prefix("-ecr"))?;
+    let (region, suffix) = rest.strip_prefix("-fips").unwrap_or(rest).strip_prefix('.')?.split_once('.')?;
+    let is_account = account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit());
+    let is_region = region.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    (is_account && is_region && AMAZON.contains(&suffix)).then_some((account, region))
 }
 
 /// Returns true if a WHATWG URL parser takes the host for an IPv4 address ("ends in a number checker"). Such

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::denial::{Violation, shown};
 use crate::fact::Unavailable;
-use crate::message::{NAME_SHOWN, REFERENCE_SHOWN, WARNING_BYTES, limited};
+use crate::message::{NAME_SHOWN, REFERENCE_SHOWN, WARNING_BYTES, about, limited};
 use crate::verdict::{PinSource, Verdict};
 use crate::wording::Wording;
 
@@ -32,14 +32,13 @@ fn warning(stale: &Stale<'_>) -> String {
     let slot = &verdict.place.key;
     let (noun, name, age) = (slot.role.noun(), shown(&slot.name, NAME_SHOWN), ago(age));
     let violation = cause.map_or(Violation::RateLimited, Violation::RegistryUnavailable);
-    let problem = |image| Wording::new(&violation, &verdict.reference, image).problem();
+    let named = Wording::new(&violation, &about(verdict)).problem();
     let line = |limit: usize, problem: &str| {
         let reference = shown(&verdict.reference, limit);
         format!(
             "image \"{reference}\" ({noun} {name}): {problem}; pinned to the digest that the tag named {age} ago"
         )
     };
-    let named = problem(verdict.image.as_ref().ok());
     let full = [REFERENCE_SHOWN, 60, 20].map(|limit| line(limit, &named));
     full.into_iter()
         .find(|line| line.len() <= WARNING_BYTES)

@@ -6,12 +6,13 @@ use proptest::prelude::*;
 use super::*;
 use crate::denial::Violation;
 use crate::digest::Digest;
-use crate::fact::{ForbiddenHost, Hidden, Position, Realm, Unavailable};
+use crate::fact::{AskedWith, Cloud, ForbiddenHost, Hidden, Position, Realm, SecretProblem, Unavailable};
 use crate::image::{ImageRef, ReferenceErrorKind};
 use crate::slot::{Field, Place, Role, SlotKey};
 use crate::verdict::{Finding, Instead};
 
 fn violations(text: &str) -> Vec<Violation> {
+    let hidden = |with| Violation::RepositoryMissingOrPrivate(Hidden { with, cloud: Some(Cloud::Aws) });
     vec![
         Violation::ReferenceInvalid(ReferenceErrorKind::Path),
         Violation::ReferenceInvalid(ReferenceErrorKind::Scheme("https://")),
@@ -27,7 +28,15 @@ fn violations(text: &str) -> Vec<Violation> {
         Violation::ImageArchived { restoring: true },
         Violation::RepositoryNotFound,
         Violation::RepositoryOnlyOnNodes,
-        Violation::RepositoryMissingOrPrivate(Hidden::default()),
+        hidden(AskedWith::Unknown),
+        hidden(AskedWith::NoneNamed),
+        hidden(AskedWith::NotReadable { namespace: text.into(), named: [].into() }),
+        hidden(AskedWith::NotReadable { namespace: text.into(), named: vec![text.to_owned(); 9].into() }),
+        hidden(AskedWith::NoneMatches(vec![text.to_owned(); 9].into())),
+        hidden(AskedWith::Unusable { secret: text.into(), problem: SecretProblem::WrongType }),
+        hidden(AskedWith::Secret(text.into())),
+        hidden(AskedWith::Entry(text.into())),
+        Violation::AccessDenied(Hidden { with: AskedWith::Secret(text.into()), cloud: None }),
         Violation::AccessDenied(Hidden::default()),
         Violation::CredentialsRejected { secret: Some(text.to_owned()) },
         Violation::CredentialsRejected { secret: None },
@@ -48,9 +57,11 @@ fn violations(text: &str) -> Vec<Violation> {
         Violation::RegistryUnavailable(Unavailable::Proxy),
         Violation::RegistryForbidden(Box::new(ForbiddenHost {
             authority: text.to_owned(),
-            position: Position::Redirect,
+            position: Position::TokenService,
             registry: text.to_owned(),
             entry: Some(text.into()),
+            own_entry: Some(text.into()),
+            untrusted: true,
             never: false,
         })),
         Violation::RealmNotTrusted(Box::new(Realm {

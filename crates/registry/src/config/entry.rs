@@ -51,9 +51,11 @@ pub(super) struct Pattern {
 }
 
 impl Pattern {
+    /// Returns true if the entry is for this host. A literal IPv6 address, whose brackets are no label, has to be the
+    /// same text.
     pub(super) fn covers(&self, domain: &str) -> bool {
         let (host, port) = split(domain);
-        self.port.as_deref() == port && labels_match(&self.host, host)
+        self.port.as_deref() == port && (self.host == host || labels_match(&self.host, host))
     }
 
     pub(super) fn has_star(&self) -> bool {

@@ -9,7 +9,7 @@ use crate::protocol::codes::{Codes, codes, is_limit};
 use crate::protocol::reply::{AskedAs, Proved, Refusal, Reply};
 use crate::wire::redirect::Unanswered;
 use crate::wire::retry::retry_after;
-use tagpin_domain::fact::{Fact, Hidden, Unavailable};
+use tagpin_domain::fact::{Fact, Hidden, Position, Unavailable};
 
 /// Returns the fact for a request that got no response.
 pub(super) fn unanswered(unanswered: &Unanswered) -> Fact {
@@ -33,7 +33,13 @@ pub(super) fn unanswered(unanswered: &Unanswered) -> Fact {
 /// Returns the fact for a registry that could not be asked with this credential.
 pub(crate) fn refusal(refusal: &Refusal, asked: &AskedAs<'_>) -> Fact {
     match refusal {
-        Refusal::Unanswered(nothing) => unanswered(nothing),
+        Refusal::Unanswered(nothing) => match unanswered(nothing) {
+            Fact::AddressForbidden(mut host) => {
+                host.untrusted = host.position == Position::TokenService && asked.withheld.is_some();
+                Fact::AddressForbidden(host)
+            }
+            fact => fact,
+        },
         Refusal::Unreadable => Fact::unavailable(Unavailable::Unreadable),
         Refusal::Token { status: 401, with_credential: true, .. }
         | Refusal::Token { status: 403, with_credential: true, unknown: true, .. } => {

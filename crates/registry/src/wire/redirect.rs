@@ -219,19 +219,28 @@ impl Route<'_> {
     fn unanswered(&self, request: &Request<'_>, url: &Url, failure: Failure) -> Unanswered {
         let never = failure == Failure::AddressBlocked;
         let forbidden = (never || failure == Failure::AddressForbidden).then(|| {
+            // Another port of the endpoint's own host is reached as the endpoint is.
             let position = match request.purpose {
+                _ if url.host() == self.endpoint.host() && self.endpoint.is_mirror => Position::Mirror,
+                _ if url.host() == self.endpoint.host() => Position::Registry,
                 Purpose::Token => Position::TokenService,
-                Purpose::Manifest | Purpose::Tags if url.origin() != self.endpoint.root().origin() => {
-                    Position::Redirect
+                Purpose::Manifest | Purpose::Tags => Position::Redirect,
+            };
+            let authority = authority(url);
+            let own_entry = match position {
+                Position::Registry | Position::Mirror => None,
+                Position::TokenService | Position::Redirect => {
+                    self.profiles.profile(&authority).entry.clone()
                 }
-                Purpose::Manifest | Purpose::Tags if self.endpoint.is_mirror => Position::Mirror,
-                Purpose::Manifest | Purpose::Tags => Position::Registry,
             };
             Box::new(ForbiddenHost {
-                authority: authority(url),
+                authority,
                 position,
                 registry: self.registry.to_owned(),
                 entry: self.entry.cloned(),
+                own_entry,
+                // The session knows.
+                untrusted: false,
                 never,
             })
         });

@@ -147,6 +147,8 @@ fn forbidden() -> Fact {
         position: Position::Registry,
         registry: host,
         entry: None,
+        own_entry: None,
+        untrusted: false,
         never: false,
     }))
 }

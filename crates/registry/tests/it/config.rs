@@ -89,9 +89,12 @@ fn the_first_match_wins_and_a_star_crosses_no_dot() {
         - { match: special.example.com, allowPrivate: true }
         - { match: '*.example.com' }
         - { match: '*.example.com:5000', allowPrivate: true }
-        - { match: 'registry*', allowPrivate: true }",
+        - { match: 'registry*', allowPrivate: true }
+        - { match: '[fd00::7]:5000', allowPrivate: true }",
     );
     for (domain, label, private) in [
+        ("[fd00::7]:5000", "[fd00::7]:5000", true),
+        ("[fd00::7]", "other", false),
         ("special.example.com", "special.example.com", true),
         ("Special.Example.com:443", "special.example.com", true),
         ("any.example.com", "*.example.com", false),

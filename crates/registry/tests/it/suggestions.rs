@@ -60,7 +60,7 @@ impl Bench {
     }
 
     async fn version(&self, rest: &str, asker: &Asker, effort: Effort) -> Option<String> {
-        let version = self.suggestions.version_of(&self.image(rest), asker, effort).await?;
+        let version = self.suggestions.version_of(&self.image(rest), asker, effort).await.version?;
         Some(format!("{} {}", version.tag, version.digest))
     }
 
@@ -97,6 +97,7 @@ on_each_release!(
     all_who_ask_at_once_share_one_search,
     the_list_that_showed_the_tag_missing_is_not_fetched_again,
     what_one_asker_may_see_is_not_suggested_to_another,
+    a_search_tells_if_the_registry_shows_the_repository,
     what_the_operators_credentials_show_is_suggested_to_a_person_and_to_no_tenant,
 );
 
@@ -130,6 +131,19 @@ async fn no_version_is_remembered_too_and_costs_at_most_eight_requests(release: 
     let before = bench.asked("");
     assert_eq!(bench.version("web", &nobody, plenty()).await, None);
     assert_eq!(bench.asked(""), before);
+}
+
+async fn a_search_tells_if_the_registry_shows_the_repository(release: Release) {
+    let registry = Registry::start(release, &Access::Open);
+    registry.push_image("web", "latest", OCI_MANIFEST, &ANYONE).await;
+    let bench = Bench::at(&registry.url(), Askers::default());
+    let nobody = Asker::anonymous();
+    let shown = async |rest| bench.suggestions.version_of(&bench.image(rest), &nobody, plenty()).await.shown;
+    assert_eq!(shown("web").await, Some(true));
+    assert_eq!(shown("web:missing").await, Some(true));
+    assert_eq!(shown("webapi").await, Some(false));
+    drop(registry);
+    assert_eq!(shown("other").await, None);
 }
 
 async fn all_who_ask_at_once_share_one_search(release: Release) {

@@ -23,7 +23,7 @@ pub(crate) fn configuration(found: &Findings) -> Vec<Row> {
     };
     match &found.configuration {
         Err(cause) => unknown(cause),
-        Ok(Some(Configuration { checked: Err(mistake), unseen })) => {
+        Ok(Some(Configuration { checked: Err(mistake), unseen, .. })) => {
             if let Some(folder) = unseen.iter().find(|folder| mistake.contains(folder.as_str())) {
                 return unknown(&format!(
                     "the files in {folder} cannot be read from outside of the pod: {mistake}"

@@ -6,6 +6,8 @@ use jiff::SignedDuration;
 
 use crate::cli::doctor::findings::{Answers, Findings};
 use crate::cli::doctor::judge::row::{Row, known, logs, named};
+use tagpin_domain::image::DOCKER_HUB;
+use tagpin_domain::remedy::{Entry, Holder, Setting, change};
 use tagpin_objects::release;
 use tagpin_registry::LastAsked;
 
@@ -117,11 +119,18 @@ pub(crate) fn registries(found: &Findings) -> Vec<Row> {
         if seen.is_empty() {
             return vec![Row::note(CHECK, "no replica has asked a registry yet", None)];
         }
-        seen.into_iter().map(|(registry, asked)| registry_row(registry, &asked)).collect()
+        let configuration = found.configuration.iter().flatten();
+        let entries: Vec<_> = configuration.flat_map(|configuration| &configuration.entries).collect();
+        let row = |(registry, asked): (&str, Vec<_>)| {
+            // Other labels are the `match` of an entry; Docker Hub has one label, with or without an entry.
+            let is_entry = registry != DOCKER_HUB || entries.iter().any(|entry| *entry == registry);
+            registry_row(registry, is_entry.then_some(registry), &asked)
+        };
+        seen.into_iter().map(row).collect()
     })
 }
 
-fn registry_row(registry: &str, asked: &[(&str, &LastAsked)]) -> Row {
+fn registry_row(registry: &str, entry: Option<&str>, asked: &[(&str, &LastAsked)]) -> Row {
     const CHECK: &str = "registries";
     let failing: Vec<_> = asked
         .iter()
@@ -137,14 +146,16 @@ fn registry_row(registry: &str, asked: &[(&str, &LastAsked)]) -> Row {
     let detail = format!("{registry}: {}", named(&failing));
     let limited = asked.iter().any(|(_, last)| last.last.as_deref() == Some("429"));
     let forbidden = asked.iter().any(|(_, last)| last.last.as_deref() == Some("address-forbidden"));
+    let add = |setting| change(&[Entry::new(registry, entry, setting)], Holder::Values);
     let remedy = if registry == OTHER {
         return Row::note(CHECK, detail, None);
     } else if limited {
-        format!(
-            "give credentials with a higher limit: registries: [ {{ match: \"{registry}\", credentials: … }} ] (see values.yaml)"
-        )
+        format!("give tagpin credentials with a higher limit: {}", add(Setting::Secret))
     } else if forbidden {
-        format!("allow its private address: registries: [ {{ match: \"{registry}\", allowPrivate: true }} ]")
+        format!(
+            "{}; if the address is of a token service or of a redirect, tagpin resolve IMAGE says what to add",
+            add(Setting::AllowPrivate)
+        )
     } else {
         format!("try it from the node of that replica: curl -v https://{registry}/v2/")
     };

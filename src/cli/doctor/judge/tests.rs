@@ -10,6 +10,8 @@ use tagpin_kube::policies::InForce;
 use tagpin_kube::unreadable::{Named, Row as Unreadable};
 use tagpin_registry::LastAsked;
 
+mod registries;
+
 const CA: &[u8] = b"authority";
 
 fn entry(name: &str) -> Entry {
@@ -63,7 +65,7 @@ fn well() -> Findings {
         denied: Ok(vec![]),
         deployment: Ok(Some(Deployment { wanted: 2, pull_secrets_off: false })),
         replicas: Ok(vec![replica("tagpin-a"), replica("tagpin-b")]),
-        configuration: Ok(Some(Configuration { checked: Ok(vec![]), unseen: vec![] })),
+        configuration: Ok(Some(Configuration { checked: Ok(vec![]), entries: vec![], unseen: vec![] })),
         policies: Ok(vec![Policy {
             id: PolicyId { namespace: None, name: "baseline".into() },
             uid: "u".into(),
@@ -388,45 +390,14 @@ fn a_policy_that_one_replica_does_not_have() {
 }
 
 #[test]
-fn a_registry_that_one_replica_does_not_reach() {
-    for (result, remedy) in [
-        ("connect", "curl -v https://docker.io/v2/"),
-        ("429", "credentials"),
-        ("address-forbidden", "allowPrivate: true"),
-    ] {
-        let change =
-            |found: &mut Findings| replica_mut(found).registries = vec![asked("docker.io", result, 899)];
-        says(red("registries", change), &format!("docker.io: tagpin-a heard {result} 899 s ago"), remedy);
-    }
-}
-
-#[test]
-fn a_registry_that_is_left_alone() {
-    let change = |found: &mut Findings| {
-        let resting = LastAsked { registry: "docker.io".into(), resting: 1, ..LastAsked::default() };
-        replica_mut(found).registries = vec![resting];
-    };
-    says(red("registries", change), "asks again in a moment", "curl");
-}
-
-#[test]
-fn an_old_failure_and_a_mistyped_host_are_not_red() {
-    let old = one("registries", Status::Ok, |found| {
-        replica_mut(found).registries = vec![asked("docker.io", "connect", 901)];
-    });
-    assert!(old.detail.contains("connect 901 s ago"), "{old:?}");
-    let typo = one("registries", Status::Note, |found| {
-        replica_mut(found).registries = vec![asked("other", "dns", 5)];
-    });
-    assert!(typo.detail.contains("dns"), "{typo:?}");
-}
-
-#[test]
 fn a_configuration_that_cannot_be_used() {
     let wrong = "/etc/tagpin/configuration/registries.yaml:3:3: registries[0].mirror: unknown key";
     let change = |found: &mut Findings| {
-        found.configuration =
-            Ok(Some(Configuration { checked: Err(wrong.into()), unseen: vec!["/run".into()] }));
+        found.configuration = Ok(Some(Configuration {
+            checked: Err(wrong.into()),
+            entries: vec![],
+            unseen: vec!["/run".into()],
+        }));
         replica_mut(found).counters.earlier_configuration = true;
     };
     let (detail, remedy) = red("configuration", change);
@@ -455,7 +426,8 @@ fn a_configuration_that_a_replica_alone_cannot_use() {
 fn a_file_that_is_seen_by_the_pod_alone_is_no_mistake() {
     let row = one("configuration", Status::Unknown, |found| {
         let checked = Err("c.yaml:2:1: registries[0].tls.caFile: read /var/ca/a.pem: not found".into());
-        found.configuration = Ok(Some(Configuration { checked, unseen: vec!["/var/ca".into()] }));
+        found.configuration =
+            Ok(Some(Configuration { checked, entries: vec![], unseen: vec!["/var/ca".into()] }));
     });
     assert!(row.detail.contains("the files in /var/ca cannot be read from outside"), "{row:?}");
 }
@@ -464,7 +436,7 @@ fn a_file_that_is_seen_by_the_pod_alone_is_no_mistake() {
 fn what_is_allowed_and_not_expected_is_a_note() {
     let row = one("configuration", Status::Note, |found| {
         let checked = Ok(vec!["registries[0]: the certificate of a.test is not verified".into()]);
-        found.configuration = Ok(Some(Configuration { checked, unseen: vec![] }));
+        found.configuration = Ok(Some(Configuration { checked, entries: vec![], unseen: vec![] }));
     });
     assert!(row.detail.contains("is not verified"), "{row:?}");
 }
