@@ -282,6 +282,8 @@ pub struct LastKnown {
     pub digest: Digest,
     /// Time since then.
     pub age: Duration,
+    /// True if the digest is that of an artifact, which only image volumes take.
+    pub artifact: bool,
 }
 
 /// The reason why a registry gave no usable answer. The words are stable: they are metric labels and JSON values.

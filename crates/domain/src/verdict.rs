@@ -231,7 +231,7 @@ pub fn on_answer(phase: Phase, case: &Case<'_>, answer: Answer<'_>, verdict: &mu
     let beyond_limit = requirement.beyond_limit;
     let evidence = Evidence { subject, slot, original: None, beyond_limit, answer: Some(answer) };
     judge(Stage::Fact, requirement, &evidence, verdict);
-    verdict.stale = stale(requirement, answer);
+    verdict.stale = stale(requirement, &slot.slot, answer);
     if !verdict.denied() {
         match phase {
             Phase::Mutate => {
@@ -288,7 +288,7 @@ fn violated(check: &Check, policy: &Policy, evidence: &Evidence<'_>) -> Option<J
             let (violation, effect) = nonexistent(fact, &evidence.slot.slot)?;
             Some((violation, effect, fact.retry_after()))
         }
-        Check::Resolution => unanswered(evidence.answer?.fact()?, &policy.resolution),
+        Check::Resolution => unanswered(evidence.answer?.fact()?, &evidence.slot.slot, &policy.resolution),
         Check::Pin(_) => {
             digest(evidence.answer?, &evidence.slot.slot, policy).map(|_| unpinned(evidence.slot))
         }
@@ -358,10 +358,10 @@ fn nonexistent(fact: &Fact, slot: &Slot) -> Option<(Violation, Effect)> {
 
 /// Returns the violation for a fact that is not a definite answer, with the effect that the policy's
 /// resolution gives it.
-fn unanswered(fact: &Fact, resolution: &Resolution) -> Option<Judged> {
+fn unanswered(fact: &Fact, slot: &Slot, resolution: &Resolution) -> Option<Judged> {
     let (outcome, retry_after) = match fact.class() {
         Class::Present | Class::Definite | Class::Offline => return None,
-        Class::Unavailable if last_known(fact, resolution).is_some() => return None,
+        Class::Unavailable if last_known(fact, slot, resolution).is_some() => return None,
         // Only an outage ends by itself.
         Class::Unavailable => (resolution.on_unavailable, Some(fact.retry_after().unwrap_or(RETRY_AFTER))),
         Class::Unauthorized => (resolution.on_unauthorized, None),
@@ -375,18 +375,19 @@ fn unanswered(fact: &Fact, resolution: &Resolution) -> Option<Judged> {
     Some((Violation::of(fact)?, effect, retry_after))
 }
 
-/// Returns the last known digest, if it is young enough for this policy.
-fn last_known<'a>(fact: &'a Fact, resolution: &Resolution) -> Option<&'a LastKnown> {
+/// Returns the last known digest, if it is young enough for this policy and the slot takes what it names.
+fn last_known<'a>(fact: &'a Fact, slot: &Slot, resolution: &Resolution) -> Option<&'a LastKnown> {
     let oldest = resolution.last_known_max_age;
-    fact.last_known().filter(|known| !oldest.is_zero() && known.age <= oldest)
+    let known = fact.last_known().filter(|known| !known.artifact || slot.mounts_artifacts());
+    known.filter(|known| !oldest.is_zero() && known.age <= oldest)
 }
 
 /// Returns the age of the last known digest that a policy accepts instead of an answer.
-fn stale(requirement: &Requirement<'_>, answer: Answer<'_>) -> Option<Duration> {
+fn stale(requirement: &Requirement<'_>, slot: &Slot, answer: Answer<'_>) -> Option<Duration> {
     let fact = answer.fact()?;
     let resolves = |check: &&Check| matches!(check, Check::Resolution);
     let mut resolving = requirement.demands.iter().filter(|demand| demand.checks.iter().any(resolves));
-    resolving.find_map(|demand| last_known(fact, &demand.policy.resolution)).map(|known| known.age)
+    resolving.find_map(|demand| last_known(fact, slot, &demand.policy.resolution)).map(|known| known.age)
 }
 
 /// Returns the digest to pin the slot to. An artifact gives one only where a node may take it.
@@ -399,7 +400,7 @@ fn digest(answer: Answer<'_>, slot: &Slot, policy: &Policy) -> Option<Pinned> {
             (!refused).then_some((digest, PinSource::Registry))?
         }
         Answer::Registry(fact) => {
-            let LastKnown { digest, age } = last_known(fact, &policy.resolution)?;
+            let LastKnown { digest, age, .. } = last_known(fact, slot, &policy.resolution)?;
             (digest, PinSource::LastKnown { age: *age, cause: fact.cause() })
         }
     };

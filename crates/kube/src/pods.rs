@@ -382,7 +382,7 @@ impl Seeds for Pods {
         let youngest = same.map(|carrier| carrier.pod.created).max()?;
         // A creation time ahead of our clock counts as now.
         let age = Duration::try_from(now.duration_since(youngest)).unwrap_or_default();
-        Some(LastKnown { digest, age })
+        Some(LastKnown { digest, age, artifact: false })
     }
 }
 

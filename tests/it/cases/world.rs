@@ -290,7 +290,8 @@ fn fact(said: &Value) -> Fact {
     let seconds = |key: &str| more.get(key).map(|seconds| Duration::from_secs(seconds.as_u64().unwrap()));
     let last_known = || {
         let digest = more.get("last-known")?.as_str()?.parse().unwrap();
-        Some(LastKnown { digest, age: seconds("age").unwrap() })
+        let artifact = more.get("artifact").is_some_and(|artifact| artifact.as_bool().unwrap());
+        Some(LastKnown { digest, age: seconds("age").unwrap(), artifact })
     };
     match word.as_str() {
         "unavailable" => Fact::Unavailable {

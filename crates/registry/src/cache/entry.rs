@@ -48,7 +48,7 @@ pub(super) enum Known {
     /// No registry has given a definite answer.
     Nothing,
     /// The tag named this digest at this time.
-    Digest(Digest, Instant),
+    Digest { digest: Digest, at: Instant, artifact: bool },
     /// The tag did not exist at this time, or named nothing that can run.
     Gone(Instant),
 }
@@ -65,7 +65,10 @@ impl CachedFact {
         };
         let mut kept = None;
         let known = match &fact {
-            Fact::Present(digest) | Fact::Artifact { digest, .. } => Known::Digest(digest.clone(), now),
+            Fact::Present(digest) => Known::Digest { digest: digest.clone(), at: now, artifact: false },
+            Fact::Artifact { digest, .. } => {
+                Known::Digest { digest: digest.clone(), at: now, artifact: true }
+            }
             // The registry has the tag, but the earlier digest is not what it names now.
             Fact::Unavailable { cause: Unavailable::NotByDigest, .. } => Known::Gone(now),
             fact if fact.class() == Class::Definite => Known::Gone(now),
@@ -148,19 +151,20 @@ impl Known {
     /// Returns the digest that the tag named when that was last known, or that of a pin if no answer is young enough.
     pub(super) fn last(&self, seed: impl FnOnce() -> Option<LastKnown>, now: Instant) -> Option<LastKnown> {
         match self {
-            Self::Digest(digest, at) if self.counts(now) => {
-                Some(LastKnown { digest: digest.clone(), age: now.saturating_duration_since(*at) })
+            Self::Digest { digest, at, artifact } if self.counts(now) => {
+                let age = now.saturating_duration_since(*at);
+                Some(LastKnown { digest: digest.clone(), age, artifact: *artifact })
             }
             Self::Gone(_) if self.counts(now) => None,
             // An answer that is too old is treated as no answer.
-            Self::Digest(..) | Self::Gone(_) | Self::Nothing => seed(),
+            Self::Digest { .. } | Self::Gone(_) | Self::Nothing => seed(),
         }
     }
 
     fn counts(&self, now: Instant) -> bool {
         match self {
             Self::Nothing => false,
-            Self::Digest(_, at) | Self::Gone(at) => now.saturating_duration_since(*at) <= LAST_KNOWN,
+            Self::Digest { at, .. } | Self::Gone(at) => now.saturating_duration_since(*at) <= LAST_KNOWN,
         }
     }
 }

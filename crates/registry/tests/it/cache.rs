@@ -390,10 +390,10 @@ async fn an_outage_gives_the_last_known_digest_with_its_age_and_only_to_the_same
         let cache = cache(&registry);
         assert_eq!(ask(&cache, "shop-a").await, present('a'));
         advance(seconds(90)).await;
-        let stale = LastKnown { digest: digest('a'), age: seconds(90) };
+        let stale = LastKnown { digest: digest('a'), age: seconds(90), artifact: false };
         assert_eq!(last_known(&ask(&cache, "shop-a").await), Some(&stale));
         advance(seconds(4)).await;
-        let stale = LastKnown { digest: digest('a'), age: seconds(94) };
+        let stale = LastKnown { digest: digest('a'), age: seconds(94), artifact: false };
         assert_eq!(last_known(&ask(&cache, "mall-a").await), Some(&stale));
         assert_eq!(last_known(&ask(&cache, "shop-b").await), None);
         advance(LAST_KNOWN).await;
@@ -407,7 +407,7 @@ async fn a_slow_registry_gives_the_last_known_digest_at_the_deadline() {
     let cache = cache(&registry);
     ask(&cache, "anonymous").await;
     advance(seconds(61)).await;
-    let stale = LastKnown { digest: digest('a'), age: seconds(61) + seconds(5) };
+    let stale = LastKnown { digest: digest('a'), age: seconds(61) + seconds(5), artifact: false };
     let fact = ask(&cache, "anonymous").await;
     assert_eq!(last_known(&fact), Some(&stale));
     registry.answers(2).await;
@@ -418,7 +418,7 @@ async fn a_slow_registry_gives_the_last_known_digest_at_the_deadline() {
 async fn an_outage_does_not_bring_back_what_was_gone() {
     for gone in [Fact::TagMissing, Fact::RepositoryMissing, Fact::Broken(Broken::NotAnImage)] {
         let registry = Registry::saying(vec![present('a'), gone, failed(Unavailable::Connect)]);
-        let pods = Pods(Some(LastKnown { digest: digest('b'), age: seconds(5) }));
+        let pods = Pods(Some(LastKnown { digest: digest('b'), age: seconds(5), artifact: false }));
         let cache = Cache::new(registry.clone(), around(pods));
         ask(&cache, "anonymous").await;
         advance(seconds(61)).await;
@@ -434,7 +434,7 @@ async fn an_outage_does_not_bring_back_what_was_gone() {
 async fn what_a_registry_said_too_long_ago_gives_way_to_pins_on_pods() {
     for said in [present('a'), Fact::TagMissing] {
         let registry = Registry::saying(vec![said, failed(Unavailable::Connect)]);
-        let pin = LastKnown { digest: digest('b'), age: seconds(5) };
+        let pin = LastKnown { digest: digest('b'), age: seconds(5), artifact: false };
         let cache = Cache::new(registry.clone(), around(Pods(Some(pin.clone()))));
         ask(&cache, "anonymous").await;
         advance(LAST_KNOWN).await;
@@ -490,7 +490,7 @@ async fn a_refusal_of_the_asker_says_nothing_of_the_tag() {
 async fn pins_on_pods_are_last_known_until_the_registry_has_spoken() {
     let outage = failed(Unavailable::Connect);
     let registry = Registry::saying(vec![outage.clone(), present('a'), outage]);
-    let seed = LastKnown { digest: digest('b'), age: seconds(3600) };
+    let seed = LastKnown { digest: digest('b'), age: seconds(3600), artifact: false };
     let cache = Cache::new(registry, around(Pods(Some(seed.clone()))));
     assert_eq!(last_known(&ask(&cache, "anonymous").await), Some(&seed));
     advance(seconds(11)).await;
@@ -501,7 +501,7 @@ async fn pins_on_pods_are_last_known_until_the_registry_has_spoken() {
 
 #[tokio::test(start_paused = true)]
 async fn pins_on_pods_that_are_too_old_are_not_last_known() {
-    let seed = LastKnown { digest: digest('b'), age: LAST_KNOWN + seconds(1) };
+    let seed = LastKnown { digest: digest('b'), age: LAST_KNOWN + seconds(1), artifact: false };
     let registry = Registry::saying(vec![failed(Unavailable::Connect)]);
     let cache = Cache::new(registry, around(Pods(Some(seed))));
     assert_eq!(last_known(&ask(&cache, "anonymous").await), None);
@@ -878,8 +878,8 @@ async fn an_outage_gives_the_digest_of_an_artifact() {
         ask(&cache, "anonymous").await;
     }
     assert_eq!(
-        last_known(&ask(&cache, "anonymous").await).map(|known| known.digest.clone()),
-        Some(digest('c'))
+        last_known(&ask(&cache, "anonymous").await).map(|known| (known.digest.clone(), known.artifact)),
+        Some((digest('c'), true))
     );
 }
 

@@ -135,7 +135,7 @@ struct Pinned;
 impl Seeds for Pinned {
     fn last_known(&self, image: &ImageRef, _: &Asker, _: Timestamp) -> Option<LastKnown> {
         let known = image.to_string().ends_with(":known");
-        known.then(|| LastKnown { digest: digest(), age: Duration::from_secs(3600) })
+        known.then(|| LastKnown { digest: digest(), age: Duration::from_secs(3600), artifact: false })
     }
 }
 
