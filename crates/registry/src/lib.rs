@@ -33,7 +33,7 @@ pub use self::credentials::cloud::{Access, CloudError, Clouds, ServiceKey, Surro
 pub use self::credentials::docker_config::DockerConfig;
 pub use self::credentials::keyring::Keyring;
 pub use self::credentials::operator::{OperatorCredential, OperatorCredentials, SecretRef};
-pub use self::credentials::provider::{Credentials, Held};
+pub use self::credentials::provider::{Credentials, Held, Search};
 pub use self::credentials::pull_secrets::{PullSecrets, Readable};
 pub use self::inspect::{DEPTH, ForPlatform, NotInspected};
 pub use self::limit::{Gate, Limit};

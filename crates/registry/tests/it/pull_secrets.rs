@@ -16,13 +16,14 @@ use hyper::{Request, Response};
 use kube::client::Body;
 use serde_json::{Value, json};
 use tagpin_domain::asker::Asker;
+use tagpin_domain::fact::{AskedWith, Cloud, Fact, Hidden, SecretProblem};
 use tagpin_domain::image::ImageRef;
-use tagpin_registry::{
-    Candidate, Credential, Credentials, Current, Event, Held, Observer, Profiles as _, PullSecrets, Readable,
-    Registries, RegistryProfile, UserConfig,
-};
 #[cfg(feature = "aws")]
 use tagpin_registry::{Clouds, Surroundings, SystemNames, Transport};
+use tagpin_registry::{
+    Credential, Credentials, Current, Event, Held, Observer, Profiles as _, PullSecrets, Readable,
+    Registries, RegistryProfile, UserConfig,
+};
 use tempfile::TempDir;
 use tokio::time::{Instant, advance};
 
@@ -124,9 +125,9 @@ struct Checked {
 }
 
 impl Checked {
-    fn known(&self, asker: &Asker, image: &ImageRef) -> Option<Vec<Candidate>> {
+    fn known(&self, asker: &Asker, image: &ImageRef) -> Option<Held> {
         let profile = self.registries.profile(image.domain());
-        Some(self.secrets.at_hand(asker, image, &profile)?.candidates.into_owned())
+        self.secrets.at_hand(asker, image, &profile)
     }
 }
 
@@ -136,8 +137,8 @@ impl Credentials for Checked {
         let before = self.known(asker, image);
         let found = self.secrets.candidates(asker, image, deadline).await;
         for at_hand in [before, self.known(asker, image)].into_iter().flatten() {
-            let ids = |candidates: &[Candidate]| candidates.iter().map(|one| one.id).collect::<Vec<_>>();
-            assert_eq!(ids(&at_hand), ids(&found.candidates), "{image}");
+            let ids = |held: &Held| held.candidates.iter().map(|one| one.id).collect::<Vec<_>>();
+            assert_eq!((ids(&at_hand), at_hand.search), (ids(&found), found.search), "{image}");
         }
         found
     }
@@ -229,7 +230,8 @@ async fn a_secret_that_cannot_be_used_is_skipped_and_counted() {
         .with_secret("shop", "good", &[("a.io", "good")]);
     let asker = asker("shop", &["", "missing", "private", "failing", "opaque", "bare", "broken", "good"]);
     let found = candidates(&cluster.everybodys(), &asker, "a.io/x").await;
-    assert_eq!(found, ["good from pull secret good"]);
+    // One of them may hold a better credential.
+    assert_eq!(found, ["good from pull secret good", "not read from pull secret failing"]);
     assert_eq!(
         cluster.skipped(),
         ["not-found", "forbidden", "unavailable", "wrong-type", "wrong-type", "malformed"]
@@ -379,9 +381,96 @@ async fn an_api_server_that_hangs_costs_the_deadline_and_no_more() {
     let cluster = Cluster::default().holds("shop", "regcred", None);
     let credentials = cluster.everybodys();
     let start = Instant::now();
-    assert_eq!(candidates(&credentials, &asker("shop", &["regcred"]), "a.io/x").await, [ANONYMOUS]);
+    let shop = asker("shop", &["regcred"]);
+    assert_eq!(candidates(&credentials, &shop, "a.io/x").await, ["not read from pull secret regcred"]);
     assert_eq!(start.elapsed(), Duration::from_secs(2));
     assert_eq!(cluster.skipped(), ["unavailable"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_could_not_be_read_is_no_proof_that_there_is_no_credential() {
+    let config = registries(
+        "registries: [{ match: a.io, credentials: { secretRef: { namespace: ops, name: pull } } }]",
+    );
+    let cluster = Cluster::default()
+        .refuses("shop", "failing", 500)
+        .holds("shop", "hanging", None)
+        .with_secret("shop", "good", &[("a.io", "good")])
+        .holds("ops", "pull", None);
+    let credentials = cluster.credentials(Readable::Everybodys, config);
+    for (named, found) in [
+        (&[][..], &["not read from configuration of a.io"][..]),
+        (&["good"], &["good from pull secret good", "not read from configuration of a.io"]),
+        // One stands for all.
+        (&["failing", "hanging"], &["not read from pull secret failing"]),
+        (&["hanging", "good"], &["good from pull secret good", "not read from pull secret hanging"]),
+        // These were read: the kubelet skips them too.
+        (&["missing", "good"], &["good from pull secret good", "not read from configuration of a.io"]),
+    ] {
+        assert_eq!(candidates(&credentials, &asker("shop", named), "a.io/x").await, found, "{named:?}");
+    }
+    assert_eq!(
+        candidates(&credentials, &asker("shop", &["failing"]), "b.io/x").await,
+        ["not read from pull secret failing"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_search_for_credentials_is_told_in_the_names_of_the_asker() {
+    let opaque = secret("opaque", "Opaque", &[("x", "y")]);
+    let broken = secret("broken", "kubernetes.io/dockercfg", &[(".dockercfg", "{")]);
+    let tokens =
+        secret("tokens", "kubernetes.io/dockercfg", &[(".dockercfg", r#"{"a.io":{"identitytoken":"t"}}"#)]);
+    let cluster = Cluster::default()
+        .refuses("shop", "forbidden", 403)
+        .holds("shop", "opaque", Some((200, opaque)))
+        .holds("shop", "broken", Some((200, broken)))
+        .holds("shop", "tokens", Some((200, tokens)))
+        .with_secret("shop", "other", &[("b.io", "other")])
+        .with_secret("shop", "good", &[("a.io", "good")])
+        .with_secret("ops", "pull", &[("ops.io", "operators")]);
+    let config = || {
+        registries(
+            "registries: [{ match: '*.io', credentials: { secretRef: { namespace: ops, name: pull } } }]",
+        )
+    };
+    let unusable = |secret: &str, problem| AskedWith::Unusable { secret: secret.into(), problem };
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Box<[_]>>();
+    for (readable, named, image, with) in [
+        (Readable::Everybodys, &[][..], "a.io/x", AskedWith::NoneNamed),
+        (Readable::Everybodys, &[""], "a.io/x", AskedWith::NoneNamed),
+        (Readable::Nobodys, &[], "a.io/x", AskedWith::NotReadable(names(&[]))),
+        (Readable::Nobodys, &["", "good"], "a.io/x", AskedWith::NotReadable(names(&["good"]))),
+        (Readable::Of(BTreeSet::new()), &["good"], "a.io/x", AskedWith::NotReadable(names(&["good"]))),
+        (
+            Readable::Everybodys,
+            &["other", "tokens"],
+            "a.io/x",
+            AskedWith::NoneMatches(names(&["other", "tokens"])),
+        ),
+        (Readable::Everybodys, &["other", "gone"], "a.io/x", unusable("gone", SecretProblem::NotFound)),
+        (Readable::Everybodys, &["", "forbidden"], "a.io/x", unusable("forbidden", SecretProblem::Forbidden)),
+        (Readable::Everybodys, &["opaque", "gone"], "a.io/x", unusable("opaque", SecretProblem::WrongType)),
+        (Readable::Everybodys, &["broken"], "a.io/x", unusable("broken", SecretProblem::Malformed)),
+        (Readable::Everybodys, &["gone", "good"], "a.io/x", AskedWith::Secret("good".into())),
+        (Readable::Everybodys, &["other"], "ops.io/x", AskedWith::Entry("*.io".into())),
+        (Readable::Nobodys, &["good"], "ops.io/x", AskedWith::Entry("*.io".into())),
+        (Readable::Everybodys, &[], "localhost/x", AskedWith::Unknown),
+    ] {
+        let (asker, image) = (asker("shop", named), ImageRef::parse(image).unwrap());
+        let credentials = cluster.credentials(readable, config());
+        let deadline = Instant::now() + Duration::from_secs(2);
+        let found = credentials.candidates(&asker, &image, deadline).await;
+        let hidden = Hidden { cloud: Some(Cloud::Aws), ..Hidden::default() };
+        for fact in [Fact::MissingOrPrivate(hidden.clone()), Fact::AccessDenied(hidden)] {
+            let told = match found.tell(fact, &asker) {
+                Fact::MissingOrPrivate(hidden) | Fact::AccessDenied(hidden) => hidden,
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(told, Hidden { with: with.clone(), cloud: Some(Cloud::Aws) }, "{named:?} {image}");
+        }
+        assert_eq!(found.tell(Fact::TagMissing, &asker), Fact::TagMissing);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -435,7 +524,7 @@ async fn what_needs_no_reading_is_at_hand() {
     let credentials = cluster.credentials(Readable::Everybodys, Registries::load(&config).unwrap());
     let at_hand = |asker: &Asker, image: &str| {
         let found = credentials.known(asker, &ImageRef::parse(image).unwrap());
-        found.map(|found| found.iter().map(|one| one.source.to_string()).collect::<Vec<_>>())
+        found.map(|found| found.candidates.iter().map(|one| one.source.to_string()).collect::<Vec<_>>())
     };
     let (nobody, shop) = (asker("shop", &[]), asker("shop", &["regcred"]));
     let nodes = "configuration of a.io".to_owned();
