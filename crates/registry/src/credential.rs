@@ -169,6 +169,15 @@ impl Candidate {
         Self::new(Credential::NotGiven, Source::Configuration(entry.to_owned()))
     }
 
+    /// Adds the candidates whose credentials are not in the list yet.
+    pub(crate) fn add_new(candidates: &mut Vec<Self>, more: impl IntoIterator<Item = Self>) {
+        for candidate in more {
+            if !candidates.iter().any(|earlier| earlier.id == candidate.id) {
+                candidates.push(candidate);
+            }
+        }
+    }
+
     /// Returns the candidate for a secret that could not be read in time.
     #[must_use]
     pub fn not_read(source: Source) -> Self {

@@ -252,7 +252,7 @@ pub enum Unused {
     Region,
     /// The token service is on another host, and no entry trusts it.
     Realm,
-    /// The credential helper failed.
+    /// The pull secret names a credential helper, which neither nodes nor tagpin run.
     Helper,
     /// tagpin's identity in the cloud lacks a right.
     Right,

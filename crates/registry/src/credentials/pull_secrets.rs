@@ -26,7 +26,7 @@ use crate::credentials::docker_config::DockerConfig;
 use crate::credentials::keyring::Keyring;
 use crate::credentials::operator::{OperatorCredential, OperatorCredentials, SecretRef};
 use crate::credentials::provider::{Credentials, Held, Search};
-use crate::observe::{Event, Observer, Skipped};
+use crate::observe::{Event, Observer, Skipped, Unused};
 use crate::profile::endpoint::RegistryProfile;
 use crate::sharing::expiring::Expiring;
 use crate::sharing::flight::Flights;
@@ -117,6 +117,27 @@ impl PullSecrets {
                 "this pull secret is used for more repositories than its location names, by nodes as well: the location is \
                  only the start of their names; end it with a slash"
             );
+        }
+    }
+
+    /// Reports pull secrets that name credential helpers, where the asker has no other credential: a person who made one
+    /// from their own configuration believes that it holds the credential. The log has it once an hour.
+    fn tell_of_helpers(&self, own: &Own, asker: &Asker, image: &ImageRef) {
+        for secret in own.helpers(image) {
+            let registry = &self.registries.profile(image.domain()).label;
+            self.observer.observe(&Event::CredentialUnused { registry, reason: Unused::Helper });
+            let namespace = &asker.namespace;
+            let (key, now) =
+                (SecretRef { namespace: namespace.clone(), name: secret.to_owned() }, Instant::now());
+            if self.warned.get(&key, now).is_none() {
+                self.warned.put(key, (), now + WARNED);
+                warn!(
+                    namespace,
+                    secret,
+                    "this pull secret names a credential helper, which neither nodes nor tagpin run: write the user and the \
+                     password into it"
+                );
+            }
         }
     }
 
@@ -230,6 +251,9 @@ impl Credentials for PullSecrets {
         }
         let (own, operators) = tokio::join!(self.own(asker, deadline), self.operators(image, deadline));
         let held = in_order(&own, operators, asker, image);
+        if held.search != Search::Found {
+            self.tell_of_helpers(&own, asker, image);
+        }
         held.candidates
             .iter()
             .filter(|own| own.stretched)

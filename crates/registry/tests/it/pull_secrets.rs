@@ -21,8 +21,8 @@ use tagpin_domain::image::ImageRef;
 #[cfg(feature = "aws")]
 use tagpin_registry::{Clouds, Surroundings, SystemNames, Transport};
 use tagpin_registry::{
-    Credential, Credentials, Current, Event, Held, Observer, Profiles as _, PullSecrets, Readable,
-    Registries, RegistryProfile, UserConfig,
+    Credential, CredentialHelpers, Credentials, Current, Event, Held, HelperAnswer, HelperError, HelperName,
+    Observer, Profiles as _, PullSecrets, Readable, Registries, RegistryProfile, UserConfig,
 };
 use tempfile::TempDir;
 use tokio::time::{Instant, advance};
@@ -36,12 +36,18 @@ struct Cluster {
     objects: Arc<Mutex<Objects>>,
     asked: Arc<Mutex<Vec<String>>>,
     skipped: Arc<Mutex<Vec<&'static str>>>,
+    /// Registries whose credential is not used, each with the reason.
+    unused: Arc<Mutex<Vec<String>>>,
 }
 
 impl Observer for Cluster {
     fn observe(&self, event: &Event<'_>) {
-        if let Event::SecretSkipped(why) = event {
-            self.skipped.lock().unwrap().push(why.word());
+        match event {
+            Event::SecretSkipped(why) => self.skipped.lock().unwrap().push(why.word()),
+            Event::CredentialUnused { registry, reason } => {
+                self.unused.lock().unwrap().push(format!("{registry} {}", reason.word()));
+            }
+            _ => {}
         }
     }
 
@@ -592,23 +598,163 @@ async fn for_a_registry_that_shows_nobody_its_credentials_none_are_read() {
     assert_eq!(cluster.asked(), Vec::<String>::new());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_names_a_helper_is_reported_where_it_has_no_password() {
+    let kind = "kubernetes.io/dockerconfigjson";
+    let stored = r#"{"auths":{"https://index.docker.io/v1/":{},"a.io":{}},"credsStore":"desktop"}"#;
+    let helped = r#"{"auths":{"c.io":{"auth":"YTpi"}},"credHelpers":{"b.io":"ecr-login","c.io":"x"}}"#;
+    let cluster = Cluster::default()
+        .holds("shop", "stored", Some((200, secret("stored", kind, &[(".dockerconfigjson", stored)]))))
+        .holds("shop", "helped", Some((200, secret("helped", kind, &[(".dockerconfigjson", helped)]))));
+    let credentials = cluster.everybodys();
+    let shop = asker("shop", &["stored", "helped"]);
+    for (image, unused) in
+        [("a.io/x", 1), ("nginx", 1), ("b.io/x", 1), ("quay.io/x", 0), ("c.io/x", 0), ("a.io/x", 1)]
+    {
+        candidates(&credentials, &shop, image).await;
+        let told = std::mem::take(&mut *cluster.unused.lock().unwrap());
+        assert_eq!(told.len(), unused, "{image}: {told:?}");
+        assert!(told.iter().all(|told| told.ends_with(" helper")), "{told:?}");
+    }
+}
+
+/// Credential helpers that give fixed answers, and record the questions.
+#[derive(Clone, Default)]
+struct Helpers {
+    answers: BTreeMap<String, Option<(bool, &'static str)>>,
+    asked: Arc<Mutex<Vec<(String, Duration)>>>,
+}
+
+#[async_trait]
+impl CredentialHelpers for Helpers {
+    async fn get(
+        &self,
+        helper: &HelperName,
+        registry: &str,
+        limit: Duration,
+    ) -> Result<HelperAnswer, HelperError> {
+        let question = format!("{helper} {registry}");
+        self.asked.lock().unwrap().push((question.clone(), limit));
+        match self.answers.get(&question) {
+            Some(Some((success, output))) => {
+                Ok(HelperAnswer { success: *success, output: output.as_bytes().to_vec() })
+            }
+            Some(None) => Err(HelperError::Late(limit)),
+            None => Ok(HelperAnswer { success: false, output: b"credentials not found in x".to_vec() }),
+        }
+    }
+}
+
+impl Helpers {
+    fn answer(mut self, question: &str, answer: Option<(bool, &'static str)>) -> Self {
+        self.answers.insert(question.to_owned(), answer);
+        self
+    }
+}
+
+const GIVEN: &str = r#"{"ServerURL":"x","Username":"robot","Secret":"given"}"#;
+
 #[tokio::test]
 async fn the_command_line_uses_the_users_own_configuration() {
     let folder = TempDir::new().unwrap();
-    let file = UserConfig::path(Some(folder.path().to_owned()), None).unwrap();
-    let nothing = UserConfig::load(&file).unwrap();
+    let file = folder.path().join("config.json");
+    let load = || UserConfig::load(&[file.clone()], Arc::new(Helpers::default()));
+    let nothing = load().unwrap();
     assert_eq!(candidates(&nothing, &Asker::anonymous(), "nginx").await, [ANONYMOUS]);
 
     fs::write(&file, r#"{"credsStore":"pass","auths":{"https://index.docker.io/v1/":{"auth":"YTpi"}}}"#)
         .unwrap();
-    let config = UserConfig::load(&file).unwrap();
-    assert!(config.names_helpers());
-    let found = candidates(&config, &Asker::anonymous(), "nginx").await;
+    let found = candidates(&load().unwrap(), &Asker::anonymous(), "nginx").await;
     assert_eq!(found, [format!("b from {}", file.display())]);
 
     fs::write(&file, "{").unwrap();
-    let refused = UserConfig::load(&file).unwrap_err().to_string();
+    let Err(refused) = load() else { panic!("a file that is not JSON is refused") };
+    let refused = refused.to_string();
     assert!(refused.starts_with(&format!("{}: not a docker configuration", file.display())), "{refused}");
-    let home = UserConfig::path(None, Some("/home/u".into())).unwrap();
-    assert_eq!(home, std::path::Path::new("/home/u/.docker/config.json"));
+}
+
+#[test]
+fn the_files_of_docker_and_podman_are_found_as_those_programs_find_them() {
+    for (variables, files) in [
+        (
+            &[("HOME", "/home/u")][..],
+            &["/home/u/.docker/config.json", "/home/u/.config/containers/auth.json"][..],
+        ),
+        (
+            &[("HOME", "/home/u"), ("DOCKER_CONFIG", "/d"), ("XDG_RUNTIME_DIR", "/run/user/1")],
+            &["/d/config.json", "/run/user/1/containers/auth.json", "/home/u/.config/containers/auth.json"],
+        ),
+        (
+            &[("HOME", "/home/u"), ("REGISTRY_AUTH_FILE", "/a.json"), ("XDG_RUNTIME_DIR", "/run/user/1")],
+            &["/home/u/.docker/config.json", "/a.json"],
+        ),
+        (
+            &[("DOCKER_CONFIG", ""), ("HOME", "/home/u"), ("XDG_CONFIG_HOME", "/c")],
+            &["/home/u/.docker/config.json", "/c/containers/auth.json"],
+        ),
+        (&[], &[]),
+    ] {
+        let found = UserConfig::paths(|name| {
+            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into())
+        });
+        let files: Vec<_> = files.iter().map(std::path::PathBuf::from).collect();
+        assert_eq!(found, files, "{variables:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_helper_counts_before_the_entries_of_its_file_and_is_asked_once() {
+    let folder = TempDir::new().unwrap();
+    let files = ["config.json", "auth.json"].map(|name| folder.path().join(name));
+    let docker = r#"{"credsStore":"desktop","credHelpers":{"b.io":"../evil","c.io":"slow"},
+        "auths":{"a.io":{"auth":"YTpi"}}}"#;
+    fs::write(&files[0], docker).unwrap();
+    fs::write(&files[1], r#"{"auths":{"a.io":{"auth":"YTpj"},"a.io/team":{"auth":"YTpk"}}}"#).unwrap();
+    let helpers = Helpers::default()
+        .answer("docker-credential-desktop a.io", Some((true, GIVEN)))
+        .answer("docker-credential-desktop d.io", Some((false, "locked")))
+        .answer("docker-credential-slow c.io", None);
+    let config = UserConfig::load(&files, Arc::new(helpers.clone())).unwrap();
+    let nobody = Asker::anonymous();
+    let [docker, podman] = files.each_ref().map(|file| file.display().to_string());
+    let given = "given from docker-credential-desktop".to_owned();
+    assert_eq!(
+        candidates(&config, &nobody, "a.io/x").await,
+        [given.clone(), format!("b from {docker}"), format!("c from {podman}")]
+    );
+    assert_eq!(
+        candidates(&config, &nobody, "a.io/team/x").await,
+        [given, format!("b from {docker}"), format!("d from {podman}"), format!("c from {podman}")]
+    );
+    // Two seconds are left for all: the helper gets half of them.
+    let asked = |question: &str, limit| (question.to_owned(), Duration::from_secs(limit));
+    assert_eq!(*helpers.asked.lock().unwrap(), [asked("docker-credential-desktop a.io", 1)]);
+    // No registry is left alone because of a helper.
+    let failed = async |image: &str, seconds| {
+        let (image, deadline) =
+            (ImageRef::parse(image).unwrap(), Instant::now() + Duration::from_secs(seconds));
+        let own = config.of(&image, deadline).await;
+        assert_eq!(own.candidates.len(), 1);
+        assert!(matches!(own.candidates[0].credential, Credential::Anonymous));
+        own.failed.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        failed("c.io/x", 60).await,
+        [format!(
+            "docker-credential-slow gave no credential for c.io: it did not answer within 10 s (named by {docker})"
+        )]
+    );
+    assert_eq!(
+        failed("d.io/x", 60).await,
+        [format!("docker-credential-desktop gave no credential for d.io: it failed (named by {docker})")]
+    );
+    assert_eq!(
+        failed("b.io/x", 60).await,
+        [format!(
+            "a credential helper gave no credential for b.io: \"../evil\" is not the name of a credential helper (named \
+             by {docker})"
+        )]
+    );
+    assert_eq!(failed("e.io/x", 60).await, [""; 0], "the helper has none");
+    assert_eq!(helpers.asked.lock().unwrap().len(), 4);
 }

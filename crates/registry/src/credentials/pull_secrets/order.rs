@@ -28,6 +28,18 @@ pub(super) struct Named {
     pub(super) reading: Option<Arc<Reading>>,
 }
 
+impl Own {
+    /// Returns the names of the secrets that name a credential helper for the image.
+    pub(super) fn helpers(&self, image: &ImageRef) -> impl Iterator<Item = &str> {
+        let secrets = match self {
+            Self::NotReadable => &[][..],
+            Self::Read(secrets) => secrets,
+        };
+        let named = |secret: &&Named| secret.keyring().is_ok_and(|keyring| keyring.names_helper(image));
+        secrets.iter().filter(named).map(|secret| secret.name.as_str())
+    }
+}
+
 impl Named {
     fn keyring(&self) -> Result<&Keyring, Skipped> {
         self.reading.as_ref().map_or(Err(Skipped::Unavailable), |reading| reading.keyring())
@@ -45,27 +57,21 @@ pub(super) fn in_order(own: &Own, operators: Vec<Candidate>, asker: &Asker, imag
     let mut candidates = keyring::look_up(&keyrings, image);
     let (absent, obtained): (Vec<_>, Vec<_>) =
         operators.into_iter().partition(|candidate| candidate.credential.absence().is_some());
-    add(&mut candidates, obtained);
+    Candidate::add_new(&mut candidates, obtained);
     let unread = secrets.iter().find(|secret| matches!(secret.keyring(), Err(Skipped::Unavailable)));
     let unread = unread.map(|secret| Candidate::not_read(Source::PullSecret(secret.name.clone())));
     // An asker that has a credential does not wait for that of a cloud, which may be configured for others.
     let has_own = !candidates.is_empty();
     let in_vain = |absent: &Candidate| has_own && matches!(absent.credential, Credential::NotGiven);
-    add(&mut candidates, unread.into_iter().chain(absent.into_iter().filter(|absent| !in_vain(absent))));
+    Candidate::add_new(
+        &mut candidates,
+        unread.into_iter().chain(absent.into_iter().filter(|absent| !in_vain(absent))),
+    );
     if candidates.is_empty() {
         candidates.push(Candidate::anonymous());
     }
     let search = search(own, &candidates, asker);
     Held { candidates: candidates.into(), search }
-}
-
-/// Adds the candidates that are not in the list yet.
-fn add(candidates: &mut Vec<Candidate>, more: impl IntoIterator<Item = Candidate>) {
-    for candidate in more {
-        if !candidates.iter().any(|earlier| earlier.id == candidate.id) {
-            candidates.push(candidate);
-        }
-    }
 }
 
 /// Returns the result of the search that found these candidates.
