@@ -122,7 +122,7 @@ impl Observer for Notes {
         match event {
             // The error of the cloud names the region.
             Event::CredentialUnused { reason: Unused::Region, .. } => {}
-            Event::CredentialUnused { registry, reason } => self.print(&unused(registry, *reason)),
+            Event::CredentialUnused { host, reason, about, .. } => self.print(&unused(host, *reason, about)),
             _ => {}
         }
     }
@@ -132,23 +132,21 @@ impl Observer for Notes {
     }
 }
 
-/// Returns the sentence for a credential that is configured for a registry, given by the `match` of its entry, and was
-/// not used.
-pub(crate) fn unused(registry: &str, reason: Unused) -> String {
+/// Returns the sentence for a credential that is configured for the registry at this host, and was not used.
+pub(crate) fn unused(host: &str, reason: Unused, about: &str) -> String {
     match reason {
         Unused::Region => {
-            format!("no credential for this region of {registry}: add the region to aws.regions of its entry")
+            format!(
+                "no credential for {host}: add {about} to aws.regions of the entry that names its credentials"
+            )
         }
-        Unused::Realm => {
-            format!("the credential for {registry} is not sent to its token service, which no entry trusts")
-        }
+        Unused::Realm => format!("the credential for {host} is not sent to {about}, which no entry trusts"),
         Unused::Helper => format!(
-            "a pull secret names a credential helper for {registry}, which neither nodes nor tagpin run: write the user and \
-             the password into the secret"
+            "the pull secret {about} names a credential helper for {host}, which neither nodes nor tagpin run: write the \
+             user and the password into the secret"
         ),
         Unused::Right => format!(
-            "the identity in the cloud lacks a right for {registry}: give it ecr:DescribeImages, without which an image in \
-             the archive counts as missing"
+            "the identity in the cloud has no right {about} for {host}: an image in the archive counts as missing"
         ),
     }
 }

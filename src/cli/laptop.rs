@@ -52,20 +52,14 @@ impl Laptop {
         if is_local(upstream) {
             return Some(format!("the cluster does not ask {typed}: each machine means itself by that name"));
         }
-        let entry = format!("registries: [{{ match: \"{typed}\", allowPrivate: true }}]");
-        if profile.offline {
-            return Some(format!(
-                "the cluster does not ask {typed}: a host of one word is offline there unless the values of tagpin have \
-                 {entry}"
-            ));
-        }
-        let refused = transport.refuses(upstream, &self.registries.network()).await;
-        refused.then(|| {
-            format!(
-                "the cluster does not ask {typed}: its address is private, and allowed there only if the values of \
-                 tagpin have {entry}"
-            )
-        })
+        let cause = if profile.offline {
+            "a host of one word is offline there"
+        } else if transport.refuses(upstream, &self.registries.network()).await {
+            "its address is private"
+        } else {
+            return None;
+        };
+        Some(format!("the cluster does not ask {typed}: {cause}; to let it ask, {}", allow(typed)))
     }
 
     fn endpoint(&self, cluster: &Endpoint) -> Endpoint {
@@ -99,6 +93,11 @@ impl Profiles for Laptop {
     fn network(&self) -> Arc<Network> {
         self.registries.network()
     }
+}
+
+/// Returns what to do so that the cluster asks a registry wherever it is.
+fn allow(domain: &str) -> String {
+    format!("add registries: [{{ match: \"{domain}\", allowPrivate: true }}] to the values of tagpin")
 }
 
 /// Returns true if the endpoint is on this machine.

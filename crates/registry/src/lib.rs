@@ -38,7 +38,7 @@ pub use self::credentials::provider::{Credentials, Held, Search};
 pub use self::credentials::pull_secrets::{PullSecrets, Readable};
 pub use self::inspect::{DEPTH, ForPlatform, NotInspected};
 pub use self::limit::{Gate, Limit};
-pub use self::metrics::{LastAsked, RegistryMetrics};
+pub use self::metrics::{LastAsked, RegistryMetrics, UnusedCredential};
 pub use self::observe::{
     AnsweredBy, Event, Failure, Method, Observer, Purpose, Scheme, Skipped, Step, Target, Unused,
 };

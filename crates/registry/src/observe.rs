@@ -50,8 +50,13 @@ pub enum Event<'a> {
     CredentialUnused {
         /// The label of the registry's profile.
         registry: &'a str,
+        /// The host of the registry.
+        host: &'a str,
         /// The reason.
         reason: Unused,
+        /// What the reason is about: the region, the host of the token service, the namespace and name of the pull
+        /// secret, or the right.
+        about: &'a str,
     },
     /// A cloud was asked for a credential.
     CloudAsked {

@@ -108,8 +108,8 @@ impl Observer for Passed {
             Event::CloudAsked { cloud, error } => {
                 self.clouds.lock().push((*cloud, error.map(ToString::to_string)));
             }
-            Event::CredentialUnused { registry, reason } => {
-                self.unused.lock().insert(asking::unused(registry, *reason));
+            Event::CredentialUnused { host, reason, about, .. } => {
+                self.unused.lock().insert(asking::unused(host, *reason, about));
             }
             Event::Step { .. } | Event::Answered(_) | Event::BreakerOpened => {}
         }

@@ -94,15 +94,15 @@ fn what_the_cluster_does_not_ask_is_noted() {
         (
             "registry-of-nobody:5000/app:1",
             "RegistryUnavailable",
-            "one word is offline there unless the values of tagpin have registries: [{ match: \
-             \"registry-of-nobody:5000\", allowPrivate: true }]",
+            "one word is offline there; to let it ask, add registries: [{ match: \"registry-of-nobody:5000\", \
+             allowPrivate: true }] to the values of tagpin",
         ),
         // Nobody routes these documentation addresses.
         (
             "192.0.2.7:5000/app:1",
             "RegistryUnavailable",
-            "its address is private, and allowed there only if the values of tagpin have registries: [{ match: \
-             \"192.0.2.7:5000\", allowPrivate: true }]",
+            "its address is private; to let it ask, add registries: [{ match: \"192.0.2.7:5000\", allowPrivate: true \
+             }] to the values of tagpin",
         ),
         ("169.254.169.254/app:1", "RegistryForbidden", ""),
         ("100.100.100.200/app:1", "RegistryForbidden", ""),

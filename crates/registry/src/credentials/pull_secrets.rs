@@ -124,9 +124,10 @@ impl PullSecrets {
     /// from their own configuration believes that it holds the credential. The log has it once an hour.
     fn tell_of_helpers(&self, own: &Own, asker: &Asker, image: &ImageRef) {
         for secret in own.helpers(image) {
-            let registry = &self.registries.profile(image.domain()).label;
-            self.observer.observe(&Event::CredentialUnused { registry, reason: Unused::Helper });
-            let namespace = &asker.namespace;
+            let (namespace, host) = (&asker.namespace, image.domain());
+            let registry = &self.registries.profile(host).label;
+            let (reason, about) = (Unused::Helper, &format!("{namespace}/{secret}"));
+            self.observer.observe(&Event::CredentialUnused { registry, host, reason, about });
             let (key, now) =
                 (SecretRef { namespace: namespace.clone(), name: secret.to_owned() }, Instant::now());
             if self.warned.get(&key, now).is_none() {

@@ -6,6 +6,7 @@ use jiff::SignedDuration;
 
 use crate::cli::doctor::findings::{Answers, Findings};
 use crate::cli::doctor::judge::row::{Row, known, logs, named};
+use crate::cli::doctor::judge::unused::unused;
 use tagpin_objects::release;
 use tagpin_registry::LastAsked;
 
@@ -117,7 +118,11 @@ pub(crate) fn registries(found: &Findings) -> Vec<Row> {
         if seen.is_empty() {
             return vec![Row::note(CHECK, "no replica has asked a registry yet", None)];
         }
-        seen.into_iter().map(|(registry, asked)| registry_row(registry, &asked)).collect()
+        let unused: Vec<_> = seen
+            .iter()
+            .flat_map(|(registry, asked)| unused(registry, asked.iter().map(|(_, last)| *last)))
+            .collect();
+        seen.into_iter().map(|(registry, asked)| registry_row(registry, &asked)).chain(unused).collect()
     })
 }
 
@@ -146,7 +151,10 @@ fn registry_row(registry: &str, asked: &[(&str, &LastAsked)]) -> Row {
     } else if forbidden {
         format!("allow its private address: registries: [ {{ match: \"{registry}\", allowPrivate: true }} ]")
     } else {
-        format!("try it from the node of that replica: curl -v https://{registry}/v2/")
+        // The host that fails may be a mirror of the registry.
+        let resting = asked.iter().find_map(|(_, last)| last.resting_hosts.first());
+        let origin = resting.cloned().unwrap_or_else(|| format!("https://{registry}"));
+        format!("try it from the node of that replica: curl -v {origin}/v2/")
     };
     Row::red(CHECK, detail, remedy)
 }
@@ -161,7 +169,9 @@ fn said(last: &LastAsked) -> String {
         _ => "has not asked".to_owned(),
     };
     if last.resting > 0 {
-        words.push_str(", and asks again in a moment");
+        let hosts = named(&last.resting_hosts);
+        let asks = if hosts.is_empty() { "asks" } else { "asks " };
+        words.push_str(&format!(", and {asks}{hosts} again in a moment"));
     }
     words
 }
