@@ -61,8 +61,7 @@ pub(crate) struct Args {
 
     /// Ask with the pull secrets of a service account, read from the cluster of your kubeconfig
     ///
-    /// Your user needs the right to get that service account and its secrets. Your docker configuration is not used
-    /// then. Credentials of a cloud that --registries gives count after the pull secrets, as in the cluster. The
+    /// Your user needs the right to get that service account and its secrets. Your own credentials are not used then. Credentials of a cloud that --registries gives count after the pull secrets, as in the cluster. The
     /// cloud is asked as you, because only tagpin's own pod has its identity.
     #[arg(long = "as", value_name = "NAMESPACE/NAME")]
     account: Option<Account>,
@@ -119,7 +118,6 @@ impl Question {
         };
         let held = credentials.candidates(&asker, image, deadline).await;
         let candidates = &held.candidates;
-        note(candidates, &passed);
         let suggestions = Suggestions::for_person(client.clone(), credentials, budget);
         let mut fact = look_up(&client, image, candidates, deadline).await;
         if let Some(laptop) = laptop {
@@ -128,6 +126,8 @@ impl Question {
             }
             laptop.note(Some(&fact), &transport).await.iter().for_each(|note| output::note(note));
         }
+        // Only now is it known which rights are missing.
+        note(candidates, &passed);
         let fact = held.tell(fact, &asker);
         let similar = match Answer::wants_similar(&fact) {
             true => suggestions.similar_tags(image, &asker, Effort::Until(deadline)).await,

@@ -91,7 +91,7 @@ pub struct UnusedCredential {
     pub host: String,
     /// The reason, in the words of the metric.
     pub reason: String,
-    /// What the reason is about: the region, the host of the token service, the namespace and name of the pull secret,
+    /// Object of the reason: the region, the host of the token service, the namespace and name of the pull secret,
     /// or the right.
     pub about: String,
 }

@@ -54,7 +54,7 @@ pub enum Event<'a> {
         host: &'a str,
         /// The reason.
         reason: Unused,
-        /// What the reason is about: the region, the host of the token service, the namespace and name of the pull
+        /// Object of the reason: the region, the host of the token service, the namespace and name of the pull
         /// secret, or the right.
         about: &'a str,
     },

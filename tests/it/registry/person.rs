@@ -16,11 +16,13 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::support::api_server::ApiServer;
+
 use super::distribution::{Access, OCI_INDEX, OCI_MANIFEST, Pusher, Registry, Release};
 
 const PASSWORD: &str = "not-to-be-shown";
 
-/// What a command answered: its exit code, the JSON on standard output, and the text on standard error.
+/// The answer of a command: its exit code, the JSON on standard output, and the text on standard error.
 struct Answer {
     code: i32,
     json: Value,
@@ -328,4 +330,57 @@ fn the_proxy_of_the_environment_leads_to_registries_but_not_to_this_machine() {
     let mut tagpin = Command::new(env!("CARGO_BIN_EXE_tagpin"));
     tagpin.args(["resolve", image]).env_clear().env("HTTPS_PROXY", "ftp://proxy");
     assert_eq!(tagpin.output().unwrap().status.code(), Some(2));
+}
+
+#[cfg(feature = "aws")]
+#[test]
+fn a_region_without_a_credential_is_named() {
+    let home = TempDir::new().unwrap();
+    let file = home.path().join("registries.yaml");
+    let entry = "registries:
+- match: '*.dkr.ecr.*.amazonaws.com'
+  allowPrivate: true
+  resolveFrom: mirrors-only
+  mirrors: [{ url: 'http://127.0.0.1:1' }]
+  credentials: { aws: { regions: [eu-west-1] } }
+";
+    fs::write(&file, entry).unwrap();
+    let ecr = "123456789012.dkr.ecr.us-east-1.amazonaws.com";
+    let option = format!("--registries={}", file.display());
+    let answer = tagpin("resolve", home.path(), &[], &[&format!("{ecr}/app:1"), &option]);
+    assert_eq!(
+        answer.notes,
+        format!(
+            "note: no credential of aws for {ecr}: aws.regions does not list us-east-1, so tagpin requests no credential there\n"
+        )
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pull_secret_that_names_a_helper_is_named() {
+    let home = TempDir::new().unwrap();
+    let stored = STANDARD.encode(r#"{"auths":{"127.0.0.1:1":{}},"credsStore":"desktop"}"#);
+    let account = json!({
+        "kind": "ServiceAccount", "apiVersion": "v1", "metadata": { "name": "web" },
+        "imagePullSecrets": [{ "name": "stored" }],
+    });
+    let secret = json!({
+        "kind": "Secret", "apiVersion": "v1", "metadata": { "name": "stored" },
+        "type": "kubernetes.io/dockerconfigjson", "data": { ".dockerconfigjson": stored },
+    });
+    let server = ApiServer::start(vec![
+        ("/api/v1/namespaces/shop/serviceaccounts/web".to_owned(), account),
+        ("/api/v1/namespaces/shop/secrets/stored".to_owned(), secret),
+    ])
+    .await;
+    let kubeconfig = server.kubeconfig(home.path()).display().to_string();
+    let variables = [("KUBECONFIG", kubeconfig.as_str())];
+    let answer = tagpin("resolve", home.path(), &variables, &["127.0.0.1:1/app:1", "--as=shop/web"]);
+    // The cluster's rules hold for a service account.
+    assert_eq!(answer.json["outcome"], "RegistryForbidden", "{}", answer.json);
+    assert_eq!(
+        answer.notes,
+        "note: the pull secret shop/stored names a credential helper for 127.0.0.1:1, which neither nodes nor tagpin run: \
+         write the user and the password into the secret\n"
+    );
 }
