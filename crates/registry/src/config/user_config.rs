@@ -96,7 +96,7 @@ impl UserConfig {
     pub async fn of(&self, image: &ImageRef, deadline: Instant) -> OwnCredentials {
         let (mut candidates, mut failed) = (Vec::<Candidate>::new(), Vec::new());
         for file in &self.files {
-            match self.from_helper(file, image, deadline).await {
+            match self.ask_helper_of(file, image, deadline).await {
                 Ok(given) => Candidate::add_new(&mut candidates, given),
                 Err(failure) => failed.push(failure),
             }
@@ -124,7 +124,7 @@ impl UserConfig {
         Some(candidates)
     }
 
-    async fn from_helper(
+    async fn ask_helper_of(
         &self,
         file: &UserFile,
         image: &ImageRef,

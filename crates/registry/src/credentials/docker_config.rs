@@ -132,7 +132,7 @@ impl DockerConfig {
 }
 
 /// Returns the names of a registry in docker configurations; docker writes the first one.
-pub(super) fn names<'a>(domain: &'a str) -> Vec<&'a str> {
+pub(super) fn names(domain: &str) -> Vec<&str> {
     if domain == DOCKER_HUB { HUB_NAMES.to_vec() } else { vec![domain] }
 }
 

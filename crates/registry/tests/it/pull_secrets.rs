@@ -662,7 +662,7 @@ const GIVEN: &str = r#"{"ServerURL":"x","Username":"robot","Secret":"given"}"#;
 async fn the_command_line_uses_the_users_own_configuration() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("config.json");
-    let load = || UserConfig::load(&[file.clone()], Arc::new(Helpers::default()));
+    let load = || UserConfig::load(std::slice::from_ref(&file), Arc::new(Helpers::default()));
     let nothing = load().unwrap();
     assert_eq!(candidates(&nothing, &Asker::anonymous(), "nginx").await, [ANONYMOUS]);
 
