@@ -11,6 +11,7 @@ mod completions;
 mod crds;
 mod doctor;
 mod exit;
+mod laptop;
 mod man;
 mod output;
 mod registries;

@@ -1,10 +1,12 @@
-//! The environment variables, the files and the clock of this process. The clients of clouds read its identity from
-//! them.
+//! The environment variables, the files and the clock of this process, from which the clients of clouds read its
+//! identity; and the programs that it starts.
 
 use std::time::SystemTime;
 use std::{env, fs};
 
 use tagpin_registry::Surroundings;
+
+pub(crate) mod helper;
 
 /// The surroundings of this process, as opposed to those of a test.
 #[derive(Debug, Clone, Copy)]

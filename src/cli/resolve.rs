@@ -17,7 +17,7 @@ use tagpin_domain::asker::Asker;
 use tagpin_domain::fact::{Class, Fact};
 use tagpin_domain::image::ImageRef;
 use tagpin_domain::platform::Platform;
-use tagpin_registry::{Candidate, Client, Credential, Credentials, Lookup, Suggestions};
+use tagpin_registry::{Candidate, Client, Credentials, Lookup, Suggestions};
 use tagpin_review::{Effort, Suggest};
 
 mod account;
@@ -26,17 +26,25 @@ mod trace;
 
 /// Look up which digest a tag names, and show each request and its answer
 ///
-/// It asks the registry as the operator does, with the credentials of your docker configuration
-/// (config.json in $DOCKER_CONFIG or ~/.docker; credential helpers are not run). Private addresses,
-/// localhost and hosts of a single label are not asked unless --registries names them:
+/// It asks the registry as the operator does, with your own credentials: those of docker (config.json in
+/// $DOCKER_CONFIG or ~/.docker, and the credential helpers that it names), then those of Podman
+/// (auth.json). $HTTPS_PROXY and $NO_PROXY count if --registries names no proxy.
 ///
-///   registries: [ { match: "localhost:5000", allowPrivate: true } ]
+/// The registry that you type is asked wherever it is: also at a private address, under a name of one
+/// word, and on this machine, there over plain http if it does not speak TLS. A note says if the cluster
+/// does not ask it. With --as, and inside a pod, the rules of the cluster apply, and an entry in
+/// --registries allows what they refuse:
+///
+///   registries: [ { match: "registry.corp:5000", allowPrivate: true } ]
+///
+/// An image with a digest is asked for by its digest. If it has a tag too, and the tag names another
+/// digest now, the answer says so.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 #[command(after_help = "\
 Exit codes:
-  0  the tag has a digest
-  1  the tag or its repository does not exist, or no node (of --platform) can run the image
+  0  the tag has a digest, or the registry has the digest
+  1  the tag, the digest or the repository does not exist, or no node (of --platform) can run the image
   2  the reference, a file or the service account cannot be used
   3  no answer from the registry or the cluster: not allowed, not reached, or not asked")]
 pub(crate) struct Args {
@@ -53,8 +61,7 @@ pub(crate) struct Args {
 
     /// Ask with the pull secrets of a service account, read from the cluster of your kubeconfig
     ///
-    /// Your user needs the right to get that service account and its secrets. Your docker configuration is not used
-    /// then. Credentials of a cloud that --registries gives count after the pull secrets, as in the cluster. The
+    /// Your user needs the right to get that service account and its secrets. Your own credentials are not used then. Credentials of a cloud that --registries gives count after the pull secrets, as in the cluster. The
     /// cloud is asked as you, because only tagpin's own pod has its identity.
     #[arg(long = "as", value_name = "NAMESPACE/NAME")]
     account: Option<Account>,
@@ -73,7 +80,7 @@ pub(crate) fn run(args: Args) -> Done {
     let image = ImageRef::parse(&image)
         .with_context(|| format!("read the reference {image:?}"))
         .map_err(Failure::wrong_use)?;
-    let person = asking.person()?;
+    let person = asking.person(&image, account.is_some())?;
     let question = Question { image, platform, account, trace: Arc::new(Trace::new(trace)) };
     let answer = asking.wait_for(question.ask(person, asking.budget()))??;
     let text = match asking.output {
@@ -97,39 +104,65 @@ impl Question {
         let Self { image, platform, account, trace } = self;
         let deadline = Instant::now() + budget;
         let transport = Arc::clone(&person.transport);
-        let profiles = Arc::clone(&person.registries);
-        let client = Client::new(Arc::clone(&transport), Arc::clone(&profiles) as _, Arc::clone(trace) as _);
+        let profiles = person.profiles();
+        let client = Client::new(Arc::clone(&transport), Arc::clone(&profiles), Arc::clone(trace) as _);
         let passed = Arc::new(Passed::default());
+        let laptop = person.laptop().cloned();
         let (asker, credentials): (Asker, Arc<dyn Credentials>) = match account {
             None => (Asker::anonymous(), Arc::new(person)),
             Some(account) => {
                 let registries = Arc::clone(&person.registries);
+                let transport = Arc::clone(&transport);
                 let (asker, secrets) = account.find(registries, transport, Arc::clone(&passed)).await?;
                 (asker, Arc::new(secrets))
             }
         };
-        let candidates = credentials.candidates(&asker, image, deadline).await.candidates;
-        note(&candidates, &passed);
+        let held = credentials.candidates(&asker, image, deadline).await;
+        let candidates = &held.candidates;
         let suggestions = Suggestions::for_person(client.clone(), credentials, budget);
-        let fact = client.look_up(image, &candidates, deadline).await;
+        let mut fact = look_up(&client, image, candidates, deadline).await;
+        if let Some(laptop) = laptop {
+            if laptop.asks_again(&fact) {
+                fact = look_up(&client, image, candidates, deadline).await;
+            }
+            laptop.note(Some(&fact), &transport).await.iter().for_each(|note| output::note(note));
+        }
+        // Only now is it known which rights are missing.
+        note(candidates, &passed);
+        let fact = held.tell(fact, &asker);
         let similar = match Answer::wants_similar(&fact) {
             true => suggestions.similar_tags(image, &asker, Effort::Until(deadline)).await,
             false => Vec::new(),
         };
         let mut answer = Answer::new(image, &fact, &*profiles, similar);
+        if let (Fact::Present(digest), Some(tag)) = (&fact, tag_beside_digest(image)) {
+            answer.tell_tag(digest, &client.look_up(&tag, candidates, deadline).await);
+        }
         if let (Fact::Present(digest), Some(wanted)) = (&fact, platform) {
-            let found = client.for_platform(image, digest, wanted, &candidates, deadline).await;
+            let found = client.for_platform(image, digest, wanted, candidates, deadline).await;
             answer.tell_platform(wanted, found);
         }
-        if fact.class() == Class::Unauthorized
-            && candidates.iter().any(|own| !matches!(own.credential, Credential::Anonymous))
-        {
+        if fact.class() == Class::Unauthorized && candidates.iter().any(|own| own.credential.is_secret()) {
             let anonymous = [Candidate::anonymous()];
-            answer.tell_anonymous(&client.look_up(image, &anonymous, deadline).await);
+            answer.tell_anonymous(&look_up(&client, image, &anonymous, deadline).await);
         }
         answer.steps = trace.steps();
         Ok(answer)
     }
+}
+
+/// Asks for the digest that the image names, or else for its tag.
+async fn look_up(client: &Client, image: &ImageRef, candidates: &[Candidate], deadline: Instant) -> Fact {
+    match image.digest() {
+        Some(_) => client.look_up_digest(image, candidates, deadline).await,
+        None => client.look_up(image, candidates, deadline).await,
+    }
+}
+
+/// Returns the reference by tag alone, if the image names a tag beside its digest.
+fn tag_beside_digest(image: &ImageRef) -> Option<ImageRef> {
+    image.digest()?;
+    ImageRef::parse(&format!("{}:{}", image.repository(), image.tag()?)).ok()
 }
 
 /// Prints notes about credentials, beside the answer.

@@ -23,7 +23,7 @@ const AT_ONCE: usize = 4;
 ///
 /// Versions come first, the newest before the older and a release before its flavours (1.29.3 before
 /// 1.29.3-alpine), then words. Signatures and attestations are left out. It asks as `tagpin resolve`
-/// does, with the credentials of your docker configuration.
+/// does, with your own credentials, also at a private address and on this machine.
 ///
 ///   tagpin tags nginx --matching '1.29.*'
 ///   tagpin tags ghcr.io/acme/api --matching 'v2.*' --digests
@@ -92,7 +92,7 @@ pub(crate) fn run(args: Args) -> Done {
     }
     let matching = matching.map(|glob| Globs::new(&[glob])).transpose();
     let matching = matching.context("read --matching").map_err(Failure::wrong_use)?;
-    let person = asking.person()?;
+    let person = asking.person(&image, false)?;
     let deadline = asking.budget();
     let answer = asking.wait_for(async {
         let deadline = Instant::now() + deadline;
@@ -120,14 +120,28 @@ async fn list(
     deadline: Instant,
 ) -> Answer {
     let transport = Arc::clone(&person.transport);
-    let client = Client::new(transport, Arc::clone(&person.registries) as _, Arc::new(()));
-    let candidates = person.candidates(&Asker::anonymous(), image, deadline).await.candidates;
-    let (mut tags, whole) = match client.list_tags(image, &candidates, deadline).await {
+    let client = Client::new(Arc::clone(&transport), person.profiles(), Arc::new(()));
+    let (nobody, laptop) = (Asker::anonymous(), person.laptop());
+    let held = person.candidates(&nobody, image, deadline).await;
+    let candidates = &held.candidates;
+    let mut listed = client.list_tags(image, candidates, deadline).await;
+    if let (Some(laptop), Err(fact)) = (laptop, &listed)
+        && laptop.asks_again(fact)
+    {
+        listed = client.list_tags(image, candidates, deadline).await;
+    }
+    let fact = listed.as_ref().err();
+    if let Some(laptop) = laptop
+        && let Some(note) = laptop.note(fact, &transport).await
+    {
+        output::note(&note);
+    }
+    let (mut tags, whole) = match listed {
         Ok(list) => (list.tags, list.whole),
-        Err(fact) => return Answer::without(image, &fact, &*person.registries),
+        Err(fact) => return Answer::without(image, &held.tell(fact, &nobody), &*person.profiles()),
     };
     tags.retain(|tag| matching.is_none_or(|matching| matching.is_match(tag)));
-    let (client, candidates) = (&client, &candidates);
+    let client = &client;
     let digest_of = |tag: String| async move {
         let named = ImageRef::parse(&format!("{}:{tag}", image.repository())).ok().filter(|_| digests);
         let digest = match named {

@@ -69,7 +69,12 @@ fn exposed() -> String {
         Event::Answered(AnsweredBy::Registry),
         Event::BreakerOpened,
         Event::SecretSkipped(Skipped::Forbidden),
-        Event::CredentialUnused { registry: "docker.io", reason: Unused::Realm },
+        Event::CredentialUnused {
+            registry: "docker.io",
+            host: "docker.io",
+            reason: Unused::Realm,
+            about: "auth.example",
+        },
         Event::CloudAsked { cloud: Cloud::Aws, error: None },
     ] {
         registries.observe(&event);

@@ -4,6 +4,7 @@
 #[path = "../../crates/registry/tests/it/distribution.rs"]
 #[allow(dead_code, unused_macros, unused_imports, reason = "the tests of the crate use the rest")]
 mod distribution;
+mod person;
 mod remedies;
 mod resolve;
 #[path = "../../crates/registry/tests/it/scripted.rs"]

@@ -23,6 +23,7 @@ const HOMES: &[(&str, &[&str], &[&str])] = &[
     (r"\bclap\b", &["src"], &["src/cli"]),
     (r"\banyhow\b", &["src"], &["src/cli", "src/serve"]),
     (r"\benv::(var|vars|var_os|args)\b", &["src", "crates"], &["src/cli", "src/surroundings.rs"]),
+    (r"\bprocess::(\{.*)?Command\b", &["src", "crates"], &["src/surroundings/helper.rs"]),
     (r"\bprocess::exit\b", &["src", "crates"], &[]),
     (
         r"\bkube::Client\b|\buse kube::.*\bClient\b",

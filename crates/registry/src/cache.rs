@@ -25,14 +25,14 @@ use tokio::time::{Instant, timeout_at};
 use self::entry::{Asked, CachedFact, Known, LAST_KNOWN};
 use crate::Lookup;
 use crate::credential::{Candidate, CredentialId};
-use crate::credentials::provider::{Credentials, Held};
+use crate::credentials::provider::{Credentials, Held, Search};
 use crate::limit::{PER_HOST, shared_name};
 use crate::observe::{AnsweredBy, Event, Observer};
 use crate::profile::endpoint::{Profiles, RegistryProfile};
 use crate::sharing::flight::Flights;
 use crate::sharing::permits::Permits;
 use tagpin_domain::asker::Asker;
-use tagpin_domain::fact::{AskedWith, Fact, LastKnown, Unavailable};
+use tagpin_domain::fact::{Fact, LastKnown, Unavailable};
 use tagpin_domain::image::ImageRef;
 use tagpin_review::{Resolve, Seeds};
 
@@ -99,8 +99,7 @@ struct Question<'a> {
     image: &'a ImageRef,
     asker: &'a Asker,
     candidates: &'a [Candidate],
-    /// The candidates in the words of the asker.
-    with: &'a AskedWith,
+    search: Search,
 }
 
 /// Keyed with a random hash, so that whoever chooses the names cannot foresee collisions.
@@ -248,7 +247,7 @@ impl<L: Lookup + 'static> Resolve for Cache<L> {
 
 impl<'a> Question<'a> {
     fn new(image: &'a ImageRef, asker: &'a Asker, held: &'a Held) -> Self {
-        Self { image, asker, candidates: &held.candidates, with: &held.with }
+        Self { image, asker, candidates: &held.candidates, search: held.search }
     }
 
     fn tag(&self) -> &str {

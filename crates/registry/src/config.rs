@@ -2,6 +2,7 @@
 
 pub(crate) mod current;
 pub(crate) mod file;
+pub(crate) mod helper;
 pub(crate) mod registries;
 pub(crate) mod user_config;
 

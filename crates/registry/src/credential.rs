@@ -8,6 +8,8 @@ use async_trait::async_trait;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 
+use tagpin_domain::fact::Unavailable;
+
 /// A credential for one registry.
 #[derive(Debug, Clone)]
 pub enum Credential {
@@ -92,6 +94,22 @@ impl Credential {
     pub fn basic(username: String, password: SecretString) -> Self {
         if username.is_empty() { Self::Anonymous } else { Self::Basic { username, password } }
     }
+
+    /// Returns the reason why the credential is missing, if there may be one that could not be obtained.
+    #[must_use]
+    pub(crate) const fn absence(&self) -> Option<Unavailable> {
+        match self {
+            Self::NotGiven => Some(Unavailable::NoCredential),
+            Self::NotRead => Some(Unavailable::PullSecret),
+            Self::Anonymous | Self::Basic { .. } | Self::Identity(_) | Self::Registry(_) => None,
+        }
+    }
+
+    /// Returns true if there is something to send.
+    #[must_use]
+    pub const fn is_secret(&self) -> bool {
+        matches!(self, Self::Basic { .. } | Self::Identity(_) | Self::Registry(_))
+    }
 }
 
 impl CredentialId {
@@ -149,6 +167,15 @@ impl Candidate {
     #[must_use]
     pub fn not_given(entry: &str) -> Self {
         Self::new(Credential::NotGiven, Source::Configuration(entry.to_owned()))
+    }
+
+    /// Adds the candidates whose credentials are not in the list yet.
+    pub(crate) fn add_new(candidates: &mut Vec<Self>, more: impl IntoIterator<Item = Self>) {
+        for candidate in more {
+            if !candidates.iter().any(|earlier| earlier.id == candidate.id) {
+                candidates.push(candidate);
+            }
+        }
     }
 
     /// Returns the candidate for a secret that could not be read in time.

@@ -26,18 +26,19 @@ mod wire;
 pub use self::cache::{Around, Cache};
 pub use self::config::current::{Current, Reloaded};
 pub use self::config::file::{ConfigError, Elsewhere, Mistake};
+pub use self::config::helper::{CredentialHelpers, HelperAnswer, HelperError, HelperName};
 pub use self::config::registries::Registries;
-pub use self::config::user_config::UserConfig;
+pub use self::config::user_config::{HelperFailure, OwnCredentials, UserConfig};
 pub use self::credential::{Archive, Candidate, CloudApi, Credential, CredentialId, Source};
 pub use self::credentials::cloud::{Access, CloudError, Clouds, ServiceKey, Surroundings};
 pub use self::credentials::docker_config::DockerConfig;
 pub use self::credentials::keyring::Keyring;
 pub use self::credentials::operator::{OperatorCredential, OperatorCredentials, SecretRef};
-pub use self::credentials::provider::{Credentials, Held};
+pub use self::credentials::provider::{Credentials, Held, Search};
 pub use self::credentials::pull_secrets::{PullSecrets, Readable};
 pub use self::inspect::{DEPTH, ForPlatform, NotInspected};
 pub use self::limit::{Gate, Limit};
-pub use self::metrics::{LastAsked, RegistryMetrics};
+pub use self::metrics::{LastAsked, RegistryMetrics, UnusedCredential};
 pub use self::observe::{
     AnsweredBy, Event, Failure, Method, Observer, Purpose, Scheme, Skipped, Step, Target, Unused,
 };

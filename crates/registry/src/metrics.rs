@@ -21,6 +21,8 @@ const BUCKETS: [f64; 9] = [0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 
 /// Time for which a registry is reported as one whose credential was not used.
 const UNUSED_FOR: Duration = Duration::from_secs(60 * 60);
+/// Maximum number of credentials of one registry that are reported as not used.
+const UNUSED: usize = 8;
 
 /// Counters of requests to registries and to their token services.
 #[derive(Debug, Clone)]
@@ -43,8 +45,19 @@ pub struct RegistryMetrics {
 #[derive(Debug, Default)]
 struct Last {
     result: Option<(&'static str, Instant)>,
-    /// The reasons why a credential was not used, with the time of each.
-    unused: BTreeMap<&'static str, Instant>,
+    /// The credentials that were not used, with the time of the last event.
+    unused: BTreeMap<UnusedCredential, Instant>,
+}
+
+impl Last {
+    /// Remembers a credential that was not used now, in place of the one that was left unused the longest ago.
+    fn leave_unused(&mut self, unused: UnusedCredential) {
+        if self.unused.len() >= UNUSED && !self.unused.contains_key(&unused) {
+            let oldest = self.unused.iter().min_by_key(|(_, at)| **at).map(|(oldest, _)| oldest.clone());
+            oldest.and_then(|oldest| self.unused.remove(&oldest));
+        }
+        self.unused.insert(unused, Instant::now());
+    }
 }
 
 /// A row of `GET /registries`: the last result of this replica with a registry.
@@ -65,9 +78,22 @@ pub struct LastAsked {
     /// The origins that are not asked for a while because they failed; at most eight.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub resting_hosts: Vec<String>,
-    /// The reasons why a credential that is configured for this registry was not used, in the words of the metric.
+    /// The credentials that are configured for this registry and were not used in the last hour; at most eight.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub unused: Vec<String>,
+    pub unused: Vec<UnusedCredential>,
+}
+
+/// A credential that is configured for a registry and was not used.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UnusedCredential {
+    /// The host of the registry.
+    pub host: String,
+    /// The reason, in the words of the metric.
+    pub reason: String,
+    /// Object of the reason: the region, the host of the token service, the namespace and name of the pull secret,
+    /// or the right.
+    pub about: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -120,8 +146,8 @@ impl RegistryMetrics {
             unverified: Gauge::default(),
             last: Arc::default(),
         };
-        // A rate needs a value from before the first time. Only a person's command runs credential helpers.
-        for reason in [Unused::Region, Unused::Realm, Unused::Right] {
+        // A rate needs a value from before the first time.
+        for reason in [Unused::Region, Unused::Realm, Unused::Helper, Unused::Right] {
             drop(this.unused.get_or_create(&Reason { reason: reason.word() }));
         }
         for reason in Skipped::ALL {
@@ -185,8 +211,8 @@ impl RegistryMetrics {
     #[must_use]
     pub fn last(&self) -> Vec<LastAsked> {
         let last = self.last.lock();
-        let recent = |(reason, at): (&&'static str, &Instant)| {
-            (at.elapsed() <= UNUSED_FOR).then(|| (*reason).to_owned())
+        let recent = |(unused, at): (&UnusedCredential, &Instant)| {
+            (at.elapsed() <= UNUSED_FOR).then(|| unused.clone())
         };
         let rows = last.iter().map(|(registry, Last { result, unused })| LastAsked {
             registry: registry.clone(),
@@ -255,10 +281,15 @@ impl Observer for RegistryMetrics {
             Event::SecretSkipped(why) => {
                 self.skipped.get_or_create(&Reason { reason: why.word() }).inc();
             }
-            Event::CredentialUnused { registry, reason } => {
+            Event::CredentialUnused { registry, host, reason, about } => {
                 let reason = reason.word();
+                let (host, about) = ((*host).to_owned(), (*about).to_owned());
                 let mut last = self.last.lock();
-                last.entry((*registry).to_owned()).or_default().unused.insert(reason, Instant::now());
+                last.entry((*registry).to_owned()).or_default().leave_unused(UnusedCredential {
+                    host,
+                    reason: reason.to_owned(),
+                    about,
+                });
                 drop(last);
                 self.unused.get_or_create(&Reason { reason }).inc();
             }
@@ -332,17 +363,34 @@ mod tests {
 
     #[test]
     fn the_last_result_of_each_registry_is_kept() {
-        let registry = RegistryMetrics::register(&mut Registry::default());
-        answered(&registry, "docker.io", Purpose::Token, 200, None);
-        failed(&registry, "docker.io", Purpose::Manifest, Failure::Connect);
-        answered(&registry, "other", Purpose::Manifest, 404, None);
-        registry.observe(&Event::CredentialUnused { registry: "gcr.io", reason: Unused::Right });
-        registry.observe(&Event::CredentialUnused { registry: "other", reason: Unused::Realm });
-        registry.observe(&Event::CredentialUnused { registry: "other", reason: Unused::Realm });
+        let registry_metrics = RegistryMetrics::register(&mut Registry::default());
+        answered(&registry_metrics, "docker.io", Purpose::Token, 200, None);
+        failed(&registry_metrics, "docker.io", Purpose::Manifest, Failure::Connect);
+        answered(&registry_metrics, "other", Purpose::Manifest, 404, None);
+        let unused = |registry: &str, reason, about: &str| {
+            let host = "a.example";
+            registry_metrics.observe(&Event::CredentialUnused { registry, host, reason, about });
+        };
+        unused("gcr.io", Unused::Right, "x");
+        unused("other", Unused::Realm, "auth.example");
+        unused("other", Unused::Realm, "auth.example");
+        for number in 0..20 {
+            unused("*.corp", Unused::Realm, &format!("auth-{number}.example"));
+        }
+        let registry = registry_metrics;
         let last = registry.last();
         let said: Vec<_> = last.iter().map(|row| (row.registry.as_str(), row.last.as_deref())).collect();
-        assert_eq!(said, [("docker.io", Some("connect")), ("gcr.io", None), ("other", Some("404"))]);
+        assert_eq!(
+            said,
+            [("*.corp", None), ("docker.io", Some("connect")), ("gcr.io", None), ("other", Some("404"))]
+        );
         let unused: Vec<_> = last.iter().map(|row| row.unused.as_slice()).collect();
-        assert_eq!(unused, [&[][..], &["right".to_owned()], &["realm".to_owned()]]);
+        let one = |reason: &str, about: &str| UnusedCredential {
+            host: "a.example".to_owned(),
+            reason: reason.to_owned(),
+            about: about.to_owned(),
+        };
+        assert_eq!(unused[1..], [&[][..], &[one("right", "x")], &[one("realm", "auth.example")]]);
+        assert_eq!((unused[0].len(), unused[0].contains(&one("realm", "auth-19.example"))), (8, true));
     }
 }

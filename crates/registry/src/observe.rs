@@ -50,8 +50,13 @@ pub enum Event<'a> {
     CredentialUnused {
         /// The label of the registry's profile.
         registry: &'a str,
+        /// The host of the registry.
+        host: &'a str,
         /// The reason.
         reason: Unused,
+        /// Object of the reason: the region, the host of the token service, the namespace and name of the pull
+        /// secret, or the right.
+        about: &'a str,
     },
     /// A cloud was asked for a credential.
     CloudAsked {
@@ -252,7 +257,7 @@ pub enum Unused {
     Region,
     /// The token service is on another host, and no entry trusts it.
     Realm,
-    /// The credential helper failed.
+    /// The pull secret names a credential helper, which neither nodes nor tagpin run.
     Helper,
     /// tagpin's identity in the cloud lacks a right.
     Right,

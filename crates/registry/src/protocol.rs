@@ -12,6 +12,7 @@ pub(crate) mod tag_list;
 pub(crate) mod tags;
 pub(crate) mod version;
 
+mod askers;
 mod confirm;
 mod hedge;
 mod missing;

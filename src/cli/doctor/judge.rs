@@ -10,6 +10,7 @@ mod policies;
 mod replicas;
 mod row;
 mod stored;
+mod unused;
 mod webhooks;
 
 #[cfg(test)]

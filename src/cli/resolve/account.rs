@@ -1,5 +1,6 @@
 //! `--as NAMESPACE/NAME`: asks as a service account of the cluster, with the pull secrets that it names.
 
+use std::collections::BTreeSet;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::Api;
 use parking_lot::Mutex;
 
+use crate::cli::asking;
 use crate::cli::exit::Failure;
 use crate::surroundings::Process;
 use tagpin_domain::asker::Asker;
@@ -34,6 +36,8 @@ pub(super) struct Passed {
     secrets: Mutex<Vec<Skipped>>,
     /// The clouds that were asked, each with the reason why it gave no credential, if it gave none.
     clouds: Mutex<Vec<(Cloud, Option<String>)>>,
+    /// The sentences about configured credentials that were not used.
+    unused: Mutex<BTreeSet<String>>,
 }
 
 impl Account {
@@ -92,7 +96,8 @@ impl Passed {
             };
             format!("{answer}; in the cluster, tagpin's own pod asks it")
         };
-        secrets.iter().map(secret).chain(clouds.iter().map(asked)).collect()
+        let unused = self.unused.lock();
+        secrets.iter().map(secret).chain(clouds.iter().map(asked)).chain(unused.iter().cloned()).collect()
     }
 }
 
@@ -103,10 +108,10 @@ impl Observer for Passed {
             Event::CloudAsked { cloud, error } => {
                 self.clouds.lock().push((*cloud, error.map(ToString::to_string)));
             }
-            Event::Step { .. }
-            | Event::Answered(_)
-            | Event::BreakerOpened
-            | Event::CredentialUnused { .. } => {}
+            Event::CredentialUnused { host, reason, about, .. } => {
+                self.unused.lock().insert(asking::unused(host, *reason, about));
+            }
+            Event::Step { .. } | Event::Answered(_) | Event::BreakerOpened => {}
         }
     }
 

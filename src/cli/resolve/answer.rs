@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::cli::asking;
 use crate::cli::exit::Exit;
 use crate::cli::resolve::trace::Entry;
+use tagpin_domain::digest::Digest;
 use tagpin_domain::fact::{Fact, Unavailable};
 use tagpin_domain::image::ImageRef;
 use tagpin_domain::platform::Platform;
@@ -29,6 +30,9 @@ pub(super) struct Answer {
     cause: Option<&'static str>,
     retry_after_seconds: Option<u64>,
     did_you_mean: Vec<String>,
+    /// The digest that the tag of a reference with another digest names now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tag_names: Option<String>,
     /// The image for the platform, with `--platform`.
     #[serde(skip_serializing_if = "Option::is_none")]
     platform: Option<ForPlatform>,
@@ -77,6 +81,7 @@ impl Answer {
             cause,
             retry_after_seconds: fact.retry_after().map(|wait| wait.as_secs()),
             did_you_mean: similar,
+            tag_names: None,
             platform: None,
             anonymously: None,
             steps: Vec::new(),
@@ -87,6 +92,14 @@ impl Answer {
     /// Returns true if a list of similar tags would help.
     pub(super) const fn wants_similar(fact: &Fact) -> bool {
         matches!(fact, Fact::TagMissing | Fact::TagExpired)
+    }
+
+    /// Adds the answer about the tag of a reference that has this digest too.
+    pub(super) fn tell_tag(&mut self, digest: &Digest, fact: &Fact) {
+        self.tag_names = match fact {
+            Fact::Present(other) if other != digest => Some(other.to_string()),
+            _ => None,
+        };
     }
 
     /// Adds the image that a node of this platform gets.
@@ -143,6 +156,9 @@ impl Answer {
                 lines.push(format!("image \"{}\": {problem} [{}]", self.reference, self.outcome));
             }
             (None, None) => {}
+        }
+        if let Some(other) = &self.tag_names {
+            lines.push(format!("  the tag names {other} now; nodes pull the digest that is written"));
         }
         if let Some(ForPlatform { wanted, digest, .. }) = &self.platform {
             lines.extend(digest.iter().map(|digest| format!("  {wanted}: {digest}")));

@@ -198,7 +198,7 @@ fn authorities_that_count_alone_take_the_place_of_those_of_the_system() {
 }
 
 #[test]
-fn what_is_not_asked_says_so_and_how_to_ask_it() {
+fn what_the_cluster_does_not_ask_says_so_and_how_to_ask_it() {
     let home = home("registries: []\n");
     for (image, outcome, remedy) in [
         ("localhost:1/app:1", "Offline", r#"match: "localhost:1", allowPrivate: true"#),
@@ -206,7 +206,9 @@ fn what_is_not_asked_says_so_and_how_to_ask_it() {
         ("169.254.169.254/app:1", "RegistryForbidden", "169.254.169.254"),
         ("[::1]:1/app:1", "RegistryForbidden", "[::1]"),
     ] {
-        let output = resolve(home.path(), &[image, "--output=json"]);
+        let mut tagpin = Command::new(env!("CARGO_BIN_EXE_tagpin"));
+        tagpin.args(["resolve", image, "--output=json"]).env_clear().env("HOME", home.path());
+        let output = tagpin.env("KUBERNETES_SERVICE_HOST", "10.96.0.1").output().unwrap();
         let answer = json(&output);
         assert_eq!(output.status.code(), Some(3), "{image}");
         assert_eq!(answer["outcome"], outcome, "{image}");
@@ -228,12 +230,12 @@ fn what_no_node_could_pull_is_wrong_use() {
 }
 
 #[test]
-fn a_reference_with_a_digest_needs_no_registry() {
+fn a_reference_with_a_digest_is_not_taken_for_granted() {
     let home = home("");
     let image = format!("nowhere.invalid/app:1@sha256:{}", "a".repeat(64));
-    let output = resolve(home.path(), &[&image]);
-    assert_eq!(output.status.code(), Some(0));
-    assert_eq!(stdout(&output).lines().last(), Some(image.as_str()));
+    let output = resolve(home.path(), &[&image, "--output=json"]);
+    assert_eq!(output.status.code(), Some(3));
+    assert_eq!(json(&output)["outcome"], "RegistryUnavailable");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

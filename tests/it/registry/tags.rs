@@ -82,7 +82,11 @@ async fn without_a_list_it_says_why(release: Release) {
         "{said}"
     );
 
-    let output = tags(home.path(), &["localhost:1/team/app", "--output=json"]);
+    // An entry that says so keeps a registry from being asked.
+    let offline = home.path().join("offline.yaml");
+    std::fs::write(&offline, "registries: [{ match: 'localhost:1', offline: true }]\n").unwrap();
+    let file = format!("--registries={}", offline.display());
+    let output = tags(home.path(), &["localhost:1/team/app", "--output=json", &file]);
     assert_eq!(output.status.code(), Some(3));
     let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(answer["outcome"], "Offline");

@@ -125,7 +125,7 @@ impl CachedFact {
         seed: impl FnOnce() -> Option<LastKnown>,
         now: Instant,
     ) -> Fact {
-        let hidden = |hidden: &Hidden| Hidden { with: to.with.clone(), cloud: hidden.cloud };
+        let hidden = |hidden: &Hidden| to.search.told(hidden, to.asker, to.candidates);
         let left = Some(self.until.saturating_duration_since(now)).filter(|left| !left.is_zero());
         match &self.fact {
             Fact::RateLimited { .. } => {

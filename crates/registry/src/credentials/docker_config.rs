@@ -2,7 +2,7 @@
 //!
 //! From a secret, exactly the fields of the kubelet are read (`pkg/credentialprovider/config.go`, Kubernetes 1.36): only
 //! `auths`, and of each entry only `username`, `password` and `auth`. Of a person's file, tokens are read too, as
-//! docker does. Credential helpers are never run.
+//! docker does. The names of credential helpers are read, and nothing is run here.
 
 use std::collections::BTreeMap;
 
@@ -14,14 +14,21 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::credential::Credential;
+use tagpin_domain::image::DOCKER_HUB;
 
 /// The credentials of one docker configuration, by the location that each was written for.
 #[derive(Debug, Default)]
 pub struct DockerConfig {
     auths: BTreeMap<String, Credential>,
-    names_helpers: bool,
+    /// The helper for all registries without one of their own (`credsStore`).
+    store: Option<String>,
+    /// Helpers by registry (`credHelpers`).
+    helpers: BTreeMap<String, String>,
     holds_tokens: bool,
 }
+
+/// Names of Docker Hub in docker configurations.
+const HUB_NAMES: [&str; 3] = ["https://index.docker.io/v1/", "index.docker.io", DOCKER_HUB];
 
 /// The program whose rules are followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +78,9 @@ impl DockerConfig {
                     }
                 }
                 "httpheaders" => drop(read::<BTreeMap<String, Option<String>>>(value)?),
-                "credsstore" | "credhelpers" => config.names_helpers = true,
+                // The kubelet ignores these fields, whatever they hold.
+                "credsstore" => config.store = read(value).ok().flatten(),
+                "credhelpers" => config.helpers = read(value).ok().flatten().unwrap_or_default(),
                 _ => {}
             }
         }
@@ -102,11 +111,29 @@ impl DockerConfig {
         self.holds_tokens
     }
 
-    /// Returns true if it names `credsStore` or `credHelpers`, so that its owner may have more credentials.
-    #[must_use]
-    pub const fn names_helpers(&self) -> bool {
-        self.names_helpers
+    /// Returns the registries that have a credential helper of their own, as written.
+    pub(super) fn helped(&self) -> impl Iterator<Item = &str> {
+        self.helpers.iter().filter(|(_, helper)| !helper.is_empty()).map(|(registry, _)| registry.as_str())
     }
+
+    /// Returns true if it names a credential helper for all other registries.
+    pub(super) fn has_store(&self) -> bool {
+        self.store.as_ref().is_some_and(|store| !store.is_empty())
+    }
+
+    /// Returns the name of the credential helper for a registry, and the registry as that helper knows it.
+    pub(crate) fn helper<'a>(&'a self, domain: &'a str) -> Option<(&'a str, &'a str)> {
+        let names = names(domain);
+        let own = names.iter().find_map(|name| Some((self.helpers.get(*name)?.as_str(), *name)));
+        let store = || Some((self.store.as_deref()?, names.first().copied()?));
+        // As for docker, an empty name means that the credentials are in the file.
+        own.or_else(store).filter(|(helper, _)| !helper.is_empty())
+    }
+}
+
+/// Returns the names of a registry in docker configurations; docker writes the first one.
+pub(super) fn names(domain: &str) -> Vec<&str> {
+    if domain == DOCKER_HUB { HUB_NAMES.to_vec() } else { vec![domain] }
 }
 
 /// A JSON object. Go ignores the case of keys and reads `null` as absent, and so does this module.

@@ -4,10 +4,10 @@
 //! One rule differs: the credential of `https://index.docker.io/v1/` is used for `docker.io` alone. The kubelet uses
 //! it for any first part without a dot or colon, so also for `localhost/app` and `Foo/app`, which are other hosts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::credential::{Candidate, Source};
-use crate::credentials::docker_config::DockerConfig;
+use crate::credentials::docker_config::{self, DockerConfig};
 use tagpin_domain::image::{DOCKER_HUB, ImageRef};
 
 /// The key of `https://index.docker.io/v1/`.
@@ -18,6 +18,10 @@ const HUB_KEY: &str = "index.docker.io";
 pub struct Keyring {
     entries: BTreeMap<String, Entry>,
     holds_tokens: bool,
+    /// The registries for which a configuration names a credential helper.
+    helped: BTreeSet<String>,
+    /// True if a configuration names a helper for all the registries that it lists.
+    has_store: bool,
 }
 
 #[derive(Debug)]
@@ -41,6 +45,8 @@ impl Keyring {
     /// Adds every credential of a configuration, and skips invalid locations.
     pub fn add(&mut self, config: &DockerConfig, source: &Source) {
         self.holds_tokens |= config.holds_tokens();
+        self.helped.extend(config.helped().map(str::to_owned));
+        self.has_store |= config.has_store();
         for (written, credential) in config.entries() {
             let Some(key) = key(written) else { continue };
             let entry = self
@@ -54,6 +60,14 @@ impl Keyring {
     /// Returns true if a configuration held identity or registry tokens.
     pub(super) const fn holds_tokens(&self) -> bool {
         self.holds_tokens
+    }
+
+    /// Returns true if docker would ask a credential helper for the image. When it keeps a credential in one, it writes
+    /// the registry into the configuration without a password.
+    pub(in crate::credentials) fn names_helper(&self, image: &ImageRef) -> bool {
+        let names = docker_config::names(image.domain());
+        names.iter().any(|name| self.helped.contains(*name))
+            || (self.has_store && !self.look_up(image).is_empty())
     }
 
     /// Returns the credentials for an image, most specific location first; each credential once.

@@ -3,9 +3,11 @@
 //!
 //! The order is the kubelet's: all pull secrets form one keyring, and the operator's credential comes after them as
 //! the node's own would. An asker that has any credential for an image is never asked for anonymously. A secret that
-//! cannot be read is skipped and counted; the kubelet skips a missing one too, but fails on a malformed one.
+//! cannot be used is skipped and counted; the kubelet skips a missing one too, but fails on a malformed one. A secret
+//! that could not be read in time is no proof that the asker has no credential, and becomes a candidate of its own.
 
 mod memory;
+mod order;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,13 +20,13 @@ use kube::{Api, Client};
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, warn};
 
-use crate::credential::{Candidate, Credential, Source};
+use crate::credential::{Candidate, Source};
 use crate::credentials::cloud::Clouds;
 use crate::credentials::docker_config::DockerConfig;
-use crate::credentials::keyring::{self, Keyring};
+use crate::credentials::keyring::Keyring;
 use crate::credentials::operator::{OperatorCredential, OperatorCredentials, SecretRef};
-use crate::credentials::provider::{Credentials, Held};
-use crate::observe::{Event, Observer, Skipped};
+use crate::credentials::provider::{Credentials, Held, Search};
+use crate::observe::{Event, Observer, Skipped, Unused};
 use crate::profile::endpoint::RegistryProfile;
 use crate::sharing::expiring::Expiring;
 use crate::sharing::flight::Flights;
@@ -34,6 +36,7 @@ use tagpin_domain::image::ImageRef;
 use tagpin_domain::object_name::is_object_name;
 
 use memory::{Memory, Reading};
+use order::{Named, Own, in_order};
 
 /// Time for which a secret, or the refusal to read it, is valid.
 const LIFETIME: Duration = Duration::from_secs(30);
@@ -117,6 +120,28 @@ impl PullSecrets {
         }
     }
 
+    /// Reports pull secrets that name credential helpers, where the asker has no other credential: a person who made one
+    /// from their own configuration believes that it holds the credential. The log has it once an hour.
+    fn tell_of_helpers(&self, own: &Own, asker: &Asker, image: &ImageRef) {
+        for secret in own.helpers(image) {
+            let (namespace, host) = (&asker.namespace, image.domain());
+            let registry = &self.registries.profile(host).label;
+            let (reason, about) = (Unused::Helper, &format!("{namespace}/{secret}"));
+            self.observer.observe(&Event::CredentialUnused { registry, host, reason, about });
+            let (key, now) =
+                (SecretRef { namespace: namespace.clone(), name: secret.to_owned() }, Instant::now());
+            if self.warned.get(&key, now).is_none() {
+                self.warned.put(key, (), now + WARNED);
+                warn!(
+                    namespace,
+                    secret,
+                    "this pull secret names a credential helper, which neither nodes nor tagpin run: write the user and the \
+                     password into it"
+                );
+            }
+        }
+    }
+
     fn may_read(&self, namespace: &str) -> bool {
         match &self.readable {
             Readable::Nobodys => false,
@@ -125,13 +150,10 @@ impl PullSecrets {
         }
     }
 
-    /// Returns the secrets of the asker that are worth reading, in their order.
-    fn named(&self, asker: &Asker) -> Vec<SecretRef> {
+    /// Returns the secrets of the asker that are worth reading, in their order, each with its index in the list.
+    fn named(&self, asker: &Asker) -> Vec<(usize, SecretRef)> {
         let mut secrets = Vec::new();
-        if !self.may_read(&asker.namespace) {
-            return secrets;
-        }
-        for name in &asker.pull_secrets {
+        for (index, name) in asker.pull_secrets.iter().enumerate() {
             if name.is_empty() {
                 // The API server allows empty names; the kubelet ignores them too.
             } else if !is_object_name(name) {
@@ -140,15 +162,21 @@ impl PullSecrets {
                 self.observer.observe(&Event::SecretSkipped(Skipped::TooMany));
                 break;
             } else {
-                secrets.push(SecretRef { namespace: asker.namespace.clone(), name: name.clone() });
+                secrets.push((index, SecretRef { namespace: asker.namespace.clone(), name: name.clone() }));
             }
         }
         secrets
     }
 
-    async fn own(&self, asker: &Asker, deadline: Instant) -> Vec<Arc<Reading>> {
-        let readings = self.named(asker).into_iter().map(|secret| self.read(secret, deadline));
-        join_all(readings).await.into_iter().flatten().collect()
+    async fn own(&self, asker: &Asker, deadline: Instant) -> Own {
+        if !self.may_read(&asker.namespace) {
+            return Own::NotReadable;
+        }
+        let read = async |(index, secret): (usize, SecretRef)| {
+            let name = secret.name.clone();
+            Named { index, name, reading: self.read(secret, deadline).await }
+        };
+        Own::Read(join_all(self.named(asker).into_iter().map(read)).await)
     }
 
     /// Returns the operator's credentials for the image's registry.
@@ -163,11 +191,16 @@ impl PullSecrets {
                 vec![given.unwrap_or_else(|_| Candidate::not_given(&entry))]
             }
             Some(OperatorCredential::Secret { secret, entry }) => {
-                let Some(reading) = self.read(secret, deadline).await else { return Vec::new() };
-                let Ok(keyring) = &reading.content else { return Vec::new() };
+                let reading = self.read(secret, deadline).await;
                 let source = Source::Configuration(entry.as_ref().to_owned());
-                let given = |candidate| Candidate { source: source.clone(), ..candidate };
-                keyring.look_up(image).into_iter().map(given).collect()
+                match reading.as_ref().map_or(Err(Skipped::Unavailable), |reading| reading.keyring()) {
+                    Ok(keyring) => {
+                        let given = |candidate| Candidate { source: source.clone(), ..candidate };
+                        keyring.look_up(image).into_iter().map(given).collect()
+                    }
+                    Err(Skipped::Unavailable) => vec![Candidate::not_read(source)],
+                    Err(_) => Vec::new(),
+                }
             }
             given => given_at_once(given).unwrap_or_default(),
         }
@@ -218,12 +251,15 @@ impl Credentials for PullSecrets {
             return Candidate::only_anonymous().into();
         }
         let (own, operators) = tokio::join!(self.own(asker, deadline), self.operators(image, deadline));
-        let candidates = in_order(&own, operators, image);
-        candidates
+        let held = in_order(&own, operators, asker, image);
+        if held.search != Search::Found {
+            self.tell_of_helpers(&own, asker, image);
+        }
+        held.candidates
             .iter()
             .filter(|own| own.stretched)
             .for_each(|own| self.warn_of(&asker.namespace, own, image));
-        candidates.into()
+        held
     }
 
     fn at_hand(&self, asker: &Asker, image: &ImageRef, profile: &RegistryProfile) -> Option<Held> {
@@ -235,17 +271,26 @@ impl Credentials for PullSecrets {
         } else {
             Vec::new()
         };
-        let secrets = if self.may_read(&asker.namespace) { asker.pull_secrets.as_slice() } else { &[] };
+        let may_read = self.may_read(&asker.namespace);
+        if operators.is_empty() && (!may_read || asker.pull_secrets.is_empty()) {
+            let search = if may_read { Search::NoneNamed } else { Search::NotReadable };
+            return Some(Held { candidates: Candidate::only_anonymous().into(), search });
+        }
+        if !may_read {
+            return Some(in_order(&Own::NotReadable, operators, asker, image));
+        }
+        let secrets = &asker.pull_secrets;
         // The slow path counts the secrets that are skipped.
         if secrets.len() > PER_ASKER || !secrets.iter().all(|name| is_object_name(name)) {
             return None;
         }
-        if secrets.is_empty() && operators.is_empty() {
-            return Some(Candidate::only_anonymous().into());
-        }
-        let named = |name: &String| SecretRef { namespace: asker.namespace.clone(), name: name.clone() };
-        let own = secrets.iter().map(|name| self.known(&named(name))).collect::<Option<Vec<_>>>()?;
-        Some(in_order(&own, operators, image).into())
+        let named = |(index, name): (usize, &String)| {
+            let secret = SecretRef { namespace: asker.namespace.clone(), name: name.clone() };
+            let reading = Some(self.known(&secret)?);
+            Some(Named { index, name: secret.name, reading })
+        };
+        let own = secrets.iter().enumerate().map(named).collect::<Option<Vec<_>>>()?;
+        Some(in_order(&Own::Read(own), operators, asker, image))
     }
 }
 
@@ -256,23 +301,6 @@ fn given_at_once(credential: Option<OperatorCredential>) -> Option<Vec<Candidate
         Some(OperatorCredential::Given(candidate)) => Some(vec![Arc::unwrap_or_clone(candidate)]),
         Some(OperatorCredential::Secret { .. } | OperatorCredential::Cloud { .. }) => None,
     }
-}
-
-/// Returns the asker's own credentials before the operator's, each once. The list is never empty.
-fn in_order(own: &[Arc<Reading>], operators: Vec<Candidate>, image: &ImageRef) -> Vec<Candidate> {
-    let keyrings: Vec<&Keyring> = own.iter().filter_map(|reading| reading.content.as_ref().ok()).collect();
-    let mut candidates = keyring::look_up(&keyrings, image);
-    for candidate in operators {
-        // An asker that has a credential is never asked for without one.
-        let in_vain = matches!(candidate.credential, Credential::NotGiven) && !candidates.is_empty();
-        if !in_vain && !candidates.iter().any(|earlier| earlier.id == candidate.id) {
-            candidates.push(candidate);
-        }
-    }
-    if candidates.is_empty() {
-        candidates.push(Candidate::anonymous());
-    }
-    candidates
 }
 
 async fn fetch(client: Client, secret: &SecretRef) -> Reading {

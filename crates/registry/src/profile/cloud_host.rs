@@ -1,6 +1,8 @@
 //! Recognises the registries of clouds. The patterns match the whole host, so that a host that only looks like one
 //! gets no credential.
 
+use tagpin_domain::fact::Cloud;
+
 /// A registry of Amazon ECR.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum EcrHost {
@@ -130,7 +132,18 @@ impl AcrHost {
 
 /// Returns true if a host without a port is a registry of Amazon, Google or Azure.
 pub(crate) fn is_cloud_registry(host: &str) -> bool {
-    EcrHost::parse(host).is_some() || AcrHost::parse(host).is_some() || is_google(host)
+    EcrHost::parse(host).is_some() || cloud_of(host).is_some()
+}
+
+/// Returns the cloud whose identities may read the private images of a host without a port.
+pub(crate) fn cloud_of(host: &str) -> Option<Cloud> {
+    if matches!(EcrHost::parse(host), Some(EcrHost::Private { .. })) {
+        Some(Cloud::Aws)
+    } else if is_google(host) {
+        Some(Cloud::Gcp)
+    } else {
+        AcrHost::parse(host).map(|_| Cloud::Azure)
+    }
 }
 
 /// Returns true if a host without a port is a registry of Google.
@@ -148,6 +161,20 @@ pub(crate) fn is_google(host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_private_registry_has_the_cloud_whose_identities_it_knows() {
+        for (host, cloud) in [
+            ("123456789012.dkr.ecr.eu-west-1.amazonaws.com", Some(Cloud::Aws)),
+            ("public.ecr.aws", None),
+            ("europe-docker.pkg.dev", Some(Cloud::Gcp)),
+            ("acme.azurecr.io", Some(Cloud::Azure)),
+            ("acme.azurecr.io.example.com", None),
+            ("docker.io", None),
+        ] {
+            assert_eq!(cloud_of(host), cloud, "{host}");
+        }
+    }
 
     #[test]
     fn every_form_of_an_ecr_host_has_its_api() {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::credential::{Candidate, Credential, Source};
+use crate::credential::{Candidate, Source};
 use crate::observe::Failure;
 use crate::protocol::codes::{Codes, codes, is_limit};
 use crate::protocol::reply::{AskedAs, Proved, Refusal, Reply};
@@ -75,11 +75,7 @@ pub(super) fn hidden(asked: &AskedAs<'_>) -> Fact {
     if let Some(realm) = &asked.withheld {
         return Fact::RealmNotTrusted(Box::new(realm.clone()));
     }
-    match asked.candidate.credential {
-        Credential::NotGiven => Fact::unavailable(Unavailable::NoCredential),
-        Credential::NotRead => Fact::unavailable(Unavailable::PullSecret),
-        _ => Fact::MissingOrPrivate(Hidden::default()),
-    }
+    asked.candidate.credential.absence().map_or(Fact::MissingOrPrivate(Hidden::default()), Fact::unavailable)
 }
 
 fn rejected(candidate: &Candidate) -> Fact {

@@ -14,8 +14,9 @@ use crate::Lookup;
 use crate::credential::Candidate;
 use crate::observe::{Event, Method, Observer, Purpose, Step};
 use crate::profile::endpoint::{Endpoint, Identity, Profiles, RegistryProfile};
+use crate::protocol::askers::{absent, endpoint_candidates};
 use crate::protocol::classify;
-use crate::protocol::combine::{conclude, weight};
+use crate::protocol::combine::{beside_absent, conclude, name_cloud, weight};
 use crate::protocol::confirm::Confirmations;
 use crate::protocol::hedge::first_found;
 use crate::protocol::manifest::{self, Head};
@@ -146,7 +147,7 @@ impl Client {
                 }
             }
         };
-        conclude(profile.resolve_from, found)
+        name_cloud(conclude(profile.resolve_from, found), profile, image.domain())
     }
 
     /// Asks one endpoint in a task of its own. The task goes on when another endpoint has answered, so that a host that
@@ -209,9 +210,9 @@ impl Client {
                     break;
                 }
             }
-            instead = heaviest.map_or(instead, |(_, fact)| fact);
+            instead = heaviest.map_or(instead, |(_, fact)| beside_absent(fact, absent(endpoint, candidates)));
         }
-        Err(instead)
+        Err(name_cloud(instead, &profile, image.domain()))
     }
 
     /// Asks if the registry serves the digest that the image names. Reviews do not ask, because a reference with a
@@ -318,10 +319,10 @@ impl<'a> Target<'a> {
         &self,
         endpoint: &'a Endpoint,
         reference: Reference<'_>,
-        candidates: &[Candidate],
+        askers: &[Candidate],
         deadline: Instant,
     ) -> Fact {
-        let candidates = endpoint_candidates(endpoint, candidates);
+        let candidates = endpoint_candidates(endpoint, askers);
         let mut best: Option<Fact> = None;
         for candidate in candidates.iter() {
             let mut fact = self.ask_as(endpoint, reference, candidate, deadline).await;
@@ -338,7 +339,8 @@ impl<'a> Target<'a> {
                 best = Some(fact);
             }
         }
-        best.unwrap_or_else(|| Fact::MissingOrPrivate(Hidden::default()))
+        let best = best.unwrap_or_else(|| Fact::MissingOrPrivate(Hidden::default()));
+        beside_absent(best, absent(endpoint, askers))
     }
 
     async fn ask_as(
@@ -433,14 +435,5 @@ impl<'a> Target<'a> {
             }
             Ok(get) => classify::reply(&get, &session.asked_as()),
         }
-    }
-}
-
-/// Returns the credentials that an endpoint may see.
-fn endpoint_candidates<'a>(endpoint: &'a Endpoint, askers: &'a [Candidate]) -> &'a [Candidate] {
-    match &endpoint.identity {
-        Identity::Asker => askers,
-        Identity::Anonymous => Candidate::only_anonymous(),
-        Identity::Own(candidate) => std::slice::from_ref(&**candidate),
     }
 }

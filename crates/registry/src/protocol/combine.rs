@@ -1,6 +1,8 @@
 //! Combines the facts of several credentials, and of several endpoints, into one.
 
-use crate::profile::endpoint::ResolveFrom;
+use crate::profile::cloud_host::cloud_of;
+use crate::profile::endpoint::{RegistryProfile, ResolveFrom};
+use crate::profile::host::normal;
 use tagpin_domain::fact::{Fact, Hidden, Unavailable};
 
 /// Returns how much a fact about one credential says about the next one: none if it is final, otherwise a greater
@@ -17,6 +19,30 @@ pub(super) const fn weight(fact: &Fact) -> Option<u8> {
         Fact::AccessDenied(_) => Some(5),
         Fact::TagMissing | Fact::TagExpired | Fact::DigestMissing => Some(6),
         _ => None,
+    }
+}
+
+/// Returns the fact that was learned with the credentials that were sent, as it holds for all of them. What those found
+/// missing or closed, one that could not be obtained may be able to read.
+pub(super) fn beside_absent(fact: Fact, absent: Option<Unavailable>) -> Fact {
+    match absent {
+        // The token service may see none of the credentials.
+        Some(_) if matches!(fact, Fact::RealmNotTrusted(_)) => fact,
+        Some(cause) if weight(&fact).is_some() => Fact::unavailable(cause),
+        _ => fact,
+    }
+}
+
+/// Returns the fact with the cloud that runs the registry, if nothing says how tagpin gets a credential of that cloud.
+pub(super) fn name_cloud(fact: Fact, profile: &RegistryProfile, domain: &str) -> Fact {
+    let named = |hidden: Hidden| {
+        let cloud = || cloud_of(&normal(domain)).filter(|_| !profile.operators_credential);
+        Hidden { cloud: hidden.cloud.or_else(cloud), ..hidden }
+    };
+    match fact {
+        Fact::MissingOrPrivate(hidden) => Fact::MissingOrPrivate(named(hidden)),
+        Fact::AccessDenied(hidden) => Fact::AccessDenied(named(hidden)),
+        _ => fact,
     }
 }
 
@@ -53,6 +79,7 @@ pub(super) fn conclude(resolve_from: ResolveFrom, facts: Vec<Fact>) -> Fact {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tagpin_domain::fact::Cloud;
 
     #[test]
     fn only_missing_everywhere_is_missing_at_mirrors() {
@@ -70,6 +97,38 @@ mod tests {
         ] {
             assert_eq!(conclude(ResolveFrom::MirrorsOnly, facts.clone()), combined, "{facts:?}");
         }
+    }
+
+    #[test]
+    fn what_was_found_missing_is_unknown_while_a_credential_could_not_be_obtained() {
+        let hidden = || Fact::MissingOrPrivate(Hidden::default());
+        let unread = || Fact::unavailable(Unavailable::PullSecret);
+        for fact in [
+            hidden(),
+            Fact::TagMissing,
+            Fact::TagExpired,
+            Fact::RepositoryMissing,
+            Fact::DigestMissing,
+            Fact::AccessDenied(Hidden::default()),
+            Fact::CredentialsRejected { secret: None },
+        ] {
+            assert_eq!(beside_absent(fact.clone(), Some(Unavailable::PullSecret)), unread(), "{fact:?}");
+            assert_eq!(beside_absent(fact.clone(), None), fact);
+        }
+        for fact in [Fact::unavailable(Unavailable::Timeout), Fact::Archived { restoring: false }] {
+            assert_eq!(beside_absent(fact.clone(), Some(Unavailable::PullSecret)), fact);
+        }
+    }
+
+    #[test]
+    fn a_cloud_is_named_where_no_entry_gives_its_credential() {
+        let ecr = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+        let hidden = |cloud| Fact::MissingOrPrivate(Hidden { cloud, ..Hidden::default() });
+        let profile = RegistryProfile::of(ecr);
+        assert_eq!(name_cloud(hidden(None), &profile, ecr), hidden(Some(Cloud::Aws)));
+        assert_eq!(name_cloud(hidden(None), &profile, "registry.example.com"), hidden(None));
+        let given = RegistryProfile { operators_credential: true, ..profile };
+        assert_eq!(name_cloud(hidden(None), &given, ecr), hidden(None));
     }
 
     #[test]

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use url::{Host, Url};
 
-use crate::profile::network::IpNet;
+use crate::profile::endpoint::Endpoint;
+use crate::profile::network::{IpNet, Network};
 
 /// The set of addresses that a request may reach.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -74,6 +75,17 @@ impl Names for SystemNames {
 }
 
 impl Reach {
+    /// Returns the addresses that a request to the endpoint itself may reach. What is allowed without an entry (the own
+    /// ranges, the registries of clouds, the mirrors of the nodes) holds for no host that the endpoint leads to.
+    pub(super) fn of_endpoint(endpoint: &Endpoint, url: &Url, network: &Network) -> Self {
+        let own = || network.own.clone().filter(|_| url.scheme() == "https");
+        match (endpoint.allow_private, endpoint.in_private_network) {
+            (true, _) => Self::Private,
+            (false, true) => Self::PrivateNetwork,
+            (false, false) => own().map_or(Self::Public, Self::Own),
+        }
+    }
+
     /// Keeps the addresses that may be reached.
     ///
     /// # Errors

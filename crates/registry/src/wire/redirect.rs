@@ -248,18 +248,12 @@ impl Route<'_> {
     }
 
     /// Returns the addresses that a request to this URL may reach, and its TLS settings: those that the operator set
-    /// for that very host. What is allowed without an entry (the own ranges, the registries of clouds, the mirrors of
-    /// the nodes) holds for the endpoint itself, and not for a host that it leads to.
+    /// for that very host.
     fn way_to(&self, url: &Url) -> (Reach, Tls) {
         let reach = |allow_private: bool| if allow_private { Reach::Private } else { Reach::Public };
         let endpoint = self.endpoint;
         if url.host() == endpoint.host() {
-            let own = || self.profiles.network().own.clone().filter(|_| url.scheme() == "https");
-            let reach = match (endpoint.allow_private, endpoint.in_private_network) {
-                (true, _) => Reach::Private,
-                (false, true) => Reach::PrivateNetwork,
-                (false, false) => own().map_or(Reach::Public, Reach::Own),
-            };
+            let reach = Reach::of_endpoint(endpoint, url, &self.profiles.network());
             return (reach, endpoint.tls.clone());
         }
         let profile = self.profiles.profile(&authority(url));

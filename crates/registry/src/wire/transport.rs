@@ -16,10 +16,12 @@ use secrecy::ExposeSecret;
 use tokio::time::{Instant, timeout_at};
 use tracing::field::Empty;
 use tracing::{Instrument as _, debug_span};
-use url::Url;
+use url::{Host, Url};
 
 use crate::credential::Credential;
 use crate::observe::{Failure, Method};
+use crate::profile::endpoint::Endpoint;
+use crate::profile::network::Network;
 use crate::profile::proxy::ProxyWay;
 use crate::profile::tls::Tls;
 use crate::sharing::expiring::Expiring;
@@ -104,6 +106,22 @@ impl Transport {
             Err(failure) => span.record("error.type", failure.word()),
         };
         answer
+    }
+
+    /// Returns true if requests to the endpoint are refused in this network, because of its address or its name.
+    pub async fn refuses(&self, endpoint: &Endpoint, network: &Network) -> bool {
+        let root = endpoint.root();
+        let reach = Reach::of_endpoint(endpoint, root, network);
+        if network.proxy_for(root).is_some() {
+            return reach.check_through_proxy(root).is_err();
+        }
+        match endpoint.host() {
+            Some(Host::Domain(name)) => match self.names.addresses(name).await {
+                Ok(addresses) => !addresses.is_empty() && reach.filter(addresses).is_err(),
+                Err(_) => false,
+            },
+            _ => reach.check_literal(root).is_err(),
+        }
     }
 
     /// Returns true if the host of the URL is or was one in the operator's own ranges.

@@ -15,7 +15,7 @@ use tagpin_domain::fact::{AskedWith, Broken, Fact, ForbiddenHost, Hidden, LastKn
 use tagpin_domain::image::ImageRef;
 use tagpin_registry::{
     Around, Cache, Candidate, Credential, Credentials, Current, Held, Limit, Lookup, Network, Profiles,
-    Registries, RegistryProfile, Source,
+    Registries, RegistryProfile, Search, Source,
 };
 use tagpin_review::Resolve;
 use tagpin_review::Seeds;
@@ -115,11 +115,11 @@ impl Holders {
                 })
                 .collect(),
         };
-        let secret = candidates.last().and_then(|last| match &last.source {
-            Source::PullSecret(name) => Some(name.as_str().into()),
-            _ => None,
-        });
-        Held { candidates: candidates.into(), with: secret.map_or(AskedWith::NoneNamed, AskedWith::Secret) }
+        let search = match asker.namespace.split_once('-') {
+            None => Search::NoneNamed,
+            Some(_) => Search::Found,
+        };
+        Held { candidates: candidates.into(), search }
     }
 }
 

@@ -134,12 +134,18 @@ struct Secret {
     /// True if a cloud should have given a credential.
     #[serde(default)]
     not_given: bool,
+    /// True if the secret could not be read in time.
+    #[serde(default)]
+    not_read: bool,
 }
 
 impl Secret {
     fn candidate(&self) -> Candidate {
         if self.not_given {
             return Candidate::not_given(&self.name);
+        }
+        if self.not_read {
+            return Candidate::not_read(Source::PullSecret(self.name.clone()));
         }
         let token = match (&self.identity, &self.registry) {
             (None, None) => return secret(&self.name, &self.user, &self.password),

@@ -16,13 +16,14 @@ use hyper::{Request, Response};
 use kube::client::Body;
 use serde_json::{Value, json};
 use tagpin_domain::asker::Asker;
+use tagpin_domain::fact::{AskedWith, Cloud, Fact, Hidden, SecretProblem};
 use tagpin_domain::image::ImageRef;
-use tagpin_registry::{
-    Candidate, Credential, Credentials, Current, Event, Held, Observer, Profiles as _, PullSecrets, Readable,
-    Registries, RegistryProfile, UserConfig,
-};
 #[cfg(feature = "aws")]
 use tagpin_registry::{Clouds, Surroundings, SystemNames, Transport};
+use tagpin_registry::{
+    Credential, CredentialHelpers, Credentials, Current, Event, Held, HelperAnswer, HelperError, HelperName,
+    Observer, Profiles as _, PullSecrets, Readable, Registries, RegistryProfile, UserConfig,
+};
 use tempfile::TempDir;
 use tokio::time::{Instant, advance};
 
@@ -35,12 +36,18 @@ struct Cluster {
     objects: Arc<Mutex<Objects>>,
     asked: Arc<Mutex<Vec<String>>>,
     skipped: Arc<Mutex<Vec<&'static str>>>,
+    /// Registries whose credential is not used, each with the reason.
+    unused: Arc<Mutex<Vec<String>>>,
 }
 
 impl Observer for Cluster {
     fn observe(&self, event: &Event<'_>) {
-        if let Event::SecretSkipped(why) = event {
-            self.skipped.lock().unwrap().push(why.word());
+        match event {
+            Event::SecretSkipped(why) => self.skipped.lock().unwrap().push(why.word()),
+            Event::CredentialUnused { host, reason, about, .. } => {
+                self.unused.lock().unwrap().push(format!("{host} {} {about}", reason.word()));
+            }
+            _ => {}
         }
     }
 
@@ -124,9 +131,9 @@ struct Checked {
 }
 
 impl Checked {
-    fn known(&self, asker: &Asker, image: &ImageRef) -> Option<Vec<Candidate>> {
+    fn known(&self, asker: &Asker, image: &ImageRef) -> Option<Held> {
         let profile = self.registries.profile(image.domain());
-        Some(self.secrets.at_hand(asker, image, &profile)?.candidates.into_owned())
+        self.secrets.at_hand(asker, image, &profile)
     }
 }
 
@@ -136,8 +143,8 @@ impl Credentials for Checked {
         let before = self.known(asker, image);
         let found = self.secrets.candidates(asker, image, deadline).await;
         for at_hand in [before, self.known(asker, image)].into_iter().flatten() {
-            let ids = |candidates: &[Candidate]| candidates.iter().map(|one| one.id).collect::<Vec<_>>();
-            assert_eq!(ids(&at_hand), ids(&found.candidates), "{image}");
+            let ids = |held: &Held| held.candidates.iter().map(|one| one.id).collect::<Vec<_>>();
+            assert_eq!((ids(&at_hand), at_hand.search), (ids(&found), found.search), "{image}");
         }
         found
     }
@@ -229,7 +236,8 @@ async fn a_secret_that_cannot_be_used_is_skipped_and_counted() {
         .with_secret("shop", "good", &[("a.io", "good")]);
     let asker = asker("shop", &["", "missing", "private", "failing", "opaque", "bare", "broken", "good"]);
     let found = candidates(&cluster.everybodys(), &asker, "a.io/x").await;
-    assert_eq!(found, ["good from pull secret good"]);
+    // One of them may hold a better credential.
+    assert_eq!(found, ["good from pull secret good", "not read from pull secret failing"]);
     assert_eq!(
         cluster.skipped(),
         ["not-found", "forbidden", "unavailable", "wrong-type", "wrong-type", "malformed"]
@@ -379,9 +387,97 @@ async fn an_api_server_that_hangs_costs_the_deadline_and_no_more() {
     let cluster = Cluster::default().holds("shop", "regcred", None);
     let credentials = cluster.everybodys();
     let start = Instant::now();
-    assert_eq!(candidates(&credentials, &asker("shop", &["regcred"]), "a.io/x").await, [ANONYMOUS]);
+    let shop = asker("shop", &["regcred"]);
+    assert_eq!(candidates(&credentials, &shop, "a.io/x").await, ["not read from pull secret regcred"]);
     assert_eq!(start.elapsed(), Duration::from_secs(2));
     assert_eq!(cluster.skipped(), ["unavailable"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_could_not_be_read_is_no_proof_that_there_is_no_credential() {
+    let config = registries(
+        "registries: [{ match: a.io, credentials: { secretRef: { namespace: ops, name: pull } } }]",
+    );
+    let cluster = Cluster::default()
+        .refuses("shop", "failing", 500)
+        .holds("shop", "hanging", None)
+        .with_secret("shop", "good", &[("a.io", "good")])
+        .holds("ops", "pull", None);
+    let credentials = cluster.credentials(Readable::Everybodys, config);
+    for (named, found) in [
+        (&[][..], &["not read from configuration of a.io"][..]),
+        (&["good"], &["good from pull secret good", "not read from configuration of a.io"]),
+        // One stands for all.
+        (&["failing", "hanging"], &["not read from pull secret failing"]),
+        (&["hanging", "good"], &["good from pull secret good", "not read from pull secret hanging"]),
+        // These were read: the kubelet skips them too.
+        (&["missing", "good"], &["good from pull secret good", "not read from configuration of a.io"]),
+    ] {
+        assert_eq!(candidates(&credentials, &asker("shop", named), "a.io/x").await, found, "{named:?}");
+    }
+    assert_eq!(
+        candidates(&credentials, &asker("shop", &["failing"]), "b.io/x").await,
+        ["not read from pull secret failing"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_search_for_credentials_is_told_in_the_names_of_the_asker() {
+    let opaque = secret("opaque", "Opaque", &[("x", "y")]);
+    let broken = secret("broken", "kubernetes.io/dockercfg", &[(".dockercfg", "{")]);
+    let tokens =
+        secret("tokens", "kubernetes.io/dockercfg", &[(".dockercfg", r#"{"a.io":{"identitytoken":"t"}}"#)]);
+    let cluster = Cluster::default()
+        .refuses("shop", "forbidden", 403)
+        .holds("shop", "opaque", Some((200, opaque)))
+        .holds("shop", "broken", Some((200, broken)))
+        .holds("shop", "tokens", Some((200, tokens)))
+        .with_secret("shop", "other", &[("b.io", "other")])
+        .with_secret("shop", "good", &[("a.io", "good")])
+        .with_secret("ops", "pull", &[("ops.io", "operators")]);
+    let config = || {
+        registries(
+            "registries: [{ match: '*.io', credentials: { secretRef: { namespace: ops, name: pull } } }]",
+        )
+    };
+    let unusable = |secret: &str, problem| AskedWith::Unusable { secret: secret.into(), problem };
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Box<[_]>>();
+    let unread = |named: &[&str]| AskedWith::NotReadable { namespace: "shop".into(), named: names(named) };
+    for (readable, named, image, with) in [
+        (Readable::Everybodys, &[][..], "a.io/x", AskedWith::NoneNamed),
+        (Readable::Everybodys, &[""], "a.io/x", AskedWith::NoneNamed),
+        (Readable::Nobodys, &[], "a.io/x", unread(&[])),
+        (Readable::Nobodys, &["", "good"], "a.io/x", unread(&["good"])),
+        (Readable::Of(BTreeSet::new()), &["good"], "a.io/x", unread(&["good"])),
+        (
+            Readable::Everybodys,
+            &["other", "tokens"],
+            "a.io/x",
+            AskedWith::NoneMatches(names(&["other", "tokens"])),
+        ),
+        (Readable::Everybodys, &["other", "gone"], "a.io/x", unusable("gone", SecretProblem::NotFound)),
+        (Readable::Everybodys, &["", "forbidden"], "a.io/x", unusable("forbidden", SecretProblem::Forbidden)),
+        (Readable::Everybodys, &["opaque", "gone"], "a.io/x", unusable("opaque", SecretProblem::WrongType)),
+        (Readable::Everybodys, &["broken"], "a.io/x", unusable("broken", SecretProblem::Malformed)),
+        (Readable::Everybodys, &["gone", "good"], "a.io/x", AskedWith::Secret("good".into())),
+        (Readable::Everybodys, &["other"], "ops.io/x", AskedWith::Entry("*.io".into())),
+        (Readable::Nobodys, &["good"], "ops.io/x", AskedWith::Entry("*.io".into())),
+        (Readable::Everybodys, &[], "localhost/x", AskedWith::Unknown),
+    ] {
+        let (asker, image) = (asker("shop", named), ImageRef::parse(image).unwrap());
+        let credentials = cluster.credentials(readable, config());
+        let deadline = Instant::now() + Duration::from_secs(2);
+        let found = credentials.candidates(&asker, &image, deadline).await;
+        let hidden = Hidden { cloud: Some(Cloud::Aws), ..Hidden::default() };
+        for fact in [Fact::MissingOrPrivate(hidden.clone()), Fact::AccessDenied(hidden)] {
+            let told = match found.tell(fact, &asker) {
+                Fact::MissingOrPrivate(hidden) | Fact::AccessDenied(hidden) => hidden,
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(told, Hidden { with: with.clone(), cloud: Some(Cloud::Aws) }, "{named:?} {image}");
+        }
+        assert_eq!(found.tell(Fact::TagMissing, &asker), Fact::TagMissing);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -435,7 +531,7 @@ async fn what_needs_no_reading_is_at_hand() {
     let credentials = cluster.credentials(Readable::Everybodys, Registries::load(&config).unwrap());
     let at_hand = |asker: &Asker, image: &str| {
         let found = credentials.known(asker, &ImageRef::parse(image).unwrap());
-        found.map(|found| found.iter().map(|one| one.source.to_string()).collect::<Vec<_>>())
+        found.map(|found| found.candidates.iter().map(|one| one.source.to_string()).collect::<Vec<_>>())
     };
     let (nobody, shop) = (asker("shop", &[]), asker("shop", &["regcred"]));
     let nodes = "configuration of a.io".to_owned();
@@ -503,23 +599,167 @@ async fn for_a_registry_that_shows_nobody_its_credentials_none_are_read() {
     assert_eq!(cluster.asked(), Vec::<String>::new());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_names_a_helper_is_reported_where_it_has_no_password() {
+    let kind = "kubernetes.io/dockerconfigjson";
+    let stored = r#"{"auths":{"https://index.docker.io/v1/":{},"a.io":{}},"credsStore":"desktop"}"#;
+    let helped = r#"{"auths":{"c.io":{"auth":"YTpi"}},"credHelpers":{"b.io":"ecr-login","c.io":"x"}}"#;
+    let cluster = Cluster::default()
+        .holds("shop", "stored", Some((200, secret("stored", kind, &[(".dockerconfigjson", stored)]))))
+        .holds("shop", "helped", Some((200, secret("helped", kind, &[(".dockerconfigjson", helped)]))));
+    let credentials = cluster.everybodys();
+    let shop = asker("shop", &["stored", "helped"]);
+    for (image, unused) in [
+        ("a.io/x", &["a.io helper shop/stored"][..]),
+        ("nginx", &["docker.io helper shop/stored"]),
+        ("b.io/x", &["b.io helper shop/helped"]),
+        ("quay.io/x", &[]),
+        ("c.io/x", &[]),
+        ("a.io/x", &["a.io helper shop/stored"]),
+    ] {
+        candidates(&credentials, &shop, image).await;
+        let told = std::mem::take(&mut *cluster.unused.lock().unwrap());
+        assert_eq!(told, unused, "{image}");
+    }
+}
+
+/// Credential helpers that give fixed answers, and record the questions.
+#[derive(Clone, Default)]
+struct Helpers {
+    answers: BTreeMap<String, Option<(bool, &'static str)>>,
+    asked: Arc<Mutex<Vec<(String, Duration)>>>,
+}
+
+#[async_trait]
+impl CredentialHelpers for Helpers {
+    async fn get(
+        &self,
+        helper: &HelperName,
+        registry: &str,
+        limit: Duration,
+    ) -> Result<HelperAnswer, HelperError> {
+        let question = format!("{helper} {registry}");
+        self.asked.lock().unwrap().push((question.clone(), limit));
+        match self.answers.get(&question) {
+            Some(Some((success, output))) => {
+                Ok(HelperAnswer { success: *success, output: output.as_bytes().to_vec() })
+            }
+            Some(None) => Err(HelperError::Late(limit)),
+            None => Ok(HelperAnswer { success: false, output: b"credentials not found in x".to_vec() }),
+        }
+    }
+}
+
+impl Helpers {
+    fn answer(mut self, question: &str, answer: Option<(bool, &'static str)>) -> Self {
+        self.answers.insert(question.to_owned(), answer);
+        self
+    }
+}
+
+const GIVEN: &str = r#"{"ServerURL":"x","Username":"robot","Secret":"given"}"#;
+
 #[tokio::test]
 async fn the_command_line_uses_the_users_own_configuration() {
     let folder = TempDir::new().unwrap();
-    let file = UserConfig::path(Some(folder.path().to_owned()), None).unwrap();
-    let nothing = UserConfig::load(&file).unwrap();
+    let file = folder.path().join("config.json");
+    let load = || UserConfig::load(std::slice::from_ref(&file), Arc::new(Helpers::default()));
+    let nothing = load().unwrap();
     assert_eq!(candidates(&nothing, &Asker::anonymous(), "nginx").await, [ANONYMOUS]);
 
     fs::write(&file, r#"{"credsStore":"pass","auths":{"https://index.docker.io/v1/":{"auth":"YTpi"}}}"#)
         .unwrap();
-    let config = UserConfig::load(&file).unwrap();
-    assert!(config.names_helpers());
-    let found = candidates(&config, &Asker::anonymous(), "nginx").await;
+    let found = candidates(&load().unwrap(), &Asker::anonymous(), "nginx").await;
     assert_eq!(found, [format!("b from {}", file.display())]);
 
     fs::write(&file, "{").unwrap();
-    let refused = UserConfig::load(&file).unwrap_err().to_string();
+    let Err(refused) = load() else { panic!("a file that is not JSON is refused") };
+    let refused = refused.to_string();
     assert!(refused.starts_with(&format!("{}: not a docker configuration", file.display())), "{refused}");
-    let home = UserConfig::path(None, Some("/home/u".into())).unwrap();
-    assert_eq!(home, std::path::Path::new("/home/u/.docker/config.json"));
+}
+
+#[test]
+fn the_files_of_docker_and_podman_are_found_as_those_programs_find_them() {
+    for (variables, files) in [
+        (
+            &[("HOME", "/home/u")][..],
+            &["/home/u/.docker/config.json", "/home/u/.config/containers/auth.json"][..],
+        ),
+        (
+            &[("HOME", "/home/u"), ("DOCKER_CONFIG", "/d"), ("XDG_RUNTIME_DIR", "/run/user/1")],
+            &["/d/config.json", "/run/user/1/containers/auth.json", "/home/u/.config/containers/auth.json"],
+        ),
+        (
+            &[("HOME", "/home/u"), ("REGISTRY_AUTH_FILE", "/a.json"), ("XDG_RUNTIME_DIR", "/run/user/1")],
+            &["/home/u/.docker/config.json", "/a.json"],
+        ),
+        (
+            &[("DOCKER_CONFIG", ""), ("HOME", "/home/u"), ("XDG_CONFIG_HOME", "/c")],
+            &["/home/u/.docker/config.json", "/c/containers/auth.json"],
+        ),
+        (&[], &[]),
+    ] {
+        let found = UserConfig::paths(|name| {
+            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into())
+        });
+        let files: Vec<_> = files.iter().map(std::path::PathBuf::from).collect();
+        assert_eq!(found, files, "{variables:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_helper_counts_before_the_entries_of_its_file_and_is_asked_once() {
+    let folder = TempDir::new().unwrap();
+    let files = ["config.json", "auth.json"].map(|name| folder.path().join(name));
+    let docker = r#"{"credsStore":"desktop","credHelpers":{"b.io":"../evil","c.io":"slow"},
+        "auths":{"a.io":{"auth":"YTpi"}}}"#;
+    fs::write(&files[0], docker).unwrap();
+    fs::write(&files[1], r#"{"auths":{"a.io":{"auth":"YTpj"},"a.io/team":{"auth":"YTpk"}}}"#).unwrap();
+    let helpers = Helpers::default()
+        .answer("docker-credential-desktop a.io", Some((true, GIVEN)))
+        .answer("docker-credential-desktop d.io", Some((false, "locked")))
+        .answer("docker-credential-slow c.io", None);
+    let config = UserConfig::load(&files, Arc::new(helpers.clone())).unwrap();
+    let nobody = Asker::anonymous();
+    let [docker, podman] = files.each_ref().map(|file| file.display().to_string());
+    let given = "given from docker-credential-desktop".to_owned();
+    assert_eq!(
+        candidates(&config, &nobody, "a.io/x").await,
+        [given.clone(), format!("b from {docker}"), format!("c from {podman}")]
+    );
+    assert_eq!(
+        candidates(&config, &nobody, "a.io/team/x").await,
+        [given, format!("b from {docker}"), format!("d from {podman}"), format!("c from {podman}")]
+    );
+    // Two seconds are left for all: the helper gets half of them.
+    let asked = |question: &str, limit| (question.to_owned(), Duration::from_secs(limit));
+    assert_eq!(*helpers.asked.lock().unwrap(), [asked("docker-credential-desktop a.io", 1)]);
+    // No registry is left alone because of a helper.
+    let failed = async |image: &str, seconds| {
+        let (image, deadline) =
+            (ImageRef::parse(image).unwrap(), Instant::now() + Duration::from_secs(seconds));
+        let own = config.of(&image, deadline).await;
+        assert_eq!(own.candidates.len(), 1);
+        assert!(matches!(own.candidates[0].credential, Credential::Anonymous));
+        own.failed.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        failed("c.io/x", 60).await,
+        [format!(
+            "docker-credential-slow gave no credential for c.io: it did not answer within 10 s (named by {docker})"
+        )]
+    );
+    assert_eq!(
+        failed("d.io/x", 60).await,
+        [format!("docker-credential-desktop gave no credential for d.io: it failed (named by {docker})")]
+    );
+    assert_eq!(
+        failed("b.io/x", 60).await,
+        [format!(
+            "a credential helper gave no credential for b.io: \"../evil\" is not the name of a credential helper (named \
+             by {docker})"
+        )]
+    );
+    assert_eq!(failed("e.io/x", 60).await, [""; 0], "the helper has none");
+    assert_eq!(helpers.asked.lock().unwrap().len(), 4);
 }

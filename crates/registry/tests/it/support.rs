@@ -135,7 +135,10 @@ impl Observer for Heard {
     fn observe(&self, event: &Event<'_>) {
         let text = match event {
             Event::Step { registry, step } => format!("{registry} {step:?}"),
-            Event::CredentialUnused { registry, reason } => format!("{registry} unused {}", reason.word()),
+            Event::CredentialUnused { registry, host, reason, about } => {
+                let host = host.split(':').next().unwrap();
+                format!("{registry} unused {} {about} of {host}", reason.word())
+            }
             _ => return,
         };
         self.0.lock().unwrap().push(text);

@@ -6,6 +6,7 @@ use jiff::SignedDuration;
 
 use crate::cli::doctor::findings::{Answers, Findings};
 use crate::cli::doctor::judge::row::{Row, known, logs, named};
+use crate::cli::doctor::judge::unused::unused;
 use tagpin_domain::image::DOCKER_HUB;
 use tagpin_domain::remedy::{Entry, Holder, Setting, change};
 use tagpin_objects::release;
@@ -121,12 +122,16 @@ pub(crate) fn registries(found: &Findings) -> Vec<Row> {
         }
         let configuration = found.configuration.iter().flatten();
         let entries: Vec<_> = configuration.flat_map(|configuration| &configuration.entries).collect();
+        let unused: Vec<_> = seen
+            .iter()
+            .flat_map(|(registry, asked)| unused(registry, asked.iter().map(|(_, last)| *last)))
+            .collect();
         let row = |(registry, asked): (&str, Vec<_>)| {
             // Other labels are the `match` of an entry; Docker Hub has one label, with or without an entry.
             let is_entry = registry != DOCKER_HUB || entries.iter().any(|entry| *entry == registry);
             registry_row(registry, is_entry.then_some(registry), &asked)
         };
-        seen.into_iter().map(row).collect()
+        seen.into_iter().map(row).chain(unused).collect()
     })
 }
 
@@ -157,7 +162,10 @@ fn registry_row(registry: &str, entry: Option<&str>, asked: &[(&str, &LastAsked)
             add(Setting::AllowPrivate)
         )
     } else {
-        format!("try it from the node of that replica: curl -v https://{registry}/v2/")
+        // The host that fails may be a mirror of the registry.
+        let resting = asked.iter().find_map(|(_, last)| last.resting_hosts.first());
+        let origin = resting.cloned().unwrap_or_else(|| format!("https://{registry}"));
+        format!("try it from the node of that replica: curl -v {origin}/v2/")
     };
     Row::red(CHECK, detail, remedy)
 }
@@ -172,7 +180,9 @@ fn said(last: &LastAsked) -> String {
         _ => "has not asked".to_owned(),
     };
     if last.resting > 0 {
-        words.push_str(", and asks again in a moment");
+        let hosts = named(&last.resting_hosts);
+        let asks = if hosts.is_empty() { "asks" } else { "asks " };
+        words.push_str(&format!(", and {asks}{hosts} again in a moment"));
     }
     words
 }

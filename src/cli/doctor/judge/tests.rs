@@ -8,7 +8,9 @@ use crate::cli::doctor::judge::{Row, Status, judge};
 use tagpin_domain::policy::{PolicyId, PolicyKind};
 use tagpin_kube::policies::InForce;
 use tagpin_kube::unreadable::{Named, Row as Unreadable};
-use tagpin_registry::LastAsked;
+use tagpin_registry::{LastAsked, UnusedCredential};
+
+mod unused;
 
 mod registries;
 

@@ -38,6 +38,9 @@ pub(super) struct Archives {
     denied: Expiring<(Access, String), ()>,
 }
 
+/// The right to ask for the state of an image.
+const RIGHT: &str = "ecr:DescribeImages";
+
 impl Archives {
     pub(super) fn new() -> Self {
         Self { known: Expiring::new(ANSWERS.0), denied: Expiring::new(ANSWERS.1) }
@@ -68,8 +71,13 @@ impl Archives {
                 state
             }
             Err(CloudError::Denied { .. }) => {
+                observer.observe(&Event::CredentialUnused {
+                    registry: entry,
+                    host: &identity.1,
+                    reason: Unused::Right,
+                    about: RIGHT,
+                });
                 self.denied.put(identity, (), Instant::now() + DENIED);
-                observer.observe(&Event::CredentialUnused { registry: entry, reason: Unused::Right });
                 None
             }
             Err(_) => {

@@ -96,7 +96,7 @@ impl Clouds {
         deadline: Instant,
     ) -> Result<Candidate, CloudError> {
         let host = registry.root().host_str().unwrap_or_default();
-        let reach = reach(access, host).inspect_err(|error| self.report(entry, error))?;
+        let reach = reach(access, host).inspect_err(|error| self.report(entry, host, error))?;
         let key = Key { access: access.clone(), reach };
         let now = Instant::now();
         let candidate = |given: Given| {
@@ -126,9 +126,10 @@ impl Clouds {
     }
 
     /// Reports that an entry gives no credential for a region that it does not list: in the log once an hour.
-    fn report(&self, entry: &str, error: &CloudError) {
+    fn report(&self, entry: &str, host: &str, error: &CloudError) {
         let CloudError::NotListed { region } = error else { return };
-        self.observer.observe(&Event::CredentialUnused { registry: entry, reason: Unused::Region });
+        let (registry, reason, about) = (entry, Unused::Region, region.as_str());
+        self.observer.observe(&Event::CredentialUnused { registry, host, reason, about });
         let (key, now) = ((entry.to_owned(), region.clone()), Instant::now());
         if self.unlisted.get(&key, now).is_none() {
             self.unlisted.put(key, (), now + REPORTED);

@@ -98,8 +98,31 @@ fn the_old_format_is_the_bare_map() {
 #[test]
 fn helpers_are_noticed_and_not_run() {
     let config = DockerConfig::from_config_json(br#"{"credsStore":"pass","auths":{}}"#).unwrap();
-    assert!(config.names_helpers());
-    assert!(!DockerConfig::from_config_json(b"{}").unwrap().names_helpers());
+    assert!(config.has_store());
+    assert!(!DockerConfig::from_config_json(b"{}").unwrap().has_store());
+    // The kubelet ignores whatever they hold.
+    for text in [r#"{"credsStore":7}"#, r#"{"credHelpers":[]}"#, r#"{"credsStore":null,"credHelpers":null}"#]
+    {
+        assert_eq!(parse(text).unwrap(), Vec::<String>::new(), "{text}");
+    }
+}
+
+#[test]
+fn the_helper_of_a_registry_counts_before_the_one_for_all() {
+    let helper = |text: &str, domain: &str| {
+        let config = DockerConfig::from_persons_json(text.as_bytes()).unwrap();
+        config.helper(domain).map(|(helper, registry)| format!("{helper} for {registry}"))
+    };
+    let both = r#"{"credsStore":"pass","credHelpers":{"a.io":"ecr-login","docker.io":"hub","c.io":""}}"#;
+    assert_eq!(helper(both, "a.io").as_deref(), Some("ecr-login for a.io"));
+    assert_eq!(helper(both, "b.io").as_deref(), Some("pass for b.io"));
+    assert_eq!(helper(both, "c.io"), None, "an empty name stands for the file");
+    assert_eq!(helper(both, "docker.io").as_deref(), Some("hub for docker.io"));
+    let hub = r#"{"credHelpers":{"docker.io":"b","https://index.docker.io/v1/":"a"}}"#;
+    assert_eq!(helper(hub, "docker.io").as_deref(), Some("a for https://index.docker.io/v1/"));
+    let store = r#"{"credsStore":"desktop"}"#;
+    assert_eq!(helper(store, "docker.io").as_deref(), Some("desktop for https://index.docker.io/v1/"));
+    assert_eq!(helper("{}", "a.io"), None);
 }
 
 #[test]

@@ -24,6 +24,16 @@ pub(super) struct Reading {
     pub(super) bytes: usize,
 }
 
+impl Reading {
+    /// Returns the credentials of the secret.
+    ///
+    /// # Errors
+    /// Returns the reason why there are none.
+    pub(super) fn keyring(&self) -> Result<&Keyring, Skipped> {
+        self.content.as_ref().map_err(|why| *why)
+    }
+}
+
 /// Readings by the name of their secret. The hash cannot be foreseen by those who choose the names.
 pub(super) struct Memory(Cache<SecretRef, Arc<Reading>, Weight, RandomState>);
 

@@ -31,8 +31,12 @@ impl Session<'_> {
         self.observe(Step::Withheld { realm: host });
         if self.withheld.set(host.to_owned()).is_ok() {
             let Self { route, .. } = self;
-            let unused = Event::CredentialUnused { registry: route.label, reason: Unused::Realm };
-            route.observer.observe(&unused);
+            route.observer.observe(&Event::CredentialUnused {
+                registry: route.label,
+                host: route.registry,
+                reason: Unused::Realm,
+                about: host,
+            });
         }
     }
 
