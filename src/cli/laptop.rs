@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use url::Host;
 
 use tagpin_domain::fact::{Class, Fact, Unavailable};
+use tagpin_domain::remedy::{Entry, Holder, Setting, change};
 use tagpin_registry::{Current, Endpoint, Network, Profiles, RegistryProfile, Transport};
 
 /// The profiles of registries on the machine of a person. One that no entry names, and that the person typed, may have a
@@ -97,7 +98,7 @@ impl Profiles for Laptop {
 
 /// Returns what to do so that the cluster asks a registry wherever it is.
 fn allow(domain: &str) -> String {
-    format!("add registries: [{{ match: \"{domain}\", allowPrivate: true }}] to the values of tagpin")
+    change(&[Entry::new(domain, None, Setting::AllowPrivate)], Holder::Values)
 }
 
 /// Returns true if the endpoint is on this machine.

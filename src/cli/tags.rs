@@ -138,7 +138,7 @@ async fn list(
     }
     let (mut tags, whole) = match listed {
         Ok(list) => (list.tags, list.whole),
-        Err(fact) => return Answer::without(image, &held.tell(fact, &nobody), &*person.profiles()),
+        Err(fact) => return Answer::without(image, &held.tell(fact, &nobody), &*person.registries),
     };
     tags.retain(|tag| matching.is_none_or(|matching| matching.is_match(tag)));
     let client = &client;

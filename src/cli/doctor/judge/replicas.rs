@@ -122,16 +122,21 @@ pub(crate) fn registries(found: &Findings) -> Vec<Row> {
         }
         let configuration = found.configuration.iter().flatten();
         let entries: Vec<_> = configuration.flat_map(|configuration| &configuration.entries).collect();
-        let unused: Vec<_> = seen
-            .iter()
-            .flat_map(|(registry, asked)| unused(registry, asked.iter().map(|(_, last)| *last)))
-            .collect();
-        let row = |(registry, asked): (&str, Vec<_>)| {
-            // Other labels are the `match` of an entry; Docker Hub has one label, with or without an entry.
-            let is_entry = registry != DOCKER_HUB || entries.iter().any(|entry| *entry == registry);
-            registry_row(registry, is_entry.then_some(registry), &asked)
+        // Other labels are the `match` of an entry; Docker Hub has one label, with or without an entry.
+        let is_entry = |registry: &str| match registry {
+            OTHER => false,
+            DOCKER_HUB => entries.iter().any(|entry| *entry == registry),
+            _ => true,
         };
-        seen.into_iter().map(row).chain(unused).collect()
+        let mut rows = Vec::new();
+        let mut unused_rows = Vec::new();
+        for (registry, asked) in seen {
+            let entry = is_entry(registry).then_some(registry);
+            unused_rows.extend(unused(registry, entry, asked.iter().map(|(_, last)| *last)));
+            rows.push(registry_row(registry, entry, &asked));
+        }
+        rows.extend(unused_rows);
+        rows
     })
 }
 

@@ -4,31 +4,36 @@ use std::collections::BTreeSet;
 
 use crate::cli::doctor::judge::row::Row;
 use tagpin_domain::image::DOCKER_HUB;
+use tagpin_domain::remedy::{Entry, Holder, Setting, change};
 use tagpin_registry::{LastAsked, UnusedCredential};
 
 const CHECK: &str = "registries";
-/// The label of registries that no entry names.
-const OTHER: &str = "other";
 
 /// Returns a row for each credential that is configured for the registry and was not used, with the entry or the
-/// command that makes it be used.
-pub(super) fn unused<'a>(registry: &str, asked: impl Iterator<Item = &'a LastAsked>) -> Vec<Row> {
+/// command that makes it be used. `entry` is the `match` of the entry that covers the registry.
+pub(super) fn unused<'a>(
+    registry: &str,
+    entry: Option<&str>,
+    asked: impl Iterator<Item = &'a LastAsked>,
+) -> Vec<Row> {
     let unused: BTreeSet<&UnusedCredential> = asked.flat_map(|last| &last.unused).collect();
-    unused.into_iter().map(|unused| row(registry, unused)).collect()
+    unused.into_iter().map(|unused| row(registry, entry, unused)).collect()
 }
 
-fn row(registry: &str, unused: &UnusedCredential) -> Row {
+fn row(registry: &str, entry: Option<&str>, unused: &UnusedCredential) -> Row {
     let UnusedCredential { host, reason, about } = unused;
     let (detail, remedy) = match reason.as_str() {
         "region" => (
             format!("no credential for the region {about}, which is not in aws.regions"),
-            format!("add {about} to aws.regions of the entry match: \"{registry}\" in the values of tagpin"),
+            format!(
+                "add {about} to credentials.aws.regions of the entry match: \"{registry}\" in the values of tagpin"
+            ),
         ),
         "realm" => {
-            let pattern = if registry == OTHER { host } else { registry };
+            let trusted = Entry::new(host, entry, Setting::TrustedRealm(about));
             (
                 format!("the credential is not sent to the token service at {about}"),
-                format!("if {about} belongs to {host}, {}", trust(pattern, about)),
+                format!("if {about} belongs to {host}, {}", change(&[trusted], Holder::Values)),
             )
         }
         "helper" => (
@@ -45,13 +50,6 @@ fn row(registry: &str, unused: &UnusedCredential) -> Row {
         _ => return Row::note(CHECK, format!("{host}: a credential is not used: {reason} {about}"), None),
     };
     Row::note(CHECK, format!("{host}: {detail}"), Some(remedy))
-}
-
-/// Returns what to do so that a token service may see the credentials for a registry.
-fn trust(pattern: &str, realm: &str) -> String {
-    format!(
-        "add registries: [{{ match: \"{pattern}\", trustedRealms: [\"{realm}\"] }}] to the values of tagpin"
-    )
 }
 
 /// Returns the command that writes a user and a password into a pull secret, given by namespace and name.

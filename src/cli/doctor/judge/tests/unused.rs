@@ -26,7 +26,7 @@ fn a_credential_that_is_not_used_and_what_makes_it_be_used() {
             "region",
             "eu-north-1",
             "no credential for the region eu-north-1, which is not in aws.regions",
-            "add eu-north-1 to aws.regions of the entry match: \"*.dkr.ecr.*.amazonaws.com\"",
+            "add eu-north-1 to credentials.aws.regions of the entry match: \"*.dkr.ecr.*.amazonaws.com\"",
         ),
         (
             "other",
@@ -42,7 +42,7 @@ fn a_credential_that_is_not_used_and_what_makes_it_be_used() {
             "realm",
             "gitlab.corp",
             "not sent to the token service at gitlab.corp",
-            r#"registries: [{ match: "*.corp", trustedRealms: ["gitlab.corp"] }]"#,
+            r#"add trustedRealms: ["gitlab.corp"] to the entry match: "*.corp""#,
         ),
         (
             "docker.io",
