@@ -2,6 +2,7 @@
 //! opens a file.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ pub struct Settings {
     pub namespace: String,
     /// The name of this replica, which is part of its identity as holder of the Lease.
     pub pod: String,
+    /// Addresses of the cluster's pods and Services, which no range of the operator's own may hold.
+    pub cluster_addresses: Vec<IpAddr>,
     /// The port that the API server reaches.
     pub webhook_port: u16,
     /// The port that serves health, metrics and the policies in force.

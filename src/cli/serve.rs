@@ -1,6 +1,7 @@
 //! `tagpin serve`: the arguments as typed, and the start of the process. [`Args::settings`] converts the arguments.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -30,6 +31,14 @@ pub(crate) struct Args {
     /// The name of this replica, as holder of the Lease
     #[arg(long, env = "POD_NAME", value_name = "NAME")]
     pod: String,
+
+    /// The addresses of this pod, which no range of privateNetworks may hold
+    #[arg(long, env = "POD_IPS", value_delimiter = ',', value_name = "ADDRESS,...")]
+    pod_addresses: Vec<IpAddr>,
+
+    /// The address of the API server's Service, which no range of privateNetworks may hold
+    #[arg(long, env = "KUBERNETES_SERVICE_HOST", value_name = "ADDRESS")]
+    service_address: Option<String>,
 
     /// The port on which it answers the API server, over TLS
     #[arg(long, default_value_t = 10250, value_name = "PORT")]
@@ -136,6 +145,8 @@ impl Args {
         let Self {
             namespace,
             pod,
+            pod_addresses,
+            service_address,
             webhook_port,
             admin_port,
             excluded_namespaces,
@@ -157,9 +168,12 @@ impl Args {
         excluded.extend(NEVER_INTERCEPTED.map(str::to_owned));
         excluded.insert(namespace.clone());
         settings::lifetimes(certificate_lifetime, authority_lifetime)?;
+        // Some clusters have the name of the API server there.
+        let service = service_address.and_then(|address| address.parse().ok());
         Ok(Settings {
             namespace,
             pod,
+            cluster_addresses: pod_addresses.into_iter().chain(service).collect(),
             webhook_port,
             admin_port,
             excluded_namespaces: excluded,

@@ -23,7 +23,7 @@ pub(crate) type Registry = Cache<Limit<Client>>;
 
 /// Reads the configuration, and logs its warnings.
 pub(crate) fn configuration(settings: &Settings) -> Result<Current, ConfigError> {
-    let current = Current::load(settings.registries.as_deref())?;
+    let current = Current::load_inside(settings.registries.as_deref(), settings.cluster_addresses.clone())?;
     warn_of(&current.get());
     Ok(current)
 }

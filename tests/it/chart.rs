@@ -278,14 +278,14 @@ fn effects() -> Vec<Effect> {
         container(
             "env",
             "env: [{name: AWS_ACCESS_KEY_ID, value: x}]",
-            "/env/2/name",
+            "/env/3/name",
             json!("AWS_ACCESS_KEY_ID"),
         ),
         arg("tracing.endpoint", COLLECTOR, "--otlp-endpoint=http://$(NODE_IP):4318"),
         container(
             "tracing.endpoint",
             COLLECTOR,
-            "/env/2/valueFrom/fieldRef/fieldPath",
+            "/env/3/valueFrom/fieldRef/fieldPath",
             json!("status.hostIP"),
         ),
         arg("log.filter", "log: {filter: debug}", "--log=debug"),
@@ -575,7 +575,17 @@ fn in_the_network_of_nodes_each_node_has_one_pod() {
         let rollout = objects.at(DEPLOYMENT, "/spec/strategy/rollingUpdate").unwrap();
         assert_eq!(*rollout, json!({"maxUnavailable": 1, "maxSurge": 0}));
         assert_eq!(objects.at(DEPLOYMENT, POD).unwrap()["dnsPolicy"], "Default");
+        assert!(
+            !env_names(&objects).contains(&"POD_IPS".to_owned()),
+            "it is the node that has the addresses"
+        );
     }
+    assert!(env_names(&render("")).contains(&"POD_IPS".to_owned()));
+}
+
+fn env_names(objects: &Objects) -> Vec<String> {
+    let env = objects.at(DEPLOYMENT, &format!("{CONTAINER}/env")).unwrap().as_array().unwrap();
+    env.iter().map(|variable| variable["name"].as_str().unwrap().to_owned()).collect()
 }
 
 #[test]
@@ -743,8 +753,13 @@ pullSecrets: {mode: namespaces, namespaces: [shop]}";
     let names = objects.at(DEPLOYMENT, &format!("{CONTAINER}/env")).unwrap().as_array().unwrap();
     let mut tagpin = Command::new(env!("CARGO_BIN_EXE_tagpin"));
     tagpin.env_clear().args(args.iter().map(|arg| arg.as_str().unwrap()));
-    let output =
-        tagpin.envs(names.iter().map(|name| (name["name"].as_str().unwrap(), "x"))).output().unwrap();
+    let output = tagpin
+        .envs(names.iter().map(|name| match name["name"].as_str().unwrap() {
+            "POD_IPS" => ("POD_IPS", "10.42.0.7,fd00::7"),
+            name => (name, "x"),
+        }))
+        .output()
+        .unwrap();
     // Commands that are run in the pod read the same configuration of registries.
     let registries = names.iter().find(|name| name["name"] == "TAGPIN_REGISTRIES").unwrap();
     let given = format!("--registries={}", registries["value"].as_str().unwrap());

@@ -1,6 +1,7 @@
 //! The configuration in force: the newest one that could be read. A later mistake leaves it in force and is only
 //! reported.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,6 +18,8 @@ use crate::profile::proxy::{NoProxy, ProxyWay};
 #[derive(Debug)]
 pub struct Current {
     file: Option<PathBuf>,
+    /// Addresses of the cluster, which no range of `privateNetworks` may hold.
+    cluster: Vec<IpAddr>,
     registries: ArcSwap<Registries>,
     /// The proxy that is used if the configuration names none, and the hosts that are asked without it.
     proxy: Option<(Arc<ProxyWay>, NoProxy)>,
@@ -39,9 +42,19 @@ impl Current {
     /// # Errors
     /// Returns the errors of [`Registries::load`].
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
-        let registries = file.map(Registries::load).transpose()?.unwrap_or_default();
+        Self::load_inside(file, Vec::new())
+    }
+
+    /// Reads the same for a replica in a cluster. These addresses of pods and Services must be in no range of
+    /// `privateNetworks`: registries are not asked there without an entry.
+    ///
+    /// # Errors
+    /// Returns the errors of [`Registries::load`], and one for a range that holds such an address.
+    pub fn load_inside(file: Option<&Path>, cluster: Vec<IpAddr>) -> Result<Self, ConfigError> {
+        let registries = file.map(|file| read(file, &cluster)).transpose()?.unwrap_or_default();
         Ok(Self {
             file: file.map(Path::to_owned),
+            cluster,
             registries: ArcSwap::from_pointee(registries),
             proxy: None,
         })
@@ -62,7 +75,7 @@ impl Current {
     /// Reads the files again.
     pub fn reload(&self) -> Reloaded {
         let Some(file) = &self.file else { return Reloaded::Same };
-        match Registries::load(file) {
+        match read(file, &self.cluster) {
             Err(error) => Reloaded::Refused(error),
             Ok(registries) if registries.is_like(&self.registries.load()) => Reloaded::Same,
             Ok(registries) => {
@@ -72,6 +85,12 @@ impl Current {
             }
         }
     }
+}
+
+fn read(file: &Path, cluster: &[IpAddr]) -> Result<Registries, ConfigError> {
+    let registries = Registries::load(file)?;
+    registries.keep_out_of(file, cluster)?;
+    Ok(registries)
 }
 
 impl OperatorCredentials for Current {
@@ -100,6 +119,6 @@ impl Profiles for Current {
 /// Creates a configuration that never changes.
 impl From<Registries> for Current {
     fn from(registries: Registries) -> Self {
-        Self { file: None, registries: ArcSwap::from_pointee(registries), proxy: None }
+        Self { file: None, cluster: Vec::new(), registries: ArcSwap::from_pointee(registries), proxy: None }
     }
 }

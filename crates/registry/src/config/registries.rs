@@ -5,6 +5,7 @@
 //! from the file of the nodes. The file of the nodes alone never changes who is asked; `resolveFrom` does.
 
 use std::hash::RandomState;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -78,6 +79,20 @@ impl Registries {
     /// Returns the errors of [`Registries::load`].
     pub fn load_elsewhere(file: &Path, files: Elsewhere) -> Result<Self, ConfigError> {
         Self::read(file, &Files::elsewhere(files))
+    }
+
+    /// Returns an error if a range of `privateNetworks` holds one of these addresses of the cluster.
+    pub(super) fn keep_out_of(&self, file: &Path, cluster: &[IpAddr]) -> Result<(), ConfigError> {
+        for (index, net) in self.defaults.network.own.iter().flat_map(|own| own.iter()).enumerate() {
+            if let Some(address) = cluster.iter().find(|address| net.contains(**address)) {
+                let key = format!("defaults.privateNetworks[{index}]");
+                let problem = format!(
+                    "holds {address}, an address of the cluster's own: write ranges without those of pods and Services"
+                );
+                return Err(file::mistake(file, None, key, problem));
+            }
+        }
+        Ok(())
     }
 
     fn read(file: &Path, files: &Files) -> Result<Self, ConfigError> {

@@ -668,6 +668,32 @@ fn own_ranges_are_read_and_their_mistakes_have_a_place() {
 }
 
 #[test]
+fn in_a_cluster_no_own_range_holds_its_pods_or_services() {
+    let files = Files::new("defaults:\n  privateNetworks: [10.20.0.0/16, 10.40.0.0/14, fd00::/32]\n");
+    let config = files.path().join("config.yaml");
+    let inside = |cluster: &[&str]| {
+        let cluster = cluster.iter().map(|address| address.parse().unwrap()).collect();
+        Current::load_inside(Some(&config), cluster).map_err(|error| error.to_string())
+    };
+    for (cluster, range, address) in [
+        (&["10.42.0.7", "10.96.0.1"][..], 1, "10.42.0.7"),
+        (&["10.244.0.7", "10.43.0.1"], 1, "10.43.0.1"),
+        (&["10.244.0.7", "fd00::a:7"], 2, "fd00::a:7"),
+        (&["::ffff:10.20.0.7"], 0, "::ffff:10.20.0.7"),
+    ] {
+        let said = inside(cluster).unwrap_err();
+        let problem = format!("config.yaml: defaults.privateNetworks[{range}]: holds {address}, an address");
+        assert!(said.contains(&problem), "{said}");
+    }
+    let current = inside(&["10.244.0.7", "10.96.0.1"]).unwrap();
+    // A range that is added later is judged as well.
+    fs::write(&config, "defaults:\n  privateNetworks: [10.96.0.0/12]\n").unwrap();
+    let Reloaded::Refused(error) = current.reload() else { panic!() };
+    assert!(error.to_string().contains("holds 10.96.0.1"), "{error}");
+    assert_eq!(current.network().own.as_ref().map(|own| own.len()), Some(3));
+}
+
+#[test]
 fn an_entry_takes_its_mirrors_from_the_nodes_file() {
     let registries =
         with_k3s("[{ match: docker.io, resolveFrom: mirrors-only, allowPrivate: true }]", K3S).load();
