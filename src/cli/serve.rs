@@ -5,11 +5,12 @@ use std::net::IpAddr;
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::time::Duration;
-use std::{fs, io, thread};
+use std::{env, fs, io, thread};
 
 use anyhow::Context;
 use clap::ValueEnum;
 use tokio::runtime::{self, Runtime};
+use tracing::warn;
 use url::Url;
 
 use crate::cli::exit::{Done, Exit, Failure};
@@ -217,6 +218,11 @@ pub(crate) fn run(args: Args) -> Done {
     let runtime = workers().map_err(Failure::could_not_find_out)?;
     let traces = traces(&settings, &runtime).map_err(Failure::could_not_find_out)?;
     logging::start(&filter, format, traces.as_ref()).map_err(Failure::wrong_use)?;
+    if ["HTTPS_PROXY", "https_proxy"].iter().any(|name| env::var_os(name).is_some()) {
+        warn!(
+            "HTTPS_PROXY is not used: the value registryDefaults.proxy of the chart names the proxy to registries"
+        );
+    }
     let registries = serve::configuration(&settings).map_err(Failure::wrong_use)?;
     let served = runtime.block_on(async {
         let served = serve::run(settings, registries).await;

@@ -1,5 +1,6 @@
 //! The operator as a process in a quiet cluster: its readiness, and its handling of stored objects.
 
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -7,7 +8,7 @@ use tagpin_kube::store::Store;
 use tagpin_objects::kinds::PODS;
 use tagpin_testing::path;
 
-use crate::support::serving::Serving;
+use crate::support::serving::{Serving, Start};
 
 /// Time limit for an answer over TLS on a busy machine.
 const AT_ONCE: Duration = Duration::from_secs(3);
@@ -30,6 +31,16 @@ async fn a_replica_that_is_ready_answers_though_nothing_happened_after_the_lists
     let (_, metrics) = replica.page("/metrics").await.unwrap();
     let turned_away = r#"tagpin_admission_turned_away_total{reason="not_found"} 1"#;
     assert!(metrics.contains(turned_away), "its own question is no review: {metrics}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proxy_in_the_environment_is_told_of_and_not_used() {
+    let binary = Command::new(env!("CARGO_BIN_EXE_tagpin"));
+    // Nothing listens there.
+    let environment = &[("HTTPS_PROXY", "http://127.0.0.1:9"), ("HTTP_PROXY", "http://127.0.0.1:9")];
+    let replica = Serving::run(binary, Start { environment, ..Start::default() }, "info").await;
+    replica.logs("HTTPS_PROXY is not used: the value registryDefaults.proxy").await;
+    replica.readiness_is("ok").await;
 }
 
 /// Returns an object with hostile `managedFields`. Anybody who may patch such an object can write them, and the API

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use kube::config::{InferConfigError, Kubeconfig};
 use kube::{Api, Client, Config};
 use tokio::time::{Instant, timeout_at};
 
@@ -28,7 +29,10 @@ const READ: Duration = Duration::from_secs(1);
 pub enum ClientError {
     /// There is neither a service account nor a kubeconfig, or it cannot be read.
     #[error("find the API server")]
-    Config(#[from] kube::config::InferConfigError),
+    Config(#[from] InferConfigError),
+    /// The kubeconfig names a proxy.
+    #[error("the kubeconfig leads to the API server through a proxy (proxy-url), which tagpin cannot use")]
+    Proxy,
     /// The configuration is invalid.
     #[error("build a client of the API server")]
     Client(#[from] kube::Error),
@@ -37,9 +41,23 @@ pub enum ClientError {
 /// Returns a client for the cluster of the service account or of `KUBECONFIG`.
 ///
 /// # Errors
-/// Fails if there is no configuration, or if it is invalid.
+/// Fails if there is no configuration, if it is invalid, or if it names a proxy.
 pub async fn connect() -> Result<Client, ClientError> {
-    Ok(Client::try_from(limited(Config::infer().await?))?)
+    let mut config = Config::infer().await?;
+    // The library also takes HTTPS_PROXY, which is for registries, and whatever NO_PROXY says.
+    if config.proxy_url.take().is_some() && Kubeconfig::read().is_ok_and(|file| names_a_proxy(&file)) {
+        return Err(ClientError::Proxy);
+    }
+    Ok(Client::try_from(limited(config))?)
+}
+
+/// Returns true if the cluster of the current context has a proxy of its own.
+fn names_a_proxy(file: &Kubeconfig) -> bool {
+    let context = file.contexts.iter().find(|context| Some(&context.name) == file.current_context.as_ref());
+    let name = context.and_then(|context| context.context.as_ref()).map(|context| &context.cluster);
+    let cluster = file.clusters.iter().find(|cluster| Some(&cluster.name) == name);
+    let proxy = cluster.and_then(|cluster| cluster.cluster.as_ref()?.proxy_url.as_ref());
+    proxy.is_some_and(|proxy| !proxy.is_empty())
 }
 
 /// Sets limits on connecting, reading and retrying. By default kube has no limit on reading, and retries 15 times.
@@ -80,5 +98,26 @@ impl Reader for ApiReader {
         let api = Api::<Item<SlimNamespace>>::all(self.client.clone());
         let found = timeout_at(deadline.min(Instant::now() + READ), api.get_opt(name)).await;
         Some(found.ok()?.ok()??.read()?.metadata.labels.unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_proxy_of_the_current_cluster_counts() {
+        let file = |proxy: &str, current: &str| {
+            Kubeconfig::from_yaml(&format!(
+                "{{ current-context: {current}, contexts: [ {{ name: a, context: {{ cluster: a, user: u }} }}, {{ name: b, \
+                 context: {{ cluster: b, user: u }} }} ], clusters: [ {{ name: a, cluster: {{ server: 'https://a', \
+                 proxy-url: '{proxy}' }} }}, {{ name: b, cluster: {{ server: 'https://b' }} }} ] }}"
+            ))
+            .unwrap()
+        };
+        assert!(names_a_proxy(&file("http://127.0.0.1:3128", "a")));
+        assert!(!names_a_proxy(&file("http://127.0.0.1:3128", "b")));
+        assert!(!names_a_proxy(&file("http://127.0.0.1:3128", "none")));
+        assert!(!names_a_proxy(&file("", "a")));
     }
 }

@@ -86,6 +86,8 @@ pub(crate) struct Start<'a> {
     pub(crate) entries: &'a [(&'a str, &'a str)],
     /// Further arguments of `serve`.
     pub(crate) arguments: &'a [String],
+    /// Variables of its environment.
+    pub(crate) environment: &'a [(&'a str, &'a str)],
 }
 
 /// A running replica and its cluster; both stop when this is dropped.
@@ -117,7 +119,7 @@ impl Serving {
     }
 
     /// Starts this program, which is a tagpin binary without arguments, with this log filter.
-    pub(crate) async fn run(program: Command, start: Start<'_>, log: &str) -> Self {
+    pub(crate) async fn run(mut program: Command, start: Start<'_>, log: &str) -> Self {
         let certificate = rcgen::generate_simple_self_signed(vec![HOST.to_owned()]).unwrap();
         let mut data = json!({});
         for (name, text) in
@@ -131,7 +133,7 @@ impl Serving {
             "metadata": { "name": "tagpin-webhook-tls", "namespace": "tagpin-system", "uid": "s", "resourceVersion": "1" },
             "data": data,
         });
-        let Start { lists, held, arguments, .. } = start;
+        let Start { lists, held, arguments, environment, .. } = start;
         let cluster = Quiet { lists: Arc::default(), held: watch::Sender::new(held.map(str::to_owned)) };
         {
             let mut all = cluster.lists.lock().unwrap();
@@ -150,6 +152,7 @@ impl Serving {
 
         let folder = TempDir::new().unwrap();
         let (admin, webhook) = (free_port().await, free_port().await);
+        program.env_clear().envs(environment.iter().copied());
         let process = spawn(program, arguments, &folder, address, [admin, webhook], log);
         let trust = trust(certificate.cert.der());
         Self { cluster, process, folder, admin, webhook, trust, _server: server }
@@ -247,7 +250,6 @@ fn spawn(
         .arg(baseline)
         .args([format!("--admin-port={admin}"), format!("--webhook-port={webhook}")])
         .args(arguments)
-        .env_clear()
         .env("KUBECONFIG", kubeconfig)
         .stderr(fs::File::create(folder.path().join("log")).unwrap())
         .spawn()
