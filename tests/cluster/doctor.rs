@@ -163,7 +163,7 @@ fn it_names_a_registry_that_a_replica_does_not_reach() {
     let namespace = Namespace::new("doctor");
     let gone = rig.stopped("registry-mirror");
     namespace.apply(&pod("web", "never-seen:1.0.0")).succeeded();
-    assert!(red("registries", "docker.io").contains("curl -v https://docker.io/v2/"));
+    assert!(red("registries", "docker.io").contains("curl -v http://10.41.0.1:5000/v2/"));
     drop(gone);
     well();
 }

@@ -63,7 +63,8 @@ fn exposed() -> String {
     baseline.failed();
     let registries = RegistryMetrics::register(&mut registry);
     let took = Duration::from_millis(1);
-    let step = Step::Answered { purpose: Purpose::Manifest, status: 200, took, remaining: Some(9) };
+    let url = &url::Url::parse("https://mirror.example/v2/x").unwrap();
+    let step = Step::Answered { url, purpose: Purpose::Manifest, status: 200, took, remaining: Some(9) };
     for event in [
         Event::Step { registry: "docker.io", step },
         Event::Answered(AnsweredBy::Registry),

@@ -13,6 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 use crate::observe::{Event, Observer, Skipped, Step, Unused};
 
@@ -44,9 +45,19 @@ pub struct RegistryMetrics {
 /// The last events of a registry.
 #[derive(Debug, Default)]
 struct Last {
-    result: Option<(&'static str, Instant)>,
+    result: Option<Outcome>,
     /// The credentials that were not used, with the time of the last event.
     unused: BTreeMap<UnusedCredential, Instant>,
+}
+
+/// The result of a request.
+#[derive(Debug)]
+struct Outcome {
+    /// The status or the reason, in the words of the metric.
+    word: &'static str,
+    /// The origin that gave no usable response.
+    failed: Option<String>,
+    at: Instant,
 }
 
 impl Last {
@@ -73,6 +84,9 @@ pub struct LastAsked {
     /// The age of that result, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seconds_ago: Option<u64>,
+    /// The origin that gave that result, if it is a failure: the registry, a mirror or a token service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed_host: Option<String>,
     /// Number of hosts of this registry that are not asked for a while because they failed.
     pub resting: usize,
     /// The origins that are not asked for a while because they failed; at most eight.
@@ -216,8 +230,9 @@ impl RegistryMetrics {
         };
         let rows = last.iter().map(|(registry, Last { result, unused })| LastAsked {
             registry: registry.clone(),
-            last: result.map(|(result, _)| result.to_owned()),
-            seconds_ago: result.map(|(_, at)| at.elapsed().as_secs()),
+            last: result.as_ref().map(|result| result.word.to_owned()),
+            seconds_ago: result.as_ref().map(|result| result.at.elapsed().as_secs()),
+            failed_host: result.as_ref().and_then(|result| result.failed.clone()),
             unused: unused.iter().filter_map(recent).collect(),
             ..LastAsked::default()
         });
@@ -233,16 +248,17 @@ impl RegistryMetrics {
 
     fn step(&self, registry: &str, step: &Step<'_>) {
         match step {
-            Step::Answered { purpose, status, took, remaining } => {
-                self.count(registry, purpose.word(), word(*status), *took);
+            Step::Answered { url, purpose, status, took, remaining } => {
+                let failed = (*status >= 500).then_some(*url);
+                self.count(registry, purpose.word(), word(*status), failed, *took);
                 if let Some(remaining) = remaining {
                     let asking = Asking { registry: registry.to_owned() };
                     let remaining = i64::try_from(*remaining).unwrap_or(i64::MAX);
                     self.remaining.get_or_create(&asking).set(remaining);
                 }
             }
-            Step::Failed { purpose, failure, took } => {
-                self.count(registry, purpose.word(), failure.word(), *took);
+            Step::Failed { url, purpose, failure, took } => {
+                self.count(registry, purpose.word(), failure.word(), Some(url), *took);
             }
             Step::Asked { .. }
             | Step::Headers { .. }
@@ -256,10 +272,19 @@ impl RegistryMetrics {
         }
     }
 
-    fn count(&self, registry: &str, operation: &'static str, result: &'static str, took: Duration) {
+    fn count(
+        &self,
+        registry: &str,
+        operation: &'static str,
+        result: &'static str,
+        failed: Option<&Url>,
+        took: Duration,
+    ) {
         let registry = registry.to_owned();
+        let failed = failed.map(|url| url.origin().ascii_serialization());
         let mut last = self.last.lock();
-        last.entry(registry.clone()).or_default().result = Some((result, Instant::now()));
+        last.entry(registry.clone()).or_default().result =
+            Some(Outcome { word: result, failed, at: Instant::now() });
         drop(last);
         self.durations
             .get_or_create(&Asked { registry: registry.clone(), operation })
@@ -334,12 +359,14 @@ mod tests {
         status: u16,
         remaining: Option<u64>,
     ) {
-        let step = Step::Answered { purpose, status, took: Duration::from_millis(30), remaining };
+        let url = &Url::parse("https://mirror.example/v2/x").unwrap();
+        let step = Step::Answered { url, purpose, status, took: Duration::from_millis(30), remaining };
         metrics.observe(&Event::Step { registry, step });
     }
 
     fn failed(metrics: &RegistryMetrics, registry: &str, purpose: Purpose, failure: Failure) {
-        let step = Step::Failed { purpose, failure, took: Duration::from_secs(1) };
+        let url = &Url::parse("https://mirror.example:5000/v2/x").unwrap();
+        let step = Step::Failed { url, purpose, failure, took: Duration::from_secs(1) };
         metrics.observe(&Event::Step { registry, step });
     }
 
@@ -384,6 +411,8 @@ mod tests {
             said,
             [("*.corp", None), ("docker.io", Some("connect")), ("gcr.io", None), ("other", Some("404"))]
         );
+        let failed: Vec<_> = last.iter().map(|row| row.failed_host.as_deref()).collect();
+        assert_eq!(failed, [None, Some("https://mirror.example:5000"), None, None]);
         let unused: Vec<_> = last.iter().map(|row| row.unused.as_slice()).collect();
         let one = |reason: &str, about: &str| UnusedCredential {
             host: "a.example".to_owned(),

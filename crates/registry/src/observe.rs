@@ -90,6 +90,8 @@ pub enum Step<'a> {
     },
     /// A response was received.
     Answered {
+        /// The URL that was asked.
+        url: &'a Url,
         /// The purpose of the request.
         purpose: Purpose,
         /// The HTTP status.
@@ -101,6 +103,8 @@ pub enum Step<'a> {
     },
     /// No response was received.
     Failed {
+        /// The URL that was asked.
+        url: &'a Url,
         /// The purpose of the request.
         purpose: Purpose,
         /// The reason.

@@ -205,11 +205,11 @@ impl Route<'_> {
             Ok(answer) => {
                 headers(true, &|| answer.shown());
                 let remaining = answer.header("ratelimit-remaining").and_then(number_before_window);
-                self.observe(Step::Answered { purpose, status: answer.status, took, remaining });
+                self.observe(Step::Answered { url, purpose, status: answer.status, took, remaining });
                 Ok(answer)
             }
             Err(failure) => {
-                self.observe(Step::Failed { purpose, failure, took });
+                self.observe(Step::Failed { url, purpose, failure, took });
                 Err(failure)
             }
         }

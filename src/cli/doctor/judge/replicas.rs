@@ -169,7 +169,8 @@ fn registry_row(registry: &str, entry: Option<&str>, asked: &[(&str, &LastAsked)
     } else {
         // The host that fails may be a mirror of the registry.
         let resting = asked.iter().find_map(|(_, last)| last.resting_hosts.first());
-        let origin = resting.cloned().unwrap_or_else(|| format!("https://{registry}"));
+        let failed = resting.or_else(|| asked.iter().find_map(|(_, last)| last.failed_host.as_ref()));
+        let origin = failed.cloned().unwrap_or_else(|| format!("https://{registry}"));
         format!("try it from the node of that replica: curl -v {origin}/v2/")
     };
     Row::red(CHECK, detail, remedy)
@@ -181,7 +182,10 @@ fn failed(last: &LastAsked) -> bool {
 
 fn said(last: &LastAsked) -> String {
     let mut words = match (&last.last, last.seconds_ago) {
-        (Some(result), Some(ago)) => format!("heard {result} {ago} s ago"),
+        (Some(result), Some(ago)) => match &last.failed_host {
+            Some(host) => format!("heard {result} from {host} {ago} s ago"),
+            None => format!("heard {result} {ago} s ago"),
+        },
         _ => "has not asked".to_owned(),
     };
     if last.resting > 0 {

@@ -18,6 +18,21 @@ fn the_host_that_rests_is_named_with_the_command_that_tries_it() {
 }
 
 #[test]
+fn the_host_that_failed_is_named_also_when_it_rests_no_more() {
+    let change = |found: &mut Findings| {
+        let (registry, failed_host) = ("docker.io".to_owned(), Some("http://mirror.corp:5000".to_owned()));
+        let last = Some("connect".to_owned());
+        let failed = LastAsked { registry, last, seconds_ago: Some(40), failed_host, ..LastAsked::default() };
+        replica_mut(found).registries = vec![failed];
+    };
+    says(
+        red("registries", change),
+        "heard connect from http://mirror.corp:5000 40 s ago",
+        "curl -v http://mirror.corp:5000/v2/",
+    );
+}
+
+#[test]
 fn a_credential_that_is_not_used_and_what_makes_it_be_used() {
     for (registry, host, reason, about, detail, remedy) in [
         (
