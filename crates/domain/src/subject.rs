@@ -59,9 +59,9 @@ pub enum Suggestions {
 pub struct SlotUnderReview {
     /// The slot as the object has it now.
     pub slot: Slot,
-    /// True if the reference differs from the old object's; always true on CREATE.
+    /// True unless the slot repeats the old object's slot ([`Slot::repeats`]); always true on CREATE.
     pub changed: bool,
-    /// True if another revision of the same workload carries this reference in this slot.
+    /// True if the slot repeats a slot of another revision of the same workload.
     pub carried: bool,
     /// The reference in tagpin's valid annotation entry for this slot. The slot's reference is that one plus
     /// `@` and a digest.
@@ -107,10 +107,13 @@ impl SlotUnderReview {
         Self { slot, changed: true, carried: false, original, undone, reapplied: None, mark }
     }
 
-    /// Compares the slot with the slot of the same name in the old object.
+    /// Compares the slot with the slot of the same name in the old object. The old pin is not given back to a slot that
+    /// the node may pull only now.
     fn after(mut self, old: &Slot, annotated: Annotated<'_>) -> Self {
-        self.changed = old.reference != self.slot.reference;
-        let pin = annotated.originals.pin_of(old).filter(|(original, _)| *original == &*self.slot.reference);
+        self.changed = !self.slot.repeats(old);
+        let pulled_only_now = old.never_pulled() && !self.slot.never_pulled();
+        let pin = annotated.originals.pin_of(old);
+        let pin = pin.filter(|(original, _)| *original == &*self.slot.reference && !pulled_only_now);
         if let Some((original, digest)) = pin {
             let mark = annotated.mark_of(old.key(), &digest);
             if annotated.provenance.proves(old.key(), original, mark.as_ref()) {
@@ -167,7 +170,7 @@ pub struct Before<'a> {
     pub workload: &'a Workload,
     /// True if the pins of the old object count without a mark, because it is older than the first key.
     pub needs_no_mark: bool,
-    /// Returns true if another revision of the workload carries the reference of this slot.
+    /// Returns true if this slot repeats a slot of another revision of the workload.
     pub carries: &'a dyn Fn(&Slot) -> bool,
 }
 
@@ -276,13 +279,11 @@ impl<'a> Before<'a> {
         move |mut slot| {
             let provenance = Provenance { revision: revision.as_ref(), older: needs_no_mark, ..now };
             let annotated = Annotated { originals: &workload.originals, marks: &workload.marks, provenance };
-            let before = old.get(slot.slot.key());
-            let changed = before.is_none_or(|before| before.reference != slot.slot.reference);
-            slot.carried = changed && carries(&slot.slot);
-            match before {
-                Some(before) => slot.after(before, annotated),
-                None => slot,
+            if let Some(before) = old.get(slot.slot.key()) {
+                slot = slot.after(before, annotated);
             }
+            slot.carried = slot.changed && carries(&slot.slot);
+            slot
         }
     }
 }

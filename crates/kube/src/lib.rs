@@ -161,7 +161,7 @@ impl Surroundings for Cluster {
     /// ControllerRevisions of a StatefulSet or a DaemonSet.
     fn carries(&self, workload: &Workload, slot: &Slot) -> bool {
         let Workload { kind, namespace, uid, .. } = workload;
-        self.workloads.carries(*kind, namespace, uid, slot.key(), &slot.reference)
+        self.workloads.carries(*kind, namespace, uid, slot)
     }
 
     fn needs_no_mark(&self, uid: &str) -> bool {

@@ -14,7 +14,7 @@ use crate::stored::{OldRevision, Stored};
 use parking_lot::RwLock;
 use tagpin_domain::kind::Kind;
 use tagpin_domain::pin::{REVISION_LABELS, Revision};
-use tagpin_domain::slot::{Slot, SlotKey};
+use tagpin_domain::slot::Slot;
 use tagpin_domain::workload::Workload;
 use tagpin_objects::kinds::{CRON_JOB, DAEMON_SET, DEPLOYMENT, JOB, Kinds, REPLICA_SET, Row, STATEFUL_SET};
 use tokio::time::Instant;
@@ -139,18 +139,16 @@ impl Workloads {
         self.objects.read().values().flat_map(Shelf::all).map(Arc::clone).collect()
     }
 
-    /// Returns true if a revision of this workload carries this reference in this slot.
+    /// Returns true if the slot repeats a slot of a revision of this workload.
     #[must_use]
     pub(crate) fn carries(
         &self,
         kind: Kind,
         namespace: &str,
         uid: &str,
-        slot: &SlotKey,
-        reference: &str,
+        slot: &Slot,
     ) -> bool {
-        let has =
-            |slots: &[Slot]| slots.iter().any(|held| held.key() == slot && &*held.reference == reference);
+        let has = |slots: &[Slot]| slots.iter().any(|held| held.key() == slot.key() && slot.repeats(held));
         match kind {
             DEPLOYMENT => self.objects.read().get(&REPLICA_SET).is_some_and(|shelf| {
                 shelf.controlled_by(uid).iter().any(|object| {

@@ -118,7 +118,7 @@ pub trait Surroundings: Send + Sync {
     /// Returns the names of the service account's pull secrets, in its order. An omitted service account is `default`.
     fn pull_secrets(&self, namespace: &str, service_account: &str) -> Vec<String>;
 
-    /// Returns true if another revision of this workload carries this reference in this slot.
+    /// Returns true if the slot repeats a slot of another revision of this workload.
     fn carries(&self, workload: &Workload, slot: &Slot) -> bool;
 
     /// Returns true if the pins of the pod with this UID count without a mark, because it is older than the first key.
