@@ -141,13 +141,7 @@ impl Workloads {
 
     /// Returns true if the slot repeats a slot of a revision of this workload.
     #[must_use]
-    pub(crate) fn carries(
-        &self,
-        kind: Kind,
-        namespace: &str,
-        uid: &str,
-        slot: &Slot,
-    ) -> bool {
+    pub(crate) fn carries(&self, kind: Kind, namespace: &str, uid: &str, slot: &Slot) -> bool {
         let has = |slots: &[Slot]| slots.iter().any(|held| held.key() == slot.key() && slot.repeats(held));
         match kind {
             DEPLOYMENT => self.objects.read().get(&REPLICA_SET).is_some_and(|shelf| {

@@ -18,29 +18,26 @@ const EPHEMERAL_CONTAINERS: &str = "pods/ephemeralcontainers";
 /// Returns the conditions of every webhook of tagpin. A request that does not meet all of them is not judged.
 #[must_use]
 pub fn match_conditions(kinds: &Kinds) -> Vec<MatchCondition> {
-    [
-        ("not-a-mirror-pod", not_a_mirror_pod()),
-        ("not-being-deleted", NOT_BEING_DELETED.to_owned()),
-        ("template-changed", template_changed(kinds)),
-    ]
-    .map(|(name, expression)| MatchCondition { name: name.to_owned(), expression })
-    .into()
+    [("not-a-mirror-pod", not_a_mirror_pod()), ("template-changed", template_changed(kinds))]
+        .map(|(name, expression)| MatchCondition { name: name.to_owned(), expression })
+        .into()
 }
 
 /// Annotation of the mirror pod that a node creates for a static pod.
 pub(crate) const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
 
-/// Returns the condition that leaves out the static pods of nodes. Only a node's own request counts, because
-/// anybody can write the annotation.
+/// The beginning of the user name of a node.
+pub const NODE_USER: &str = "system:node:";
+
+/// Returns the condition that leaves out the static pods of nodes. Only a node's own request about a pod on that node
+/// counts, because anybody can write the annotation.
 fn not_a_mirror_pod() -> String {
     format!(
         "!(request.operation == 'CREATE' && 'system:nodes' in request.userInfo.groups \
-         && has(object.metadata.annotations) && '{MIRROR_ANNOTATION}' in object.metadata.annotations)"
+         && has(object.metadata.annotations) && '{MIRROR_ANNOTATION}' in object.metadata.annotations \
+         && has(object.spec.nodeName) && request.userInfo.username == '{NODE_USER}' + object.spec.nodeName)"
     )
 }
-
-/// The condition that leaves out updates of an object that is being deleted, which only loses its finalizers.
-const NOT_BEING_DELETED: &str = "request.operation != 'UPDATE' || !has(object.metadata.deletionTimestamp)";
 
 /// Returns the condition that an update changed the template (its metadata included) or, for a pod, the spec.
 fn template_changed(kinds: &Kinds) -> String {

@@ -96,12 +96,6 @@ impl<'a> Document<'a> {
         self.metadata.as_ref().map_or("", |metadata| Text::of(&metadata.uid))
     }
 
-    /// Returns true if the object is being deleted.
-    #[must_use]
-    pub fn being_deleted(&self) -> bool {
-        self.metadata.as_ref().is_some_and(|metadata| !Text::of(&metadata.deleted).is_empty())
-    }
-
     fn annotations(&self) -> Option<&Annotations<'a>> {
         self.metadata.as_ref()?.annotations.as_ref().filter(|annotations| annotations.are_there)
     }
@@ -110,6 +104,12 @@ impl<'a> Document<'a> {
     #[must_use]
     pub fn is_marked_mirror(&self) -> bool {
         self.annotations().is_some_and(|annotations| annotations.mirror)
+    }
+
+    /// Returns the node that the pod is bound to; empty if there is none yet.
+    #[must_use]
+    pub fn node_name(&self) -> &str {
+        self.template.spec.as_ref().map_or("", PodSpec::node_name)
     }
 
     /// Returns the place where an annotation can be added. The API server sends no object without metadata.

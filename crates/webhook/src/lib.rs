@@ -272,12 +272,13 @@ impl Admission {
 /// Returns true for a review that the match conditions should have filtered out.
 fn is_left_alone(request: &Request<'_>, object: &Document<'_>, old: Option<&Document<'_>>) -> bool {
     match request.operation() {
-        // Anybody can set the annotation of a mirror pod, so the user must be a node. No admission can keep a
-        // node from running a static pod.
-        Operation::Create => object.row.is_pod() && request.is_node() && object.is_marked_mirror(),
-        // Finalizers must be removable, and an unchanged template is not judged when its object is scaled or
-        // labelled.
-        Operation::Update => object.being_deleted() || old.is_some_and(|old| object.has_template_of(old)),
+        // Anybody can set the annotation of a mirror pod, so the user must be the node that runs the pod. No
+        // admission can keep a node from running a static pod.
+        Operation::Create => {
+            object.row.is_pod() && object.is_marked_mirror() && request.is_by_node(object.node_name())
+        }
+        // An unchanged template is not judged when its object is scaled or labelled.
+        Operation::Update => old.is_some_and(|old| object.has_template_of(old)),
         Operation::Other => false,
     }
 }

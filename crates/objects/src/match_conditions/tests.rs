@@ -26,6 +26,7 @@ struct Request {
     kind: Kind,
     operation: &'static str,
     sub_resource: &'static str,
+    user: &'static str,
     groups: Vec<&'static str>,
     object: Value,
     old: Value,
@@ -34,7 +35,8 @@ struct Request {
 impl Request {
     fn create(kind: Kind, object: Value) -> Self {
         let groups = vec!["system:authenticated"];
-        Self { kind, operation: "CREATE", sub_resource: "", groups, object, old: Value::Null }
+        let user = "someone";
+        Self { kind, operation: "CREATE", sub_resource: "", user, groups, object, old: Value::Null }
     }
 
     /// Returns an update that makes this change to the object.
@@ -54,7 +56,7 @@ impl Request {
             "name": "web",
             "namespace": "shop",
             "operation": self.operation,
-            "userInfo": { "username": "someone", "groups": self.groups },
+            "userInfo": { "username": self.user, "groups": self.groups },
             "dryRun": false,
         });
         let mut context = Context::default().with_all();
@@ -180,15 +182,15 @@ fn scaling_and_suspending_are_not_asked_about() {
 }
 
 #[test]
-fn what_is_being_deleted_is_not_asked_about() {
+fn what_is_being_deleted_is_asked_about_only_if_its_template_changes() {
     for kind in Kinds::default().all() {
         let mut deleted = Request::update(kind, |object| {
             object["metadata"]["deletionTimestamp"] = json!("2026-01-02T03:04:05Z");
-            at(object, row(kind).pod_spec)["containers"][0]["image"] = json!("nginx");
         });
-        assert_eq!(kept_away_by(&deleted), ["not-being-deleted"], "{kind}");
         deleted.old["metadata"]["finalizers"] = json!(["example.com/keep"]);
-        assert_eq!(kept_away_by(&deleted), ["not-being-deleted"], "{kind}");
+        assert_eq!(kept_away_by(&deleted), ["template-changed"], "{kind}");
+        at(&mut deleted.object, row(kind).pod_spec)["containers"][0]["image"] = json!("nginx");
+        assert_eq!(kept_away_by(&deleted), [""; 0], "{kind}");
     }
 }
 
@@ -205,12 +207,27 @@ fn a_new_ephemeral_container_is_asked_about() {
 fn a_mirror_pod_is_the_nodes_and_only_the_nodes() {
     let mut pod = object(POD);
     pod["metadata"]["annotations"] = json!({ "kubernetes.io/config.mirror": "abc" });
+    pod["spec"]["nodeName"] = json!("node-1");
     let by_user = Request::create(POD, pod);
     assert_eq!(kept_away_by(&by_user), [""; 0]);
-    let by_node = Request { groups: vec!["system:nodes", "system:authenticated"], ..by_user };
+    let groups = vec!["system:nodes", "system:authenticated"];
+    let by_node = Request { user: "system:node:node-1", groups, ..by_user };
     assert_eq!(kept_away_by(&by_node), ["not-a-mirror-pod"]);
-    let plain = Request { object: object(POD), ..by_node };
-    assert_eq!(kept_away_by(&plain), [""; 0]);
+    let without = |pointer: &str| {
+        let mut object = by_node.object.clone();
+        let (parent, field) = pointer.rsplit_once('/').unwrap();
+        object.pointer_mut(parent).unwrap().as_object_mut().unwrap().remove(field).unwrap();
+        Request { object, ..by_node.clone() }
+    };
+    for (what, asked_about) in [
+        ("no annotation", without("/metadata/annotations")),
+        ("no node", without("/spec/nodeName")),
+        ("another node", Request { user: "system:node:node-2", ..by_node.clone() }),
+        ("no group of nodes", Request { groups: vec!["system:authenticated"], ..by_node.clone() }),
+        ("an update", Request { operation: "UPDATE", old: object(POD), ..by_node.clone() }),
+    ] {
+        assert_eq!(kept_away_by(&asked_about), [""; 0], "{what}");
+    }
 }
 
 #[test]
