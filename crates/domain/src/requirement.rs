@@ -2,7 +2,7 @@
 //! answer is used here.
 
 use std::cell::OnceCell;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use jiff::Timestamp;
 
@@ -120,12 +120,19 @@ pub fn policies_of<'a>(policies: &'a PolicySet, subject: &Subject) -> Vec<&'a Po
             let scope = &policy.scope;
             (policy.id.namespace.is_some() || scope.namespaces.selects(&subject.namespace_labels))
                 && scope.objects.selects(&subject.labels)
-                && match subject.top_owner {
-                    TopOwner::Known(kind) => scope.kinds.is_empty() || scope.kinds.contains(&kind),
-                    TopOwner::Unknown => true,
-                }
+                && (scope.kinds.is_empty() || is_about_kind(&scope.kinds, subject))
         })
         .collect()
+}
+
+/// Returns true if a policy that names these kinds is about the object, by the kind of its top-level owner or by its own
+/// kind. The own kind of a child does not count. Otherwise anybody could copy an owner reference to leave a policy.
+fn is_about_kind(kinds: &BTreeSet<Kind>, subject: &Subject) -> bool {
+    let by_owner = match subject.top_owner {
+        TopOwner::Known(kind) => kinds.contains(&kind),
+        TopOwner::Unknown => true,
+    };
+    by_owner || (!subject.child && kinds.contains(&subject.kind))
 }
 
 /// Returns the Enforce policies that may apply to an object of which only the namespace and the kind are

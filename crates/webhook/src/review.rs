@@ -54,11 +54,11 @@ struct User<'a> {
 }
 
 impl<'a> VersionKind<'a> {
-    /// Returns the row of the kind in the table. The version has to match too, because another version may
+    /// Returns the row by which the kind is judged. The version has to match too, because another version may
     /// have its images elsewhere.
     fn row(&self, kinds: &Kinds) -> Option<&'static Row> {
         let Self { group, version, kind } = self;
-        kinds.find(Text::of(group), Text::of(kind)).filter(|row| Text::of(version) == row.version)
+        kinds.judged(Text::of(group), Text::of(kind)).filter(|row| Text::of(version) == row.version)
     }
 
     fn read(&mut self, reader: &mut Reader<'a>) -> Read<()> {

@@ -409,7 +409,9 @@ async fn what_was_decided_is_counted_by_closed_words() {
     let mut foreign = pod("web:1");
     foreign["metadata"]["ownerReferences"] =
         tagpin_testing::owned_by("example.dev/v1", "Database", "db", "db-1");
-    webhook.mutate(&create(foreign)).await;
+    let mut foreign = create(foreign);
+    foreign["request"]["userInfo"]["username"] = json!("system:serviceaccount:databases:operator");
+    webhook.mutate(&foreign).await;
     let expected = [
         r#"admission_requests_total{webhook="pin",operation="CREATE",kind="Pod",decision="pin"} 1"#,
         r#"admission_requests_total{webhook="pin",operation="CREATE",kind="Pod",decision="allow"} 1"#,

@@ -9,7 +9,7 @@ use super::*;
 use tagpin_domain::kind::Kind;
 
 /// The condition as clusters have it, word for word. A change of it must be a decision, not an accident.
-const TEMPLATE_CHANGED: &str = "request.operation != 'UPDATE' || (request.resource.resource == 'pods' ? object.spec != oldObject.spec : request.resource.resource == 'podtemplates' ? object.template != oldObject.template : request.resource.resource == 'cronjobs' ? object.spec.jobTemplate != oldObject.spec.jobTemplate : has(object.spec.template) != has(oldObject.spec.template) || (has(object.spec.template) && object.spec.template != oldObject.spec.template))";
+const TEMPLATE_CHANGED: &str = "request.operation != 'UPDATE' || (request.resource.resource == 'pods' ? object.spec != oldObject.spec : request.resource.resource == 'podtemplates' ? object.template != oldObject.template : request.resource.resource == 'cronjobs' ? object.spec.jobTemplate != oldObject.spec.jobTemplate : request.resource.resource == 'controllerrevisions' ? has(object.metadata.ownerReferences) != has(oldObject.metadata.ownerReferences) || (has(object.metadata.ownerReferences) && object.metadata.ownerReferences != oldObject.metadata.ownerReferences) : has(object.spec.template) != has(oldObject.spec.template) || (has(object.spec.template) && object.spec.template != oldObject.spec.template))";
 
 /// Returns the names of the conditions that filter the request out, as the API server evaluates them. Panics
 /// if a condition cannot be evaluated.
@@ -92,7 +92,7 @@ fn at<'a>(object: &'a mut Value, path: &[&str]) -> &'a mut Value {
 }
 
 fn row(kind: Kind) -> &'static Row {
-    Kinds::default().row(kind).unwrap()
+    Kinds::default().judged(kind.group(), kind.name()).unwrap()
 }
 
 fn workloads() -> Vec<Kind> {
@@ -231,6 +231,31 @@ fn a_mirror_pod_is_the_nodes_and_only_the_nodes() {
 }
 
 #[test]
+fn a_revision_is_asked_about_when_it_is_made_and_when_its_owners_change() {
+    let kind = CONTROLLER_REVISIONS.kind;
+    assert_eq!(kept_away_by(&Request::create(kind, object(kind))), [""; 0]);
+    let labelled = Request::update(kind, |object| object["metadata"]["labels"]["team"] = json!("b"));
+    assert_eq!(kept_away_by(&labelled), ["template-changed"]);
+    let owner = |name: &str| json!([{ "apiVersion": "apps/v1", "kind": "StatefulSet", "name": name }]);
+    let mut owned = Request::update(kind, |object| object["metadata"]["ownerReferences"] = owner("a"));
+    assert_eq!(kept_away_by(&owned), [""; 0], "gained owners");
+    owned.old["metadata"]["ownerReferences"] = owner("b");
+    assert_eq!(kept_away_by(&owned), [""; 0], "changed owners");
+    owned.old["metadata"]["ownerReferences"] = owner("a");
+    assert_eq!(kept_away_by(&owned), ["template-changed"], "kept its owners");
+    owned.object["metadata"].as_object_mut().unwrap().remove("ownerReferences");
+    assert_eq!(kept_away_by(&owned), [""; 0], "lost its owners");
+    // A mirror pod is a pod: an object that has no spec is not mistaken for one.
+    let mut marked = Request {
+        user: "system:node:n",
+        groups: vec!["system:nodes"],
+        ..Request::create(kind, object(kind))
+    };
+    marked.object["metadata"]["annotations"] = json!({ "kubernetes.io/config.mirror": "abc" });
+    assert_eq!(kept_away_by(&marked), [""; 0]);
+}
+
+#[test]
 fn a_replication_controller_may_have_no_template() {
     let kind = REPLICATION_CONTROLLER;
     let without = |object: &mut Value| {
@@ -252,6 +277,7 @@ fn every_kind_of_the_table_has_its_rule_and_nothing_else_has() {
         all_rules(&Kinds::default()).into_iter().flat_map(|rule| rule.resources.unwrap()).collect();
     let mut expected: BTreeSet<_> = Kinds::default().rows().map(|row| row.resource.to_owned()).collect();
     expected.insert("pods/ephemeralcontainers".to_owned());
+    expected.insert("controllerrevisions".to_owned());
     assert_eq!(resources.len(), expected.len());
     assert_eq!(resources.into_iter().collect::<BTreeSet<_>>(), expected);
     for rule in all_rules(&Kinds::default()) {
@@ -259,7 +285,9 @@ fn every_kind_of_the_table_has_its_rule_and_nothing_else_has() {
         for resource in rule.resources.unwrap() {
             let operations = if resource.contains('/') { vec!["UPDATE"] } else { vec!["CREATE", "UPDATE"] };
             assert_eq!(rule.operations.as_ref().unwrap(), &operations, "{resource}");
-            let row = Kinds::default().rows().find(|row| resource.split('/').next() == Some(row.resource));
+            let mut rows =
+                Kinds::default().rows().chain([&CONTROLLER_REVISIONS]).collect::<Vec<_>>().into_iter();
+            let row = rows.find(|row| resource.split('/').next() == Some(row.resource));
             assert_eq!(row.unwrap().kind.group(), group, "{resource}");
         }
     }
