@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::manifests::{deployment, pod};
+use crate::support::manifests::{deployment, pod, stateful_set};
 use crate::support::release::armed;
 use crate::support::replicas::{none_is_leaving, ours, reached, when_ready};
 use crate::support::rig::{self, Rig};
@@ -162,4 +162,55 @@ fn a_key_that_became_known_is_replaced_by_what_the_runbook_says() {
     // Older pods count without a mark, and new pods are marked with the new key.
     namespace.kubectl(&["scale", "deployment/web", "--replicas=2"]).succeeded();
     tag.is_right_in(&namespace, 2, &[]);
+}
+
+#[test]
+fn a_controller_that_is_a_config_map_makes_no_pod_foreign() {
+    let _cluster = undisturbed();
+    let namespace = Namespace::new("forged-owner");
+    let map = namespace.get("configmap", "kube-root-ca.crt");
+    let owner = json!([{
+        "apiVersion": "v1", "kind": "ConfigMap", "name": "kube-root-ca.crt", "uid": map["metadata"]["uid"],
+        "controller": true,
+    }]);
+    let forged = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": { "name": "forged", "ownerReferences": owner },
+        "spec": { "containers": [{ "name": "app", "image": "web:1.4.2" }] },
+    });
+    namespace.apply_again(&forged.to_string());
+    let seen = namespace.get("pod", "forged");
+    assert!(image(&seen).starts_with("web:1.4.2@sha256:"), "{}", image(&seen));
+}
+
+#[test]
+fn a_revision_that_a_person_made_excuses_nothing() {
+    let _cluster = undisturbed();
+    let namespace = Namespace::new("forged-revision");
+    namespace.apply(&stateful_set("db", "web:1.4.2", 0)).succeeded();
+    let set = namespace.get("statefulset", "db");
+    let owner = json!([{
+        "apiVersion": "apps/v1", "kind": "StatefulSet", "name": "db", "uid": set["metadata"]["uid"],
+        "controller": true,
+    }]);
+    let revision = |owners: &Value| {
+        json!({
+            "apiVersion": "apps/v1", "kind": "ControllerRevision",
+            "metadata": { "name": "db-forged", "labels": { "app": "db" }, "ownerReferences": owners },
+            "revision": 7,
+            "data": { "spec": { "template": { "spec": {
+                "containers": [{ "name": "app", "image": "web:latest" }] } } } },
+        })
+        .to_string()
+    };
+    for owners in [&owner, &json!([])] {
+        namespace.kubectl_with(&["create", "-f", "-"], &revision(owners)).refused_with("TagForbidden");
+    }
+    namespace.kubectl(&["set", "image", "statefulset/db", "app=web:latest"]).refused_with("TagForbidden");
+    // The revisions that the controller makes are its own business.
+    namespace.kubectl(&["set", "image", "statefulset/db", "app=web:1.4.3"]).succeeded();
+    wait_for("a second revision", LIMIT, || {
+        let revisions = namespace.kubectl(&["get", "controllerrevisions", "-o", "name"]).succeeded();
+        (revisions.lines().count() == 2).then_some(())
+    });
 }

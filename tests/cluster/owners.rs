@@ -38,15 +38,28 @@ fn a_pod_of_a_custom_resource_is_judged_and_not_pinned() {
     let owned = |image: &str| {
         pod("main-1", image).replace("name: main-1,", &format!("name: main-1, ownerReferences: {reference},"))
     };
-    namespace.apply(&owned("web:latest")).refused_with("TagForbidden");
-    namespace.apply(&owned("web:1.4.2")).succeeded();
+    // Only a service account makes pods of a custom resource.
+    namespace.kubectl(&["create", "serviceaccount", "operator"]).succeeded();
+    let account = format!("{}:operator", namespace.name);
+    let bind = ["create", "rolebinding", "operator", "--clusterrole=admin"];
+    namespace.kubectl(&[&bind[..], &[&format!("--serviceaccount={account}")]].concat()).succeeded();
+    let user = format!("--as=system:serviceaccount:{account}");
+    let accounts = format!("--as-group=system:serviceaccounts:{}", namespace.name);
+    let create = ["create", "-f", "-", &user, &accounts];
+    // The role binding counts once the API server has seen it.
+    wait_for("the rights of the operator", LIMIT, || {
+        let answer = namespace.kubectl_with(&create, &owned("web:latest"));
+        assert!(!answer.ok, "{answer:?}");
+        answer.err.contains("[TagForbidden]").then_some(())
+    });
+    namespace.kubectl_with(&create, &owned("web:1.4.2")).succeeded();
     let seen = namespace.get("pod", "main-1");
     assert_eq!(image(&seen), "web:1.4.2");
     assert_eq!(originals(&seen), Value::Null);
 
     // With `owners: Any`, the pods of custom resources are pinned too.
     namespace.policy("any", "{ mode: Enforce, pin: { targets: [ Pods ], owners: Any } }");
-    namespace.apply(&owned("web:1.4.2").replace("main-1", "main-2")).succeeded();
+    namespace.kubectl_with(&create, &owned("web:1.4.2").replace("main-1", "main-2")).succeeded();
     let seen = namespace.get("pod", "main-2");
     assert!(image(&seen).starts_with("web:1.4.2@sha256:"), "{}", image(&seen));
 }

@@ -47,3 +47,20 @@ fn a_changed_slot_of_an_old_deployment_is_judged() {
     namespace.policy("strict", STRICT);
     namespace.kubectl(&["set", "image", "deployment/web", "app=web:latest"]).refused_with("TagForbidden");
 }
+
+#[test]
+fn a_terminating_pod_takes_no_forbidden_image() {
+    let _cluster = undisturbed();
+    for namespace in [Namespace::new("terminating"), Namespace::fail_closed("terminating")] {
+        namespace.apply_again(&pod("web", "web:1.4.2"));
+        let add = r#"{"metadata":{"finalizers":["tagpin.dev/test"]}}"#;
+        namespace.kubectl(&["patch", "pod/web", "--type=merge", "-p", add]).succeeded();
+        namespace.kubectl(&["delete", "pod/web", "--wait=false", "--grace-period=60"]).succeeded();
+        let message = namespace.kubectl(&["set", "image", "pod/web", "app=web:latest"]).refused();
+        assert!(message.contains("[TagForbidden]"), "{message}");
+        let remove = r#"{"metadata":{"finalizers":null}}"#;
+        namespace.kubectl(&["patch", "pod/web", "--type=merge", "-p", remove]).succeeded();
+        namespace.kubectl(&["delete", "pod/web", "--ignore-not-found", "--grace-period=1"]).succeeded();
+        assert!(namespace.find("pod", "web").is_none());
+    }
+}

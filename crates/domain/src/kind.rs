@@ -3,6 +3,9 @@
 
 use std::fmt;
 
+/// `StatefulSet` of apps/v1. Operators of databases compare its pods with its template.
+pub const STATEFUL_SET: Kind = Kind::new("apps", "StatefulSet");
+
 /// The identity of a kind of object: a group and a name, whatever the version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Kind {

@@ -2,7 +2,7 @@
 //! answer is used here.
 
 use std::cell::OnceCell;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use jiff::Timestamp;
 
@@ -120,12 +120,19 @@ pub fn policies_of<'a>(policies: &'a PolicySet, subject: &Subject) -> Vec<&'a Po
             let scope = &policy.scope;
             (policy.id.namespace.is_some() || scope.namespaces.selects(&subject.namespace_labels))
                 && scope.objects.selects(&subject.labels)
-                && match subject.top_owner {
-                    TopOwner::Known(kind) => scope.kinds.is_empty() || scope.kinds.contains(&kind),
-                    TopOwner::Unknown => true,
-                }
+                && (scope.kinds.is_empty() || is_about_kind(&scope.kinds, subject))
         })
         .collect()
+}
+
+/// Returns true if a policy that names these kinds is about the object, by the kind of its top-level owner or by its own
+/// kind. The own kind of a child does not count. Otherwise anybody could copy an owner reference to leave a policy.
+fn is_about_kind(kinds: &BTreeSet<Kind>, subject: &Subject) -> bool {
+    let by_owner = match subject.top_owner {
+        TopOwner::Known(kind) => kinds.contains(&kind),
+        TopOwner::Unknown => true,
+    };
+    by_owner || (!subject.child && kinds.contains(&subject.kind))
 }
 
 /// Returns the Enforce policies that may apply to an object of which only the namespace and the kind are
@@ -180,7 +187,8 @@ pub fn beyond_limit(slots: &[SlotUnderReview]) -> Vec<bool> {
 }
 
 /// Returns the requirement on a slot; none if the slot is not judged. An unchanged slot is judged only in a
-/// template, by policies with `children: Enforce`, which would refuse the children of that template.
+/// template, by policies with `children: Enforce`, which would refuse the children of that template. Every policy about
+/// the object refuses a slot that is beyond the limits, whatever images and slots it is about.
 #[must_use]
 pub fn require<'a>(
     policies: &[&'a Policy],
@@ -203,10 +211,21 @@ pub fn require<'a>(
             let circumstances = Circumstances { waived, pulled, pod };
             would_pin = would_pin || circumstances.below_built_in().pins(policy);
             demands.push(circumstances.demand(policy));
+        } else if beyond_limit && judges(policy) {
+            demands.extend(limit(policy, subject, now));
         }
     }
     let foreign_owner = would_pin && !demands.iter().any(Demand::pins);
     (slot.changed || !demands.is_empty()).then_some(Requirement { demands, beyond_limit, foreign_owner })
+}
+
+/// Returns the demand of a policy on a slot that is beyond the limits and that its images or slots leave out: so many
+/// slots were not read for it. Only an exception for every image waives it.
+fn limit<'a>(policy: &'a Policy, subject: &Subject, now: Timestamp) -> Option<Demand<'a>> {
+    let waived = waived(policy, subject, &|| None, now);
+    let limits = policy.checks.iter().filter(|check| matches!(check, Check::Limit));
+    let checks: Vec<_> = limits.filter(|check| !waived.contains(check.rule())).collect();
+    (!checks.is_empty()).then_some(Demand { policy, checks })
 }
 
 fn matches<'a>(policy: &Policy, slot: &Slot, name: &impl Fn() -> Option<&'a str>) -> bool {

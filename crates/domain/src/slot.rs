@@ -190,6 +190,13 @@ impl Slot {
         self.pull == PullPolicy::Never
     }
 
+    /// Returns true if this slot asks a node for nothing that the earlier slot did not: the same reference, and no pull
+    /// where the earlier slot allowed none.
+    #[must_use]
+    pub fn repeats(&self, earlier: &Self) -> bool {
+        self.reference == earlier.reference && (self.never_pulled() || !earlier.never_pulled())
+    }
+
     /// Returns true if a node that has the image by its tag runs it without asking the registry.
     #[must_use]
     pub fn uses_held(&self) -> bool {
@@ -311,6 +318,25 @@ pub(crate) mod tests {
             let held = |pull| Slot { pull, ..container("web", 0, reference) }.uses_held();
             let all = [PullPolicy::Unset, PullPolicy::Always, PullPolicy::IfNotPresent, PullPolicy::Never];
             assert_eq!(all.map(held), [unset, false, true, true], "{reference}");
+        }
+    }
+
+    #[test]
+    fn a_slot_repeats_an_earlier_one_unless_the_node_may_now_pull() {
+        let slot = |reference, pull| Slot { pull, ..container("web", 0, reference) };
+        let (never, unset, always) = (PullPolicy::Never, PullPolicy::Unset, PullPolicy::Always);
+        for (earlier, now, repeats) in [
+            (never, never, true),
+            (never, unset, false),
+            (never, PullPolicy::IfNotPresent, false),
+            (never, always, false),
+            (unset, always, true),
+            (always, unset, true),
+            (always, never, true),
+        ] {
+            let earlier = slot("web:1", earlier);
+            assert_eq!(slot("web:1", now).repeats(&earlier), repeats, "{:?} then {now:?}", earlier.pull);
+            assert!(!slot("web:2", now).repeats(&earlier));
         }
     }
 

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::asker::Asker;
+use crate::asker::{Asker, Requester};
 use crate::digest::Digest;
 use crate::kind::Kind;
 use crate::mark::{Keys, Mark, Marks, Provenance};
@@ -39,7 +39,7 @@ pub enum Controller {
     None,
     /// A kind that is validated itself.
     BuiltIn,
-    /// A custom resource.
+    /// A custom resource, or a StatefulSet that a custom resource controls.
     Foreign,
 }
 
@@ -59,10 +59,11 @@ pub enum Suggestions {
 pub struct SlotUnderReview {
     /// The slot as the object has it now.
     pub slot: Slot,
-    /// True if the reference differs from the old object's; always true on CREATE.
+    /// True unless the slot repeats the old object's slot ([`Slot::repeats`]); always true on CREATE.
     pub changed: bool,
-    /// True if another revision of the same workload carries this reference in this slot.
-    pub carried: bool,
+    /// The labels of the other revisions of the same workload whose slot this one repeats, as far as policies select by
+    /// them. A revision counts only for the policies that select its labels, because no other judged it.
+    pub carried: Vec<Labels>,
     /// The reference in tagpin's valid annotation entry for this slot. The slot's reference is that one plus
     /// `@` and a digest.
     pub original: Option<Arc<str>>,
@@ -104,13 +105,16 @@ impl SlotUnderReview {
             let mark = annotated.marks.of(slot.key());
             annotated.provenance.proves(slot.key(), original, mark.as_ref())
         });
-        Self { slot, changed: true, carried: false, original, undone, reapplied: None, mark }
+        Self { slot, changed: true, carried: Vec::new(), original, undone, reapplied: None, mark }
     }
 
-    /// Compares the slot with the slot of the same name in the old object.
+    /// Compares the slot with the slot of the same name in the old object. The old pin is not given back to a slot that
+    /// the node may pull only now.
     fn after(mut self, old: &Slot, annotated: Annotated<'_>) -> Self {
-        self.changed = old.reference != self.slot.reference;
-        let pin = annotated.originals.pin_of(old).filter(|(original, _)| *original == &*self.slot.reference);
+        self.changed = !self.slot.repeats(old);
+        let pulled_only_now = old.never_pulled() && !self.slot.never_pulled();
+        let pin = annotated.originals.pin_of(old);
+        let pin = pin.filter(|(original, _)| *original == &*self.slot.reference && !pulled_only_now);
         if let Some((original, digest)) = pin {
             let mark = annotated.mark_of(old.key(), &digest);
             if annotated.provenance.proves(old.key(), original, mark.as_ref()) {
@@ -136,9 +140,10 @@ pub struct Surrounding<'a> {
     pub top_owner: TopOwner,
     /// The pull secrets of the service account, for pods that name none themselves.
     pub account_secrets: Vec<String>,
-    /// True if a built-in controller's own identity sent the request. An owner reference proves nothing,
-    /// because anybody can copy it.
-    pub by_controller: bool,
+    /// The identity that sent the request. An owner reference proves nothing, because anybody can copy it.
+    pub by: Requester,
+    /// True if a custom resource controls the pod, or the StatefulSet of the pod.
+    pub foreign: bool,
     /// The effort that suggestions may cost if anybody reads them.
     pub suggestions: Suggestions,
     /// The keys that prove a pin; none while there is no key.
@@ -146,14 +151,16 @@ pub struct Surrounding<'a> {
 }
 
 impl Surrounding<'_> {
-    /// Returns the facts around a workload that was found in a store instead of a request.
+    /// Returns the facts around a workload that was found in a store instead of a request. What a store holds under a
+    /// controller counts as made by that controller.
     #[must_use]
-    pub const fn unasked(namespace_labels: Labels, top_owner: TopOwner) -> Self {
+    pub fn unasked(namespace_labels: Labels, top_owner: TopOwner) -> Self {
         Self {
             namespace_labels,
             top_owner,
             account_secrets: Vec::new(),
-            by_controller: false,
+            by: Requester { controller: true, ..Requester::default() },
+            foreign: false,
             suggestions: Suggestions::Off,
             keys: None,
         }
@@ -167,8 +174,8 @@ pub struct Before<'a> {
     pub workload: &'a Workload,
     /// True if the pins of the old object count without a mark, because it is older than the first key.
     pub needs_no_mark: bool,
-    /// Returns true if another revision of the workload carries the reference of this slot.
-    pub carries: &'a dyn Fn(&Slot) -> bool,
+    /// Returns the labels of the other revisions of the workload whose slot this one repeats.
+    pub carries: &'a dyn Fn(&Slot) -> Vec<Labels>,
 }
 
 /// The subject of a review: one object, as far as policies depend on it.
@@ -205,7 +212,7 @@ impl Subject {
     /// the same name there, whatever their positions are.
     #[must_use]
     pub fn of(workload: Workload, surrounding: Surrounding<'_>, before: Option<Before<'_>>) -> Self {
-        let revision = workload.revision();
+        let revision = revision(&workload, surrounding.foreign);
         let Workload {
             kind,
             is_pod,
@@ -218,7 +225,7 @@ impl Subject {
             marks,
             ..
         } = workload;
-        let Surrounding { namespace_labels, top_owner, account_secrets, by_controller, suggestions, keys } =
+        let Surrounding { namespace_labels, top_owner, account_secrets, by, foreign, suggestions, keys } =
             surrounding;
         let provenance =
             Provenance { keys, namespace: &namespace, revision: revision.as_ref(), older: false };
@@ -227,12 +234,12 @@ impl Subject {
         let slots = match before {
             None => slots.into_iter().map(new).collect(),
             Some(before) => {
-                let compare = before.comparison(provenance);
+                let compare = before.comparison(provenance, foreign);
                 slots.into_iter().map(|slot| compare(new(slot))).collect()
             }
         };
         let validated_owner = controller.as_ref().is_some_and(|owner| owner.kind.is_some());
-        let child = validated_owner && by_controller;
+        let child = validated_owner && by.controller;
         Self {
             kind,
             is_pod,
@@ -240,8 +247,8 @@ impl Subject {
             labels,
             top_owner,
             controller: match &controller {
+                Some(_) if is_pod && foreign => Controller::Foreign,
                 Some(_) if is_pod && validated_owner => Controller::BuiltIn,
-                Some(_) if is_pod => Controller::Foreign,
                 _ => Controller::None,
             },
             child,
@@ -269,20 +276,26 @@ impl Subject {
 
 impl<'a> Before<'a> {
     /// Returns the function that compares a slot with the slot of the same name in the old object.
-    fn comparison(self, now: Provenance<'a>) -> impl Fn(SlotUnderReview) -> SlotUnderReview {
+    fn comparison(self, now: Provenance<'a>, foreign: bool) -> impl Fn(SlotUnderReview) -> SlotUnderReview {
         let Self { workload, needs_no_mark, carries } = self;
         let old: HashMap<&SlotKey, &Slot> = workload.slots.iter().map(|slot| (slot.key(), slot)).collect();
-        let revision = workload.revision();
+        let revision = revision(workload, foreign);
         move |mut slot| {
             let provenance = Provenance { revision: revision.as_ref(), older: needs_no_mark, ..now };
             let annotated = Annotated { originals: &workload.originals, marks: &workload.marks, provenance };
-            let before = old.get(slot.slot.key());
-            let changed = before.is_none_or(|before| before.reference != slot.slot.reference);
-            slot.carried = changed && carries(&slot.slot);
-            match before {
-                Some(before) => slot.after(before, annotated),
-                None => slot,
+            if let Some(before) = old.get(slot.slot.key()) {
+                slot = slot.after(before, annotated);
             }
+            if slot.changed {
+                slot.carried = carries(&slot.slot);
+            }
+            slot
         }
     }
+}
+
+/// Returns the revision of a pod. A pod whose owner reference names neither a validated kind nor a custom resource is a
+/// bare pod.
+fn revision(workload: &Workload, foreign: bool) -> Option<Revision> {
+    workload.revision().filter(|_| foreign || workload.controller_kind().is_some())
 }

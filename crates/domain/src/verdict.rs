@@ -335,7 +335,8 @@ impl Softening {
             Mode::Warn => Effect::Warn,
             Mode::Audit => Effect::Audit,
         };
-        let spared = (subject.child || slot.carried) && policy.children == Children::Warn;
+        let carried = || slot.carried.iter().any(|labels| policy.scope.objects.selects(labels));
+        let spared = policy.children == Children::Warn && (subject.child || carried());
         Self { strictest: if spared { mode.min(Effect::Warn) } else { mode } }
     }
 

@@ -8,8 +8,10 @@ use crate::original::Originals;
 use crate::pin::Revision;
 use crate::slot::Slot;
 
+pub use foreign::{ForeignKind, Served, is_custom_group};
 pub use owners::Ascent;
 
+mod foreign;
 mod owners;
 
 /// Labels of an object.
@@ -20,10 +22,21 @@ pub type Labels = BTreeMap<String, String>;
 pub struct ControllerRef {
     /// The controller's kind if it is validated; none for custom resources.
     pub kind: Option<Kind>,
+    /// The controller's kind if it is not validated.
+    pub foreign: Option<Box<ForeignKind>>,
     /// The controller's name.
     pub name: String,
     /// The controller's UID.
     pub uid: String,
+}
+
+/// A fact that may not be known in time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Known<T> {
+    /// The fact.
+    Yes(T),
+    /// The fact is not known.
+    Unknown,
 }
 
 /// One object that names images.

@@ -7,12 +7,13 @@ use kube::config::{InferConfigError, Kubeconfig};
 use kube::{Api, Client, Config};
 use tokio::time::{Instant, timeout_at};
 
+use crate::discovery::ServedKinds;
 use crate::item::Item;
 use crate::reader::Reader;
 use crate::slim::{Slim, SlimNamespace};
 use crate::stored::Stored;
 use tagpin_domain::kind::Kind;
-use tagpin_domain::workload::Labels;
+use tagpin_domain::workload::{ForeignKind, Labels, is_custom_group};
 use tagpin_objects::kinds::Kinds;
 
 /// Time limit for connecting to the API server, including TLS.
@@ -23,6 +24,9 @@ const SILENCE: Duration = Duration::from_secs(75);
 pub(crate) const WATCH: u32 = 60;
 /// Time limit for a read, because a review waits for it.
 const READ: Duration = Duration::from_secs(1);
+
+/// The word of a group version whose kinds the API server could not read from the server that has them.
+const STALE: &str = "Stale";
 
 /// The reason why there is no client.
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +102,27 @@ impl Reader for ApiReader {
         let api = Api::<Item<SlimNamespace>>::all(self.client.clone());
         let found = timeout_at(deadline.min(Instant::now() + READ), api.get_opt(name)).await;
         Some(found.ok()?.ok()??.read()?.metadata.labels.unwrap_or_default())
+    }
+
+    async fn served_kinds(&self, deadline: Instant) -> Option<ServedKinds> {
+        let listing = self.client.list_api_groups_aggregated();
+        let listed = timeout_at(deadline.min(Instant::now() + READ), listing).await.ok()?.ok()?;
+        let mut served = ServedKinds::default();
+        for group in listed.items {
+            let Some(name) = group.metadata.and_then(|metadata| metadata.name) else { continue };
+            if !is_custom_group(&name) {
+                continue;
+            }
+            for version in group.versions {
+                if version.freshness.as_deref() == Some(STALE) {
+                    served.unknown_groups.push(name.as_str().into());
+                }
+                let kinds = version.resources.into_iter().filter_map(|resource| resource.response_kind?.kind);
+                let kinds = kinds.map(|kind| ForeignKind { group: name.as_str().into(), kind: kind.into() });
+                served.kinds.extend(kinds);
+            }
+        }
+        Some(served)
     }
 }
 

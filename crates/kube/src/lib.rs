@@ -2,9 +2,11 @@
 //! and their pins, and service accounts. This crate decides nothing and writes nothing.
 //!
 //! Every store is memory behind a short lock. A review causes at most one call to the API server, which reads
-//! an owner or a namespace that no watch has reported yet. Before an image is refused because no registry has it, the
+//! an owner or a namespace that no watch has reported yet, or the kinds that the API server serves, at most twice a minute.
+//! Before an image is refused because no registry has it, the
 //! nodes are listed, at most once a minute.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -14,8 +16,8 @@ use tagpin_domain::mark::Keys;
 use tagpin_domain::policy::PolicySet;
 use tagpin_domain::slot::Slot;
 use tagpin_domain::subject::TopOwner;
-use tagpin_domain::workload::{Labels, Workload};
-use tagpin_objects::kinds::Kinds;
+use tagpin_domain::workload::{ControllerRef, ForeignKind, Known, Labels, Served, Workload};
+use tagpin_objects::kinds::{Kinds, STATEFUL_SET};
 use tagpin_review::Surroundings;
 
 pub mod crds;
@@ -38,6 +40,7 @@ pub mod unreadable;
 pub mod by_name;
 pub mod certificate;
 pub mod client;
+pub mod discovery;
 pub mod metrics;
 pub mod node_images;
 pub mod pin_keys;
@@ -54,6 +57,7 @@ pub use changes::{Changes, Watcher};
 pub use follow::Observed;
 
 use accounts::Accounts;
+use discovery::Discovery;
 use metrics::Watches;
 use namespaces::Namespaces;
 use owners::Stores;
@@ -87,6 +91,7 @@ pub struct Cluster {
     /// Counters of failed watches.
     pub watches: Watches,
     kinds: Kinds,
+    discovery: Discovery,
     reader: Box<dyn Reader>,
     changes: Changes,
 }
@@ -108,6 +113,7 @@ impl Cluster {
             unreadable: Unreadables::default(),
             watches: Watches::new(Store::all(&kinds).map(Store::name)),
             kinds,
+            discovery: Discovery::default(),
             reader: Box::new(reader),
             changes,
         }
@@ -124,6 +130,22 @@ impl Cluster {
     #[must_use]
     pub fn climb(&self, from: &Arc<Stored>) -> (Arc<Stored>, TopOwner) {
         self.owners().climb(from)
+    }
+
+    /// Returns true if a custom resource controls a stored pod, or the StatefulSet of the pod, as far as that is known.
+    #[must_use]
+    pub fn is_foreign(&self, pod: &Stored) -> bool {
+        let is_custom = |controller: &ControllerRef| {
+            let kind = controller.foreign.as_ref().filter(|kind| kind.may_be_custom());
+            kind.is_some_and(|kind| self.discovery.known(kind, Instant::now()).may_be())
+        };
+        match &pod.workload.controller {
+            Some(set) if set.kind == Some(STATEFUL_SET) => {
+                let set = self.workloads.get(STATEFUL_SET, &set.uid);
+                set.is_some_and(|set| set.workload.controller.as_ref().is_some_and(is_custom))
+            }
+            controller => controller.as_ref().is_some_and(is_custom),
+        }
     }
 
     fn owners(&self) -> Stores<'_> {
@@ -159,9 +181,9 @@ impl Surroundings for Cluster {
 
     /// Looks for the slot in the workload's revisions: the ReplicaSets of a Deployment, and the
     /// ControllerRevisions of a StatefulSet or a DaemonSet.
-    fn carries(&self, workload: &Workload, slot: &Slot) -> bool {
+    fn carries(&self, workload: &Workload, slot: &Slot, keys: &BTreeSet<&str>) -> Vec<Labels> {
         let Workload { kind, namespace, uid, .. } = workload;
-        self.workloads.carries(*kind, namespace, uid, slot.key(), &slot.reference)
+        self.workloads.carries(*kind, namespace, uid, slot, keys)
     }
 
     fn needs_no_mark(&self, uid: &str) -> bool {
@@ -179,6 +201,21 @@ impl Surroundings for Cluster {
 
     async fn top_owner(&self, workload: &Workload, deadline: Instant) -> TopOwner {
         owners::top(self.owners(), &*self.reader, self.changes.watch(), workload, deadline).await
+    }
+
+    async fn controller_of(
+        &self,
+        owner: &ControllerRef,
+        namespace: &str,
+        deadline: Instant,
+    ) -> Known<Option<ControllerRef>> {
+        let Some(kind) = owner.kind else { return Known::Unknown };
+        let (stores, mut changes) = (self.owners(), self.changes.watch());
+        owners::controller_of(stores, &*self.reader, &mut changes, (kind, owner, namespace), deadline).await
+    }
+
+    async fn serves(&self, kind: &ForeignKind, deadline: Instant) -> Served {
+        self.discovery.serves(kind, &*self.reader, deadline).await
     }
 
     async fn pinning_is_off(&self, deadline: Instant) -> bool {

@@ -12,8 +12,8 @@ use crate::stored::Stored;
 use crate::workloads::Workloads;
 use tagpin_domain::kind::Kind;
 use tagpin_domain::subject::TopOwner;
-use tagpin_domain::workload::{Ascent, ControllerRef, Workload};
-use tagpin_objects::kinds::POD;
+use tagpin_domain::workload::{Ascent, ControllerRef, Known, Workload};
+use tagpin_objects::kinds::{CONTROLLER_REVISIONS, POD};
 
 /// The stores that hold owners.
 #[derive(Clone, Copy)]
@@ -59,20 +59,35 @@ pub(crate) async fn top(
     workload: &Workload,
     deadline: Instant,
 ) -> TopOwner {
-    let namespace = &workload.namespace;
+    // A controller may still adopt a revision that has none.
+    if workload.kind == CONTROLLER_REVISIONS.kind && workload.controller.is_none() {
+        return TopOwner::Unknown;
+    }
     let mut ascent = Ascent::new(workload);
     while let Some((kind, owner)) = ascent.next() {
-        let held = || Some(stores.get(kind, owner, namespace)?.workload.controller.clone());
-        let read = async {
-            let object = reader.object(kind, namespace, &owner.name, deadline).await?;
-            is_owner(&object, owner, namespace).then_some(object.workload.controller)
-        };
-        match held_or_read(&mut changes, deadline, held, read).await {
-            Some(controller) => ascent.found(controller),
-            None => ascent.lost(),
+        let of = (kind, owner, workload.namespace.as_str());
+        match controller_of(stores, reader, &mut changes, of, deadline).await {
+            Known::Yes(controller) => ascent.found(controller),
+            Known::Unknown => ascent.lost(),
         }
     }
     ascent.top()
+}
+
+/// Returns the controller of an owner of this kind and namespace, from a store or by one read.
+pub(crate) async fn controller_of(
+    stores: Stores<'_>,
+    reader: &dyn Reader,
+    changes: &mut Watcher,
+    (kind, owner, namespace): (Kind, &ControllerRef, &str),
+    deadline: Instant,
+) -> Known<Option<ControllerRef>> {
+    let held = || Some(stores.get(kind, owner, namespace)?.workload.controller.clone());
+    let read = async {
+        let object = reader.object(kind, namespace, &owner.name, deadline).await?;
+        is_owner(&object, owner, namespace).then_some(object.workload.controller)
+    };
+    held_or_read(changes, deadline, held, read).await.map_or(Known::Unknown, Known::Yes)
 }
 
 fn is_owner(object: &Stored, owner: &ControllerRef, namespace: &str) -> bool {

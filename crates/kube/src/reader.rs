@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use tokio::time::{Instant, timeout_at};
 
 use crate::changes::Watcher;
+use crate::discovery::ServedKinds;
 use crate::stored::Stored;
 use tagpin_domain::kind::Kind;
 use tagpin_domain::workload::Labels;
@@ -21,6 +22,9 @@ pub trait Reader: Send + Sync {
 
     /// Returns the labels of this namespace; none if it does not exist or cannot be read before the deadline.
     async fn namespace_labels(&self, name: &str, deadline: Instant) -> Option<Labels>;
+
+    /// Returns the kinds of custom resources that the API server serves; none if they cannot be read before the deadline.
+    async fn served_kinds(&self, deadline: Instant) -> Option<ServedKinds>;
 }
 
 /// Returns what a store holds now or within [`GRACE`], else the result of one read; none if the deadline

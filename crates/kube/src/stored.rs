@@ -10,7 +10,7 @@ use tagpin_domain::mark::{self, Claim, KeyId, Keys, Marks, Seal};
 use tagpin_domain::original::{self, Originals};
 use tagpin_domain::pin::{CONTROLLER_REVISION_HASH, REVISION_LABELS};
 use tagpin_domain::slot::Slot;
-use tagpin_domain::workload::{ControllerRef, Workload};
+use tagpin_domain::workload::{ControllerRef, Labels, Workload};
 use tagpin_json::Malformed;
 use tagpin_objects::kinds::{CONTROLLER_REVISIONS, DAEMON_SET, Kinds, Row, STATEFUL_SET};
 use tagpin_objects::reader::{Template, Wanted};
@@ -184,6 +184,8 @@ pub struct OldRevision {
     pub(crate) hash: Option<Box<str>>,
     /// The slots of the template that the revision keeps.
     pub slots: Vec<Slot>,
+    /// The labels of that template.
+    pub(crate) labels: Labels,
 }
 
 impl OldRevision {
@@ -200,12 +202,14 @@ impl OldRevision {
             }
             _ => None,
         };
+        let template = template(row, slim).unwrap_or_default();
         Some(Self {
             namespace: metadata.namespace.clone()?,
             uid: metadata.uid.clone()?,
             hash: hash.map(|hash| hash.as_str().into()),
             controller,
-            slots: template(row, slim).map(|template| template.slots(row)).unwrap_or_default(),
+            slots: template.slots(row),
+            labels: template.labels(Wanted::All),
         })
     }
 }

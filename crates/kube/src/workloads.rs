@@ -1,7 +1,7 @@
 //! The objects that hold pod templates, and the revisions that some of them keep. They tell who owns an
 //! object, to which images a workload could go back, and since when a revision is known.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::changes::Changes;
@@ -14,8 +14,8 @@ use crate::stored::{OldRevision, Stored};
 use parking_lot::RwLock;
 use tagpin_domain::kind::Kind;
 use tagpin_domain::pin::{REVISION_LABELS, Revision};
-use tagpin_domain::slot::{Slot, SlotKey};
-use tagpin_domain::workload::Workload;
+use tagpin_domain::slot::Slot;
+use tagpin_domain::workload::{Labels, Workload};
 use tagpin_objects::kinds::{CRON_JOB, DAEMON_SET, DEPLOYMENT, JOB, Kinds, REPLICA_SET, Row, STATEFUL_SET};
 use tokio::time::Instant;
 
@@ -139,34 +139,51 @@ impl Workloads {
         self.objects.read().values().flat_map(Shelf::all).map(Arc::clone).collect()
     }
 
-    /// Returns true if a revision of this workload carries this reference in this slot.
+    /// Returns the labels of the revisions of this workload whose slot this one repeats, as far as they have these keys.
+    /// Equal labels are returned once.
     #[must_use]
     pub(crate) fn carries(
         &self,
         kind: Kind,
         namespace: &str,
         uid: &str,
-        slot: &SlotKey,
-        reference: &str,
-    ) -> bool {
-        let has =
-            |slots: &[Slot]| slots.iter().any(|held| held.key() == slot && &*held.reference == reference);
+        slot: &Slot,
+        keys: &BTreeSet<&str>,
+    ) -> Vec<Labels> {
+        let mut carried = Vec::new();
+        let mut see = |slots: &[Slot], labels: &Labels| {
+            if slots.iter().any(|held| held.key() == slot.key() && slot.repeats(held)) {
+                let wanted = keys.iter().filter_map(|key| labels.get_key_value(*key));
+                let labels: Labels = wanted.map(|(key, value)| (key.clone(), value.clone())).collect();
+                if !carried.contains(&labels) {
+                    carried.push(labels);
+                }
+            }
+        };
+        let is_owner =
+            |controller: Option<Kind>, within: &str| controller == Some(kind) && within == namespace;
         match kind {
-            DEPLOYMENT => self.objects.read().get(&REPLICA_SET).is_some_and(|shelf| {
-                shelf.controlled_by(uid).iter().any(|object| {
+            DEPLOYMENT => {
+                let objects = self.objects.read();
+                for object in objects.get(&REPLICA_SET).map_or(&[][..], |shelf| shelf.controlled_by(uid)) {
                     let workload = &object.workload;
-                    workload.controller_kind() == Some(kind)
-                        && workload.namespace == namespace
-                        && has(&workload.slots)
-                })
-            }),
-            STATEFUL_SET | DAEMON_SET => self.revisions.read().controlled_by(uid).iter().any(|revision| {
-                let controller = revision.controller.as_ref().and_then(|controller| controller.kind);
-                controller == Some(kind) && revision.namespace == namespace && has(&revision.slots)
-            }),
+                    if is_owner(workload.controller_kind(), &workload.namespace) {
+                        see(&workload.slots, &workload.labels);
+                    }
+                }
+            }
+            STATEFUL_SET | DAEMON_SET => {
+                for revision in self.revisions.read().controlled_by(uid) {
+                    let controller = revision.controller.as_ref().and_then(|controller| controller.kind);
+                    if is_owner(controller, &revision.namespace) {
+                        see(&revision.slots, &revision.labels);
+                    }
+                }
+            }
             // Other kinds keep no revisions.
-            _ => false,
+            _ => {}
         }
+        carried
     }
 }
 

@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use tagpin_domain::kind::Kind;
 use tagpin_domain::slot::{Field, Place, Role, SlotKey};
-use tagpin_domain::workload::ControllerRef;
+use tagpin_domain::workload::{ControllerRef, ForeignKind};
+
+pub use tagpin_domain::kind::STATEFUL_SET;
 
 /// `Pod` of core/v1.
 pub const POD: Kind = Kind::new("", "Pod");
@@ -19,8 +21,6 @@ pub(crate) const REPLICATION_CONTROLLER: Kind = Kind::new("", "ReplicationContro
 pub const POD_TEMPLATE: Kind = Kind::new("", "PodTemplate");
 /// `Deployment` of apps/v1.
 pub const DEPLOYMENT: Kind = Kind::new("apps", "Deployment");
-/// `StatefulSet` of apps/v1.
-pub const STATEFUL_SET: Kind = Kind::new("apps", "StatefulSet");
 /// `DaemonSet` of apps/v1.
 pub const DAEMON_SET: Kind = Kind::new("apps", "DaemonSet");
 /// `ReplicaSet` of apps/v1.
@@ -51,8 +51,8 @@ pub struct Row {
     pub may_be_owned: bool,
 }
 
-/// The row of ControllerRevisions, which keep the earlier templates of a StatefulSet or DaemonSet. They are
-/// read like the kinds of the table, but are not in it.
+/// The row of ControllerRevisions, which keep the earlier templates of a StatefulSet or DaemonSet. They are read like
+/// the kinds of the table, but are not in it: only those that could excuse an image are judged.
 pub static CONTROLLER_REVISIONS: Row = Row {
     kind: Kind::new("apps", "ControllerRevision"),
     version: "v1",
@@ -93,6 +93,12 @@ static WORKLOADS: [Row; 8] = [
 ];
 
 impl Row {
+    /// Returns true for ControllerRevisions.
+    #[must_use]
+    pub fn is_revision(&self) -> bool {
+        self.kind == CONTROLLER_REVISIONS.kind
+    }
+
     /// Returns true for pods, which are pinned. Every other kind holds a template of pods.
     #[must_use]
     pub fn is_pod(&self) -> bool {
@@ -160,12 +166,27 @@ impl Kinds {
         self.rows().find(|row| row.kind.name() == name && row.kind.group() == group)
     }
 
+    /// Returns the row by which an object of this group and name is judged: a row of the table, or that of
+    /// ControllerRevisions.
+    #[must_use]
+    pub fn judged(&self, group: &str, name: &str) -> Option<&'static Row> {
+        let is_revision =
+            CONTROLLER_REVISIONS.kind.name() == name && CONTROLLER_REVISIONS.kind.group() == group;
+        self.find(group, name).or_else(|| is_revision.then_some(&CONTROLLER_REVISIONS))
+    }
+
     /// Returns the controller that the fields of an owner reference name: `apps/v1`, `ReplicaSet`, `web-5d4f`, UID.
     #[must_use]
     pub fn controller(&self, api_version: &str, kind: &str, name: &str, uid: &str) -> ControllerRef {
         let group = api_version.split_once('/').map_or("", |(group, _)| group);
-        let kind = self.find(group, kind).map(|row| row.kind);
-        ControllerRef { kind, name: name.to_owned(), uid: uid.to_owned() }
+        let known = self.find(group, kind).map(|row| row.kind);
+        let foreign = || Box::new(ForeignKind { group: group.into(), kind: kind.into() });
+        ControllerRef {
+            kind: known,
+            foreign: known.is_none().then(foreign),
+            name: name.to_owned(),
+            uid: uid.to_owned(),
+        }
     }
 
     /// Returns the row of a kind.

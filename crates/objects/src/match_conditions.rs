@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::admissionregistration::v1::{MatchCondition, RuleWithOperations};
 
 use crate::canary;
-use crate::kinds::{Kinds, POD_TEMPLATE, Path, Row};
+use crate::kinds::{CONTROLLER_REVISIONS, Kinds, POD_TEMPLATE, Path, Row};
 
 #[cfg(test)]
 mod tests;
@@ -18,31 +18,29 @@ const EPHEMERAL_CONTAINERS: &str = "pods/ephemeralcontainers";
 /// Returns the conditions of every webhook of tagpin. A request that does not meet all of them is not judged.
 #[must_use]
 pub fn match_conditions(kinds: &Kinds) -> Vec<MatchCondition> {
-    [
-        ("not-a-mirror-pod", not_a_mirror_pod()),
-        ("not-being-deleted", NOT_BEING_DELETED.to_owned()),
-        ("template-changed", template_changed(kinds)),
-    ]
-    .map(|(name, expression)| MatchCondition { name: name.to_owned(), expression })
-    .into()
+    [("not-a-mirror-pod", not_a_mirror_pod()), ("template-changed", template_changed(kinds))]
+        .map(|(name, expression)| MatchCondition { name: name.to_owned(), expression })
+        .into()
 }
 
 /// Annotation of the mirror pod that a node creates for a static pod.
 pub(crate) const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
 
-/// Returns the condition that leaves out the static pods of nodes. Only a node's own request counts, because
-/// anybody can write the annotation.
+/// The beginning of the user name of a node.
+pub const NODE_USER: &str = "system:node:";
+
+/// Returns the condition that leaves out the static pods of nodes. Only a node's own request about a pod on that node
+/// counts, because anybody can write the annotation.
 fn not_a_mirror_pod() -> String {
     format!(
-        "!(request.operation == 'CREATE' && 'system:nodes' in request.userInfo.groups \
-         && has(object.metadata.annotations) && '{MIRROR_ANNOTATION}' in object.metadata.annotations)"
+        "!(request.operation == 'CREATE' && request.resource.resource == 'pods' && 'system:nodes' in request.userInfo.groups \
+         && has(object.metadata.annotations) && '{MIRROR_ANNOTATION}' in object.metadata.annotations \
+         && has(object.spec.nodeName) && request.userInfo.username == '{NODE_USER}' + object.spec.nodeName)"
     )
 }
 
-/// The condition that leaves out updates of an object that is being deleted, which only loses its finalizers.
-const NOT_BEING_DELETED: &str = "request.operation != 'UPDATE' || !has(object.metadata.deletionTimestamp)";
-
-/// Returns the condition that an update changed the template (its metadata included) or, for a pod, the spec.
+/// Returns the condition that an update changed the template (its metadata included) or, for a pod, the spec. The
+/// template of a ControllerRevision never changes, but its owners may.
 fn template_changed(kinds: &Kinds) -> String {
     // The most common place is the last branch. The others are few and sorted by the length of their path.
     let mut elsewhere: Vec<_> = kinds.rows().filter(|row| compared(row) != COMMON).collect();
@@ -55,6 +53,12 @@ fn template_changed(kinds: &Kinds) -> String {
             "request.resource.resource == '{resource}' ? object.{path} != oldObject.{path} : "
         ));
     }
+    let resource = CONTROLLER_REVISIONS.resource;
+    branches.push_str(&format!(
+        "request.resource.resource == '{resource}' ? has(object.metadata.ownerReferences) != \
+         has(oldObject.metadata.ownerReferences) || (has(object.metadata.ownerReferences) \
+         && object.metadata.ownerReferences != oldObject.metadata.ownerReferences) : "
+    ));
     let path = COMMON.join(".");
     // A replication controller may have no template.
     format!(
@@ -96,12 +100,13 @@ pub fn pod_rules() -> Vec<RuleWithOperations> {
     ]
 }
 
-/// Returns the rules for requests about pods and about every workload of the table, which are validated.
+/// Returns the rules for requests about pods, about every workload of the table, and about ControllerRevisions, which are
+/// validated.
 #[must_use]
 pub fn all_rules(kinds: &Kinds) -> Vec<RuleWithOperations> {
     let mut rules = pod_rules();
     let mut workloads: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for row in kinds.rows().filter(|row| !row.is_pod()) {
+    for row in kinds.rows().filter(|row| !row.is_pod()).chain([&CONTROLLER_REVISIONS]) {
         workloads.entry((row.kind.group(), row.version)).or_default().push(row.resource);
     }
     let workloads = workloads.into_iter();

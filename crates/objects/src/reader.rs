@@ -15,7 +15,7 @@ use tagpin_domain::original::Originals;
 use tagpin_domain::patch::{ANNOTATIONS_LIMIT, Present};
 use tagpin_domain::pin::REVISION_LABELS;
 use tagpin_domain::unreadable::Unreadable;
-use tagpin_domain::workload::Workload;
+use tagpin_domain::workload::{ControllerRef, Workload};
 
 use crate::kinds::{Kinds, Row};
 
@@ -84,6 +84,27 @@ impl<'a> Document<'a> {
         })
     }
 
+    /// Reads the metadata of an object, and leaves the rest out.
+    ///
+    /// # Errors
+    /// Fails if a field of the metadata has the wrong type or occurs twice.
+    pub fn parse_metadata(row: &'static Row, raw: Raw<'a>) -> Result<Box<Self>, Malformed> {
+        let mut object = Box::new(Self::new(row));
+        Reader::whole(raw.get(), |reader| {
+            reader.object(&mut |reader, key| match key {
+                "metadata" => once_or_null(reader, &mut object.metadata, Metadata::read),
+                _ => reader.pass(),
+            })
+        })?;
+        Ok(object)
+    }
+
+    /// Returns the owner with `controller: true`.
+    #[must_use]
+    pub fn controller(&self, kinds: &Kinds) -> Option<ControllerRef> {
+        self.metadata.as_ref()?.owners.as_ref()?.controller(kinds)
+    }
+
     /// Returns the name for logs. A name that the API server has still to generate ends in a star.
     #[must_use]
     pub fn name(&self) -> String {
@@ -96,12 +117,6 @@ impl<'a> Document<'a> {
         self.metadata.as_ref().map_or("", |metadata| Text::of(&metadata.uid))
     }
 
-    /// Returns true if the object is being deleted.
-    #[must_use]
-    pub fn being_deleted(&self) -> bool {
-        self.metadata.as_ref().is_some_and(|metadata| !Text::of(&metadata.deleted).is_empty())
-    }
-
     fn annotations(&self) -> Option<&Annotations<'a>> {
         self.metadata.as_ref()?.annotations.as_ref().filter(|annotations| annotations.are_there)
     }
@@ -110,6 +125,12 @@ impl<'a> Document<'a> {
     #[must_use]
     pub fn is_marked_mirror(&self) -> bool {
         self.annotations().is_some_and(|annotations| annotations.mirror)
+    }
+
+    /// Returns the node that the pod is bound to; empty if there is none yet.
+    #[must_use]
+    pub fn node_name(&self) -> &str {
+        self.template.spec.as_ref().map_or("", PodSpec::node_name)
     }
 
     /// Returns the place where an annotation can be added. The API server sends no object without metadata.
@@ -163,8 +184,7 @@ impl<'a> Document<'a> {
     #[must_use]
     pub fn workload(&self, kinds: &Kinds, namespace: &str, wanted: Wanted<'_>) -> Workload {
         let (originals, marks) = self.ours();
-        let controller =
-            self.metadata.as_ref().and_then(|metadata| metadata.owners.as_ref()?.controller(kinds));
+        let controller = self.controller(kinds);
         let revision_hash = match &controller {
             Some(_) if self.row.is_pod() => REVISION_LABELS.into_iter().find_map(|label| self.label(label)),
             _ => None,

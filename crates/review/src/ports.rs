@@ -2,6 +2,7 @@
 //! object-safe. No method has a default, so an implementation that wraps another one cannot forget to pass a
 //! method on.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -17,7 +18,7 @@ use tagpin_domain::pin::Revision;
 use tagpin_domain::policy::PolicySet;
 use tagpin_domain::slot::{Slot, SlotKey};
 use tagpin_domain::subject::TopOwner;
-use tagpin_domain::workload::{Labels, Workload};
+use tagpin_domain::workload::{ControllerRef, ForeignKind, Known, Labels, Served, Workload};
 
 /// Looks up the digests of tags in registries.
 #[async_trait]
@@ -118,8 +119,9 @@ pub trait Surroundings: Send + Sync {
     /// Returns the names of the service account's pull secrets, in its order. An omitted service account is `default`.
     fn pull_secrets(&self, namespace: &str, service_account: &str) -> Vec<String>;
 
-    /// Returns true if another revision of this workload carries this reference in this slot.
-    fn carries(&self, workload: &Workload, slot: &Slot) -> bool;
+    /// Returns the labels of the other revisions of this workload whose slot this one repeats, as far as they have these
+    /// keys.
+    fn carries(&self, workload: &Workload, slot: &Slot, keys: &BTreeSet<&str>) -> Vec<Labels>;
 
     /// Returns true if the pins of the pod with this UID count without a mark, because it is older than the first key.
     fn needs_no_mark(&self, uid: &str) -> bool;
@@ -129,6 +131,17 @@ pub trait Surroundings: Send + Sync {
 
     /// Returns the topmost validated owner of a workload, found along its controllers.
     async fn top_owner(&self, workload: &Workload, deadline: Instant) -> TopOwner;
+
+    /// Returns the controller of an owner in this namespace.
+    async fn controller_of(
+        &self,
+        owner: &ControllerRef,
+        namespace: &str,
+        deadline: Instant,
+    ) -> Known<Option<ControllerRef>>;
+
+    /// Says if the API server serves a kind.
+    async fn serves(&self, kind: &ForeignKind, deadline: Instant) -> Served;
 
     /// Returns true if no pod is sent to be pinned, or if that becomes known within a moment.
     async fn pinning_is_off(&self, deadline: Instant) -> bool;

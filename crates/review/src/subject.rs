@@ -1,13 +1,17 @@
 //! Makes the subject of a review from a workload, by gathering the facts around the object.
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 
 use tokio::time::Instant;
 
+use tagpin_domain::asker::Requester;
+use tagpin_domain::check::{Check, Owners};
+use tagpin_domain::kind::STATEFUL_SET;
 use tagpin_domain::policy::PolicySet;
 use tagpin_domain::slot::Slot;
 use tagpin_domain::subject::{Before, Subject, Suggestions, Surrounding, TopOwner};
-use tagpin_domain::workload::{Labels, Workload};
+use tagpin_domain::workload::{ControllerRef, Known, Labels, Workload};
 
 use crate::ports::Surroundings;
 
@@ -18,8 +22,8 @@ pub struct Asked {
     pub workload: Workload,
     /// The object before an update.
     pub old: Option<Workload>,
-    /// True if the request comes from the identity of a built-in controller.
-    pub by_controller: bool,
+    /// The identity that sent the request.
+    pub by: Requester,
     /// The effort that suggestions may cost.
     pub suggestions: Suggestions,
 }
@@ -40,7 +44,7 @@ pub async fn subject(
     surroundings: &dyn Surroundings,
     deadline: Instant,
 ) -> Subject {
-    let Asked { workload, old, by_controller, suggestions } = asked;
+    let Asked { workload, old, by, suggestions } = asked;
     let namespace = &workload.namespace;
     let keys = surroundings.keys();
     let surrounding = Surrounding {
@@ -57,12 +61,16 @@ pub async fn subject(
         } else {
             Vec::new()
         },
-        by_controller,
+        foreign: is_foreign(&workload, &by, policies, surroundings, deadline).await,
+        by,
         suggestions,
         keys: keys.as_deref(),
     };
     let Some(old) = old else { return Subject::of(workload, surrounding, None) };
-    let carries = |slot: &Slot| surroundings.carries(&old, slot);
+    let keys = OnceCell::new();
+    let carries = |slot: &Slot| {
+        surroundings.carries(&old, slot, keys.get_or_init(|| Asked::label_keys(policies, &old.namespace)))
+    };
     // The UID of the old object counts, because nobody can choose it.
     let needs_no_mark = surroundings.needs_no_mark(&old.uid);
     Subject::of(workload, surrounding, Some(Before { workload: &old, needs_no_mark, carries: &carries }))
@@ -80,4 +88,48 @@ async fn namespace_labels(
     }
     let labels = surroundings.namespace_labels(namespace, deadline).await;
     labels.map(|labels| (*labels).clone()).unwrap_or_default()
+}
+
+/// Returns true if a custom resource controls the pod, or the StatefulSet of the pod. Only the identity of the request
+/// proves such an owner: a service account, or the controller of StatefulSets. Nothing is read unless a policy
+/// leaves such pods unpinned.
+async fn is_foreign(
+    pod: &Workload,
+    by: &Requester,
+    policies: &PolicySet,
+    surroundings: &dyn Surroundings,
+    deadline: Instant,
+) -> bool {
+    let Some(controller) = pod.controller.as_ref().filter(|_| pod.is_pod) else { return false };
+    let left_unpinned = || {
+        let mut checks = policies.of_namespace(&pod.namespace).flat_map(|policy| &policy.checks);
+        checks.any(|check| matches!(check, Check::Pin(Owners::BuiltIn)))
+    };
+    match controller.kind {
+        None if by.service_account => {
+            is_custom(controller, left_unpinned().then_some(surroundings), deadline).await
+        }
+        Some(STATEFUL_SET) if by.controller && left_unpinned() => {
+            match surroundings.controller_of(controller, &pod.namespace, deadline).await {
+                Known::Yes(None) => false,
+                Known::Yes(Some(above)) => is_custom(&above, Some(surroundings), deadline).await,
+                // A database that fails over again and again is worse than one pod without a pin.
+                Known::Unknown => true,
+            }
+        }
+        _ => false,
+    }
+}
+
+/// Returns true if the controller is a custom resource. Without surroundings its name alone decides.
+async fn is_custom(
+    controller: &ControllerRef,
+    surroundings: Option<&dyn Surroundings>,
+    deadline: Instant,
+) -> bool {
+    let Some(kind) = controller.foreign.as_ref().filter(|kind| kind.may_be_custom()) else { return false };
+    match surroundings {
+        Some(surroundings) => surroundings.serves(kind, deadline).await.may_be(),
+        None => true,
+    }
 }

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tagpin_domain::digest::Digest;
 use tagpin_domain::kind::Kind;
 use tagpin_domain::workload::Labels;
+use tagpin_kube::discovery::ServedKinds;
 use tagpin_kube::reader::Reader;
 use tagpin_kube::slim::Slim;
 use tagpin_kube::store::Store;
@@ -65,6 +66,10 @@ impl Reader for NoObjects {
     }
 
     async fn namespace_labels(&self, _: &str, _: Instant) -> Option<Labels> {
+        None
+    }
+
+    async fn served_kinds(&self, _: Instant) -> Option<ServedKinds> {
         None
     }
 }

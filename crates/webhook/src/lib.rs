@@ -31,12 +31,14 @@ use crate::judged::Judged;
 use crate::metrics::{Decided, Metrics};
 use crate::response::ReviewResponse;
 use crate::review::{Operation, Request};
+use tagpin_domain::asker::Requester;
 use tagpin_domain::denial::{Code, shown};
 use tagpin_domain::policy::PolicySet;
 use tagpin_domain::subject::{Phase, Subject, Suggestions};
 use tagpin_domain::unreadable::Unreadable;
+use tagpin_json::Raw;
 use tagpin_objects::canary;
-use tagpin_objects::kinds::{Kinds, POD_TEMPLATE, Row};
+use tagpin_objects::kinds::{DAEMON_SET, Kinds, POD_TEMPLATE, Row, STATEFUL_SET};
 use tagpin_objects::reader::{Document, Wanted};
 use tagpin_review::{self as pipeline, NodeImages, Pins, Ports, Resolve, Suggest, Surroundings};
 
@@ -218,12 +220,17 @@ impl Admission {
                 && !self.settings.excluded_namespaces.contains(request.namespace())
         });
         let Some(raw) = raw else { return Ok(None) };
+        if row.is_revision() && !self.judges_revision(row, request, raw) {
+            return Ok(None);
+        }
         let object = match read {
             Some(object) => object,
             None => request.read(row, raw)?,
         };
         let old = match request.operation() {
             // If the old object cannot be read, every slot counts as changed.
+            // The template of a revision never changes: whoever takes it over has it judged.
+            Operation::Update if row.is_revision() => None,
             Operation::Update => request.old_object().and_then(|raw| request.read(row, raw).ok()),
             Operation::Create | Operation::Other => None,
         };
@@ -262,22 +269,43 @@ impl Admission {
         let asked = pipeline::Asked {
             workload: workload(object, Wanted::Keys(&keys)),
             old: old.map(|old| workload(old, Wanted::Keys(&no_keys))),
-            by_controller: self.settings.controller_identities.contains(request.user()),
+            by: Requester::new(request.user(), self.is_controller(request)),
             suggestions: if request.dry_run() { Suggestions::Cached } else { Suggestions::Ask },
         };
         pipeline::subject(asked, policies, &*self.surroundings, deadline).await
     }
 }
 
+impl Admission {
+    /// Returns true if the identity of a built-in controller sent the request.
+    fn is_controller(&self, request: &Request<'_>) -> bool {
+        self.settings.controller_identities.contains(request.user())
+    }
+
+    /// Returns true if this ControllerRevision could excuse an image, and no controller's identity made it: it belongs to
+    /// a StatefulSet or DaemonSet, or may be adopted by one, and did not before.
+    fn judges_revision(&self, row: &'static Row, request: &Request<'_>, raw: Raw<'_>) -> bool {
+        let excuses = |raw| {
+            // What cannot be read here cannot be read as a whole, and is refused for that.
+            let Ok(revision) = Document::parse_metadata(row, raw) else { return true };
+            let controller = revision.controller(&self.settings.kinds);
+            controller.is_none_or(|controller| matches!(controller.kind, Some(STATEFUL_SET | DAEMON_SET)))
+        };
+        let before = request.old_object().filter(|_| request.operation() == Operation::Update);
+        !self.is_controller(request) && excuses(raw) && !before.is_some_and(excuses)
+    }
+}
+
 /// Returns true for a review that the match conditions should have filtered out.
 fn is_left_alone(request: &Request<'_>, object: &Document<'_>, old: Option<&Document<'_>>) -> bool {
     match request.operation() {
-        // Anybody can set the annotation of a mirror pod, so the user must be a node. No admission can keep a
-        // node from running a static pod.
-        Operation::Create => object.row.is_pod() && request.is_node() && object.is_marked_mirror(),
-        // Finalizers must be removable, and an unchanged template is not judged when its object is scaled or
-        // labelled.
-        Operation::Update => object.being_deleted() || old.is_some_and(|old| object.has_template_of(old)),
+        // Anybody can set the annotation of a mirror pod, so the user must be the node that runs the pod. No
+        // admission can keep a node from running a static pod.
+        Operation::Create => {
+            object.row.is_pod() && object.is_marked_mirror() && request.is_by_node(object.node_name())
+        }
+        // An unchanged template is not judged when its object is scaled or labelled.
+        Operation::Update => old.is_some_and(|old| object.has_template_of(old)),
         Operation::Other => false,
     }
 }

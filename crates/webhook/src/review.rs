@@ -10,6 +10,7 @@ use tagpin_json::{
 use crate::body::{BODY_LIMIT, Extent};
 use tagpin_domain::unreadable::Unreadable;
 use tagpin_objects::kinds::{Kinds, Row};
+use tagpin_objects::match_conditions::NODE_USER;
 use tagpin_objects::reader::Document;
 
 /// The version of the reviews that tagpin answers.
@@ -53,11 +54,11 @@ struct User<'a> {
 }
 
 impl<'a> VersionKind<'a> {
-    /// Returns the row of the kind in the table. The version has to match too, because another version may
+    /// Returns the row by which the kind is judged. The version has to match too, because another version may
     /// have its images elsewhere.
     fn row(&self, kinds: &Kinds) -> Option<&'static Row> {
         let Self { group, version, kind } = self;
-        kinds.find(Text::of(group), Text::of(kind)).filter(|row| Text::of(version) == row.version)
+        kinds.judged(Text::of(group), Text::of(kind)).filter(|row| Text::of(version) == row.version)
     }
 
     fn read(&mut self, reader: &mut Reader<'a>) -> Read<()> {
@@ -255,9 +256,10 @@ impl<'a> Request<'a> {
         self.user.as_ref().map_or("", |user| Text::of(&user.name))
     }
 
-    /// Returns true if the user is a node, which mirrors its own static pods.
-    pub(crate) fn is_node(&self) -> bool {
-        self.user.as_ref().is_some_and(|user| user.is_node == Some(true))
+    /// Returns true if the user is the node of this name, which mirrors its own static pods.
+    pub(crate) fn is_by_node(&self, name: &str) -> bool {
+        let in_group = self.user.as_ref().is_some_and(|user| user.is_node == Some(true));
+        in_group && !name.is_empty() && self.user().strip_prefix(NODE_USER) == Some(name)
     }
 
     pub(crate) fn dry_run(&self) -> bool {
@@ -282,16 +284,17 @@ mod tests {
     fn an_envelope_is_read_and_its_objects_stay_as_they_are() {
         let body = review(
             r#"{"uid":"1","kind":{"group":"apps","version":"v1","kind":"Deployment"},"operation":"CREATE",
-            "userInfo":{"username":"a\u003cb","groups":["x","system:nodes"]},"namespace":"shop","object":{"a":1},
+            "userInfo":{"username":"system:node:a\u003cb","groups":["x","system:nodes"]},"namespace":"shop","object":{"a":1},
             "oldObject":null,"dryRun":false,"options":{"more":[]}}"#,
         );
         let request = parse(body.as_bytes(), Extent::Whole).unwrap();
         assert_eq!(request.uid(), "1");
-        assert_eq!(request.user(), "a<b");
+        assert_eq!(request.user(), "system:node:a<b");
         assert_eq!(request.row().map(|row| row.kind), Some(DEPLOYMENT));
         assert_eq!(request.operation(), Operation::Create);
         assert_eq!(request.object().unwrap().get(), r#"{"a":1}"#);
-        assert!(request.old_object().is_none() && request.is_node() && !request.dry_run());
+        assert!(request.old_object().is_none() && !request.dry_run());
+        assert!(request.is_by_node("a<b") && !request.is_by_node("a") && !request.is_by_node(""));
     }
 
     #[test]

@@ -57,9 +57,9 @@ impl Admission {
         let ephemeral = request.sub_resource() == Some(EPHEMERAL_CONTAINERS);
         let enforced =
             enforced_upon(&policies, namespace, labels.as_deref(), kind, row.may_be_owned, ephemeral);
-        // Without the object, its owner is unknown. The user's identity alone decides, and nobody else can
-        // take that identity.
-        let child = self.settings.controller_identities.contains(request.user());
+        // Without the object, its owner is unknown. The user's identity decides, and nobody else can take that
+        // identity. A controller makes no object of a kind that is never owned.
+        let child = row.may_be_owned && self.is_controller(request);
         if child || enforced.is_empty() {
             let mut response = ReviewResponse::new(Decision::Warn);
             response.warnings.push(message::unreadable_warning(kind, name, why));

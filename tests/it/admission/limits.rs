@@ -224,6 +224,11 @@ async fn what_the_clusters_controllers_make_is_allowed_with_a_warning_and_others
     let [warning] = &*answered.warnings() else { panic!("{:?}", answered.warnings()) };
     assert!(warning.starts_with("Pod \"web\": the object names more than 1000 images"), "{warning}");
     assert!(warning.ends_with("[ReviewUnreadable]") && warning.len() <= 256, "{warning}");
+    // No controller makes a Deployment, so its identity excuses none.
+    let [_, object] = grown("web:latest", |_, spec| spec["containers"] = slots(1001, "web:latest"));
+    let mut of_deployment = create(object);
+    of_deployment["request"]["userInfo"] = json!({ "username": REPLICA_SET_CONTROLLER });
+    assert_eq!(validate(&webhook, &of_deployment).await.codes(), ["ReviewUnreadable"]);
     // The API server truncates longer warnings, so the webhook leaves out a long name.
     review["request"]["name"] = json!("x".repeat(253));
     assert!(validate(&webhook, &review).await.warnings()[0].starts_with("Pod: the object names"));
@@ -324,10 +329,9 @@ async fn an_update_is_judged_whole_when_only_the_old_object_cannot_be_read() {
     for (new, old) in [pod("web:latest"), deployment("web:latest")].into_iter().zip(old) {
         let review = update(new.clone(), old.clone());
         assert_eq!(validate(&webhook, &review).await.codes(), ["TagForbidden"]);
-        // An object that is being deleted is not judged, because it only loses its finalizers.
         let mut deleted = new;
         deleted["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
-        assert_eq!(validate(&webhook, &update(deleted, old)).await.decision(), "skip");
+        assert_eq!(validate(&webhook, &update(deleted, old)).await.codes(), ["TagForbidden"]);
     }
 }
 

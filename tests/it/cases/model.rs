@@ -57,6 +57,10 @@ pub(crate) struct Case {
     /// Objects that watches have reported.
     #[serde(default)]
     pub(crate) cluster: Vec<Value>,
+    /// The kinds of custom resources that the API server serves: `postgresql.cnpg.io/Cluster`. If absent, the API server
+    /// does not say.
+    #[serde(default)]
+    pub(crate) served: Option<Vec<String>>,
     /// The answer of the registry for each reference; see `world::fact`. The registry must not be asked about other
     /// references.
     #[serde(default)]

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
-use tagpin_objects::kinds::Kinds;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,7 +11,7 @@ use regex::Regex;
 use serde_json::{Value, json};
 
 use crate::cases::model::{Case, Mutate};
-use crate::cases::world::{World, kind};
+use crate::cases::world::{World, row};
 
 const ANNOTATION: &str = "tagpin.dev/original";
 
@@ -183,7 +182,8 @@ pub(crate) fn differences(case: &Case, seen: &Observed) -> Vec<String> {
 }
 
 fn review(case: &Case, object: &Value) -> Value {
-    let kind = kind(object["kind"].as_str().unwrap());
+    let row = row(object["kind"].as_str().unwrap());
+    let kind = row.kind;
     let user = match case.user.as_str() {
         name if name.contains(':') || name == "developer" => name.to_owned(),
         name => format!("system:serviceaccount:kube-system:{name}"),
@@ -194,7 +194,7 @@ fn review(case: &Case, object: &Value) -> Value {
         "request": {
             "uid": "7f0b2f6e-1d1c-4a5e-9f64-6a1f0d8f8d11",
             "kind": { "group": kind.group(), "version": "v1", "kind": kind.name() },
-            "resource": { "group": kind.group(), "version": "v1", "resource": Kinds::default().row(kind).unwrap().resource },
+            "resource": { "group": kind.group(), "version": "v1", "resource": row.resource },
             "subResource": case.subresource,
             "name": object["metadata"]["name"],
             "namespace": case.namespace,

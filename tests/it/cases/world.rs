@@ -20,12 +20,15 @@ use tagpin_domain::fact::{
 };
 use tagpin_domain::image::ImageRef;
 use tagpin_domain::kind::Kind;
+use tagpin_domain::workload::{ForeignKind, Labels};
 use tagpin_kube::Cluster;
+use tagpin_kube::discovery::ServedKinds;
 use tagpin_kube::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyObject};
 use tagpin_kube::policies::Reported;
+use tagpin_kube::reader::Reader;
 use tagpin_kube::slim::Slim;
 use tagpin_kube::stored::{OldRevision, Stored};
-use tagpin_objects::kinds::{Kinds, POD};
+use tagpin_objects::kinds::{CONTROLLER_REVISIONS, Kinds, POD, Row};
 use tagpin_review::{Effort, Named, NodeImages, Resolve, Suggest, Version};
 use tagpin_testing::NoObjects;
 use tagpin_webhook::metrics::Metrics;
@@ -44,7 +47,7 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn of(case: &Case) -> Self {
-        let cluster = Cluster::new(Kinds::default(), NoObjects);
+        let cluster = Cluster::new(Kinds::default(), Serving(case.served.clone()));
         for policy in &case.policies {
             cluster.policies.apply(reported(policy));
         }
@@ -97,6 +100,28 @@ impl World {
         let answer: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(answer["response"]["uid"], review["request"]["uid"]);
         answer["response"].clone()
+    }
+}
+
+/// An API server without objects that serves these kinds.
+struct Serving(Option<Vec<String>>);
+
+#[async_trait]
+impl Reader for Serving {
+    async fn object(&self, kind: Kind, namespace: &str, name: &str, deadline: Instant) -> Option<Stored> {
+        NoObjects.object(kind, namespace, name, deadline).await
+    }
+
+    async fn namespace_labels(&self, name: &str, deadline: Instant) -> Option<Labels> {
+        NoObjects.namespace_labels(name, deadline).await
+    }
+
+    async fn served_kinds(&self, _: Instant) -> Option<ServedKinds> {
+        let kind = |name: &String| {
+            let (group, kind) = name.split_once('/').unwrap();
+            ForeignKind { group: group.into(), kind: kind.into() }
+        };
+        Some(ServedKinds { kinds: self.0.as_ref()?.iter().map(kind).collect(), ..ServedKinds::default() })
     }
 }
 
@@ -158,7 +183,14 @@ fn report(cluster: &Cluster, mut object: Value) {
 }
 
 pub(crate) fn kind(name: &str) -> Kind {
-    Kinds::default().all().find(|kind| kind.name() == name).unwrap_or_else(|| panic!("kind {name}"))
+    row(name).kind
+}
+
+/// Returns the row of the judged kind of this name.
+pub(crate) fn row(name: &str) -> &'static Row {
+    let kinds = Kinds::default();
+    let mut rows = kinds.rows().chain([&CONTROLLER_REVISIONS]);
+    rows.find(|row| row.kind.name() == name).unwrap_or_else(|| panic!("kind {name}"))
 }
 
 /// The scripted answers of the registry and of the nodes, and the look-ups that they got.

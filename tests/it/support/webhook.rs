@@ -18,6 +18,7 @@ use tagpin_domain::image::ImageRef;
 use tagpin_domain::kind::Kind;
 use tagpin_domain::workload::Labels;
 use tagpin_kube::Cluster;
+use tagpin_kube::discovery::ServedKinds;
 use tagpin_kube::image_policy::{ClusterImagePolicy, ImagePolicy};
 use tagpin_kube::policies::Reported;
 use tagpin_kube::reader::Reader;
@@ -137,6 +138,10 @@ impl Reader for NoAnswer {
     }
 
     async fn namespace_labels(&self, _: &str, _: Instant) -> Option<Labels> {
+        std::future::pending().await
+    }
+
+    async fn served_kinds(&self, _: Instant) -> Option<ServedKinds> {
         std::future::pending().await
     }
 }

@@ -8,6 +8,7 @@
 )]
 
 mod by_name;
+mod discovery;
 mod marks;
 mod node_images;
 mod owners;

@@ -1,6 +1,6 @@
 //! The owners of objects, and the images that their revisions carry.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use tagpin_domain::slot::{PullPolicy, Slot, SlotKey};
 use tagpin_domain::subject::TopOwner;
 use tagpin_domain::workload::{ControllerRef, Labels, Workload};
 use tagpin_kube::Cluster;
+use tagpin_kube::discovery::ServedKinds;
 use tagpin_kube::reader::Reader;
 use tagpin_kube::stored::{OldRevision, Stored};
 use tagpin_objects::kinds::{CRON_JOB, DAEMON_SET, DEPLOYMENT, JOB, Kinds, POD, REPLICA_SET, STATEFUL_SET};
@@ -42,6 +43,10 @@ impl Reader for Api {
     async fn namespace_labels(&self, name: &str, _: Instant) -> Option<Labels> {
         self.asked.lock().unwrap().push(format!("Namespace {name}"));
         self.namespaces.lock().unwrap().get(name).cloned()
+    }
+
+    async fn served_kinds(&self, _: Instant) -> Option<ServedKinds> {
+        None
     }
 }
 
@@ -221,7 +226,8 @@ fn carries_in(
     let key: SlotKey = slot.parse().unwrap();
     let place = Kinds::default().row(kind).unwrap().place(key.role, &key.name, 0);
     let workload = Workload { uid: uid.to_owned(), ..Workload::new(kind, false, namespace, uid) };
-    cluster.carries(&workload, &Slot::new(place, reference, PullPolicy::Unset))
+    let slot = Slot::new(place, reference, PullPolicy::Unset);
+    !cluster.carries(&workload, &slot, &BTreeSet::new()).is_empty()
 }
 
 fn carries(cluster: &Cluster, kind: Kind, uid: &str, slot: &str, reference: &str) -> bool {

@@ -90,7 +90,9 @@ impl<'a> Look<'a> {
         let Workload { namespace, .. } = &object.workload;
         let labels = self.cluster.namespace_labels(namespace);
         let labels = labels.map(|labels| (*labels).clone()).unwrap_or_default();
-        let subject = Subject::of(object.workload.clone(), Surrounding::unasked(labels, owner), None);
+        let foreign = self.cluster.is_foreign(object);
+        let surrounding = Surrounding { foreign, ..Surrounding::unasked(labels, owner) };
+        let subject = Subject::of(object.workload.clone(), surrounding, None);
         let policies = policies_of(self.policies, &subject);
         if policies.is_empty() {
             return;

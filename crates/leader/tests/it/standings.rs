@@ -10,6 +10,7 @@ use tagpin_domain::kind::Kind;
 use tagpin_domain::policy::PolicyId;
 use tagpin_domain::workload::Labels;
 use tagpin_kube::Cluster;
+use tagpin_kube::discovery::ServedKinds;
 use tagpin_kube::image_policy::{ClusterImagePolicy, ImagePolicy};
 use tagpin_kube::policies::Reported;
 use tagpin_kube::reader::Reader;
@@ -31,6 +32,10 @@ impl Reader for Nobody {
     }
 
     async fn namespace_labels(&self, _: &str, _: tokio::time::Instant) -> Option<Labels> {
+        panic!("a status is made from memory alone")
+    }
+
+    async fn served_kinds(&self, _: tokio::time::Instant) -> Option<ServedKinds> {
         panic!("a status is made from memory alone")
     }
 }

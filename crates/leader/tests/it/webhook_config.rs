@@ -104,7 +104,11 @@ fn validate(name: &str, path: &str, policy: &str, labels: &[(&str, &str)]) -> Va
         rule("", &["CREATE", "UPDATE"], &["pods"]),
         rule("", &["UPDATE"], &["pods/ephemeralcontainers"]),
         rule("", &["CREATE", "UPDATE"], &["replicationcontrollers", "podtemplates"]),
-        rule("apps", &["CREATE", "UPDATE"], &["deployments", "statefulsets", "daemonsets", "replicasets"]),
+        rule(
+            "apps",
+            &["CREATE", "UPDATE"],
+            &["deployments", "statefulsets", "daemonsets", "replicasets", "controllerrevisions"]
+        ),
         rule("batch", &["CREATE", "UPDATE"], &["jobs", "cronjobs"]),
     ]);
     webhook

@@ -9,7 +9,7 @@ use super::*;
 use tagpin_domain::kind::Kind;
 
 /// The condition as clusters have it, word for word. A change of it must be a decision, not an accident.
-const TEMPLATE_CHANGED: &str = "request.operation != 'UPDATE' || (request.resource.resource == 'pods' ? object.spec != oldObject.spec : request.resource.resource == 'podtemplates' ? object.template != oldObject.template : request.resource.resource == 'cronjobs' ? object.spec.jobTemplate != oldObject.spec.jobTemplate : has(object.spec.template) != has(oldObject.spec.template) || (has(object.spec.template) && object.spec.template != oldObject.spec.template))";
+const TEMPLATE_CHANGED: &str = "request.operation != 'UPDATE' || (request.resource.resource == 'pods' ? object.spec != oldObject.spec : request.resource.resource == 'podtemplates' ? object.template != oldObject.template : request.resource.resource == 'cronjobs' ? object.spec.jobTemplate != oldObject.spec.jobTemplate : request.resource.resource == 'controllerrevisions' ? has(object.metadata.ownerReferences) != has(oldObject.metadata.ownerReferences) || (has(object.metadata.ownerReferences) && object.metadata.ownerReferences != oldObject.metadata.ownerReferences) : has(object.spec.template) != has(oldObject.spec.template) || (has(object.spec.template) && object.spec.template != oldObject.spec.template))";
 
 /// Returns the names of the conditions that filter the request out, as the API server evaluates them. Panics
 /// if a condition cannot be evaluated.
@@ -26,6 +26,7 @@ struct Request {
     kind: Kind,
     operation: &'static str,
     sub_resource: &'static str,
+    user: &'static str,
     groups: Vec<&'static str>,
     object: Value,
     old: Value,
@@ -34,7 +35,8 @@ struct Request {
 impl Request {
     fn create(kind: Kind, object: Value) -> Self {
         let groups = vec!["system:authenticated"];
-        Self { kind, operation: "CREATE", sub_resource: "", groups, object, old: Value::Null }
+        let user = "someone";
+        Self { kind, operation: "CREATE", sub_resource: "", user, groups, object, old: Value::Null }
     }
 
     /// Returns an update that makes this change to the object.
@@ -54,7 +56,7 @@ impl Request {
             "name": "web",
             "namespace": "shop",
             "operation": self.operation,
-            "userInfo": { "username": "someone", "groups": self.groups },
+            "userInfo": { "username": self.user, "groups": self.groups },
             "dryRun": false,
         });
         let mut context = Context::default().with_all();
@@ -90,7 +92,7 @@ fn at<'a>(object: &'a mut Value, path: &[&str]) -> &'a mut Value {
 }
 
 fn row(kind: Kind) -> &'static Row {
-    Kinds::default().row(kind).unwrap()
+    Kinds::default().judged(kind.group(), kind.name()).unwrap()
 }
 
 fn workloads() -> Vec<Kind> {
@@ -180,15 +182,15 @@ fn scaling_and_suspending_are_not_asked_about() {
 }
 
 #[test]
-fn what_is_being_deleted_is_not_asked_about() {
+fn what_is_being_deleted_is_asked_about_only_if_its_template_changes() {
     for kind in Kinds::default().all() {
         let mut deleted = Request::update(kind, |object| {
             object["metadata"]["deletionTimestamp"] = json!("2026-01-02T03:04:05Z");
-            at(object, row(kind).pod_spec)["containers"][0]["image"] = json!("nginx");
         });
-        assert_eq!(kept_away_by(&deleted), ["not-being-deleted"], "{kind}");
         deleted.old["metadata"]["finalizers"] = json!(["example.com/keep"]);
-        assert_eq!(kept_away_by(&deleted), ["not-being-deleted"], "{kind}");
+        assert_eq!(kept_away_by(&deleted), ["template-changed"], "{kind}");
+        at(&mut deleted.object, row(kind).pod_spec)["containers"][0]["image"] = json!("nginx");
+        assert_eq!(kept_away_by(&deleted), [""; 0], "{kind}");
     }
 }
 
@@ -205,12 +207,52 @@ fn a_new_ephemeral_container_is_asked_about() {
 fn a_mirror_pod_is_the_nodes_and_only_the_nodes() {
     let mut pod = object(POD);
     pod["metadata"]["annotations"] = json!({ "kubernetes.io/config.mirror": "abc" });
+    pod["spec"]["nodeName"] = json!("node-1");
     let by_user = Request::create(POD, pod);
     assert_eq!(kept_away_by(&by_user), [""; 0]);
-    let by_node = Request { groups: vec!["system:nodes", "system:authenticated"], ..by_user };
+    let groups = vec!["system:nodes", "system:authenticated"];
+    let by_node = Request { user: "system:node:node-1", groups, ..by_user };
     assert_eq!(kept_away_by(&by_node), ["not-a-mirror-pod"]);
-    let plain = Request { object: object(POD), ..by_node };
-    assert_eq!(kept_away_by(&plain), [""; 0]);
+    let without = |pointer: &str| {
+        let mut object = by_node.object.clone();
+        let (parent, field) = pointer.rsplit_once('/').unwrap();
+        object.pointer_mut(parent).unwrap().as_object_mut().unwrap().remove(field).unwrap();
+        Request { object, ..by_node.clone() }
+    };
+    for (what, asked_about) in [
+        ("no annotation", without("/metadata/annotations")),
+        ("no node", without("/spec/nodeName")),
+        ("another node", Request { user: "system:node:node-2", ..by_node.clone() }),
+        ("no group of nodes", Request { groups: vec!["system:authenticated"], ..by_node.clone() }),
+        ("an update", Request { operation: "UPDATE", old: object(POD), ..by_node.clone() }),
+    ] {
+        assert_eq!(kept_away_by(&asked_about), [""; 0], "{what}");
+    }
+}
+
+#[test]
+fn a_revision_is_asked_about_when_it_is_made_and_when_its_owners_change() {
+    let kind = CONTROLLER_REVISIONS.kind;
+    assert_eq!(kept_away_by(&Request::create(kind, object(kind))), [""; 0]);
+    let labelled = Request::update(kind, |object| object["metadata"]["labels"]["team"] = json!("b"));
+    assert_eq!(kept_away_by(&labelled), ["template-changed"]);
+    let owner = |name: &str| json!([{ "apiVersion": "apps/v1", "kind": "StatefulSet", "name": name }]);
+    let mut owned = Request::update(kind, |object| object["metadata"]["ownerReferences"] = owner("a"));
+    assert_eq!(kept_away_by(&owned), [""; 0], "gained owners");
+    owned.old["metadata"]["ownerReferences"] = owner("b");
+    assert_eq!(kept_away_by(&owned), [""; 0], "changed owners");
+    owned.old["metadata"]["ownerReferences"] = owner("a");
+    assert_eq!(kept_away_by(&owned), ["template-changed"], "kept its owners");
+    owned.object["metadata"].as_object_mut().unwrap().remove("ownerReferences");
+    assert_eq!(kept_away_by(&owned), [""; 0], "lost its owners");
+    // A mirror pod is a pod: an object that has no spec is not mistaken for one.
+    let mut marked = Request {
+        user: "system:node:n",
+        groups: vec!["system:nodes"],
+        ..Request::create(kind, object(kind))
+    };
+    marked.object["metadata"]["annotations"] = json!({ "kubernetes.io/config.mirror": "abc" });
+    assert_eq!(kept_away_by(&marked), [""; 0]);
 }
 
 #[test]
@@ -235,6 +277,7 @@ fn every_kind_of_the_table_has_its_rule_and_nothing_else_has() {
         all_rules(&Kinds::default()).into_iter().flat_map(|rule| rule.resources.unwrap()).collect();
     let mut expected: BTreeSet<_> = Kinds::default().rows().map(|row| row.resource.to_owned()).collect();
     expected.insert("pods/ephemeralcontainers".to_owned());
+    expected.insert("controllerrevisions".to_owned());
     assert_eq!(resources.len(), expected.len());
     assert_eq!(resources.into_iter().collect::<BTreeSet<_>>(), expected);
     for rule in all_rules(&Kinds::default()) {
@@ -242,7 +285,9 @@ fn every_kind_of_the_table_has_its_rule_and_nothing_else_has() {
         for resource in rule.resources.unwrap() {
             let operations = if resource.contains('/') { vec!["UPDATE"] } else { vec!["CREATE", "UPDATE"] };
             assert_eq!(rule.operations.as_ref().unwrap(), &operations, "{resource}");
-            let row = Kinds::default().rows().find(|row| resource.split('/').next() == Some(row.resource));
+            let mut rows =
+                Kinds::default().rows().chain([&CONTROLLER_REVISIONS]).collect::<Vec<_>>().into_iter();
+            let row = rows.find(|row| resource.split('/').next() == Some(row.resource));
             assert_eq!(row.unwrap().kind.group(), group, "{resource}");
         }
     }

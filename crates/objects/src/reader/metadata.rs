@@ -21,8 +21,6 @@ pub(crate) struct Metadata<'a> {
     pub(crate) uid: Option<Text<'a>>,
     pub(crate) labels: Option<WrittenLabels<'a>>,
     pub(crate) annotations: Option<Annotations<'a>>,
-    /// The deletion timestamp of an object that is being deleted.
-    pub(crate) deleted: Option<Text<'a>>,
     pub(crate) owners: Option<Owners<'a>>,
 }
 
@@ -35,7 +33,6 @@ impl<'a> Metadata<'a> {
             "uid" => once_text_or_null(reader, &mut self.uid),
             "labels" => once_or_null(reader, &mut self.labels, WrittenLabels::read),
             "annotations" => once_or_null(reader, &mut self.annotations, Annotations::read),
-            "deletionTimestamp" => once_text_or_null(reader, &mut self.deleted),
             "ownerReferences" => once_or_null(reader, &mut self.owners, Owners::read),
             _ => reader.pass(),
         })

@@ -17,6 +17,7 @@ pub(crate) struct PodSpec<'a> {
     service_account: Option<Text<'a>>,
     pull_secrets: Option<Vec<String>>,
     runtime_class: Option<Text<'a>>,
+    node_name: Option<Text<'a>>,
 }
 
 /// One element of a list that names an image.
@@ -32,6 +33,7 @@ impl<'a> PodSpec<'a> {
     pub(crate) fn read(&mut self, reader: &mut Reader<'a>) -> Read<()> {
         reader.object(&mut |reader, key| match key {
             "serviceAccountName" => once_text_or_null(reader, &mut self.service_account),
+            "nodeName" => once_text_or_null(reader, &mut self.node_name),
             "runtimeClassName" => once_text_or_null(reader, &mut self.runtime_class),
             "imagePullSecrets" => once_or_null(reader, &mut self.pull_secrets, secrets),
             _ => match Role::ALL.into_iter().zip(&mut self.lists).find(|(role, _)| role.list() == key) {
@@ -53,6 +55,10 @@ impl<'a> PodSpec<'a> {
 
     pub(crate) fn service_account(&self) -> &str {
         Text::of(&self.service_account)
+    }
+
+    pub(crate) fn node_name(&self) -> &str {
+        Text::of(&self.node_name)
     }
 
     pub(crate) fn slots(&self, row: &Row) -> Vec<Slot> {
