@@ -11,7 +11,7 @@ use hyper::StatusCode;
 use crate::support::load::Load;
 use crate::support::network::Cut;
 use crate::support::replicas::{self, Replica};
-use crate::support::webhook::{Broken, Caller, Door, creation, published_authorities};
+use crate::support::webhook::{Broken, Caller, Door, Published, creation};
 use crate::support::{Namespace, alone, kubectl, rig};
 
 /// Maximum number of reviews in progress in a replica.
@@ -32,12 +32,20 @@ struct Answers {
     turned_away: usize,
 }
 
-async fn callers(door: &Door) -> Result<Vec<Caller>, Broken> {
+/// Opens the connections of all callers.
+async fn callers(door: &Door, namespace: &str) -> Result<Vec<Caller>, Broken> {
     let mut callers = Vec::new();
     for _ in 0..CALLERS {
-        callers.push(door.open().await?);
+        callers.push(known(door, namespace).await?);
     }
     Ok(callers)
+}
+
+/// Opens a connection and shows the token on it, so that it may stay open.
+async fn known(door: &Door, namespace: &str) -> Result<Caller, Broken> {
+    let mut caller = door.open().await?;
+    caller.review("/validate?timeout=10s", &creation(namespace, "web:latest", 0)).await?;
+    Ok(caller)
 }
 
 /// Sends this many reviews with unknown tags from all callers, and counts the answers.
@@ -90,12 +98,12 @@ fn ten_times_what_a_replica_takes_is_turned_away_and_over_soon() {
     let _cluster = alone();
     let namespace = Namespace::new("overload");
     let replica = replicas::when_ready(2).remove(0);
-    let door = Door::of(&replica, &published_authorities());
+    let door = Door::of(&replica, &Published::now());
     let before = counted(&replica);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (answers, recovery) = runtime.block_on(async {
-        let callers = callers(&door).await.unwrap();
-        let mut afterwards = door.open().await.unwrap();
+        let callers = callers(&door, &namespace.name).await.unwrap();
+        let mut afterwards = known(&door, &namespace.name).await.unwrap();
         // The registry neither accepts nor refuses connections, so every look-up lasts until its deadline.
         let _silence = Cut::between_pods_and_registries();
         let answers = storm(callers, &namespace.name, 10 * IN_FLIGHT).await;
@@ -123,14 +131,14 @@ fn what_a_replica_turns_away_the_api_server_asks_again_and_nothing_is_lost() {
     let (namespace, elsewhere) = (Namespace::new("asked-again"), Namespace::new("storm"));
     let load = Load::start(&namespace);
     load.goes_on(100);
-    let authorities = published_authorities();
+    let published = Published::now();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (mut turned_away, mut ours) = (0, 0);
     // Each replica is overloaded in turn, because the API server may have a connection to either.
     for replica in replicas::when_ready(2) {
         let before = counted(&replica);
         let answers = runtime.block_on(async {
-            let callers = callers(&Door::of(&replica, &authorities)).await.unwrap();
+            let callers = callers(&Door::of(&replica, &published), &elsewhere.name).await.unwrap();
             let _silence = Cut::between_pods_and_registries();
             storm(callers, &elsewhere.name, 10 * IN_FLIGHT).await
         });

@@ -38,6 +38,7 @@ pub mod unreadable;
 pub mod by_name;
 pub mod certificate;
 pub mod client;
+pub mod door;
 pub mod metrics;
 pub mod node_images;
 pub mod pin_keys;

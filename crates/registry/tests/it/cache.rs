@@ -186,7 +186,7 @@ fn image(text: &str) -> ImageRef {
 }
 
 fn of(namespace: &str) -> Asker {
-    Asker { namespace: namespace.to_owned(), pull_secrets: Vec::new() }
+    Asker::new(namespace.to_owned(), Vec::new())
 }
 
 fn digest(letter: char) -> Digest {
