@@ -11,6 +11,7 @@ mod patience;
 mod router;
 
 mod body;
+mod in_flight;
 mod in_time;
 mod review;
 

@@ -12,12 +12,12 @@ use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt as _;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::{Instrument as _, error, warn};
 
 use crate::body::{BODY_LIMIT, BodyError, Budget, Extent};
 use crate::door::Door;
+use crate::in_flight::Places;
 use crate::in_time::in_time;
 use crate::metrics::Turned;
 use crate::review::{Request, ReviewError};
@@ -44,8 +44,8 @@ struct Shared {
     admission: Admission,
     door: Arc<Door>,
     bodies: Budget,
-    in_flight: Semaphore,
-    strangers_in_flight: Semaphore,
+    in_flight: Places,
+    strangers_in_flight: Places,
 }
 
 /// The reason why a request gets no review: a status, a text, and the reason to count.
@@ -94,8 +94,8 @@ struct Answered {
 /// Returns the routes `POST /mutate`, `POST /validate` and `POST /validate/break-glass`, each with a token at the end or
 /// without one. Callers that the door does not admit are strangers.
 pub fn router(admission: Admission, door: Arc<Door>) -> Router {
-    let in_flight = Semaphore::new(admission.settings.in_flight);
-    let strangers_in_flight = Semaphore::new(STRANGERS_IN_FLIGHT);
+    let in_flight = Places::new(admission.settings.in_flight);
+    let strangers_in_flight = Places::new(STRANGERS_IN_FLIGHT);
     let shared = Shared { admission, door, bodies: Budget::default(), in_flight, strangers_in_flight };
     let handler = |State(shared): State<Arc<Shared>>, request: HttpRequest| async move {
         let elsewhere =
@@ -142,16 +142,16 @@ impl Shared {
     ) -> Result<Answered, Refused> {
         let body = self.bodies.take(body, known, deadline).await.map_err(not_taken)?;
         let extent = body.extent;
-        let in_flight = if known { &self.in_flight } else { &self.strangers_in_flight };
-        let Ok(_permit) = in_flight.try_acquire() else {
+        let mut request = Request::parse(&self.admission.settings.kinds, &body.bytes, extent)
+            .map_err(|cause| no_review(cause, extent))?;
+        let read = request.ahead.take();
+        let places = if known { &self.in_flight } else { &self.strangers_in_flight };
+        let Some(_place) = places.take(request.namespace()) else {
             let text = "too many reviews at the same time".to_owned();
             return Err((StatusCode::SERVICE_UNAVAILABLE, text, Turned::Shed));
         };
         let _in_flight = self.admission.metrics.in_flight();
-        let mut request = Request::parse(&self.admission.settings.kinds, &body.bytes, extent)
-            .map_err(|cause| no_review(cause, extent))?;
         let Entrance { phase, break_glass } = entrance;
-        let read = request.ahead.take();
         let arrived = Instant::now();
         let asked = Asked { phase, break_glass, known, request: &request, read, arrived, deadline };
         let uid = request.uid();
