@@ -4,10 +4,9 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::Request;
-use axum::middleware;
 use axum::response::IntoResponse;
 use axum::routing::post;
+use axum::{extract, middleware};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::admissionregistration::v1::{
@@ -83,7 +82,7 @@ fn own_address() -> IpAddr {
 }
 
 /// Keeps the connection of a request open. This webhook has no tokens, and its callers are no strangers.
-async fn kept(request: Request) -> Request {
+async fn kept(request: extract::Request) -> extract::Request {
     assert!(request.extensions().get::<Caller>().is_some_and(Caller::keep));
     request
 }
