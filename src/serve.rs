@@ -1,8 +1,10 @@
 //! `tagpin serve`, the composition root. It builds the parts and connects them; it decides nothing.
 
 use std::convert::Infallible;
+use std::fs;
 use std::future::{self, Future};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,10 +39,13 @@ use tagpin_leader::reconcile;
 use tagpin_leader::webhook_config::Installed;
 use tagpin_objects::kinds::Kinds;
 use tagpin_registry::{Client, Current, Profiles};
-use tagpin_webhook::server::{self, Drain};
-use tagpin_webhook::tls::CurrentCertificate;
+use tagpin_webhook::door::Door;
+use tagpin_webhook::metrics::Connections;
+use tagpin_webhook::server::{self, Callers, Drain};
+use tagpin_webhook::tls::{ClientCa, CurrentCertificate};
 
 pub mod compose;
+mod door;
 mod gates;
 mod probe;
 mod registry;
@@ -57,7 +62,11 @@ const FINISH_TIMEOUT: Duration = Duration::from_secs(13);
 ///
 /// # Errors
 /// Fails if a part cannot be started, or if a vital task ends.
-pub(crate) async fn run(settings: Settings, registries: Current) -> anyhow::Result<()> {
+pub(crate) async fn run(
+    settings: Settings,
+    registries: Current,
+    client_ca: Option<ClientCa>,
+) -> anyhow::Result<()> {
     let readiness = Readiness::default();
     let mut signals = Signals::listen()?;
     let client = client::connect().await?;
@@ -71,13 +80,15 @@ pub(crate) async fn run(settings: Settings, registries: Current) -> anyhow::Resu
         metrics: telemetry::metrics(),
         tasks: Tasks::default(),
     };
-    let (filled, keys) = (replica.watch(), replica.pin_keys(&settings));
-    let Composed { router, cache: registry, client: asking, asked, .. } = replica.composed(&settings);
+    let (filled, keys, tokens) = (replica.watch(), replica.pin_keys(&settings), replica.tokens(&settings));
+    let Composed { router, cache: registry, client: asking, asked, .. } =
+        replica.composed(&settings, &tokens);
     let configuration = registry::follow(Arc::clone(&replica.registries), asked.clone());
     replica.tasks.spawn("registries file", never(configuration));
-    let certificate = replica.answer(&settings, router, filled, keys.heard.clone()).await?;
+    let heard = [filled, keys.heard.clone(), tokens.heard.clone()];
+    let certificate = replica.answer(&settings, router, client_ca, heard).await?;
     let seen = certificate.seen.clone();
-    let leading = replica.lead(&settings, certificate, keys);
+    let leading = replica.lead(&settings, certificate, keys, tokens);
     let Replica { cluster, readiness, drain, mut metrics, mut tasks, .. } = replica;
 
     cluster.watches.register(&mut metrics);
@@ -143,6 +154,16 @@ struct PinKeys {
     heard: watch::Receiver<bool>,
 }
 
+/// The state of the tokens in the webhook's paths.
+struct DoorTokens {
+    /// The Secret that holds the tokens.
+    seen: watch::Receiver<Observed<Secret>>,
+    /// The door that they open.
+    door: Arc<Door>,
+    /// True once the tokens are known, or are no longer waited for.
+    heard: watch::Receiver<bool>,
+}
+
 impl Replica {
     /// Starts the watches that fill the stores. The receiver becomes true once all stores have been filled.
     fn watch(&mut self) -> watch::Receiver<bool> {
@@ -174,8 +195,22 @@ impl Replica {
         PinKeys { seen, newest, heard }
     }
 
+    /// Starts the watch of the tokens in the webhook's paths.
+    fn tokens(&mut self, settings: &Settings) -> DoorTokens {
+        let (secret, seen) = watch::channel(Observed::Unknown);
+        let (client, namespace) = (self.client.clone(), settings.namespace.clone());
+        let lost = self.cluster.unreadable.clone();
+        let watching = async move { tagpin_kube::door::watch(client, &namespace, secret, &lost).await };
+        self.tasks.spawn("door watch", never(watching));
+        let (hearing, heard) = watch::channel(false);
+        let door = Arc::new(Door::open());
+        let following = door::follow(Arc::clone(&door), seen.clone(), self.cluster.pinning.seen(), hearing);
+        self.tasks.spawn("door", never(following));
+        DoorTokens { seen, door, heard }
+    }
+
     /// Composes the parts that answer reviews, and the registries behind them.
-    fn composed(&mut self, settings: &Settings) -> Composed<Client> {
+    fn composed(&mut self, settings: &Settings, tokens: &DoorTokens) -> Composed<Client> {
         compose(Parts {
             cluster: Arc::clone(&self.cluster),
             api: self.client.clone(),
@@ -184,6 +219,7 @@ impl Replica {
             controller_identities: settings.controller_identities.clone(),
             excluded_namespaces: settings.excluded_namespaces.clone(),
             in_flight: IN_FLIGHT,
+            door: Arc::clone(&tokens.door),
             now: Timestamp::now,
             metrics: &mut self.metrics,
         })
@@ -194,8 +230,8 @@ impl Replica {
         &mut self,
         settings: &Settings,
         reviews: Router,
-        filled: watch::Receiver<bool>,
-        keys: watch::Receiver<bool>,
+        client_ca: Option<ClientCa>,
+        [filled, keys, tokens]: [watch::Receiver<bool>; 3],
     ) -> anyhow::Result<Certificate> {
         let (secret, seen) = watch::channel(Observed::Unknown);
         let (client, namespace) = (self.client.clone(), settings.namespace.clone());
@@ -213,7 +249,8 @@ impl Replica {
         let (router, drain) = (probe::with_page(reviews), self.drain.clone());
         let (answers, answered) = watch::channel(false);
         let probe = Probe::new(listener.local_addr()?.port(), &current)?;
-        let (ready, leaving) = ([filled, keys, shown], drain.leaving.clone());
+        let (ready, leaving) = ([filled, keys, tokens, shown], drain.leaving.clone());
+        let callers = Callers { client_ca, metrics: Connections::register(&mut self.metrics) };
         let served = ready.clone();
         self.tasks.spawn("webhook probe", async move {
             all(served).await?;
@@ -224,18 +261,24 @@ impl Replica {
             // Requests may arrive at once, because this process may replace a dead one. They wait in the listener's
             // queue until the stores are filled, because empty stores would allow everything. They wait for the keys as
             // well: without the keys for marks no existing pin would count, and a pod could get another digest than its
-            // siblings.
+            // siblings. They wait for the tokens in the paths, because without them everybody counts as the API server.
             tokio::select! {
                 ready = all(ready) => ready?,
                 () = drain.stop.cancelled() => return Ok(()),
             }
-            Ok(server::serve(listener, &current, router, drain).await?)
+            Ok(server::serve(listener, &current, router, drain, callers).await?)
         });
         Ok(Certificate { seen, answered })
     }
 
     /// Starts the leader's part, which claims the Lease, and writes while this replica holds the Lease.
-    fn lead(&mut self, settings: &Settings, certificate: Certificate, pin_keys: PinKeys) -> Leading {
+    fn lead(
+        &mut self,
+        settings: &Settings,
+        certificate: Certificate,
+        pin_keys: PinKeys,
+        tokens: DoorTokens,
+    ) -> Leading {
         let lease = LeaseManager::new(self.client.clone(), &settings.namespace, &settings.pod);
         let installed = watch::Sender::new(Installed::NotYet);
         let closed = watch::Sender::new(false);
@@ -254,6 +297,7 @@ impl Replica {
             certificate: certificate.seen,
             pin_keys: pin_keys.seen,
             newest_pin_keys: pin_keys.newest,
+            door: tokens.seen,
             installed,
             closed,
             lifetimes: Lifetimes {
@@ -267,6 +311,18 @@ impl Replica {
         self.tasks.spawn_finishing("leader", async move { Ok(controller.run(&lease, stop).await?) });
         leading
     }
+}
+
+/// Reads the authority of the API server's client certificate, if the settings name its file.
+///
+/// # Errors
+/// Fails if the file cannot be read, or has no certificate.
+pub(crate) fn client_ca(settings: &Settings) -> anyhow::Result<Option<ClientCa>> {
+    let read = |file: &PathBuf| {
+        let pem = fs::read(file).with_context(|| format!("read {}", file.display()))?;
+        ClientCa::from_pem(&pem).with_context(|| format!("use the certificates in {}", file.display()))
+    };
+    settings.client_ca.as_ref().map(read).transpose()
 }
 
 /// Converts the settings of the baseline.

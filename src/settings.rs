@@ -27,6 +27,8 @@ pub struct Settings {
     pub cluster_addresses: Vec<IpAddr>,
     /// The port that the API server reaches.
     pub webhook_port: u16,
+    /// The file with the authority of the API server's client certificate; without it a token is enough.
+    pub client_ca: Option<PathBuf>,
     /// The port that serves health, metrics and the policies in force.
     pub admin_port: u16,
     /// Namespaces whose requests never reach the webhooks, [`NEVER_INTERCEPTED`] and tagpin's own included.

@@ -30,7 +30,7 @@ pub(crate) fn measure() {
     let (at_full, at_end, held, took) = runtime.block_on(async {
         let (_, composed) = around(Registry::new(Duration::ZERO), IN_FLIGHT);
         let cache = composed.cache;
-        let asker = Asker { namespace: "shop".to_owned(), pull_secrets: Vec::new() };
+        let asker = Asker::new("shop".to_owned(), Vec::new());
         let ask = |names: std::ops::Range<usize>| {
             let (cache, asker) = (&cache, &asker);
             stream::iter(names).for_each_concurrent(AT_ONCE, move |number| async move {

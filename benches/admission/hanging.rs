@@ -152,7 +152,7 @@ pub(crate) async fn ask(cache: &Cache<Limit<Client>>, image: &str) -> Fact {
 }
 
 async fn ask_for(namespace: &str, cache: &Cache<Limit<Client>>, image: &str) -> Fact {
-    let asker = Asker { namespace: namespace.to_owned(), pull_secrets: Vec::new() };
+    let asker = Asker::new(namespace.to_owned(), Vec::new());
     let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
     cache.resolve(&ImageRef::parse(image).unwrap(), &asker, None, deadline).await
 }

@@ -8,11 +8,13 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::{env, thread};
 
+use axum::extract::Request;
+use axum::middleware;
 use reference_webhooks::{Digests, bytes, constant, usual};
 use rustls::{ClientConfig, RootCertStore};
 use serde::{Deserialize, Serialize};
 use tagpin_domain::original::ANNOTATION;
-use tagpin_webhook::server::{Drain, serve};
+use tagpin_webhook::server::{Caller, Callers, Drain, serve};
 use tagpin_webhook::tls::CurrentCertificate;
 use tokio::net::TcpListener;
 use tokio::runtime;
@@ -96,7 +98,16 @@ pub(crate) fn run() {
         runtime::Builder::new_multi_thread().worker_threads(cores.clamp(1, 4)).enable_all().build().unwrap();
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
     println!("{}", listener.local_addr().unwrap());
-    runtime.spawn(async move { serve(listener, &shown, router, Drain::default()).await.unwrap() });
+    let router = router.layer(middleware::map_request(kept));
+    runtime.spawn(async move {
+        serve(listener, &shown, router, Drain::default(), Callers::default()).await.unwrap();
+    });
     // Standard input ends with the parent process, however the parent ends.
     stdin().read_to_end(&mut Vec::new()).unwrap();
+}
+
+/// Keeps the connection of a request open. The reference has no tokens, and its callers are no strangers.
+async fn kept(request: Request) -> Request {
+    assert!(request.extensions().get::<Caller>().is_some_and(Caller::keep));
+    request
 }

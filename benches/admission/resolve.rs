@@ -33,7 +33,7 @@ fn warm() {
     let (_, composed) = around(Registry::new(Duration::ZERO), IN_FLIGHT);
     let resolve = composed.registries.resolve;
     let image = ImageRef::parse("ghcr.io/acme/api:1.4.7").unwrap();
-    let asker = Asker { namespace: "shop".to_owned(), pull_secrets: Vec::new() };
+    let asker = Asker::new("shop".to_owned(), Vec::new());
     let deadline = tokio::time::Instant::now() + Duration::from_secs(60 * 60);
     assert_eq!(runtime.block_on(resolve.resolve(&image, &asker, None, deadline)), Fact::Present(digest()));
     // The answer is in the cache, so nothing has to wait.

@@ -24,6 +24,7 @@ use tagpin_objects::kinds::Kinds;
 use tagpin_registry::{Candidate, Current, Lookup, Registries};
 use tagpin_review::{Effort, Named, Suggest};
 use tagpin_testing::NoObjects;
+use tagpin_webhook::door::Door;
 use tokio::time::{Instant, sleep};
 
 use crate::review::digest;
@@ -80,6 +81,7 @@ pub(crate) fn composed<L: Lookup + 'static>(
         controller_identities: ["system:serviceaccount:kube-system:replicaset-controller".to_owned()].into(),
         excluded_namespaces: ["kube-system".to_owned()].into(),
         in_flight,
+        door: Arc::new(Door::open()),
         now: Timestamp::now,
         metrics: &mut telemetry::metrics(),
     };

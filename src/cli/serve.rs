@@ -45,6 +45,10 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 10250, value_name = "PORT")]
     webhook_port: u16,
 
+    /// File with the CA certificates of the API server's client certificate; without it a token in the path is enough
+    #[arg(long, value_name = "FILE")]
+    client_ca: Option<PathBuf>,
+
     /// The port of /healthz, /readyz, /metrics and /policies
     #[arg(long, default_value_t = 8080, value_name = "PORT")]
     admin_port: u16,
@@ -149,6 +153,7 @@ impl Args {
             pod_addresses,
             service_address,
             webhook_port,
+            client_ca,
             admin_port,
             excluded_namespaces,
             controller_identities,
@@ -176,6 +181,7 @@ impl Args {
             pod,
             cluster_addresses: pod_addresses.into_iter().chain(service).collect(),
             webhook_port,
+            client_ca,
             admin_port,
             excluded_namespaces: excluded,
             controller_identities: controller_identities.into_iter().collect(),
@@ -224,8 +230,9 @@ pub(crate) fn run(args: Args) -> Done {
         );
     }
     let registries = serve::configuration(&settings).map_err(Failure::wrong_use)?;
+    let client_ca = serve::client_ca(&settings).map_err(Failure::wrong_use)?;
     let served = runtime.block_on(async {
-        let served = serve::run(settings, registries).await;
+        let served = serve::run(settings, registries, client_ca).await;
         if let Some(traces) = traces {
             traces.finish().await;
         }

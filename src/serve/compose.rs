@@ -17,6 +17,7 @@ use tagpin_registry::{
     RegistryMetrics, Suggestions, SystemNames, Transport,
 };
 use tagpin_review::Suggest;
+use tagpin_webhook::door::Door;
 use tagpin_webhook::metrics::Metrics as AdmissionMetrics;
 use tagpin_webhook::{Admission, Registries};
 
@@ -39,6 +40,8 @@ pub struct Parts<'a> {
     pub excluded_namespaces: BTreeSet<String>,
     /// Maximum number of reviews in flight ([`IN_FLIGHT`] in what ships).
     pub in_flight: usize,
+    /// The tokens by which the API server is told from other callers.
+    pub door: Arc<Door>,
     /// The clock.
     pub now: fn() -> Timestamp,
     /// The registry of metrics that the counters are registered with.
@@ -91,6 +94,7 @@ pub fn compose_around<L: Lookup + 'static>(
         controller_identities,
         excluded_namespaces,
         in_flight,
+        door,
         now,
         metrics,
     } = parts;
@@ -120,5 +124,5 @@ pub fn compose_around<L: Lookup + 'static>(
     let counters = AdmissionMetrics::register(metrics);
     let admission =
         Admission::new(cluster.clone(), cluster.pods.clone(), nodes, registries.clone(), settings, counters);
-    Composed { router: tagpin_webhook::router(admission), registries, cache, client, asked }
+    Composed { router: tagpin_webhook::router(admission, door), registries, cache, client, asked }
 }

@@ -12,7 +12,7 @@ use rustls_pki_types::pem::PemObject as _;
 use crate::support::load::{Load, LostKind};
 use crate::support::release::OtherValues;
 use crate::support::replicas::{self, ours};
-use crate::support::webhook::{Door, creation, published_authorities};
+use crate::support::webhook::{Door, Published, creation};
 use crate::support::{LIMIT, Namespace, alone, kubectl, rig, wait_for};
 
 #[test]
@@ -76,10 +76,10 @@ fn leaves_of_seconds_and_authorities_of_a_minute_lose_nothing() {
     let mut together = 0;
     // Waits for three authorities: the one of ten years, and two short-lived ones that follow it.
     wait_for("two new authorities and ten leaves", Duration::from_secs(150), || {
-        let published = published_authorities();
-        together = together.max(CertificateDer::pem_slice_iter(&published).count());
+        let published = Published::now();
+        together = together.max(CertificateDer::pem_slice_iter(&published.authorities).count());
         leaves.insert(secret("tls\\.crt"));
-        authorities.insert(CertificateDer::from_pem_slice(&published).unwrap().to_vec());
+        authorities.insert(CertificateDer::from_pem_slice(&published.authorities).unwrap().to_vec());
         // A client that trusts the published authorities accepts the certificate of every replica.
         for replica in replicas::ready() {
             let asked =

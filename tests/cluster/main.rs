@@ -20,6 +20,7 @@ mod asked_about;
 mod change_under_load;
 mod definitions;
 mod doctor;
+mod door;
 mod ephemeral;
 mod fail_closed;
 mod forged;

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::support::manifests::pod;
 use crate::support::release::{CHART, Release, armed};
+use crate::support::webhook::Published;
 use crate::support::{LIMIT, Namespace, alone, image, kubectl, ready, rig, undisturbed, wait_for};
 
 const MUTATING: &str = "mutatingwebhookconfiguration/zz-tagpin";
@@ -39,6 +40,7 @@ fn the_webhooks_fail_open_and_leave_the_system_alone() {
 #[test]
 fn a_webhook_that_was_edited_or_emptied_by_hand_is_repaired() {
     let _cluster = alone();
+    Published::with_token();
     let whole = wait_for("the canary", LIMIT, || {
         let webhooks = configuration(VALIDATING)["webhooks"].clone();
         (webhooks.as_array()?.len() == 4).then_some(webhooks)

@@ -11,7 +11,7 @@ use hyper::StatusCode;
 use crate::support::load::Load;
 use crate::support::network::Cut;
 use crate::support::replicas::{self, Replica};
-use crate::support::webhook::{Broken, Caller, Door, creation, published_authorities};
+use crate::support::webhook::{Broken, Caller, Door, Published, creation};
 use crate::support::{Namespace, alone, kubectl, rig};
 
 /// Maximum number of reviews in progress in a replica.
@@ -32,20 +32,29 @@ struct Answers {
     turned_away: usize,
 }
 
-async fn callers(door: &Door) -> Result<Vec<Caller>, Broken> {
+/// Opens the connections of all callers.
+async fn callers(door: &Door, namespace: &str) -> Result<Vec<Caller>, Broken> {
     let mut callers = Vec::new();
     for _ in 0..CALLERS {
-        callers.push(door.open().await?);
+        callers.push(known(door, namespace).await?);
     }
     Ok(callers)
 }
 
-/// Sends this many reviews with unknown tags from all callers, and counts the answers.
-async fn storm(callers: Vec<Caller>, namespace: &str, questions: usize) -> Answers {
+/// Opens a connection and shows the token on it, so that it may stay open.
+async fn known(door: &Door, namespace: &str) -> Result<Caller, Broken> {
+    let mut caller = door.open().await?;
+    caller.review("/validate?timeout=10s", &creation(namespace, "web:latest", 0)).await?;
+    Ok(caller)
+}
+
+/// Sends this many reviews with unknown tags from all callers, in these namespaces in turn, and counts the answers.
+async fn storm(callers: Vec<Caller>, namespaces: &[&Namespace], questions: usize) -> Answers {
     let asked = Arc::new(AtomicUsize::new(0));
     let mut tasks = tokio::task::JoinSet::new();
     for mut caller in callers {
-        let (asked, namespace) = (Arc::clone(&asked), namespace.to_owned());
+        let names: Vec<_> = namespaces.iter().map(|namespace| namespace.name.clone()).collect();
+        let asked = Arc::clone(&asked);
         tasks.spawn(async move {
             let mut answers = Answers::default();
             loop {
@@ -53,7 +62,7 @@ async fn storm(callers: Vec<Caller>, namespace: &str, questions: usize) -> Answe
                 if number >= questions {
                     return answers;
                 }
-                let review = creation(&namespace, &format!("web:0.0.{number}"), NOTES);
+                let review = creation(&names[number % names.len()], &format!("web:0.0.{number}"), NOTES);
                 match caller.ask("/mutate?timeout=5s", &review).await.unwrap() {
                     (StatusCode::OK, _) => answers.reviewed += 1,
                     (StatusCode::SERVICE_UNAVAILABLE, _) => answers.turned_away += 1,
@@ -90,15 +99,15 @@ fn ten_times_what_a_replica_takes_is_turned_away_and_over_soon() {
     let _cluster = alone();
     let namespace = Namespace::new("overload");
     let replica = replicas::when_ready(2).remove(0);
-    let door = Door::of(&replica, &published_authorities());
+    let door = Door::of(&replica, &Published::now());
     let before = counted(&replica);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (answers, recovery) = runtime.block_on(async {
-        let callers = callers(&door).await.unwrap();
-        let mut afterwards = door.open().await.unwrap();
+        let callers = callers(&door, &namespace.name).await.unwrap();
+        let mut afterwards = known(&door, &namespace.name).await.unwrap();
         // The registry neither accepts nor refuses connections, so every look-up lasts until its deadline.
         let _silence = Cut::between_pods_and_registries();
-        let answers = storm(callers, &namespace.name, 10 * IN_FLIGHT).await;
+        let answers = storm(callers, &[&namespace], 10 * IN_FLIGHT).await;
         let over = Instant::now();
         let usual =
             afterwards.review("/validate?timeout=10s", &creation(&namespace.name, "web:latest", 0)).await;
@@ -116,28 +125,40 @@ fn ten_times_what_a_replica_takes_is_turned_away_and_over_soon() {
     rig.registries_are_believed_again();
 }
 
-#[test]
-fn what_a_replica_turns_away_the_api_server_asks_again_and_nothing_is_lost() {
-    let Some(rig) = rig::here("cuts pods off from the registries") else { return };
-    let _cluster = alone();
-    let (namespace, elsewhere) = (Namespace::new("asked-again"), Namespace::new("storm"));
-    let load = Load::start(&namespace);
-    load.goes_on(100);
-    let authorities = published_authorities();
+/// Overloads each replica in turn with reviews of these namespaces, because the API server may have a connection to
+/// either. Returns the numbers of requests that the replicas turned away, in all and of this storm.
+fn overload(namespaces: &[&Namespace], load: &Load) -> (usize, usize) {
+    let published = Published::now();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (mut turned_away, mut ours) = (0, 0);
-    // Each replica is overloaded in turn, because the API server may have a connection to either.
     for replica in replicas::when_ready(2) {
         let before = counted(&replica);
         let answers = runtime.block_on(async {
-            let callers = callers(&Door::of(&replica, &authorities)).await.unwrap();
+            let callers = callers(&Door::of(&replica, &published), &namespaces[0].name).await.unwrap();
             let _silence = Cut::between_pods_and_registries();
-            storm(callers, &elsewhere.name, 10 * IN_FLIGHT).await
+            storm(callers, namespaces, 10 * IN_FLIGHT).await
         });
         ours += answers.turned_away;
         turned_away += counted(&replica) - before;
         load.goes_on(50);
     }
+    (turned_away, ours)
+}
+
+#[test]
+fn namespaces_turn_nothing_of_others_away_and_what_one_turns_away_of_its_own_the_api_server_asks_again() {
+    let Some(rig) = rig::here("cuts pods off from the registries") else { return };
+    let _cluster = alone();
+    let namespace = Namespace::new("asked-again");
+    let storms = ["storm-a", "storm-b", "storm-c", "storm-d"].map(Namespace::new);
+    let load = Load::start(&namespace);
+    load.goes_on(100);
+    let (turned_away, ours) = overload(&storms.each_ref(), &load);
+    assert!(ours > 0, "the storm was too small");
+    assert_eq!(turned_away, ours, "reviews of the load were turned away");
+    rig.registries_are_believed_again();
+
+    let (turned_away, ours) = overload(&[&namespace], &load);
     load.end().nothing_lost();
     eprintln!("{ours} turned away of the storm, {} of the API server", turned_away - ours);
     assert!(turned_away > ours, "the API server met a replica that had too much to do");

@@ -290,6 +290,22 @@ fn effects() -> Vec<Effect> {
         ),
         arg("log.filter", "log: {filter: debug}", "--log=debug"),
         arg("log.format", "log: {format: text}", "--log-format=text"),
+        arg("webhook.clientCA", CLIENT_CA, "--client-ca=/etc/tagpin/client-ca/ca.crt"),
+        data("webhook.clientCA", CLIENT_CA, "client-ca.crt", "-----BEGIN CERTIFICATE-----"),
+        container("webhook.clientCA", CLIENT_CA, "/volumeMounts/1/mountPath", json!("/etc/tagpin/client-ca")),
+        pod("webhook.clientCA", CLIENT_CA, "/volumes/1/configMap/items/0/path", json!("ca.crt")),
+        pod(
+            "webhook.clientCA",
+            "webhook: {clientCA: {configMap: {name: m, key: k}}}",
+            "/volumes/1/configMap/items",
+            json!([{"key": "k", "path": "ca.crt"}]),
+        ),
+        pod(
+            "webhook.clientCA",
+            "webhook: {clientCA: {secret: {name: s, key: k}}}",
+            "/volumes/1/secret",
+            json!({"secretName": "s", "items": [{"key": "k", "path": "ca.crt"}]}),
+        ),
         arg("webhook.port", "webhook: {port: 9443}", "--webhook-port=9443"),
         container("webhook.port", "webhook: {port: 9443}", "/ports/0/containerPort", json!(9443)),
         effect(
@@ -473,6 +489,7 @@ const K3S_CONTENT: &str = "registriesFile: {content: 'mirrors: {}'}";
 const CERTS_D: &str = "registriesFile: {format: certs.d, hosts: {docker.io: '[host.\"https://m.example\"]'}}";
 const K3S_MAP: &str = "registriesFile: {configMap: {name: nodes, key: r}}";
 const CA_CONTENT: &str = "extraCAs: [{name: corp, content: '-----BEGIN CERTIFICATE-----'}]";
+const CLIENT_CA: &str = "webhook: {clientCA: {content: '-----BEGIN CERTIFICATE-----'}}";
 const SCRAPER: &str = "networkPolicy: {metricsFrom: [{namespaceSelector: {}}]}";
 
 #[test]
@@ -627,7 +644,7 @@ fn webhook_configurations_come_empty_and_can_be_neither_made_nor_deleted_by_us()
     }
 }
 
-/// Returns the rules of all roles that allow reading Secrets, except tagpin's own certificate and keys.
+/// Returns the rules of all roles that allow reading Secrets, except tagpin's own certificate, keys and tokens.
 fn readers_of_secrets(objects: &Objects) -> Vec<&Value> {
     let roles = objects.0.iter().filter(|o| o["kind"] == "Role" || o["kind"] == "ClusterRole");
     let rules = roles.flat_map(|role| role["rules"].as_array().unwrap());
@@ -635,7 +652,8 @@ fn readers_of_secrets(objects: &Objects) -> Vec<&Value> {
         .filter(|rule| rule["resources"].as_array().unwrap().contains(&"secrets".into()))
         .filter(|rule| rule["verbs"] != json!(["create"]))
         .filter(|rule| {
-            let ours = [json!(["tagpin-webhook-tls"]), json!(["tagpin-pin-keys"])];
+            let ours =
+                ["tagpin-webhook-tls", "tagpin-pin-keys", "tagpin-webhook-door"].map(|name| json!([name]));
             !ours.contains(&rule["resourceNames"])
         })
         .collect()

@@ -47,6 +47,23 @@ fn a_collector_is_named_by_its_url() {
 }
 
 #[test]
+fn an_authority_of_the_api_servers_certificate_that_is_none_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (baseline, empty) = (folder.path().join("baseline.yaml"), folder.path().join("ca.crt"));
+    fs::write(&baseline, "{enabled: true, mode: Warn, pin: true}").unwrap();
+    fs::write(&empty, "").unwrap();
+    let baseline = format!("--baseline={}", baseline.display());
+    for (file, words) in [(empty, "there is no certificate"), (folder.path().join("missing"), "No such file")]
+    {
+        let ca = format!("--client-ca={}", file.display());
+        let output = tagpin(&["serve", "--namespace=x", "--pod=y", &baseline, &ca]);
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+        let said = stderr(&output);
+        assert!(said.contains(file.to_str().unwrap()) && said.contains(words), "{said}");
+    }
+}
+
+#[test]
 fn without_a_cluster_it_cannot_find_out() {
     let folder = tempfile::tempdir().unwrap();
     let baseline = folder.path().join("baseline.yaml");

@@ -25,6 +25,7 @@ use tagpin_objects::kinds::Kinds;
 use tagpin_registry::{Candidate, Current, Lookup, Registries};
 use tagpin_review::Suggest;
 use tagpin_testing::{NoObjects, owned_by};
+use tagpin_webhook::door::Door;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tower::ServiceExt as _;
@@ -72,6 +73,7 @@ fn composed(cluster: &Arc<Cluster>, lookup: Everything) -> Composed<Everything> 
         controller_identities: ["system:serviceaccount:kube-system:replicaset-controller".to_owned()].into(),
         excluded_namespaces: ["kube-system".to_owned()].into(),
         in_flight: IN_FLIGHT,
+        door: Arc::new(Door::open()),
         now: Timestamp::now,
         metrics: &mut telemetry::metrics(),
     };
@@ -160,10 +162,7 @@ async fn a_new_revision_gets_the_last_known_digest_with_a_warning_while_the_regi
 async fn a_tag_that_was_pinned_once_is_known_without_waiting_and_without_allocating() {
     let registry = Everything::default();
     let composed = pinning(registry.clone());
-    let (image, asker) = (
-        ImageRef::parse("nginx:1").unwrap(),
-        Asker { namespace: "shop".to_owned(), pull_secrets: Vec::new() },
-    );
+    let (image, asker) = (ImageRef::parse("nginx:1").unwrap(), Asker::new("shop".to_owned(), Vec::new()));
     let resolve = &composed.registries.resolve;
     assert_eq!(resolve.remembered(&image, &asker, None, Instant::now()), None);
     for _ in 0..2 {

@@ -18,7 +18,7 @@ use tagpin_leader::reconcile;
 use tagpin_objects::kinds::{POD, PODS};
 use tagpin_registry::{AnsweredBy, Event, Observer as _, Purpose, RegistryMetrics, Skipped, Step, Unused};
 use tagpin_webhook::Decision;
-use tagpin_webhook::metrics::{Decided, Metrics, Turned};
+use tagpin_webhook::metrics::{Connections, Decided, Metrics, Turned};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -57,6 +57,7 @@ fn exposed() -> String {
             took: Duration::from_millis(1),
         });
     }
+    drop(Connections::register(&mut registry));
     canaries::Metrics::register(&mut registry).lost();
     let baseline = reconcile::Metrics::register(&mut registry).of("baseline");
     drop(baseline.pass());

@@ -8,7 +8,8 @@ use tagpin_kube::store::Store;
 use tagpin_objects::kinds::PODS;
 use tagpin_testing::path;
 
-use crate::support::serving::{Serving, Start};
+use crate::support::serving::{MUTATING, Serving, Start};
+use crate::support::webhook::{create, pod};
 
 /// Time limit for an answer over TLS on a busy machine.
 const AT_ONCE: Duration = Duration::from_secs(3);
@@ -41,6 +42,46 @@ async fn a_proxy_in_the_environment_is_told_of_and_not_used() {
     let replica = Serving::run(binary, Start { environment, ..Start::default() }, "info").await;
     replica.logs("HTTPS_PROXY is not used: the value registryDefaults.proxy").await;
     replica.readiness_is("ok").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_tokens_in_the_secret_tell_strangers_from_the_api_server() {
+    // The tokens of the Secret are text here, so that their paths are known.
+    let entries = &[("current", "aaaaaaaaaaaaaaaaaaaa"), ("next", "bbbbbbbbbbbbbbbbbbbb")];
+    let (current, next) = ("61".repeat(20), "62".repeat(20));
+    let configuration = |path: &str| {
+        let service = json!({ "name": "tagpin", "namespace": "tagpin-system", "path": path });
+        json!({ "metadata": { "name": "zz-tagpin", "uid": "z" }, "webhooks": [{
+            "name": "pin.tagpin.dev", "admissionReviewVersions": ["v1"], "sideEffects": "None",
+            "clientConfig": { "service": service },
+        }] })
+    };
+    let authority = tempfile::NamedTempFile::new().unwrap();
+    let certificate = rcgen::generate_simple_self_signed(vec!["an authority".to_owned()]).unwrap();
+    std::fs::write(authority.path(), certificate.cert.pem()).unwrap();
+    let ask_for_a_certificate = [format!("--client-ca={}", authority.path().display())];
+    let tokens = format!("/mutate/{current}");
+    for (path, arguments, strangers) in [
+        (tokens.as_str(), &[][..], [1, 1, 1, 2]),
+        ("/mutate", &[][..], [0, 0, 0, 0]),
+        (tokens.as_str(), &ask_for_a_certificate[..], [1, 2, 3, 4]),
+    ] {
+        let lists = &[(MUTATING.to_owned(), vec![configuration(path)])];
+        let binary = Command::new(env!("CARGO_BIN_EXE_tagpin"));
+        let start = Start { lists, entries, arguments, ..Start::default() };
+        let replica = Serving::run(binary, start, "trace").await;
+        replica.readiness_is("ok").await;
+        let paths = ["/validate", &format!("/validate/{current}"), &format!("/validate/{next}"), "/mutate"];
+        for (asked, strangers) in paths.into_iter().zip(strangers) {
+            let answer = replica.posted_over_tls(asked, &create(pod("web:latest"))).await;
+            assert_eq!(answer, "HTTP/1.1 200 OK");
+            let (_, metrics) = replica.page("/metrics").await.unwrap();
+            let line = format!("tagpin_admission_strangers_total {strangers}\n");
+            assert!(metrics.contains(&line), "{asked} where {path} is named: {metrics}");
+        }
+        let log = replica.log();
+        assert!(!log.contains(&current) && !log.contains(&next), "a log shows a token");
+    }
 }
 
 /// Returns an object with hostile `managedFields`. Anybody who may patch such an object can write them, and the API

@@ -4,24 +4,30 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::post;
+use axum::{Router, extract, middleware};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use prometheus_client::registry::Registry;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::crypto::ring;
 use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::ServerName;
-use tagpin_webhook::server::{Drain, serve};
-use tagpin_webhook::tls::{CertificateError, CurrentCertificate};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use serde_json::json;
+use tagpin_webhook::metrics::Connections;
+use tagpin_webhook::server::{Caller, Callers, Drain, serve};
+use tagpin_webhook::tls::{CertificateError, ClientCa, CurrentCertificate};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+
+use crate::support::webhook::{Table, Webhook, create, pod};
 
 const NAME: &str = "tagpin.tagpin-system.svc";
 /// Time limit for every step on a busy machine.
@@ -29,6 +35,8 @@ const SOON: Duration = Duration::from_secs(20);
 
 /// A CA that signs certificates for the server.
 struct Authority {
+    /// The certificate of the authority, in PEM.
+    certificate: String,
     issuer: Issuer<'static, KeyPair>,
     roots: Arc<RootCertStore>,
 }
@@ -41,7 +49,8 @@ impl Authority {
         let certificate = params.self_signed(&key).unwrap();
         let mut roots = RootCertStore::empty();
         roots.add(certificate.der().clone()).unwrap();
-        Self { issuer: Issuer::new(params, key), roots: Arc::new(roots) }
+        let certificate = certificate.pem();
+        Self { certificate, issuer: Issuer::new(params, key), roots: Arc::new(roots) }
     }
 
     /// Returns a certificate chain and its key, in PEM.
@@ -63,17 +72,25 @@ struct Server {
 
 impl Server {
     async fn start(router: Router) -> Self {
+        Self::expecting(router, Callers::default()).await
+    }
+
+    async fn expecting(router: Router, callers: Callers) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let certificate = CurrentCertificate::default();
         let drain = Drain::default();
         let (shown, draining) = (certificate.clone(), drain.clone());
-        let task = tokio::spawn(async move { serve(listener, &shown, router, draining).await });
+        let task = tokio::spawn(async move { serve(listener, &shown, router, draining, callers).await });
         Self { address, certificate, drain, task }
     }
 
     async fn with(router: Router, authority: &Authority) -> Self {
-        let server = Self::start(router).await;
+        Self::showing(authority, router, Callers::default()).await
+    }
+
+    async fn showing(authority: &Authority, router: Router, callers: Callers) -> Self {
+        let server = Self::expecting(router, callers).await;
         let (chain, key) = authority.leaf();
         server.certificate.set(chain.as_bytes(), key.as_bytes()).unwrap();
         server
@@ -84,11 +101,30 @@ impl Server {
         authority: &Authority,
         protocols: &[&str],
     ) -> std::io::Result<TlsStream<TcpStream>> {
-        let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        self.connect_as(None, authority, protocols).await
+    }
+
+    /// Connects with a client certificate of this authority.
+    async fn connect_as(
+        &self,
+        caller: Option<&Authority>,
+        authority: &Authority,
+        protocols: &[&str],
+    ) -> std::io::Result<TlsStream<TcpStream>> {
+        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
-            .with_root_certificates(Arc::clone(&authority.roots))
-            .with_no_client_auth();
+            .with_root_certificates(Arc::clone(&authority.roots));
+        let mut config = match caller {
+            None => config.with_no_client_auth(),
+            Some(caller) => {
+                let (chain, key) = caller.leaf();
+                let chain = CertificateDer::pem_slice_iter(chain.as_bytes()).map(Result::unwrap).collect();
+                config
+                    .with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap())
+                    .unwrap()
+            }
+        };
         config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
         let stream = TcpStream::connect(self.address).await?;
         let name = ServerName::try_from(NAME).unwrap();
@@ -115,7 +151,11 @@ impl Client {
 
     /// Returns the status of a response, and true if the response says that the connection ends.
     async fn post(&mut self, path: &str) -> hyper::Result<(StatusCode, bool)> {
-        let request = hyper::Request::post(path).header("host", NAME).body("{}".to_owned()).unwrap();
+        self.send(path, "{}".to_owned()).await
+    }
+
+    async fn send(&mut self, path: &str, body: String) -> hyper::Result<(StatusCode, bool)> {
+        let request = hyper::Request::post(path).header("host", NAME).body(body).unwrap();
         self.sender.ready().await?;
         let response = timeout(SOON, self.sender.send_request(request)).await.unwrap()?;
         let close = response.headers().get("connection").is_some_and(|value| value == "close");
@@ -130,8 +170,17 @@ impl Client {
 const OK: (StatusCode, bool) = (StatusCode::OK, false);
 const LAST: (StatusCode, bool) = (StatusCode::OK, true);
 
+/// Returns this router, with every caller counting as the API server.
+fn keeping(router: Router) -> Router {
+    let kept = |request: extract::Request| async {
+        assert!(request.extensions().get::<Caller>().is_some_and(Caller::keep));
+        request
+    };
+    router.layer(middleware::map_request(kept))
+}
+
 fn fine() -> Router {
-    Router::new().route("/", post(|| async {}))
+    keeping(Router::new().route("/", post(|| async {})))
 }
 
 #[tokio::test]
@@ -226,7 +275,7 @@ async fn a_head_that_comes_drop_by_drop_ends_its_connection_and_no_other() {
     assert_eq!(patient.post("/").await.unwrap(), OK);
     let started = Instant::now();
     let mut slow = server.connect(&authority, &[]).await.unwrap();
-    let mut ahead = server.client(&authority).await;
+    let ahead = server.client(&authority).await;
     let mut handshake = TcpStream::connect(server.address).await.unwrap();
     slow.write_all(b"POST / HTTP/1.1\r\nhost:").await.unwrap();
     let mut answer = Vec::new();
@@ -234,7 +283,8 @@ async fn a_head_that_comes_drop_by_drop_ends_its_connection_and_no_other() {
     let _ = timeout(SOON, handshake.read_to_end(&mut answer)).await.unwrap();
     assert!(started.elapsed() >= Duration::from_secs(4), "{:?}", started.elapsed());
     assert_eq!(patient.post("/").await.unwrap(), OK, "idle is not slow");
-    assert_eq!(ahead.post("/").await.unwrap(), OK, "nor is who was not asked yet");
+    // A connection that was opened ahead is a stranger's, until a request on it shows the token.
+    ahead.closed().await;
 }
 
 #[tokio::test]
@@ -246,7 +296,7 @@ async fn a_drain_sends_callers_away_answers_what_is_in_flight_and_then_ends() {
         in_review.notify_one();
         may_go_on.notified().await;
     };
-    let server = Server::with(fine().route("/slow", post(slow)), &authority).await;
+    let server = Server::with(keeping(fine().route("/slow", post(slow))), &authority).await;
     let (mut busy, mut kept, mut idle) =
         (server.client(&authority).await, server.client(&authority).await, server.client(&authority).await);
     assert_eq!(idle.post("/").await.unwrap(), OK);
@@ -267,4 +317,118 @@ async fn a_drain_sends_callers_away_answers_what_is_in_flight_and_then_ends() {
     assert_eq!(timeout(SOON, answer).await.unwrap().unwrap().unwrap(), LAST);
     timeout(SOON, server.task).await.unwrap().unwrap().unwrap();
     assert!(TcpStream::connect(server.address).await.is_err());
+}
+
+/// The time that a stranger has to show a token.
+const STRANGER: Duration = Duration::from_secs(5);
+
+/// Returns the metrics of connections, and a function that reads the value of a line.
+fn counted() -> (Connections, impl Fn(&str) -> u64) {
+    let mut registry = Registry::default();
+    let metrics = Connections::register(&mut registry);
+    let read = move |line: &str| {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        let value = text.lines().find_map(|seen| seen.strip_prefix(line)?.trim().parse().ok());
+        value.unwrap_or_else(|| panic!("{line} is not in {text}"))
+    };
+    (metrics, read)
+}
+
+/// Opens a connection from this address of this machine.
+async fn from(address: &str, server: &Server) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::new(address.parse().unwrap(), 0)).unwrap();
+    socket.connect(server.address).await.unwrap()
+}
+
+/// Waits until the server has closed this connection.
+async fn ended(mut stream: impl AsyncRead + Unpin) {
+    let mut answer = Vec::new();
+    let _ = timeout(SOON, stream.read_to_end(&mut answer)).await.expect("the connection stays open");
+}
+
+#[tokio::test]
+async fn strangers_share_64_places_and_the_oldest_of_the_loudest_goes() {
+    let authority = Authority::new();
+    let (metrics, read) = counted();
+    let callers = Callers { client_ca: None, metrics };
+    let server = Server::showing(&authority, fine(), callers).await;
+    let mut known = server.client(&authority).await;
+    assert_eq!(known.post("/").await.unwrap(), OK);
+    let quiet = from("127.0.0.2", &server).await;
+    let mut loud = Vec::new();
+    for _ in 0..64 {
+        loud.push(from("127.0.0.3", &server).await);
+    }
+    ended(loud.remove(0)).await;
+    assert_eq!(read("webhook_strangers_closed_total{reason=\"full\"}"), 1);
+    // Far more connections than places keep neither the quiet caller nor a new one out.
+    for _ in 0..1100 {
+        loud.push(from("127.0.0.3", &server).await);
+    }
+    let mut late = server.client(&authority).await;
+    assert_eq!(late.post("/").await.unwrap(), OK);
+    assert_eq!(known.post("/").await.unwrap(), OK);
+    assert_eq!(read("webhook_connections{who=\"known\"}"), 2);
+    assert!(read("webhook_connections{who=\"stranger\"}") <= 64);
+    assert!(read("webhook_strangers_closed_total{reason=\"full\"}") > 1000);
+    drop((quiet, loud));
+}
+
+#[tokio::test]
+async fn a_stranger_has_five_seconds_to_show_the_token() {
+    let authority = Authority::new();
+    let (metrics, read) = counted();
+    let callers = Callers { client_ca: None, metrics };
+    // No request on this server shows a token.
+    let router = Router::new().route("/", post(|| async {}));
+    let server = Server::showing(&authority, router, callers).await;
+    let started = Instant::now();
+    let no_handshake = from("127.0.0.1", &server).await;
+    let idle = server.connect(&authority, &[]).await.unwrap();
+    let mut half = server.connect(&authority, &[]).await.unwrap();
+    half.write_all(b"POST / HTTP/1.1\r\nhost:").await.unwrap();
+    let mut asked = server.client(&authority).await;
+    assert_eq!(asked.post("/").await.unwrap(), OK);
+    tokio::join!(ended(no_handshake), ended(idle), ended(half), asked.closed());
+    let took = started.elapsed();
+    assert!(took >= STRANGER && took < STRANGER * 2, "{took:?}");
+    assert_eq!(read("webhook_strangers_closed_total{reason=\"late\"}"), 4);
+    assert_eq!(read("webhook_connections{who=\"stranger\"}"), 0);
+}
+
+#[tokio::test]
+async fn a_caller_with_the_token_keeps_its_place() {
+    let authority = Authority::new();
+    let server = Server::with(fine(), &authority).await;
+    let mut known = server.client(&authority).await;
+    assert_eq!(known.post("/").await.unwrap(), OK);
+    let started = Instant::now();
+    let mut crowd = Vec::new();
+    for _ in 0..64 {
+        crowd.push(from("127.0.0.1", &server).await);
+    }
+    futures::future::join_all(crowd.into_iter().map(ended)).await;
+    assert!(started.elapsed() >= STRANGER);
+    assert_eq!(known.post("/").await.unwrap(), OK);
+}
+
+#[tokio::test]
+async fn a_client_certificate_adds_to_the_token() {
+    let (authority, callers, others) = (Authority::new(), Authority::new(), Authority::new());
+    let pem = callers.certificate.clone();
+    assert!(ClientCa::from_pem(b"").is_err() && ClientCa::from_pem(b"-----BEGIN CERTIFICATE-----").is_err());
+    let client_ca = Some(ClientCa::from_pem(pem.as_bytes()).unwrap());
+    let registry = Table::default();
+    let webhook = Webhook::new(&[("pin", json!({ "mode": "Enforce" }))], registry.clone());
+    let callers_expected = Callers { client_ca, metrics: Connections::default() };
+    let server = Server::showing(&authority, webhook.router.clone(), callers_expected).await;
+    for (caller, asked) in [(None, 0), (Some(&others), 0), (Some(&callers), 1), (Some(&callers), 2)] {
+        let stream = server.connect_as(caller, &authority, &["http/1.1"]).await.unwrap();
+        let mut client = Client::over(stream).await;
+        let (status, closes) =
+            client.send("/validate?timeout=10s", create(pod("web:1")).to_string()).await.unwrap();
+        assert_eq!((status, closes, registry.asked()), (StatusCode::OK, asked == 0, asked));
+    }
 }

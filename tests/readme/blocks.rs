@@ -33,6 +33,14 @@ const PLACES: &[(&str, Place)] = &[
     ("$ tagpin doctor", Place::Nowhere("it shows a broken installation; tests/cluster/doctor.rs breaks one")),
     ("kubectl label namespace shop tagpin.dev/fail-closed=true", Place::Rig),
     ("kubectl label namespace shop tagpin.dev/break-glass=true", Place::Rig),
+    (
+        "apiVersion: apiserver.config.k8s.io/v1",
+        Place::Nowhere("it is a file of the API server; tests/it/tls.rs shows the certificate"),
+    ),
+    (
+        "apiVersion: v1\nkind: Config",
+        Place::Nowhere("it is a file of the API server; tests/it/tls.rs shows the certificate"),
+    ),
     ("kubectl delete validatingwebhookconfiguration", Place::Rig),
     ("helm uninstall", Place::Rig),
     ("kubectl delete crd", Place::Rig),

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::asker::{Asker, Requester};
+use crate::asker::{Asker, Requester, Secrets};
 use crate::digest::Digest;
 use crate::kind::Kind;
 use crate::mark::{Keys, Mark, Marks, Provenance};
@@ -255,7 +255,7 @@ impl Subject {
             revision,
             asker: Asker {
                 namespace: namespace.clone(),
-                pull_secrets: if pull_secrets.is_empty() { account_secrets } else { pull_secrets },
+                secrets: Secrets::Known(if pull_secrets.is_empty() { account_secrets } else { pull_secrets }),
             },
             suggestions: if child { Suggestions::Off } else { suggestions },
             slots,

@@ -41,6 +41,7 @@ pub mod by_name;
 pub mod certificate;
 pub mod client;
 pub mod discovery;
+pub mod door;
 pub mod metrics;
 pub mod node_images;
 pub mod pin_keys;

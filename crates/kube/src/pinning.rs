@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::follow::{Observed, follow_one};
 use crate::unreadable::{Unreadables, Watched};
+use tagpin_objects::door::MUTATE;
 use tagpin_objects::release::MUTATING;
 
 /// Maximum delay with which a replica hears that the configuration is gone.
@@ -50,6 +51,13 @@ impl Pinning {
         let mut seen = self.seen();
         timeout_at(until, seen.wait_for(off)).await.is_ok_and(|off| off.is_ok())
     }
+}
+
+/// Returns true if an entry of the configuration names a path without a token.
+#[must_use]
+pub fn names_plain_path(configuration: &MutatingWebhookConfiguration) -> bool {
+    let services = configuration.webhooks.iter().flatten().filter_map(|it| it.client_config.service.as_ref());
+    services.into_iter().any(|service| service.path.as_deref() == Some(MUTATE))
 }
 
 /// Watches the mutating webhook configuration for ever.

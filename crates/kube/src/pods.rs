@@ -21,7 +21,7 @@ use crate::slim::Slim;
 use crate::stored::{Proof, Stored};
 use crate::workloads::Workloads;
 use parking_lot::{RwLock, RwLockReadGuard};
-use tagpin_domain::asker::Asker;
+use tagpin_domain::asker::{Asker, Secrets};
 use tagpin_domain::digest::Digest;
 use tagpin_domain::fact::LastKnown;
 use tagpin_domain::image::ImageRef;
@@ -357,7 +357,8 @@ impl Seeds for Pods {
     /// of an old revision carries an old digest.
     fn last_known(&self, image: &ImageRef, asker: &Asker, now: Timestamp) -> Option<LastKnown> {
         let key = SeedKey::new(&asker.namespace, image)?;
-        let mut secrets = asker.pull_secrets.clone();
+        let Secrets::Known(secrets) = &asker.secrets else { return None };
+        let mut secrets = secrets.clone();
         secrets.sort_unstable();
         let memory = self.read();
         let carriers = memory.seeds.get(&key)?.iter().filter(|carrier| {

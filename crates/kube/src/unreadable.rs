@@ -25,6 +25,8 @@ pub enum Watched {
     Certificate,
     /// The Secret with the keys for marks.
     PinKeys,
+    /// The Secret with the tokens in the webhook's paths.
+    Door,
     /// tagpin's Deployment.
     Deployment,
     /// The Namespace of the release.
@@ -42,6 +44,7 @@ impl Watched {
             Self::Replicas,
             Self::Certificate,
             Self::PinKeys,
+            Self::Door,
             Self::Deployment,
             Self::Namespace,
             Self::Mutating,
@@ -58,6 +61,7 @@ impl Watched {
             Self::Replicas => "replicas",
             Self::Certificate => "certificate",
             Self::PinKeys => "pin_keys",
+            Self::Door => "door",
             Self::Deployment => "deployment",
             Self::Namespace => "namespace",
             Self::Mutating => "mutatingwebhookconfiguration",

@@ -29,6 +29,7 @@ pub mod reconcile;
 pub mod baseline;
 pub mod break_glass;
 pub mod certificates;
+pub mod door;
 pub mod pin_keys;
 pub mod policy_status;
 pub mod replicas;
@@ -41,6 +42,7 @@ mod secret;
 use baseline::Baseline;
 use break_glass::Audit;
 use certificates::issue::Lifetimes;
+use door::{DoorKeeper, Paths};
 use lease::LeaseManager;
 use policy_status::StatusWriter;
 use replicas::AskByAddress;
@@ -70,6 +72,8 @@ pub struct Controller {
     pub pin_keys: watch::Receiver<Observed<Secret>>,
     /// The newest of these Secrets that this replica knows, from [`tagpin_kube::pin_keys::use_newest`].
     pub newest_pin_keys: watch::Receiver<Option<Arc<Secret>>>,
+    /// The Secret with the tokens in the webhook's paths, from [`tagpin_kube::door::watch`].
+    pub door: watch::Receiver<Observed<Secret>>,
     /// Receives the state of the webhook configurations.
     pub installed: watch::Sender<Installed>,
     /// Receives true while an entry refuses requests that no replica answers.
@@ -119,6 +123,19 @@ impl Controller {
             let reconcile = self.passes.of("pin_keys");
             async move { pin_keys::keep(client, &namespace, cluster, seen, newest, reconcile).await }
         });
+        let (paths, deployment) = (watch::Sender::new(Paths::Unknown), watch::Sender::new(Observed::Unknown));
+        writers.start("door", {
+            let keeper = DoorKeeper {
+                client: client(),
+                namespace: namespace(),
+                seen: self.door.clone(),
+                deployment: deployment.subscribe(),
+                installed: self.installed.subscribe(),
+                paths: paths.clone(),
+                reconcile: self.passes.of("door"),
+            };
+            keeper.keep()
+        });
         writers.start("webhook_config", {
             let keeper = WebhookConfig {
                 client: client(),
@@ -127,6 +144,8 @@ impl Controller {
                 cluster: Arc::clone(&self.cluster),
                 listens: self.listens.clone(),
                 certificate: self.certificate.clone(),
+                paths: paths.subscribe(),
+                deployment,
                 installed: self.installed.clone(),
                 closed: self.closed.clone(),
                 metrics: self.canaries.clone(),

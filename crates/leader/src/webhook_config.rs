@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::call::CallError;
 use crate::canaries::Metrics;
+use crate::door::Paths;
 use crate::reconcile::Reconcile;
 use tagpin_kube::certificate::Pems;
 use tagpin_kube::follow::follow_one;
@@ -83,6 +84,10 @@ pub struct WebhookConfig {
     pub listens: watch::Receiver<bool>,
     /// The Secret with the certificate and its authorities.
     pub certificate: watch::Receiver<Observed<Secret>>,
+    /// The paths that the entries name.
+    pub paths: watch::Receiver<Paths>,
+    /// Receives tagpin's Deployment, as it was last reported.
+    pub deployment: watch::Sender<Observed<Deployment>>,
     /// Receives the state of the configurations.
     pub installed: watch::Sender<Installed>,
     /// Receives true while an entry of tagpin refuses unanswered requests.
@@ -129,7 +134,7 @@ impl WebhookConfig {
     pub async fn keep(&self) -> Infallible {
         let views = Views {
             namespace: watch::Sender::new(Observed::Unknown),
-            deployment: watch::Sender::new(Observed::Unknown),
+            deployment: self.deployment.clone(),
             validating: watch::Sender::new(Observed::Unknown),
         };
         let canaries = watch::Sender::new(Canaries::new());
@@ -168,6 +173,7 @@ impl WebhookConfig {
         let mut mutating = self.cluster.pinning.seen();
         let mut validating = views.validating.subscribe();
         let (mut listens, mut certificate) = (self.listens.clone(), self.certificate.clone());
+        let mut paths = self.paths.clone();
         let mut stores = self.cluster.changes();
         let mut kinds = self.cluster.synced.unknown_kinds();
         let mut heard = canaries.subscribe();
@@ -184,6 +190,7 @@ impl WebhookConfig {
             let wanted = self.wanted(
                 &namespace.borrow_and_update(),
                 &certificate.borrow_and_update(),
+                *paths.borrow_and_update(),
                 ready,
                 canaries.fail_closed(&deployment.borrow_and_update(), &live.validating),
                 POLICIES.iter().all(|store| unknown.contains(store)),
@@ -207,6 +214,7 @@ impl WebhookConfig {
                 Ok(()) = mutating.changed() => {}
                 Ok(()) = validating.changed() => {}
                 Ok(()) = certificate.changed() => {}
+                Ok(()) = paths.changed() => {}
                 Ok(()) = listens.changed() => {}
                 () = stores.changed(), if !ready => {}
                 Ok(()) = kinds.changed() => {}
@@ -240,12 +248,18 @@ impl WebhookConfig {
         &self,
         namespace: &Observed<PartialObjectMeta<Namespace>>,
         certificate: &Observed<Secret>,
+        paths: Paths,
         ready: bool,
         fails_closed: Option<bool>,
         undefined: bool,
     ) -> Option<Wanted> {
         let Observed::Present(namespace) = namespace else { return None };
         let emptied = undefined || namespace.metadata.deletion_timestamp.is_some();
+        let door = match paths {
+            Paths::Unknown if !emptied => return None,
+            Paths::Unknown | Paths::Plain => None,
+            Paths::With(token) => Some(token),
+        };
         let (ca, fails_closed) = match certificate {
             _ if emptied => (None, false),
             Observed::Present(secret) if ready => {
@@ -260,6 +274,7 @@ impl WebhookConfig {
             ca,
             fails_closed,
             kinds: self.cluster.kinds().clone(),
+            door,
         })
     }
 

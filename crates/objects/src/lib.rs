@@ -7,6 +7,7 @@ pub mod kinds;
 pub mod reader;
 
 pub mod canary;
+pub mod door;
 pub mod image_policy;
 pub mod match_conditions;
 pub mod release;

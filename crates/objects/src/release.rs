@@ -9,6 +9,8 @@ pub const MUTATING: &str = "zz-tagpin";
 pub const CERTIFICATE: &str = "tagpin-webhook-tls";
 /// Name of the Secret with the keys for marks.
 pub const PIN_KEYS: &str = "tagpin-pin-keys";
+/// Name of the Secret with the tokens in the webhook's paths.
+pub const DOOR: &str = "tagpin-webhook-door";
 /// Name of the policy that the leader keeps.
 pub const BASELINE: &str = "baseline";
 

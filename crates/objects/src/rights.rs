@@ -59,6 +59,7 @@ pub const RIGHTS: &[Right] = &[
     release("", "secrets", &["create"]),
     release("", "secrets", &["list", "watch", "update"]).of(release::CERTIFICATE),
     release("", "secrets", &["list", "watch", "update"]).of(release::PIN_KEYS),
+    release("", "secrets", &["list", "watch", "update"]).of(release::DOOR),
 ];
 
 const fn cluster(group: &'static str, resource: &'static str, verbs: &'static [&'static str]) -> Right {

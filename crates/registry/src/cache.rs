@@ -29,7 +29,7 @@ use crate::credentials::provider::{Credentials, Held, Search};
 use crate::limit::{PER_HOST, shared_name};
 use crate::observe::{AnsweredBy, Event, Observer};
 use crate::profile::endpoint::{Profiles, RegistryProfile};
-use crate::sharing::flight::Flights;
+use crate::sharing::flight::{Flights, NoPermit};
 use crate::sharing::permits::Permits;
 use tagpin_domain::asker::Asker;
 use tagpin_domain::fact::{Fact, LastKnown, Unavailable};
@@ -151,7 +151,8 @@ impl<L: Lookup + 'static> Cache<L> {
         question: Question<'_>,
         since: Option<Instant>,
         profile: &RegistryProfile,
-    ) -> Option<Arc<CachedFact>> {
+        deadline: Instant,
+    ) -> Result<Option<Arc<CachedFact>>, NoPermit> {
         let known = || self.memory.get(&question)?.valid(since, Instant::now()).cloned();
         let key = question.key();
         let start = || {
@@ -178,9 +179,8 @@ impl<L: Lookup + 'static> Cache<L> {
         // A caller that waits for one name holds a permit of the names before it. One slow host must not hold those of
         // the namespace.
         let who = format!("{namespace} {host}");
-        self.flights
-            .join([&who, namespace, host, shared_name(host, profile)], key.clone(), since, known, start)
-            .await
+        let names = [who.as_str(), namespace, host, shared_name(host, profile)];
+        self.flights.join_before(Some(deadline), names, key.clone(), since, known, start).await
     }
 }
 
@@ -227,21 +227,22 @@ impl<L: Lookup + 'static> Resolve for Cache<L> {
         if let Some(fact) = self.recall(question, since, Instant::now()) {
             return fact;
         }
-        match timeout_at(deadline, self.ask(question, since, &profile)).await {
-            Ok(Some(answer)) => {
+        let cause = match timeout_at(deadline, self.ask(question, since, &profile, deadline)).await {
+            Ok(Ok(Some(answer))) => {
                 observer.observe(&Event::Answered(AnsweredBy::Registry));
-                answer.tell(question, || self.seed(question), Instant::now())
+                return answer.tell(question, || self.seed(question), Instant::now());
             }
             // The look-up panicked: for the caller this is the same as an unreadable answer.
-            Ok(None) => Fact::unavailable(Unavailable::Unreadable),
-            Err(_) => {
-                observer.observe(&Event::Answered(AnsweredBy::Deadline));
-                let entry = self.memory.get(&question);
-                let known = entry.as_ref().map_or(&Known::Nothing, |entry| entry.known());
-                let last_known = known.last(|| self.seed(question), Instant::now());
-                Fact::Unavailable { cause: Unavailable::Timeout, retry_after: None, last_known }
-            }
-        }
+            Ok(Ok(None)) => return Fact::unavailable(Unavailable::Unreadable),
+            // The registry was not asked, so it is not to blame.
+            Ok(Err(NoPermit)) => Unavailable::Busy,
+            Err(_) => Unavailable::Timeout,
+        };
+        observer.observe(&Event::Answered(AnsweredBy::Deadline));
+        let entry = self.memory.get(&question);
+        let known = entry.as_ref().map_or(&Known::Nothing, |entry| entry.known());
+        let last_known = known.last(|| self.seed(question), Instant::now());
+        Fact::Unavailable { cause, retry_after: None, last_known }
     }
 }
 

@@ -31,6 +31,8 @@ const ALL_ORDINARY: usize = 16 * 1024 * 1024;
 /// Maximum number of bytes of all large bodies together. Both budgets together are a quarter of the memory
 /// that the chart gives a replica.
 const ALL_LARGE: usize = 48 * 1024 * 1024;
+/// Maximum number of bytes of all bodies of strangers together, which take none of the other room.
+const ALL_STRANGERS: usize = 4 * 1024 * 1024;
 /// Unit of the budgets, in bytes.
 const KIB: usize = 1024;
 /// Interval at which the pace of a body is checked.
@@ -43,6 +45,7 @@ const PACE: usize = 256 * 1024;
 pub(crate) struct Budget {
     ordinary: Room,
     large: Room,
+    strangers: Room,
 }
 
 /// The room that bodies of one size share.
@@ -83,13 +86,22 @@ pub(crate) enum BodyError {
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { ordinary: Room::of(ALL_ORDINARY), large: Room::of(ALL_LARGE) }
+        Self {
+            ordinary: Room::of(ALL_ORDINARY),
+            large: Room::of(ALL_LARGE),
+            strangers: Room::of(ALL_STRANGERS),
+        }
     }
 }
 
 impl Budget {
-    /// Reads a body into memory before the deadline.
-    pub(crate) async fn take(&self, body: Body, deadline: Instant) -> Result<Taken<'_>, BodyError> {
+    /// Reads a body into memory before the deadline. `known` is false for a body of a stranger.
+    pub(crate) async fn take(
+        &self,
+        body: Body,
+        known: bool,
+        deadline: Instant,
+    ) -> Result<Taken<'_>, BodyError> {
         // The API server always announces the length.
         let announced = body.size_hint().exact().and_then(|length| usize::try_from(length).ok());
         let wanted = match announced {
@@ -97,7 +109,12 @@ impl Budget {
             Some(length) => length,
             None => BODY_LIMIT,
         };
-        let room = if wanted <= ORDINARY { &self.ordinary } else { &self.large };
+        let room = match known {
+            true if wanted <= ORDINARY => &self.ordinary,
+            true => &self.large,
+            false if wanted <= ALL_STRANGERS => &self.strangers,
+            false => return Err(BodyError::NoRoom),
+        };
         let mut part = room.reserve(wanted, deadline).await?;
         let mut arrival = Arrival { body, limit: wanted, length: 0, first: Bytes::new(), all: Vec::new() };
         let extent = arrival.read(room, deadline).await?;
@@ -286,11 +303,11 @@ mod tests {
         let budget = Budget::default();
         let body = || pieces([b"a".to_vec(), Vec::new(), b"bc".to_vec(), b"d".to_vec()]);
         for body in [body(), announced(4, body())] {
-            let taken = budget.take(body, soon()).await.unwrap();
+            let taken = budget.take(body, true, soon()).await.unwrap();
             assert_eq!((&*taken.bytes, taken.extent), (&b"abcd"[..], Extent::Whole));
         }
-        assert_eq!(budget.take(Body::empty(), soon()).await.unwrap().bytes, "");
-        let largest = budget.take(large(BODY_LIMIT), soon()).await.unwrap();
+        assert_eq!(budget.take(Body::empty(), true, soon()).await.unwrap().bytes, "");
+        let largest = budget.take(large(BODY_LIMIT), true, soon()).await.unwrap();
         assert_eq!((largest.bytes.len(), largest.extent), (BODY_LIMIT, Extent::Whole));
     }
 
@@ -300,10 +317,10 @@ mod tests {
         let over = || pieces((0..BODY_LIMIT / MIB + 1).map(|_| vec![b' '; MIB + 1]));
         let one_piece = Body::from(vec![b' '; BODY_LIMIT + 1]);
         for body in [over(), announced((BODY_LIMIT / MIB + 1) * (MIB + 1), over()), one_piece] {
-            let taken = budget.take(body, soon()).await.unwrap();
+            let taken = budget.take(body, true, soon()).await.unwrap();
             assert_eq!((taken.bytes.len(), taken.extent), (BEGINNING, Extent::Beginning));
             // A beginning takes no more room than it has bytes, so a body of the largest size fits beside it.
-            assert!(budget.take(large(BODY_LIMIT), Instant::now()).await.is_ok());
+            assert!(budget.take(large(BODY_LIMIT), true, Instant::now()).await.is_ok());
         }
     }
 
@@ -316,7 +333,7 @@ mod tests {
         });
         let body = announced(usize::MAX, Body::from_stream(trickle));
         let deadline = soon();
-        let taken = budget.take(body, deadline).await.unwrap();
+        let taken = budget.take(body, true, deadline).await.unwrap();
         assert_eq!((taken.bytes.len(), taken.extent), (BEGINNING, Extent::Unfinished));
         assert!(Instant::now() < deadline + Duration::from_millis(20));
     }
@@ -326,12 +343,12 @@ mod tests {
         let budget = Budget::default();
         let mut taken = Vec::new();
         for _ in 0..6 {
-            taken.push(budget.take(large(8 * MIB), soon()).await.unwrap());
+            taken.push(budget.take(large(8 * MIB), true, soon()).await.unwrap());
         }
-        assert_eq!(budget.take(large(8 * MIB), soon()).await.unwrap_err(), BodyError::NoRoom);
+        assert_eq!(budget.take(large(8 * MIB), true, soon()).await.unwrap_err(), BodyError::NoRoom);
         // Ordinary bodies have their own room.
-        assert!(budget.take(large(ORDINARY), soon()).await.is_ok());
-        let next = budget.take(large(8 * MIB), soon());
+        assert!(budget.take(large(ORDINARY), true, soon()).await.is_ok());
+        let next = budget.take(large(8 * MIB), true, soon());
         taken.pop();
         assert!(next.await.is_ok());
     }
@@ -347,7 +364,7 @@ mod tests {
             });
             announced(length, Body::from_stream(pieces))
         };
-        let all = (0..8).map(|_| async { budget.take(paced(20 * MIB), soon()).await.map(drop) });
+        let all = (0..8).map(|_| async { budget.take(paced(20 * MIB), true, soon()).await.map(drop) });
         assert!(futures::future::join_all(all).await.iter().all(Result::is_ok));
     }
 
@@ -366,11 +383,11 @@ mod tests {
             [(7 * MIB, stalled), (BODY_LIMIT, stalled), (BODY_LIMIT, dripping), (usize::MAX, stalled)];
         for (length, hostile) in hostile {
             let budget = Budget::default();
-            let hostile = (0..10).map(|_| budget.take(hostile(length), soon()));
+            let hostile = (0..10).map(|_| budget.take(hostile(length), true, soon()));
             let others = async {
                 tokio::task::yield_now().await;
-                let ordinary = budget.take(large(64 * KIB), soon()).await.map(drop);
-                (ordinary, budget.take(large(4 * MIB), soon()).await.map(drop))
+                let ordinary = budget.take(large(64 * KIB), true, soon()).await.map(drop);
+                (ordinary, budget.take(large(4 * MIB), true, soon()).await.map(drop))
             };
             let (_, (ordinary, other)) = tokio::join!(futures::future::join_all(hostile), others);
             assert_eq!((ordinary, other), (Ok(()), Ok(())), "{length}");
@@ -384,14 +401,37 @@ mod tests {
             sleep(pause).await;
             Ok::<_, BoxError>(b"a".to_vec())
         });
-        assert_eq!(budget.take(announced(2, Body::from_stream(slow)), soon()).await.unwrap().bytes, "aa");
+        assert_eq!(
+            budget.take(announced(2, Body::from_stream(slow)), true, soon()).await.unwrap().bytes,
+            "aa"
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_stops_midway_is_given_up() {
         let budget = Budget::default();
         for body in [stalled(100), stalled(usize::MAX)] {
-            assert_eq!(budget.take(body, soon()).await.unwrap_err(), BodyError::Broken);
+            assert_eq!(budget.take(body, true, soon()).await.unwrap_err(), BodyError::Broken);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn strangers_take_no_room_of_others_and_have_little() {
+        let budget = Budget::default();
+        let hostile = (0..40).map(|_| budget.take(stalled(MIB), false, soon()));
+        let others = async {
+            tokio::task::yield_now().await;
+            let ordinary = budget.take(large(ORDINARY), true, Instant::now()).await.map(drop);
+            (ordinary, budget.take(large(BODY_LIMIT), true, Instant::now()).await.map(drop))
+        };
+        let (strangers, (ordinary, other)) = tokio::join!(futures::future::join_all(hostile), others);
+        assert_eq!((ordinary, other), (Ok(()), Ok(())));
+        assert!(strangers.iter().all(Result::is_err));
+        assert!(budget.take(large(ALL_STRANGERS), false, Instant::now()).await.is_ok());
+        for too_large in [large(ALL_STRANGERS + 64 * KIB), pieces([b"a".to_vec()])] {
+            let started = Instant::now();
+            assert_eq!(budget.take(too_large, false, soon()).await.unwrap_err(), BodyError::NoRoom);
+            assert_eq!(started.elapsed(), Duration::ZERO, "it is not waited for");
         }
     }
 }

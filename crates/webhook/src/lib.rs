@@ -1,6 +1,7 @@
 //! The admission webhook: it reads reviews, has them decided by `tagpin-review`, writes the responses, and
 //! serves HTTPS. Every replica responds from its own memory.
 
+pub mod door;
 pub mod metrics;
 pub mod server;
 pub mod tls;
@@ -10,11 +11,13 @@ mod patience;
 mod router;
 
 mod body;
+mod in_flight;
 mod in_time;
 mod review;
 
 mod judged;
 mod mutate;
+mod strangers;
 mod unreadable;
 mod validate;
 
@@ -31,6 +34,7 @@ use crate::judged::Judged;
 use crate::metrics::{Decided, Metrics};
 use crate::response::ReviewResponse;
 use crate::review::{Operation, Request};
+use crate::strangers::{NodesNotAsked, OnlyRemembered, withhold};
 use tagpin_domain::asker::Requester;
 use tagpin_domain::denial::{Code, shown};
 use tagpin_domain::policy::PolicySet;
@@ -90,6 +94,8 @@ struct Asked<'a> {
     phase: Phase,
     /// True if the webhook entry for namespaces with break glass sent the review.
     break_glass: bool,
+    /// True if the caller counts as the API server.
+    known: bool,
     request: &'a Request<'a>,
     /// The object, if it was read together with the request.
     read: Option<Box<Document<'a>>>,
@@ -111,14 +117,14 @@ impl Admission {
         Self { surroundings, pins, nodes, registries, settings, metrics }
     }
 
-    /// Returns the body of the response to one review.
-    async fn answer(&self, asked: Asked<'_>) -> String {
-        let Asked { phase, break_glass, request, read, arrived, deadline } = asked;
+    /// Returns the body of the response to one review, and the decision in it.
+    async fn answer(&self, asked: Asked<'_>) -> (String, Decision) {
+        let Asked { phase, break_glass, known, request, read, arrived, deadline } = asked;
         let row = request.row();
         let canary = self.canary(phase, request);
         let judged = match row {
             Some(row) if canary.is_none() && !break_glass => {
-                match self.judge(phase, row, request, read, deadline).await {
+                match self.judge(phase, known, row, request, read, deadline).await {
                     Ok(judged) => judged.map(Ok),
                     Err(why) => Some(Err(self.unreadable(phase, row, request, why, deadline).await)),
                 }
@@ -171,7 +177,10 @@ impl Admission {
                 "refused"
             );
         }
-        bytes
+        if !known {
+            self.metrics.stranger();
+        }
+        (bytes, response.decision)
     }
 
     /// Returns the response to the leader's canary. Nothing else is judged in the canary's namespace.
@@ -204,6 +213,7 @@ impl Admission {
     async fn judge<'a>(
         &self,
         phase: Phase,
+        known: bool,
         row: &'static Row,
         request: &'a Request<'a>,
         read: Option<Box<Document<'a>>>,
@@ -238,13 +248,20 @@ impl Admission {
             return Ok(None);
         }
         let policies = self.surroundings.policies();
-        let subject = self.subject(request, &object, old.as_deref(), &policies, deadline).await;
+        let mut subject = self.subject(request, &object, old.as_deref(), &policies, deadline).await;
         let now = (self.settings.now)();
         let ports = Ports {
             resolve: &*self.registries.resolve,
             suggest: &*self.registries.suggest,
             pins: &*self.pins,
             nodes: &*self.nodes,
+        };
+        let (remembered, not_asked) = (OnlyRemembered(ports.resolve), NodesNotAsked);
+        let ports = if known {
+            ports
+        } else {
+            withhold(&mut subject);
+            Ports { resolve: &remembered, nodes: &not_asked, ..ports }
         };
         let mut review = pipeline::review(phase, &subject, &policies, ports, now, deadline).await;
         if review.denies_for(Code::NotPinned) && self.surroundings.pinning_is_off(deadline).await {

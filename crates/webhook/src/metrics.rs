@@ -41,6 +41,7 @@ pub struct Metrics {
     patch_operations: Counter,
     unmatched: Counter,
     foreign_owner: Counter,
+    strangers: Counter,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -160,6 +161,7 @@ impl Metrics {
             patch_operations: Counter::default(),
             unmatched: Counter::default(),
             foreign_owner: Counter::default(),
+            strangers: Counter::default(),
         };
         for why in Turned::ALL {
             drop(metrics.turned_away.get_or_create(&TurnedLabels { reason: why.word() }));
@@ -199,6 +201,11 @@ impl Metrics {
             "Slots left unpinned because a custom resource controls the pod",
             all.foreign_owner,
         );
+        registry.register(
+            "admission_strangers",
+            "Reviews from callers that showed no valid token, answered from memory",
+            all.strangers,
+        );
         metrics
     }
 
@@ -211,6 +218,11 @@ impl Metrics {
     /// Counts a request that got no review, or whose object could not be read.
     pub fn turned_away(&self, why: Turned) {
         self.turned_away.get_or_create(&TurnedLabels { reason: why.word() }).inc();
+    }
+
+    /// Counts a review whose caller does not count as the API server.
+    pub(crate) fn stranger(&self) {
+        self.strangers.inc();
     }
 
     /// Counts a review that was answered late.
@@ -267,6 +279,112 @@ impl Metrics {
                 }
             }
         }
+    }
+}
+
+/// The metrics of connections. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct Connections {
+    open: Family<WhoLabels, Gauge>,
+    closed: Family<ClosedLabels, Counter>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WhoLabels {
+    who: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ClosedLabels {
+    reason: &'static str,
+}
+
+/// The caller at the other end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Who {
+    /// It has shown a valid token.
+    Known,
+    /// It has not.
+    Stranger,
+}
+
+/// The reason why the connection of a stranger was closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Closed {
+    /// All places of strangers were taken.
+    Full,
+    /// It showed no token in time.
+    Late,
+}
+
+impl Who {
+    const ALL: [Self; 2] = [Self::Known, Self::Stranger];
+
+    const fn labels(self) -> WhoLabels {
+        WhoLabels {
+            who: match self {
+                Self::Known => "known",
+                Self::Stranger => "stranger",
+            },
+        }
+    }
+}
+
+impl Closed {
+    const ALL: [Self; 2] = [Self::Full, Self::Late];
+
+    const fn labels(self) -> ClosedLabels {
+        ClosedLabels {
+            reason: match self {
+                Self::Full => "full",
+                Self::Late => "late",
+            },
+        }
+    }
+}
+
+impl Connections {
+    /// Registers the metrics.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        for who in Who::ALL {
+            drop(metrics.open.get_or_create(&who.labels()));
+        }
+        for why in Closed::ALL {
+            drop(metrics.closed.get_or_create(&why.labels()));
+        }
+        registry.register(
+            "webhook_connections",
+            "Open connections to the webhook's port, by what is known of the caller",
+            metrics.open.clone(),
+        );
+        registry.register(
+            "webhook_strangers_closed",
+            "Connections that were closed before their caller showed a valid token",
+            metrics.closed.clone(),
+        );
+        metrics
+    }
+
+    pub(crate) fn entered(&self, who: Who) {
+        self.open.get_or_create(&who.labels()).inc();
+    }
+
+    pub(crate) fn left(&self, who: Who) {
+        self.open.get_or_create(&who.labels()).dec();
+    }
+
+    pub(crate) fn closed(&self, why: Closed) {
+        self.closed.get_or_create(&why.labels()).inc();
+    }
+
+    /// Returns the open known connections and strangers, and the strangers that were closed for want of places and
+    /// late.
+    #[cfg(test)]
+    pub(crate) fn counts(&self) -> (i64, i64, u64, u64) {
+        let open = |who: Who| self.open.get_or_create(&who.labels()).get();
+        let closed = |why: Closed| self.closed.get_or_create(&why.labels()).get();
+        (open(Who::Known), open(Who::Stranger), closed(Closed::Full), closed(Closed::Late))
     }
 }
 

@@ -9,21 +9,23 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request as HttpRequest, State};
 use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
 use futures::FutureExt as _;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::{Instrument as _, error, warn};
 
 use crate::body::{BODY_LIMIT, BodyError, Budget, Extent};
+use crate::door::Door;
+use crate::in_flight::Places;
 use crate::in_time::in_time;
 use crate::metrics::Turned;
 use crate::review::{Request, ReviewError};
+use crate::server::Caller;
 use crate::trace;
-use crate::{Admission, Asked};
+use crate::{Admission, Asked, Decision};
 use tagpin_domain::subject::Phase;
+use tagpin_objects::door::{self, Token};
 use tagpin_objects::duration;
 
 /// tagpin's own deadline for `/mutate`. The API server's is 5 s.
@@ -35,11 +37,15 @@ const WAY_BACK: Duration = Duration::from_millis(300);
 /// Time beyond its deadline after which a review is given up. Without a bug, every review has an answer at
 /// its deadline.
 const GRACE: Duration = Duration::from_millis(150);
+/// Maximum number of reviews of strangers in flight, which take none of the other places.
+const STRANGERS_IN_FLIGHT: usize = 16;
 
 struct Shared {
     admission: Admission,
+    door: Arc<Door>,
     bodies: Budget,
-    in_flight: Semaphore,
+    in_flight: Places,
+    strangers_in_flight: Places,
 }
 
 /// The reason why a request gets no review: a status, a text, and the reason to count.
@@ -58,42 +64,66 @@ const VALIDATE: Entrance = Entrance { phase: Phase::Validate, break_glass: false
 /// of the labels may be older.
 const BREAK_GLASS: Entrance = Entrance { phase: Phase::Validate, break_glass: true };
 
-/// Returns the routes `POST /mutate`, `POST /validate` and `POST /validate/break-glass`.
-pub fn router(admission: Admission) -> Router {
-    let in_flight = Semaphore::new(admission.settings.in_flight);
-    let shared = Arc::new(Shared { admission, bodies: Budget::default(), in_flight });
-    let handler = |entrance: Entrance| {
-        move |State(shared): State<Arc<Shared>>, request: HttpRequest| async move {
-            let span = trace::review(entrance.phase, request.headers());
-            shared.answer(entrance, request).instrument(span).await
+impl Entrance {
+    /// Returns the entrance of a path, and the token in it.
+    fn of(path: &str) -> Option<(Self, Option<Token>)> {
+        if let Some(entrance) = Self::plain(path) {
+            return Some((entrance, None));
         }
-    };
-    let elsewhere = |status: StatusCode| {
-        move |State(shared): State<Arc<Shared>>| async move {
-            shared.turn_away((
-                status,
-                "tagpin answers POST /mutate and POST /validate".into(),
-                Turned::NotFound,
-            ))
+        let (entrance, token) = path.rsplit_once('/')?;
+        Some((Self::plain(entrance)?, Some(Token::parse(token)?)))
+    }
+
+    fn plain(path: &str) -> Option<Self> {
+        match path {
+            door::MUTATE => Some(MUTATE),
+            door::VALIDATE => Some(VALIDATE),
+            door::BREAK_GLASS => Some(BREAK_GLASS),
+            _ => None,
         }
+    }
+}
+
+/// The response to a review, before it is sent.
+struct Answered {
+    body: String,
+    /// True if the connection ends after the response.
+    closes: bool,
+}
+
+/// Returns the routes `POST /mutate`, `POST /validate` and `POST /validate/break-glass`, each with a token at the end or
+/// without one. Callers that the door does not admit are strangers.
+pub fn router(admission: Admission, door: Arc<Door>) -> Router {
+    let in_flight = Places::new(admission.settings.in_flight);
+    let strangers_in_flight = Places::new(STRANGERS_IN_FLIGHT);
+    let shared = Shared { admission, door, bodies: Budget::default(), in_flight, strangers_in_flight };
+    let handler = |State(shared): State<Arc<Shared>>, request: HttpRequest| async move {
+        let elsewhere =
+            |status| (status, "tagpin answers POST /mutate and POST /validate".to_owned(), Turned::NotFound);
+        let Some((entrance, token)) = Entrance::of(request.uri().path()) else {
+            return shared.turn_away(elsewhere(StatusCode::NOT_FOUND));
+        };
+        if request.method() != Method::POST {
+            return shared.turn_away(elsewhere(StatusCode::METHOD_NOT_ALLOWED));
+        }
+        let span = trace::review(entrance.phase, request.headers());
+        shared.answer(entrance, token, request).instrument(span).await
     };
-    Router::new()
-        .route("/mutate", post(handler(MUTATE)))
-        .route("/validate", post(handler(VALIDATE)))
-        .route("/validate/break-glass", post(handler(BREAK_GLASS)))
-        .fallback(elsewhere(StatusCode::NOT_FOUND))
-        .method_not_allowed_fallback(elsewhere(StatusCode::METHOD_NOT_ALLOWED))
-        .with_state(shared)
+    Router::new().fallback(handler).with_state(Arc::new(shared))
 }
 
 impl Shared {
-    async fn answer(&self, entrance: Entrance, request: HttpRequest) -> Response {
+    async fn answer(&self, entrance: Entrance, token: Option<Token>, request: HttpRequest) -> Response {
         let deadline = Instant::now() + within(entrance.phase, callers_timeout(request.uri().query()));
-        match self.review(entrance, request.into_body(), deadline).await {
-            Ok((answer, extent)) => {
-                let mut response = Response::new(Body::from(answer));
+        let caller = request.extensions().get::<Caller>().cloned();
+        let certified = caller.as_ref().is_none_or(Caller::is_certified);
+        let known = certified && self.door.admits(token, deadline).await;
+        let stays = known && caller.is_none_or(|caller| caller.keep());
+        match self.review(entrance, known, request.into_body(), deadline).await {
+            Ok(Answered { body, closes }) => {
+                let mut response = Response::new(Body::from(body));
                 response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-                if extent == Extent::Unfinished {
+                if closes || !stays {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
                 response
@@ -102,30 +132,37 @@ impl Shared {
         }
     }
 
-    /// Returns the body of the response to a review, and the part of the review that was read for it.
+    /// Returns the response to a review. `known` is false for a review of a stranger.
     async fn review(
         &self,
         entrance: Entrance,
+        known: bool,
         body: Body,
         deadline: Instant,
-    ) -> Result<(String, Extent), Refused> {
-        let body = self.bodies.take(body, deadline).await.map_err(not_taken)?;
+    ) -> Result<Answered, Refused> {
+        let body = self.bodies.take(body, known, deadline).await.map_err(not_taken)?;
         let extent = body.extent;
-        let Ok(_permit) = self.in_flight.try_acquire() else {
+        let mut request = Request::parse(&self.admission.settings.kinds, &body.bytes, extent)
+            .map_err(|cause| no_review(cause, extent))?;
+        let read = request.ahead.take();
+        let places = if known { &self.in_flight } else { &self.strangers_in_flight };
+        let Some(_place) = places.take(request.namespace()) else {
             let text = "too many reviews at the same time".to_owned();
             return Err((StatusCode::SERVICE_UNAVAILABLE, text, Turned::Shed));
         };
         let _in_flight = self.admission.metrics.in_flight();
-        let mut request = Request::parse(&self.admission.settings.kinds, &body.bytes, extent)
-            .map_err(|cause| no_review(cause, extent))?;
         let Entrance { phase, break_glass } = entrance;
-        let read = request.ahead.take();
-        let asked = Asked { phase, break_glass, request: &request, read, arrived: Instant::now(), deadline };
+        let arrived = Instant::now();
+        let asked = Asked { phase, break_glass, known, request: &request, read, arrived, deadline };
         let uid = request.uid();
         trace::about(uid, request.namespace());
         let answered = pin!(AssertUnwindSafe(self.admission.answer(asked)).catch_unwind());
         match in_time(deadline + GRACE, answered).await {
-            Some(Ok(answer)) => Ok((answer, extent)),
+            Some(Ok((body, decision))) => {
+                // The next canary comes on a new connection, and so proves that the API server can open one.
+                let closes = extent == Extent::Unfinished || decision == Decision::Canary;
+                Ok(Answered { body, closes })
+            }
             Some(Err(_)) => {
                 error!(uid, "a review panicked");
                 let text = "tagpin failed on this review; its log has more".to_owned();

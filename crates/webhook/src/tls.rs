@@ -1,5 +1,5 @@
-//! The certificate that the webhook presents. It can be replaced while the webhook serves, and a broken one
-//! never replaces it. No Secret is read here.
+//! The certificate that the webhook presents, and those that it asks callers for. The webhook's certificate can be
+//! replaced while the webhook serves, and a broken one never replaces it. No Secret is read here.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,10 +7,12 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{self, WebPkiSupportedAlgorithms, ring};
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ClientHello, ResolvesServerCert, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{
-    CertificateError as Untrusted, ClientConfig, DigitallySignedStruct, ServerConfig, SignatureScheme,
+    CertificateError as Untrusted, ClientConfig, DigitallySignedStruct, DistinguishedName, RootCertStore,
+    ServerConfig, SignatureScheme,
 };
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
@@ -45,6 +47,52 @@ pub enum CertificateError {
     Pair(#[source] rustls::Error),
 }
 
+/// The authority that signs the client certificate of the API server.
+#[derive(Clone)]
+pub struct ClientCa(Arc<dyn ClientCertVerifier>);
+
+/// The reason why the file of a [`ClientCa`] is not used.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientCaError {
+    /// The PEM text has no valid certificate.
+    #[error("read the certificates")]
+    Pem(#[source] rustls_pki_types::pem::Error),
+    /// A certificate cannot be an authority.
+    #[error("read a certificate")]
+    Certificate(#[source] rustls::Error),
+    /// There is no certificate.
+    #[error("there is no certificate")]
+    Verifier(#[source] VerifierBuilderError),
+}
+
+impl fmt::Debug for ClientCa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClientCa")
+    }
+}
+
+impl ClientCa {
+    /// Reads the certificates of the authority, in PEM.
+    ///
+    /// # Errors
+    /// Fails if there is none, or if one is not valid.
+    pub fn from_pem(pem: &[u8]) -> Result<Self, ClientCaError> {
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(pem) {
+            roots.add(certificate.map_err(ClientCaError::Pem)?).map_err(ClientCaError::Certificate)?;
+        }
+        let provider = Arc::new(ring::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+        Ok(Self(verifier.map_err(ClientCaError::Verifier)?))
+    }
+
+    /// Returns true if a caller showed a certificate of this authority in its handshake.
+    pub(crate) fn has_signed(&self, shown: Option<&[CertificateDer<'_>]>) -> bool {
+        let Some((leaf, chain)) = shown.and_then(<[_]>::split_first) else { return false };
+        self.0.verify_client_cert(leaf, chain, UnixTime::now()).is_ok()
+    }
+}
+
 impl CurrentCertificate {
     /// Replaces the certificate and its key, both in PEM.
     ///
@@ -69,11 +117,14 @@ impl CurrentCertificate {
     ///
     /// # Errors
     /// Fails if the compiled-in provider offers no protocol version.
-    pub(crate) fn server_config(&self) -> Result<ServerConfig, rustls::Error> {
-        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(Resolver(self.clone())));
+    pub(crate) fn server_config(&self, client_ca: Option<&ClientCa>) -> Result<ServerConfig, rustls::Error> {
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()?;
+        let config = match client_ca {
+            Some(ca) => config.with_client_cert_verifier(Arc::new(AnyCaller(ca.clone()))),
+            None => config.with_no_client_auth(),
+        };
+        let mut config = config.with_cert_resolver(Arc::new(Resolver(self.clone())));
         config.alpn_protocols = vec![HTTP.to_vec()];
         Ok(config)
     }
@@ -141,6 +192,53 @@ impl ServerCertVerifier for OnlyShown {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.algorithms.supported_schemes()
+    }
+}
+
+/// A verifier that asks for a client certificate and completes the handshake with any, and without one. A caller with
+/// the wrong certificate is a stranger, and not an API server whose requests get no answer.
+#[derive(Debug)]
+struct AnyCaller(ClientCa);
+
+impl ClientCertVerifier for AnyCaller {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.0.0.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        // The connection asks `ClientCa::has_signed` after the handshake.
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        leaf: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.0.verify_tls12_signature(message, leaf, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        leaf: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.0.verify_tls13_signature(message, leaf, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.0.supported_verify_schemes()
     }
 }
 

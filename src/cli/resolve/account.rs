@@ -60,7 +60,7 @@ impl Account {
         };
         let secrets = account.map_err(Failure::could_not_find_out)?.image_pull_secrets.unwrap_or_default();
         let pull_secrets = secrets.into_iter().map(|secret| secret.name).collect();
-        let asker = Asker { namespace: namespace.clone(), pull_secrets };
+        let asker = Asker::new(namespace.clone(), pull_secrets);
         let clouds =
             Clouds::new(transport, Arc::new(Process), Arc::clone(&registries) as _, Arc::clone(&passed) as _);
         let secrets = PullSecrets::new(client, registries, Readable::Everybodys, passed);

@@ -177,6 +177,21 @@ async fn a_panic_in_one_review_ends_neither_the_process_nor_another_review() {
     assert_eq!(webhook.count("admission_inflight"), 0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn one_namespace_leaves_places_in_flight() {
+    let tables = Tables { hanging: vec!["docker.io/library/slow:1".to_owned()], ..Tables::default() };
+    let webhook = Webhook::with(&[("baseline", baseline())], Table::of(tables), 16, jiff::Timestamp::now);
+    let mut other = create(pod("slow:1"));
+    other["request"]["namespace"] = json!("other");
+    let slow = (0..16).map(|_| create(pod("slow:1"))).chain([other]);
+    let asked = slow.map(async |review| webhook.validate(&review).await.status);
+    let answered = futures::future::join_all(asked).await;
+    let (shop, other) = answered.split_at(16);
+    assert_eq!(other, [StatusCode::OK]);
+    assert_eq!(shop.iter().filter(|status| **status == StatusCode::OK).count(), 14);
+    assert_eq!(webhook.count("admission_turned_away_total{reason=\"shed\"}"), 2);
+}
+
 #[tokio::test]
 async fn more_reviews_than_the_limit_are_turned_away_and_counted() {
     let tables = Tables { hanging: vec!["docker.io/library/slow:1".to_owned()], ..Tables::default() };

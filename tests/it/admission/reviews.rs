@@ -304,7 +304,7 @@ async fn the_registry_is_asked_with_the_pods_own_secrets_else_with_its_service_a
     webhook.validate(&create(object.clone())).await;
     let askers = registry.askers();
     assert!(askers.iter().all(|asker| asker.namespace == "shop"));
-    let secrets: Vec<_> = askers.into_iter().map(|asker| asker.pull_secrets).collect();
+    let secrets: Vec<_> = askers.into_iter().map(|asker| asker.secrets.names().to_vec()).collect();
     assert_eq!(secrets, [vec!["common"], vec!["robots"], vec!["own", "other"]]);
 }
 

@@ -31,6 +31,7 @@ use tagpin_kube::stored::{OldRevision, Stored};
 use tagpin_objects::kinds::{CONTROLLER_REVISIONS, Kinds, POD, Row};
 use tagpin_review::{Effort, Named, NodeImages, Resolve, Suggest, Version};
 use tagpin_testing::NoObjects;
+use tagpin_webhook::door::Door;
 use tagpin_webhook::metrics::Metrics;
 use tagpin_webhook::{Admission, Registries, Settings, router};
 use tokio::time::Instant;
@@ -87,7 +88,7 @@ impl World {
         let registries = Registries { resolve: scripted.clone(), suggest: scripted.clone() };
         let pins = cluster.pods.clone();
         let admission = Admission::new(cluster.clone(), pins, scripted, registries, settings, counters);
-        Self { script, metrics, router: router(admission) }
+        Self { script, metrics, router: router(admission, Arc::new(Door::open())) }
     }
 
     /// Sends a review and returns the response in it.

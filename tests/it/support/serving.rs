@@ -30,12 +30,14 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 /// Time limit for anything on a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
 /// The DNS name in the certificate.
 const HOST: &str = "tagpin.tagpin-system.svc";
-const MUTATING: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
+/// The path of the list of mutating webhook configurations.
+pub(crate) const MUTATING: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
 const SECRETS: &str = "/api/v1/namespaces/tagpin-system/secrets";
 
 /// An API server with the lists of a test, and with silent watches.
@@ -215,12 +217,30 @@ impl Serving {
     /// come within this time.
     pub(crate) async fn asked_over_tls(&self, within: Duration) -> Option<String> {
         let asked = async {
-            let stream = TcpStream::connect(("127.0.0.1", self.webhook)).await.ok()?;
-            let connector = TlsConnector::from(Arc::clone(&self.trust));
-            let stream = connector.connect(ServerName::try_from(HOST).unwrap(), stream).await.unwrap();
+            let stream = self.connect().await?;
             Some(get(stream, "/validate").await?.lines().next()?.to_owned())
         };
         timeout(within, asked).await.ok()?
+    }
+
+    /// Posts this review to a path of the webhook, and returns the status line of the response.
+    pub(crate) async fn posted_over_tls(&self, path: &str, review: &Value) -> String {
+        let body = review.to_string();
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let asked = async {
+            let stream = self.connect().await?;
+            Some(ask(stream, &request).await?.lines().next()?.to_owned())
+        };
+        timeout(LIMIT, asked).await.ok().flatten().unwrap_or_else(|| panic!("no answer: {}", self.log()))
+    }
+
+    async fn connect(&self) -> Option<TlsStream<TcpStream>> {
+        let stream = TcpStream::connect(("127.0.0.1", self.webhook)).await.ok()?;
+        let connector = TlsConnector::from(Arc::clone(&self.trust));
+        Some(connector.connect(ServerName::try_from(HOST).unwrap(), stream).await.unwrap())
     }
 }
 
@@ -269,8 +289,11 @@ fn trust(certificate: &CertificateDer<'static>) -> Arc<ClientConfig> {
     Arc::new(config.with_root_certificates(roots).with_no_client_auth())
 }
 
-async fn get(mut stream: impl AsyncRead + AsyncWrite + Unpin, path: &str) -> Option<String> {
-    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+async fn get(stream: impl AsyncRead + AsyncWrite + Unpin, path: &str) -> Option<String> {
+    ask(stream, &format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")).await
+}
+
+async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> Option<String> {
     stream.write_all(request.as_bytes()).await.ok()?;
     let mut answer = Vec::new();
     // A TLS connection that ends without a close message has still delivered the whole response.

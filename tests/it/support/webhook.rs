@@ -26,6 +26,7 @@ use tagpin_kube::stored::Stored;
 use tagpin_objects::kinds::Kinds;
 use tagpin_review::{Effort, Named, NodeImages, Resolve, Suggest, Version};
 use tagpin_testing::NoObjects;
+use tagpin_webhook::door::Door;
 use tagpin_webhook::metrics::Metrics;
 use tagpin_webhook::{Admission, Registries, Settings, router};
 use tokio::time::Instant;
@@ -151,6 +152,7 @@ pub(crate) struct Webhook {
     pub(crate) cluster: Arc<Cluster>,
     metrics: Arc<Registry>,
     pub(crate) router: Router,
+    pub(crate) door: Arc<Door>,
 }
 
 /// A response of the webhook.
@@ -224,6 +226,18 @@ impl Webhook {
         in_flight: usize,
         now: fn() -> Timestamp,
     ) -> Self {
+        Self::behind(Door::open(), cluster, policies, registries, in_flight, now)
+    }
+
+    /// Creates a webhook behind this door.
+    pub(crate) fn behind(
+        door: Door,
+        cluster: Cluster,
+        policies: &[(&str, Value)],
+        registries: Registries,
+        in_flight: usize,
+        now: fn() -> Timestamp,
+    ) -> Self {
         let cluster = Arc::new(cluster);
         let mut metrics = Registry::default();
         let settings = Settings {
@@ -245,8 +259,10 @@ impl Webhook {
         };
         let counters = Metrics::register(&mut metrics);
         let (pins, nodes) = (cluster.pods.clone(), Arc::new(NoNodes));
+        let door = Arc::new(door);
         let admission = Admission::new(cluster.clone(), pins, nodes, registries, settings, counters);
-        let webhook = Self { cluster, metrics: Arc::new(metrics), router: router(admission) };
+        let webhook =
+            Self { cluster, metrics: Arc::new(metrics), router: router(admission, Arc::clone(&door)), door };
         for (name, spec) in policies {
             webhook.policy(None, name, spec.clone());
         }

@@ -118,7 +118,7 @@ fn sibling(cluster: &Cluster) -> Option<Digest> {
 
 /// Returns the digest that is used while the registry cannot be reached.
 fn last_known(cluster: &Cluster) -> Option<Digest> {
-    let asker = Asker { namespace: "shop".into(), pull_secrets: Vec::new() };
+    let asker = Asker::new("shop".into(), Vec::new());
     cluster.pods.last_known(&"web:1".parse().unwrap(), &asker, Timestamp::now()).map(|known| known.digest)
 }
 

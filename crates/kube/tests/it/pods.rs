@@ -95,7 +95,7 @@ fn sibling() -> Key {
 }
 
 fn asker(secrets: &[&str]) -> Asker {
-    Asker { namespace: "shop".into(), pull_secrets: secrets.iter().map(|&name| name.to_owned()).collect() }
+    Asker::new("shop".into(), secrets.iter().map(|&name| name.to_owned()).collect())
 }
 
 fn image(text: &str) -> ImageRef {

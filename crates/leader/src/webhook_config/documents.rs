@@ -12,6 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
 };
 
 use crate::webhook_config::entries::{Entries, IGNORE, OURS};
+use tagpin_objects::door::{self, Token};
 use tagpin_objects::kinds::Kinds;
 use tagpin_objects::match_conditions::{
     all_rules, canary_conditions, canary_rules, match_conditions, pod_rules,
@@ -89,6 +90,8 @@ pub struct Wanted {
     pub fails_closed: bool,
     /// The kinds that are validated.
     pub kinds: Kinds,
+    /// The token in the paths; none while a replica may not know it.
+    pub door: Option<Token>,
 }
 
 /// The fields in which the validating entries differ.
@@ -102,23 +105,24 @@ struct Entry {
 
 /// The entries while fail-closed namespaces are in effect; each namespace belongs to exactly one.
 const CLOSED: [Entry; 3] = [
-    Entry { name: VALIDATE, path: "/validate", failure_policy: IGNORE, labels: &[(FAIL_CLOSED, "NotIn")] },
+    Entry { name: VALIDATE, path: door::VALIDATE, failure_policy: IGNORE, labels: &[(FAIL_CLOSED, "NotIn")] },
     Entry {
         name: STRICT,
-        path: "/validate",
+        path: door::VALIDATE,
         failure_policy: "Fail",
         labels: &[(FAIL_CLOSED, "In"), (BREAK_GLASS, "NotIn")],
     },
     Entry {
         name: VALIDATE_BREAK_GLASS,
-        path: "/validate/break-glass",
+        path: door::BREAK_GLASS,
         failure_policy: IGNORE,
         labels: &[(FAIL_CLOSED, "In"), (BREAK_GLASS, "In")],
     },
 ];
 
 /// The one entry for all namespaces while no unanswered request is refused.
-const OPEN: [Entry; 1] = [Entry { name: VALIDATE, path: "/validate", failure_policy: IGNORE, labels: &[] }];
+const OPEN: [Entry; 1] =
+    [Entry { name: VALIDATE, path: door::VALIDATE, failure_policy: IGNORE, labels: &[] }];
 
 impl Wanted {
     /// Returns `zz-tagpin` for the object with this UID: an apply with a UID cannot create an object.
@@ -128,7 +132,7 @@ impl Wanted {
             vec![MutatingWebhook {
                 name: PIN.to_owned(),
                 admission_review_versions: vec!["v1".to_owned()],
-                client_config: self.client(ca, "/mutate"),
+                client_config: self.client(ca, door::MUTATE),
                 failure_policy: Some(IGNORE.to_owned()),
                 match_conditions: Some(match_conditions(&self.kinds)),
                 match_policy: Some("Equivalent".to_owned()),
@@ -181,8 +185,10 @@ impl Wanted {
             }),
             rules: Some(canary_rules()),
             timeout_seconds: Some(CANARY_SECONDS),
-            ..self
-                .validate(ca, &Entry { name: CANARY, path: "/validate", failure_policy: IGNORE, labels: &[] })
+            ..self.validate(
+                ca,
+                &Entry { name: CANARY, path: door::VALIDATE, failure_policy: IGNORE, labels: &[] },
+            )
         }
     }
 
@@ -226,7 +232,7 @@ impl Wanted {
             service: Some(ServiceReference {
                 name: release::NAME.to_owned(),
                 namespace: self.namespace.clone(),
-                path: Some(path.to_owned()),
+                path: Some(self.door.map_or_else(|| path.to_owned(), |token| token.path(path))),
                 port: Some(443),
             }),
             url: None,

@@ -13,6 +13,7 @@ use tagpin_kube::pinning;
 use tagpin_kube::store::Store;
 use tagpin_kube::{Cluster, Observed};
 use tagpin_leader::canaries::Metrics;
+use tagpin_leader::door::Paths;
 use tagpin_leader::reconcile::Reconcile;
 use tagpin_leader::webhook_config::documents::Wanted;
 use tagpin_leader::webhook_config::{Installed, WebhookConfig};
@@ -37,6 +38,7 @@ fn wanted() -> Wanted {
         ca: Some(b"CA".to_vec()),
         fails_closed: false,
         kinds: Kinds::default(),
+        door: None,
     }
 }
 
@@ -266,6 +268,7 @@ pub(super) struct Keeper {
     pub(super) cluster: Arc<Cluster>,
     pub(super) listens: watch::Sender<bool>,
     pub(super) certificate: watch::Sender<Observed<Secret>>,
+    pub(super) paths: watch::Sender<Paths>,
     installed: watch::Receiver<Installed>,
     closed: watch::Receiver<bool>,
     metrics: Metrics,
@@ -329,6 +332,7 @@ impl Keeper {
             Arc::new(Cluster::new(Kinds::default(), ApiReader::new(client.clone(), Kinds::default())));
         let listens = watch::Sender::new(true);
         let certificate = watch::Sender::new(secret("CA"));
+        let paths = watch::Sender::new(Paths::Plain);
         let (tell, metrics) = (watch::Sender::new(Installed::NotYet), Metrics::default());
         let (installed, reconcile) = (tell.subscribe(), Reconcile::default());
         let refuses = watch::Sender::new(false);
@@ -340,6 +344,8 @@ impl Keeper {
             cluster: Arc::clone(&cluster),
             listens: listens.subscribe(),
             certificate: certificate.subscribe(),
+            paths: paths.subscribe(),
+            deployment: watch::Sender::new(Observed::Unknown),
             installed: tell,
             closed: refuses,
             metrics: metrics.clone(),
@@ -355,7 +361,7 @@ impl Keeper {
             }
         });
         let early = VecDeque::new();
-        Self { api, early, cluster, listens, certificate, installed, closed, metrics, reconcile, task }
+        Self { api, early, cluster, listens, certificate, paths, installed, closed, metrics, reconcile, task }
     }
 
     pub(super) fn fill_stores(&self) {

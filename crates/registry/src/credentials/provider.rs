@@ -77,7 +77,7 @@ impl Search {
     }
 
     fn in_words(self, asker: &Asker, candidates: &[Candidate]) -> AskedWith {
-        let named = || asker.pull_secrets.iter().filter(|name| !name.is_empty()).cloned().collect();
+        let named = || asker.secrets.names().iter().filter(|name| !name.is_empty()).cloned().collect();
         match self {
             Self::Unknown => AskedWith::Unknown,
             Self::NoneNamed => AskedWith::NoneNamed,
@@ -86,7 +86,7 @@ impl Search {
             }
             Self::NoneMatches => AskedWith::NoneMatches(named()),
             Self::Unusable { secret, problem } => {
-                let name = asker.pull_secrets.get(secret);
+                let name = asker.secrets.names().get(secret);
                 name.map_or(AskedWith::Unknown, |name| AskedWith::Unusable {
                     secret: name.as_str().into(),
                     problem,

@@ -31,7 +31,7 @@ use crate::profile::endpoint::RegistryProfile;
 use crate::sharing::expiring::Expiring;
 use crate::sharing::flight::Flights;
 use crate::sharing::permits::Permits;
-use tagpin_domain::asker::Asker;
+use tagpin_domain::asker::{Asker, Secrets};
 use tagpin_domain::image::ImageRef;
 use tagpin_domain::object_name::is_object_name;
 
@@ -153,7 +153,7 @@ impl PullSecrets {
     /// Returns the secrets of the asker that are worth reading, in their order, each with its index in the list.
     fn named(&self, asker: &Asker) -> Vec<(usize, SecretRef)> {
         let mut secrets = Vec::new();
-        for (index, name) in asker.pull_secrets.iter().enumerate() {
+        for (index, name) in asker.secrets.names().iter().enumerate() {
             if name.is_empty() {
                 // The API server allows empty names; the kubelet ignores them too.
             } else if !is_object_name(name) {
@@ -250,6 +250,9 @@ impl Credentials for PullSecrets {
         if !self.registries.profile(image.domain()).shows_credentials() {
             return Candidate::only_anonymous().into();
         }
+        if asker.secrets == Secrets::Withheld {
+            return withheld();
+        }
         let (own, operators) = tokio::join!(self.own(asker, deadline), self.operators(image, deadline));
         let held = in_order(&own, operators, asker, image);
         if held.search != Search::Found {
@@ -266,20 +269,20 @@ impl Credentials for PullSecrets {
         if !profile.shows_credentials() {
             return Some(Candidate::only_anonymous().into());
         }
+        let Secrets::Known(secrets) = &asker.secrets else { return Some(withheld()) };
         let operators = if profile.operators_credential {
             given_at_once(self.registries.credential(image.domain()))?
         } else {
             Vec::new()
         };
         let may_read = self.may_read(&asker.namespace);
-        if operators.is_empty() && (!may_read || asker.pull_secrets.is_empty()) {
+        if operators.is_empty() && (!may_read || secrets.is_empty()) {
             let search = if may_read { Search::NoneNamed } else { Search::NotReadable };
             return Some(Held { candidates: Candidate::only_anonymous().into(), search });
         }
         if !may_read {
             return Some(in_order(&Own::NotReadable, operators, asker, image));
         }
-        let secrets = &asker.pull_secrets;
         // The slow path counts the secrets that are skipped.
         if secrets.len() > PER_ASKER || !secrets.iter().all(|name| is_object_name(name)) {
             return None;
@@ -292,6 +295,11 @@ impl Credentials for PullSecrets {
         let own = secrets.iter().enumerate().map(named).collect::<Option<Vec<_>>>()?;
         Some(in_order(&Own::Read(own), operators, asker, image))
     }
+}
+
+/// Returns the candidates of an asker whose credentials are withheld, the operator's included.
+fn withheld() -> Held {
+    Held { candidates: Candidate::only_anonymous().into(), search: Search::NotReadable }
 }
 
 /// Returns the operator's credential if it needs no request; none if it does.

@@ -12,7 +12,7 @@ use futures::FutureExt;
 use futures::future::Shared;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tracing::{Instrument, debug_span};
 
 use crate::sharing::permits::Permits;
@@ -36,6 +36,10 @@ struct Call<V> {
     started: Instant,
     result: Shared<oneshot::Receiver<V>>,
 }
+
+/// The error of a caller that got no permit in time, so that no call was made for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NoPermit;
 
 /// Removes a call from the table when it ends, even by a panic, unless a newer call has replaced it.
 struct Landing<K: Eq + Hash, V> {
@@ -70,6 +74,22 @@ where
     where
         F: Future<Output = V> + Send + 'static,
     {
+        self.join_before(None, names, key, since, known, start).await.unwrap_or_default()
+    }
+
+    /// Joins a call as [`Flights::join`] does, but waits for a permit only until the deadline.
+    pub(crate) async fn join_before<F>(
+        &self,
+        deadline: Option<Instant>,
+        names: [&str; KINDS],
+        key: K,
+        since: Option<Instant>,
+        known: impl Fn() -> Option<V>,
+        start: impl FnOnce() -> F,
+    ) -> Result<Option<V>, NoPermit>
+    where
+        F: Future<Output = V> + Send + 'static,
+    {
         let mut permit = None;
         let landing = loop {
             {
@@ -80,7 +100,7 @@ where
                     break call.result.clone();
                 }
                 if let Some(value) = known() {
-                    return Some(value);
+                    return Ok(Some(value));
                 }
                 if let Some(permit) = permit.or_else(|| self.permits.try_acquire(names)) {
                     let (send, receive) = oneshot::channel();
@@ -103,9 +123,13 @@ where
                     break receive;
                 }
             }
-            permit = Some(self.permits.acquire(names).await);
+            let acquired = self.permits.acquire(names);
+            permit = Some(match deadline {
+                Some(deadline) => timeout_at(deadline, acquired).await.map_err(|_| NoPermit)?,
+                None => acquired.await,
+            });
         };
-        landing.await.ok()
+        Ok(landing.await.ok())
     }
 }
 

@@ -186,7 +186,7 @@ fn image(text: &str) -> ImageRef {
 }
 
 fn of(namespace: &str) -> Asker {
-    Asker { namespace: namespace.to_owned(), pull_secrets: Vec::new() }
+    Asker::new(namespace.to_owned(), Vec::new())
 }
 
 fn digest(letter: char) -> Digest {
@@ -694,6 +694,21 @@ async fn a_look_up_that_gets_no_place_says_so_and_is_not_kept() {
     let cache = cache(&registry);
     assert_eq!(ask(&cache, "anonymous").await, failed(Unavailable::Busy));
     assert_eq!(ask(&cache, "anonymous").await, present('a'));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_waited_for_a_place_is_told_so() {
+    let registry = Registry::new(|_, _, _| (seconds(3600), present('a')));
+    let cache = limited(&registry);
+    let facts = join_all((0..20).map(async |number: usize| {
+        let name = image(&format!("slow.example/app:{number}"));
+        cache.resolve(&name, &of("shop"), None, Instant::now() + seconds(3)).await
+    }))
+    .await;
+    let count = |cause| facts.iter().filter(|fact| **fact == failed(cause)).count();
+    // The host is to blame only for the look-ups that it got.
+    assert_eq!((count(Unavailable::Timeout), count(Unavailable::Busy)), (8, 12));
+    assert_eq!(registry.asked(), 8);
 }
 
 #[tokio::test(start_paused = true)]

@@ -155,7 +155,7 @@ impl Credentials for Nobodys {
 /// Looks up one image as a review does, and checks that it is never late.
 async fn ask(cache: &Cache<Limit<Client>>, host: &Host, name: &str) -> Fact {
     let image = ImageRef::parse(&format!("{}/team/{name}", host.domain)).unwrap();
-    let asker = Asker { namespace: "shop".to_owned(), pull_secrets: Vec::new() };
+    let asker = Asker::new("shop".to_owned(), Vec::new());
     let asked = Instant::now();
     let fact = cache.resolve(&image, &asker, None, asked + DEADLINE).await;
     assert!(asked.elapsed() < LATE, "{} {name}: {:?}", host.domain, asked.elapsed());

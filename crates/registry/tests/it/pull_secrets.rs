@@ -171,7 +171,7 @@ fn registries(config: &str) -> Registries {
 
 fn asker(namespace: &str, pull_secrets: &[&str]) -> Asker {
     let pull_secrets = pull_secrets.iter().map(|name| (*name).to_owned()).collect();
-    Asker { namespace: namespace.to_owned(), pull_secrets }
+    Asker::new(namespace.to_owned(), pull_secrets)
 }
 
 /// Returns `password from source` of each candidate, in order.

@@ -64,7 +64,7 @@ fn remedy(seen: &UnreadableObjects) -> Option<String> {
 fn resource(watch: &str) -> &str {
     match watched(watch) {
         Some(Watched::Replicas) => "pods",
-        Some(Watched::Certificate | Watched::PinKeys) => "secrets",
+        Some(Watched::Certificate | Watched::PinKeys | Watched::Door) => "secrets",
         Some(Watched::Store(Store::ClusterImagePolicies)) => "clusterimagepolicies.tagpin.dev",
         Some(Watched::Store(Store::ImagePolicies)) => "imagepolicies.tagpin.dev",
         _ => watch,

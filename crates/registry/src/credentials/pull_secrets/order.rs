@@ -81,7 +81,7 @@ fn search(own: &Own, candidates: &[Candidate], asker: &Asker) -> Search {
     }
     let secrets = match own {
         Own::NotReadable => return Search::NotReadable,
-        Own::Read(_) if asker.pull_secrets.iter().all(String::is_empty) => return Search::NoneNamed,
+        Own::Read(_) if asker.secrets.names().iter().all(String::is_empty) => return Search::NoneNamed,
         Own::Read(secrets) => secrets,
     };
     let unusable = |secret: &Named| {
