@@ -82,7 +82,8 @@ pub(crate) async fn run(settings: Settings, registries: Current) -> anyhow::Resu
 
     cluster.watches.register(&mut metrics);
     let registries = registry::page(asked, asking);
-    let shown = Shown { cluster: Arc::clone(&cluster), registry, leading, certificate: seen };
+    let excluded = settings.excluded_namespaces.clone();
+    let shown = Shown { cluster: Arc::clone(&cluster), registry, leading, excluded, certificate: seen };
     telemetry::state::register(&mut metrics, move || shown.state());
     let unreadable = cluster.unreadable.clone();
     let pages = admin::router(metrics, readiness.clone(), move || cluster.policies.rows());
@@ -239,13 +240,19 @@ impl Replica {
         let lease = LeaseManager::new(self.client.clone(), &settings.namespace, &settings.pod);
         let installed = watch::Sender::new(Installed::NotYet);
         let closed = watch::Sender::new(false);
-        let leading =
-            Leading { leads: lease.leads(), installed: installed.subscribe(), closed: closed.subscribe() };
+        let baseline_differs = watch::Sender::default();
+        let leading = Leading {
+            leads: lease.leads(),
+            installed: installed.subscribe(),
+            closed: closed.subscribe(),
+            baseline_differs: baseline_differs.subscribe(),
+        };
         let registries = Arc::clone(&self.registries);
         let controller = Controller {
             client: self.client.clone(),
             cluster: Arc::clone(&self.cluster),
             namespace: settings.namespace.clone(),
+            pod: settings.pod.clone(),
             admin_port: settings.admin_port,
             excluded_namespaces: settings.excluded_namespaces.clone(),
             baseline: settings.baseline.enabled.then(|| baseline(&settings.baseline)),
@@ -256,6 +263,7 @@ impl Replica {
             newest_pin_keys: pin_keys.newest,
             installed,
             closed,
+            baseline_differs,
             lifetimes: Lifetimes {
                 leaf: settings.certificate_lifetime,
                 authority: settings.authority_lifetime,

@@ -16,6 +16,11 @@ pub struct State {
     pub webhooks_installed: Option<bool>,
     /// True if fail-closed namespaces refuse unanswered requests; only the leader knows.
     pub webhooks_armed: Option<bool>,
+    /// Number of namespaces that ask to fail closed; only the leader knows.
+    pub fail_closed_namespaces: Option<usize>,
+    /// Number of fields of the baseline policy that are not as the values of the release say; only the leader
+    /// knows.
+    pub baseline_differs: Option<usize>,
     /// Break glass: true if it is on for the whole cluster, and the number of namespaces; only the leader knows.
     pub break_glass: Option<(bool, usize)>,
     /// Time when the webhook's certificate expires, in seconds since 1970.
@@ -78,6 +83,14 @@ impl Collector for Gauges {
         if let Some(armed) = state.webhooks_armed {
             let help = "1 if requests that tagpin does not answer are refused in fail-closed namespaces; only on the leader";
             gauge("webhook_armed", help, i64::from(armed))?;
+        }
+        if let Some(namespaces) = state.fail_closed_namespaces {
+            let help = "Number of namespaces with the label tagpin.dev/fail-closed=true; only on the leader";
+            gauge("fail_closed_namespaces", help, count(namespaces))?;
+        }
+        if let Some(fields) = state.baseline_differs {
+            let help = "Number of fields of the policy baseline that are not as the values of the release say; only on the leader";
+            gauge("baseline_differs", help, count(fields))?;
         }
         if let Some(expires) = state.certificate_expires {
             let help = "Time when the webhook's certificate expires, in seconds since 1970";
@@ -169,6 +182,8 @@ mod tests {
             webhooks_installed: Some(false),
             webhooks_armed: Some(true),
             break_glass: Some((true, 2)),
+            fail_closed_namespaces: Some(3),
+            baseline_differs: Some(1),
             policies: vec![PolicyCount { kind: "ImagePolicy", mode: "Warn", count: 2 }],
             objects: vec![("pods", 7), ("namespaces", 3)],
             unreadable: vec![("serviceaccounts", 1)],
@@ -178,6 +193,8 @@ mod tests {
             "tagpin_leader 1",
             "tagpin_webhook_config_in_sync 0",
             "tagpin_webhook_armed 1",
+            "tagpin_fail_closed_namespaces 3",
+            "tagpin_baseline_differs 1",
             r#"tagpin_break_glass{scope="cluster"} 1"#,
             r#"tagpin_break_glass{scope="namespace"} 2"#,
             r#"tagpin_policies{kind="ImagePolicy",mode="Warn"} 2"#,
@@ -192,7 +209,14 @@ mod tests {
     #[test]
     fn what_is_not_known_is_left_out() {
         let text = shown(State::default());
-        for unknown in ["webhook_config_in_sync", "webhook_armed", "break_glass", "violations"] {
+        for unknown in [
+            "webhook_config_in_sync",
+            "webhook_armed",
+            "break_glass",
+            "violations",
+            "fail_closed_namespaces",
+            "baseline_differs",
+        ] {
             assert!(!text.contains(unknown), "{unknown}\n{text}");
         }
     }

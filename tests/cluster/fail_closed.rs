@@ -11,10 +11,13 @@ use crate::support::manifests::pod;
 use crate::support::network::Cut;
 use crate::support::release::Release;
 use crate::support::replicas::{ours, when_ready};
-use crate::support::{LIMIT, Namespace, alone, kubectl, kubectl_with, ready, rig, undisturbed, wait_for};
+use crate::support::{
+    LIMIT, Namespace, alone, image, kubectl, kubectl_with, ready, rig, undisturbed, wait_for,
+};
 
 const VALIDATING: &str = "validatingwebhookconfiguration/tagpin";
 const STRICT: &str = "validate-strict.tagpin.dev";
+const BREAK_GLASS: &str = "validate-break-glass.tagpin.dev";
 /// Maximum time for which a cut may block a namespace.
 const PROMISE: Duration = Duration::from_secs(90);
 
@@ -110,10 +113,7 @@ fn reason() -> String {
 fn namespaces_that_fail_closed_are_judged_like_others_and_opened_by_break_glass() {
     let _cluster = undisturbed();
     wait_for("the entries that refuse", LIMIT, || armed().then_some(()));
-    assert_eq!(
-        entries(),
-        ["validate.tagpin.dev", STRICT, "validate-break-glass.tagpin.dev", "canary.tagpin.dev"]
-    );
+    assert_eq!(entries(), ["validate.tagpin.dev", STRICT, BREAK_GLASS, "canary.tagpin.dev"]);
     let namespace = labelled("closed", &["tagpin.dev/fail-closed=true"]);
     let refused = wait_for("the strict entry", LIMIT, || {
         let answer = namespace.apply(&pod("web", "web:latest"));
@@ -122,16 +122,34 @@ fn namespaces_that_fail_closed_are_judged_like_others_and_opened_by_break_glass(
     assert!(refused.contains("[TagForbidden]"), "{refused}");
     namespace.apply(&pod("good", "web:1.4.2")).succeeded();
 
-    label(&namespace, &["tagpin.dev/break-glass=true"]);
+    breaks_glass(&namespace);
+}
+
+/// Breaks glass in a namespace, and takes it back.
+fn breaks_glass(namespace: &Namespace) {
+    label(namespace, &["tagpin.dev/break-glass=true"]);
     wait_for("break glass", LIMIT, || namespace.apply(&pod("web", "web:latest")).ok.then_some(()));
+    wait_for("an image that is not pinned", LIMIT, || {
+        namespace.kubectl(&["delete", "pod", "unpinned", "--ignore-not-found", "--now"]).succeeded();
+        namespace.apply(&pod("unpinned", "web:1.4.2")).succeeded();
+        (image(&namespace.get("pod", "unpinned")) == "web:1.4.2").then_some(())
+    });
     wait_for("the Event", LIMIT, || {
         let events = ["get", "events.events.k8s.io", "-o", "jsonpath={.items[*].reason}"];
         namespace.kubectl(&events).succeeded().split(' ').any(|reason| reason == "BreakGlass").then_some(())
     });
-    label(&namespace, &["tagpin.dev/break-glass-"]);
+    label(namespace, &["tagpin.dev/break-glass-"]);
     wait_for("the end of break glass", LIMIT, || {
         (!namespace.apply(&pod("other", "web:latest")).ok).then_some(())
     });
+}
+
+#[test]
+fn break_glass_works_in_an_ordinary_namespace_and_leaves_its_event() {
+    let _cluster = undisturbed();
+    let namespace = Namespace::new("ordinary-glass");
+    namespace.apply(&pod("web", "web:latest")).refused_with("TagForbidden");
+    breaks_glass(&namespace);
 }
 
 #[test]
@@ -179,7 +197,7 @@ fn entries_that_somebody_restored_go_all_the_same() {
     let one = OneReplica::new();
     wait_for("the end of what refuses", LIMIT, || (!armed()).then_some(()));
     wait_for("the end of the entries", LIMIT, || {
-        (entries() == ["validate.tagpin.dev", "canary.tagpin.dev"]).then_some(())
+        (entries() == ["validate.tagpin.dev", BREAK_GLASS, "canary.tagpin.dev"]).then_some(())
     });
     closed.apply(&pod("web", "web:latest")).refused_with("TagForbidden");
     closed.apply(&pod("good", "web:1.4.2")).succeeded();

@@ -87,6 +87,8 @@ fn exposed() -> String {
         webhooks_installed: Some(true),
         webhooks_armed: Some(true),
         break_glass: Some((false, 1)),
+        fail_closed_namespaces: Some(1),
+        baseline_differs: Some(0),
         certificate_expires: Some(1),
         policies: vec![PolicyCount { kind: "ImagePolicy", mode: "Warn", count: 1 }],
         violations: Some(0),

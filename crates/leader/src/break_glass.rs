@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use crate::call::call;
 use crate::reconcile::Reconcile;
 use crate::webhook_config::Installed;
-use crate::webhook_config::documents::{BREAK_GLASS, FAIL_CLOSED, ON};
+use crate::webhook_config::documents::{BREAK_GLASS, ON};
 use tagpin_kube::Cluster;
 use tagpin_objects::release;
 
@@ -31,6 +31,8 @@ pub struct Audit {
     pub client: Client,
     /// Namespace of the release.
     pub namespace: String,
+    /// Namespaces that are never intercepted, so that break glass has no effect there.
+    pub excluded: BTreeSet<String>,
     /// The stores with the labels of namespaces.
     pub cluster: Arc<Cluster>,
     /// The state of the webhook configurations.
@@ -46,10 +48,10 @@ struct Reported {
     cluster: bool,
 }
 
-/// Returns the namespaces in which break glass is on: they carry both labels.
+/// Returns the namespaces in which break glass is on. An excluded namespace has nothing to suspend.
 #[must_use]
-pub fn namespaces(cluster: &Cluster) -> BTreeSet<String> {
-    cluster.namespaces.with(&[(FAIL_CLOSED, ON), (BREAK_GLASS, ON)])
+pub fn namespaces(cluster: &Cluster, excluded: &BTreeSet<String>) -> BTreeSet<String> {
+    &cluster.namespaces.with(&[(BREAK_GLASS, ON)]) - excluded
 }
 
 impl Audit {
@@ -81,10 +83,10 @@ impl Audit {
     /// Writes an Event for every change since the last pass. A failed write holds up no other Event.
     async fn report(&self, recorder: &Recorder, installed: Installed, told: &mut Reported) -> Result<(), ()> {
         let mut outcome = Ok(());
-        let now = namespaces(&self.cluster);
+        let now = namespaces(&self.cluster, &self.excluded);
         for name in now.difference(&told.namespaces.clone()) {
             let note = "break glass is on in this namespace (label tagpin.dev/break-glass): everything that is created or \
-                        changed here is allowed unchecked";
+                        changed here is allowed unchecked, and nothing is pinned";
             match self.write(recorder, &namespace(name), EventType::Warning, "BreakGlass", note).await {
                 Ok(()) => drop(told.namespaces.insert(name.clone())),
                 failed => outcome = failed,

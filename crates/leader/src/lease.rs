@@ -88,13 +88,20 @@ impl LeaseManager {
     }
 
     /// Claims the lease again and again, and runs `lead` while it holds the lease. `lead` is dropped when the lease is
-    /// lost or the process stops, before another replica can hold the lease. On a stop the lease is released at once.
+    /// lost or the process stops, before another replica can hold the lease. On a stop `leave` runs once more under the
+    /// lease, which is released then.
     ///
     /// # Errors
     /// Returns the error that ends `lead`.
-    pub async fn run<F, E>(&self, stop: CancellationToken, lead: impl Fn() -> F) -> Result<(), E>
+    pub async fn run<F, L, E>(
+        &self,
+        stop: CancellationToken,
+        lead: impl Fn() -> F,
+        leave: impl Fn() -> L,
+    ) -> Result<(), E>
     where
         F: Future<Output = E>,
+        L: Future<Output = ()>,
     {
         loop {
             let (mut lease, since) = tokio::select! {
@@ -113,6 +120,7 @@ impl LeaseManager {
             match ended {
                 TermEnd::LeaseLost => warn!("lost the lease; the writers stopped"),
                 TermEnd::Stopped => {
+                    leave().await;
                     self.release(lease).await;
                     return Ok(());
                 }

@@ -121,6 +121,22 @@ impl StatusWriter {
         }
     }
 
+    /// Runs the last pass of a leader that stops and leaves no replica behind. The counts stay.
+    pub async fn leave(&self) {
+        let missing = self.cluster.synced.missing();
+        if missing.iter().any(|store| POLICIES.contains(store)) {
+            return;
+        }
+        let mut memory = Memory { since: Instant::now(), confirmed: HashMap::new(), written: HashMap::new() };
+        // A leader that has not looked at the webhook configurations yet knows at least that nobody answers.
+        let installed = match *self.installed.borrow() {
+            Installed::NotYet => Installed::Yes,
+            known => known,
+        };
+        let _pass = self.reconcile.pass();
+        self.pass(&mut memory, installed, &[], false).await;
+    }
+
     /// Runs one pass over every policy, and writes the statuses that differ. Returns the time to the next
     /// pass if nothing changes. Without `counts` the counts stay as they were last written.
     async fn pass(

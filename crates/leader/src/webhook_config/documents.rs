@@ -24,17 +24,17 @@ const PIN: &str = "pin.tagpin.dev";
 const VALIDATE: &str = "validate.tagpin.dev";
 /// Name of the entry for fail-closed namespaces, in which unanswered requests are refused.
 const STRICT: &str = "validate-strict.tagpin.dev";
-/// Name of the entry for fail-closed namespaces in which break glass is on.
+/// Name of the entry for namespaces in which break glass is on.
 const VALIDATE_BREAK_GLASS: &str = "validate-break-glass.tagpin.dev";
 /// Name of the entry for canaries, which prove that the API server reaches tagpin.
 const CANARY: &str = "canary.tagpin.dev";
 
 /// Label of a namespace in which unanswered requests are refused.
-pub(crate) const FAIL_CLOSED: &str = "tagpin.dev/fail-closed";
-/// Label of a namespace that suspends [`FAIL_CLOSED`].
+pub const FAIL_CLOSED: &str = "tagpin.dev/fail-closed";
+/// Label of a namespace in which nothing is judged, pinned or refused.
 pub(crate) const BREAK_GLASS: &str = "tagpin.dev/break-glass";
 /// The only value of both labels that has an effect.
-pub(crate) const ON: &str = "true";
+pub const ON: &str = "true";
 
 /// Time limit of the API server for a review, in seconds. tagpin answers well before.
 const VALIDATE_SECONDS: i32 = 10;
@@ -102,23 +102,34 @@ struct Entry {
 
 /// The entries while fail-closed namespaces are in effect; each namespace belongs to exactly one.
 const CLOSED: [Entry; 3] = [
-    Entry { name: VALIDATE, path: "/validate", failure_policy: IGNORE, labels: &[(FAIL_CLOSED, "NotIn")] },
+    Entry {
+        name: VALIDATE,
+        path: "/validate",
+        failure_policy: IGNORE,
+        labels: &[(FAIL_CLOSED, "NotIn"), (BREAK_GLASS, "NotIn")],
+    },
     Entry {
         name: STRICT,
         path: "/validate",
         failure_policy: "Fail",
         labels: &[(FAIL_CLOSED, "In"), (BREAK_GLASS, "NotIn")],
     },
-    Entry {
-        name: VALIDATE_BREAK_GLASS,
-        path: "/validate/break-glass",
-        failure_policy: IGNORE,
-        labels: &[(FAIL_CLOSED, "In"), (BREAK_GLASS, "In")],
-    },
+    GLASS,
 ];
 
-/// The one entry for all namespaces while no unanswered request is refused.
-const OPEN: [Entry; 1] = [Entry { name: VALIDATE, path: "/validate", failure_policy: IGNORE, labels: &[] }];
+/// The entries while no unanswered request is refused; each namespace belongs to exactly one.
+const OPEN: [Entry; 2] = [
+    Entry { name: VALIDATE, path: "/validate", failure_policy: IGNORE, labels: &[(BREAK_GLASS, "NotIn")] },
+    GLASS,
+];
+
+/// The entry for namespaces in which break glass is on.
+const GLASS: Entry = Entry {
+    name: VALIDATE_BREAK_GLASS,
+    path: "/validate/break-glass",
+    failure_policy: IGNORE,
+    labels: &[(BREAK_GLASS, "In")],
+};
 
 impl Wanted {
     /// Returns `zz-tagpin` for the object with this UID: an apply with a UID cannot create an object.
@@ -132,7 +143,7 @@ impl Wanted {
                 failure_policy: Some(IGNORE.to_owned()),
                 match_conditions: Some(match_conditions(&self.kinds)),
                 match_policy: Some("Equivalent".to_owned()),
-                namespace_selector: Some(self.namespaces(&[])),
+                namespace_selector: Some(self.namespaces(&[(BREAK_GLASS, "NotIn")])),
                 object_selector: Some(LabelSelector::default()),
                 reinvocation_policy: Some("IfNeeded".to_owned()),
                 rules: Some(pod_rules()),

@@ -22,6 +22,8 @@ struct Replica {
     stop: CancellationToken,
     /// True while a writer runs.
     writes: Arc<AtomicBool>,
+    /// True once the replica has left, after its writers had ended.
+    left: Arc<AtomicBool>,
     task: JoinHandle<Result<(), &'static str>>,
 }
 
@@ -40,8 +42,10 @@ impl Replica {
         let (client, api) = Api::new();
         let lease = LeaseManager::new(client, "tagpin-system", "tagpin-0");
         let (stop, writes) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
+        let left = Arc::new(AtomicBool::new(false));
         let task = tokio::spawn({
             let (stop, writes) = (stop.clone(), Arc::clone(&writes));
+            let (left, wrote) = (Arc::clone(&left), Arc::clone(&writes));
             async move {
                 let lead = || async {
                     writes.store(true, Ordering::SeqCst);
@@ -49,10 +53,11 @@ impl Replica {
                     sleep(dies_after).await;
                     "a writer died"
                 };
-                lease.run(stop, lead).await
+                let leave = || async { left.store(!wrote.load(Ordering::SeqCst), Ordering::SeqCst) };
+                lease.run(stop, lead, leave).await
             }
         });
-        Self { api, stop, writes, task }
+        Self { api, stop, writes, left, task }
     }
 
     fn writes(&self) -> bool {
@@ -285,6 +290,7 @@ async fn on_a_stop_the_writers_end_and_then_the_lease_is_given_back() {
     replica.stop.cancel();
     let release = replica.put().await;
     assert!(!replica.writes(), "nobody writes while the lease changes hands");
+    assert!(replica.left.load(Ordering::SeqCst), "the last writes are made under the lease");
     assert_eq!((holder(&release), version(&release)), (String::new(), "2".to_owned()));
     release.ok(lease("", "3"));
     assert_eq!(replica.task.await.unwrap(), Ok(()));
@@ -310,6 +316,7 @@ async fn a_writer_that_dies_ends_the_leader_with_its_cause() {
     assert_eq!(holder(&release), "");
     release.ok(lease("", "2"));
     assert_eq!(replica.task.await.unwrap(), Err("a writer died"));
+    assert!(!replica.left.load(Ordering::SeqCst), "only a replica that stops leaves");
 }
 
 #[tokio::test(start_paused = true)]

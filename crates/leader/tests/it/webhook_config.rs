@@ -78,6 +78,7 @@ fn metadata(name: &str) -> Value {
 pub(super) fn mutating() -> Value {
     let mut webhook = common("/mutate");
     webhook["name"] = json!("pin.tagpin.dev");
+    select(&mut webhook, &[("tagpin.dev/break-glass", "NotIn")]);
     webhook["reinvocationPolicy"] = json!("IfNeeded");
     webhook["timeoutSeconds"] = json!(5);
     webhook["rules"] = json!([
@@ -90,15 +91,20 @@ pub(super) fn mutating() -> Value {
     })
 }
 
+/// Adds these conditions on the namespace: key and operator, each with the value `true`.
+fn select(webhook: &mut Value, labels: &[(&str, &str)]) {
+    let expressions = webhook["namespaceSelector"]["matchExpressions"].as_array_mut().unwrap();
+    expressions.extend(
+        labels.iter().map(|(key, operator)| json!({ "key": key, "operator": operator, "values": ["true"] })),
+    );
+}
+
 /// Returns an entry that judges, with these additional conditions on the namespace.
 fn validate(name: &str, path: &str, policy: &str, labels: &[(&str, &str)]) -> Value {
     let mut webhook = common(path);
     webhook["name"] = json!(name);
     webhook["failurePolicy"] = json!(policy);
-    let expressions = webhook["namespaceSelector"]["matchExpressions"].as_array_mut().unwrap();
-    expressions.extend(
-        labels.iter().map(|(key, operator)| json!({ "key": key, "operator": operator, "values": ["true"] })),
-    );
+    select(&mut webhook, labels);
     webhook["timeoutSeconds"] = json!(10);
     webhook["rules"] = json!([
         rule("", &["CREATE", "UPDATE"], &["pods"]),
@@ -130,22 +136,25 @@ fn with_webhooks(webhooks: Value) -> Value {
     })
 }
 
+const CLOSED: &str = "tagpin.dev/fail-closed";
+const GLASS: &str = "tagpin.dev/break-glass";
+
+fn break_glass() -> Value {
+    validate("validate-break-glass.tagpin.dev", "/validate/break-glass", "Ignore", &[(GLASS, "In")])
+}
+
 pub(super) fn validating() -> Value {
-    with_webhooks(json!([validate("validate.tagpin.dev", "/validate", "Ignore", &[]), canary()]))
+    let open = validate("validate.tagpin.dev", "/validate", "Ignore", &[(GLASS, "NotIn")]);
+    with_webhooks(json!([open, break_glass(), canary()]))
 }
 
 /// Returns the configuration with the entries that refuse unanswered requests.
 pub(super) fn armed() -> Value {
-    let (closed, glass) = ("tagpin.dev/fail-closed", "tagpin.dev/break-glass");
+    let (open, closed) = ([(CLOSED, "NotIn"), (GLASS, "NotIn")], [(CLOSED, "In"), (GLASS, "NotIn")]);
     with_webhooks(json!([
-        validate("validate.tagpin.dev", "/validate", "Ignore", &[(closed, "NotIn")]),
-        validate("validate-strict.tagpin.dev", "/validate", "Fail", &[(closed, "In"), (glass, "NotIn")],),
-        validate(
-            "validate-break-glass.tagpin.dev",
-            "/validate/break-glass",
-            "Ignore",
-            &[(closed, "In"), (glass, "In")],
-        ),
+        validate("validate.tagpin.dev", "/validate", "Ignore", &open),
+        validate("validate-strict.tagpin.dev", "/validate", "Fail", &closed),
+        break_glass(),
         canary(),
     ]))
 }
@@ -191,7 +200,7 @@ fn selects(webhook: &Value, labels: &BTreeMap<&str, &str>) -> bool {
 }
 
 #[test]
-fn every_namespace_has_one_entry_and_only_those_that_ask_for_it_refuse_what_is_not_answered() {
+fn every_namespace_has_one_entry_and_break_glass_wins_in_each() {
     let values = [None, Some("true"), Some("false")];
     for (closed, glass) in values.into_iter().flat_map(|one| values.map(|other| (one, other))) {
         for name in ["shop", "kube-system", "tagpin-system"] {
@@ -205,6 +214,11 @@ fn every_namespace_has_one_entry_and_only_those_that_ask_for_it_refuse_what_is_n
                     .filter(|entry| entry["name"] != "canary.tagpin.dev" && selects(entry, &labels))
                     .collect();
                 assert_eq!(selected.len(), usize::from(name == "shop"), "{labels:?}");
+                let unchecked = |entry: &&Value| entry["name"] == "validate-break-glass.tagpin.dev";
+                let broken = name == "shop" && glass == Some("true");
+                assert_eq!(selected.first().is_some_and(unchecked), broken, "{labels:?}");
+                let pins = selects(&mutating()["webhooks"][0], &labels);
+                assert_eq!(pins, name == "shop" && !broken, "{labels:?}");
                 let fails = selected.iter().any(|entry| entry["failurePolicy"] == "Fail");
                 let wanted = configuration == armed()
                     && (name, closed) == ("shop", Some("true"))
