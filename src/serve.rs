@@ -25,7 +25,7 @@ use crate::settings::{Baseline, Settings};
 use crate::telemetry::admin;
 use crate::telemetry::readiness::Readiness;
 use crate::telemetry::{self, Metrics};
-use tagpin_kube::client::{self, ApiReader};
+use tagpin_kube::client::{ApiReader, Connector};
 use tagpin_kube::store::Store;
 use tagpin_kube::{Cluster, Observed, certificate, pin_keys, pinning};
 use tagpin_leader::Controller;
@@ -60,11 +60,13 @@ const FINISH_TIMEOUT: Duration = Duration::from_secs(13);
 pub(crate) async fn run(settings: Settings, registries: Current) -> anyhow::Result<()> {
     let readiness = Readiness::default();
     let mut signals = Signals::listen()?;
-    let client = client::connect().await?;
+    let connector = Connector::infer().await?;
+    let client = connector.client()?;
     let kinds = Kinds::default();
     let mut replica = Replica {
         cluster: Arc::new(Cluster::new(kinds.clone(), ApiReader::new(client.clone(), kinds))),
         client,
+        connector,
         registries: Arc::new(registries),
         readiness,
         drain: Drain::default(),
@@ -118,6 +120,7 @@ pub(crate) async fn run(settings: Settings, registries: Current) -> anyhow::Resu
 /// The parts of one replica, while they are connected.
 struct Replica {
     client: kube::Client,
+    connector: Connector,
     cluster: Arc<Cluster>,
     registries: Arc<Current>,
     readiness: Readiness,
@@ -248,8 +251,10 @@ impl Replica {
             baseline_differs: baseline_differs.subscribe(),
         };
         let registries = Arc::clone(&self.registries);
+        let connector = self.connector.clone();
         let controller = Controller {
             client: self.client.clone(),
+            connect: Arc::new(move || connector.client()),
             cluster: Arc::clone(&self.cluster),
             namespace: settings.namespace.clone(),
             pod: settings.pod.clone(),

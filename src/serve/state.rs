@@ -53,6 +53,7 @@ impl Shown {
         State {
             leads,
             webhooks_installed: leads.then_some(installed.in_sync()),
+            webhooks_withdrawn: leads.then_some(installed == Installed::Withdrawn),
             webhooks_armed: leads.then_some(*self.leading.closed.borrow()),
             fail_closed_namespaces: leads.then(|| {
                 let asking = self.cluster.namespaces.with(&[(FAIL_CLOSED, ON)]);

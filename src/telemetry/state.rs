@@ -16,6 +16,8 @@ pub struct State {
     pub webhooks_installed: Option<bool>,
     /// True if fail-closed namespaces refuse unanswered requests; only the leader knows.
     pub webhooks_armed: Option<bool>,
+    /// True if the webhooks are out of the way of an API server that does not reach tagpin; only the leader knows.
+    pub webhooks_withdrawn: Option<bool>,
     /// Number of namespaces that ask to fail closed; only the leader knows.
     pub fail_closed_namespaces: Option<usize>,
     /// Number of fields of the baseline policy that are not as the values of the release say; only the leader
@@ -83,6 +85,10 @@ impl Collector for Gauges {
         if let Some(armed) = state.webhooks_armed {
             let help = "1 if requests that tagpin does not answer are refused in fail-closed namespaces; only on the leader";
             gauge("webhook_armed", help, i64::from(armed))?;
+        }
+        if let Some(withdrawn) = state.webhooks_withdrawn {
+            let help = "1 while the webhooks are out of the way of an API server that does not reach tagpin; only on the leader";
+            gauge("webhook_withdrawn", help, i64::from(withdrawn))?;
         }
         if let Some(namespaces) = state.fail_closed_namespaces {
             let help = "Number of namespaces with the label tagpin.dev/fail-closed=true; only on the leader";
@@ -182,6 +188,7 @@ mod tests {
             webhooks_installed: Some(false),
             webhooks_armed: Some(true),
             break_glass: Some((true, 2)),
+            webhooks_withdrawn: Some(true),
             fail_closed_namespaces: Some(3),
             baseline_differs: Some(1),
             policies: vec![PolicyCount { kind: "ImagePolicy", mode: "Warn", count: 2 }],
@@ -193,6 +200,7 @@ mod tests {
             "tagpin_leader 1",
             "tagpin_webhook_config_in_sync 0",
             "tagpin_webhook_armed 1",
+            "tagpin_webhook_withdrawn 1",
             "tagpin_fail_closed_namespaces 3",
             "tagpin_baseline_differs 1",
             r#"tagpin_break_glass{scope="cluster"} 1"#,
@@ -214,6 +222,7 @@ mod tests {
             "webhook_armed",
             "break_glass",
             "violations",
+            "webhook_withdrawn",
             "fail_closed_namespaces",
             "baseline_differs",
         ] {

@@ -92,6 +92,9 @@ impl Drop for Unlisted {
     }
 }
 
+/// Longest time for which the webhooks stay out of the way of an API server that reaches tagpin again.
+const MAX_PAUSE: Duration = Duration::from_secs(300);
+
 /// Creates a namespace with these additional labels.
 fn labelled(test: &str, labels: &[&str]) -> Namespace {
     let namespace = Namespace::new(test);
@@ -182,9 +185,59 @@ fn an_api_server_that_is_cut_off_blocks_only_who_asked_for_it_and_only_for_a_whi
     assert!(remedy.contains("get endpointslices"), "{remedy}");
 
     drop(cut);
-    wait_for("the entries that refuse", LIMIT, || armed().then_some(()));
+    wait_for("the entries that refuse", LIMIT + MAX_PAUSE, || armed().then_some(()));
     wait_for("a policy in force", LIMIT, || (reason() == "Enforcing").then_some(()));
     closed.apply(&pod("after", "web:latest")).refused();
+}
+
+/// Creates this many pods one after the other, and returns the time that it took.
+fn creates(namespace: &str, count: usize) -> Duration {
+    let began = Instant::now();
+    for number in 0..count {
+        let created = pod(&format!("cut-off-{number}"), "web:1.4.2");
+        kubectl_with(&["-n", namespace, "create", "-f", "-"], &created).succeeded();
+    }
+    began.elapsed()
+}
+
+/// Deletes the pods that [`creates`] made.
+fn deletes(namespace: &str, count: usize) {
+    let names: Vec<_> = (0..count).map(|number| format!("cut-off-{number}")).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    kubectl(&[&["-n", namespace, "delete", "pods", "--now"], &names[..]].concat()).succeeded();
+}
+
+/// A namespace that the webhooks never see.
+const EXCLUDED: &str = "kube-public";
+
+#[test]
+fn an_api_server_that_is_cut_off_waits_for_nobody_after_two_minutes() {
+    let Some(_rig) = rig::here("cuts the API server off from the pods") else { return };
+    let _cluster = alone();
+    wait_for("the entries that refuse", LIMIT, || armed().then_some(()));
+    let ordinary = Namespace::new("cut-off");
+    let cut = Cut::between_api_server_and_webhooks();
+    wait_for("the webhooks to be out of the way", Duration::from_secs(120), || {
+        let pins = found("mutatingwebhookconfiguration/zz-tagpin")["webhooks"].as_array().map_or(0, Vec::len);
+        (pins == 0 && entries() == ["canary.tagpin.dev"]).then_some(())
+    });
+    // The API server takes a configuration in within moments; a pod that still waits would take 15 s.
+    wait_for("a pod that waits for nobody", LIMIT, || {
+        let took = creates(&ordinary.name, 1);
+        deletes(&ordinary.name, 1);
+        (took < Duration::from_secs(5)).then_some(())
+    });
+    let without = creates(EXCLUDED, 30);
+    deletes(EXCLUDED, 30);
+    let with = creates(&ordinary.name, 30);
+    assert!(with <= without * 3 / 2, "{with:?} beside {without:?}");
+    let remedy = doctor::red("webhooks", "because the API server does not reach the webhook");
+    assert!(remedy.contains("get endpointslices"), "{remedy}");
+
+    drop(cut);
+    wait_for("the entries that refuse", LIMIT + MAX_PAUSE, || armed().then_some(()));
+    wait_for("a policy in force", LIMIT, || (reason() == "Enforcing").then_some(()));
+    wait_for("a refusal", LIMIT, || (!ordinary.apply(&pod("after", "web:latest")).ok).then_some(()));
 }
 
 #[test]

@@ -87,6 +87,7 @@ fn exposed() -> String {
         webhooks_installed: Some(true),
         webhooks_armed: Some(true),
         break_glass: Some((false, 1)),
+        webhooks_withdrawn: Some(false),
         fail_closed_namespaces: Some(1),
         baseline_differs: Some(0),
         certificate_expires: Some(1),

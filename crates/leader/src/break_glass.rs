@@ -112,7 +112,7 @@ impl Audit {
             Installed::NotYet | Installed::Opened | Installed::Unwritable | Installed::Emptied => {
                 told.cluster
             }
-            Installed::Yes | Installed::Armed | Installed::Unreachable => false,
+            Installed::Yes | Installed::Armed | Installed::Unreachable | Installed::Withdrawn => false,
         };
         if missing != told.cluster {
             let (kind, reason, note) = if missing {

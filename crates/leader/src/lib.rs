@@ -46,7 +46,7 @@ use certificates::issue::Lifetimes;
 use lease::LeaseManager;
 use policy_status::StatusWriter;
 use replicas::{AskByAddress, Replica};
-use webhook_config::{Installed, WebhookConfig};
+use webhook_config::{Connect, Installed, WebhookConfig};
 
 /// Time limit for the last statuses of a leader that stops. The lease outlasts it by far.
 const LAST_PASS: Duration = Duration::from_secs(3);
@@ -55,6 +55,8 @@ const LAST_PASS: Duration = Duration::from_secs(3);
 pub struct Controller {
     /// Client of the API server.
     pub client: Client,
+    /// Makes the client of each canary.
+    pub connect: Connect,
     /// The stores that the watches fill.
     pub cluster: Arc<Cluster>,
     /// Namespace of the release.
@@ -160,6 +162,7 @@ impl Controller {
         writers.start("webhook_config", {
             let keeper = WebhookConfig {
                 client: client(),
+                connect: Arc::clone(&self.connect),
                 namespace: namespace(),
                 excluded: self.excluded_namespaces.clone(),
                 cluster: Arc::clone(&self.cluster),

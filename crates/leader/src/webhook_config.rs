@@ -32,7 +32,10 @@ pub mod documents;
 
 mod canary;
 mod entries;
+mod withdrawal;
 mod writer;
+
+pub use canary::Connect;
 
 use arming::{Canary, Reach};
 use canary::Canaries;
@@ -61,6 +64,8 @@ pub enum Installed {
     Armed,
     /// Both configurations are as they should be, but the API server does not reach tagpin.
     Unreachable,
+    /// The entry for canaries alone is left, because the API server has not reached tagpin for a while.
+    Withdrawn,
     /// A configuration does not exist: break glass deleted it, or the chart did not install it.
     Missing,
     /// A configuration cannot be written.
@@ -73,6 +78,8 @@ pub enum Installed {
 pub struct WebhookConfig {
     /// Client of the API server.
     pub client: Client,
+    /// Makes the client of each canary.
+    pub connect: Connect,
     /// Namespace of the release.
     pub namespace: String,
     /// Namespaces that are never intercepted, including that of the release.
@@ -97,7 +104,7 @@ impl Installed {
     /// Returns true if both configurations are as they should be.
     #[must_use]
     pub const fn in_sync(self) -> bool {
-        matches!(self, Self::Yes | Self::Armed | Self::Unreachable)
+        matches!(self, Self::Yes | Self::Armed | Self::Unreachable | Self::Withdrawn)
     }
 }
 
@@ -186,6 +193,7 @@ impl WebhookConfig {
                 &certificate.borrow_and_update(),
                 ready,
                 canaries.fail_closed(&deployment.borrow_and_update(), &live.validating),
+                canaries.is_withdrawn(),
                 POLICIES.iter().all(|store| unknown.contains(store)),
             );
             let goal = Goal::of(wanted.filter(|_| live.is_known()), canaries.reach(), &mut unready);
@@ -193,7 +201,9 @@ impl WebhookConfig {
             self.publish(installed, &live);
             if let Some(pause) = pause {
                 // A write that was refused can wait, but the entries that lost canaries open cannot.
-                let turned = heard.wait_for(|held| held.reach() != canaries.reach());
+                let turned = heard.wait_for(|held| {
+                    (held.reach(), held.is_withdrawn()) != (canaries.reach(), canaries.is_withdrawn())
+                });
                 tokio::select! {
                     () = sleep(pause) => {}
                     Ok(_) = turned, if installed == Installed::Unwritable => {}
@@ -227,7 +237,7 @@ impl WebhookConfig {
                 Ok(()) = changes.changed() => continue,
             }
             let sent = Instant::now();
-            let canary = canary::send(&self.client, &self.namespace).await;
+            let canary = canary::send(&self.connect, &self.namespace).await;
             if canary == Canary::Lost {
                 self.metrics.lost();
             }
@@ -242,6 +252,7 @@ impl WebhookConfig {
         certificate: &Observed<Secret>,
         ready: bool,
         fails_closed: Option<bool>,
+        withdrawn: bool,
         undefined: bool,
     ) -> Option<Wanted> {
         let Observed::Present(namespace) = namespace else { return None };
@@ -259,6 +270,7 @@ impl WebhookConfig {
             excluded: self.excluded.clone(),
             ca,
             fails_closed,
+            withdrawn,
             kinds: self.cluster.kinds().clone(),
         })
     }
@@ -283,6 +295,7 @@ impl WebhookConfig {
             Goal::Wait(_) | Goal::Open => Installed::Opened,
             Goal::Keep(Wanted { ca: None, .. }) => Installed::Emptied,
             Goal::Keep(_) if !complete => Installed::Missing,
+            Goal::Keep(wanted) if wanted.withdrawn => Installed::Withdrawn,
             Goal::Keep(_) if reach == Reach::Unreachable => Installed::Unreachable,
             Goal::Keep(wanted) if wanted.fails_closed => Installed::Armed,
             Goal::Keep(_) => Installed::Yes,
@@ -294,7 +307,7 @@ impl WebhookConfig {
     /// Otherwise a pod could be refused for a missing pin that tagpin was never asked for.
     async fn bring(&self, wanted: &Wanted, live: &Live) -> Result<bool, CallError> {
         let seen = live.validating.object();
-        let held_back = wanted.ca.is_none() && seen.is_some_and(|live| !wanted.matches_validating(live));
+        let held_back = !wanted.pins() && seen.is_some_and(|live| !wanted.matches_validating(live));
         let mutating = async {
             match live.mutating.object().filter(|_| !held_back) {
                 Some(live) => writer::bring(&self.client, live, wanted).await,
@@ -308,7 +321,7 @@ impl WebhookConfig {
             }
         };
         // A configuration that has to be opened does not wait for the other one.
-        match seen.is_some_and(documents::fails_closed) && !wanted.fails_closed {
+        match seen.is_some_and(documents::fails_closed) && !wanted.closes() {
             true => any_written(validating.await, mutating.await),
             false => any_written(mutating.await, validating.await),
         }

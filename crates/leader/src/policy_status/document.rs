@@ -56,10 +56,7 @@ impl Place<'_> {
         if let Some(text) = self.not_installed() {
             return (ReadyReason::WebhooksNotInstalled, text.to_owned());
         }
-        if self.installed == Installed::Unreachable {
-            let text = "the API server does not reach tagpin's webhook, so nothing is checked or pinned; check the \
-                        Service tagpin, its endpoints, and network policies or firewalls between the control plane \
-                        and the pods";
+        if let Some(text) = self.unreachable() {
             return (ReadyReason::WebhookUnreachable, text.to_owned());
         }
         if self.replicas == 0 {
@@ -86,9 +83,25 @@ impl Place<'_> {
         }
     }
 
+    const fn unreachable(&self) -> Option<&'static str> {
+        match self.installed {
+            Installed::Unreachable => Some(
+                "the API server does not reach tagpin's webhook, so nothing is checked or pinned; check the \
+                 Service tagpin, its endpoints, and network policies or firewalls between the control plane \
+                 and the pods",
+            ),
+            Installed::Withdrawn => Some(
+                "the API server does not reach tagpin's webhook, so nothing is checked or pinned, and the \
+                 webhooks are taken out of the way until it does; check the Service tagpin, its endpoints, and \
+                 network policies or firewalls between the control plane and the pods",
+            ),
+            _ => None,
+        }
+    }
+
     const fn not_installed(&self) -> Option<&'static str> {
         match self.installed {
-            Installed::Yes | Installed::Armed | Installed::Unreachable => None,
+            Installed::Yes | Installed::Armed | Installed::Unreachable | Installed::Withdrawn => None,
             Installed::NotYet => Some(
                 "tagpin waits for its certificate and its server before it fills the webhook configurations",
             ),

@@ -87,6 +87,8 @@ pub struct Wanted {
     pub ca: Option<Vec<u8>>,
     /// True if fail-closed namespaces refuse unanswered requests.
     pub fails_closed: bool,
+    /// True if the entry for canaries alone stays, so that nobody waits for the others.
+    pub withdrawn: bool,
     /// The kinds that are validated.
     pub kinds: Kinds,
 }
@@ -135,7 +137,7 @@ impl Wanted {
     /// Returns `zz-tagpin` for the object with this UID: an apply with a UID cannot create an object.
     #[must_use]
     pub fn mutating(&self, uid: Option<String>) -> MutatingWebhookConfiguration {
-        let webhooks = self.ca.as_ref().map(|ca| {
+        let webhooks = self.ca.as_ref().filter(|_| !self.withdrawn).map(|ca| {
             vec![MutatingWebhook {
                 name: PIN.to_owned(),
                 admission_review_versions: vec!["v1".to_owned()],
@@ -158,12 +160,26 @@ impl Wanted {
     #[must_use]
     pub fn validating(&self, uid: Option<String>) -> ValidatingWebhookConfiguration {
         let webhooks = self.ca.as_ref().map(|ca| {
-            let entries: &[Entry] = if self.fails_closed { &CLOSED } else { &OPEN };
+            let entries: &[Entry] = match (self.withdrawn, self.fails_closed) {
+                (true, _) => &[],
+                (false, true) => &CLOSED,
+                (false, false) => &OPEN,
+            };
             let mut webhooks: Vec<_> = entries.iter().map(|entry| self.validate(ca, entry)).collect();
             webhooks.push(self.canary(ca));
             webhooks
         });
         ValidatingWebhookConfiguration { metadata: self.metadata(release::NAME, uid), webhooks }
+    }
+
+    /// Returns true if pods are sent to be pinned.
+    pub(crate) const fn pins(&self) -> bool {
+        self.ca.is_some() && !self.withdrawn
+    }
+
+    /// Returns true if unanswered requests are refused.
+    pub(crate) const fn closes(&self) -> bool {
+        self.fails_closed && self.pins()
     }
 
     fn validate(&self, ca: &[u8], entry: &Entry) -> ValidatingWebhook {
@@ -262,6 +278,13 @@ fn requirement(key: &str, operator: &str, values: Vec<String>) -> LabelSelectorR
 #[must_use]
 pub(crate) fn has_canary(live: &ValidatingWebhookConfiguration) -> bool {
     live.webhooks.iter().flatten().any(|webhook| webhook.name == CANARY)
+}
+
+/// Returns true if the configuration has the entry for canaries and no other entry of tagpin.
+#[must_use]
+pub(crate) fn has_only_canary(live: &ValidatingWebhookConfiguration) -> bool {
+    let mut ours = live.webhooks.iter().flatten().filter(|webhook| webhook.name.ends_with(OURS));
+    ours.next().is_some_and(|webhook| webhook.name == CANARY) && ours.next().is_none()
 }
 
 /// Returns true if an entry of tagpin refuses unanswered requests.

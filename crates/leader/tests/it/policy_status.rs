@@ -346,6 +346,8 @@ async fn webhooks_that_are_missing_and_namespaces_that_are_excluded_are_told() {
         (Installed::Unwritable, "WebhooksNotInstalled"),
         (Installed::Yes, "Auditing"),
         (Installed::Unreachable, "WebhookUnreachable"),
+        (Installed::Yes, "Auditing"),
+        (Installed::Withdrawn, "WebhookUnreachable"),
         (Installed::Armed, "Auditing"),
         (Installed::Emptied, "WebhooksNotInstalled"),
         (Installed::Opened, "WebhooksNotInstalled"),

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use base64::Engine;
@@ -36,6 +37,7 @@ fn wanted() -> Wanted {
         excluded: BTreeSet::from(["tagpin-system".to_owned(), "kube-system".to_owned()]),
         ca: Some(b"CA".to_vec()),
         fails_closed: false,
+        withdrawn: false,
         kinds: Kinds::default(),
     }
 }
@@ -159,6 +161,11 @@ pub(super) fn armed() -> Value {
     ]))
 }
 
+/// Returns the validating configuration while the webhooks are withdrawn.
+pub(super) fn withdrawn() -> Value {
+    with_webhooks(json!([canary()]))
+}
+
 /// Returns the configuration with no entry that refuses unanswered requests.
 pub(super) fn opened(mut configuration: Value) -> Value {
     let entries = configuration["webhooks"].as_array_mut().unwrap();
@@ -166,7 +173,7 @@ pub(super) fn opened(mut configuration: Value) -> Value {
     configuration
 }
 
-fn emptied(mut configuration: Value) -> Value {
+pub(super) fn emptied(mut configuration: Value) -> Value {
     configuration.as_object_mut().unwrap().remove("webhooks");
     configuration
 }
@@ -179,6 +186,9 @@ fn the_documents_are_these() {
     let closed = Wanted { fails_closed: true, ..wanted() };
     assert_eq!(serde_json::to_value(closed.validating(uid.clone())).unwrap(), armed());
     assert_eq!(closed.mutating(uid.clone()), wanted().mutating(uid.clone()), "pinning never refuses");
+    let out = Wanted { withdrawn: true, ..closed };
+    assert_eq!(serde_json::to_value(out.mutating(uid.clone())).unwrap(), emptied(mutating()));
+    assert_eq!(serde_json::to_value(out.validating(uid.clone())).unwrap(), withdrawn());
     let leaving = Wanted { ca: None, ..wanted() };
     assert_eq!(serde_json::to_value(leaving.mutating(uid.clone())).unwrap(), emptied(mutating()));
     assert_eq!(serde_json::to_value(leaving.validating(uid)).unwrap(), emptied(validating()));
@@ -273,11 +283,14 @@ pub(super) struct Keeper {
     api: Api,
     /// Calls that arrived before the last watch was opened.
     early: VecDeque<Call>,
+    /// Watches that were opened again, without events.
+    reopened: Vec<Watch>,
     pub(super) cluster: Arc<Cluster>,
     pub(super) listens: watch::Sender<bool>,
     pub(super) certificate: watch::Sender<Observed<Secret>>,
     installed: watch::Receiver<Installed>,
     closed: watch::Receiver<bool>,
+    connections: Arc<AtomicU32>,
     metrics: Metrics,
     pub(super) reconcile: Reconcile,
     task: JoinHandle<std::convert::Infallible>,
@@ -343,8 +356,15 @@ impl Keeper {
         let (installed, reconcile) = (tell.subscribe(), Reconcile::default());
         let refuses = watch::Sender::new(false);
         let closed = refuses.subscribe();
+        let connecting = client.clone();
+        let connections = Arc::new(AtomicU32::new(0));
+        let made = Arc::clone(&connections);
         let keeper = WebhookConfig {
             client,
+            connect: Arc::new(move || {
+                made.fetch_add(1, Ordering::SeqCst);
+                Ok(connecting.clone())
+            }),
             namespace: "tagpin-system".to_owned(),
             excluded: wanted().excluded,
             cluster: Arc::clone(&cluster),
@@ -365,7 +385,20 @@ impl Keeper {
             }
         });
         let early = VecDeque::new();
-        Self { api, early, cluster, listens, certificate, installed, closed, metrics, reconcile, task }
+        Self {
+            api,
+            early,
+            reopened: Vec::new(),
+            cluster,
+            listens,
+            certificate,
+            installed,
+            closed,
+            connections,
+            metrics,
+            reconcile,
+            task,
+        }
     }
 
     pub(super) fn fill_stores(&self) {
@@ -414,9 +447,16 @@ impl Keeper {
     }
 
     pub(super) async fn call(&mut self) -> Call {
-        match self.early.pop_front() {
-            Some(call) => call,
-            None => self.api.next().await,
+        loop {
+            let call = match self.early.pop_front() {
+                Some(call) => call,
+                None => self.api.next().await,
+            };
+            // A watch without events is opened again after a while.
+            if ![NAMESPACES, DEPLOYMENTS].contains(&call.path.as_str()) || !call.query.contains_key("watch") {
+                return call;
+            }
+            self.reopened.push(call.watch());
         }
     }
 
@@ -567,6 +607,11 @@ impl Keeper {
     /// Returns the published state of the configurations.
     pub(super) fn state(&self) -> Installed {
         *self.installed.borrow()
+    }
+
+    /// Returns the number of clients that were made.
+    pub(super) fn connections(&self) -> u32 {
+        self.connections.load(Ordering::SeqCst)
     }
 
     /// Returns the number of lost canaries.

@@ -330,6 +330,15 @@ fn the_api_server_does_not_reach_us() {
 }
 
 #[test]
+fn webhooks_that_are_out_of_the_way() {
+    let change = |found: &mut Findings| {
+        policy_mut(found).ready = not_ready("WebhookUnreachable");
+        found.validating = Ok(Some(vec![entry("canary.tagpin.dev")]));
+    };
+    says(red("webhooks", change), "once canaries arrive", "endpointslices");
+}
+
+#[test]
 fn without_a_review_yet_nobody_claims_that_we_are_reached() {
     let row = one("reached", Status::Note, |found| found.replicas = Ok(vec![]));
     assert!(row.detail.contains("no review has come yet"), "{row:?}");

@@ -1,6 +1,6 @@
 //! The webhook configurations, the way from the API server to the webhook, and namespaces with a label of tagpin.
 
-use crate::cli::doctor::findings::{Answer, Entry, Findings};
+use crate::cli::doctor::findings::{Answer, Entry, Findings, Policy};
 use crate::cli::doctor::judge::row::{Row, known, logs, named, upgrade};
 use tagpin_objects::conditions::ReadyReason;
 use tagpin_objects::release;
@@ -25,6 +25,14 @@ fn one(found: &Findings, name: &str, entry: &str, asked: &Answer<Option<Vec<Entr
         Ok(Some(entries)) => entries,
     };
     if !entries.iter().any(|held| held.name == entry) {
+        // The leader empties the lists while the API server does not reach it.
+        if unreachable(found).is_some() {
+            let detail = format!(
+                "{name} has no entry {entry}, because the API server does not reach the webhook; the leader puts it back \
+                 once canaries arrive: nothing is judged"
+            );
+            return Row::red(CHECK, detail, look_at_endpoints(found));
+        }
         let detail = format!("{name} has no entry {entry}: nothing is judged");
         return Row::red(CHECK, detail, logs(found));
     }
@@ -43,16 +51,9 @@ fn one(found: &Findings, name: &str, entry: &str, asked: &Answer<Option<Vec<Entr
 pub(crate) fn reached(found: &Findings) -> Vec<Row> {
     const CHECK: &str = "reached";
     known(CHECK, &found.policies, |policies| {
-        let unreachable = ReadyReason::WebhookUnreachable.as_str();
-        let mut told = policies.iter().filter_map(|policy| policy.ready.as_ref());
-        if let Some(ready) = told.find(|ready| ready.reason == unreachable) {
-            let detail = format!("the API server does not reach the webhook: {}", ready.message);
-            let look = format!(
-                "kubectl -n {} get endpointslices -l kubernetes.io/service-name=tagpin (then check that no firewall keeps \
-                 the API server from these addresses)",
-                found.namespace
-            );
-            return vec![Row::red(CHECK, detail, look)];
+        if let Some(message) = told(policies, ReadyReason::WebhookUnreachable) {
+            let detail = format!("the API server does not reach the webhook: {message}");
+            return vec![Row::red(CHECK, detail, look_at_endpoints(found))];
         }
         let replicas = found.replicas.as_deref().unwrap_or_default();
         let answered = replicas.iter().filter_map(|replica| replica.answers.as_ref().ok());
@@ -66,6 +67,24 @@ pub(crate) fn reached(found: &Findings) -> Vec<Row> {
         let try_it = "kubectl create deployment doctor --image=doctor:latest --dry-run=server -n default";
         vec![Row::note(CHECK, detail, Some(try_it.to_owned()))]
     })
+}
+
+/// Returns the message of the first policy that is not ready for this reason.
+fn told(policies: &[Policy], reason: ReadyReason) -> Option<&str> {
+    let mut ready = policies.iter().filter_map(|policy| policy.ready.as_ref());
+    ready.find(|ready| ready.reason == reason.as_str()).map(|ready| ready.message.as_str())
+}
+
+fn unreachable(found: &Findings) -> Option<&str> {
+    told(found.policies.as_deref().unwrap_or_default(), ReadyReason::WebhookUnreachable)
+}
+
+fn look_at_endpoints(found: &Findings) -> String {
+    format!(
+        "kubectl -n {} get endpointslices -l kubernetes.io/service-name=tagpin (then check that no firewall keeps the API \
+         server from these addresses)",
+        found.namespace
+    )
 }
 
 pub(crate) fn namespaces(found: &Findings) -> Vec<Row> {
