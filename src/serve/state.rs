@@ -46,7 +46,7 @@ impl Shown {
     pub(crate) fn state(&self) -> State {
         let now = Timestamp::now();
         let leads = *self.leading.leads.borrow();
-        let installed = *self.leading.installed.borrow();
+        let installed = self.leading.installed.borrow().clone();
         let policies = self.cluster.policies.all();
         let summaries = policies.iter().filter_map(|policy| policy.status.summary.as_ref());
         let violations = summaries.map(|summary| summary.violations);
@@ -61,7 +61,8 @@ impl Shown {
             }),
             break_glass: leads.then(|| {
                 let namespaces = break_glass::namespaces(&self.cluster, &self.excluded);
-                (installed == Installed::Missing, namespaces.len())
+                let cluster = matches!(installed, Installed::Missing | Installed::BrokenGlass { .. });
+                (cluster, namespaces.len())
             }),
             baseline_differs: leads.then(|| self.leading.baseline_differs.borrow().len()),
             certificate_expires: self.certificate_expires(),

@@ -2,9 +2,12 @@
 
 use serde_json::Value;
 
+use crate::support::doctor;
 use crate::support::manifests::pod;
 use crate::support::release::{CHART, Release, armed};
-use crate::support::{LIMIT, Namespace, alone, image, kubectl, ready, rig, undisturbed, wait_for};
+use crate::support::{
+    LIMIT, Namespace, alone, image, kubectl, kubectl_with, ready, rig, undisturbed, wait_for,
+};
 
 const MUTATING: &str = "mutatingwebhookconfiguration/zz-tagpin";
 const VALIDATING: &str = "validatingwebhookconfiguration/tagpin";
@@ -77,6 +80,41 @@ fn a_webhook_that_was_deleted_by_hand_stays_away_until_an_upgrade_brings_it_back
     namespace.apply(&pod("after", "web:latest")).refused();
     namespace.apply(&pod("pinned", "web:1.4.2")).succeeded();
     assert!(image(&namespace.get("pod", "pinned")).starts_with("web:1.4.2@sha256:"));
+}
+
+#[test]
+fn a_configuration_that_gitops_brings_back_stays_empty_until_it_is_rearmed() {
+    let _cluster = alone();
+    armed();
+    // The Lease remembers what was filled with its next renewal.
+    let uid = configuration(VALIDATING)["metadata"]["uid"].as_str().unwrap().to_owned();
+    wait_for("the memory", LIMIT, || {
+        let lease = ["-n", "tagpin-system", "get", "lease", "tagpin", "-o", "json"];
+        let lease: Value = serde_json::from_str(&kubectl(&lease).succeeded()).unwrap();
+        let filled = lease["metadata"]["annotations"]["tagpin.dev/filled"].as_str()?.to_owned();
+        filled.contains(&uid).then_some(())
+    });
+    let skeletons = [MUTATING, VALIDATING].map(|name| {
+        let mut seen = configuration(name);
+        let metadata = seen["metadata"].as_object_mut().unwrap();
+        metadata.retain(|field, _| ["name", "labels", "annotations"].contains(&field.as_str()));
+        seen.as_object_mut().unwrap().remove("webhooks");
+        seen.to_string()
+    });
+    kubectl(&["delete", VALIDATING, MUTATING]).succeeded();
+    for skeleton in &skeletons {
+        kubectl_with(&["create", "-f", "-"], skeleton).succeeded();
+    }
+    let command = doctor::red("webhooks", "came back after break glass and stays empty");
+    for name in [MUTATING, VALIDATING] {
+        assert_eq!(configuration(name)["webhooks"].as_array().map_or(0, Vec::len), 0, "{name} was filled");
+    }
+    let words: Vec<_> = command.split(' ').collect();
+    assert_eq!(words.first(), Some(&"kubectl"), "{command}");
+    kubectl(words.get(1..).unwrap()).succeeded();
+    armed();
+    let namespace = Namespace::new("rearmed");
+    wait_for("a refusal", LIMIT, || (!namespace.apply(&pod("web", "web:latest")).ok).then_some(()));
 }
 
 #[test]

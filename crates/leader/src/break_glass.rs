@@ -63,9 +63,9 @@ impl Audit {
         let mut installed = self.installed.clone();
         let mut told = Reported::default();
         loop {
-            let at = *installed.borrow_and_update();
+            let at = installed.borrow_and_update().clone();
             let pass = self.reconcile.pass();
-            let outcome = self.report(&recorder, at, &mut told).await;
+            let outcome = self.report(&recorder, &at, &mut told).await;
             drop(pass);
             if outcome.is_err() {
                 self.reconcile.failed();
@@ -81,7 +81,12 @@ impl Audit {
     }
 
     /// Writes an Event for every change since the last pass. A failed write holds up no other Event.
-    async fn report(&self, recorder: &Recorder, installed: Installed, told: &mut Reported) -> Result<(), ()> {
+    async fn report(
+        &self,
+        recorder: &Recorder,
+        installed: &Installed,
+        told: &mut Reported,
+    ) -> Result<(), ()> {
         let mut outcome = Ok(());
         let now = namespaces(&self.cluster, &self.excluded);
         for name in now.difference(&told.namespaces.clone()) {
@@ -107,7 +112,7 @@ impl Audit {
             }
         }
         let missing = match installed {
-            Installed::Missing => true,
+            Installed::Missing | Installed::BrokenGlass { .. } => true,
             // The state is not known, so the last known one stays.
             Installed::NotYet | Installed::Opened | Installed::Unwritable | Installed::Emptied => {
                 told.cluster

@@ -43,7 +43,7 @@ mod secret;
 use baseline::Baseline;
 use break_glass::Audit;
 use certificates::issue::Lifetimes;
-use lease::LeaseManager;
+use lease::{LeaseManager, Notes};
 use policy_status::StatusWriter;
 use replicas::{AskByAddress, Replica};
 use webhook_config::{Connect, Installed, WebhookConfig};
@@ -109,7 +109,8 @@ impl Controller {
     /// Fails if the task of a writer panics.
     pub async fn run(&self, lease: &LeaseManager, stop: CancellationToken) -> Result<(), WriterEnded> {
         let ready = watch::Sender::new(Vec::new());
-        lease.run(stop, || self.lead(ready.clone()), || self.leave(&ready)).await
+        let lead = || self.lead(ready.clone(), lease.notes());
+        lease.run(stop, lead, || self.leave(&ready)).await
     }
 
     /// Writes once more into the status of every policy, if no other replica is left to answer.
@@ -139,7 +140,7 @@ impl Controller {
     }
 
     /// Runs every writer until one ends. Dropping this aborts them.
-    async fn lead(&self, ready: watch::Sender<Vec<Replica>>) -> WriterEnded {
+    async fn lead(&self, ready: watch::Sender<Vec<Replica>>, notes: Notes) -> WriterEnded {
         let mut writers = Writers::default();
         let (client, namespace) = (|| self.client.clone(), || self.namespace.clone());
         let status = self.status(&ready);
@@ -168,6 +169,7 @@ impl Controller {
                 cluster: Arc::clone(&self.cluster),
                 listens: self.listens.clone(),
                 certificate: self.certificate.clone(),
+                notes,
                 installed: self.installed.clone(),
                 closed: self.closed.clone(),
                 metrics: self.canaries.clone(),

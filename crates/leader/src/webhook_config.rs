@@ -17,9 +17,11 @@ use kube::core::PartialObjectMeta;
 use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
+use tracing::warn;
 
 use crate::call::CallError;
 use crate::canaries::Metrics;
+use crate::lease::Notes;
 use crate::reconcile::Reconcile;
 use tagpin_kube::certificate::Pems;
 use tagpin_kube::follow::follow_one;
@@ -32,6 +34,7 @@ pub mod documents;
 
 mod canary;
 mod entries;
+mod glass;
 mod withdrawal;
 mod writer;
 
@@ -39,7 +42,8 @@ pub use canary::Connect;
 
 use arming::{Canary, Reach};
 use canary::Canaries;
-use documents::Wanted;
+use documents::{Configuration, Wanted};
+use glass::{Broken, Filled, Release, Uids};
 use tagpin_objects::release;
 
 /// The stores of policies. While the API server knows neither kind, there is nothing to judge.
@@ -51,8 +55,11 @@ const RETRY: Duration = Duration::from_secs(5);
 /// Time for which a leader may be unready before it opens closed entries.
 const PATIENCE: Duration = Duration::from_secs(15);
 
+/// Words before the command in the text about a configuration that came back after break glass.
+pub const TO_FILL_IT: &str = "to fill it again: ";
+
 /// The state of the webhook configurations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Installed {
     /// The state is not known yet, or this replica cannot answer yet.
     NotYet,
@@ -68,6 +75,11 @@ pub enum Installed {
     Withdrawn,
     /// A configuration does not exist: break glass deleted it, or the chart did not install it.
     Missing,
+    /// A configuration came back after break glass, with the same release, and stays empty.
+    BrokenGlass {
+        /// The command after which it is filled again.
+        rearm: Arc<str>,
+    },
     /// A configuration cannot be written.
     Unwritable,
     /// The lists are empty, because the namespace is being deleted or the CRDs do not exist.
@@ -90,6 +102,8 @@ pub struct WebhookConfig {
     pub listens: watch::Receiver<bool>,
     /// The Secret with the certificate and its authorities.
     pub certificate: watch::Receiver<Observed<Secret>>,
+    /// The annotations of the Lease, which outlast this leader.
+    pub notes: Notes,
     /// Receives the state of the configurations.
     pub installed: watch::Sender<Installed>,
     /// Receives true while an entry of tagpin refuses unanswered requests.
@@ -103,7 +117,7 @@ pub struct WebhookConfig {
 impl Installed {
     /// Returns true if both configurations are as they should be.
     #[must_use]
-    pub const fn in_sync(self) -> bool {
+    pub const fn in_sync(&self) -> bool {
         matches!(self, Self::Yes | Self::Armed | Self::Unreachable | Self::Withdrawn)
     }
 }
@@ -178,6 +192,8 @@ impl WebhookConfig {
         let mut stores = self.cluster.changes();
         let mut kinds = self.cluster.synced.unknown_kinds();
         let mut heard = canaries.subscribe();
+        let mut notes = self.notes.seen.clone();
+        let mut filled = Filled::read(&notes.borrow());
         let mut unready = None;
         loop {
             let ready = *listens.borrow_and_update() && self.cluster.synced.missing().is_empty();
@@ -196,8 +212,18 @@ impl WebhookConfig {
                 canaries.is_withdrawn(),
                 POLICIES.iter().all(|store| unknown.contains(store)),
             );
+            let release = Release::of(&deployment.borrow_and_update());
+            let broken = Broken::among(live.uids(), filled.as_ref(), &release, &notes.borrow_and_update());
             let goal = Goal::of(wanted.filter(|_| live.is_known()), canaries.reach(), &mut unready);
-            let (installed, pause) = self.pass(&goal, canaries.reach(), &live).await;
+            let (installed, pause) = self.pass(&goal, canaries.reach(), &live, &broken).await;
+            if installed.in_sync()
+                && let Some(now) = Filled::after(live.uids(), release)
+                && filled.as_ref() != Some(&now)
+            {
+                self.notes.wanted.send_modify(|wanted| now.write(wanted));
+                filled = Some(now);
+            }
+            let unwritable = installed == Installed::Unwritable;
             self.publish(installed, &live);
             if let Some(pause) = pause {
                 // A write that was refused can wait, but the entries that lost canaries open cannot.
@@ -206,7 +232,7 @@ impl WebhookConfig {
                 });
                 tokio::select! {
                     () = sleep(pause) => {}
-                    Ok(_) = turned, if installed == Installed::Unwritable => {}
+                    Ok(_) = turned, if unwritable => {}
                 }
                 continue;
             }
@@ -221,6 +247,7 @@ impl WebhookConfig {
                 () = stores.changed(), if !ready => {}
                 Ok(()) = kinds.changed() => {}
                 Ok(()) = heard.changed() => {}
+                Ok(()) = notes.changed() => {}
                 () = goal.is_due() => {}
             }
         }
@@ -277,13 +304,19 @@ impl WebhookConfig {
 
     /// Runs one pass, and writes everything that differs from the goal. Returns the state of the
     /// configurations, and the pause before the next pass if that should not wait for a change.
-    async fn pass(&self, goal: &Goal, reach: Reach, live: &Live) -> (Installed, Option<Duration>) {
+    async fn pass(
+        &self,
+        goal: &Goal,
+        reach: Reach,
+        live: &Live,
+        broken: &Broken,
+    ) -> (Installed, Option<Duration>) {
         let written = match goal {
             Goal::Wait(_) => return (Installed::NotYet, None),
             Goal::Open => self.open(live).await,
             Goal::Keep(wanted) => {
                 let _pass = self.reconcile.pass();
-                self.bring(wanted, live).await
+                self.bring(wanted, live, broken).await
             }
         };
         let Ok(wrote) = written else {
@@ -294,6 +327,10 @@ impl WebhookConfig {
         let installed = match goal {
             Goal::Wait(_) | Goal::Open => Installed::Opened,
             Goal::Keep(Wanted { ca: None, .. }) => Installed::Emptied,
+            Goal::Keep(_) if broken.any() => {
+                let rearm = broken.rearming(live.uids(), &self.namespace);
+                Installed::BrokenGlass { rearm: rearm.into() }
+            }
             Goal::Keep(_) if !complete => Installed::Missing,
             Goal::Keep(wanted) if wanted.withdrawn => Installed::Withdrawn,
             Goal::Keep(_) if reach == Reach::Unreachable => Installed::Unreachable,
@@ -305,18 +342,18 @@ impl WebhookConfig {
 
     /// Brings both configurations to the wanted state. The mutating one is filled first and emptied last.
     /// Otherwise a pod could be refused for a missing pin that tagpin was never asked for.
-    async fn bring(&self, wanted: &Wanted, live: &Live) -> Result<bool, CallError> {
+    async fn bring(&self, wanted: &Wanted, live: &Live, broken: &Broken) -> Result<bool, CallError> {
         let seen = live.validating.object();
         let held_back = !wanted.pins() && seen.is_some_and(|live| !wanted.matches_validating(live));
         let mutating = async {
             match live.mutating.object().filter(|_| !held_back) {
-                Some(live) => writer::bring(&self.client, live, wanted).await,
+                Some(live) => self.bring_one(live, wanted, broken.mutating).await,
                 None => Ok(false),
             }
         };
         let validating = async {
             match seen {
-                Some(live) => writer::bring(&self.client, live, wanted).await,
+                Some(live) => self.bring_one(live, wanted, broken.validating).await,
                 None => Ok(false),
             }
         };
@@ -324,6 +361,23 @@ impl WebhookConfig {
         match seen.is_some_and(documents::fails_closed) && !wanted.closes() {
             true => any_written(validating.await, mutating.await),
             false => any_written(mutating.await, validating.await),
+        }
+    }
+
+    /// Brings one configuration to the wanted state. One that came back after break glass gets no entry, and loses those
+    /// that came with it.
+    async fn bring_one<K: Configuration>(
+        &self,
+        live: &K,
+        wanted: &Wanted,
+        broken: bool,
+    ) -> Result<bool, CallError> {
+        if !broken || wanted.ca.is_none() {
+            return writer::bring(&self.client, live, wanted).await;
+        }
+        match live.entries().iter().any(|entry| entry.is_ours()) {
+            true => writer::bring(&self.client, live, &Wanted { ca: None, ..wanted.clone() }).await,
+            false => Ok(false),
         }
     }
 
@@ -343,7 +397,16 @@ impl WebhookConfig {
     fn publish(&self, installed: Installed, live: &Live) {
         let closed = live.validating.object().is_some_and(documents::fails_closed);
         self.closed.send_if_modified(|held| std::mem::replace(held, closed) != closed);
-        self.installed.send_if_modified(|held| std::mem::replace(held, installed) != installed);
+        if let Installed::BrokenGlass { rearm } = &installed
+            && *self.installed.borrow() != installed
+        {
+            warn!("a webhook configuration came back after break glass and stays empty; {TO_FILL_IT}{rearm}");
+        }
+        self.installed.send_if_modified(|held| {
+            let changed = *held != installed;
+            *held = installed;
+            changed
+        });
     }
 }
 
@@ -371,6 +434,14 @@ impl Goal {
 }
 
 impl Live {
+    /// Returns the UIDs of the configurations that exist.
+    fn uids(&self) -> Uids<'_> {
+        Uids {
+            mutating: self.mutating.object().and_then(|live| live.metadata.uid.as_deref()),
+            validating: self.validating.object().and_then(|live| live.metadata.uid.as_deref()),
+        }
+    }
+
     fn is_known(&self) -> bool {
         self.mutating != Observed::Unknown && self.validating != Observed::Unknown
     }

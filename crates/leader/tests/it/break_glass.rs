@@ -105,6 +105,8 @@ async fn a_deleted_configuration_is_told_of_at_our_deployment() {
     assert_eq!(event["reason"], "BreakGlass");
     assert_eq!(event["regarding"]["kind"], "Deployment");
     assert!(event["note"].as_str().unwrap().contains("helm upgrade"), "{event}");
+    auditor.installed.send_replace(Installed::BrokenGlass { rearm: "kubectl x".into() });
+    auditor.api.quiet(Duration::from_secs(10)).await;
     auditor.installed.send_replace(Installed::Unwritable);
     auditor.api.quiet(Duration::from_secs(10)).await;
     auditor.installed.send_replace(Installed::Yes);

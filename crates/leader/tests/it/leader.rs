@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tagpin_leader::lease::LeaseManager;
+use tagpin_leader::lease::{LeaseManager, Notes};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -24,6 +24,8 @@ struct Replica {
     writes: Arc<AtomicBool>,
     /// True once the replica has left, after its writers had ended.
     left: Arc<AtomicBool>,
+    /// The annotations of the lease.
+    notes: Notes,
     task: JoinHandle<Result<(), &'static str>>,
 }
 
@@ -41,6 +43,7 @@ impl Replica {
     fn start(dies_after: Duration) -> Self {
         let (client, api) = Api::new();
         let lease = LeaseManager::new(client, "tagpin-system", "tagpin-0");
+        let notes = lease.notes();
         let (stop, writes) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
         let left = Arc::new(AtomicBool::new(false));
         let task = tokio::spawn({
@@ -57,7 +60,7 @@ impl Replica {
                 lease.run(stop, lead, leave).await
             }
         });
-        Self { api, stop, writes, left, task }
+        Self { api, stop, writes, left, notes, task }
     }
 
     fn writes(&self) -> bool {
@@ -255,6 +258,48 @@ async fn an_edited_label_is_no_new_leader() {
     again.ok(lease(&identity, "51"));
     assert_eq!(version(&replica.put().await), "51");
     assert!(replica.writes());
+}
+
+/// Returns the lease with these annotations.
+fn annotated(mut lease: Value, annotations: &Value) -> Value {
+    lease["metadata"]["annotations"] = annotations.clone();
+    lease
+}
+
+#[tokio::test(start_paused = true)]
+async fn notes_are_written_with_the_renewals_and_an_annotation_of_a_person_stays() {
+    let mut replica = Replica::start(FOREVER);
+    let identity = replica.takes_it().await;
+    let first = replica.put().await;
+    assert_eq!(first.json()["metadata"].get("annotations"), None, "nothing is to be remembered yet");
+    replica.notes.wanted.send_modify(|wanted| drop(wanted.insert("tagpin.dev/filled".into(), "f".into())));
+    first.ok(lease(&identity, "2"));
+    let renew = replica.put().await;
+    assert_eq!(renew.json()["metadata"]["annotations"], json!({ "tagpin.dev/filled": "f" }));
+    // A person writes at the same time.
+    renew.refuse(409, "Conflict");
+    let theirs = json!({ "tagpin.dev/rearm": "u" });
+    replica.get().await.ok(annotated(lease(&identity, "50"), &theirs));
+    let again = replica.put().await;
+    let both = json!({ "tagpin.dev/rearm": "u", "tagpin.dev/filled": "f" });
+    assert_eq!((version(&again), &again.json()["metadata"]["annotations"]), ("50".to_owned(), &both));
+    again.ok(annotated(lease(&identity, "51"), &both));
+    replica.notes.seen.wait_for(|seen| seen.len() == 2).await.unwrap();
+    assert_eq!(replica.put().await.json()["metadata"]["annotations"], both);
+    assert!(replica.writes());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_term_sees_the_notes_of_the_last_leader_and_forgets_its_own() {
+    let mut replica = Replica::start(FOREVER);
+    replica.notes.wanted.send_modify(|wanted| drop(wanted.insert("tagpin.dev/filled".into(), "old".into())));
+    let theirs = json!({ "tagpin.dev/filled": "new" });
+    replica.get().await.ok(annotated(lease("", "4"), &theirs));
+    let take = replica.put().await;
+    let identity = holder(&take);
+    take.ok(annotated(lease(&identity, "5"), &theirs));
+    replica.notes.seen.wait_for(|seen| seen.len() == 1).await.unwrap();
+    assert_eq!(replica.put().await.json()["metadata"]["annotations"], theirs);
 }
 
 #[tokio::test(start_paused = true)]

@@ -349,6 +349,8 @@ async fn webhooks_that_are_missing_and_namespaces_that_are_excluded_are_told() {
         (Installed::Yes, "Auditing"),
         (Installed::Withdrawn, "WebhookUnreachable"),
         (Installed::Armed, "Auditing"),
+        (Installed::BrokenGlass { rearm: "kubectl x".into() }, "WebhooksNotInstalled"),
+        (Installed::Yes, "Auditing"),
         (Installed::Emptied, "WebhooksNotInstalled"),
         (Installed::Opened, "WebhooksNotInstalled"),
     ] {

@@ -339,6 +339,19 @@ fn webhooks_that_are_out_of_the_way() {
 }
 
 #[test]
+fn what_came_back_after_break_glass() {
+    let rearm = "kubectl -n tagpin-system annotate lease tagpin --overwrite tagpin.dev/rearm=u";
+    let (detail, remedy) = red("webhooks", |found| {
+        let message = format!("a configuration came back; to fill it again: {rearm}");
+        let reason = "WebhooksNotInstalled".into();
+        policy_mut(found).ready = Some(Ready { holds: false, reason, message });
+        found.validating = Ok(Some(vec![]));
+    });
+    assert!(detail.contains("tagpin came back after break glass"), "{detail}");
+    assert_eq!(remedy, rearm);
+}
+
+#[test]
 fn without_a_review_yet_nobody_claims_that_we_are_reached() {
     let row = one("reached", Status::Note, |found| found.replicas = Ok(vec![]));
     assert!(row.detail.contains("no review has come yet"), "{row:?}");

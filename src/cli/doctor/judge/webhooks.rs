@@ -2,6 +2,7 @@
 
 use crate::cli::doctor::findings::{Answer, Entry, Findings, Policy};
 use crate::cli::doctor::judge::row::{Row, known, logs, named, upgrade};
+use tagpin_leader::webhook_config::TO_FILL_IT;
 use tagpin_objects::conditions::ReadyReason;
 use tagpin_objects::release;
 
@@ -32,6 +33,12 @@ fn one(found: &Findings, name: &str, entry: &str, asked: &Answer<Option<Vec<Entr
                  once canaries arrive: nothing is judged"
             );
             return Row::red(CHECK, detail, look_at_endpoints(found));
+        }
+        let policies = found.policies.as_deref().unwrap_or_default();
+        let told = told(policies, ReadyReason::WebhooksNotInstalled);
+        if let Some((_, rearm)) = told.and_then(|message| message.split_once(TO_FILL_IT)) {
+            let detail = format!("{name} came back after break glass and stays empty: nothing is judged");
+            return Row::red(CHECK, detail, rearm);
         }
         let detail = format!("{name} has no entry {entry}: nothing is judged");
         return Row::red(CHECK, detail, logs(found));
