@@ -243,11 +243,12 @@ impl Replica {
         let lease = LeaseManager::new(self.client.clone(), &settings.namespace, &settings.pod);
         let installed = watch::Sender::new(Installed::NotYet);
         let closed = watch::Sender::new(false);
-        let baseline_differs = watch::Sender::default();
+        let (added, baseline_differs) = (watch::Sender::default(), watch::Sender::default());
         let leading = Leading {
             leads: lease.leads(),
             installed: installed.subscribe(),
             closed: closed.subscribe(),
+            added: added.subscribe(),
             baseline_differs: baseline_differs.subscribe(),
         };
         let registries = Arc::clone(&self.registries);
@@ -268,6 +269,7 @@ impl Replica {
             newest_pin_keys: pin_keys.newest,
             installed,
             closed,
+            added,
             baseline_differs,
             lifetimes: Lifetimes {
                 leaf: settings.certificate_lifetime,

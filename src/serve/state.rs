@@ -38,6 +38,7 @@ pub(crate) struct Leading {
     pub(crate) leads: watch::Receiver<bool>,
     pub(crate) installed: watch::Receiver<Installed>,
     pub(crate) closed: watch::Receiver<bool>,
+    pub(crate) added: watch::Receiver<usize>,
     pub(crate) baseline_differs: watch::Receiver<BTreeSet<String>>,
 }
 
@@ -54,6 +55,8 @@ impl Shown {
             leads,
             webhooks_installed: leads.then_some(installed.in_sync()),
             webhooks_withdrawn: leads.then_some(installed == Installed::Withdrawn),
+            webhooks_contested: leads.then_some(matches!(installed, Installed::Contested { .. })),
+            selectors_added: leads.then(|| *self.leading.added.borrow()),
             webhooks_armed: leads.then_some(*self.leading.closed.borrow()),
             fail_closed_namespaces: leads.then(|| {
                 let asking = self.cluster.namespaces.with(&[(FAIL_CLOSED, ON)]);

@@ -88,6 +88,8 @@ fn exposed() -> String {
         webhooks_armed: Some(true),
         break_glass: Some((false, 1)),
         webhooks_withdrawn: Some(false),
+        webhooks_contested: Some(false),
+        selectors_added: Some(0),
         fail_closed_namespaces: Some(1),
         baseline_differs: Some(0),
         certificate_expires: Some(1),

@@ -71,8 +71,9 @@ impl Baseline {
     /// Returns the fields of this spec that are not as the values of the release say: `.spec.mode`.
     fn differing(&self, spec: &Value) -> BTreeSet<String> {
         let mut fields = BTreeSet::new();
-        let document = self.document();
-        differing(".spec", &document["spec"], spec, &mut fields);
+        if let Some(wanted) = self.document().get("spec") {
+            differing(".spec", wanted, spec, &mut fields);
+        }
         let selector = spec.pointer("/match/namespaceSelector").cloned().unwrap_or_default();
         let selector = serde_json::from_value::<Option<LabelSelector>>(selector).unwrap_or_default();
         fields.retain(|field| !field.starts_with(NAMESPACES));

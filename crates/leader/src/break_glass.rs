@@ -117,7 +117,11 @@ impl Audit {
             Installed::NotYet | Installed::Opened | Installed::Unwritable | Installed::Emptied => {
                 told.cluster
             }
-            Installed::Yes | Installed::Armed | Installed::Unreachable | Installed::Withdrawn => false,
+            Installed::Yes
+            | Installed::Armed
+            | Installed::Unreachable
+            | Installed::Withdrawn
+            | Installed::Contested { .. } => false,
         };
         if missing != told.cluster {
             let (kind, reason, note) = if missing {

@@ -83,6 +83,8 @@ pub struct Controller {
     pub installed: watch::Sender<Installed>,
     /// Receives true while an entry refuses requests that no replica answers.
     pub closed: watch::Sender<bool>,
+    /// Receives the number of parts that others added to the selectors and conditions of the webhooks.
+    pub added: watch::Sender<usize>,
     /// Receives the fields of the baseline policy that are not as the values of the release say.
     pub baseline_differs: watch::Sender<BTreeSet<String>>,
     /// Lifetimes of the webhook's certificate and its authority.
@@ -148,6 +150,7 @@ impl Controller {
         self.installed.send_replace(Installed::NotYet);
         self.closed.send_replace(false);
         self.baseline_differs.send_replace(BTreeSet::new());
+        self.added.send_replace(0);
 
         writers.start("certificate", {
             let (client, namespace, certificate) = (client(), namespace(), self.certificate.clone());
@@ -172,6 +175,7 @@ impl Controller {
                 notes,
                 installed: self.installed.clone(),
                 closed: self.closed.clone(),
+                added: self.added.clone(),
                 metrics: self.canaries.clone(),
                 reconcile: self.passes.of("webhook_config"),
             };

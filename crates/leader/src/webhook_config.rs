@@ -29,11 +29,13 @@ use tagpin_kube::store::Store;
 use tagpin_kube::unreadable::Watched;
 use tagpin_kube::{Cluster, Observed};
 
+pub mod additions;
 pub mod arming;
 pub mod documents;
 
 mod canary;
 mod entries;
+mod fight;
 mod glass;
 mod withdrawal;
 mod writer;
@@ -43,6 +45,7 @@ pub use canary::Connect;
 use arming::{Canary, Reach};
 use canary::Canaries;
 use documents::{Configuration, Wanted};
+use fight::{Fight, Fights};
 use glass::{Broken, Filled, Release, Uids};
 use tagpin_objects::release;
 
@@ -75,6 +78,13 @@ pub enum Installed {
     Withdrawn,
     /// A configuration does not exist: break glass deleted it, or the chart did not install it.
     Missing,
+    /// Somebody undoes the writes of a configuration again and again.
+    Contested {
+        /// Name of the configuration.
+        configuration: &'static str,
+        /// The names of those who do, as the API server knows them; empty if it does not say.
+        by: Arc<str>,
+    },
     /// A configuration came back after break glass, with the same release, and stays empty.
     BrokenGlass {
         /// The command after which it is filled again.
@@ -108,6 +118,8 @@ pub struct WebhookConfig {
     pub installed: watch::Sender<Installed>,
     /// Receives true while an entry of tagpin refuses unanswered requests.
     pub closed: watch::Sender<bool>,
+    /// Receives the number of parts that others added to the selectors and conditions of tagpin's entries.
+    pub added: watch::Sender<usize>,
     /// Counters of canaries.
     pub metrics: Metrics,
     /// Metrics of the passes.
@@ -194,7 +206,7 @@ impl WebhookConfig {
         let mut heard = canaries.subscribe();
         let mut notes = self.notes.seen.clone();
         let mut filled = Filled::read(&notes.borrow());
-        let mut unready = None;
+        let (mut unready, mut fights) = (None, Fights::default());
         loop {
             let ready = *listens.borrow_and_update() && self.cluster.synced.missing().is_empty();
             let unknown = kinds.borrow_and_update().clone();
@@ -215,7 +227,7 @@ impl WebhookConfig {
             let release = Release::of(&deployment.borrow_and_update());
             let broken = Broken::among(live.uids(), filled.as_ref(), &release, &notes.borrow_and_update());
             let goal = Goal::of(wanted.filter(|_| live.is_known()), canaries.reach(), &mut unready);
-            let (installed, pause) = self.pass(&goal, canaries.reach(), &live, &broken).await;
+            let (installed, pause) = self.pass(&goal, canaries.reach(), &live, &broken, &mut fights).await;
             if installed.in_sync()
                 && let Some(now) = Filled::after(live.uids(), release)
                 && filled.as_ref() != Some(&now)
@@ -249,6 +261,7 @@ impl WebhookConfig {
                 Ok(()) = heard.changed() => {}
                 Ok(()) = notes.changed() => {}
                 () = goal.is_due() => {}
+                () = until(fights.due()) => {}
             }
         }
     }
@@ -310,13 +323,14 @@ impl WebhookConfig {
         reach: Reach,
         live: &Live,
         broken: &Broken,
+        fights: &mut Fights,
     ) -> (Installed, Option<Duration>) {
         let written = match goal {
             Goal::Wait(_) => return (Installed::NotYet, None),
             Goal::Open => self.open(live).await,
             Goal::Keep(wanted) => {
                 let _pass = self.reconcile.pass();
-                self.bring(wanted, live, broken).await
+                self.bring(wanted, live, broken, fights).await
             }
         };
         let Ok(wrote) = written else {
@@ -334,26 +348,35 @@ impl WebhookConfig {
             Goal::Keep(_) if !complete => Installed::Missing,
             Goal::Keep(wanted) if wanted.withdrawn => Installed::Withdrawn,
             Goal::Keep(_) if reach == Reach::Unreachable => Installed::Unreachable,
-            Goal::Keep(wanted) if wanted.fails_closed => Installed::Armed,
-            Goal::Keep(_) => Installed::Yes,
+            Goal::Keep(wanted) => match fights.contested() {
+                Some(contested) => contested,
+                None if wanted.fails_closed => Installed::Armed,
+                None => Installed::Yes,
+            },
         };
         (installed, wrote.then_some(PAUSE))
     }
 
     /// Brings both configurations to the wanted state. The mutating one is filled first and emptied last.
     /// Otherwise a pod could be refused for a missing pin that tagpin was never asked for.
-    async fn bring(&self, wanted: &Wanted, live: &Live, broken: &Broken) -> Result<bool, CallError> {
+    async fn bring(
+        &self,
+        wanted: &Wanted,
+        live: &Live,
+        broken: &Broken,
+        fights: &mut Fights,
+    ) -> Result<bool, CallError> {
         let seen = live.validating.object();
         let held_back = !wanted.pins() && seen.is_some_and(|live| !wanted.matches_validating(live));
         let mutating = async {
             match live.mutating.object().filter(|_| !held_back) {
-                Some(live) => self.bring_one(live, wanted, broken.mutating).await,
+                Some(live) => self.bring_one(live, wanted, broken.mutating, &mut fights.mutating).await,
                 None => Ok(false),
             }
         };
         let validating = async {
             match seen {
-                Some(live) => self.bring_one(live, wanted, broken.validating).await,
+                Some(live) => self.bring_one(live, wanted, broken.validating, &mut fights.validating).await,
                 None => Ok(false),
             }
         };
@@ -365,20 +388,35 @@ impl WebhookConfig {
     }
 
     /// Brings one configuration to the wanted state. One that came back after break glass gets no entry, and loses those
-    /// that came with it.
+    /// that came with it. A repair that somebody undoes again and again waits, unless it takes entries away.
     async fn bring_one<K: Configuration>(
         &self,
         live: &K,
         wanted: &Wanted,
         broken: bool,
+        fight: &mut Fight,
     ) -> Result<bool, CallError> {
-        if !broken || wanted.ca.is_none() {
-            return writer::bring(&self.client, live, wanted).await;
+        let broken = broken && wanted.ca.is_some();
+        if broken && !live.entries().iter().any(|entry| entry.is_ours()) {
+            return Ok(false);
         }
-        match live.entries().iter().any(|entry| entry.is_ours()) {
-            true => writer::bring(&self.client, live, &Wanted { ca: None, ..wanted.clone() }).await,
-            false => Ok(false),
+        let emptied = Wanted { ca: None, ..wanted.clone() };
+        let wanted = if broken { &emptied } else { wanted };
+        let now = Instant::now();
+        if fight.look(live, now) {
+            fight.by = writer::changed_by::<K>(&self.client).await.unwrap_or_default().join(", ").into();
+            warn!(configuration = K::NAME, by = &*fight.by, "somebody undoes the writes again and again");
         }
+        let opens = live.entries().iter().any(|entry| entry.is_closed()) && !wanted.closes();
+        if wanted.pins() && !opens && fight.waits().is_some_and(|until| now < until) {
+            return Ok(false);
+        }
+        let made = writer::bring(&self.client, live, wanted).await?;
+        if made.is_empty() {
+            return Ok(false);
+        }
+        fight.wrote(live, wanted, made, now);
+        Ok(true)
     }
 
     /// Opens the closed entries of the configurations that are known. This needs neither readiness nor the other
@@ -397,6 +435,7 @@ impl WebhookConfig {
     fn publish(&self, installed: Installed, live: &Live) {
         let closed = live.validating.object().is_some_and(documents::fails_closed);
         self.closed.send_if_modified(|held| std::mem::replace(held, closed) != closed);
+        self.added.send_replace(documents::additions(live.mutating.object(), live.validating.object()));
         if let Installed::BrokenGlass { rearm } = &installed
             && *self.installed.borrow() != installed
         {

@@ -60,6 +60,14 @@ impl Place<'_> {
         if let Some(text) = self.unreachable() {
             return (ReadyReason::WebhookUnreachable, text.to_owned());
         }
+        if let Installed::Contested { configuration, by } = self.installed {
+            let by = if by.is_empty() { "somebody" } else { by };
+            let text = format!(
+                "{by} changes the webhook configuration {configuration} again and again; let it ignore /webhooks \
+                 (docs/runbook.md#tagpinwebhookscontested)"
+            );
+            return (ReadyReason::Contested, text);
+        }
         if self.replicas == 0 {
             return (ReadyReason::Propagating, "no replica of tagpin is ready".to_owned());
         }
@@ -102,7 +110,11 @@ impl Place<'_> {
 
     fn not_installed(&self) -> Option<Cow<'static, str>> {
         let text = match self.installed {
-            Installed::Yes | Installed::Armed | Installed::Unreachable | Installed::Withdrawn => return None,
+            Installed::Yes
+            | Installed::Armed
+            | Installed::Unreachable
+            | Installed::Withdrawn
+            | Installed::Contested { .. } => return None,
             Installed::BrokenGlass { rearm } => {
                 let text = "a webhook configuration came back after break glass and stays empty: nothing is \
                             checked or nothing is pinned";

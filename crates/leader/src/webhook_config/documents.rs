@@ -11,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
     LabelSelector, LabelSelectorRequirement, ObjectMeta, OwnerReference,
 };
 
+use crate::webhook_config::additions::{Webhook, added, contains, keep};
 use crate::webhook_config::entries::{Entries, IGNORE, OURS};
 use tagpin_objects::kinds::Kinds;
 use tagpin_objects::match_conditions::{
@@ -23,7 +24,7 @@ const PIN: &str = "pin.tagpin.dev";
 /// Name of the entry that judges.
 const VALIDATE: &str = "validate.tagpin.dev";
 /// Name of the entry for fail-closed namespaces, in which unanswered requests are refused.
-const STRICT: &str = "validate-strict.tagpin.dev";
+pub(crate) const STRICT: &str = "validate-strict.tagpin.dev";
 /// Name of the entry for namespaces in which break glass is on.
 const VALIDATE_BREAK_GLASS: &str = "validate-break-glass.tagpin.dev";
 /// Name of the entry for canaries, which prove that the API server reaches tagpin.
@@ -43,20 +44,22 @@ const VALIDATE_SECONDS: i32 = 10;
 const CANARY_SECONDS: i32 = 3;
 
 /// Label that the API server sets on every namespace, so that nobody can forge it.
-const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
+pub(crate) const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 
 /// A webhook configuration that can be made from [`Wanted`] and compared with it.
 pub(crate) trait Configuration: Entries {
-    /// Returns the configuration as it should be, for the object with this UID.
-    fn document(wanted: &Wanted, uid: Option<String>) -> Self;
+    /// Returns the configuration as it should be in the place of the live one, with what others added to its selectors.
+    fn document(wanted: &Wanted, live: &Self) -> Self;
 
     /// Returns true if this configuration is as it should be.
     fn matches(&self, wanted: &Wanted) -> bool;
 }
 
 impl Configuration for MutatingWebhookConfiguration {
-    fn document(wanted: &Wanted, uid: Option<String>) -> Self {
-        wanted.mutating(uid)
+    fn document(wanted: &Wanted, live: &Self) -> Self {
+        let mut made = wanted.mutating(live.metadata.uid.clone());
+        keep(&mut made.webhooks, &live.webhooks);
+        made
     }
 
     fn matches(&self, wanted: &Wanted) -> bool {
@@ -65,8 +68,10 @@ impl Configuration for MutatingWebhookConfiguration {
 }
 
 impl Configuration for ValidatingWebhookConfiguration {
-    fn document(wanted: &Wanted, uid: Option<String>) -> Self {
-        wanted.validating(uid)
+    fn document(wanted: &Wanted, live: &Self) -> Self {
+        let mut made = wanted.validating(live.metadata.uid.clone());
+        keep(&mut made.webhooks, &live.webhooks);
+        made
     }
 
     fn matches(&self, wanted: &Wanted) -> bool {
@@ -217,14 +222,14 @@ impl Wanted {
     #[must_use]
     pub(crate) fn matches_mutating(&self, live: &MutatingWebhookConfiguration) -> bool {
         let wanted = self.mutating(None);
-        self.owns(&live.metadata) && same(&live.webhooks, &wanted.webhooks, |webhook| &webhook.name)
+        self.owns(&live.metadata) && same(&live.webhooks, &wanted.webhooks)
     }
 
     /// Returns true if the validating configuration is as it should be, apart from entries of others.
     #[must_use]
     pub fn matches_validating(&self, live: &ValidatingWebhookConfiguration) -> bool {
         let wanted = self.validating(None);
-        self.owns(&live.metadata) && same(&live.webhooks, &wanted.webhooks, |webhook| &webhook.name)
+        self.owns(&live.metadata) && same(&live.webhooks, &wanted.webhooks)
     }
 
     fn metadata(&self, name: &str, uid: Option<String>) -> ObjectMeta {
@@ -293,9 +298,28 @@ pub(crate) fn fails_closed(live: &ValidatingWebhookConfiguration) -> bool {
     live.entries().iter().any(|entry| entry.is_closed())
 }
 
-/// Returns true if tagpin's live entries are exactly the wanted ones.
-fn same<W: PartialEq>(live: &Option<Vec<W>>, wanted: &Option<Vec<W>>, name: impl Fn(&W) -> &String) -> bool {
+/// Returns true if tagpin's live entries are the wanted ones, apart from additions of others.
+fn same<W: Webhook>(live: &Option<Vec<W>>, wanted: &Option<Vec<W>>) -> bool {
     let wanted = wanted.as_deref().unwrap_or_default();
-    let ours: Vec<&W> = live.iter().flatten().filter(|webhook| name(webhook).ends_with(OURS)).collect();
-    ours.len() == wanted.len() && wanted.iter().all(|webhook| ours.contains(&webhook))
+    let ours: Vec<&W> = live.iter().flatten().filter(|webhook| webhook.name().ends_with(OURS)).collect();
+    let is_there = |wanted: &W| ours.iter().any(|live| contains(*live, wanted));
+    ours.len() == wanted.len() && wanted.iter().all(is_there)
+}
+
+/// Returns the number of additions of others to tagpin's entries.
+pub(crate) fn additions(
+    mutating: Option<&MutatingWebhookConfiguration>,
+    validating: Option<&ValidatingWebhookConfiguration>,
+) -> usize {
+    let mutating = mutating.into_iter().flat_map(|live| live.webhooks.iter().flatten());
+    let mutating = mutating.filter(|webhook| webhook.name.ends_with(OURS)).map(|webhook| {
+        let (namespaces, objects) = (&webhook.namespace_selector, &webhook.object_selector);
+        added(namespaces.as_ref(), objects.as_ref(), webhook.match_conditions.as_ref()).len()
+    });
+    let validating = validating.into_iter().flat_map(|live| live.webhooks.iter().flatten());
+    let validating = validating.filter(|webhook| webhook.name.ends_with(OURS)).map(|webhook| {
+        let (namespaces, objects) = (&webhook.namespace_selector, &webhook.object_selector);
+        added(namespaces.as_ref(), objects.as_ref(), webhook.match_conditions.as_ref()).len()
+    });
+    mutating.chain(validating).sum()
 }

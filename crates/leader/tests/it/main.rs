@@ -12,6 +12,7 @@ mod baseline;
 mod break_glass;
 mod certificates;
 mod disarming;
+mod fight;
 mod glass;
 mod leader;
 mod pin_keys;

@@ -351,6 +351,7 @@ async fn webhooks_that_are_missing_and_namespaces_that_are_excluded_are_told() {
         (Installed::Armed, "Auditing"),
         (Installed::BrokenGlass { rearm: "kubectl x".into() }, "WebhooksNotInstalled"),
         (Installed::Yes, "Auditing"),
+        (Installed::Contested { configuration: "tagpin", by: "gitops".into() }, "Contested"),
         (Installed::Emptied, "WebhooksNotInstalled"),
         (Installed::Opened, "WebhooksNotInstalled"),
     ] {

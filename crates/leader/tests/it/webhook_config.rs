@@ -257,7 +257,7 @@ fn what_the_chart_made_and_what_somebody_changed_is_not_as_it_should_be() {
         ("/webhooks/0/clientConfig/caBundle", json!("")),
         ("/webhooks/0/clientConfig/service/name", json!("other")),
         ("/webhooks/0/rules/0/operations", json!(["CREATE"])),
-        ("/webhooks/0/objectSelector", json!({ "matchLabels": { "a": "b" } })),
+        ("/webhooks/0/objectSelector", json!({ "matchLabels": { "tagpin.dev/a": "b" } })),
         ("/webhooks/0/namespaceSelector", json!({})),
         ("/webhooks/0/namespaceSelector/matchExpressions/0/values", json!(["kube-system"])),
         ("/webhooks/0/matchConditions", json!([])),
@@ -266,6 +266,31 @@ fn what_the_chart_made_and_what_somebody_changed_is_not_as_it_should_be() {
         assert!(!matches(changed(pointer, value)), "{pointer}");
     }
     assert!(!matches(emptied(validating())));
+    let added = json!({ "key": "control-plane", "operator": "DoesNotExist" });
+    let condition = |name: &str| json!({ "name": name, "expression": "true" });
+    for (pointer, value, tolerated) in [
+        ("/namespaceSelector/matchExpressions", added.clone(), true),
+        ("/matchConditions", condition("theirs"), true),
+        ("/matchConditions", condition("not-being-deleted"), false),
+        (
+            "/namespaceSelector/matchExpressions",
+            json!({ "key": CLOSED, "operator": "In", "values": ["true"] }),
+            false,
+        ),
+    ] {
+        let mut live = validating();
+        let list = live["webhooks"][0].pointer_mut(pointer).unwrap().as_array_mut().unwrap();
+        list.insert(0, value.clone());
+        assert_eq!(matches(live), tolerated, "{pointer} {value}");
+    }
+    // Only where unanswered requests are refused is a selector of objects no mere addition.
+    for (number, tolerated) in [(0, true), (1, false), (2, true), (3, true)] {
+        let mut live = armed();
+        live["webhooks"][number]["objectSelector"] = json!({ "matchLabels": { "a": "b" } });
+        let closed = Wanted { fails_closed: true, ..wanted() };
+        let found = closed.matches_validating(&serde_json::from_value(live).unwrap());
+        assert_eq!(found, tolerated, "{number}");
+    }
     // An entry of an older version of tagpin is removed; an entry of somebody else stays.
     let with = |name: &str| {
         let mut live = validating();
@@ -295,6 +320,8 @@ pub(super) struct Keeper {
     pub(super) annotations: watch::Sender<BTreeMap<String, String>>,
     /// The annotations that the keeper wants.
     pub(super) notes: watch::Sender<BTreeMap<String, String>>,
+    /// The number of additions of others.
+    pub(super) added: watch::Receiver<usize>,
     connections: Arc<AtomicU32>,
     metrics: Metrics,
     pub(super) reconcile: Reconcile,
@@ -368,6 +395,8 @@ impl Keeper {
         let (tell, metrics) = (watch::Sender::new(Installed::NotYet), Metrics::default());
         let (installed, reconcile) = (tell.subscribe(), Reconcile::default());
         let (annotations, notes) = (watch::Sender::new(annotations), watch::Sender::default());
+        let added = watch::Sender::new(0);
+        let told = added.subscribe();
         let refuses = watch::Sender::new(false);
         let closed = refuses.subscribe();
         let connecting = client.clone();
@@ -387,6 +416,7 @@ impl Keeper {
             notes: Notes { seen: annotations.subscribe(), wanted: notes.clone() },
             installed: tell,
             closed: refuses,
+            added,
             metrics: metrics.clone(),
             reconcile: reconcile.clone(),
         };
@@ -411,6 +441,7 @@ impl Keeper {
             closed,
             annotations,
             notes,
+            added: told,
             connections,
             metrics,
             reconcile,
@@ -624,6 +655,11 @@ impl Keeper {
     /// Returns the published state of the configurations.
     pub(super) fn state(&self) -> Installed {
         self.installed.borrow().clone()
+    }
+
+    /// Returns the published state, now and later.
+    pub(super) fn states(&self) -> watch::Receiver<Installed> {
+        self.installed.clone()
     }
 
     /// Returns the number of clients that were made.

@@ -11,7 +11,36 @@ pub(crate) fn filled(found: &Findings) -> Vec<Row> {
         (release::MUTATING, "pin.tagpin.dev", &found.mutating),
         (release::NAME, "validate.tagpin.dev", &found.validating),
     ];
-    configurations.into_iter().map(|(name, entry, asked)| one(found, name, entry, asked)).collect()
+    let mut rows: Vec<_> =
+        configurations.into_iter().map(|(name, entry, asked)| one(found, name, entry, asked)).collect();
+    rows.extend(contested(found));
+    rows.extend(configurations.into_iter().filter_map(|(name, _, asked)| additions(name, asked)));
+    rows
+}
+
+/// Judges by what the leader wrote into the status of policies, because a fight shows only over time.
+fn contested(found: &Findings) -> Option<Row> {
+    let message = told(found.policies.as_deref().unwrap_or_default(), ReadyReason::Contested)?;
+    let remedy = "let that tool ignore the field /webhooks of both configurations (Argo CD: ignoreDifferences with \
+                  jsonPointers [/webhooks], and RespectIgnoreDifferences=true)";
+    Some(Row::red("webhooks", message, remedy))
+}
+
+/// Names what others added to the entries, which narrows what is judged.
+fn additions(name: &str, asked: &Answer<Option<Vec<Entry>>>) -> Option<Row> {
+    let entries = asked.as_ref().ok()?.as_deref()?;
+    let mut added: Vec<_> = entries
+        .iter()
+        .flat_map(|entry| entry.added.iter().map(|added| format!("\"{added}\" to {}", entry.name)))
+        .collect();
+    added.sort();
+    if added.is_empty() {
+        return None;
+    }
+    let kind = if name == release::MUTATING { "mutating" } else { "validating" };
+    let show = format!("kubectl get {kind}webhookconfiguration {name} -o yaml --show-managed-fields");
+    let detail = format!("somebody added {}; requests outside of it are not judged", named(&added));
+    Some(Row::note("webhooks", detail, Some(show)))
 }
 
 fn one(found: &Findings, name: &str, entry: &str, asked: &Answer<Option<Vec<Entry>>>) -> Row {
