@@ -27,7 +27,7 @@ use crate::settings::{Baseline, Settings};
 use crate::telemetry::admin;
 use crate::telemetry::readiness::Readiness;
 use crate::telemetry::{self, Metrics};
-use tagpin_kube::client::{self, ApiReader};
+use tagpin_kube::client::{ApiReader, Connector};
 use tagpin_kube::store::Store;
 use tagpin_kube::{Cluster, Observed, certificate, pin_keys, pinning};
 use tagpin_leader::Controller;
@@ -69,11 +69,13 @@ pub(crate) async fn run(
 ) -> anyhow::Result<()> {
     let readiness = Readiness::default();
     let mut signals = Signals::listen()?;
-    let client = client::connect().await?;
+    let connector = Connector::infer().await?;
+    let client = connector.client()?;
     let kinds = Kinds::default();
     let mut replica = Replica {
         cluster: Arc::new(Cluster::new(kinds.clone(), ApiReader::new(client.clone(), kinds))),
         client,
+        connector,
         registries: Arc::new(registries),
         readiness,
         drain: Drain::default(),
@@ -93,7 +95,8 @@ pub(crate) async fn run(
 
     cluster.watches.register(&mut metrics);
     let registries = registry::page(asked, asking);
-    let shown = Shown { cluster: Arc::clone(&cluster), registry, leading, certificate: seen };
+    let excluded = settings.excluded_namespaces.clone();
+    let shown = Shown { cluster: Arc::clone(&cluster), registry, leading, excluded, certificate: seen };
     telemetry::state::register(&mut metrics, move || shown.state());
     let unreadable = cluster.unreadable.clone();
     let pages = admin::router(metrics, readiness.clone(), move || cluster.policies.rows());
@@ -128,6 +131,7 @@ pub(crate) async fn run(
 /// The parts of one replica, while they are connected.
 struct Replica {
     client: kube::Client,
+    connector: Connector,
     cluster: Arc<Cluster>,
     registries: Arc<Current>,
     readiness: Readiness,
@@ -282,13 +286,22 @@ impl Replica {
         let lease = LeaseManager::new(self.client.clone(), &settings.namespace, &settings.pod);
         let installed = watch::Sender::new(Installed::NotYet);
         let closed = watch::Sender::new(false);
-        let leading =
-            Leading { leads: lease.leads(), installed: installed.subscribe(), closed: closed.subscribe() };
+        let (added, baseline_differs) = (watch::Sender::default(), watch::Sender::default());
+        let leading = Leading {
+            leads: lease.leads(),
+            installed: installed.subscribe(),
+            closed: closed.subscribe(),
+            added: added.subscribe(),
+            baseline_differs: baseline_differs.subscribe(),
+        };
         let registries = Arc::clone(&self.registries);
+        let connector = self.connector.clone();
         let controller = Controller {
             client: self.client.clone(),
+            connect: Arc::new(move || connector.client()),
             cluster: Arc::clone(&self.cluster),
             namespace: settings.namespace.clone(),
+            pod: settings.pod.clone(),
             admin_port: settings.admin_port,
             excluded_namespaces: settings.excluded_namespaces.clone(),
             baseline: settings.baseline.enabled.then(|| baseline(&settings.baseline)),
@@ -300,6 +313,8 @@ impl Replica {
             door: tokens.seen,
             installed,
             closed,
+            added,
+            baseline_differs,
             lifetimes: Lifetimes {
                 leaf: settings.certificate_lifetime,
                 authority: settings.authority_lifetime,

@@ -1,6 +1,6 @@
 //! Gathers the state of every part for the metrics.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -16,6 +16,7 @@ use tagpin_kube::policies::Held;
 use tagpin_kube::{Cluster, Observed};
 use tagpin_leader::break_glass;
 use tagpin_leader::webhook_config::Installed;
+use tagpin_leader::webhook_config::documents::{FAIL_CLOSED, ON};
 use tagpin_review::Surroundings as _;
 
 /// Time before the end of an exception from which it counts as expiring.
@@ -26,6 +27,8 @@ pub(crate) struct Shown {
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) leading: Leading,
+    /// Namespaces that are never intercepted.
+    pub(crate) excluded: BTreeSet<String>,
     /// The Secret that holds the webhook's certificate.
     pub(crate) certificate: watch::Receiver<Observed<Secret>>,
 }
@@ -35,6 +38,8 @@ pub(crate) struct Leading {
     pub(crate) leads: watch::Receiver<bool>,
     pub(crate) installed: watch::Receiver<Installed>,
     pub(crate) closed: watch::Receiver<bool>,
+    pub(crate) added: watch::Receiver<usize>,
+    pub(crate) baseline_differs: watch::Receiver<BTreeSet<String>>,
 }
 
 impl Shown {
@@ -42,16 +47,27 @@ impl Shown {
     pub(crate) fn state(&self) -> State {
         let now = Timestamp::now();
         let leads = *self.leading.leads.borrow();
-        let installed = *self.leading.installed.borrow();
+        let installed = self.leading.installed.borrow().clone();
         let policies = self.cluster.policies.all();
         let summaries = policies.iter().filter_map(|policy| policy.status.summary.as_ref());
         let violations = summaries.map(|summary| summary.violations);
         State {
             leads,
             webhooks_installed: leads.then_some(installed.in_sync()),
+            webhooks_withdrawn: leads.then_some(installed == Installed::Withdrawn),
+            webhooks_contested: leads.then_some(matches!(installed, Installed::Contested { .. })),
+            selectors_added: leads.then(|| *self.leading.added.borrow()),
             webhooks_armed: leads.then_some(*self.leading.closed.borrow()),
-            break_glass: leads
-                .then(|| (installed == Installed::Missing, break_glass::namespaces(&self.cluster).len())),
+            fail_closed_namespaces: leads.then(|| {
+                let asking = self.cluster.namespaces.with(&[(FAIL_CLOSED, ON)]);
+                asking.difference(&self.excluded).count()
+            }),
+            break_glass: leads.then(|| {
+                let namespaces = break_glass::namespaces(&self.cluster, &self.excluded);
+                let cluster = matches!(installed, Installed::Missing | Installed::BrokenGlass { .. });
+                (cluster, namespaces.len())
+            }),
+            baseline_differs: leads.then(|| self.leading.baseline_differs.borrow().len()),
             certificate_expires: self.certificate_expires(),
             pin_keys: self.cluster.pods.keys().map_or(0, |keys| keys.count()),
             policies: counted(&policies),

@@ -16,6 +16,17 @@ pub struct State {
     pub webhooks_installed: Option<bool>,
     /// True if fail-closed namespaces refuse unanswered requests; only the leader knows.
     pub webhooks_armed: Option<bool>,
+    /// True if the webhooks are out of the way of an API server that does not reach tagpin; only the leader knows.
+    pub webhooks_withdrawn: Option<bool>,
+    /// True if somebody undoes the writes of a webhook configuration again and again; only the leader knows.
+    pub webhooks_contested: Option<bool>,
+    /// Number of parts that others added to the selectors and conditions of the webhooks; only the leader knows.
+    pub selectors_added: Option<usize>,
+    /// Number of namespaces that ask to fail closed; only the leader knows.
+    pub fail_closed_namespaces: Option<usize>,
+    /// Number of fields of the baseline policy that are not as the values of the release say; only the leader
+    /// knows.
+    pub baseline_differs: Option<usize>,
     /// Break glass: true if it is on for the whole cluster, and the number of namespaces; only the leader knows.
     pub break_glass: Option<(bool, usize)>,
     /// Time when the webhook's certificate expires, in seconds since 1970.
@@ -78,6 +89,26 @@ impl Collector for Gauges {
         if let Some(armed) = state.webhooks_armed {
             let help = "1 if requests that tagpin does not answer are refused in fail-closed namespaces; only on the leader";
             gauge("webhook_armed", help, i64::from(armed))?;
+        }
+        if let Some(withdrawn) = state.webhooks_withdrawn {
+            let help = "1 while the webhooks are out of the way of an API server that does not reach tagpin; only on the leader";
+            gauge("webhook_withdrawn", help, i64::from(withdrawn))?;
+        }
+        if let Some(contested) = state.webhooks_contested {
+            let help = "1 while somebody undoes the leader's writes of a webhook configuration again and again; only on the leader";
+            gauge("webhook_contested", help, i64::from(contested))?;
+        }
+        if let Some(added) = state.selectors_added {
+            let help = "Number of parts that others added to the selectors and conditions of the webhooks; only on the leader";
+            gauge("webhook_selectors_added", help, count(added))?;
+        }
+        if let Some(namespaces) = state.fail_closed_namespaces {
+            let help = "Number of namespaces with the label tagpin.dev/fail-closed=true; only on the leader";
+            gauge("fail_closed_namespaces", help, count(namespaces))?;
+        }
+        if let Some(fields) = state.baseline_differs {
+            let help = "Number of fields of the policy baseline that are not as the values of the release say; only on the leader";
+            gauge("baseline_differs", help, count(fields))?;
         }
         if let Some(expires) = state.certificate_expires {
             let help = "Time when the webhook's certificate expires, in seconds since 1970";
@@ -169,6 +200,11 @@ mod tests {
             webhooks_installed: Some(false),
             webhooks_armed: Some(true),
             break_glass: Some((true, 2)),
+            webhooks_withdrawn: Some(true),
+            webhooks_contested: Some(true),
+            selectors_added: Some(4),
+            fail_closed_namespaces: Some(3),
+            baseline_differs: Some(1),
             policies: vec![PolicyCount { kind: "ImagePolicy", mode: "Warn", count: 2 }],
             objects: vec![("pods", 7), ("namespaces", 3)],
             unreadable: vec![("serviceaccounts", 1)],
@@ -178,6 +214,11 @@ mod tests {
             "tagpin_leader 1",
             "tagpin_webhook_config_in_sync 0",
             "tagpin_webhook_armed 1",
+            "tagpin_webhook_withdrawn 1",
+            "tagpin_webhook_contested 1",
+            "tagpin_webhook_selectors_added 4",
+            "tagpin_fail_closed_namespaces 3",
+            "tagpin_baseline_differs 1",
             r#"tagpin_break_glass{scope="cluster"} 1"#,
             r#"tagpin_break_glass{scope="namespace"} 2"#,
             r#"tagpin_policies{kind="ImagePolicy",mode="Warn"} 2"#,
@@ -192,7 +233,17 @@ mod tests {
     #[test]
     fn what_is_not_known_is_left_out() {
         let text = shown(State::default());
-        for unknown in ["webhook_config_in_sync", "webhook_armed", "break_glass", "violations"] {
+        for unknown in [
+            "webhook_config_in_sync",
+            "webhook_armed",
+            "break_glass",
+            "violations",
+            "webhook_withdrawn",
+            "webhook_contested",
+            "webhook_selectors_added",
+            "fail_closed_namespaces",
+            "baseline_differs",
+        ] {
             assert!(!text.contains(unknown), "{unknown}\n{text}");
         }
     }

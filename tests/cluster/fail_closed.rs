@@ -11,10 +11,13 @@ use crate::support::manifests::pod;
 use crate::support::network::Cut;
 use crate::support::release::Release;
 use crate::support::replicas::{ours, when_ready};
-use crate::support::{LIMIT, Namespace, alone, kubectl, kubectl_with, ready, rig, undisturbed, wait_for};
+use crate::support::{
+    LIMIT, Namespace, alone, image, kubectl, kubectl_with, ready, rig, undisturbed, wait_for,
+};
 
 const VALIDATING: &str = "validatingwebhookconfiguration/tagpin";
 const STRICT: &str = "validate-strict.tagpin.dev";
+const BREAK_GLASS: &str = "validate-break-glass.tagpin.dev";
 /// Maximum time for which a cut may block a namespace.
 const PROMISE: Duration = Duration::from_secs(90);
 
@@ -89,6 +92,9 @@ impl Drop for Unlisted {
     }
 }
 
+/// Longest time for which the webhooks stay out of the way of an API server that reaches tagpin again.
+const MAX_PAUSE: Duration = Duration::from_secs(300);
+
 /// Creates a namespace with these additional labels.
 fn labelled(test: &str, labels: &[&str]) -> Namespace {
     let namespace = Namespace::new(test);
@@ -110,10 +116,7 @@ fn reason() -> String {
 fn namespaces_that_fail_closed_are_judged_like_others_and_opened_by_break_glass() {
     let _cluster = undisturbed();
     wait_for("the entries that refuse", LIMIT, || armed().then_some(()));
-    assert_eq!(
-        entries(),
-        ["validate.tagpin.dev", STRICT, "validate-break-glass.tagpin.dev", "canary.tagpin.dev"]
-    );
+    assert_eq!(entries(), ["validate.tagpin.dev", STRICT, BREAK_GLASS, "canary.tagpin.dev"]);
     let namespace = labelled("closed", &["tagpin.dev/fail-closed=true"]);
     let refused = wait_for("the strict entry", LIMIT, || {
         let answer = namespace.apply(&pod("web", "web:latest"));
@@ -122,16 +125,34 @@ fn namespaces_that_fail_closed_are_judged_like_others_and_opened_by_break_glass(
     assert!(refused.contains("[TagForbidden]"), "{refused}");
     namespace.apply(&pod("good", "web:1.4.2")).succeeded();
 
-    label(&namespace, &["tagpin.dev/break-glass=true"]);
+    breaks_glass(&namespace);
+}
+
+/// Breaks glass in a namespace, and takes it back.
+fn breaks_glass(namespace: &Namespace) {
+    label(namespace, &["tagpin.dev/break-glass=true"]);
     wait_for("break glass", LIMIT, || namespace.apply(&pod("web", "web:latest")).ok.then_some(()));
+    wait_for("an image that is not pinned", LIMIT, || {
+        namespace.kubectl(&["delete", "pod", "unpinned", "--ignore-not-found", "--now"]).succeeded();
+        namespace.apply(&pod("unpinned", "web:1.4.2")).succeeded();
+        (image(&namespace.get("pod", "unpinned")) == "web:1.4.2").then_some(())
+    });
     wait_for("the Event", LIMIT, || {
         let events = ["get", "events.events.k8s.io", "-o", "jsonpath={.items[*].reason}"];
         namespace.kubectl(&events).succeeded().split(' ').any(|reason| reason == "BreakGlass").then_some(())
     });
-    label(&namespace, &["tagpin.dev/break-glass-"]);
+    label(namespace, &["tagpin.dev/break-glass-"]);
     wait_for("the end of break glass", LIMIT, || {
         (!namespace.apply(&pod("other", "web:latest")).ok).then_some(())
     });
+}
+
+#[test]
+fn break_glass_works_in_an_ordinary_namespace_and_leaves_its_event() {
+    let _cluster = undisturbed();
+    let namespace = Namespace::new("ordinary-glass");
+    namespace.apply(&pod("web", "web:latest")).refused_with("TagForbidden");
+    breaks_glass(&namespace);
 }
 
 #[test]
@@ -164,9 +185,59 @@ fn an_api_server_that_is_cut_off_blocks_only_who_asked_for_it_and_only_for_a_whi
     assert!(remedy.contains("get endpointslices"), "{remedy}");
 
     drop(cut);
-    wait_for("the entries that refuse", LIMIT, || armed().then_some(()));
+    wait_for("the entries that refuse", LIMIT + MAX_PAUSE, || armed().then_some(()));
     wait_for("a policy in force", LIMIT, || (reason() == "Enforcing").then_some(()));
     closed.apply(&pod("after", "web:latest")).refused();
+}
+
+/// Creates this many pods one after the other, and returns the time that it took.
+fn creates(namespace: &str, count: usize) -> Duration {
+    let began = Instant::now();
+    for number in 0..count {
+        let created = pod(&format!("cut-off-{number}"), "web:1.4.2");
+        kubectl_with(&["-n", namespace, "create", "-f", "-"], &created).succeeded();
+    }
+    began.elapsed()
+}
+
+/// Deletes the pods that [`creates`] made.
+fn deletes(namespace: &str, count: usize) {
+    let names: Vec<_> = (0..count).map(|number| format!("cut-off-{number}")).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    kubectl(&[&["-n", namespace, "delete", "pods", "--now"], &names[..]].concat()).succeeded();
+}
+
+/// A namespace that the webhooks never see.
+const EXCLUDED: &str = "kube-public";
+
+#[test]
+fn an_api_server_that_is_cut_off_waits_for_nobody_after_two_minutes() {
+    let Some(_rig) = rig::here("cuts the API server off from the pods") else { return };
+    let _cluster = alone();
+    wait_for("the entries that refuse", LIMIT, || armed().then_some(()));
+    let ordinary = Namespace::new("cut-off");
+    let cut = Cut::between_api_server_and_webhooks();
+    wait_for("the webhooks to be out of the way", Duration::from_secs(120), || {
+        let pins = found("mutatingwebhookconfiguration/zz-tagpin")["webhooks"].as_array().map_or(0, Vec::len);
+        (pins == 0 && entries() == ["canary.tagpin.dev"]).then_some(())
+    });
+    // The API server takes a configuration in within moments; a pod that still waits would take 15 s.
+    wait_for("a pod that waits for nobody", LIMIT, || {
+        let took = creates(&ordinary.name, 1);
+        deletes(&ordinary.name, 1);
+        (took < Duration::from_secs(5)).then_some(())
+    });
+    let without = creates(EXCLUDED, 30);
+    deletes(EXCLUDED, 30);
+    let with = creates(&ordinary.name, 30);
+    assert!(with <= without * 3 / 2, "{with:?} beside {without:?}");
+    let remedy = doctor::red("webhooks", "because the API server does not reach the webhook");
+    assert!(remedy.contains("get endpointslices"), "{remedy}");
+
+    drop(cut);
+    wait_for("the entries that refuse", LIMIT + MAX_PAUSE, || armed().then_some(()));
+    wait_for("a policy in force", LIMIT, || (reason() == "Enforcing").then_some(()));
+    wait_for("a refusal", LIMIT, || (!ordinary.apply(&pod("after", "web:latest")).ok).then_some(()));
 }
 
 #[test]
@@ -179,7 +250,7 @@ fn entries_that_somebody_restored_go_all_the_same() {
     let one = OneReplica::new();
     wait_for("the end of what refuses", LIMIT, || (!armed()).then_some(()));
     wait_for("the end of the entries", LIMIT, || {
-        (entries() == ["validate.tagpin.dev", "canary.tagpin.dev"]).then_some(())
+        (entries() == ["validate.tagpin.dev", BREAK_GLASS, "canary.tagpin.dev"]).then_some(())
     });
     closed.apply(&pod("web", "web:latest")).refused_with("TagForbidden");
     closed.apply(&pod("good", "web:1.4.2")).succeeded();

@@ -47,6 +47,7 @@ impl Drop for Alone {
         if !thread::panicking() {
             replicas::none_is_leaving();
             replicas::reached();
+            release::in_place();
         }
     }
 }

@@ -3,10 +3,12 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::support::manifests::{deployment, pod};
 use crate::support::release::{Away, armed, in_force};
 use crate::support::replicas::ours;
-use crate::support::{Namespace, alone, image, kubectl};
+use crate::support::{Namespace, alone, image, kubectl, ready};
 
 /// Does what an unreachable webhook must never block.
 fn goes_on(namespace: &Namespace) {
@@ -38,6 +40,11 @@ fn with_no_replica_only_what_asked_to_be_closed_is_and_only_for_images() {
     prepared(&ordinary);
     prepared(&closed);
     let away = Away::new();
+    // The last leader told so before it ended.
+    let get = ["get", "clusterimagepolicies.tagpin.dev", "baseline", "-o", "json"];
+    let policy: Value = serde_json::from_str(&kubectl(&get).succeeded()).unwrap();
+    assert_eq!(ready(&policy).unwrap()["reason"], "Propagating", "{policy}");
+    assert_eq!(ready(&policy).unwrap()["message"], "no replica of tagpin is ready", "{policy}");
 
     ordinary.apply(&pod("new", "web:latest")).succeeded();
     assert_eq!(image(&ordinary.get("pod", "new")), "web:latest");

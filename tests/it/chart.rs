@@ -644,6 +644,19 @@ fn webhook_configurations_come_empty_and_can_be_neither_made_nor_deleted_by_us()
     }
 }
 
+/// The leader fills configurations that came back after break glass only for another release.
+#[test]
+fn a_release_is_told_from_another_by_its_values() {
+    let release = |values: &str| {
+        let rendered = render(values);
+        let found = rendered.at(DEPLOYMENT, "/metadata/annotations/tagpin.dev~1release");
+        found.and_then(Value::as_str).map(str::to_owned).unwrap()
+    };
+    assert_eq!(release("replicas: 3"), release("replicas: 3"));
+    assert_ne!(release("replicas: 3"), release("replicas: 2"));
+    assert_eq!(release("").len(), 64);
+}
+
 /// Returns the rules of all roles that allow reading Secrets, except tagpin's own certificate, keys and tokens.
 fn readers_of_secrets(objects: &Objects) -> Vec<&Value> {
     let roles = objects.0.iter().filter(|o| o["kind"] == "Role" || o["kind"] == "ClusterRole");

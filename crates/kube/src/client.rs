@@ -42,17 +42,39 @@ pub enum ClientError {
     Client(#[from] kube::Error),
 }
 
+/// Makes clients of one API server, each with connections of its own.
+#[derive(Debug, Clone)]
+pub struct Connector(Config);
+
+impl Connector {
+    /// Returns a connector for the cluster of the service account or of `KUBECONFIG`.
+    ///
+    /// # Errors
+    /// Fails if there is no configuration, or if it names a proxy.
+    pub async fn infer() -> Result<Self, ClientError> {
+        let mut config = Config::infer().await?;
+        // The library also takes HTTPS_PROXY, which is for registries, and whatever NO_PROXY says.
+        if config.proxy_url.take().is_some() && Kubeconfig::read().is_ok_and(|file| names_a_proxy(&file)) {
+            return Err(ClientError::Proxy);
+        }
+        Ok(Self(limited(config)))
+    }
+
+    /// Returns a client without open connections.
+    ///
+    /// # Errors
+    /// Fails if the configuration is invalid.
+    pub fn client(&self) -> Result<Client, ClientError> {
+        Ok(Client::try_from(self.0.clone())?)
+    }
+}
+
 /// Returns a client for the cluster of the service account or of `KUBECONFIG`.
 ///
 /// # Errors
 /// Fails if there is no configuration, if it is invalid, or if it names a proxy.
 pub async fn connect() -> Result<Client, ClientError> {
-    let mut config = Config::infer().await?;
-    // The library also takes HTTPS_PROXY, which is for registries, and whatever NO_PROXY says.
-    if config.proxy_url.take().is_some() && Kubeconfig::read().is_ok_and(|file| names_a_proxy(&file)) {
-        return Err(ClientError::Proxy);
-    }
-    Ok(Client::try_from(limited(config))?)
+    Connector::infer().await?.client()
 }
 
 /// Returns true if the cluster of the current context has a proxy of its own.

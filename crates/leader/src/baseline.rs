@@ -1,14 +1,16 @@
 //! The keeper of the baseline policy. It applies the policy without force, so that a field that a person
 //! changed stays as that person left it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
@@ -21,6 +23,8 @@ use tagpin_kube::policies::Reported;
 use tagpin_kube::slim::Unparsed;
 use tagpin_objects::release::{self, BASELINE};
 
+/// Path of the selector, which is compared by its meaning: an empty one selects every namespace.
+const NAMESPACES: &str = ".spec.match.namespaceSelector";
 /// Field manager of the policy.
 const MANAGER: &str = "tagpin-baseline";
 /// Label of a policy that tagpin created.
@@ -63,13 +67,50 @@ impl Baseline {
         }
         document
     }
+
+    /// Returns the fields of this spec that are not as the values of the release say: `.spec.mode`.
+    fn differing(&self, spec: &Value) -> BTreeSet<String> {
+        let mut fields = BTreeSet::new();
+        if let Some(wanted) = self.document().get("spec") {
+            differing(".spec", wanted, spec, &mut fields);
+        }
+        let selector = spec.pointer("/match/namespaceSelector").cloned().unwrap_or_default();
+        let selector = serde_json::from_value::<Option<LabelSelector>>(selector).unwrap_or_default();
+        fields.retain(|field| !field.starts_with(NAMESPACES));
+        if conditions(&selector.unwrap_or_default()) != conditions(&self.namespace_selector) {
+            fields.insert(NAMESPACES.to_owned());
+        }
+        fields
+    }
+}
+
+/// Returns the conditions of a selector, however its empty parts are written.
+fn conditions(selector: &LabelSelector) -> (BTreeMap<String, String>, Vec<LabelSelectorRequirement>) {
+    let LabelSelector { match_labels, match_expressions } = selector.clone();
+    (match_labels.unwrap_or_default(), match_expressions.unwrap_or_default())
+}
+
+/// Adds the path of every field of `wanted` whose value `live` does not have.
+fn differing(path: &str, wanted: &Value, live: &Value, fields: &mut BTreeSet<String>) {
+    match wanted {
+        Value::Object(wanted) => {
+            for (name, wanted) in wanted {
+                let live = live.get(name).unwrap_or(&Value::Null);
+                differing(&format!("{path}.{name}"), wanted, live, fields);
+            }
+        }
+        wanted if wanted != live => drop(fields.insert(path.to_owned())),
+        _ => {}
+    }
 }
 
 /// Keeps the baseline up to date, for ever. Without a baseline it deletes the policy if tagpin created it.
+/// `differs` receives the fields of the policy that are not as the values of the release say.
 pub async fn keep(
     client: Client,
     cluster: Arc<Cluster>,
     wanted: Option<Baseline>,
+    differs: watch::Sender<BTreeSet<String>>,
     reconcile: Reconcile,
 ) -> Infallible {
     let policies: Api<Unparsed<ClusterImagePolicy>> = Api::all(client);
@@ -83,7 +124,8 @@ pub async fn keep(
         let tended = tend(&policies, &cluster, wanted.as_ref(), &mut told).await;
         drop(pass);
         match tended {
-            Ok(()) => {
+            Ok(fields) => {
+                differs.send_replace(fields);
                 while seen() == before {
                     changes.changed().await;
                 }
@@ -97,43 +139,46 @@ pub async fn keep(
     }
 }
 
-/// Runs one pass. Each message about a field that others own is logged once.
+/// Runs one pass, and returns the fields of the policy that are not as they should be. Each message about a
+/// field that others own is logged once.
 async fn tend(
     policies: &Api<Unparsed<ClusterImagePolicy>>,
     cluster: &Cluster,
     wanted: Option<&Baseline>,
     told: &mut Vec<String>,
-) -> Result<(), CallError> {
+) -> Result<BTreeSet<String>, CallError> {
     let found = call(policies.get_opt(BASELINE)).await?;
     let ours = found.as_ref().map(|found| found.labels().get(OURS.0).is_some_and(|value| value == OURS.1));
     match (wanted, found, ours) {
         (Some(wanted), None, _) | (Some(wanted), _, Some(true)) => {
-            apply(policies, cluster, wanted.document(), told).await
+            apply(policies, cluster, wanted, told).await
         }
-        (None, Some(found), Some(true)) => delete(policies, &found).await,
-        (Some(_), Some(_), _) => {
+        (None, Some(found), Some(true)) => delete(policies, &found).await.map(|()| BTreeSet::new()),
+        (Some(wanted), Some(found), _) => {
             log_once(told, "tagpin did not create the policy `baseline`, and leaves it unchanged".to_owned());
-            Ok(())
+            Ok(wanted.differing(&found.spec))
         }
-        (None, _, _) => Ok(()),
+        (None, _, _) => Ok(BTreeSet::new()),
     }
 }
 
-/// Applies the fields of the document that nobody else owns.
+/// Applies the fields of the document that nobody else owns, and returns those that differ afterwards.
 async fn apply(
     policies: &Api<Unparsed<ClusterImagePolicy>>,
     cluster: &Cluster,
-    mut document: Value,
+    wanted: &Baseline,
     told: &mut Vec<String>,
-) -> Result<(), CallError> {
+) -> Result<BTreeSet<String>, CallError> {
+    let mut document = wanted.document();
     let params = PatchParams::apply(MANAGER);
     for _ in 0..FIELDS {
         let error = match call(policies.patch(BASELINE, &params, &Patch::Apply(&document))).await {
             Ok(object) => {
+                let differs = wanted.differing(&object.spec);
                 let reported =
                     Reported::parse::<ClusterImagePolicy>(&object.metadata, object.spec, object.status);
                 cluster.policies.read_by_name(&reported.id.clone(), Some(reported));
-                return Ok(());
+                return Ok(differs);
             }
             Err(error) => error,
         };
@@ -152,7 +197,8 @@ async fn apply(
             return Err(error);
         }
     }
-    Ok(())
+    // Unreachable while the document has fewer fields than attempts: each attempt takes one out.
+    Ok(wanted.differing(&Value::Null))
 }
 
 /// Returns the fields that others own, each with the message of the API server.

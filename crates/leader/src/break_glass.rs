@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use crate::call::call;
 use crate::reconcile::Reconcile;
 use crate::webhook_config::Installed;
-use crate::webhook_config::documents::{BREAK_GLASS, FAIL_CLOSED, ON};
+use crate::webhook_config::documents::{BREAK_GLASS, ON};
 use tagpin_kube::Cluster;
 use tagpin_objects::release;
 
@@ -31,6 +31,8 @@ pub struct Audit {
     pub client: Client,
     /// Namespace of the release.
     pub namespace: String,
+    /// Namespaces that are never intercepted, so that break glass has no effect there.
+    pub excluded: BTreeSet<String>,
     /// The stores with the labels of namespaces.
     pub cluster: Arc<Cluster>,
     /// The state of the webhook configurations.
@@ -46,10 +48,10 @@ struct Reported {
     cluster: bool,
 }
 
-/// Returns the namespaces in which break glass is on: they carry both labels.
+/// Returns the namespaces in which break glass is on. An excluded namespace has nothing to suspend.
 #[must_use]
-pub fn namespaces(cluster: &Cluster) -> BTreeSet<String> {
-    cluster.namespaces.with(&[(FAIL_CLOSED, ON), (BREAK_GLASS, ON)])
+pub fn namespaces(cluster: &Cluster, excluded: &BTreeSet<String>) -> BTreeSet<String> {
+    &cluster.namespaces.with(&[(BREAK_GLASS, ON)]) - excluded
 }
 
 impl Audit {
@@ -61,9 +63,9 @@ impl Audit {
         let mut installed = self.installed.clone();
         let mut told = Reported::default();
         loop {
-            let at = *installed.borrow_and_update();
+            let at = installed.borrow_and_update().clone();
             let pass = self.reconcile.pass();
-            let outcome = self.report(&recorder, at, &mut told).await;
+            let outcome = self.report(&recorder, &at, &mut told).await;
             drop(pass);
             if outcome.is_err() {
                 self.reconcile.failed();
@@ -79,12 +81,17 @@ impl Audit {
     }
 
     /// Writes an Event for every change since the last pass. A failed write holds up no other Event.
-    async fn report(&self, recorder: &Recorder, installed: Installed, told: &mut Reported) -> Result<(), ()> {
+    async fn report(
+        &self,
+        recorder: &Recorder,
+        installed: &Installed,
+        told: &mut Reported,
+    ) -> Result<(), ()> {
         let mut outcome = Ok(());
-        let now = namespaces(&self.cluster);
+        let now = namespaces(&self.cluster, &self.excluded);
         for name in now.difference(&told.namespaces.clone()) {
             let note = "break glass is on in this namespace (label tagpin.dev/break-glass): everything that is created or \
-                        changed here is allowed unchecked";
+                        changed here is allowed unchecked, and nothing is pinned";
             match self.write(recorder, &namespace(name), EventType::Warning, "BreakGlass", note).await {
                 Ok(()) => drop(told.namespaces.insert(name.clone())),
                 failed => outcome = failed,
@@ -105,12 +112,16 @@ impl Audit {
             }
         }
         let missing = match installed {
-            Installed::Missing => true,
+            Installed::Missing | Installed::BrokenGlass { .. } => true,
             // The state is not known, so the last known one stays.
             Installed::NotYet | Installed::Opened | Installed::Unwritable | Installed::Emptied => {
                 told.cluster
             }
-            Installed::Yes | Installed::Armed | Installed::Unreachable => false,
+            Installed::Yes
+            | Installed::Armed
+            | Installed::Unreachable
+            | Installed::Withdrawn
+            | Installed::Contested { .. } => false,
         };
         if missing != told.cluster {
             let (kind, reason, note) = if missing {

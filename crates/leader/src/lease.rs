@@ -4,6 +4,7 @@
 //! monotonic clock. Clocks of two machines are never compared. A leader that cannot renew the lease stops writing well
 //! before another replica can take it over.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
 
@@ -43,6 +44,19 @@ pub struct LeaseManager {
     /// The identity of this process as a holder.
     identity: String,
     leads: watch::Sender<bool>,
+    /// The annotations of the lease as they were last seen.
+    seen: watch::Sender<BTreeMap<String, String>>,
+    /// The annotations that the next renewal writes.
+    wanted: watch::Sender<BTreeMap<String, String>>,
+}
+
+/// The annotations of the lease, in which a leader keeps what has to outlast it, and which people edit.
+#[derive(Debug, Clone)]
+pub struct Notes {
+    /// All annotations, as the leader has last seen them. An edit is seen by the next renewal.
+    pub seen: watch::Receiver<BTreeMap<String, String>>,
+    /// The annotations that the leader sets by its next renewal. A new term begins with none.
+    pub wanted: watch::Sender<BTreeMap<String, String>>,
 }
 
 /// A version of the lease, and the time by our own clock when it was first observed.
@@ -78,7 +92,21 @@ impl LeaseManager {
     pub fn new(client: Client, namespace: &str, pod: &str) -> Self {
         let identity = format!("{pod}_{:016x}", fastrand::u64(..));
         let leases = Api::namespaced(client.clone(), namespace);
-        Self { client, namespace: namespace.to_owned(), leases, identity, leads: watch::Sender::new(false) }
+        Self {
+            client,
+            namespace: namespace.to_owned(),
+            leases,
+            identity,
+            leads: watch::Sender::new(false),
+            seen: watch::Sender::default(),
+            wanted: watch::Sender::default(),
+        }
+    }
+
+    /// Returns the annotations of the lease.
+    #[must_use]
+    pub fn notes(&self) -> Notes {
+        Notes { seen: self.seen.subscribe(), wanted: self.wanted.clone() }
     }
 
     /// Returns true while this replica leads, now and later.
@@ -88,13 +116,20 @@ impl LeaseManager {
     }
 
     /// Claims the lease again and again, and runs `lead` while it holds the lease. `lead` is dropped when the lease is
-    /// lost or the process stops, before another replica can hold the lease. On a stop the lease is released at once.
+    /// lost or the process stops, before another replica can hold the lease. On a stop `leave` runs once more under the
+    /// lease, which is released then.
     ///
     /// # Errors
     /// Returns the error that ends `lead`.
-    pub async fn run<F, E>(&self, stop: CancellationToken, lead: impl Fn() -> F) -> Result<(), E>
+    pub async fn run<F, L, E>(
+        &self,
+        stop: CancellationToken,
+        lead: impl Fn() -> F,
+        leave: impl Fn() -> L,
+    ) -> Result<(), E>
     where
         F: Future<Output = E>,
+        L: Future<Output = ()>,
     {
         loop {
             let (mut lease, since) = tokio::select! {
@@ -102,6 +137,8 @@ impl LeaseManager {
                 held = self.acquire() => held,
             };
             info!(identity = self.identity, "leads");
+            self.wanted.send_replace(BTreeMap::new());
+            self.look_at(&lease);
             self.leads.send_replace(true);
             let ended = tokio::select! {
                 biased;
@@ -113,6 +150,7 @@ impl LeaseManager {
             match ended {
                 TermEnd::LeaseLost => warn!("lost the lease; the writers stopped"),
                 TermEnd::Stopped => {
+                    leave().await;
                     self.release(lease).await;
                     return Ok(());
                 }
@@ -212,6 +250,7 @@ impl LeaseManager {
     async fn renew(&self, lease: &mut Lease) -> Result<bool, CallError> {
         let renew = |spec: &mut LeaseSpec| spec.renew_time = Some(MicroTime(Timestamp::now()));
         let Some(renewed) = self.update(lease.clone(), renew).await? else { return Ok(false) };
+        self.look_at(&renewed);
         *lease = renewed;
         Ok(true)
     }
@@ -230,6 +269,24 @@ impl LeaseManager {
         }
     }
 
+    /// Publishes the annotations of this lease.
+    fn look_at(&self, lease: &Lease) {
+        let now = lease.metadata.annotations.clone().unwrap_or_default();
+        self.seen.send_if_modified(|seen| {
+            let changed = *seen != now;
+            *seen = now;
+            changed
+        });
+    }
+
+    /// Sets the wanted annotations, and leaves all others.
+    fn annotate(&self, lease: &mut Lease) {
+        let wanted = self.wanted.borrow().clone();
+        if !wanted.is_empty() {
+            lease.metadata.annotations.get_or_insert_default().extend(wanted);
+        }
+    }
+
     /// Changes the lease and returns it; none if another replica holds it.
     async fn update(
         &self,
@@ -237,6 +294,7 @@ impl LeaseManager {
         change: impl Fn(&mut LeaseSpec),
     ) -> Result<Option<Lease>, CallError> {
         change(lease.spec.get_or_insert_default());
+        self.annotate(&mut lease);
         if let Some(written) = self.replace(&lease).await? {
             return Ok(Some(written));
         }
@@ -248,6 +306,7 @@ impl LeaseManager {
             return Ok(None);
         }
         change(spec);
+        self.annotate(&mut found);
         self.replace(&found).await
     }
 

@@ -8,15 +8,17 @@ use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::future::{self, Future};
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Client;
 use tokio::sync::watch;
 use tokio::task::JoinError;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::JoinMap;
-use tracing::{Instrument, info_span};
+use tracing::{Instrument, info, info_span};
 
 use crate::canaries::Metrics;
 use tagpin_domain::image::ImageRef;
@@ -43,19 +45,26 @@ use baseline::Baseline;
 use break_glass::Audit;
 use certificates::issue::Lifetimes;
 use door::{DoorKeeper, Paths};
-use lease::LeaseManager;
+use lease::{LeaseManager, Notes};
 use policy_status::StatusWriter;
-use replicas::AskByAddress;
-use webhook_config::{Installed, WebhookConfig};
+use replicas::{AskByAddress, Replica};
+use webhook_config::{Connect, Installed, WebhookConfig};
+
+/// Time limit for the last statuses of a leader that stops. The lease outlasts it by far.
+const LAST_PASS: Duration = Duration::from_secs(3);
 
 /// The parts that the writers of a leader need.
 pub struct Controller {
     /// Client of the API server.
     pub client: Client,
+    /// Makes the client of each canary.
+    pub connect: Connect,
     /// The stores that the watches fill.
     pub cluster: Arc<Cluster>,
     /// Namespace of the release.
     pub namespace: String,
+    /// The pod's name.
+    pub pod: String,
     /// Port of `GET /policies` on every replica.
     pub admin_port: u16,
     /// Namespaces that are never intercepted, including that of the release.
@@ -78,6 +87,10 @@ pub struct Controller {
     pub installed: watch::Sender<Installed>,
     /// Receives true while an entry refuses requests that no replica answers.
     pub closed: watch::Sender<bool>,
+    /// Receives the number of parts that others added to the selectors and conditions of the webhooks.
+    pub added: watch::Sender<usize>,
+    /// Receives the fields of the baseline policy that are not as the values of the release say.
+    pub baseline_differs: watch::Sender<BTreeSet<String>>,
     /// Lifetimes of the webhook's certificate and its authority.
     pub lifetimes: Lifetimes,
     /// Counters of canaries.
@@ -101,16 +114,47 @@ impl Controller {
     /// # Errors
     /// Fails if the task of a writer panics.
     pub async fn run(&self, lease: &LeaseManager, stop: CancellationToken) -> Result<(), WriterEnded> {
-        lease.run(stop, || self.lead()).await
+        let ready = watch::Sender::new(Vec::new());
+        let lead = || self.lead(ready.clone(), lease.notes());
+        lease.run(stop, lead, || self.leave(&ready)).await
+    }
+
+    /// Writes once more into the status of every policy, if no other replica is left to answer.
+    async fn leave(&self, ready: &watch::Sender<Vec<Replica>>) {
+        let others = ready.borrow().iter().any(|replica| replica.name != self.pod);
+        if others && replicas::are_wanted(&self.client, &self.namespace).await {
+            return;
+        }
+        if timeout(LAST_PASS, self.status(ready).leave()).await.is_err() {
+            info!("not every policy could be told in time that no replica is left");
+        }
+    }
+
+    /// Returns the writer of statuses.
+    fn status(&self, ready: &watch::Sender<Vec<Replica>>) -> StatusWriter {
+        StatusWriter {
+            client: self.client.clone(),
+            cluster: Arc::clone(&self.cluster),
+            excluded: self.excluded_namespaces.clone(),
+            offline: Arc::clone(&self.offline),
+            installed: self.installed.subscribe(),
+            replicas: ready.subscribe(),
+            ask: Arc::new(AskByAddress { port: self.admin_port }),
+            now: Arc::new(Timestamp::now),
+            reconcile: self.passes.of("policy_status"),
+        }
     }
 
     /// Runs every writer until one ends. Dropping this aborts them.
-    async fn lead(&self) -> WriterEnded {
+    async fn lead(&self, ready: watch::Sender<Vec<Replica>>, notes: Notes) -> WriterEnded {
         let mut writers = Writers::default();
         let (client, namespace) = (|| self.client.clone(), || self.namespace.clone());
-        let (ready, replicas) = watch::channel(Vec::new());
+        let status = self.status(&ready);
+        ready.send_replace(Vec::new());
         self.installed.send_replace(Installed::NotYet);
         self.closed.send_replace(false);
+        self.baseline_differs.send_replace(BTreeSet::new());
+        self.added.send_replace(0);
 
         writers.start("certificate", {
             let (client, namespace, certificate) = (client(), namespace(), self.certificate.clone());
@@ -139,6 +183,7 @@ impl Controller {
         writers.start("webhook_config", {
             let keeper = WebhookConfig {
                 client: client(),
+                connect: Arc::clone(&self.connect),
                 namespace: namespace(),
                 excluded: self.excluded_namespaces.clone(),
                 cluster: Arc::clone(&self.cluster),
@@ -146,8 +191,10 @@ impl Controller {
                 certificate: self.certificate.clone(),
                 paths: paths.subscribe(),
                 deployment,
+                notes,
                 installed: self.installed.clone(),
                 closed: self.closed.clone(),
+                added: self.added.clone(),
                 metrics: self.canaries.clone(),
                 reconcile: self.passes.of("webhook_config"),
             };
@@ -157,6 +204,7 @@ impl Controller {
             let audit = Audit {
                 client: client(),
                 namespace: namespace(),
+                excluded: self.excluded_namespaces.clone(),
                 cluster: Arc::clone(&self.cluster),
                 installed: self.installed.subscribe(),
                 reconcile: self.passes.of("break_glass"),
@@ -165,26 +213,13 @@ impl Controller {
         });
         writers.start("baseline", {
             let (cluster, reconcile) = (Arc::clone(&self.cluster), self.passes.of("baseline"));
-            baseline::keep(client(), cluster, self.baseline.clone(), reconcile)
+            baseline::keep(client(), cluster, self.baseline.clone(), self.baseline_differs.clone(), reconcile)
         });
         writers.start("replicas", {
             let (client, namespace, lost) = (client(), namespace(), self.cluster.unreadable.clone());
             async move { replicas::watch(client, &namespace, ready, &lost).await }
         });
-        writers.start("policy_status", {
-            let writer = StatusWriter {
-                client: client(),
-                cluster: Arc::clone(&self.cluster),
-                excluded: self.excluded_namespaces.clone(),
-                offline: Arc::clone(&self.offline),
-                installed: self.installed.subscribe(),
-                replicas,
-                ask: Arc::new(AskByAddress { port: self.admin_port }),
-                now: Arc::new(Timestamp::now),
-                reconcile: self.passes.of("policy_status"),
-            };
-            async move { writer.keep().await }
-        });
+        writers.start("policy_status", async move { status.keep().await });
         writers.death().await
     }
 }

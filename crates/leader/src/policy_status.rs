@@ -97,7 +97,7 @@ impl StatusWriter {
         let mut memory = Memory { since: Instant::now(), confirmed: HashMap::new(), written: HashMap::new() };
         loop {
             let start = Instant::now();
-            let at = *installed.borrow_and_update();
+            let at = installed.borrow_and_update().clone();
             let ready = replicas.borrow_and_update().clone();
             let missing = self.cluster.synced.missing();
             // A leader that is not ready writes that into the statuses, if it knows the policies.
@@ -106,7 +106,7 @@ impl StatusWriter {
             let again = match missing.is_empty() || knows {
                 true => {
                     let _pass = self.reconcile.pass();
-                    self.pass(&mut memory, at, &ready, missing.is_empty()).await
+                    self.pass(&mut memory, &at, &ready, missing.is_empty()).await
                 }
                 false => MAX_INTERVAL,
             };
@@ -121,16 +121,32 @@ impl StatusWriter {
         }
     }
 
+    /// Runs the last pass of a leader that stops and leaves no replica behind. The counts stay.
+    pub async fn leave(&self) {
+        let missing = self.cluster.synced.missing();
+        if missing.iter().any(|store| POLICIES.contains(store)) {
+            return;
+        }
+        let mut memory = Memory { since: Instant::now(), confirmed: HashMap::new(), written: HashMap::new() };
+        // A leader that has not looked at the webhook configurations yet knows at least that nobody answers.
+        let installed = match &*self.installed.borrow() {
+            Installed::NotYet => Installed::Yes,
+            known => known.clone(),
+        };
+        let _pass = self.reconcile.pass();
+        self.pass(&mut memory, &installed, &[], false).await;
+    }
+
     /// Runs one pass over every policy, and writes the statuses that differ. Returns the time to the next
     /// pass if nothing changes. Without `counts` the counts stay as they were last written.
     async fn pass(
         &self,
         memory: &mut Memory,
-        installed: Installed,
+        installed: &Installed,
         replicas: &[Replica],
         counts: bool,
     ) -> Duration {
-        if installed == Installed::NotYet && memory.since.elapsed() < PATIENCE {
+        if *installed == Installed::NotYet && memory.since.elapsed() < PATIENCE {
             return PATIENCE.saturating_sub(memory.since.elapsed());
         }
         // Whole seconds, as the API shows them.

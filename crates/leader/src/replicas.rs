@@ -14,6 +14,7 @@ use hyper::client::conn::http1;
 use hyper::header::HOST;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use k8s_openapi::api::apps::v1::Deployment;
 use kube::{Api, Client};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -22,8 +23,9 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::debug;
 
+use crate::call::within;
 use tagpin_kube::follow::{Sink, config, follow};
-use tagpin_kube::item::{Identity, Unreadable};
+use tagpin_kube::item::{Identity, Unreadable, Whole};
 use tagpin_kube::policies::InForce;
 use tagpin_kube::slim::ReplicaPod;
 use tagpin_kube::unreadable::{Unreadables, Watched};
@@ -68,6 +70,20 @@ pub async fn watch(
     let sink = Replicas { held: Mutex::default(), ready };
     let pods = Api::namespaced(client, namespace);
     follow(pods, config().labels(release::POD_SELECTOR), &sink, unreadable, Watched::Replicas, |_| ()).await
+}
+
+/// Returns true unless the Deployment is gone, is being deleted, or asks for no replica. Without an answer it
+/// returns true.
+pub(crate) async fn are_wanted(client: &Client, namespace: &str) -> bool {
+    let deployments: Api<Whole<Deployment>> = Api::namespaced(client.clone(), namespace);
+    match within(LIMIT, deployments.get_opt(release::NAME)).await {
+        Ok(Some(Whole(found))) => {
+            let replicas = found.spec.and_then(|spec| spec.replicas);
+            found.metadata.deletion_timestamp.is_none() && replicas != Some(0)
+        }
+        Ok(None) => false,
+        Err(_) => true,
+    }
 }
 
 struct Replicas {

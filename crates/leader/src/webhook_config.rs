@@ -17,10 +17,12 @@ use kube::core::PartialObjectMeta;
 use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
+use tracing::warn;
 
 use crate::call::CallError;
 use crate::canaries::Metrics;
 use crate::door::Paths;
+use crate::lease::Notes;
 use crate::reconcile::Reconcile;
 use tagpin_kube::certificate::Pems;
 use tagpin_kube::follow::follow_one;
@@ -28,16 +30,24 @@ use tagpin_kube::store::Store;
 use tagpin_kube::unreadable::Watched;
 use tagpin_kube::{Cluster, Observed};
 
+pub mod additions;
 pub mod arming;
 pub mod documents;
 
 mod canary;
 mod entries;
+mod fight;
+mod glass;
+mod withdrawal;
 mod writer;
+
+pub use canary::Connect;
 
 use arming::{Canary, Reach};
 use canary::Canaries;
-use documents::Wanted;
+use documents::{Configuration, Wanted};
+use fight::{Fight, Fights};
+use glass::{Broken, Filled, Release, Uids};
 use tagpin_objects::release;
 
 /// The stores of policies. While the API server knows neither kind, there is nothing to judge.
@@ -49,8 +59,11 @@ const RETRY: Duration = Duration::from_secs(5);
 /// Time for which a leader may be unready before it opens closed entries.
 const PATIENCE: Duration = Duration::from_secs(15);
 
+/// Words before the command in the text about a configuration that came back after break glass.
+pub const TO_FILL_IT: &str = "to fill it again: ";
+
 /// The state of the webhook configurations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Installed {
     /// The state is not known yet, or this replica cannot answer yet.
     NotYet,
@@ -62,8 +75,22 @@ pub enum Installed {
     Armed,
     /// Both configurations are as they should be, but the API server does not reach tagpin.
     Unreachable,
+    /// The entry for canaries alone is left, because the API server has not reached tagpin for a while.
+    Withdrawn,
     /// A configuration does not exist: break glass deleted it, or the chart did not install it.
     Missing,
+    /// Somebody undoes the writes of a configuration again and again.
+    Contested {
+        /// Name of the configuration.
+        configuration: &'static str,
+        /// The names of those who do, as the API server knows them; empty if it does not say.
+        by: Arc<str>,
+    },
+    /// A configuration came back after break glass, with the same release, and stays empty.
+    BrokenGlass {
+        /// The command after which it is filled again.
+        rearm: Arc<str>,
+    },
     /// A configuration cannot be written.
     Unwritable,
     /// The lists are empty, because the namespace is being deleted or the CRDs do not exist.
@@ -74,6 +101,8 @@ pub enum Installed {
 pub struct WebhookConfig {
     /// Client of the API server.
     pub client: Client,
+    /// Makes the client of each canary.
+    pub connect: Connect,
     /// Namespace of the release.
     pub namespace: String,
     /// Namespaces that are never intercepted, including that of the release.
@@ -88,10 +117,14 @@ pub struct WebhookConfig {
     pub paths: watch::Receiver<Paths>,
     /// Receives tagpin's Deployment, as it was last reported.
     pub deployment: watch::Sender<Observed<Deployment>>,
+    /// The annotations of the Lease, which outlast this leader.
+    pub notes: Notes,
     /// Receives the state of the configurations.
     pub installed: watch::Sender<Installed>,
     /// Receives true while an entry of tagpin refuses unanswered requests.
     pub closed: watch::Sender<bool>,
+    /// Receives the number of parts that others added to the selectors and conditions of tagpin's entries.
+    pub added: watch::Sender<usize>,
     /// Counters of canaries.
     pub metrics: Metrics,
     /// Metrics of the passes.
@@ -101,8 +134,8 @@ pub struct WebhookConfig {
 impl Installed {
     /// Returns true if both configurations are as they should be.
     #[must_use]
-    pub const fn in_sync(self) -> bool {
-        matches!(self, Self::Yes | Self::Armed | Self::Unreachable)
+    pub const fn in_sync(&self) -> bool {
+        matches!(self, Self::Yes | Self::Armed | Self::Unreachable | Self::Withdrawn)
     }
 }
 
@@ -177,7 +210,9 @@ impl WebhookConfig {
         let mut stores = self.cluster.changes();
         let mut kinds = self.cluster.synced.unknown_kinds();
         let mut heard = canaries.subscribe();
-        let mut unready = None;
+        let mut notes = self.notes.seen.clone();
+        let mut filled = Filled::read(&notes.borrow());
+        let (mut unready, mut fights) = (None, Fights::default());
         loop {
             let ready = *listens.borrow_and_update() && self.cluster.synced.missing().is_empty();
             let unknown = kinds.borrow_and_update().clone();
@@ -193,17 +228,30 @@ impl WebhookConfig {
                 *paths.borrow_and_update(),
                 ready,
                 canaries.fail_closed(&deployment.borrow_and_update(), &live.validating),
+                canaries.is_withdrawn(),
                 POLICIES.iter().all(|store| unknown.contains(store)),
             );
+            let release = Release::of(&deployment.borrow_and_update());
+            let broken = Broken::among(live.uids(), filled.as_ref(), &release, &notes.borrow_and_update());
             let goal = Goal::of(wanted.filter(|_| live.is_known()), canaries.reach(), &mut unready);
-            let (installed, pause) = self.pass(&goal, canaries.reach(), &live).await;
+            let (installed, pause) = self.pass(&goal, canaries.reach(), &live, &broken, &mut fights).await;
+            if installed.in_sync()
+                && let Some(now) = Filled::after(live.uids(), release)
+                && filled.as_ref() != Some(&now)
+            {
+                self.notes.wanted.send_modify(|wanted| now.write(wanted));
+                filled = Some(now);
+            }
+            let unwritable = installed == Installed::Unwritable;
             self.publish(installed, &live);
             if let Some(pause) = pause {
                 // A write that was refused can wait, but the entries that lost canaries open cannot.
-                let turned = heard.wait_for(|held| held.reach() != canaries.reach());
+                let turned = heard.wait_for(|held| {
+                    (held.reach(), held.is_withdrawn()) != (canaries.reach(), canaries.is_withdrawn())
+                });
                 tokio::select! {
                     () = sleep(pause) => {}
-                    Ok(_) = turned, if installed == Installed::Unwritable => {}
+                    Ok(_) = turned, if unwritable => {}
                 }
                 continue;
             }
@@ -219,7 +267,9 @@ impl WebhookConfig {
                 () = stores.changed(), if !ready => {}
                 Ok(()) = kinds.changed() => {}
                 Ok(()) = heard.changed() => {}
+                Ok(()) = notes.changed() => {}
                 () = goal.is_due() => {}
+                () = until(fights.due()) => {}
             }
         }
     }
@@ -235,7 +285,7 @@ impl WebhookConfig {
                 Ok(()) = changes.changed() => continue,
             }
             let sent = Instant::now();
-            let canary = canary::send(&self.client, &self.namespace).await;
+            let canary = canary::send(&self.connect, &self.namespace).await;
             if canary == Canary::Lost {
                 self.metrics.lost();
             }
@@ -251,6 +301,7 @@ impl WebhookConfig {
         paths: Paths,
         ready: bool,
         fails_closed: Option<bool>,
+        withdrawn: bool,
         undefined: bool,
     ) -> Option<Wanted> {
         let Observed::Present(namespace) = namespace else { return None };
@@ -273,6 +324,7 @@ impl WebhookConfig {
             excluded: self.excluded.clone(),
             ca,
             fails_closed,
+            withdrawn,
             kinds: self.cluster.kinds().clone(),
             door,
         })
@@ -280,13 +332,20 @@ impl WebhookConfig {
 
     /// Runs one pass, and writes everything that differs from the goal. Returns the state of the
     /// configurations, and the pause before the next pass if that should not wait for a change.
-    async fn pass(&self, goal: &Goal, reach: Reach, live: &Live) -> (Installed, Option<Duration>) {
+    async fn pass(
+        &self,
+        goal: &Goal,
+        reach: Reach,
+        live: &Live,
+        broken: &Broken,
+        fights: &mut Fights,
+    ) -> (Installed, Option<Duration>) {
         let written = match goal {
             Goal::Wait(_) => return (Installed::NotYet, None),
             Goal::Open => self.open(live).await,
             Goal::Keep(wanted) => {
                 let _pass = self.reconcile.pass();
-                self.bring(wanted, live).await
+                self.bring(wanted, live, broken, fights).await
             }
         };
         let Ok(wrote) = written else {
@@ -297,36 +356,82 @@ impl WebhookConfig {
         let installed = match goal {
             Goal::Wait(_) | Goal::Open => Installed::Opened,
             Goal::Keep(Wanted { ca: None, .. }) => Installed::Emptied,
+            Goal::Keep(_) if broken.any() => {
+                let rearm = broken.rearming(live.uids(), &self.namespace);
+                Installed::BrokenGlass { rearm: rearm.into() }
+            }
             Goal::Keep(_) if !complete => Installed::Missing,
+            Goal::Keep(wanted) if wanted.withdrawn => Installed::Withdrawn,
             Goal::Keep(_) if reach == Reach::Unreachable => Installed::Unreachable,
-            Goal::Keep(wanted) if wanted.fails_closed => Installed::Armed,
-            Goal::Keep(_) => Installed::Yes,
+            Goal::Keep(wanted) => match fights.contested() {
+                Some(contested) => contested,
+                None if wanted.fails_closed => Installed::Armed,
+                None => Installed::Yes,
+            },
         };
         (installed, wrote.then_some(PAUSE))
     }
 
     /// Brings both configurations to the wanted state. The mutating one is filled first and emptied last.
     /// Otherwise a pod could be refused for a missing pin that tagpin was never asked for.
-    async fn bring(&self, wanted: &Wanted, live: &Live) -> Result<bool, CallError> {
+    async fn bring(
+        &self,
+        wanted: &Wanted,
+        live: &Live,
+        broken: &Broken,
+        fights: &mut Fights,
+    ) -> Result<bool, CallError> {
         let seen = live.validating.object();
-        let held_back = wanted.ca.is_none() && seen.is_some_and(|live| !wanted.matches_validating(live));
+        let held_back = !wanted.pins() && seen.is_some_and(|live| !wanted.matches_validating(live));
         let mutating = async {
             match live.mutating.object().filter(|_| !held_back) {
-                Some(live) => writer::bring(&self.client, live, wanted).await,
+                Some(live) => self.bring_one(live, wanted, broken.mutating, &mut fights.mutating).await,
                 None => Ok(false),
             }
         };
         let validating = async {
             match seen {
-                Some(live) => writer::bring(&self.client, live, wanted).await,
+                Some(live) => self.bring_one(live, wanted, broken.validating, &mut fights.validating).await,
                 None => Ok(false),
             }
         };
         // A configuration that has to be opened does not wait for the other one.
-        match seen.is_some_and(documents::fails_closed) && !wanted.fails_closed {
+        match seen.is_some_and(documents::fails_closed) && !wanted.closes() {
             true => any_written(validating.await, mutating.await),
             false => any_written(mutating.await, validating.await),
         }
+    }
+
+    /// Brings one configuration to the wanted state. One that came back after break glass gets no entry, and loses those
+    /// that came with it. A repair that somebody undoes again and again waits, unless it takes entries away.
+    async fn bring_one<K: Configuration>(
+        &self,
+        live: &K,
+        wanted: &Wanted,
+        broken: bool,
+        fight: &mut Fight,
+    ) -> Result<bool, CallError> {
+        let broken = broken && wanted.ca.is_some();
+        if broken && !live.entries().iter().any(|entry| entry.is_ours()) {
+            return Ok(false);
+        }
+        let emptied = Wanted { ca: None, ..wanted.clone() };
+        let wanted = if broken { &emptied } else { wanted };
+        let now = Instant::now();
+        if fight.look(live, now) {
+            fight.by = writer::changed_by::<K>(&self.client).await.unwrap_or_default().join(", ").into();
+            warn!(configuration = K::NAME, by = &*fight.by, "somebody undoes the writes again and again");
+        }
+        let opens = live.entries().iter().any(|entry| entry.is_closed()) && !wanted.closes();
+        if wanted.pins() && !opens && fight.waits().is_some_and(|until| now < until) {
+            return Ok(false);
+        }
+        let made = writer::bring(&self.client, live, wanted).await?;
+        if made.is_empty() {
+            return Ok(false);
+        }
+        fight.wrote(live, wanted, made, now);
+        Ok(true)
     }
 
     /// Opens the closed entries of the configurations that are known. This needs neither readiness nor the other
@@ -345,7 +450,17 @@ impl WebhookConfig {
     fn publish(&self, installed: Installed, live: &Live) {
         let closed = live.validating.object().is_some_and(documents::fails_closed);
         self.closed.send_if_modified(|held| std::mem::replace(held, closed) != closed);
-        self.installed.send_if_modified(|held| std::mem::replace(held, installed) != installed);
+        self.added.send_replace(documents::additions(live.mutating.object(), live.validating.object()));
+        if let Installed::BrokenGlass { rearm } = &installed
+            && *self.installed.borrow() != installed
+        {
+            warn!("a webhook configuration came back after break glass and stays empty; {TO_FILL_IT}{rearm}");
+        }
+        self.installed.send_if_modified(|held| {
+            let changed = *held != installed;
+            *held = installed;
+            changed
+        });
     }
 }
 
@@ -373,6 +488,14 @@ impl Goal {
 }
 
 impl Live {
+    /// Returns the UIDs of the configurations that exist.
+    fn uids(&self) -> Uids<'_> {
+        Uids {
+            mutating: self.mutating.object().and_then(|live| live.metadata.uid.as_deref()),
+            validating: self.validating.object().and_then(|live| live.metadata.uid.as_deref()),
+        }
+    }
+
     fn is_known(&self) -> bool {
         self.mutating != Observed::Unknown && self.validating != Observed::Unknown
     }

@@ -30,11 +30,13 @@ pub enum ReadyReason {
     WebhooksNotInstalled,
     /// The API server does not reach the webhooks.
     WebhookUnreachable,
+    /// Somebody changes a webhook configuration again and again.
+    Contested,
 }
 
 impl ReadyReason {
     /// Every reason.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Enforcing,
         Self::Warning,
         Self::Auditing,
@@ -43,6 +45,7 @@ impl ReadyReason {
         Self::NamespaceExcluded,
         Self::WebhooksNotInstalled,
         Self::WebhookUnreachable,
+        Self::Contested,
     ];
 
     /// Returns the word in the condition: `Enforcing`.
@@ -57,6 +60,7 @@ impl ReadyReason {
             Self::NamespaceExcluded => "NamespaceExcluded",
             Self::WebhooksNotInstalled => "WebhooksNotInstalled",
             Self::WebhookUnreachable => "WebhookUnreachable",
+            Self::Contested => "Contested",
         }
     }
 
@@ -69,7 +73,8 @@ impl ReadyReason {
             | Self::Propagating
             | Self::NamespaceExcluded
             | Self::WebhooksNotInstalled
-            | Self::WebhookUnreachable => false,
+            | Self::WebhookUnreachable
+            | Self::Contested => false,
         }
     }
 }

@@ -58,6 +58,8 @@ pub(crate) struct Entry {
     pub(crate) fails: bool,
     /// The authorities that the API server trusts, in PEM.
     pub(crate) ca: Vec<u8>,
+    /// Parts of its selectors and conditions that somebody else added.
+    pub(crate) added: Vec<String>,
 }
 
 /// The content of the Secret with the certificate, without its keys.

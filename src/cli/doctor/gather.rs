@@ -33,6 +33,7 @@ use tagpin_kube::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyObject};
 use tagpin_kube::item::Item;
 use tagpin_kube::slim::{Slim, SlimNamespace, Unparsed};
 use tagpin_kube::stored::Stored;
+use tagpin_leader::webhook_config::additions::added;
 use tagpin_objects::conditions::READY;
 use tagpin_objects::image_policy::PolicyStatus;
 use tagpin_objects::kinds::{Kinds, PODS};
@@ -123,7 +124,11 @@ impl Cluster<'_> {
         let found = ask("get the mutatingwebhookconfiguration", api.get_opt(release::MUTATING)).await?;
         let entries = |found: MutatingWebhookConfiguration| {
             let webhooks = found.webhooks.unwrap_or_default().into_iter();
-            entries(webhooks.map(|webhook| (webhook.name, webhook.failure_policy, webhook.client_config)))
+            entries(webhooks.map(|webhook| {
+                let (namespaces, objects) = (&webhook.namespace_selector, &webhook.object_selector);
+                let added = added(namespaces.as_ref(), objects.as_ref(), webhook.match_conditions.as_ref());
+                (webhook.name, webhook.failure_policy, webhook.client_config, added)
+            }))
         };
         Ok(found.map(entries))
     }
@@ -133,7 +138,11 @@ impl Cluster<'_> {
         let found = ask("get the validatingwebhookconfiguration", api.get_opt(release::NAME)).await?;
         let entries = |found: ValidatingWebhookConfiguration| {
             let webhooks = found.webhooks.unwrap_or_default().into_iter();
-            entries(webhooks.map(|webhook| (webhook.name, webhook.failure_policy, webhook.client_config)))
+            entries(webhooks.map(|webhook| {
+                let (namespaces, objects) = (&webhook.namespace_selector, &webhook.object_selector);
+                let added = added(namespaces.as_ref(), objects.as_ref(), webhook.match_conditions.as_ref());
+                (webhook.name, webhook.failure_policy, webhook.client_config, added)
+            }))
         };
         Ok(found.map(entries))
     }
@@ -284,12 +293,15 @@ impl Cluster<'_> {
     }
 }
 
-fn entries(webhooks: impl Iterator<Item = (String, Option<String>, WebhookClientConfig)>) -> Vec<Entry> {
-    let ours = webhooks.filter(|(name, _, _)| name.ends_with(ENTRY_SUFFIX));
-    ours.map(|(name, failure_policy, client)| Entry {
+fn entries(
+    webhooks: impl Iterator<Item = (String, Option<String>, WebhookClientConfig, Vec<String>)>,
+) -> Vec<Entry> {
+    let ours = webhooks.filter(|(name, ..)| name.ends_with(ENTRY_SUFFIX));
+    ours.map(|(name, failure_policy, client, added)| Entry {
         name,
         fails: failure_policy.as_deref() != Some("Ignore"),
         ca: client.ca_bundle.map(|bundle| bundle.0).unwrap_or_default(),
+        added,
     })
     .collect()
 }

@@ -34,6 +34,13 @@ pub(crate) fn entries() -> Vec<String> {
     entries.iter().map(|entry| entry["name"].as_str().unwrap().to_owned()).collect()
 }
 
+/// Waits until the webhooks are in place: an API server that did not reach tagpin for a while has only the canary's.
+#[track_caller]
+pub(crate) fn in_place() {
+    let there = || entries().iter().any(|name| name == "validate.tagpin.dev");
+    wait_for("the webhooks", LIMIT, || there().then_some(()));
+}
+
 /// Waits until the namespaces that ask for it fail closed.
 #[track_caller]
 pub(crate) fn armed() {

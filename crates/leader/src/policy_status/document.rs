@@ -1,11 +1,12 @@
 //! The content of a policy's status: its condition, the last good generation and the counts.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
 use crate::policy_status::standing::Standing;
-use crate::webhook_config::Installed;
+use crate::webhook_config::{Installed, TO_FILL_IT};
 use tagpin_domain::policy::Mode;
 use tagpin_kube::policies::Held;
 use tagpin_objects::conditions::{ReadyReason, ready};
@@ -19,7 +20,7 @@ pub(crate) struct Place<'a> {
     /// Namespaces that are never intercepted.
     pub(crate) excluded: &'a BTreeSet<String>,
     /// The state of the webhook configurations.
-    pub(crate) installed: Installed,
+    pub(crate) installed: &'a Installed,
     /// Number of ready replicas.
     pub(crate) replicas: usize,
     /// Names of the ready replicas that do not have this generation.
@@ -54,13 +55,18 @@ impl Place<'_> {
             return (ReadyReason::NamespaceExcluded, text.to_owned());
         }
         if let Some(text) = self.not_installed() {
-            return (ReadyReason::WebhooksNotInstalled, text.to_owned());
+            return (ReadyReason::WebhooksNotInstalled, text.into_owned());
         }
-        if self.installed == Installed::Unreachable {
-            let text = "the API server does not reach tagpin's webhook, so nothing is checked or pinned; check the \
-                        Service tagpin, its endpoints, and network policies or firewalls between the control plane \
-                        and the pods";
+        if let Some(text) = self.unreachable() {
             return (ReadyReason::WebhookUnreachable, text.to_owned());
+        }
+        if let Installed::Contested { configuration, by } = self.installed {
+            let by = if by.is_empty() { "somebody" } else { by };
+            let text = format!(
+                "{by} changes the webhook configuration {configuration} again and again; let it ignore /webhooks \
+                 (docs/runbook.md#tagpinwebhookscontested)"
+            );
+            return (ReadyReason::Contested, text);
         }
         if self.replicas == 0 {
             return (ReadyReason::Propagating, "no replica of tagpin is ready".to_owned());
@@ -86,26 +92,52 @@ impl Place<'_> {
         }
     }
 
-    const fn not_installed(&self) -> Option<&'static str> {
+    const fn unreachable(&self) -> Option<&'static str> {
         match self.installed {
-            Installed::Yes | Installed::Armed | Installed::Unreachable => None,
-            Installed::NotYet => Some(
-                "tagpin waits for its certificate and its server before it fills the webhook configurations",
+            Installed::Unreachable => Some(
+                "the API server does not reach tagpin's webhook, so nothing is checked or pinned; check the \
+                 Service tagpin, its endpoints, and network policies or firewalls between the control plane \
+                 and the pods",
             ),
-            Installed::Opened => Some(
+            Installed::Withdrawn => Some(
+                "the API server does not reach tagpin's webhook, so nothing is checked or pinned, and the \
+                 webhooks are taken out of the way until it does; check the Service tagpin, its endpoints, and \
+                 network policies or firewalls between the control plane and the pods",
+            ),
+            _ => None,
+        }
+    }
+
+    fn not_installed(&self) -> Option<Cow<'static, str>> {
+        let text = match self.installed {
+            Installed::Yes
+            | Installed::Armed
+            | Installed::Unreachable
+            | Installed::Withdrawn
+            | Installed::Contested { .. } => return None,
+            Installed::BrokenGlass { rearm } => {
+                let text = "a webhook configuration came back after break glass and stays empty: nothing is \
+                            checked or nothing is pinned";
+                return Some(Cow::Owned(format!("{text}; {TO_FILL_IT}{rearm}")));
+            }
+            Installed::NotYet => {
+                "tagpin waits for its certificate and its server before it fills the webhook configurations"
+            }
+            Installed::Opened => {
                 "the leader of tagpin is not ready, so fail-closed namespaces are open and the webhook \
-                 configurations are not updated; /readyz on its admin port names the reason",
-            ),
-            Installed::Missing => Some(
+                 configurations are not updated; /readyz on its admin port names the reason"
+            }
+            Installed::Missing => {
                 "the webhook configurations zz-tagpin and tagpin do not both exist: nothing is checked; \
-                 `helm upgrade` brings them back",
-            ),
+                 `helm upgrade` brings them back"
+            }
             Installed::Unwritable => {
-                Some("the webhook configurations cannot be written; the leader's log has the reason")
+                "the webhook configurations cannot be written; the leader's log has the reason"
             }
             Installed::Emptied => {
-                Some("the namespace of tagpin is being deleted, or its CRDs do not exist: nothing is checked")
+                "the namespace of tagpin is being deleted, or its CRDs do not exist: nothing is checked"
             }
-        }
+        };
+        Some(Cow::Borrowed(text))
     }
 }

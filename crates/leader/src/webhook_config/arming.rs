@@ -10,7 +10,7 @@ const MAX_LOST: u32 = 3;
 /// Interval between canaries while they come through.
 const REACHED_INTERVAL: Duration = Duration::from_secs(60);
 /// Interval between canaries before the first one came through, and after a lost one.
-const UNREACHED_INTERVAL: Duration = Duration::from_secs(5);
+pub(crate) const UNREACHED_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The outcome of a canary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
     LabelSelector, LabelSelectorRequirement, ObjectMeta, OwnerReference,
 };
 
+use crate::webhook_config::additions::{Webhook, added, contains, keep};
 use crate::webhook_config::entries::{Entries, IGNORE, OURS};
 use tagpin_objects::door::{self, Token};
 use tagpin_objects::kinds::Kinds;
@@ -24,18 +25,18 @@ const PIN: &str = "pin.tagpin.dev";
 /// Name of the entry that judges.
 const VALIDATE: &str = "validate.tagpin.dev";
 /// Name of the entry for fail-closed namespaces, in which unanswered requests are refused.
-const STRICT: &str = "validate-strict.tagpin.dev";
-/// Name of the entry for fail-closed namespaces in which break glass is on.
+pub(crate) const STRICT: &str = "validate-strict.tagpin.dev";
+/// Name of the entry for namespaces in which break glass is on.
 const VALIDATE_BREAK_GLASS: &str = "validate-break-glass.tagpin.dev";
 /// Name of the entry for canaries, which prove that the API server reaches tagpin.
 const CANARY: &str = "canary.tagpin.dev";
 
 /// Label of a namespace in which unanswered requests are refused.
-pub(crate) const FAIL_CLOSED: &str = "tagpin.dev/fail-closed";
-/// Label of a namespace that suspends [`FAIL_CLOSED`].
+pub const FAIL_CLOSED: &str = "tagpin.dev/fail-closed";
+/// Label of a namespace in which nothing is judged, pinned or refused.
 pub(crate) const BREAK_GLASS: &str = "tagpin.dev/break-glass";
 /// The only value of both labels that has an effect.
-pub(crate) const ON: &str = "true";
+pub const ON: &str = "true";
 
 /// Time limit of the API server for a review, in seconds. tagpin answers well before.
 const VALIDATE_SECONDS: i32 = 10;
@@ -44,20 +45,22 @@ const VALIDATE_SECONDS: i32 = 10;
 const CANARY_SECONDS: i32 = 3;
 
 /// Label that the API server sets on every namespace, so that nobody can forge it.
-const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
+pub(crate) const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 
 /// A webhook configuration that can be made from [`Wanted`] and compared with it.
 pub(crate) trait Configuration: Entries {
-    /// Returns the configuration as it should be, for the object with this UID.
-    fn document(wanted: &Wanted, uid: Option<String>) -> Self;
+    /// Returns the configuration as it should be in the place of the live one, with what others added to its selectors.
+    fn document(wanted: &Wanted, live: &Self) -> Self;
 
     /// Returns true if this configuration is as it should be.
     fn matches(&self, wanted: &Wanted) -> bool;
 }
 
 impl Configuration for MutatingWebhookConfiguration {
-    fn document(wanted: &Wanted, uid: Option<String>) -> Self {
-        wanted.mutating(uid)
+    fn document(wanted: &Wanted, live: &Self) -> Self {
+        let mut made = wanted.mutating(live.metadata.uid.clone());
+        keep(&mut made.webhooks, &live.webhooks);
+        made
     }
 
     fn matches(&self, wanted: &Wanted) -> bool {
@@ -66,8 +69,10 @@ impl Configuration for MutatingWebhookConfiguration {
 }
 
 impl Configuration for ValidatingWebhookConfiguration {
-    fn document(wanted: &Wanted, uid: Option<String>) -> Self {
-        wanted.validating(uid)
+    fn document(wanted: &Wanted, live: &Self) -> Self {
+        let mut made = wanted.validating(live.metadata.uid.clone());
+        keep(&mut made.webhooks, &live.webhooks);
+        made
     }
 
     fn matches(&self, wanted: &Wanted) -> bool {
@@ -88,6 +93,8 @@ pub struct Wanted {
     pub ca: Option<Vec<u8>>,
     /// True if fail-closed namespaces refuse unanswered requests.
     pub fails_closed: bool,
+    /// True if the entry for canaries alone stays, so that nobody waits for the others.
+    pub withdrawn: bool,
     /// The kinds that are validated.
     pub kinds: Kinds,
     /// The token in the paths; none while a replica may not know it.
@@ -105,30 +112,40 @@ struct Entry {
 
 /// The entries while fail-closed namespaces are in effect; each namespace belongs to exactly one.
 const CLOSED: [Entry; 3] = [
-    Entry { name: VALIDATE, path: door::VALIDATE, failure_policy: IGNORE, labels: &[(FAIL_CLOSED, "NotIn")] },
+    Entry {
+        name: VALIDATE,
+        path: door::VALIDATE,
+        failure_policy: IGNORE,
+        labels: &[(FAIL_CLOSED, "NotIn"), (BREAK_GLASS, "NotIn")],
+    },
     Entry {
         name: STRICT,
         path: door::VALIDATE,
         failure_policy: "Fail",
         labels: &[(FAIL_CLOSED, "In"), (BREAK_GLASS, "NotIn")],
     },
-    Entry {
-        name: VALIDATE_BREAK_GLASS,
-        path: door::BREAK_GLASS,
-        failure_policy: IGNORE,
-        labels: &[(FAIL_CLOSED, "In"), (BREAK_GLASS, "In")],
-    },
+    GLASS,
 ];
 
-/// The one entry for all namespaces while no unanswered request is refused.
-const OPEN: [Entry; 1] =
-    [Entry { name: VALIDATE, path: door::VALIDATE, failure_policy: IGNORE, labels: &[] }];
+/// The entries while no unanswered request is refused; each namespace belongs to exactly one.
+const OPEN: [Entry; 2] = [
+    Entry { name: VALIDATE, path: door::VALIDATE, failure_policy: IGNORE, labels: &[(BREAK_GLASS, "NotIn")] },
+    GLASS,
+];
+
+/// The entry for namespaces in which break glass is on.
+const GLASS: Entry = Entry {
+    name: VALIDATE_BREAK_GLASS,
+    path: door::BREAK_GLASS,
+    failure_policy: IGNORE,
+    labels: &[(BREAK_GLASS, "In")],
+};
 
 impl Wanted {
     /// Returns `zz-tagpin` for the object with this UID: an apply with a UID cannot create an object.
     #[must_use]
     pub fn mutating(&self, uid: Option<String>) -> MutatingWebhookConfiguration {
-        let webhooks = self.ca.as_ref().map(|ca| {
+        let webhooks = self.ca.as_ref().filter(|_| !self.withdrawn).map(|ca| {
             vec![MutatingWebhook {
                 name: PIN.to_owned(),
                 admission_review_versions: vec!["v1".to_owned()],
@@ -136,7 +153,7 @@ impl Wanted {
                 failure_policy: Some(IGNORE.to_owned()),
                 match_conditions: Some(match_conditions(&self.kinds)),
                 match_policy: Some("Equivalent".to_owned()),
-                namespace_selector: Some(self.namespaces(&[])),
+                namespace_selector: Some(self.namespaces(&[(BREAK_GLASS, "NotIn")])),
                 object_selector: Some(LabelSelector::default()),
                 reinvocation_policy: Some("IfNeeded".to_owned()),
                 rules: Some(pod_rules()),
@@ -151,12 +168,26 @@ impl Wanted {
     #[must_use]
     pub fn validating(&self, uid: Option<String>) -> ValidatingWebhookConfiguration {
         let webhooks = self.ca.as_ref().map(|ca| {
-            let entries: &[Entry] = if self.fails_closed { &CLOSED } else { &OPEN };
+            let entries: &[Entry] = match (self.withdrawn, self.fails_closed) {
+                (true, _) => &[],
+                (false, true) => &CLOSED,
+                (false, false) => &OPEN,
+            };
             let mut webhooks: Vec<_> = entries.iter().map(|entry| self.validate(ca, entry)).collect();
             webhooks.push(self.canary(ca));
             webhooks
         });
         ValidatingWebhookConfiguration { metadata: self.metadata(release::NAME, uid), webhooks }
+    }
+
+    /// Returns true if pods are sent to be pinned.
+    pub(crate) const fn pins(&self) -> bool {
+        self.ca.is_some() && !self.withdrawn
+    }
+
+    /// Returns true if unanswered requests are refused.
+    pub(crate) const fn closes(&self) -> bool {
+        self.fails_closed && self.pins()
     }
 
     fn validate(&self, ca: &[u8], entry: &Entry) -> ValidatingWebhook {
@@ -196,14 +227,14 @@ impl Wanted {
     #[must_use]
     pub(crate) fn matches_mutating(&self, live: &MutatingWebhookConfiguration) -> bool {
         let wanted = self.mutating(None);
-        self.owns(&live.metadata) && same(&live.webhooks, &wanted.webhooks, |webhook| &webhook.name)
+        self.owns(&live.metadata) && same(&live.webhooks, &wanted.webhooks)
     }
 
     /// Returns true if the validating configuration is as it should be, apart from entries of others.
     #[must_use]
     pub fn matches_validating(&self, live: &ValidatingWebhookConfiguration) -> bool {
         let wanted = self.validating(None);
-        self.owns(&live.metadata) && same(&live.webhooks, &wanted.webhooks, |webhook| &webhook.name)
+        self.owns(&live.metadata) && same(&live.webhooks, &wanted.webhooks)
     }
 
     fn metadata(&self, name: &str, uid: Option<String>) -> ObjectMeta {
@@ -259,15 +290,41 @@ pub(crate) fn has_canary(live: &ValidatingWebhookConfiguration) -> bool {
     live.webhooks.iter().flatten().any(|webhook| webhook.name == CANARY)
 }
 
+/// Returns true if the configuration has the entry for canaries and no other entry of tagpin.
+#[must_use]
+pub(crate) fn has_only_canary(live: &ValidatingWebhookConfiguration) -> bool {
+    let mut ours = live.webhooks.iter().flatten().filter(|webhook| webhook.name.ends_with(OURS));
+    ours.next().is_some_and(|webhook| webhook.name == CANARY) && ours.next().is_none()
+}
+
 /// Returns true if an entry of tagpin refuses unanswered requests.
 #[must_use]
 pub(crate) fn fails_closed(live: &ValidatingWebhookConfiguration) -> bool {
     live.entries().iter().any(|entry| entry.is_closed())
 }
 
-/// Returns true if tagpin's live entries are exactly the wanted ones.
-fn same<W: PartialEq>(live: &Option<Vec<W>>, wanted: &Option<Vec<W>>, name: impl Fn(&W) -> &String) -> bool {
+/// Returns true if tagpin's live entries are the wanted ones, apart from additions of others.
+fn same<W: Webhook>(live: &Option<Vec<W>>, wanted: &Option<Vec<W>>) -> bool {
     let wanted = wanted.as_deref().unwrap_or_default();
-    let ours: Vec<&W> = live.iter().flatten().filter(|webhook| name(webhook).ends_with(OURS)).collect();
-    ours.len() == wanted.len() && wanted.iter().all(|webhook| ours.contains(&webhook))
+    let ours: Vec<&W> = live.iter().flatten().filter(|webhook| webhook.name().ends_with(OURS)).collect();
+    let is_there = |wanted: &W| ours.iter().any(|live| contains(*live, wanted));
+    ours.len() == wanted.len() && wanted.iter().all(is_there)
+}
+
+/// Returns the number of additions of others to tagpin's entries.
+pub(crate) fn additions(
+    mutating: Option<&MutatingWebhookConfiguration>,
+    validating: Option<&ValidatingWebhookConfiguration>,
+) -> usize {
+    let mutating = mutating.into_iter().flat_map(|live| live.webhooks.iter().flatten());
+    let mutating = mutating.filter(|webhook| webhook.name.ends_with(OURS)).map(|webhook| {
+        let (namespaces, objects) = (&webhook.namespace_selector, &webhook.object_selector);
+        added(namespaces.as_ref(), objects.as_ref(), webhook.match_conditions.as_ref()).len()
+    });
+    let validating = validating.into_iter().flat_map(|live| live.webhooks.iter().flatten());
+    let validating = validating.filter(|webhook| webhook.name.ends_with(OURS)).map(|webhook| {
+        let (namespaces, objects) = (&webhook.namespace_selector, &webhook.object_selector);
+        added(namespaces.as_ref(), objects.as_ref(), webhook.match_conditions.as_ref()).len()
+    });
+    mutating.chain(validating).sum()
 }

@@ -44,7 +44,8 @@ impl<'a> LiveEntry<'a> {
         Self { name, failure_policy: failure_policy.map(String::as_str), namespaces }
     }
 
-    fn is_ours(&self) -> bool {
+    /// Returns true if this entry is ours, in whatever version.
+    pub(crate) fn is_ours(&self) -> bool {
         self.name.ends_with(OURS)
     }
 

@@ -6,7 +6,7 @@ use hyper::Request;
 use hyper::header::CONTENT_TYPE;
 use kube::api::ListParams;
 use kube::{Api, Client};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 use crate::call::{CallError, call};
@@ -18,29 +18,80 @@ use tagpin_kube::item::Whole;
 const MANAGER: &str = "tagpin-webhooks";
 /// Field manager of opened failure policies. An apply under [`MANAGER`] would give up every field that it leaves out.
 const OPENER: &str = "tagpin-disarm";
+/// Maximum number of names of others in a message.
+const NAMED: usize = 3;
+/// Maximum number of characters of such a name.
+const NAME_LIMIT: usize = 64;
 /// Maximum number of attempts at a removal in one pass, each on the newest version.
 const ATTEMPTS: u32 = 3;
 /// Status codes of a write of a version that is not the newest: a conflict, or a `test` that failed.
 const OUTDATED: [u16; 2] = [409, 422];
 
-/// Brings this configuration to the wanted state. Returns true if something was written.
+/// Brings this configuration to the wanted state. Returns the versions that the writes made; none if nothing was
+/// written.
 pub(crate) async fn bring<K: Configuration>(
     client: &Client,
     live: &K,
     wanted: &Wanted,
-) -> Result<bool, CallError> {
+) -> Result<Vec<String>, CallError> {
+    let mut made = Vec::new();
     if live.matches(wanted) {
-        return Ok(false);
+        return Ok(made);
     }
-    let brought = match without_surplus(client, live, wanted).await {
+    let brought = match without_surplus(client, live, wanted, &mut made).await {
         Ok(Some(left)) if !left.matches(wanted) => {
-            let document = K::document(wanted, left.meta().uid.clone());
-            apply::<K>(client, MANAGER, &document).await.map(drop)
+            let document = K::document(wanted, &left);
+            let applied = apply::<K>(client, MANAGER, &document).await;
+            applied.map(|held| made.extend(held.meta().resource_version.clone()))
         }
         outcome => outcome.map(drop),
     };
     log::<K, _>("wrote the webhook configuration", &brought);
-    brought.map(|()| true)
+    // A configuration that was deleted meanwhile has no version.
+    brought.map(|()| if made.is_empty() { vec![String::new()] } else { made })
+}
+
+/// Asks who changed this configuration last, apart from tagpin. Only the names are read.
+pub(crate) async fn changed_by<K: Configuration>(client: &Client) -> Result<Vec<String>, CallError> {
+    #[derive(Deserialize)]
+    struct List {
+        items: Vec<Object>,
+    }
+    #[derive(Deserialize)]
+    struct Object {
+        metadata: Managed,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Managed {
+        #[serde(default)]
+        managed_fields: Vec<Manager>,
+    }
+    #[derive(Deserialize)]
+    struct Manager {
+        #[serde(default)]
+        manager: String,
+        #[serde(default)]
+        time: String,
+    }
+    let url = format!("{}?fieldSelector=metadata.name%3D{}", K::url_path(&(), None), K::NAME);
+    let request = Request::get(url).body(Vec::new()).map_err(kube::core::request::Error::BuildRequest);
+    let found: List = call(client.request(request.map_err(kube::Error::BuildRequest)?)).await?;
+    let managers = found.items.into_iter().flat_map(|object| object.metadata.managed_fields);
+    let others: Vec<_> = managers.filter(|by| ![MANAGER, OPENER].contains(&by.manager.as_str())).collect();
+    // Times of one format are in the order of their text.
+    let newest = others.iter().map(|by| by.time.clone()).max();
+    let latest = others.into_iter().filter(|by| Some(&by.time) == newest.as_ref());
+    let mut names: Vec<_> = latest.map(|by| shown(&by.manager)).collect();
+    names.sort();
+    names.dedup();
+    names.truncate(NAMED);
+    Ok(names)
+}
+
+/// Returns a name that somebody else chose, as one short word for a message.
+fn shown(name: &str) -> String {
+    name.chars().filter(char::is_ascii_graphic).take(NAME_LIMIT).collect()
 }
 
 /// Opens every closed entry of tagpin in this configuration. Returns true if something was written.
@@ -57,19 +108,24 @@ async fn without_surplus<K: Configuration>(
     client: &Client,
     live: &K,
     wanted: &Wanted,
+    made: &mut Vec<String>,
 ) -> Result<Option<K>, CallError> {
-    let document = K::document(wanted, live.meta().uid.clone());
+    let document = K::document(wanted, live);
     let mut live = live.clone();
     let mut attempts = 0;
     loop {
         if let Some(opening) = opening(&live, Some(&document)) {
             live = apply(client, OPENER, &opening).await?;
+            made.extend(live.meta().resource_version.clone());
         }
         let Some(patch) = removal(&live, &document) else { return Ok(Some(live)) };
         attempts += 1;
         let query = format!("fieldManager={MANAGER}");
         match send(client, &query, "application/json-patch+json", patch.to_string().into_bytes()).await {
-            Ok(left) => return Ok(Some(left)),
+            Ok(left) => {
+                made.extend(K::meta(&left).resource_version.clone());
+                return Ok(Some(left));
+            }
             Err(error)
                 if attempts < ATTEMPTS && error.code().is_some_and(|code| OUTDATED.contains(&code)) =>
             {

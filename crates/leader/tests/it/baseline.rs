@@ -1,5 +1,6 @@
 //! The baseline policy: the fields that are applied, the fields that are left to others, and its deletion.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use tagpin_leader::reconcile::Reconcile;
 use tagpin_objects::image_policy::ClusterImagePolicySpec;
 use tagpin_objects::kinds::Kinds;
 use tagpin_review::Surroundings as _;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use tagpin_testing::scripted_api::{Api, Call};
@@ -51,6 +53,7 @@ fn live(document: &Value, generation: i64) -> Value {
 struct Keeper {
     api: Api,
     cluster: Arc<Cluster>,
+    differs: watch::Receiver<BTreeSet<String>>,
     reconcile: Reconcile,
     task: JoinHandle<std::convert::Infallible>,
 }
@@ -67,8 +70,10 @@ impl Keeper {
         let cluster =
             Arc::new(Cluster::new(Kinds::default(), ApiReader::new(client.clone(), Kinds::default())));
         let reconcile = Reconcile::default();
-        let task = tokio::spawn(keep(client, Arc::clone(&cluster), wanted, reconcile.clone()));
-        Self { api, cluster, reconcile, task }
+        let differs = watch::Sender::default();
+        let told = differs.subscribe();
+        let task = tokio::spawn(keep(client, Arc::clone(&cluster), wanted, differs, reconcile.clone()));
+        Self { api, cluster, differs: told, reconcile, task }
     }
 
     async fn get(&mut self) -> Call {
@@ -82,6 +87,11 @@ impl Keeper {
         assert_eq!(call.query["fieldManager"], "tagpin-baseline");
         assert_ne!(call.query.get("force").map(String::as_str), Some("true"));
         call
+    }
+
+    /// Returns the fields that differ from the values of the release.
+    fn differing(&self) -> Vec<String> {
+        self.differs.borrow().iter().cloned().collect()
     }
 
     /// Reports this policy as the watch does.
@@ -162,6 +172,31 @@ async fn a_field_that_a_person_took_stays_theirs_and_the_others_stay_ours() {
     keeper.apply().await.ok(theirs.clone());
     keeper.tell(&theirs);
     keeper.api.quiet(Duration::from_hours(5)).await;
+    assert_eq!(keeper.differing(), [".spec.mode"], "the slots are as they should be, whoever owns them");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_differs_is_told_until_it_is_as_it_should_be_again() {
+    let mut keeper = Keeper::start(Some(wanted()));
+    let mut weakened = live(&document(), 1);
+    weakened["spec"]["pin"]["targets"] = json!([]);
+    weakened["spec"]["match"]["namespaceSelector"] = json!({ "matchLabels": { "env": "prod" } });
+    keeper.get().await.ok(weakened.clone());
+    keeper.apply().await.ok(weakened.clone());
+    keeper.get().await.ok(weakened.clone());
+    keeper.apply().await.ok(weakened);
+    keeper.api.quiet(Duration::from_mins(1)).await;
+    assert_eq!(keeper.differing(), [".spec.match.namespaceSelector", ".spec.pin.targets"]);
+
+    // An empty selector selects every namespace, as none does, and other fields may be added.
+    let mut whole = live(&document(), 2);
+    whole["spec"]["match"]["namespaceSelector"] = json!({ "matchLabels": {} });
+    whole["spec"]["exceptions"] = json!([]);
+    keeper.tell(&whole);
+    keeper.get().await.ok(whole.clone());
+    keeper.apply().await.ok(whole);
+    keeper.api.quiet(Duration::from_mins(1)).await;
+    assert_eq!(keeper.differing(), [] as [&str; 0]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -199,11 +234,14 @@ async fn a_deleted_baseline_comes_back_and_an_edited_one_is_applied_again() {
 #[tokio::test(start_paused = true)]
 async fn a_policy_of_that_name_that_is_not_ours_is_left_alone() {
     for wanted in [Some(wanted()), None] {
+        let enabled = wanted.is_some();
         let mut keeper = Keeper::start(wanted);
         let mut theirs = live(&document(), 1);
         theirs["metadata"]["labels"] = json!({ "app.kubernetes.io/managed-by": "Helm" });
+        theirs["spec"]["mode"] = json!("Audit");
         keeper.get().await.ok(theirs);
         keeper.api.quiet(Duration::from_hours(5)).await;
+        assert_eq!(keeper.differing(), if enabled { vec![".spec.mode"] } else { vec![] });
     }
 }
 

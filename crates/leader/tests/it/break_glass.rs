@@ -1,5 +1,6 @@
 //! The Events of break glass.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,10 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use tagpin_testing::scripted_api::Api;
+
+fn excluded() -> BTreeSet<String> {
+    BTreeSet::from(["kube-system".to_owned()])
+}
 
 struct Auditor {
     api: Api,
@@ -39,6 +44,7 @@ impl Auditor {
         let audit = Audit {
             client,
             namespace: "tagpin-system".to_owned(),
+            excluded: excluded(),
             cluster: Arc::clone(&cluster),
             installed: installed.subscribe(),
             reconcile: reconcile.clone(),
@@ -63,20 +69,24 @@ impl Auditor {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_namespace_with_both_labels_is_told_of_when_it_begins_and_when_it_is_over() {
+async fn a_namespace_with_the_label_is_told_of_when_it_begins_and_when_it_is_over() {
     let mut auditor = Auditor::start();
+    let broken = |auditor: &Auditor| namespaces(&auditor.cluster, &excluded());
     auditor.label("shop", &["fail-closed"]);
-    auditor.label("other", &["break-glass"]);
+    // Requests of an excluded namespace never reach tagpin.
+    auditor.label("kube-system", &["break-glass"]);
     auditor.api.quiet(Duration::from_secs(60)).await;
-    assert!(namespaces(&auditor.cluster).is_empty());
+    assert!(broken(&auditor).is_empty());
 
+    auditor.label("other", &["break-glass"]);
+    assert_eq!(auditor.event("other").await["reason"], "BreakGlass");
     auditor.label("shop", &["fail-closed", "break-glass"]);
     let event = auditor.event("shop").await;
     assert_eq!((event["reason"].as_str(), event["type"].as_str()), (Some("BreakGlass"), Some("Warning")));
     assert_eq!(event["regarding"]["kind"], "Namespace");
     assert_eq!(event["regarding"]["name"], "shop");
     assert_eq!(event["reportingController"], "tagpin");
-    assert_eq!(namespaces(&auditor.cluster).len(), 1);
+    assert_eq!(broken(&auditor).len(), 2);
     auditor.label("third", &[]);
     auditor.api.quiet(Duration::from_secs(60)).await;
 
@@ -95,6 +105,8 @@ async fn a_deleted_configuration_is_told_of_at_our_deployment() {
     assert_eq!(event["reason"], "BreakGlass");
     assert_eq!(event["regarding"]["kind"], "Deployment");
     assert!(event["note"].as_str().unwrap().contains("helm upgrade"), "{event}");
+    auditor.installed.send_replace(Installed::BrokenGlass { rearm: "kubectl x".into() });
+    auditor.api.quiet(Duration::from_secs(10)).await;
     auditor.installed.send_replace(Installed::Unwritable);
     auditor.api.quiet(Duration::from_secs(10)).await;
     auditor.installed.send_replace(Installed::Yes);

@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use crate::arming::{keeper, lost};
 use crate::webhook_config::{
-    DEPLOYMENTS, Keeper, MUTATING, NAMESPACES, VALIDATING, armed, chart, deployment, live, mutating,
-    namespace, opened, secret, through, validating,
+    DEPLOYMENTS, Keeper, MUTATING, NAMESPACES, VALIDATING, armed, chart, deployment, emptied, live, mutating,
+    namespace, opened, secret, through, validating, withdrawn,
 };
 use tagpin_testing::scripted_api::Call;
 
@@ -284,4 +284,90 @@ async fn when_the_lists_are_emptied_entries_of_others_stay() {
     call.ok(held.clone());
     let (_call, left) = keeper.removes(VALIDATING, &held).await;
     assert_eq!(names(&left), ["policy.example.com"]);
+}
+
+/// Loses canaries until another call comes, and returns that call and the number of lost canaries.
+async fn lose_canaries(keeper: &mut Keeper) -> (Call, u32) {
+    let mut canaries = 0;
+    loop {
+        let call = keeper.call().await;
+        if call.line() != CANARY {
+            return (call, canaries);
+        }
+        canaries += 1;
+        assert!(canaries < 100, "nothing is written");
+        lost(call);
+    }
+}
+
+/// Lets canaries come through until another call comes, and returns that call and the number of canaries.
+async fn answer_canaries(keeper: &mut Keeper) -> (Call, u32) {
+    let mut canaries = 0;
+    loop {
+        let call = keeper.call().await;
+        if call.line() != CANARY {
+            return (call, canaries);
+        }
+        canaries += 1;
+        assert!(canaries < 100, "nothing is written");
+        through(call);
+    }
+}
+
+/// Returns what is left after this JSON patch.
+fn patched(call: &Call, held: &Value) -> Value {
+    let mut left = held.clone();
+    let patch: json_patch::Patch = serde_json::from_slice(&call.body).unwrap();
+    json_patch::patch(&mut left, &patch).unwrap();
+    left
+}
+
+#[tokio::test(start_paused = true)]
+async fn lists_hold_the_canary_alone_after_a_minute_and_come_back_after_three() {
+    let (mut keeper, watches) = keeper(2, validating()).await;
+    let start = Instant::now();
+    let (call, canaries) = lose_canaries(&mut keeper).await;
+    assert_eq!((canaries, start.elapsed().as_secs()), (13, 60));
+    assert_eq!(keeper.state(), Installed::Unreachable);
+    assert_eq!(keeper.connections(), canaries, "each canary has a connection of its own");
+    // The validating list first: nobody is refused for a pin that was not asked for.
+    assert_eq!(call.line(), format!("PATCH {VALIDATING}/tagpin"));
+    let left = patched(&call, &live(validating(), "5"));
+    assert_eq!(left, live(withdrawn(), "5"));
+    call.ok(live(left.clone(), "6"));
+    watches.validating.event("MODIFIED", live(left, "6"));
+    let (call, _) = lose_canaries(&mut keeper).await;
+    assert_eq!(call.line(), format!("PATCH {MUTATING}/zz-tagpin"));
+    let left = patched(&call, &live(mutating(), "5"));
+    assert_eq!(left["webhooks"], json!([]));
+    call.ok(live(left.clone(), "6"));
+    watches.mutating.event("MODIFIED", live(left, "6"));
+    keeper.until(Installed::Withdrawn).await;
+
+    // Fifteen seconds have passed long ago; three in a row bring the webhooks back, 5 s apart.
+    for _ in 0..2 {
+        through(keeper.canary().await);
+        assert_eq!(keeper.state(), Installed::Withdrawn);
+    }
+    lost(keeper.canary().await);
+    let start = Instant::now();
+    let (call, canaries) = answer_canaries(&mut keeper).await;
+    assert_eq!((canaries, start.elapsed().as_secs()), (3, 15));
+    assert_eq!((call.line(), call.json()), (format!("PATCH {MUTATING}/zz-tagpin"), mutating()));
+    call.ok(live(mutating(), "30"));
+    watches.mutating.event("MODIFIED", live(mutating(), "30"));
+    keeper.writes(&watches, &armed()).await;
+    keeper.until(Installed::Armed).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_leader_asks_before_it_fills_what_another_one_withdrew() {
+    let mut keeper = Keeper::start();
+    keeper.fill_stores();
+    let held = live(emptied(mutating()), "5");
+    let _watches = keeper.watches_with(2, json!([held]), json!([live(withdrawn(), "5")])).await;
+    let start = Instant::now();
+    let (call, canaries) = answer_canaries(&mut keeper).await;
+    assert_eq!(call.line(), format!("PATCH {MUTATING}/zz-tagpin"));
+    assert_eq!((canaries, start.elapsed().as_secs()), (4, 15));
 }

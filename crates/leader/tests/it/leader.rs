@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tagpin_leader::lease::LeaseManager;
+use tagpin_leader::lease::{LeaseManager, Notes};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -22,6 +22,10 @@ struct Replica {
     stop: CancellationToken,
     /// True while a writer runs.
     writes: Arc<AtomicBool>,
+    /// True once the replica has left, after its writers had ended.
+    left: Arc<AtomicBool>,
+    /// The annotations of the lease.
+    notes: Notes,
     task: JoinHandle<Result<(), &'static str>>,
 }
 
@@ -39,9 +43,12 @@ impl Replica {
     fn start(dies_after: Duration) -> Self {
         let (client, api) = Api::new();
         let lease = LeaseManager::new(client, "tagpin-system", "tagpin-0");
+        let notes = lease.notes();
         let (stop, writes) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
+        let left = Arc::new(AtomicBool::new(false));
         let task = tokio::spawn({
             let (stop, writes) = (stop.clone(), Arc::clone(&writes));
+            let (left, wrote) = (Arc::clone(&left), Arc::clone(&writes));
             async move {
                 let lead = || async {
                     writes.store(true, Ordering::SeqCst);
@@ -49,10 +56,11 @@ impl Replica {
                     sleep(dies_after).await;
                     "a writer died"
                 };
-                lease.run(stop, lead).await
+                let leave = || async { left.store(!wrote.load(Ordering::SeqCst), Ordering::SeqCst) };
+                lease.run(stop, lead, leave).await
             }
         });
-        Self { api, stop, writes, task }
+        Self { api, stop, writes, left, notes, task }
     }
 
     fn writes(&self) -> bool {
@@ -252,6 +260,48 @@ async fn an_edited_label_is_no_new_leader() {
     assert!(replica.writes());
 }
 
+/// Returns the lease with these annotations.
+fn annotated(mut lease: Value, annotations: &Value) -> Value {
+    lease["metadata"]["annotations"] = annotations.clone();
+    lease
+}
+
+#[tokio::test(start_paused = true)]
+async fn notes_are_written_with_the_renewals_and_an_annotation_of_a_person_stays() {
+    let mut replica = Replica::start(FOREVER);
+    let identity = replica.takes_it().await;
+    let first = replica.put().await;
+    assert_eq!(first.json()["metadata"].get("annotations"), None, "nothing is to be remembered yet");
+    replica.notes.wanted.send_modify(|wanted| drop(wanted.insert("tagpin.dev/filled".into(), "f".into())));
+    first.ok(lease(&identity, "2"));
+    let renew = replica.put().await;
+    assert_eq!(renew.json()["metadata"]["annotations"], json!({ "tagpin.dev/filled": "f" }));
+    // A person writes at the same time.
+    renew.refuse(409, "Conflict");
+    let theirs = json!({ "tagpin.dev/rearm": "u" });
+    replica.get().await.ok(annotated(lease(&identity, "50"), &theirs));
+    let again = replica.put().await;
+    let both = json!({ "tagpin.dev/rearm": "u", "tagpin.dev/filled": "f" });
+    assert_eq!((version(&again), &again.json()["metadata"]["annotations"]), ("50".to_owned(), &both));
+    again.ok(annotated(lease(&identity, "51"), &both));
+    replica.notes.seen.wait_for(|seen| seen.len() == 2).await.unwrap();
+    assert_eq!(replica.put().await.json()["metadata"]["annotations"], both);
+    assert!(replica.writes());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_term_sees_the_notes_of_the_last_leader_and_forgets_its_own() {
+    let mut replica = Replica::start(FOREVER);
+    replica.notes.wanted.send_modify(|wanted| drop(wanted.insert("tagpin.dev/filled".into(), "old".into())));
+    let theirs = json!({ "tagpin.dev/filled": "new" });
+    replica.get().await.ok(annotated(lease("", "4"), &theirs));
+    let take = replica.put().await;
+    let identity = holder(&take);
+    take.ok(annotated(lease(&identity, "5"), &theirs));
+    replica.notes.seen.wait_for(|seen| seen.len() == 1).await.unwrap();
+    assert_eq!(replica.put().await.json()["metadata"]["annotations"], theirs);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_lease_in_other_hands_or_deleted_is_lost_at_once() {
     for gone in [false, true] {
@@ -285,6 +335,7 @@ async fn on_a_stop_the_writers_end_and_then_the_lease_is_given_back() {
     replica.stop.cancel();
     let release = replica.put().await;
     assert!(!replica.writes(), "nobody writes while the lease changes hands");
+    assert!(replica.left.load(Ordering::SeqCst), "the last writes are made under the lease");
     assert_eq!((holder(&release), version(&release)), (String::new(), "2".to_owned()));
     release.ok(lease("", "3"));
     assert_eq!(replica.task.await.unwrap(), Ok(()));
@@ -310,6 +361,7 @@ async fn a_writer_that_dies_ends_the_leader_with_its_cause() {
     assert_eq!(holder(&release), "");
     release.ok(lease("", "2"));
     assert_eq!(replica.task.await.unwrap(), Err("a writer died"));
+    assert!(!replica.left.load(Ordering::SeqCst), "only a replica that stops leaves");
 }
 
 #[tokio::test(start_paused = true)]

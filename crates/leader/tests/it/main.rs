@@ -13,6 +13,8 @@ mod break_glass;
 mod certificates;
 mod disarming;
 mod door;
+mod fight;
+mod glass;
 mod leader;
 mod pin_keys;
 mod policy_status;

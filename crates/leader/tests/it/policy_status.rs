@@ -346,7 +346,12 @@ async fn webhooks_that_are_missing_and_namespaces_that_are_excluded_are_told() {
         (Installed::Unwritable, "WebhooksNotInstalled"),
         (Installed::Yes, "Auditing"),
         (Installed::Unreachable, "WebhookUnreachable"),
+        (Installed::Yes, "Auditing"),
+        (Installed::Withdrawn, "WebhookUnreachable"),
         (Installed::Armed, "Auditing"),
+        (Installed::BrokenGlass { rearm: "kubectl x".into() }, "WebhooksNotInstalled"),
+        (Installed::Yes, "Auditing"),
+        (Installed::Contested { configuration: "tagpin", by: "gitops".into() }, "Contested"),
         (Installed::Emptied, "WebhooksNotInstalled"),
         (Installed::Opened, "WebhooksNotInstalled"),
     ] {
@@ -363,6 +368,44 @@ async fn webhooks_that_are_missing_and_namespaces_that_are_excluded_are_told() {
     assert_eq!(call.json()["metadata"], json!({ "name": "mine", "namespace": "kube-system", "uid": "q" }));
     assert_eq!(call.json()["kind"], "ImagePolicy");
     assert_eq!(condition(&call.json()["status"]).1, "NamespaceExcluded");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_leaves_nobody_behind_says_so_of_every_policy_it_knows() {
+    for (installed, reason) in [
+        (Installed::Armed, "Propagating"),
+        (Installed::NotYet, "Propagating"),
+        (Installed::Missing, "WebhooksNotInstalled"),
+    ] {
+        let (client, mut api) = Api::new();
+        let cluster =
+            Arc::new(Cluster::new(Kinds::default(), ApiReader::new(client.clone(), Kinds::default())));
+        let writer = StatusWriter {
+            client,
+            cluster: Arc::clone(&cluster),
+            excluded: BTreeSet::new(),
+            offline: Arc::new(|_| false),
+            installed: watch::Sender::new(installed).subscribe(),
+            replicas: watch::Sender::new(vec![replica("a")]).subscribe(),
+            ask: Arc::new(Answers::default()),
+            now: Arc::new(move || clock(Instant::now())),
+            reconcile: Reconcile::default(),
+        };
+        let summary =
+            json!({ "workloads": 7, "pinned": 9, "unpinned": 1, "violations": 2, "exceptionsActive": 0 });
+        cluster.policies.apply(reported(1, json!({}), json!({ "summary": summary })));
+        // Policies that are not known are left alone.
+        writer.leave().await;
+        api.quiet(Duration::from_secs(1)).await;
+        Store::all(&Kinds::default()).for_each(|store| cluster.synced.fill(store));
+        let left = tokio::spawn(async move { writer.leave().await });
+        let call = api.expect(STATUS).await;
+        let status = call.json()["status"].clone();
+        assert_eq!((condition(&status).0, condition(&status).1), ("False", reason));
+        assert_eq!(status["summary"], summary, "the counts stay");
+        accept(call, 1, &json!({}));
+        left.await.unwrap();
+    }
 }
 
 #[tokio::test(start_paused = true)]

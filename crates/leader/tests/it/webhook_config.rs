@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use base64::Engine;
@@ -14,6 +15,7 @@ use tagpin_kube::store::Store;
 use tagpin_kube::{Cluster, Observed};
 use tagpin_leader::canaries::Metrics;
 use tagpin_leader::door::Paths;
+use tagpin_leader::lease::Notes;
 use tagpin_leader::reconcile::Reconcile;
 use tagpin_leader::webhook_config::documents::Wanted;
 use tagpin_leader::webhook_config::{Installed, WebhookConfig};
@@ -37,6 +39,7 @@ fn wanted() -> Wanted {
         excluded: BTreeSet::from(["tagpin-system".to_owned(), "kube-system".to_owned()]),
         ca: Some(b"CA".to_vec()),
         fails_closed: false,
+        withdrawn: false,
         kinds: Kinds::default(),
         door: None,
     }
@@ -80,6 +83,7 @@ fn metadata(name: &str) -> Value {
 pub(super) fn mutating() -> Value {
     let mut webhook = common("/mutate");
     webhook["name"] = json!("pin.tagpin.dev");
+    select(&mut webhook, &[("tagpin.dev/break-glass", "NotIn")]);
     webhook["reinvocationPolicy"] = json!("IfNeeded");
     webhook["timeoutSeconds"] = json!(5);
     webhook["rules"] = json!([
@@ -92,15 +96,20 @@ pub(super) fn mutating() -> Value {
     })
 }
 
+/// Adds these conditions on the namespace: key and operator, each with the value `true`.
+fn select(webhook: &mut Value, labels: &[(&str, &str)]) {
+    let expressions = webhook["namespaceSelector"]["matchExpressions"].as_array_mut().unwrap();
+    expressions.extend(
+        labels.iter().map(|(key, operator)| json!({ "key": key, "operator": operator, "values": ["true"] })),
+    );
+}
+
 /// Returns an entry that judges, with these additional conditions on the namespace.
 fn validate(name: &str, path: &str, policy: &str, labels: &[(&str, &str)]) -> Value {
     let mut webhook = common(path);
     webhook["name"] = json!(name);
     webhook["failurePolicy"] = json!(policy);
-    let expressions = webhook["namespaceSelector"]["matchExpressions"].as_array_mut().unwrap();
-    expressions.extend(
-        labels.iter().map(|(key, operator)| json!({ "key": key, "operator": operator, "values": ["true"] })),
-    );
+    select(&mut webhook, labels);
     webhook["timeoutSeconds"] = json!(10);
     webhook["rules"] = json!([
         rule("", &["CREATE", "UPDATE"], &["pods"]),
@@ -136,24 +145,32 @@ fn with_webhooks(webhooks: Value) -> Value {
     })
 }
 
+const CLOSED: &str = "tagpin.dev/fail-closed";
+const GLASS: &str = "tagpin.dev/break-glass";
+
+fn break_glass() -> Value {
+    validate("validate-break-glass.tagpin.dev", "/validate/break-glass", "Ignore", &[(GLASS, "In")])
+}
+
 pub(super) fn validating() -> Value {
-    with_webhooks(json!([validate("validate.tagpin.dev", "/validate", "Ignore", &[]), canary()]))
+    let open = validate("validate.tagpin.dev", "/validate", "Ignore", &[(GLASS, "NotIn")]);
+    with_webhooks(json!([open, break_glass(), canary()]))
 }
 
 /// Returns the configuration with the entries that refuse unanswered requests.
 pub(super) fn armed() -> Value {
-    let (closed, glass) = ("tagpin.dev/fail-closed", "tagpin.dev/break-glass");
+    let (open, closed) = ([(CLOSED, "NotIn"), (GLASS, "NotIn")], [(CLOSED, "In"), (GLASS, "NotIn")]);
     with_webhooks(json!([
-        validate("validate.tagpin.dev", "/validate", "Ignore", &[(closed, "NotIn")]),
-        validate("validate-strict.tagpin.dev", "/validate", "Fail", &[(closed, "In"), (glass, "NotIn")],),
-        validate(
-            "validate-break-glass.tagpin.dev",
-            "/validate/break-glass",
-            "Ignore",
-            &[(closed, "In"), (glass, "In")],
-        ),
+        validate("validate.tagpin.dev", "/validate", "Ignore", &open),
+        validate("validate-strict.tagpin.dev", "/validate", "Fail", &closed),
+        break_glass(),
         canary(),
     ]))
+}
+
+/// Returns the validating configuration while the webhooks are withdrawn.
+pub(super) fn withdrawn() -> Value {
+    with_webhooks(json!([canary()]))
 }
 
 /// Returns the configuration with no entry that refuses unanswered requests.
@@ -163,7 +180,7 @@ pub(super) fn opened(mut configuration: Value) -> Value {
     configuration
 }
 
-fn emptied(mut configuration: Value) -> Value {
+pub(super) fn emptied(mut configuration: Value) -> Value {
     configuration.as_object_mut().unwrap().remove("webhooks");
     configuration
 }
@@ -176,6 +193,9 @@ fn the_documents_are_these() {
     let closed = Wanted { fails_closed: true, ..wanted() };
     assert_eq!(serde_json::to_value(closed.validating(uid.clone())).unwrap(), armed());
     assert_eq!(closed.mutating(uid.clone()), wanted().mutating(uid.clone()), "pinning never refuses");
+    let out = Wanted { withdrawn: true, ..closed };
+    assert_eq!(serde_json::to_value(out.mutating(uid.clone())).unwrap(), emptied(mutating()));
+    assert_eq!(serde_json::to_value(out.validating(uid.clone())).unwrap(), withdrawn());
     let leaving = Wanted { ca: None, ..wanted() };
     assert_eq!(serde_json::to_value(leaving.mutating(uid.clone())).unwrap(), emptied(mutating()));
     assert_eq!(serde_json::to_value(leaving.validating(uid)).unwrap(), emptied(validating()));
@@ -197,7 +217,7 @@ fn selects(webhook: &Value, labels: &BTreeMap<&str, &str>) -> bool {
 }
 
 #[test]
-fn every_namespace_has_one_entry_and_only_those_that_ask_for_it_refuse_what_is_not_answered() {
+fn every_namespace_has_one_entry_and_break_glass_wins_in_each() {
     let values = [None, Some("true"), Some("false")];
     for (closed, glass) in values.into_iter().flat_map(|one| values.map(|other| (one, other))) {
         for name in ["shop", "kube-system", "tagpin-system"] {
@@ -211,6 +231,11 @@ fn every_namespace_has_one_entry_and_only_those_that_ask_for_it_refuse_what_is_n
                     .filter(|entry| entry["name"] != "canary.tagpin.dev" && selects(entry, &labels))
                     .collect();
                 assert_eq!(selected.len(), usize::from(name == "shop"), "{labels:?}");
+                let unchecked = |entry: &&Value| entry["name"] == "validate-break-glass.tagpin.dev";
+                let broken = name == "shop" && glass == Some("true");
+                assert_eq!(selected.first().is_some_and(unchecked), broken, "{labels:?}");
+                let pins = selects(&mutating()["webhooks"][0], &labels);
+                assert_eq!(pins, name == "shop" && !broken, "{labels:?}");
                 let fails = selected.iter().any(|entry| entry["failurePolicy"] == "Fail");
                 let wanted = configuration == armed()
                     && (name, closed) == ("shop", Some("true"))
@@ -238,7 +263,7 @@ fn what_the_chart_made_and_what_somebody_changed_is_not_as_it_should_be() {
         ("/webhooks/0/clientConfig/caBundle", json!("")),
         ("/webhooks/0/clientConfig/service/name", json!("other")),
         ("/webhooks/0/rules/0/operations", json!(["CREATE"])),
-        ("/webhooks/0/objectSelector", json!({ "matchLabels": { "a": "b" } })),
+        ("/webhooks/0/objectSelector", json!({ "matchLabels": { "tagpin.dev/a": "b" } })),
         ("/webhooks/0/namespaceSelector", json!({})),
         ("/webhooks/0/namespaceSelector/matchExpressions/0/values", json!(["kube-system"])),
         ("/webhooks/0/matchConditions", json!([])),
@@ -247,6 +272,31 @@ fn what_the_chart_made_and_what_somebody_changed_is_not_as_it_should_be() {
         assert!(!matches(changed(pointer, value)), "{pointer}");
     }
     assert!(!matches(emptied(validating())));
+    let added = json!({ "key": "control-plane", "operator": "DoesNotExist" });
+    let condition = |name: &str| json!({ "name": name, "expression": "true" });
+    for (pointer, value, tolerated) in [
+        ("/namespaceSelector/matchExpressions", added.clone(), true),
+        ("/matchConditions", condition("theirs"), true),
+        ("/matchConditions", condition("not-being-deleted"), false),
+        (
+            "/namespaceSelector/matchExpressions",
+            json!({ "key": CLOSED, "operator": "In", "values": ["true"] }),
+            false,
+        ),
+    ] {
+        let mut live = validating();
+        let list = live["webhooks"][0].pointer_mut(pointer).unwrap().as_array_mut().unwrap();
+        list.insert(0, value.clone());
+        assert_eq!(matches(live), tolerated, "{pointer} {value}");
+    }
+    // Only where unanswered requests are refused is a selector of objects no mere addition.
+    for (number, tolerated) in [(0, true), (1, false), (2, true), (3, true)] {
+        let mut live = armed();
+        live["webhooks"][number]["objectSelector"] = json!({ "matchLabels": { "a": "b" } });
+        let closed = Wanted { fails_closed: true, ..wanted() };
+        let found = closed.matches_validating(&serde_json::from_value(live).unwrap());
+        assert_eq!(found, tolerated, "{number}");
+    }
     // An entry of an older version of tagpin is removed; an entry of somebody else stays.
     let with = |name: &str| {
         let mut live = validating();
@@ -265,12 +315,21 @@ pub(super) struct Keeper {
     api: Api,
     /// Calls that arrived before the last watch was opened.
     early: VecDeque<Call>,
+    /// Watches that were opened again, without events.
+    reopened: Vec<Watch>,
     pub(super) cluster: Arc<Cluster>,
     pub(super) listens: watch::Sender<bool>,
     pub(super) certificate: watch::Sender<Observed<Secret>>,
     pub(super) paths: watch::Sender<Paths>,
     installed: watch::Receiver<Installed>,
     closed: watch::Receiver<bool>,
+    /// The annotations of the Lease.
+    pub(super) annotations: watch::Sender<BTreeMap<String, String>>,
+    /// The annotations that the keeper wants.
+    pub(super) notes: watch::Sender<BTreeMap<String, String>>,
+    /// The number of additions of others.
+    pub(super) added: watch::Receiver<usize>,
+    connections: Arc<AtomicU32>,
     metrics: Metrics,
     pub(super) reconcile: Reconcile,
     task: JoinHandle<std::convert::Infallible>,
@@ -306,7 +365,10 @@ pub(super) fn namespace(deleting: bool) -> Value {
 pub(super) fn deployment(replicas: i32) -> Value {
     json!({
         "apiVersion": "apps/v1", "kind": "Deployment",
-        "metadata": { "name": "tagpin", "namespace": "tagpin-system", "resourceVersion": "3" },
+        "metadata": {
+            "name": "tagpin", "namespace": "tagpin-system", "uid": "d", "resourceVersion": "3",
+            "annotations": { "tagpin.dev/release": "r" },
+        },
         "spec": { "replicas": replicas, "selector": {}, "template": {} },
     })
 }
@@ -327,6 +389,11 @@ pub(super) fn chart(configuration: Value) -> Value {
 impl Keeper {
     /// Starts a keeper that may write.
     pub(super) fn start() -> Self {
+        Self::remembering(BTreeMap::new())
+    }
+
+    /// Starts a keeper that finds these annotations at the Lease.
+    pub(super) fn remembering(annotations: BTreeMap<String, String>) -> Self {
         let (client, api) = Api::new();
         let cluster =
             Arc::new(Cluster::new(Kinds::default(), ApiReader::new(client.clone(), Kinds::default())));
@@ -335,10 +402,20 @@ impl Keeper {
         let paths = watch::Sender::new(Paths::Plain);
         let (tell, metrics) = (watch::Sender::new(Installed::NotYet), Metrics::default());
         let (installed, reconcile) = (tell.subscribe(), Reconcile::default());
+        let (annotations, notes) = (watch::Sender::new(annotations), watch::Sender::default());
+        let added = watch::Sender::new(0);
+        let told = added.subscribe();
         let refuses = watch::Sender::new(false);
         let closed = refuses.subscribe();
+        let connecting = client.clone();
+        let connections = Arc::new(AtomicU32::new(0));
+        let made = Arc::clone(&connections);
         let keeper = WebhookConfig {
             client,
+            connect: Arc::new(move || {
+                made.fetch_add(1, Ordering::SeqCst);
+                Ok(connecting.clone())
+            }),
             namespace: "tagpin-system".to_owned(),
             excluded: wanted().excluded,
             cluster: Arc::clone(&cluster),
@@ -346,8 +423,10 @@ impl Keeper {
             certificate: certificate.subscribe(),
             paths: paths.subscribe(),
             deployment: watch::Sender::new(Observed::Unknown),
+            notes: Notes { seen: annotations.subscribe(), wanted: notes.clone() },
             installed: tell,
             closed: refuses,
+            added,
             metrics: metrics.clone(),
             reconcile: reconcile.clone(),
         };
@@ -361,7 +440,24 @@ impl Keeper {
             }
         });
         let early = VecDeque::new();
-        Self { api, early, cluster, listens, certificate, paths, installed, closed, metrics, reconcile, task }
+        Self {
+            api,
+            early,
+            reopened: Vec::new(),
+            cluster,
+            listens,
+            certificate,
+            paths,
+            installed,
+            closed,
+            annotations,
+            notes,
+            added: told,
+            connections,
+            metrics,
+            reconcile,
+            task,
+        }
     }
 
     pub(super) fn fill_stores(&self) {
@@ -410,9 +506,16 @@ impl Keeper {
     }
 
     pub(super) async fn call(&mut self) -> Call {
-        match self.early.pop_front() {
-            Some(call) => call,
-            None => self.api.next().await,
+        loop {
+            let call = match self.early.pop_front() {
+                Some(call) => call,
+                None => self.api.next().await,
+            };
+            // A watch without events is opened again after a while.
+            if ![NAMESPACES, DEPLOYMENTS].contains(&call.path.as_str()) || !call.query.contains_key("watch") {
+                return call;
+            }
+            self.reopened.push(call.watch());
         }
     }
 
@@ -462,7 +565,7 @@ impl Keeper {
         assert!(names.iter().all(|name| webhooks.iter().any(|entry| entry["name"] == *name)), "{names:?}");
         let document = json!({
             "apiVersion": "admissionregistration.k8s.io/v1", "kind": held["kind"],
-            "metadata": { "name": name, "uid": "its-uid" }, "webhooks": webhooks,
+            "metadata": { "name": name, "uid": held["metadata"]["uid"] }, "webhooks": webhooks,
         });
         assert_eq!(call.json(), document);
         call
@@ -562,7 +665,17 @@ impl Keeper {
 
     /// Returns the published state of the configurations.
     pub(super) fn state(&self) -> Installed {
-        *self.installed.borrow()
+        self.installed.borrow().clone()
+    }
+
+    /// Returns the published state, now and later.
+    pub(super) fn states(&self) -> watch::Receiver<Installed> {
+        self.installed.clone()
+    }
+
+    /// Returns the number of clients that were made.
+    pub(super) fn connections(&self) -> u32 {
+        self.connections.load(Ordering::SeqCst)
     }
 
     /// Returns the number of lost canaries.
@@ -650,24 +763,6 @@ async fn a_change_by_hand_is_repaired_and_a_new_authority_is_told() {
         watch.event("MODIFIED", answer);
     }
     keeper.quiet(Duration::from_secs(20)).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn break_glass_is_final_until_somebody_makes_them_again() {
-    let mut keeper = Keeper::start();
-    keeper.fill_stores();
-    let watches = keeper.watches(json!([live(mutating(), "5")]), json!([live(validating(), "5")])).await;
-    keeper.until(Installed::Yes).await;
-    watches.validating.event("DELETED", live(validating(), "6"));
-    watches.mutating.event("DELETED", live(mutating(), "7"));
-    keeper.until(Installed::Missing).await;
-    keeper.quiet(Duration::from_secs(50)).await;
-    // helm upgrade
-    watches.mutating.event("ADDED", chart(mutating()));
-    keeper.write(MUTATING, "zz-tagpin").await.ok(live(mutating(), "9"));
-    watches.mutating.event("MODIFIED", live(mutating(), "9"));
-    watches.validating.event("ADDED", live(validating(), "10"));
-    keeper.until(Installed::Yes).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -17,7 +17,7 @@ mod registries;
 const CA: &[u8] = b"authority";
 
 fn entry(name: &str) -> Entry {
-    Entry { name: name.to_owned(), fails: false, ca: CA.to_vec() }
+    Entry { name: name.to_owned(), fails: false, ca: CA.to_vec(), added: vec![] }
 }
 
 fn replica(name: &str) -> Replica {
@@ -330,6 +330,45 @@ fn the_api_server_does_not_reach_us() {
 }
 
 #[test]
+fn webhooks_that_are_out_of_the_way() {
+    let change = |found: &mut Findings| {
+        policy_mut(found).ready = not_ready("WebhookUnreachable");
+        found.validating = Ok(Some(vec![entry("canary.tagpin.dev")]));
+    };
+    says(red("webhooks", change), "once canaries arrive", "endpointslices");
+}
+
+#[test]
+fn somebody_who_undoes_the_webhooks_is_named() {
+    let change = |found: &mut Findings| policy_mut(found).ready = not_ready("Contested");
+    says(red("webhooks", change), "says why", "ignoreDifferences");
+}
+
+#[test]
+fn what_somebody_added_to_the_webhooks_is_worth_knowing() {
+    let row = one("webhooks", Status::Note, |found| {
+        let added = vec!["control-plane DoesNotExist".into()];
+        found.validating = Ok(Some(vec![Entry { added, ..entry("validate.tagpin.dev") }]));
+    });
+    let words = "somebody added \"control-plane DoesNotExist\" to validate.tagpin.dev";
+    assert!(row.detail.contains(words), "{row:?}");
+    assert!(row.remedy.unwrap().contains("kubectl get validatingwebhookconfiguration tagpin"));
+}
+
+#[test]
+fn what_came_back_after_break_glass() {
+    let rearm = "kubectl -n tagpin-system annotate lease tagpin --overwrite tagpin.dev/rearm=u";
+    let (detail, remedy) = red("webhooks", |found| {
+        let message = format!("a configuration came back; to fill it again: {rearm}");
+        let reason = "WebhooksNotInstalled".into();
+        policy_mut(found).ready = Some(Ready { holds: false, reason, message });
+        found.validating = Ok(Some(vec![]));
+    });
+    assert!(detail.contains("tagpin came back after break glass"), "{detail}");
+    assert_eq!(remedy, rearm);
+}
+
+#[test]
 fn without_a_review_yet_nobody_claims_that_we_are_reached() {
     let row = one("reached", Status::Note, |found| found.replicas = Ok(vec![]));
     assert!(row.detail.contains("no review has come yet"), "{row:?}");
@@ -368,6 +407,7 @@ fn a_policy_that_is_not_ready_says_why_and_what_to_do() {
         ("WebhooksNotInstalled", "helm upgrade"),
         ("NamespaceExcluded", "excludedNamespaces"),
         ("WebhookUnreachable", "logs"),
+        ("Contested", "logs"),
     ]);
     for (reason, remedy) in remedies {
         let change = |found: &mut Findings| policy_mut(found).ready = not_ready(reason);

@@ -1,7 +1,8 @@
 //! The webhook configurations, the way from the API server to the webhook, and namespaces with a label of tagpin.
 
-use crate::cli::doctor::findings::{Answer, Entry, Findings};
+use crate::cli::doctor::findings::{Answer, Entry, Findings, Policy};
 use crate::cli::doctor::judge::row::{Row, known, logs, named, upgrade};
+use tagpin_leader::webhook_config::TO_FILL_IT;
 use tagpin_objects::conditions::ReadyReason;
 use tagpin_objects::release;
 
@@ -10,7 +11,36 @@ pub(crate) fn filled(found: &Findings) -> Vec<Row> {
         (release::MUTATING, "pin.tagpin.dev", &found.mutating),
         (release::NAME, "validate.tagpin.dev", &found.validating),
     ];
-    configurations.into_iter().map(|(name, entry, asked)| one(found, name, entry, asked)).collect()
+    let mut rows: Vec<_> =
+        configurations.into_iter().map(|(name, entry, asked)| one(found, name, entry, asked)).collect();
+    rows.extend(contested(found));
+    rows.extend(configurations.into_iter().filter_map(|(name, _, asked)| additions(name, asked)));
+    rows
+}
+
+/// Judges by what the leader wrote into the status of policies, because a fight shows only over time.
+fn contested(found: &Findings) -> Option<Row> {
+    let message = told(found.policies.as_deref().unwrap_or_default(), ReadyReason::Contested)?;
+    let remedy = "let that tool ignore the field /webhooks of both configurations (Argo CD: ignoreDifferences with \
+                  jsonPointers [/webhooks], and RespectIgnoreDifferences=true)";
+    Some(Row::red("webhooks", message, remedy))
+}
+
+/// Names what others added to the entries, which narrows what is judged.
+fn additions(name: &str, asked: &Answer<Option<Vec<Entry>>>) -> Option<Row> {
+    let entries = asked.as_ref().ok()?.as_deref()?;
+    let mut added: Vec<_> = entries
+        .iter()
+        .flat_map(|entry| entry.added.iter().map(|added| format!("\"{added}\" to {}", entry.name)))
+        .collect();
+    added.sort();
+    if added.is_empty() {
+        return None;
+    }
+    let kind = if name == release::MUTATING { "mutating" } else { "validating" };
+    let show = format!("kubectl get {kind}webhookconfiguration {name} -o yaml --show-managed-fields");
+    let detail = format!("somebody added {}; requests outside of it are not judged", named(&added));
+    Some(Row::note("webhooks", detail, Some(show)))
 }
 
 fn one(found: &Findings, name: &str, entry: &str, asked: &Answer<Option<Vec<Entry>>>) -> Row {
@@ -25,6 +55,20 @@ fn one(found: &Findings, name: &str, entry: &str, asked: &Answer<Option<Vec<Entr
         Ok(Some(entries)) => entries,
     };
     if !entries.iter().any(|held| held.name == entry) {
+        // The leader empties the lists while the API server does not reach it.
+        if unreachable(found).is_some() {
+            let detail = format!(
+                "{name} has no entry {entry}, because the API server does not reach the webhook; the leader puts it back \
+                 once canaries arrive: nothing is judged"
+            );
+            return Row::red(CHECK, detail, look_at_endpoints(found));
+        }
+        let policies = found.policies.as_deref().unwrap_or_default();
+        let told = told(policies, ReadyReason::WebhooksNotInstalled);
+        if let Some((_, rearm)) = told.and_then(|message| message.split_once(TO_FILL_IT)) {
+            let detail = format!("{name} came back after break glass and stays empty: nothing is judged");
+            return Row::red(CHECK, detail, rearm);
+        }
         let detail = format!("{name} has no entry {entry}: nothing is judged");
         return Row::red(CHECK, detail, logs(found));
     }
@@ -43,16 +87,9 @@ fn one(found: &Findings, name: &str, entry: &str, asked: &Answer<Option<Vec<Entr
 pub(crate) fn reached(found: &Findings) -> Vec<Row> {
     const CHECK: &str = "reached";
     known(CHECK, &found.policies, |policies| {
-        let unreachable = ReadyReason::WebhookUnreachable.as_str();
-        let mut told = policies.iter().filter_map(|policy| policy.ready.as_ref());
-        if let Some(ready) = told.find(|ready| ready.reason == unreachable) {
-            let detail = format!("the API server does not reach the webhook: {}", ready.message);
-            let look = format!(
-                "kubectl -n {} get endpointslices -l kubernetes.io/service-name=tagpin (then check that no firewall keeps \
-                 the API server from these addresses)",
-                found.namespace
-            );
-            return vec![Row::red(CHECK, detail, look)];
+        if let Some(message) = told(policies, ReadyReason::WebhookUnreachable) {
+            let detail = format!("the API server does not reach the webhook: {message}");
+            return vec![Row::red(CHECK, detail, look_at_endpoints(found))];
         }
         let replicas = found.replicas.as_deref().unwrap_or_default();
         let answered = replicas.iter().filter_map(|replica| replica.answers.as_ref().ok());
@@ -66,6 +103,24 @@ pub(crate) fn reached(found: &Findings) -> Vec<Row> {
         let try_it = "kubectl create deployment doctor --image=doctor:latest --dry-run=server -n default";
         vec![Row::note(CHECK, detail, Some(try_it.to_owned()))]
     })
+}
+
+/// Returns the message of the first policy that is not ready for this reason.
+fn told(policies: &[Policy], reason: ReadyReason) -> Option<&str> {
+    let mut ready = policies.iter().filter_map(|policy| policy.ready.as_ref());
+    ready.find(|ready| ready.reason == reason.as_str()).map(|ready| ready.message.as_str())
+}
+
+fn unreachable(found: &Findings) -> Option<&str> {
+    told(found.policies.as_deref().unwrap_or_default(), ReadyReason::WebhookUnreachable)
+}
+
+fn look_at_endpoints(found: &Findings) -> String {
+    format!(
+        "kubectl -n {} get endpointslices -l kubernetes.io/service-name=tagpin (then check that no firewall keeps the API \
+         server from these addresses)",
+        found.namespace
+    )
 }
 
 pub(crate) fn namespaces(found: &Findings) -> Vec<Row> {
