@@ -103,7 +103,7 @@ impl DoorKeeper {
         let started = Instant::now();
         let (mut last, mut outage) = (None, Outage::None);
         loop {
-            outage = outage.after(*self.installed.borrow_and_update());
+            outage = outage.after(&self.installed.borrow_and_update());
             let rollout = Rollout::of(&self.deployment.borrow_and_update());
             let seen = self.seen.borrow_and_update().clone();
             let pause = match (seen, rollout) {
@@ -261,9 +261,9 @@ impl Rollout {
 
 impl Outage {
     /// Returns the outage after a report of the webhook configurations.
-    fn after(self, installed: Installed) -> Self {
+    fn after(self, installed: &Installed) -> Self {
         match (self, installed) {
-            (_, Installed::Unreachable) => Self::Ongoing,
+            (_, Installed::Unreachable | Installed::Withdrawn) => Self::Ongoing,
             (Self::Ongoing, Installed::Yes | Installed::Armed) => Self::Over(Instant::now()),
             (before, _) => before,
         }
@@ -357,13 +357,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_outage_is_over_a_minute_after_canaries_came_back() {
-        let quiet = Outage::None.after(Installed::Yes).after(Installed::NotYet).after(Installed::Armed);
+        let quiet = Outage::None.after(&Installed::Yes).after(&Installed::NotYet).after(&Installed::Armed);
         assert_eq!(quiet, Outage::None);
-        let ongoing = quiet.after(Installed::Unreachable).after(Installed::Unwritable);
+        let ongoing = quiet.after(&Installed::Unreachable).after(&Installed::Unwritable);
         assert_eq!(ongoing, Outage::Ongoing);
-        let over = ongoing.after(Installed::Yes);
-        assert!(!over.is_over() && !over.after(Installed::Armed).is_over());
+        let over = ongoing.after(&Installed::Yes);
+        assert!(!over.is_over() && !over.after(&Installed::Armed).is_over());
         sleep(AFTER_OUTAGE).await;
-        assert!(over.is_over() && !over.after(Installed::Unreachable).is_over());
+        assert!(over.is_over() && !over.after(&Installed::Unreachable).is_over());
     }
 }
