@@ -147,6 +147,8 @@ pub(crate) struct Policy {
     /// The generation that the status describes.
     pub(crate) observed: Option<i64>,
     pub(crate) ready: Option<Ready>,
+    /// The parts of the policy that have no effect, in words.
+    pub(crate) notes: Vec<String>,
     /// Number of images that the policy wants pinned and that carry no digest.
     pub(crate) unpinned: u32,
 }

@@ -25,16 +25,15 @@ use crate::cli::doctor::question::ask;
 use crate::cli::doctor::{configuration, replica};
 use crate::settings::NEVER_INTERCEPTED;
 use tagpin_domain::image::ImageRef;
-use tagpin_domain::policy::PolicyId;
 use tagpin_domain::workload::Workload;
 use tagpin_kube::certificate::Pems;
 use tagpin_kube::crds;
 use tagpin_kube::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyObject};
 use tagpin_kube::item::Item;
+use tagpin_kube::policies::Reported;
 use tagpin_kube::slim::{Slim, SlimNamespace, Unparsed};
 use tagpin_kube::stored::Stored;
 use tagpin_objects::conditions::READY;
-use tagpin_objects::image_policy::PolicyStatus;
 use tagpin_objects::kinds::{Kinds, PODS};
 use tagpin_objects::release;
 use tagpin_objects::rights::{RIGHTS, Right, Scope};
@@ -191,7 +190,7 @@ impl Cluster<'_> {
 
     async fn policies_of<K: PolicyObject>(&self, what: &str) -> Answer<Vec<Policy>> {
         let listed = ask(what, self.all::<Item<Unparsed<K>>>().list(&ListParams::default())).await?;
-        Ok(listed.items.into_iter().filter_map(Item::read).map(policy).collect())
+        Ok(listed.items.into_iter().filter_map(Item::read).map(policy::<K>).collect())
     }
 
     async fn labelled(&self) -> Answer<Labelled> {
@@ -316,21 +315,24 @@ fn deployment(found: Deployment) -> Option<findings::Deployment> {
     })
 }
 
-fn policy<K>(object: Unparsed<K>) -> Policy {
-    let Unparsed { metadata, status, .. } = object;
-    let status = serde_json::from_value::<PolicyStatus>(status).unwrap_or_default();
-    let ready = status.conditions.into_iter().find(|condition| condition.type_ == READY);
+fn policy<K: PolicyObject>(object: Unparsed<K>) -> Policy {
+    let Unparsed { metadata, spec, status, .. } = object;
+    let reported = Reported::parse::<K>(&metadata, spec, status);
+    let ready = reported.status.conditions.iter().find(|condition| condition.type_ == READY);
+    let ready = ready.map(|ready| Ready {
+        holds: ready.status == "True",
+        reason: ready.reason.clone(),
+        message: ready.message.clone(),
+    });
+    let notes = reported.compiled.iter().flat_map(|good| good.policy.notes(Timestamp::now()));
     Policy {
-        id: PolicyId { namespace: metadata.namespace, name: metadata.name.unwrap_or_default() },
-        uid: metadata.uid.unwrap_or_default(),
-        generation: metadata.generation.unwrap_or_default(),
-        observed: status.observed_generation,
-        ready: ready.map(|ready| Ready {
-            holds: ready.status == "True",
-            reason: ready.reason,
-            message: ready.message,
-        }),
-        unpinned: status.summary.map(|summary| summary.unpinned).unwrap_or_default(),
+        notes: notes.map(|note| note.to_string()).collect(),
+        id: reported.id,
+        uid: reported.uid,
+        generation: reported.generation,
+        observed: reported.status.observed_generation,
+        ready,
+        unpinned: reported.status.summary.map(|summary| summary.unpinned).unwrap_or_default(),
     }
 }
 

@@ -10,9 +10,9 @@ use tagpin_kube::policies::InForce;
 use tagpin_kube::unreadable::{Named, Row as Unreadable};
 use tagpin_registry::{LastAsked, UnusedCredential};
 
-mod unused;
-
+mod policies;
 mod registries;
+mod unused;
 
 const CA: &[u8] = b"authority";
 
@@ -74,6 +74,7 @@ fn well() -> Findings {
             generation: 3,
             observed: Some(3),
             ready: Some(Ready { holds: true, reason: "Enforcing".into(), message: String::new() }),
+            notes: vec![],
             unpinned: 0,
         }]),
         labelled: Ok(Labelled::default()),
