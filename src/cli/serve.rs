@@ -53,8 +53,8 @@ pub(crate) struct Args {
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     excluded_namespaces: Vec<String>,
 
-    /// User names of the cluster's built-in controllers, whose objects are not refused
-    #[arg(long, value_delimiter = ',', value_name = "NAMES", default_value = DEFAULT_CONTROLLERS)]
+    /// User names of controllers whose objects are not refused, besides those of Kubernetes itself
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     controller_identities: Vec<String>,
 
     /// The namespaces whose pull secrets it may read
@@ -100,15 +100,16 @@ pub(crate) struct Args {
 
 /// The user names with which the controllers of Kubernetes create objects. They have either a service account each
 /// (`--use-service-account-credentials`, as in k3s and kubeadm), or all the user name of the controller manager.
-const DEFAULT_CONTROLLERS: &str = "\
-system:serviceaccount:kube-system:deployment-controller,\
-system:serviceaccount:kube-system:replicaset-controller,\
-system:serviceaccount:kube-system:statefulset-controller,\
-system:serviceaccount:kube-system:daemon-set-controller,\
-system:serviceaccount:kube-system:job-controller,\
-system:serviceaccount:kube-system:cronjob-controller,\
-system:serviceaccount:kube-system:replication-controller,\
-system:kube-controller-manager";
+const CONTROLLERS: [&str; 8] = [
+    "system:serviceaccount:kube-system:deployment-controller",
+    "system:serviceaccount:kube-system:replicaset-controller",
+    "system:serviceaccount:kube-system:statefulset-controller",
+    "system:serviceaccount:kube-system:daemon-set-controller",
+    "system:serviceaccount:kube-system:job-controller",
+    "system:serviceaccount:kube-system:cronjob-controller",
+    "system:serviceaccount:kube-system:replication-controller",
+    "system:kube-controller-manager",
+];
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum PullSecretsMode {
@@ -178,7 +179,11 @@ impl Args {
             webhook_port,
             admin_port,
             excluded_namespaces: excluded,
-            controller_identities: controller_identities.into_iter().collect(),
+            controller_identities: CONTROLLERS
+                .map(str::to_owned)
+                .into_iter()
+                .chain(controller_identities)
+                .collect(),
             pull_secrets: readable_pull_secrets(pull_secrets, pull_secret_namespaces)?,
             registries,
             baseline: Baseline::parse(&baseline)?,
