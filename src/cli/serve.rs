@@ -253,3 +253,27 @@ fn workers() -> io::Result<Runtime> {
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
     runtime::Builder::new_multi_thread().worker_threads(cores.clamp(1, 4)).enable_all().build()
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args as _, FromArgMatches as _};
+
+    use super::*;
+
+    #[test]
+    fn controller_identities_add_to_those_of_kubernetes() {
+        let baseline = tempfile::NamedTempFile::new().unwrap();
+        fs::write(baseline.path(), "{ enabled: true, mode: Warn, pin: true }").unwrap();
+        let file = baseline.path().to_str().unwrap();
+        let identities = |more: &[&str]| {
+            let given = ["serve", "--namespace=x", "--pod=x", "--baseline", file];
+            let matches =
+                Args::augment_args(clap::Command::new("serve")).get_matches_from(given.iter().chain(more));
+            Args::from_arg_matches(&matches).unwrap().settings().unwrap().controller_identities
+        };
+        let (without, with) = (identities(&[]), identities(&["--controller-identities=a,b"]));
+        assert!(without.contains("system:serviceaccount:kube-system:job-controller"));
+        assert_eq!(with.difference(&without).collect::<Vec<_>>(), ["a", "b"]);
+        assert!(with.is_superset(&without) && without.len() == CONTROLLERS.len());
+    }
+}
