@@ -263,7 +263,8 @@ pub(crate) fn problem(image: &ImageRef, fact: &Fact, registries: &dyn Profiles) 
     }
     let violation = Violation::of(fact)?;
     let (reference, shown) = (image.original(), fact.shows_repository());
-    let wording = Wording::new(&violation, &About { reference, image: Some(image), entry, shown });
+    let wording =
+        Wording::new(&violation, &About { reference, image: Some(image), entry, shown, container: None });
     Some((wording.problem(), wording.remedy()))
 }
 

@@ -57,8 +57,8 @@ pub(crate) struct Args {
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     excluded_namespaces: Vec<String>,
 
-    /// User names of the cluster's built-in controllers, whose objects are not refused
-    #[arg(long, value_delimiter = ',', value_name = "NAMES", default_value = DEFAULT_CONTROLLERS)]
+    /// User names of controllers whose objects are not refused, besides those of Kubernetes itself
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     controller_identities: Vec<String>,
 
     /// The namespaces whose pull secrets it may read
@@ -104,15 +104,16 @@ pub(crate) struct Args {
 
 /// The user names with which the controllers of Kubernetes create objects. They have either a service account each
 /// (`--use-service-account-credentials`, as in k3s and kubeadm), or all the user name of the controller manager.
-const DEFAULT_CONTROLLERS: &str = "\
-system:serviceaccount:kube-system:deployment-controller,\
-system:serviceaccount:kube-system:replicaset-controller,\
-system:serviceaccount:kube-system:statefulset-controller,\
-system:serviceaccount:kube-system:daemon-set-controller,\
-system:serviceaccount:kube-system:job-controller,\
-system:serviceaccount:kube-system:cronjob-controller,\
-system:serviceaccount:kube-system:replication-controller,\
-system:kube-controller-manager";
+const CONTROLLERS: [&str; 8] = [
+    "system:serviceaccount:kube-system:deployment-controller",
+    "system:serviceaccount:kube-system:replicaset-controller",
+    "system:serviceaccount:kube-system:statefulset-controller",
+    "system:serviceaccount:kube-system:daemon-set-controller",
+    "system:serviceaccount:kube-system:job-controller",
+    "system:serviceaccount:kube-system:cronjob-controller",
+    "system:serviceaccount:kube-system:replication-controller",
+    "system:kube-controller-manager",
+];
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum PullSecretsMode {
@@ -184,7 +185,11 @@ impl Args {
             client_ca,
             admin_port,
             excluded_namespaces: excluded,
-            controller_identities: controller_identities.into_iter().collect(),
+            controller_identities: CONTROLLERS
+                .map(str::to_owned)
+                .into_iter()
+                .chain(controller_identities)
+                .collect(),
             pull_secrets: readable_pull_secrets(pull_secrets, pull_secret_namespaces)?,
             registries,
             baseline: Baseline::parse(&baseline)?,
@@ -254,4 +259,28 @@ fn traces(settings: &Settings, runtime: &Runtime) -> Result<Option<Traces>, Trac
 fn workers() -> io::Result<Runtime> {
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
     runtime::Builder::new_multi_thread().worker_threads(cores.clamp(1, 4)).enable_all().build()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args as _, FromArgMatches as _};
+
+    use super::*;
+
+    #[test]
+    fn controller_identities_add_to_those_of_kubernetes() {
+        let baseline = tempfile::NamedTempFile::new().unwrap();
+        fs::write(baseline.path(), "{ enabled: true, mode: Warn, pin: true }").unwrap();
+        let file = baseline.path().to_str().unwrap();
+        let identities = |more: &[&str]| {
+            let given = ["serve", "--namespace=x", "--pod=x", "--baseline", file];
+            let matches =
+                Args::augment_args(clap::Command::new("serve")).get_matches_from(given.iter().chain(more));
+            Args::from_arg_matches(&matches).unwrap().settings().unwrap().controller_identities
+        };
+        let (without, with) = (identities(&[]), identities(&["--controller-identities=a,b"]));
+        assert!(without.contains("system:serviceaccount:kube-system:job-controller"));
+        assert_eq!(with.difference(&without).collect::<Vec<_>>(), ["a", "b"]);
+        assert!(with.is_superset(&without) && without.len() == CONTROLLERS.len());
+    }
 }

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
-use crate::support::doctor::{red, well};
+use crate::support::doctor::{noted, red, well};
 use crate::support::manifests::pod;
 use crate::support::release::Away;
 use crate::support::replicas::{none_is_leaving, ours};
@@ -166,4 +166,32 @@ fn it_names_a_registry_that_a_replica_does_not_reach() {
     assert!(red("registries", "docker.io").contains("curl -v http://10.41.0.1:5000/v2/"));
     drop(gone);
     well();
+}
+
+#[test]
+fn it_names_a_weakened_baseline_and_the_command_that_restores_it() {
+    let _cluster = alone();
+    let patch = |patch: &str| {
+        kubectl(&["patch", "clusterimagepolicies.tagpin.dev", "baseline", "--type=merge", "-p", patch])
+            .succeeded()
+    };
+    patch(r#"{"spec":{"mode":"Audit"}}"#);
+    let remedy = red("baseline", "spec.mode is Audit, and the values of the release say Enforce");
+    let (command, typed) = remedy.split_once(" -p ").unwrap();
+    assert_eq!(command, "kubectl patch clusterimagepolicies.tagpin.dev baseline --type=merge");
+    patch(typed.trim_matches('\''));
+    well();
+}
+
+#[test]
+fn it_names_a_label_that_has_no_effect() {
+    let _cluster = alone();
+    let namespace = Namespace::new("doctor-label");
+    kubectl(&["label", "namespace", &namespace.name, "tagpin.dev/break-glass=yes"]).succeeded();
+    let wanted = format!("{} has tagpin.dev/break-glass=yes, which has no effect", namespace.name);
+    let remedy = noted("namespaces", &wanted);
+    assert_eq!(
+        remedy,
+        format!("kubectl label namespace {} --overwrite tagpin.dev/break-glass=true", namespace.name)
+    );
 }

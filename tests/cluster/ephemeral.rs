@@ -2,7 +2,7 @@
 
 use crate::support::manifests::pod;
 use crate::support::rig::{self, digest};
-use crate::support::{Namespace, undisturbed};
+use crate::support::{Namespace, kubectl, undisturbed};
 
 const MATCHING: &str =
     "{ mode: Enforce, match: { slots: [ Container, EphemeralContainer ] }, pin: { targets: [ Pods ] } }";
@@ -55,4 +55,26 @@ fn a_warning_policy_warns_of_them() {
     let answer = namespace.kubectl(&["debug", "web", "--image=tool:latest", "--", "/bin/true"]);
     assert!(answer.err.contains("TagForbidden"), "{answer:?}");
     answer.succeeded();
+}
+
+#[test]
+fn a_debugging_pod_that_is_refused_says_which_command_to_type() {
+    let _cluster = undisturbed();
+    let namespace = Namespace::without_policy("debug-pods");
+    namespace.policy("strict", "{ mode: Enforce, rules: { existence: Ignore } }");
+    let nodes = kubectl(&["get", "nodes", "-o", "jsonpath={.items[0].metadata.name}"]).succeeded();
+    let node = format!("node/{}", nodes.trim());
+    let said = namespace.kubectl(&["debug", &node, "--image=web", "--", "/bin/true"]).refused();
+    assert!(
+        said.contains("TagForbidden") && said.contains("kubectl debug node/NODE -it --image=web:"),
+        "{said}"
+    );
+    // The command, with a version of the image.
+    namespace.kubectl(&["debug", &node, "--image=web:1.4.2", "--", "/bin/true"]).succeeded();
+
+    namespace.apply(&pod("web", "web:1.4.2")).succeeded();
+    let copy = ["debug", "web", "--copy-to=web-copy"];
+    let said = namespace.kubectl(&[&copy[..], &["--image=web", "--", "/bin/true"]].concat()).refused();
+    assert!(said.contains("kubectl debug POD -it --copy-to=NAME --image=web:"), "{said}");
+    namespace.kubectl(&[&copy[..], &["--image=web:1.4.2", "--", "/bin/true"]].concat()).succeeded();
 }

@@ -66,7 +66,7 @@ fn a_policy_that_does_not_compile_keeps_the_last_good_one_in_force() {
     namespace.policy("strict", "{ mode: Enforce, rules: { tags: { forbidden: [ latest ] } } }");
     namespace.apply(&pod("web", "web:latest")).refused_with("TagForbidden");
     namespace
-        .apply(&policy("strict", "{ mode: Enforce, rules: { tags: { forbidden: [ \"v[1\" ] } } }"))
+        .apply(&policy("strict", "{ mode: Enforce, rules: { tags: { forbidden: [ \"[z-a]\" ] } } }"))
         .succeeded();
     let seen = wait_for("Ready=False", LIMIT, || {
         let seen = namespace.find("imagepolicies.tagpin.dev", "strict")?;
@@ -82,6 +82,41 @@ fn a_policy_that_does_not_compile_keeps_the_last_good_one_in_force() {
     namespace.apply(&pod("web", "web:latest")).succeeded();
     let seen = namespace.get("imagepolicies.tagpin.dev", "strict");
     assert_eq!(seen["status"].get("lastGood"), None);
+}
+
+#[test]
+fn a_policy_that_cannot_work_is_refused_or_told_of() {
+    let _cluster = undisturbed();
+    let namespace = Namespace::without_policy("cannotwork");
+    for (images, told) in [
+        ("docker.io/Library/web", "write the name in lower case"),
+        ("https://docker.io/*", "write the name without https://"),
+        ("registry-1.docker.io/**", "all of Docker Hub is docker.io/**"),
+    ] {
+        let document = policy("wrong", &format!("{{ match: {{ images: [ \"{images}\" ] }} }}"));
+        let message = namespace.apply(&document).refused();
+        assert!(message.contains(told), "{images}: {message}");
+    }
+    // Only the compiler can tell that these match nothing.
+    namespace
+        .apply(&policy("wrong", "{ match: { images: [ \"{docker.io/Web,ghcr.io/Web}\" ] } }"))
+        .succeeded();
+    let told = |name: &str, part: &str| {
+        wait_for(part, LIMIT, || {
+            let seen = namespace.find("imagepolicies.tagpin.dev", name)?;
+            let ready = ready(&seen)?;
+            ready["message"].as_str()?.contains(part).then(|| (ready["status"].clone(), seen.clone()))
+        })
+    };
+    let (status, _) = told("wrong", "\"{docker.io/Web,ghcr.io/Web}\" matches nothing");
+    assert_eq!(status, "False");
+    let spec = "{ mode: Warn, resolution: { onUnavailable: Deny }, exceptions: [ \
+                { name: old, reason: it was needed once, expires: \"2026-01-31T00:00:00Z\" } ] }";
+    namespace.policy("soft", spec);
+    let (status, seen) = told("soft", "note: the exception old expired at 2026-01-31T00:00:00Z");
+    assert_eq!(status, "True");
+    assert_eq!(seen["status"]["summary"]["exceptionsExpired"], 1);
+    told("soft", "note: resolution.onUnavailable: Deny only warns, because the mode is Warn");
 }
 
 #[test]

@@ -240,6 +240,13 @@ fn effects() -> Vec<Effect> {
             "path: /etc/tagpin/k3s/registries.yaml",
         ),
         pod("registriesFile.content", K3S_CONTENT, "/volumes/1/configMap/name", json!("tagpin")),
+        pod(
+            "registriesFile.secret",
+            K3S_SECRET,
+            "/volumes/1/secret",
+            json!({"secretName": "nodes", "items": [{"key": "r", "path": "registries.yaml"}]}),
+        ),
+        data("registriesFile.secret", K3S_SECRET, "registries.yaml", "path: /etc/tagpin/k3s/registries.yaml"),
         pod("registriesFile.configMap", K3S_MAP, "/volumes/1/configMap/name", json!("nodes")),
         pod(
             "registriesFile.configMap",
@@ -487,6 +494,7 @@ const SECRET_REF: &str =
     "registries: [{match: a.example, credentials: {secretRef: {namespace: infra, name: hub}}}]";
 const K3S_CONTENT: &str = "registriesFile: {content: 'mirrors: {}'}";
 const CERTS_D: &str = "registriesFile: {format: certs.d, hosts: {docker.io: '[host.\"https://m.example\"]'}}";
+const K3S_SECRET: &str = "registriesFile: {secret: {name: nodes, key: r}}";
 const K3S_MAP: &str = "registriesFile: {configMap: {name: nodes, key: r}}";
 const CA_CONTENT: &str = "extraCAs: [{name: corp, content: '-----BEGIN CERTIFICATE-----'}]";
 const CLIENT_CA: &str = "webhook: {clientCA: {content: '-----BEGIN CERTIFICATE-----'}}";

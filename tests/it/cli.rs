@@ -178,6 +178,14 @@ fn a_configuration_of_registries_is_checked_as_it_is_at_start() {
     }
     assert!(stderr(&output).contains("note: registries[2]: the certificate of docker.io is not verified"));
 
+    let output = check("registries: [{ match: '10.0.0.5:5000', notFoundIsProof: true }]");
+    assert!(stderr(&output).contains("add allowPrivate: true to the entry"), "{}", stderr(&output));
+    let output = check("registries: [{ match: a.example, allowPrivate: yes }]");
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    let output = tagpin(&["registries", "check", "/dev/zero"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("read /dev/zero: this is not a regular file"), "{}", stderr(&output));
+
     let output = check("registries:\n- match: docker.io\n  mirror: []\n");
     assert_eq!(output.status.code(), Some(2));
     assert!(

@@ -149,9 +149,10 @@ fn what_people_write_is_taken() {
             "**", "docker.io/**", "docker.io/library/*", "docker.io/{library,acme}/*", "docker.io/library/{nginx,redis}",
             "ghcr.io/acme/**", "*.example.com/**", "{ghcr.io,quay.io}/acme/*", "localhost/**", "localhost:5000/**",
             "registry:5000/team/api", "[a-c].example.com/x", "10.0.0.1:5000/**", "**/nginx",
+            "ghcr.io/acme/[a-zA-Z]*", "{ghcr.io,Quay.io}/acme/*", "ghcr.io/[{a]*", "ghcr.io/{acme,[}]}x", "*:4430/x",
         ] } }),
         json!({ "rules": { "tags": { "forbidden": [
-            "latest", "dev-*", "*-rc?", "nightly-[0-9]*", "{main,master}", "[!v]*", "1.0_beta",
+            "latest", "dev-*", "*-rc?", "nightly-[0-9]*", "{main,master}", "[!v]*", "1.0_beta", "?-Dev", "_x", "[[a]*",
         ] } } }),
         json!({ "resolution": { "lastKnownMaxAge": "0" } }),
         json!({ "resolution": { "lastKnownMaxAge": "1h30m" } }),
@@ -162,6 +163,8 @@ fn what_people_write_is_taken() {
             "matchExpressions": [{ "key": "tier", "operator": "NotIn", "values": ["", "web"] }],
         } } }),
         json!({ "exceptions": [{ "name": "a", "reason": "ten letters", "expires": "2027-01-31T23:59:59.5+01:00" }] }),
+        json!({ "exceptions": [{ "name": "a", "reason": "ten letters", "expires": "2028-02-29T00:00:00Z" }] }),
+        json!({ "exceptions": [{ "name": "a", "reason": "ten letters", "expires": "2027-06-30T00:00:00Z" }] }),
     ] {
         let object = json!({ "apiVersion": "v1", "kind": "ClusterImagePolicy", "metadata": { "name": "x" }, "spec": spec });
         assert_eq!(cel_says(&object), "", "{object}");

@@ -29,7 +29,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- define "tagpin.registriesFile" -}}
 {{- if .Values.registriesFile.hosts -}}
 /etc/tagpin/certs.d
-{{- else if or .Values.registriesFile.content .Values.registriesFile.configMap -}}
+{{- else if or .Values.registriesFile.content .Values.registriesFile.configMap .Values.registriesFile.secret -}}
 /etc/tagpin/k3s/registries.yaml
 {{- end -}}
 {{- end -}}
@@ -44,6 +44,16 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- $_ := set $affinity "podAntiAffinity" (set $others "requiredDuringSchedulingIgnoredDuringExecution" $required) -}}
 {{- end -}}
 {{- toYaml $affinity -}}
+{{- end -}}
+
+{{- /* The seconds of a duration like 1h30m. */ -}}
+{{- define "tagpin.seconds" -}}
+{{- $sum := 0 -}}
+{{- range regexFindAll "[0-9]+[hms]" . -1 -}}
+{{- $unit := ternary 3600 (ternary 60 1 (hasSuffix "m" .)) (hasSuffix "h" .) -}}
+{{- $sum = add $sum (mul $unit (regexFind "[1-9][0-9]*" . | int64)) -}}
+{{- end -}}
+{{- $sum -}}
 {{- end -}}
 
 {{- /* Fails for values that would not work, before anything is installed. */ -}}
@@ -61,14 +71,41 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- if and .Values.hostNetwork (eq (int .Values.webhook.port) 10250) -}}
 {{- fail "hostNetwork is true, but webhook.port is 10250, which the kubelet has on every node: set another one, such as 10270" -}}
 {{- end -}}
-{{- if and .Values.registriesFile.content .Values.registriesFile.configMap -}}
-{{- fail "registriesFile has both content and configMap: give one" -}}
+{{- if eq (int .Values.webhook.port) (int .Values.admin.port) -}}
+{{- fail (printf "webhook.port and admin.port are both %d: set another one" (int .Values.admin.port)) -}}
 {{- end -}}
-{{- $folder := eq .Values.registriesFile.format "certs.d" -}}
-{{- if and $folder (or .Values.registriesFile.content .Values.registriesFile.configMap) -}}
-{{- fail "registriesFile.format is certs.d, which has hosts and neither content nor configMap" -}}
+{{- $lifetime := include "tagpin.seconds" .Values.certificate.lifetime | int64 -}}
+{{- if lt $lifetime 6 -}}
+{{- fail (printf "certificate.lifetime is %s, and a certificate must live for 6s or longer: set 2160h" .Values.certificate.lifetime) -}}
 {{- end -}}
-{{- if and .Values.registriesFile.hosts (not $folder) -}}
+{{- if lt (include "tagpin.seconds" .Values.certificate.authorityLifetime | int64) (mul 4 $lifetime) -}}
+{{- fail (printf "certificate.authorityLifetime is %s, and the authority must live at least four times as long as the certificate (%s)" .Values.certificate.authorityLifetime .Values.certificate.lifetime) -}}
+{{- end -}}
+{{- with .Values.registryDefaults -}}
+{{- if and (or .noProxy .proxySecret) (not .proxy) -}}
+{{- fail "registryDefaults has noProxy or proxySecret, but no proxy: set registryDefaults.proxy, or leave them out" -}}
+{{- end -}}
+{{- end -}}
+{{- $file := .Values.registriesFile -}}
+{{- $sources := compact (list (ternary "content" "" (not (empty $file.content))) (ternary "configMap" "" (not (empty $file.configMap))) (ternary "secret" "" (not (empty $file.secret)))) -}}
+{{- if gt (len $sources) 1 -}}
+{{- fail (printf "registriesFile has both %s: give one" (join " and " $sources)) -}}
+{{- end -}}
+{{- $folder := eq $file.format "certs.d" -}}
+{{- if and $folder $sources -}}
+{{- fail (printf "registriesFile.format is certs.d, which has hosts and no %s" (first $sources)) -}}
+{{- end -}}
+{{- range $host, $config := (fromYaml $file.content).configs -}}
+{{- if and (kindIs "map" $config) $config.auth -}}
+{{- fail (printf "registriesFile.content has configs.%s.auth and goes into a ConfigMap, which is no place for passwords: put the file into a Secret and name it in registriesFile.secret" $host) -}}
+{{- end -}}
+{{- end -}}
+{{- range $name, $hosts := $file.hosts -}}
+{{- if regexMatch `(?im)^[^#\n]*authorization["']?\s*=` $hosts -}}
+{{- fail (printf "registriesFile.hosts has a header authorization for %s and goes into a ConfigMap, which is no place for passwords: name a Secret in credentials.secretRef of the registry's entry in registries" $name) -}}
+{{- end -}}
+{{- end -}}
+{{- if and $file.hosts (not $folder) -}}
 {{- fail "registriesFile.hosts is for the format certs.d" -}}
 {{- end -}}
 {{- end -}}

@@ -7,6 +7,10 @@
 //! `a/b`). `?` matches one character, `[a-z]` and `[!a-z]` are classes, and `{a,b}` matches either
 //! alternative. There is no escape; `[*]` matches a star.
 
+mod possible;
+
+pub use possible::{Reason, Search, Texts};
+
 /// A list of compiled globs.
 #[derive(Debug, Clone, Default)]
 pub struct Globs {
@@ -139,23 +143,28 @@ impl Glob {
         let mut now = Places([0; N]);
         self.enter(0, &mut now);
         for &byte in text {
-            let mut then = Places([0; N]);
-            for at in now.iter() {
-                match self.steps.get(at) {
-                    Some(Step::Byte(wanted)) if *wanted == byte => self.enter(at + 1, &mut then),
-                    Some(Step::One) if byte != b'/' => self.enter(at + 1, &mut then),
-                    Some(Step::Run) if byte != b'/' => self.enter(at, &mut then),
-                    Some(Step::Crossing) => self.enter(at, &mut then),
-                    Some(Step::Class(class)) if self.in_class(*class, byte) => self.enter(at + 1, &mut then),
-                    _ => {}
-                }
-            }
-            if then.is_empty() {
+            now = self.advance(&now, byte);
+            if now.is_empty() {
                 return false;
             }
-            now = then;
         }
         now.contains(self.steps.len())
+    }
+
+    /// Returns the places that are reached from these by one byte.
+    fn advance<const N: usize>(&self, now: &Places<N>, byte: u8) -> Places<N> {
+        let mut then = Places([0; N]);
+        for at in now.iter() {
+            match self.steps.get(at) {
+                Some(Step::Byte(wanted)) if *wanted == byte => self.enter(at + 1, &mut then),
+                Some(Step::One) if byte != b'/' => self.enter(at + 1, &mut then),
+                Some(Step::Run) if byte != b'/' => self.enter(at, &mut then),
+                Some(Step::Crossing) => self.enter(at, &mut then),
+                Some(Step::Class(class)) if self.in_class(*class, byte) => self.enter(at + 1, &mut then),
+                _ => {}
+            }
+        }
+        then
     }
 
     /// Notes every place that can be reached from this one without a character.
@@ -189,6 +198,7 @@ const STEP_LIMIT: usize = 2 * LENGTH_LIMIT;
 const WORDS: usize = STEP_LIMIT / 64 + 1;
 
 /// The places of a program that a text has reached, as bits.
+#[derive(Clone, PartialEq, Eq, Hash)]
 struct Places<const N: usize>([u64; N]);
 
 impl<const N: usize> Places<N> {

@@ -92,6 +92,37 @@ pub(super) enum Hint {
     Host(&'static str),
     /// The image was probably built on a node and pushed nowhere.
     LocalBuild,
+    /// `kubectl debug` took the name of the image for the container that it adds.
+    Debug(DebugOf),
+}
+
+/// The object of a `kubectl debug` that makes a pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DebugOf {
+    /// `kubectl debug node/NODE`.
+    Node,
+    /// `kubectl debug POD --copy-to=NAME`.
+    Copy,
+}
+
+impl DebugOf {
+    /// Returns the command that made a container of this name; none if it was not `kubectl debug`.
+    fn of(container: &str) -> Option<Self> {
+        const RANDOM: usize = 5;
+        match container.strip_prefix("debugger") {
+            Some("") => Some(Self::Node),
+            Some(rest) => rest.strip_prefix('-').filter(|rest| rest.len() == RANDOM).map(|_| Self::Copy),
+            None => None,
+        }
+    }
+
+    /// Returns the command with another image.
+    pub(super) fn command(self, image: &str) -> String {
+        match self {
+            Self::Node => format!("kubectl debug node/NODE -it --image={image}"),
+            Self::Copy => format!("kubectl debug POD -it --copy-to=NAME --image={image}"),
+        }
+    }
 }
 
 impl Hint {
@@ -115,7 +146,9 @@ impl Hint {
                 host(image).or_else(|| matches!(cause, Unavailable::Dns).then(built_locally).flatten())
             }
             Violation::RegistryForbidden(_) | Violation::RealmNotTrusted(_) => host(image),
-            Violation::TagForbidden | Violation::TagNotExplicit => built_locally(),
+            Violation::TagForbidden | Violation::TagNotExplicit => {
+                about.container.and_then(DebugOf::of).map(Self::Debug).or_else(built_locally)
+            }
             _ => None,
         }
     }
@@ -183,7 +216,7 @@ mod tests {
 
     fn hint_if(violation: &Violation, reference: &str, shown: Option<bool>) -> Option<Hint> {
         let image = ImageRef::parse(reference).ok();
-        Hint::of(violation, &About { reference, image: image.as_ref(), entry: None, shown })
+        Hint::of(violation, &About { reference, image: image.as_ref(), entry: None, shown, container: None })
     }
 
     #[test]
@@ -244,6 +277,26 @@ mod tests {
         }
         for violation in [UNREACHED, Violation::RateLimited, Violation::TagNotFound] {
             assert_eq!(hint(&violation, "webapi:latest"), None, "{violation:?}");
+        }
+    }
+
+    #[test]
+    fn a_container_that_kubectl_debug_names_is_one_of_its_pods() {
+        let image = ImageRef::parse("busybox").unwrap();
+        let hint = |container| {
+            let about = About {
+                reference: "busybox",
+                image: Some(&image),
+                entry: None,
+                shown: None,
+                container: Some(container),
+            };
+            Hint::of(&Violation::TagForbidden, &about)
+        };
+        assert_eq!(hint("debugger"), Some(Hint::Debug(DebugOf::Node)));
+        assert_eq!(hint("debugger-x7k2p"), Some(Hint::Debug(DebugOf::Copy)));
+        for other in ["web", "debugger-tool", "debuggers", "my-debugger"] {
+            assert_eq!(hint(other), Some(Hint::LocalBuild), "{other}");
         }
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::denial::{Code, shown};
 use crate::kind::Kind;
 use crate::policy::PolicyId;
+use crate::slot::Role;
 use crate::unreadable::Unreadable;
 use crate::verdict::{Effect, Verdict};
 use crate::wording::{About, Wording};
@@ -183,6 +184,7 @@ fn about(verdict: &Verdict) -> About<'_> {
         image: verdict.image.as_ref().ok(),
         entry: verdict.entry.as_deref(),
         shown: verdict.shown,
+        container: (verdict.place.key.role == Role::Container).then_some(&*verdict.place.key.name),
     }
 }
 
@@ -210,6 +212,7 @@ impl Entry<'_> {
         let _ = write!(message, "\n  policy: {}, rule {rule}", named(&self.policies));
         match self.suggestion() {
             Some(Suggestion::Instead { reference, tag, digest }) => {
+                let reference = self.wording.typed(&reference);
                 let _ =
                     write!(message, "\n  try:    {reference}   (the version that {tag} names now, {digest})");
             }
@@ -263,9 +266,11 @@ impl Entry<'_> {
     /// reference.
     fn warning(&self) -> String {
         let suggestion = match self.suggestion() {
-            Some(Suggestion::Instead { reference, .. }) => format!("; try {reference}"),
+            Some(Suggestion::Instead { reference, .. }) => {
+                format!("; try {}", self.wording.typed(&reference))
+            }
             Some(Suggestion::Similar(tags)) => format!("; did you mean {tags}"),
-            None => String::new(),
+            None => self.wording.advice().map(|advice| format!("; {advice}")).unwrap_or_default(),
         };
         let policy = format!("; policy {}", named(&self.policies));
         let problem = self.wording.problem();

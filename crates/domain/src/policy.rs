@@ -16,6 +16,10 @@ use crate::kind::Kind;
 use crate::slot::Role;
 use crate::workload::Labels;
 
+mod notes;
+
+pub use notes::Note;
+
 /// The kind of a policy object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum PolicyKind {

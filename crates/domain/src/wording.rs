@@ -29,6 +29,8 @@ pub struct About<'a> {
     /// True if the registry shows the repository to the asker, false if it shows nothing of it; none if that is not
     /// known.
     pub shown: Option<bool>,
+    /// The name of the container, unless the reference is of an init container, an ephemeral container or a volume.
+    pub container: Option<&'a str>,
 }
 
 /// The sentences about one violation. They contain nothing that a registry wrote, and each is built only when
@@ -60,7 +62,7 @@ impl<'a> Wording<'a> {
         let problem = self.plain_problem();
         match &self.hint {
             Some(Hint::Placeholder(part)) => format!("{problem}; \"{part}\" is a placeholder"),
-            Some(Hint::Template | Hint::Host(_) | Hint::LocalBuild) | None => problem,
+            Some(Hint::Template | Hint::Host(_) | Hint::LocalBuild | Hint::Debug(_)) | None => problem,
         }
     }
 
@@ -75,7 +77,28 @@ impl<'a> Wording<'a> {
             }
             Some(Hint::Host(host)) => format!("did you mean {host}? if not, {}", self.plain_remedy()),
             Some(Hint::LocalBuild) => format!("{}; {LOCAL_BUILD}", self.plain_remedy()),
+            Some(Hint::Debug(debug)) => {
+                let name = self.image.map(ImageRef::written_name).unwrap_or_default();
+                format!("name a version: {}", debug.command(&format!("{name}:VERSION")))
+            }
             None => self.plain_remedy(),
+        }
+    }
+
+    /// Returns the part of the remedy that the text of the reference shows, in few words; none if it shows nothing.
+    pub(crate) fn advice(&self) -> Option<String> {
+        match self.hint.as_ref()? {
+            Hint::Host(host) => Some(format!("did you mean {host}?")),
+            Hint::Placeholder(_) | Hint::Template | Hint::Debug(_) => Some(self.remedy()),
+            Hint::LocalBuild => Some(LOCAL_BUILD.to_owned()),
+        }
+    }
+
+    /// Returns the text to type for a reference that is suggested: the reference, or the command that takes it.
+    pub(crate) fn typed(&self, reference: &str) -> String {
+        match &self.hint {
+            Some(Hint::Debug(debug)) => debug.command(reference),
+            _ => reference.to_owned(),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use serde_json::Value;
 use tagpin_domain::policy::PolicyId;
 use tagpin_kube::policies::InForce;
 use tagpin_kube::unreadable::Row;
@@ -37,6 +38,8 @@ pub(crate) struct Findings {
     pub(crate) configuration: Answer<Option<Configuration>>,
     /// All policies.
     pub(crate) policies: Answer<Vec<Policy>>,
+    /// The policy `baseline`, and what the values say about it.
+    pub(crate) baseline: Answer<Baseline>,
     /// The namespaces that carry a label of tagpin.
     pub(crate) labelled: Answer<Labelled>,
     /// Images without a digest in pods that name a pull secret.
@@ -60,6 +63,8 @@ pub(crate) struct Entry {
     pub(crate) ca: Vec<u8>,
     /// Parts of its selectors and conditions that somebody else added.
     pub(crate) added: Vec<String>,
+    /// The namespace of the Service that is called.
+    pub(crate) namespace: Option<String>,
 }
 
 /// The content of the Secret with the certificate, without its keys.
@@ -149,6 +154,8 @@ pub(crate) struct Policy {
     /// The generation that the status describes.
     pub(crate) observed: Option<i64>,
     pub(crate) ready: Option<Ready>,
+    /// The parts of the policy that have no effect, in words.
+    pub(crate) notes: Vec<String>,
     /// Number of images that the policy wants pinned and that carry no digest.
     pub(crate) unpinned: u32,
 }
@@ -161,11 +168,38 @@ pub(crate) struct Ready {
     pub(crate) message: String,
 }
 
+/// The policy `baseline`, and what the values say about it.
+#[derive(Debug, Default)]
+pub(crate) struct Baseline {
+    /// The spec that the values give; none if they switch the baseline off.
+    pub(crate) wanted: Option<Value>,
+    /// The policy in the cluster; none if it does not exist.
+    pub(crate) held: Option<HeldBaseline>,
+}
+
+/// The policy `baseline` in the cluster.
+#[derive(Debug)]
+pub(crate) struct HeldBaseline {
+    /// True if it carries the label of tagpin.
+    pub(crate) ours: bool,
+    pub(crate) spec: Value,
+}
+
 /// The namespaces that carry a label of tagpin.
 #[derive(Debug, Default)]
 pub(crate) struct Labelled {
     pub(crate) fail_closed: Vec<String>,
     pub(crate) break_glass: Vec<String>,
+    /// Labels of tagpin with a value that has no effect.
+    pub(crate) idle: Vec<IdleLabel>,
+}
+
+/// A label of tagpin on a namespace, with a value that has no effect.
+#[derive(Debug)]
+pub(crate) struct IdleLabel {
+    pub(crate) namespace: String,
+    pub(crate) label: &'static str,
+    pub(crate) value: String,
 }
 
 /// Images without a digest in the pods of one namespace that name a pull secret.

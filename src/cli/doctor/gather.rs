@@ -10,7 +10,7 @@ use k8s_openapi::api::admissionregistration::v1::{
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{ListParams, PostParams};
 use kube::{Api, Client, ResourceExt};
@@ -18,24 +18,24 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
 use crate::cli::doctor::findings::{
-    self, Answer, BehindSecrets, Certificate, Configuration, Crd, Entry, Findings, Holder, Labelled, Policy,
-    Ready, Replica, Validity,
+    self, Answer, Baseline, BehindSecrets, Certificate, Configuration, Crd, Entry, Findings, HeldBaseline,
+    Holder, IdleLabel, Labelled, Policy, Ready, Replica, Validity,
 };
 use crate::cli::doctor::question::ask;
 use crate::cli::doctor::{configuration, replica};
-use crate::settings::NEVER_INTERCEPTED;
+use crate::settings::{self, NEVER_INTERCEPTED};
 use tagpin_domain::image::ImageRef;
-use tagpin_domain::policy::PolicyId;
 use tagpin_domain::workload::Workload;
 use tagpin_kube::certificate::Pems;
 use tagpin_kube::crds;
 use tagpin_kube::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyObject};
 use tagpin_kube::item::Item;
+use tagpin_kube::policies::Reported;
 use tagpin_kube::slim::{Slim, SlimNamespace, Unparsed};
 use tagpin_kube::stored::Stored;
+use tagpin_leader::baseline;
 use tagpin_leader::webhook_config::additions::added;
 use tagpin_objects::conditions::READY;
-use tagpin_objects::image_policy::PolicyStatus;
 use tagpin_objects::kinds::{Kinds, PODS};
 use tagpin_objects::release;
 use tagpin_objects::rights::{RIGHTS, Right, Scope};
@@ -44,6 +44,10 @@ use tagpin_objects::rights::{RIGHTS, Right, Scope};
 const AT_ONCE: usize = 8;
 /// Number of pods in one page of a list.
 const PAGE: u32 = 500;
+/// Label of namespaces whose requests are refused while nobody answers.
+const FAIL_CLOSED: &str = "tagpin.dev/fail-closed";
+/// Label of namespaces that are not checked.
+const BREAK_GLASS: &str = "tagpin.dev/break-glass";
 /// Suffix of the names of tagpin's entries in a webhook configuration.
 const ENTRY_SUFFIX: &str = ".tagpin.dev";
 
@@ -62,11 +66,12 @@ pub(crate) async fn gather(client: Client, namespace: String) -> Findings {
         cluster.behind_secrets(),
         cluster.denied(),
     );
-    let written = futures::future::join3(cluster.crds(), cluster.mutating(), cluster.validating());
+    let written =
+        futures::future::join4(cluster.crds(), cluster.mutating(), cluster.validating(), cluster.baseline());
     let (ours, everybodys, written) = futures::join!(ours, everybodys, written);
     let (certificate, lease, (deployment, configuration), replicas) = ours;
     let (policies, labelled, behind_secrets, denied) = everybodys;
-    let (crds, mutating, validating) = written;
+    let (crds, mutating, validating, baseline) = written;
     Findings {
         now: Timestamp::now(),
         crds,
@@ -79,6 +84,7 @@ pub(crate) async fn gather(client: Client, namespace: String) -> Findings {
         replicas,
         configuration,
         policies,
+        baseline,
         labelled,
         behind_secrets,
         namespace,
@@ -200,7 +206,24 @@ impl Cluster<'_> {
 
     async fn policies_of<K: PolicyObject>(&self, what: &str) -> Answer<Vec<Policy>> {
         let listed = ask(what, self.all::<Item<Unparsed<K>>>().list(&ListParams::default())).await?;
-        Ok(listed.items.into_iter().filter_map(Item::read).map(policy).collect())
+        Ok(listed.items.into_iter().filter_map(Item::read).map(policy::<K>).collect())
+    }
+
+    /// Reads the policy `baseline`, and the settings of it in the ConfigMap of the release.
+    async fn baseline(&self) -> Answer<Baseline> {
+        let map = ask("get the ConfigMap tagpin", self.ours::<ConfigMap>().get_opt(release::NAME)).await?;
+        let text = map.and_then(|map| map.data?.remove("baseline.yaml"));
+        let text = text.ok_or("the ConfigMap tagpin does not exist, or has no baseline.yaml")?;
+        let settings = settings::Baseline::parse(&text).map_err(|error| error.to_string())?;
+        let settings::Baseline { enabled, mode, pin, namespace_selector } = settings;
+        let document = baseline::Baseline { mode, pin, namespace_selector }.document();
+        let api = self.all::<Item<Unparsed<ClusterImagePolicy>>>();
+        let held = ask("get the clusterimagepolicy baseline", api.get_opt(release::BASELINE)).await?;
+        let held = held.and_then(Item::read).map(|held| HeldBaseline {
+            ours: held.labels().get(release::MANAGER_LABEL).is_some_and(|value| value == release::NAME),
+            spec: held.spec,
+        });
+        Ok(Baseline { wanted: enabled.then(|| document.get("spec").cloned().unwrap_or_default()), held })
     }
 
     async fn labelled(&self) -> Answer<Labelled> {
@@ -213,9 +236,17 @@ impl Cluster<'_> {
             };
             listed.iter().filter(has_label).map(ResourceExt::name_any).collect()
         };
+        let idle = |namespace: &SlimNamespace| {
+            let found = [FAIL_CLOSED, BREAK_GLASS].map(|label| {
+                let value = namespace.labels().get(label).filter(|value| *value != "true")?;
+                Some(IdleLabel { namespace: namespace.name_any(), label, value: value.clone() })
+            });
+            found.into_iter().flatten()
+        };
         Ok(Labelled {
-            fail_closed: with("tagpin.dev/fail-closed"),
-            break_glass: with("tagpin.dev/break-glass"),
+            fail_closed: with(FAIL_CLOSED),
+            break_glass: with(BREAK_GLASS),
+            idle: listed.iter().flat_map(idle).collect(),
         })
     }
 
@@ -302,6 +333,7 @@ fn entries(
         fails: failure_policy.as_deref() != Some("Ignore"),
         ca: client.ca_bundle.map(|bundle| bundle.0).unwrap_or_default(),
         added,
+        namespace: client.service.map(|service| service.namespace),
     })
     .collect()
 }
@@ -328,21 +360,24 @@ fn deployment(found: Deployment) -> Option<findings::Deployment> {
     })
 }
 
-fn policy<K>(object: Unparsed<K>) -> Policy {
-    let Unparsed { metadata, status, .. } = object;
-    let status = serde_json::from_value::<PolicyStatus>(status).unwrap_or_default();
-    let ready = status.conditions.into_iter().find(|condition| condition.type_ == READY);
+fn policy<K: PolicyObject>(object: Unparsed<K>) -> Policy {
+    let Unparsed { metadata, spec, status, .. } = object;
+    let reported = Reported::parse::<K>(&metadata, spec, status);
+    let ready = reported.status.conditions.iter().find(|condition| condition.type_ == READY);
+    let ready = ready.map(|ready| Ready {
+        holds: ready.status == "True",
+        reason: ready.reason.clone(),
+        message: ready.message.clone(),
+    });
+    let notes = reported.compiled.iter().flat_map(|good| good.policy.notes(Timestamp::now()));
     Policy {
-        id: PolicyId { namespace: metadata.namespace, name: metadata.name.unwrap_or_default() },
-        uid: metadata.uid.unwrap_or_default(),
-        generation: metadata.generation.unwrap_or_default(),
-        observed: status.observed_generation,
-        ready: ready.map(|ready| Ready {
-            holds: ready.status == "True",
-            reason: ready.reason,
-            message: ready.message,
-        }),
-        unpinned: status.summary.map(|summary| summary.unpinned).unwrap_or_default(),
+        notes: notes.map(|note| note.to_string()).collect(),
+        id: reported.id,
+        uid: reported.uid,
+        generation: reported.generation,
+        observed: reported.status.observed_generation,
+        ready,
+        unpinned: reported.status.summary.map(|summary| summary.unpinned).unwrap_or_default(),
     }
 }
 

@@ -4,6 +4,7 @@ use crate::cli::doctor::findings::Findings;
 
 pub(crate) use row::{Row, Status};
 
+mod baseline;
 mod configuration;
 mod parts;
 mod policies;
@@ -25,9 +26,11 @@ pub(crate) fn judge(found: &Findings) -> Vec<Row> {
         replicas::leader(found),
         parts::certificate(found),
         webhooks::filled(found),
+        webhooks::release(found),
         webhooks::reached(found),
         webhooks::namespaces(found),
         policies::policies(found),
+        baseline::baseline(found),
         stored::unreadable(found),
         configuration::configuration(found),
         replicas::registries(found),

@@ -31,6 +31,20 @@ pub(crate) fn red(check: &str, words: &str) -> String {
     row["remedy"].as_str().unwrap().to_owned()
 }
 
+/// Returns the remedy of the row of this check whose text contains these words and which is a note.
+#[track_caller]
+pub(crate) fn noted(check: &str, words: &str) -> String {
+    wait_for(&format!("a note {check} with {words:?}"), LIMIT, || {
+        let (report, _) = doctor();
+        let mut rows = report["rows"].as_array().unwrap().clone().into_iter();
+        let is_it = |row: &Value| {
+            let detail = row["detail"].as_str().unwrap();
+            row["check"] == check && row["status"] == "note" && detail.contains(words)
+        };
+        Some(rows.find(is_it)?["remedy"].as_str().unwrap().to_owned())
+    })
+}
+
 /// Waits until no row is red or unknown.
 #[track_caller]
 pub(crate) fn well() {

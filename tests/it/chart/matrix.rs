@@ -5,8 +5,9 @@ use std::{fs, thread};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tagpin_registry::Registries;
 
-use super::{CHART, DEPLOYMENT, HELM, POD, render, template};
+use super::{ARGS, CHART, DEPLOYMENT, HELM, Objects, POD, render, template};
 use crate::files::case_file;
 
 #[derive(Deserialize)]
@@ -83,4 +84,71 @@ fn the_values_for_high_availability_spread_three_replicas_before_others() {
     for constraint in spread {
         assert_eq!(constraint["labelSelector"]["matchLabels"]["app.kubernetes.io/name"], "tagpin");
     }
+}
+
+/// Returns the objects of a release with these values; none if Helm refuses them.
+fn rendered(values: &str) -> Option<Objects> {
+    let output = template("tagpin-system", &format!("image: {{repository: r}}\n{values}"));
+    let text = String::from_utf8(output.stdout).unwrap();
+    output.status.success().then(|| Objects(serde_saphyr::from_multiple(&text).unwrap()))
+}
+
+/// Returns the complaint of the binary about the arguments of these objects, whose file of registries does not exist.
+fn complaint(objects: &Objects) -> String {
+    let baseline = tempfile::NamedTempFile::new().unwrap();
+    fs::write(
+        baseline.path(),
+        objects.at("ConfigMap/tagpin", "/data/baseline.yaml").unwrap().as_str().unwrap(),
+    )
+    .unwrap();
+    let args = objects.at(DEPLOYMENT, ARGS).unwrap().as_array().unwrap();
+    let args = args.iter().map(|arg| match arg.as_str().unwrap() {
+        arg if arg.starts_with("--baseline=") => format!("--baseline={}", baseline.path().display()),
+        arg => arg.to_owned(),
+    });
+    let mut tagpin = Command::new(env!("CARGO_BIN_EXE_tagpin"));
+    let output =
+        tagpin.env_clear().envs([("POD_NAME", "x"), ("POD_NAMESPACE", "x")]).args(args).output().unwrap();
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn what_the_chart_takes_lets_the_binary_start() {
+    let mut taken = 0;
+    for time in [
+        "0s", "1s", "59m", "60m", "61m", "99m", "0h", "1h", "2h", "3599s", "3600s", "3601s", "9999s",
+        "1m30s", "-1s",
+    ] {
+        let Some(objects) = rendered(&format!("registryDefaults: {{tagTTL: {time}}}")) else { continue };
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let data = objects.at("ConfigMap/tagpin", "/data/registries.yaml").unwrap();
+        fs::write(file.path(), data.as_str().unwrap()).unwrap();
+        assert_eq!(
+            Registries::load(file.path()).map(drop).map_err(|error| error.to_string()),
+            Ok(()),
+            "{time}"
+        );
+        taken += 1;
+    }
+    for (certificate, authority) in [
+        ("0s", "1h"),
+        ("5s", "1h"),
+        ("6s", "23s"),
+        ("6s", "24s"),
+        ("1h30m", "6h"),
+        ("1h30m", "5h59m59s"),
+        ("08s", "010m"),
+        ("2160h", "8639h"),
+        ("999999h", "999999h999999h"),
+        ("1h", "999999h999999h"),
+        ("4999999999h", "4h"),
+        ("s", "1h"),
+    ] {
+        let values = format!("certificate: {{lifetime: {certificate}, authorityLifetime: {authority}}}");
+        let Some(objects) = rendered(&values) else { continue };
+        let said = complaint(&objects);
+        assert!(said.contains("read /etc/tagpin/configuration/registries.yaml"), "{values}: {said}");
+        taken += 1;
+    }
+    assert_eq!(taken, 8 + 4, "what the chart takes");
 }

@@ -211,7 +211,10 @@ async fn hold(scripted: &Scripted, case: Case, at: Paste) -> String {
         };
         let entry = cache.entry(&image);
         let (reference, entry, shown) = (image.original(), entry.as_deref(), fact.shows_repository());
-        let wording = Wording::new(&violation, &About { reference, image: Some(&image), entry, shown });
+        let wording = Wording::new(
+            &violation,
+            &About { reference, image: Some(&image), entry, shown, container: None },
+        );
         remedy = wording.remedy();
         let said = format!("{image}, question {round}: {fact:?}: {remedy} {complaints:?} {entries:?}");
         assert_eq!(wording.code().as_str(), *code, "{said}");
@@ -362,7 +365,8 @@ async fn a_limit_is_that_of_the_user_in_the_secret_of_the_entry() {
     }
     // Without an entry, the new one is for the registry of the reference.
     let image = ImageRef::parse("team/app:1").unwrap();
-    let about = About { reference: image.original(), image: Some(&image), entry: None, shown: None };
+    let about =
+        About { reference: image.original(), image: Some(&image), entry: None, shown: None, container: None };
     let remedy = Wording::new(&Violation::RateLimited, &about).remedy();
     let mut registered = Registered::new(json!([earlier]));
     assert_eq!(registered.paste(&remedy, Paste::After), 1, "{remedy}");
@@ -402,7 +406,8 @@ fn a_registry_of_a_cloud_gets_a_credential_of_that_cloud() {
         assert_eq!(registered.load().profile(ECR).entry.as_deref(), entry);
         assert!(!gives(&registered));
         let violation = Violation::of(fact).unwrap();
-        let about = About { reference: image.original(), image: Some(&image), entry, shown: None };
+        let about =
+            About { reference: image.original(), image: Some(&image), entry, shown: None, container: None };
         let remedy = Wording::new(&violation, &about).remedy();
         assert_eq!(registered.paste(&remedy, Paste::After), 1, "{remedy}");
         assert!(gives(&registered), "{remedy}");

@@ -5,7 +5,10 @@ use crate::fact::{AskedWith, Cloud, ForbiddenHost, Hidden, Position, Realm, Secr
 
 fn say(violation: &Violation, reference: &str, entry: Option<&str>) -> [String; 2] {
     let image = ImageRef::parse(reference).unwrap();
-    let wording = Wording::new(violation, &About { reference, image: Some(&image), entry, shown: None });
+    let wording = Wording::new(
+        violation,
+        &About { reference, image: Some(&image), entry, shown: None, container: None },
+    );
     [wording.problem(), wording.remedy()]
 }
 
@@ -357,7 +360,7 @@ proptest! {
     ) {
         let reference = format!("{account}.dkr.ecr.{region}.amazonaws.com/{path}:{tag}");
         let Ok(image) = ImageRef::parse(&reference) else { return Ok(()) };
-        let about = About { reference: &reference, image: Some(&image), entry: None, shown: None };
+        let about = About { reference: &reference, image: Some(&image), entry: None, shown: None, container: None };
         let remedy = Wording::new(&ARCHIVED, &about).remedy();
         let Some(command) = remedy.strip_prefix("restore the image: ") else { return Ok(()) };
         for word in command.split(' ') {

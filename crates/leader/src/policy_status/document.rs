@@ -30,7 +30,7 @@ pub(crate) struct Place<'a> {
 impl Place<'_> {
     /// Returns the whole status of a policy.
     pub(crate) fn status(&self, policy: &Held, standing: Option<&Standing>, now: Timestamp) -> PolicyStatus {
-        let (reason, message) = self.reason(policy);
+        let (reason, message) = self.reason(policy, now);
         let condition = ready(&policy.status.conditions, reason, &message, policy.generation, now);
         let good = policy.good.as_ref().filter(|_| policy.error.is_some());
         PolicyStatus {
@@ -42,7 +42,7 @@ impl Place<'_> {
         }
     }
 
-    fn reason(&self, policy: &Held) -> (ReadyReason, String) {
+    fn reason(&self, policy: &Held, now: Timestamp) -> (ReadyReason, String) {
         if let Some(error) = &policy.error {
             let instead = match &policy.good {
                 Some(good) => format!("generation {} stays in force", good.generation),
@@ -84,6 +84,10 @@ impl Place<'_> {
                 "; the API server leaves this policy out of its lists although it can be read by name: \
                  its datastore is inconsistent",
             );
+        }
+        for note in policy.good.iter().flat_map(|good| good.policy.notes(now)) {
+            text.push_str("; note: ");
+            text.push_str(&note.to_string());
         }
         match policy.good.as_ref().map(|good| good.policy.mode) {
             Some(Mode::Enforce) => (ReadyReason::Enforcing, text),

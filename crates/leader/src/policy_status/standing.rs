@@ -137,6 +137,7 @@ impl Tally {
             unpinned: self.unpinned,
             violations: count(self.violations.len()),
             exceptions_active: count(active),
+            exceptions_expired: count(policy.exceptions.len() - active),
         };
         let top = self.violations.into_iter().map(|(violation, _)| violation).take(TOP).collect();
         Standing { summary, top }

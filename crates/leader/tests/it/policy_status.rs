@@ -206,7 +206,7 @@ async fn a_status_is_the_whole_of_what_is_known() {
                     "type": "Ready", "status": "True", "reason": "Enforcing", "observedGeneration": 3,
                     "message": "in force on every ready replica", "lastTransitionTime": since,
                 }],
-                "summary": { "workloads": 1, "pinned": 0, "unpinned": 0, "violations": 1, "exceptionsActive": 0 },
+                "summary": { "workloads": 1, "pinned": 0, "unpinned": 0, "violations": 1, "exceptionsActive": 0, "exceptionsExpired": 0 },
                 "topViolations": [
                     { "namespace": "shop", "kind": "Deployment", "name": "web", "slot": "app", "code": "TagForbidden" },
                 ],
@@ -432,8 +432,7 @@ async fn a_leader_that_is_not_ready_says_so_of_the_policies_that_it_knows_and_co
     writer.answers.has("a", "p", 1);
     writer.answers.has("b", "p", 1);
     writer.cluster.synced.fill(Store::ClusterImagePolicies);
-    let summary =
-        json!({ "workloads": 7, "pinned": 9, "unpinned": 1, "violations": 2, "exceptionsActive": 0 });
+    let summary = json!({ "workloads": 7, "pinned": 9, "unpinned": 1, "violations": 2, "exceptionsActive": 0, "exceptionsExpired": 0 });
     writer.tell(1, json!({}), json!({ "summary": summary }));
     // The stores are complete only with the policies of the other kind.
     writer.api.quiet(Duration::from_mins(1)).await;
@@ -484,6 +483,10 @@ async fn an_exception_that_expires_is_noticed_in_time() {
     accept(call, 1, &spec);
     let (_call, status) = writer.status().await;
     assert_eq!(status["summary"]["exceptionsActive"], 0);
+    assert_eq!(status["summary"]["exceptionsExpired"], 1);
+    let (ready, _, message) = condition(&status);
+    let note = "in force on every ready replica; note: the exception soon expired at 2026-11-21T10:30:00Z";
+    assert_eq!((ready, message), ("True", note));
     let waited = start.elapsed();
     assert!(waited >= Duration::from_mins(30) && waited < Duration::from_secs(1803), "{waited:?}");
 }

@@ -13,7 +13,7 @@ use crate::image_policy::{
 };
 use crate::kinds::Kinds;
 use tagpin_domain::check::{Check, Rule, RuleSet};
-use tagpin_domain::glob::{GlobError, Globs};
+use tagpin_domain::glob::{GlobError, Globs, Reason, Search, Texts};
 use tagpin_domain::kind::Kind;
 use tagpin_domain::policy;
 use tagpin_domain::policy::{Policy, PolicyId, PolicyKind, Selector};
@@ -34,6 +34,14 @@ pub enum Problem {
     /// A glob that does not compile.
     #[error("{0}")]
     Glob(GlobError),
+    /// A glob that matches no image or no tag.
+    #[error("\"{glob}\" matches nothing: {reason}")]
+    NeverMatches {
+        /// The glob as written.
+        glob: String,
+        /// The reason.
+        reason: Reason,
+    },
     /// A text that is not a duration, or one that does not fit.
     #[error("\"{text}\" {error}")]
     Duration {
@@ -71,16 +79,17 @@ impl PolicySpec for ClusterImagePolicySpec {
     const KIND: PolicyKind = PolicyKind::ClusterImagePolicy;
 
     fn compile(&self, id: PolicyId) -> Result<Policy, PolicyError> {
+        let mut compiler = Compiler::new();
         let exceptions = self.exceptions.iter().enumerate();
         Ok(Policy {
             id,
             mode: self.mode,
             children: self.children,
-            scope: scope(&self.r#match.common, Selector::from(&self.r#match.namespace_selector))?,
-            checks: checks(&self.rules, &self.pin)?,
+            scope: compiler.scope(&self.r#match.common, Selector::from(&self.r#match.namespace_selector))?,
+            checks: compiler.checks(&self.rules, &self.pin)?,
             resolution: resolution(&self.resolution)?,
             exceptions: exceptions
-                .map(|(index, item)| exception(index, &item.common, &item.namespaces))
+                .map(|(index, item)| compiler.exception(index, &item.common, &item.namespaces))
                 .collect::<Result<_, _>>()?,
         })
     }
@@ -90,29 +99,103 @@ impl PolicySpec for ImagePolicySpec {
     const KIND: PolicyKind = PolicyKind::ImagePolicy;
 
     fn compile(&self, id: PolicyId) -> Result<Policy, PolicyError> {
+        let mut compiler = Compiler::new();
         let exceptions = self.exceptions.iter().enumerate();
         Ok(Policy {
             id,
             mode: self.mode,
             children: self.children,
-            scope: scope(&self.r#match, Selector::default())?,
-            checks: checks(&self.rules, &self.pin)?,
+            scope: compiler.scope(&self.r#match, Selector::default())?,
+            checks: compiler.checks(&self.rules, &self.pin)?,
             resolution: resolution(&self.resolution)?,
             exceptions: exceptions
-                .map(|(index, item)| exception(index, item, &[]))
+                .map(|(index, item)| compiler.exception(index, item, &[]))
                 .collect::<Result<_, _>>()?,
         })
     }
 }
 
-fn scope(matching: &Match, namespaces: Selector) -> Result<policy::Scope, PolicyError> {
-    Ok(policy::Scope {
-        namespaces,
-        objects: Selector::from(&matching.object_selector),
-        kinds: matching.kinds.iter().enumerate().map(kind).collect::<Result<_, _>>()?,
-        images: some_globs("spec.match.images", &matching.images)?,
-        slots: matching.slots.iter().copied().collect(),
-    })
+/// The searches for globs that match nothing, which all globs of one policy share.
+struct Compiler {
+    names: Search,
+    tags: Search,
+}
+
+impl Compiler {
+    fn new() -> Self {
+        Self { names: Search::new(Texts::Names), tags: Search::new(Texts::Tags) }
+    }
+
+    fn scope(&mut self, matching: &Match, namespaces: Selector) -> Result<policy::Scope, PolicyError> {
+        Ok(policy::Scope {
+            namespaces,
+            objects: Selector::from(&matching.object_selector),
+            kinds: matching.kinds.iter().enumerate().map(kind).collect::<Result<_, _>>()?,
+            images: self.images("spec.match.images", &matching.images)?,
+            slots: matching.slots.iter().copied().collect(),
+        })
+    }
+
+    /// Returns everything that a policy demands, in the order in which it is judged.
+    fn checks(&mut self, rules: &Rules, pin: &Pin) -> Result<Vec<Check>, PolicyError> {
+        let mut checks = vec![Check::Limit, Check::Reference];
+        let TagRules { forbidden, require_explicit } = &rules.tags;
+        if *require_explicit || !forbidden.is_empty() {
+            let forbidden = globs(&mut self.tags, "spec.rules.tags.forbidden", forbidden)?;
+            checks.push(Check::Tags { forbidden, require_explicit: *require_explicit });
+        }
+        let existence = rules.existence != Existence::Ignore;
+        let pin = pin.targets.contains(&Target::Pods).then_some(Check::Pin(pin.owners));
+        if existence {
+            checks.push(Check::Existence);
+        }
+        if existence || pin.is_some() {
+            checks.push(Check::Resolution);
+        }
+        checks.extend(pin);
+        Ok(checks)
+    }
+    fn exception(
+        &mut self,
+        index: usize,
+        exception: &Exception,
+        namespaces: &[String],
+    ) -> Result<policy::Exception, PolicyError> {
+        let expires = &exception.expires;
+        let rules: RuleSet = if exception.rules.is_empty() {
+            [Rule::Reference, Rule::Tags, Rule::Existence].into_iter().collect()
+        } else {
+            exception.rules.iter().copied().collect()
+        };
+        Ok(policy::Exception {
+            name: exception.name.clone(),
+            images: self.images(&format!("spec.exceptions[{index}].images"), &exception.images)?,
+            namespaces: namespaces.iter().cloned().collect(),
+            rules,
+            expires: expires.parse::<Timestamp>().map_err(|_| PolicyError {
+                field: format!("spec.exceptions[{index}].expires"),
+                problem: Problem::Time(expires.clone()),
+            })?,
+        })
+    }
+
+    /// Compiles globs on names; an empty list means every name.
+    fn images(&mut self, field: &str, written: &[String]) -> Result<Option<Globs>, PolicyError> {
+        if written.is_empty() { Ok(None) } else { globs(&mut self.names, field, written).map(Some) }
+    }
+}
+
+/// Compiles globs, each of which has to match one of the texts of the search.
+fn globs(search: &mut Search, field: &str, written: &[String]) -> Result<Globs, PolicyError> {
+    let error = |index: usize, problem| PolicyError { field: format!("{field}[{index}]"), problem };
+    let globs = Globs::new(written).map_err(|problem| error(problem.index, Problem::Glob(problem)))?;
+    match search.impossible(&globs, written) {
+        None => Ok(globs),
+        Some((index, reason)) => {
+            let glob = written.get(index).cloned().unwrap_or_default();
+            Err(error(index, Problem::NeverMatches { glob, reason }))
+        }
+    }
 }
 
 fn kind((index, written): (usize, &GroupKind)) -> Result<Kind, PolicyError> {
@@ -120,26 +203,6 @@ fn kind((index, written): (usize, &GroupKind)) -> Result<Kind, PolicyError> {
         field: format!("spec.match.kinds[{index}]"),
         problem: Problem::Kind { group: written.group.clone(), kind: written.kind.clone() },
     })
-}
-
-/// Returns everything that a policy demands, in the order in which it is judged.
-fn checks(rules: &Rules, pin: &Pin) -> Result<Vec<Check>, PolicyError> {
-    let mut checks = vec![Check::Limit, Check::Reference];
-    let TagRules { forbidden, require_explicit } = &rules.tags;
-    if *require_explicit || !forbidden.is_empty() {
-        let forbidden = globs("spec.rules.tags.forbidden", forbidden)?;
-        checks.push(Check::Tags { forbidden, require_explicit: *require_explicit });
-    }
-    let existence = rules.existence != Existence::Ignore;
-    let pin = pin.targets.contains(&Target::Pods).then_some(Check::Pin(pin.owners));
-    if existence {
-        checks.push(Check::Existence);
-    }
-    if existence || pin.is_some() {
-        checks.push(Check::Resolution);
-    }
-    checks.extend(pin);
-    Ok(checks)
 }
 
 fn resolution(resolution: &Resolution) -> Result<policy::Resolution, PolicyError> {
@@ -153,40 +216,5 @@ fn resolution(resolution: &Resolution) -> Result<policy::Resolution, PolicyError
         on_unavailable: resolution.on_unavailable,
         on_unauthorized: resolution.on_unauthorized,
         on_forbidden_address: resolution.on_forbidden_address,
-    })
-}
-
-fn exception(
-    index: usize,
-    exception: &Exception,
-    namespaces: &[String],
-) -> Result<policy::Exception, PolicyError> {
-    let expires = &exception.expires;
-    let rules: RuleSet = if exception.rules.is_empty() {
-        [Rule::Reference, Rule::Tags, Rule::Existence].into_iter().collect()
-    } else {
-        exception.rules.iter().copied().collect()
-    };
-    Ok(policy::Exception {
-        name: exception.name.clone(),
-        images: some_globs(&format!("spec.exceptions[{index}].images"), &exception.images)?,
-        namespaces: namespaces.iter().cloned().collect(),
-        rules,
-        expires: expires.parse::<Timestamp>().map_err(|_| PolicyError {
-            field: format!("spec.exceptions[{index}].expires"),
-            problem: Problem::Time(expires.clone()),
-        })?,
-    })
-}
-
-/// Compiles globs; an empty list means everything.
-fn some_globs(field: &str, written: &[String]) -> Result<Option<Globs>, PolicyError> {
-    if written.is_empty() { Ok(None) } else { globs(field, written).map(Some) }
-}
-
-fn globs(field: &str, written: &[String]) -> Result<Globs, PolicyError> {
-    Globs::new(written).map_err(|error| PolicyError {
-        field: format!("{field}[{}]", error.index),
-        problem: Problem::Glob(error),
     })
 }

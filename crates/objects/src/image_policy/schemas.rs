@@ -14,6 +14,14 @@ pub(super) fn unique(what: &str) -> Value {
     rule("self.all(a, self.exists_one(b, a == b))", &format!("name each {what} once"))
 }
 
+/// Returns the rule that classes and alternatives of a glob are closed. The compiler finds what this rule does not.
+fn closed() -> Value {
+    rule(
+        r"!self.matches('\\[[^\\]]*$') && !self.matches('^[^\\[]*[{][^}]*$')",
+        "close [ by ], and { by }: nightly-[0-9], {main,master}",
+    )
+}
+
 /// Returns the schema of a list of globs on image names.
 pub(super) fn images<const MAX: usize>(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
@@ -28,14 +36,21 @@ pub(super) fn images<const MAX: usize>(_: &mut SchemaGenerator) -> Schema {
                     "images are matched by name alone: write it without spaces, tag and digest",
                 ),
                 rule(
+                    "!self.contains('//') && !self.endsWith('/') && !self.contains(':443/')",
+                    "write the name without https://, empty parts and the port 443: ghcr.io/acme/**",
+                ),
+                rule("!self.matches('^[^\\\\[{]*[A-Z]')", "write the name in lower case, as tagpin compares it"),
+                rule(
                     r"self == '**' || self.matches('^(localhost|[^/]*[.:*?{\\[A-Z][^/]*)/.')",
                     "write the full name with its registry: docker.io/library/nginx, ghcr.io/acme/**",
                 ),
                 rule(
-                    "!self.matches('^(index[.])?docker[.]io/[^/{]*$') && !self.startsWith('index.docker.io/') \
+                    "!self.matches('^docker[.]io/[^/{]*$') \
+                     && !self.matches('^(index[.]docker[.]io|registry-1[.]docker[.]io|registry[.]hub[.]docker[.]com)/') \
                      || self == 'docker.io/**'",
                     "Docker Hub's official images are docker.io/library/NAME, all of Docker Hub is docker.io/**",
                 ),
+                closed(),
             ],
         },
         "x-kubernetes-validations": [unique("glob")],
@@ -50,10 +65,13 @@ pub(super) fn tags(_: &mut SchemaGenerator) -> Schema {
         "items": {
             "type": "string",
             "maxLength": 128,
-            "x-kubernetes-validations": [rule(
-                r"self.matches('^[A-Za-z0-9_.*?!^,{}\\[\\]-]+$')",
-                "write one tag or glob per entry, without colon and spaces: latest, dev-*, *-rc?, nightly-[0-9]*",
-            )],
+            "x-kubernetes-validations": [
+                rule(
+                    r"self.matches('^[A-Za-z0-9_*?{\\[][A-Za-z0-9_.*?!^,{}\\[\\]-]*$')",
+                    "write one tag or glob per entry, without colon and spaces: latest, dev-*, *-rc?, nightly-[0-9]*",
+                ),
+                closed(),
+            ],
         },
         "x-kubernetes-validations": [unique("tag")],
     })
@@ -116,7 +134,7 @@ pub(super) fn time(_: &mut SchemaGenerator) -> Schema {
         "type": "string",
         "maxLength": 40,
         "x-kubernetes-validations": [rule(
-            "self.matches('^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\
+            "self.matches('^[0-9]{4}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|[12][0-9]))T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\
              ([.][0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$')",
             "write a time with its zone: 2027-01-31T00:00:00Z",
         )],

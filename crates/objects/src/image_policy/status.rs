@@ -16,7 +16,8 @@ pub struct PolicyStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// The condition `Ready` is True when every ready replica of tagpin has this generation in force; its reason then is
-    /// Enforcing, Warning or Auditing. Otherwise the reason is Invalid (the message names the field, and the last good
+    /// Enforcing, Warning or Auditing, and its message notes the parts of the policy that have no effect, such as an
+    /// exception that has expired. Otherwise the reason is Invalid (the message names the field, and the last good
     /// generation stays in force), Propagating, NamespaceExcluded, WebhooksNotInstalled, WebhookUnreachable or Contested.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions::schema")]
@@ -65,6 +66,9 @@ pub struct Summary {
     /// Number of exceptions that have not expired.
     #[schemars(schema_with = "count")]
     pub exceptions_active: u32,
+    /// Number of exceptions that have expired and waive nothing any more.
+    #[schemars(schema_with = "count")]
+    pub exceptions_expired: u32,
 }
 
 /// A violation by a workload or pod that runs now.

@@ -130,6 +130,9 @@ fn what_does_not_compile_names_its_field() {
             json!({ "match": { "kinds": [{ "group": "argoproj.io", "kind": "Rollout" }] } }),
             "spec.match.kinds[0]",
         ),
+        (json!({ "match": { "images": ["**", "docker.io/Library/web"] } }), "spec.match.images[1]"),
+        (exception(json!({ "images": ["https://ghcr.io/**"] })), "spec.exceptions[0].images[0]"),
+        (json!({ "rules": { "tags": { "forbidden": ["-dev"] } } }), "spec.rules.tags.forbidden[0]"),
         (json!({ "rules": { "tags": { "forbidden": ["{a"] } } }), "spec.rules.tags.forbidden[0]"),
         (json!({ "resolution": { "lastKnownMaxAge": "a week" } }), "spec.resolution.lastKnownMaxAge"),
         (json!({ "resolution": { "lastKnownMaxAge": "9999999999h" } }), "spec.resolution.lastKnownMaxAge"),
@@ -139,6 +142,61 @@ fn what_does_not_compile_names_its_field() {
         let error = compile(spec).unwrap_err();
         assert_eq!(error.field, field);
         assert!(error.to_string().starts_with(&format!("{field}: ")), "{error}");
+    }
+}
+
+#[test]
+fn a_glob_that_matches_nothing_says_what_to_write() {
+    let error = compile(json!({ "match": { "images": ["docker.io/Library/web"] } })).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "spec.match.images[0]: \"docker.io/Library/web\" matches nothing: names are in lower case"
+    );
+}
+
+#[test]
+fn parts_without_effect_are_noted() {
+    let soft = |mode: &str| json!({ "mode": mode, "resolution": { "onUnavailable": "Deny" } });
+    let with = |fields: Value, spec: Value| {
+        let mut whole = exception(fields);
+        whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+        whole
+    };
+    let silent = json!({ "rules": { "tags": { "forbidden": [] }, "existence": "Ignore" } });
+    let no_tags = json!({ "rules": { "tags": { "forbidden": [] } } });
+    for (spec, noted) in [
+        (json!({}), vec![]),
+        (soft("Enforce"), vec![]),
+        (soft("Warn"), vec!["resolution.onUnavailable: Deny only warns, because the mode is Warn"]),
+        (soft("Audit"), vec!["resolution.onUnavailable: Deny is only counted, because the mode is Audit"]),
+        (silent.clone(), vec!["the policy demands nothing but a readable reference, because"]),
+        (
+            json!({ "mode": "Enforce", "rules": { "existence": "Ignore" }, "resolution": { "onUnauthorized": "Deny" } }),
+            vec!["resolution.onUnauthorized: Deny has no effect, because no registry is asked"],
+        ),
+        (exception(json!({})), vec![]),
+        (with(json!({}), no_tags.clone()), vec![]),
+        (
+            with(json!({ "rules": ["tags", "existence"] }), no_tags),
+            vec!["the exception legacy waives the rule tags, which this policy does not demand"],
+        ),
+        (
+            exception(json!({ "rules": ["pin"] })),
+            vec!["the exception legacy waives the rule pin, which this policy does not demand"],
+        ),
+        (with(json!({ "rules": ["pin"] }), json!({ "pin": { "targets": ["Pods"] } })), vec![]),
+        (
+            exception(json!({ "expires": "2026-11-21T12:00:00Z" })),
+            vec!["the exception legacy expired at 2026-11-21T12:00:00Z"],
+        ),
+        (exception(json!({ "expires": "2026-11-21T12:00:01Z" })), vec![]),
+    ] {
+        let notes = compiled(spec.clone()).notes("2026-11-21T12:00:00Z".parse().unwrap());
+        let notes: Vec<_> = notes.iter().map(ToString::to_string).collect();
+        assert_eq!(notes.len(), noted.len(), "{spec}: {notes:?}");
+        for (note, wanted) in notes.iter().zip(&noted) {
+            assert!(note.starts_with(wanted), "{spec}: {note}");
+        }
     }
 }
 

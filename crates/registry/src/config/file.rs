@@ -3,8 +3,9 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display};
+use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io;
+use std::io::{self, Read as _};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -41,6 +42,9 @@ pub struct Mistake {
     pub problem: String,
 }
 
+/// Maximum size of a file in bytes. The largest that people have are bundles of authorities, of 1 MiB at most.
+const LIMIT: u64 = 4 * 1024 * 1024;
+
 /// A text with its position.
 pub(super) type Written = Spanned<String>;
 
@@ -74,10 +78,10 @@ impl Files {
         Self { elsewhere: Some(files), ..Self::default() }
     }
 
-    /// Returns the content of a file.
+    /// Returns the content of a file: a regular one of at most [`LIMIT`] bytes.
     pub(super) fn read(&self, file: &Path) -> io::Result<Vec<u8>> {
         let read = match &self.elsewhere {
-            None => std::fs::read(file),
+            None => read_bounded(file),
             Some(files) => files.get(file).cloned().ok_or_else(|| io::ErrorKind::NotFound.into()),
         };
         let mut seen = self.seen.borrow_mut();
@@ -127,10 +131,39 @@ impl Files {
     }
 }
 
-/// Parses one YAML document; an empty one gives the default.
+fn read_bounded(file: &Path) -> io::Result<Vec<u8>> {
+    // Opening a pipe waits for its writer, and reading a device may never end.
+    if !std::fs::metadata(file)?.is_file() {
+        return Err(io::Error::other("this is not a regular file"));
+    }
+    let mut content = Vec::new();
+    File::open(file)?.take(LIMIT + 1).read_to_end(&mut content)?;
+    if u64::try_from(content.len()).is_ok_and(|length| length <= LIMIT) {
+        return Ok(content);
+    }
+    Err(io::Error::other(format!("the file is larger than {} MiB", LIMIT / 1024 / 1024)))
+}
+
+/// Parses one YAML document of tagpin, in which a boolean is `true` or `false`; an empty document gives the default.
 pub(super) fn parse<T: for<'de> Deserialize<'de>>(file: &Path, bytes: &[u8]) -> Result<T, ConfigError> {
+    parse_with(file, bytes, true)
+}
+
+/// Parses one YAML document of the nodes, which take `yes` and `on` for booleans too.
+pub(super) fn parse_of_nodes<T: for<'de> Deserialize<'de>>(
+    file: &Path,
+    bytes: &[u8],
+) -> Result<T, ConfigError> {
+    parse_with(file, bytes, false)
+}
+
+fn parse_with<T: for<'de> Deserialize<'de>>(
+    file: &Path,
+    bytes: &[u8],
+    strict_booleans: bool,
+) -> Result<T, ConfigError> {
     let mut track = Track::new();
-    let options = serde_saphyr::options! { with_snippet: false };
+    let options = serde_saphyr::options! { with_snippet: false, strict_booleans: strict_booleans };
     let parsed = serde_saphyr::with_deserializer_from_slice_with_options(bytes, options, |yaml| {
         T::deserialize(Deserializer::new(yaml, &mut track))
     });

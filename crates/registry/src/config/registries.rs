@@ -22,6 +22,7 @@ use crate::profile::host::{authority, normal};
 use crate::profile::network::Network;
 use crate::profile::not_found::NotFound;
 use crate::profile::tls::Tls;
+use crate::wire::guard::is_closed;
 use quick_cache::UnitWeighter;
 use quick_cache::sync::DefaultLifecycle;
 
@@ -127,6 +128,8 @@ impl Registries {
         registries.warnings.extend(registries.nodes.warnings().iter().cloned());
         let unused = registries.unused_credentials();
         registries.warnings.extend(unused);
+        let closed = registries.closed_hosts();
+        registries.warnings.extend(closed);
         Ok(registries)
     }
 
@@ -163,6 +166,24 @@ impl Registries {
             format!("the credentials of {typed} are never used, because only its mirrors are asked")
         };
         self.entries.iter().filter(unused).map(said).collect()
+    }
+
+    /// Returns a warning for each registry and mirror with a literal private address that no entry allows.
+    fn closed_hosts(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for (index, entry) in self.entries.iter().enumerate().filter(|(_, entry)| !entry.offline) {
+            let profile = self.build(&entry.pattern.domain());
+            for endpoint in profile.authorities().filter(|host| is_closed(host, &self.defaults.network)) {
+                let what = if endpoint.is_mirror { "mirror" } else { "registry" };
+                warnings.push(format!(
+                    "registries[{index}]: the {what} {} has a private address: add allowPrivate: true to the entry \
+                     match: \"{}\"",
+                    endpoint.root(),
+                    entry.pattern.typed
+                ));
+            }
+        }
+        warnings
     }
 
     /// Returns true if a registry of this entry has a mirror that says which digest a tag names.

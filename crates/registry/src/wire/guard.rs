@@ -160,6 +160,12 @@ impl Reach {
     }
 }
 
+/// Returns true if the host of the endpoint is a literal private address that nobody has allowed.
+pub(crate) fn is_closed(endpoint: &Endpoint, network: &Network) -> bool {
+    let reach = Reach::of_endpoint(endpoint, endpoint.root(), network);
+    reach.check_literal(endpoint.root()).is_err_and(|forbidden| !forbidden.never)
+}
+
 /// Returns the host of a URL, if it is a literal address.
 fn literal(url: &Url) -> Option<IpAddr> {
     match url.host()? {

@@ -901,3 +901,47 @@ fn every_example_of_the_document_can_be_used() {
         load(example);
     }
 }
+
+#[test]
+fn a_file_that_is_large_or_none_is_refused_before_it_is_read() {
+    let refused = |path: &str| Registries::load(Path::new(path)).map(drop).unwrap_err().to_string();
+    assert_eq!(refused("/dev/zero"), "read /dev/zero: this is not a regular file");
+    let files = Files::new(&format!("registries: []\n#{}", "x".repeat(4 * 1024 * 1024)));
+    assert_eq!(files.refusal(), "read config.yaml: the file is larger than 4 MiB");
+    let exact = "registries: []\n#";
+    let fits = Files::new(&format!("{exact}{}", "x".repeat(4 * 1024 * 1024 - exact.len())));
+    assert!(fits.load().warnings().is_empty());
+}
+
+#[test]
+fn a_boolean_is_true_or_false_but_the_nodes_take_other_words() {
+    for word in ["yes", "on", "\"yes\"", "Y"] {
+        let said = refusal(&format!("registries: [{{ match: a.example, allowPrivate: {word} }}]"));
+        assert!(said.contains("registries[0].allowPrivate: "), "{word}: {said}");
+    }
+    load("registries: [{ match: a.example, allowPrivate: true }]");
+    let nodes = "configs: { m.example: { tls: { insecure_skip_verify: yes } } }";
+    Files::new("registriesFile: { format: k3s, path: nodes.yaml }").add("nodes.yaml", nodes).load();
+}
+
+#[test]
+fn a_private_address_that_nobody_allows_is_a_warning() {
+    let mirrored = |more: &str| {
+        load(&format!(
+            "registries: [{{ match: docker.io, resolveFrom: mirrors-only, mirrors: [{{ url: 'https://10.0.0.5' }}]{more} }}]"
+        ))
+    };
+    assert_eq!(
+        mirrored("").warnings(),
+        [
+            "registries[0]: the mirror https://10.0.0.5/v2 has a private address: add allowPrivate: true to the entry match: \"docker.io\""
+        ]
+    );
+    assert!(mirrored(", allowPrivate: true").warnings().is_empty());
+    let registry = load("registries: [{ match: '10.0.0.5:5000', notFoundIsProof: true }]");
+    assert!(registry.warnings()[0].contains("the registry https://10.0.0.5:5000/v2 has a private address"));
+    let own = load(
+        "registries: [{ match: '10.0.0.5:5000', notFoundIsProof: true }]\ndefaults: { privateNetworks: [10.0.0.0/24] }",
+    );
+    assert!(own.warnings().is_empty());
+}

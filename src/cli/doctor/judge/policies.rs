@@ -22,6 +22,10 @@ pub(crate) fn policies(found: &Findings) -> Vec<Row> {
         if rows.is_empty() {
             rows.push(Row::ok(CHECK, format!("{} in force on every replica", policies.len())));
         }
+        let noted = policies.iter().filter(|policy| !policy.notes.is_empty());
+        rows.extend(noted.map(|policy| {
+            Row::note(CHECK, format!("{}: {}", policy.id, named(&policy.notes)), Some(edit(&policy.id)))
+        }));
         rows
     })
 }
@@ -60,15 +64,19 @@ fn wrong(found: &Findings, policy: &Policy) -> Option<Row> {
     Some(Row::red(CHECK, detail, restart))
 }
 
-fn remedy(found: &Findings, id: &PolicyId, reason: &str) -> String {
-    let PolicyId { namespace, name } = id;
-    let edit = match namespace {
+/// Returns the command that edits a policy.
+fn edit(PolicyId { namespace, name }: &PolicyId) -> String {
+    match namespace {
         None => format!("kubectl edit clusterimagepolicies.tagpin.dev {name}"),
         Some(namespace) => format!("kubectl -n {namespace} edit imagepolicies.tagpin.dev {name}"),
-    };
+    }
+}
+
+fn remedy(found: &Findings, id: &PolicyId, reason: &str) -> String {
+    let PolicyId { namespace, name } = id;
     let reason_is = |wanted: ReadyReason| reason == wanted.as_str();
     if reason_is(ReadyReason::Invalid) {
-        edit
+        edit(id)
     } else if reason_is(ReadyReason::WebhooksNotInstalled) {
         upgrade(found)
     } else if reason_is(ReadyReason::NamespaceExcluded) {

@@ -1,23 +1,27 @@
 use std::collections::BTreeMap;
 
 use crate::cli::doctor::findings::{
-    Answers, BehindSecrets, Certificate, Configuration, Counters, Crd, Deployment, Entry, Findings, Holder,
-    Labelled, Policy, Ready, Replica, Validity,
+    Answers, Baseline, BehindSecrets, Certificate, Configuration, Counters, Crd, Deployment, Entry, Findings,
+    Holder, Labelled, Policy, Ready, Replica, Validity,
 };
 use crate::cli::doctor::judge::{Row, Status, judge};
+use baseline::{held, spec};
+use serde_json::json;
 use tagpin_domain::policy::{PolicyId, PolicyKind};
 use tagpin_kube::policies::InForce;
 use tagpin_kube::unreadable::{Named, Row as Unreadable};
 use tagpin_registry::{LastAsked, UnusedCredential};
 
-mod unused;
-
+mod baseline;
+mod policies;
 mod registries;
+mod unused;
 
 const CA: &[u8] = b"authority";
 
 fn entry(name: &str) -> Entry {
-    Entry { name: name.to_owned(), fails: false, ca: CA.to_vec(), added: vec![] }
+    let namespace = Some("tagpin-system".into());
+    Entry { name: name.to_owned(), fails: false, ca: CA.to_vec(), added: vec![], namespace }
 }
 
 fn replica(name: &str) -> Replica {
@@ -74,8 +78,10 @@ fn well() -> Findings {
             generation: 3,
             observed: Some(3),
             ready: Some(Ready { holds: true, reason: "Enforcing".into(), message: String::new() }),
+            notes: vec![],
             unpinned: 0,
         }]),
+        baseline: Ok(Baseline { wanted: Some(spec(json!({}))), held: Some(held(json!({}))) }),
         labelled: Ok(Labelled::default()),
         behind_secrets: Ok(vec![]),
     }
@@ -134,9 +140,11 @@ fn a_sound_installation_has_every_check_and_nothing_but_ok() {
         "leader",
         "certificate",
         "webhooks",
+        "release",
         "reached",
         "namespaces",
         "policies",
+        "baseline",
         "unreadable",
         "configuration",
         "registries",
@@ -160,6 +168,7 @@ fn what_was_not_found_out_is_unknown_with_its_cause() {
         replicas: Err(nothing()),
         configuration: Err(nothing()),
         policies: Err(nothing()),
+        baseline: Err(nothing()),
         labelled: Err(nothing()),
         behind_secrets: Err(nothing()),
         ..well()
@@ -376,7 +385,7 @@ fn without_a_review_yet_nobody_claims_that_we_are_reached() {
 
 #[test]
 fn fail_closed_without_an_entry_that_fails() {
-    let labelled = || Ok(Labelled { fail_closed: vec!["shop".into()], break_glass: vec![] });
+    let labelled = || Ok(Labelled { fail_closed: vec!["shop".into()], break_glass: vec![], idle: vec![] });
     says(red("namespaces", |found| found.labelled = labelled()), "in shop, but no entry", "logs");
     let one_replica = |found: &mut Findings| {
         found.labelled = labelled();
@@ -394,7 +403,7 @@ fn fail_closed_without_an_entry_that_fails() {
 #[test]
 fn broken_glass_is_named_with_what_ends_it() {
     let row = one("namespaces", Status::Note, |found| {
-        found.labelled = Ok(Labelled { fail_closed: vec![], break_glass: vec!["shop".into()] });
+        found.labelled = Ok(Labelled { fail_closed: vec![], break_glass: vec!["shop".into()], idle: vec![] });
     });
     assert_eq!(row.remedy.unwrap(), "kubectl label namespace shop tagpin.dev/break-glass-");
 }

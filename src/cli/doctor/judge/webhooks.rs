@@ -1,6 +1,8 @@
 //! The webhook configurations, the way from the API server to the webhook, and namespaces with a label of tagpin.
 
-use crate::cli::doctor::findings::{Answer, Entry, Findings, Policy};
+use std::collections::BTreeSet;
+
+use crate::cli::doctor::findings::{Answer, Entry, Findings, IdleLabel, Policy};
 use crate::cli::doctor::judge::row::{Row, known, logs, named, upgrade};
 use tagpin_leader::webhook_config::TO_FILL_IT;
 use tagpin_objects::conditions::ReadyReason;
@@ -82,6 +84,33 @@ fn one(found: &Findings, name: &str, entry: &str, asked: &Answer<Option<Vec<Entr
     Row::ok(CHECK, format!("{name} has {}", named(&names)))
 }
 
+/// Judges whether the webhook configurations belong to this release.
+pub(crate) fn release(found: &Findings) -> Vec<Row> {
+    const CHECK: &str = "release";
+    let asked = [&found.mutating, &found.validating];
+    if let Some(cause) = asked.iter().find_map(|asked| asked.as_ref().err()) {
+        return vec![Row::unknown(CHECK, cause)];
+    }
+    let entries = asked.into_iter().flatten().flatten().flatten();
+    let others: BTreeSet<&str> = entries
+        .filter_map(|entry| entry.namespace.as_deref())
+        .filter(|namespace| *namespace != found.namespace)
+        .collect();
+    let rows = others.into_iter().map(|other| {
+        let detail = format!(
+            "the webhook configurations call the Service tagpin in {other}, and this release is in {}",
+            found.namespace
+        );
+        Row::red(CHECK, detail, format!("tagpin doctor -n {other}"))
+    });
+    let rows: Vec<_> = rows.collect();
+    if rows.is_empty() {
+        vec![Row::ok(CHECK, "the webhook configurations are of this release")]
+    } else {
+        rows
+    }
+}
+
 /// Judges by what the leader wrote into the status of policies, and by the reviews that the replicas counted. A request
 /// of the doctor itself would prove less.
 pub(crate) fn reached(found: &Findings) -> Vec<Row> {
@@ -132,8 +161,13 @@ pub(crate) fn namespaces(found: &Findings) -> Vec<Row> {
         }
         for namespace in &labelled.break_glass {
             let detail =
-                format!("break glass: {namespace} accepts unchecked images while tagpin is unreachable");
+                format!("break glass: {namespace} accepts every image unchecked, and tagpin pins none there");
             let remedy = format!("kubectl label namespace {namespace} tagpin.dev/break-glass-");
+            rows.push(Row::note(CHECK, detail, Some(remedy)));
+        }
+        for IdleLabel { namespace, label, value } in &labelled.idle {
+            let detail = format!("{namespace} has {label}={value}, which has no effect: only \"true\" has");
+            let remedy = format!("kubectl label namespace {namespace} --overwrite {label}=true");
             rows.push(Row::note(CHECK, detail, Some(remedy)));
         }
         if rows.is_empty() {

@@ -95,7 +95,7 @@ struct TypedTls {
 impl K3s {
     /// Reads the file and the certificates that it names; those that are only on the nodes are warnings.
     pub(super) fn load(files: &Files, file: &Path) -> Result<Self, ConfigError> {
-        let typed: Typed = config_file::parse(file, &files.read_named(file)?)?;
+        let typed: Typed = config_file::parse_of_nodes(file, &files.read_named(file)?)?;
         let mut nodes = Self::default();
         nodes.unknown("", &typed.others);
         for (host, config) in typed.configs.unwrap_or_default() {
