@@ -11,6 +11,7 @@ use std::hint::black_box;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use tagpin_domain::glob::Globs;
+use tagpin_domain::work::Work;
 
 use crate::figures::goal;
 use crate::race::{self, Contender, EARNED, Time};
@@ -72,12 +73,13 @@ struct Compared {
 }
 
 fn compare(written: &[String], times: u32) -> Compared {
-    let (ours, our_bytes) = held(|| Globs::new(written).unwrap(), |globs, text| globs.is_match(text));
+    let (ours, our_bytes) =
+        held(|| Globs::new(written).unwrap(), |globs, text| globs.is_match(text, &Work::default()).unwrap());
     let (set, set_bytes) = held(|| set(written), |set, text| set.is_match(text));
     let (plain, plain_bytes) = held(|| written.to_vec(), |globs, text| fast_glob(globs, text));
     for text in TEXTS {
-        assert_eq!(ours.is_match(text), set.is_match(text), "{text}");
-        assert_eq!(ours.is_match(text), fast_glob(&plain, text), "{text}");
+        assert_eq!(ours.is_match(text, &Work::default()).unwrap(), set.is_match(text), "{text}");
+        assert_eq!(ours.is_match(text, &Work::default()).unwrap(), fast_glob(&plain, text), "{text}");
     }
     let each = |matches: &dyn Fn(&str) -> bool| {
         for text in TEXTS {
@@ -85,7 +87,7 @@ fn compare(written: &[String], times: u32) -> Compared {
         }
     };
     let contenders = vec![
-        Contender::new("ours", || each(&|text| ours.is_match(text))),
+        Contender::new("ours", || each(&|text| ours.is_match(text, &Work::default()).unwrap())),
         Contender::new("globset", || each(&|text| set.is_match(text))),
         Contender::new("fast-glob", || each(&|text| fast_glob(&plain, text))),
     ];
@@ -137,13 +139,15 @@ fn hostile() {
     let stars = ("*a*b".repeat(128), "ab".repeat(127));
     for (glob, text) in [alternatives, stars] {
         let glob = vec![glob];
-        let (ours, our_bytes) = held(|| Globs::new(&glob).unwrap(), |globs, _| globs.is_match(&text));
+        let (ours, our_bytes) =
+            held(|| Globs::new(&glob).unwrap(), |globs, _| globs.is_match(&text, &Work::default()).unwrap());
         let (set, set_bytes) = held(|| set(&glob), |set, _| set.is_match(&text));
         let (plain, plain_bytes) = held(|| glob.clone(), |globs, _| fast_glob(globs, &text));
-        let matches = [ours.is_match(&text), set.is_match(&text), fast_glob(&plain, &text)];
+        let matches =
+            [ours.is_match(&text, &Work::default()).unwrap(), set.is_match(&text), fast_glob(&plain, &text)];
         assert_eq!(matches, [matches[0]; 3]);
         let contenders = vec![
-            Contender::new("ours", || used(ours.is_match(black_box(&text)))),
+            Contender::new("ours", || used(ours.is_match(black_box(&text), &Work::default()).unwrap())),
             Contender::new("globset", || used(set.is_match(black_box(&text)))),
             Contender::new("fast-glob", || used(fast_glob(&plain, black_box(&text)))),
         ];

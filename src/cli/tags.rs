@@ -14,6 +14,7 @@ use tagpin_domain::asker::Asker;
 use tagpin_domain::fact::Fact;
 use tagpin_domain::glob::Globs;
 use tagpin_domain::image::ImageRef;
+use tagpin_domain::work::Work;
 use tagpin_registry::{Client, Credentials, Lookup, Profiles};
 
 /// Maximum number of digests that are looked up at once.
@@ -140,7 +141,8 @@ async fn list(
         Ok(list) => (list.tags, list.whole),
         Err(fact) => return Answer::without(image, &held.tell(fact, &nobody), &*person.registries),
     };
-    tags.retain(|tag| matching.is_none_or(|matching| matching.is_match(tag)));
+    // One glob never takes all the work of an object for one tag.
+    tags.retain(|tag| matching.is_none_or(|matching| matching.is_match(tag, &Work::default()) == Ok(true)));
     let client = &client;
     let digest_of = |tag: String| async move {
         let named = ImageRef::parse(&format!("{}:{tag}", image.repository())).ok().filter(|_| digests);

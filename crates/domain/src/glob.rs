@@ -1,11 +1,13 @@
 //! Globs over image names and tags. Memory is linear in the text of the globs, and time in the length of the
 //! glob times the length of the name, because anybody who may write a policy writes globs, and they are
-//! matched during admission. `make bench` shows their cost beside that of regular expressions, which hold
-//! tens of kilobytes for one policy.
+//! matched during admission. All matches for one object share a limit ([`Work`]). `make bench` shows their cost
+//! beside that of regular expressions, which hold tens of kilobytes for one policy.
 //!
 //! `*` matches any run of characters within a segment, and `**` also crosses segments (`a/**/b` also matches
 //! `a/b`). `?` matches one character, `[a-z]` and `[!a-z]` are classes, and `{a,b}` matches either
 //! alternative. There is no escape; `[*]` matches a star.
+
+use crate::work::{Exhausted, Work};
 
 mod possible;
 
@@ -69,9 +71,23 @@ impl Globs {
     }
 
     /// Returns true if a glob of the list matches the whole text. An empty list matches nothing.
-    #[must_use]
-    pub fn is_match(&self, text: &str) -> bool {
-        self.globs.iter().any(|glob| glob.is_match(text))
+    ///
+    /// # Errors
+    /// Fails if the globs before the first match take more steps than there are.
+    pub fn is_match(&self, text: &str, work: &Work) -> Result<bool, Exhausted> {
+        for glob in &self.globs {
+            let (matches, steps) = glob.is_match(text, work.left());
+            work.spend(steps)?;
+            if matches {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Returns the length of all programs. A glob that is a plain text, or ends with its only wildcard, has next to none.
+    pub(crate) fn len(&self) -> usize {
+        self.globs.iter().map(|glob| glob.steps.len()).sum()
     }
 }
 
@@ -126,35 +142,42 @@ impl Glob {
         Ok(Self { prefix: prefix.into(), steps: steps.into(), classes: classes.into() })
     }
 
-    fn is_match(&self, text: &str) -> bool {
-        let Some(rest) = text.as_bytes().strip_prefix(&*self.prefix) else { return false };
+    /// Returns true if the whole text matches, and the number of steps that this took. The match ends unfinished after
+    /// more than `most` steps.
+    fn is_match(&self, text: &str, most: u32) -> (bool, u32) {
+        let Some(rest) = text.as_bytes().strip_prefix(&*self.prefix) else { return (false, 1) };
         match *self.steps {
-            [] => return rest.is_empty(),
-            [Step::Crossing] => return true,
-            [Step::Run] => return !rest.contains(&b'/'),
+            [] => return (rest.is_empty(), 1),
+            [Step::Crossing] => return (true, 1),
+            [Step::Run] => return (!rest.contains(&b'/'), 1),
             _ => {}
         }
+        let most = most as usize;
         // Most programs are short.
-        if self.steps.len() < 64 { self.runs::<1>(rest) } else { self.runs::<WORDS>(rest) }
+        if self.steps.len() < 64 { self.runs::<1>(rest, most) } else { self.runs::<WORDS>(rest, most) }
     }
 
-    /// Returns true if the program accepts the text. `N` words hold the places that the text has reached.
-    fn runs<const N: usize>(&self, text: &[u8]) -> bool {
+    /// Returns true if the program accepts the text, and the number of steps that this took. `N` words hold the places
+    /// that the text has reached.
+    fn runs<const N: usize>(&self, text: &[u8], most: usize) -> (bool, u32) {
         let mut now = Places([0; N]);
         self.enter(0, &mut now);
+        let mut visited = 1;
         for &byte in text {
-            now = self.advance(&now, byte);
-            if now.is_empty() {
-                return false;
+            visited += N;
+            now = self.advance(&now, byte, &mut visited);
+            if now.is_empty() || visited > most {
+                break;
             }
         }
-        now.contains(self.steps.len())
+        (now.contains(self.steps.len()), u32::try_from(visited).unwrap_or(u32::MAX))
     }
 
-    /// Returns the places that are reached from these by one byte.
-    fn advance<const N: usize>(&self, now: &Places<N>, byte: u8) -> Places<N> {
+    /// Returns the places that are reached from these by one byte, and adds the number of these to `visited`.
+    fn advance<const N: usize>(&self, now: &Places<N>, byte: u8, visited: &mut usize) -> Places<N> {
         let mut then = Places([0; N]);
         for at in now.iter() {
+            *visited += 1;
             match self.steps.get(at) {
                 Some(Step::Byte(wanted)) if *wanted == byte => self.enter(at + 1, &mut then),
                 Some(Step::One) if byte != b'/' => self.enter(at + 1, &mut then),

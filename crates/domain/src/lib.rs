@@ -21,12 +21,14 @@ pub mod check;
 pub mod glob;
 pub mod policy;
 pub mod requirement;
+pub mod work;
 
 pub mod fact;
 pub mod mark;
 pub mod pin;
 
 pub mod denial;
+pub mod draft;
 mod hint;
 pub mod remedy;
 pub mod unreadable;

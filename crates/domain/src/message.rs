@@ -54,6 +54,17 @@ pub struct Refusal {
     pub causes: Vec<Cause>,
 }
 
+impl Refusal {
+    /// Adds another refusal of the same object.
+    pub fn append(&mut self, other: Self) {
+        if !self.message.is_empty() {
+            self.message.push('\n');
+        }
+        self.message.push_str(&other.message);
+        self.causes.extend(other.causes);
+    }
+}
+
 /// Returns the refusal of an object with these verdicts. The message is empty if nothing is refused.
 #[must_use]
 pub fn refusal(verdicts: &[Verdict]) -> Refusal {
@@ -95,7 +106,7 @@ fn limited<T>(all: &[T], warning: impl Fn(&T) -> String) -> Vec<String> {
     warnings
 }
 
-/// Returns the refusal of an object that cannot be read, with the policies that may apply to it. `field` is
+/// Returns the refusal of an object that cannot be read or checked, with the policies that may apply to it. `field` is
 /// the path of the part that cannot be judged.
 #[must_use]
 pub fn unreadable(
@@ -111,7 +122,7 @@ pub fn unreadable(
     Refusal { message, causes: vec![Cause { reason: Code::ReviewUnreadable, field, message: first }] }
 }
 
-/// Returns the warning about an object that cannot be read and is allowed nevertheless.
+/// Returns the warning about an object that cannot be read or checked and is allowed nevertheless.
 #[must_use]
 pub fn unreadable_warning(kind: Kind, name: &str, why: Unreadable) -> String {
     let problem = why.problem();
@@ -151,27 +162,31 @@ struct Entry<'a> {
 fn entries(verdicts: &[Verdict], effect: Effect) -> Vec<Entry<'_>> {
     let mut entries: Vec<Entry<'_>> = Vec::new();
     for verdict in verdicts {
-        let first = entries.len();
+        // The strictest effect of each code, and its entry. There are few codes.
+        let mut codes: Vec<(Code, Effect, Option<usize>)> = Vec::new();
         for finding in &verdict.findings {
-            let strictest = |code| {
-                let same = verdict.findings.iter().filter(|finding| finding.code() == code);
-                same.map(|finding| finding.effect).max()
-            };
-            if finding.effect != effect || strictest(finding.code()) != Some(effect) {
-                continue;
+            match codes.iter_mut().find(|(code, ..)| *code == finding.code()) {
+                Some((_, strictest, _)) => *strictest = finding.effect.max(*strictest),
+                None => codes.push((finding.code(), finding.effect, None)),
             }
-            let known = entries.iter_mut().skip(first).find(|entry| entry.wording.code() == finding.code());
-            match known {
+        }
+        for finding in verdict.findings.iter().filter(|finding| finding.effect == effect) {
+            let code = codes.iter_mut().find(|(code, ..)| *code == finding.code());
+            let Some((_, _, place)) = code.filter(|(_, strictest, _)| *strictest == effect) else { continue };
+            match place.and_then(|place| entries.get_mut(place)) {
                 Some(entry) => {
                     entry.policies.push(&finding.policy);
                     entry.retry_after = entry.retry_after.max(finding.retry_after);
                 }
-                None => entries.push(Entry {
-                    verdict,
-                    wording: Wording::new(&finding.violation, &about(verdict)),
-                    policies: vec![&finding.policy],
-                    retry_after: finding.retry_after,
-                }),
+                None => {
+                    *place = Some(entries.len());
+                    entries.push(Entry {
+                        verdict,
+                        wording: Wording::new(&finding.violation, &about(verdict)),
+                        policies: vec![&finding.policy],
+                        retry_after: finding.retry_after,
+                    });
+                }
             }
         }
     }

@@ -130,6 +130,7 @@ mod tests {
     use crate::slot::tests::container;
     use crate::subject::{Surrounding, TopOwner};
     use crate::verdict::{Case, PinSource, Pinned, on_reference};
+    use crate::work::Budget;
     use crate::workload::Labels;
     use crate::workload::Workload;
 
@@ -148,7 +149,8 @@ mod tests {
 
     fn verdict(subject: &Subject, slot: usize, pin: &str) -> Verdict {
         let requirement = Requirement { demands: Vec::new(), beyond_limit: false, foreign_owner: false };
-        let mut verdict = on_reference(&Case { subject, slot: &subject.slots[slot], requirement });
+        let case = Case { subject, slot: &subject.slots[slot], requirement };
+        let mut verdict = on_reference(&case, &Budget::default()).unwrap();
         verdict.pinned = Some(Pinned { digest: digest(pin), source: PinSource::Registry });
         verdict
     }

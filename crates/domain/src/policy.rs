@@ -122,6 +122,18 @@ pub struct Policy {
     pub exceptions: Vec<Exception>,
 }
 
+impl Policy {
+    /// Returns the length of all globs of the policy, by which the work that it makes is compared with that of others.
+    pub(crate) fn length_of_globs(&self) -> usize {
+        let images = self.exceptions.iter().filter_map(|exception| exception.images.as_ref());
+        let tags = self.checks.iter().filter_map(|check| match check {
+            Check::Tags { forbidden, .. } => Some(forbidden),
+            _ => None,
+        });
+        self.scope.images.iter().chain(images).chain(tags).map(Globs::len).sum()
+    }
+}
+
 /// The slots of the objects that a policy is about: every part that is given must match.
 #[derive(Debug, Clone, Default)]
 pub struct Scope {

@@ -2,16 +2,17 @@
 //! answer is used here.
 
 use std::cell::OnceCell;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use jiff::Timestamp;
 
 use crate::check::{Check, Owners, RuleSet};
 use crate::image::ImageRef;
 use crate::kind::Kind;
-use crate::policy::{Children, Exception, Mode, Policy, PolicySet};
-use crate::slot::{Pulled, Role, Slot};
+use crate::policy::{Children, Exception, Mode, Policy, PolicyKind, PolicySet};
+use crate::slot::{Pulled, Role};
 use crate::subject::{Controller, Phase, SlotUnderReview, Subject, TopOwner};
+use crate::work::{Budget, Exhausted, PART, Work};
 use crate::workload::Labels;
 
 /// Maximum number of different references of one object that are judged in full.
@@ -19,6 +20,8 @@ pub(crate) const REFERENCE_LIMIT: usize = 64;
 /// Maximum number of slots of one object that are judged. Nothing reads further than the first slot beyond
 /// it.
 pub const SLOT_LIMIT: usize = 1000;
+/// Maximum number of policies times slots for which globs are matched again for a name that was matched before.
+const MATCHED_AGAIN: usize = 8;
 
 /// Everything that must hold of one slot.
 #[derive(Debug, Clone)]
@@ -101,12 +104,16 @@ impl Requirement<'_> {
         self.demands.iter().any(|demand| demand.checks.iter().any(|check| check.asks_in(phase)))
     }
 
-    /// Returns true if no policy forbids this tag here.
+    /// Returns true if no policy forbids this tag here, as far as the budget lets that be known.
     #[must_use]
-    pub fn permits_tag(&self, tag: &str) -> bool {
-        let forbids =
-            |check: &&Check| matches!(check, Check::Tags { forbidden, .. } if forbidden.is_match(tag));
-        !self.demands.iter().any(|demand| demand.checks.iter().any(forbids))
+    pub fn permits_tag(&self, tag: &str, budget: &Budget) -> bool {
+        self.demands.iter().all(|demand| {
+            let work = budget.of(demand.policy.id.kind());
+            demand.checks.iter().all(|check| match check {
+                Check::Tags { forbidden, .. } => forbidden.is_match(tag, work) == Ok(false),
+                _ => true,
+            })
+        })
     }
 }
 
@@ -164,7 +171,7 @@ pub fn enforced_upon<'a>(
 
 /// Returns true for each slot that is beyond the limits, in slot order.
 #[must_use]
-pub fn beyond_limit(slots: &[SlotUnderReview]) -> Vec<bool> {
+pub(crate) fn beyond_limit(slots: &[SlotUnderReview]) -> Vec<bool> {
     if slots.len() <= REFERENCE_LIMIT {
         return vec![false; slots.len()];
     }
@@ -186,52 +193,130 @@ pub fn beyond_limit(slots: &[SlotUnderReview]) -> Vec<bool> {
         .collect()
 }
 
-/// Returns the requirement on a slot; none if the slot is not judged. An unchanged slot is judged only in a
-/// template, by policies with `children: Enforce`, which would refuse the children of that template. Every policy about
-/// the object refuses a slot that is beyond the limits, whatever images and slots it is about.
-#[must_use]
-pub fn require<'a>(
-    policies: &[&'a Policy],
-    subject: &Subject,
-    slot: &SlotUnderReview,
-    beyond_limit: bool,
+/// The requirements of all policies about one object, slot by slot.
+pub(crate) struct Requirements<'r, 'a> {
+    policies: &'r [&'a Policy],
+    subject: &'r Subject,
     now: Timestamp,
-) -> Option<Requirement<'a>> {
-    // The name is computed once, and only if a policy needs it.
-    let name = OnceCell::new();
-    let name = || name.get_or_init(|| slot.slot.image.as_ref().ok().map(ImageRef::policy_name)).as_deref();
-    let is_pod = subject.is_pod;
-    let judges = |policy: &Policy| slot.changed || (!is_pod && policy.children == Children::Enforce);
-    let pulled = slot.slot.pulled().filter(|_| !beyond_limit);
-    let pod = is_pod.then_some(subject.controller);
-    let (mut demands, mut would_pin) = (Vec::new(), false);
-    for &policy in policies {
-        if judges(policy) && matches(policy, &slot.slot, &name) {
-            let waived = waived(policy, subject, &name, now);
-            let circumstances = Circumstances { waived, pulled, pod };
-            would_pin = would_pin || circumstances.below_built_in().pins(policy);
-            demands.push(circumstances.demand(policy));
-        } else if beyond_limit && judges(policy) {
-            demands.extend(limit(policy, subject, now));
-        }
+    budget: &'r Budget,
+    /// The results of each policy's globs, by the name of the image; none for an object for which remembering costs more
+    /// than matching again.
+    remembered: Option<HashMap<Option<String>, Box<[Option<Matched>]>>>,
+}
+
+/// The results of one policy's globs for one name.
+#[derive(Debug, Clone, Copy, Default)]
+struct Matched {
+    /// True if the policy is about images of this name.
+    images: bool,
+    /// The rules that the exceptions waive for images of this name.
+    waived: RuleSet,
+}
+
+impl<'r, 'a> Requirements<'r, 'a> {
+    pub(crate) fn new(
+        policies: &'r [&'a Policy],
+        subject: &'r Subject,
+        now: Timestamp,
+        budget: &'r Budget,
+    ) -> Self {
+        let remembered = (policies.len() * subject.slots.len() > MATCHED_AGAIN).then(HashMap::new);
+        Self { policies, subject, now, budget, remembered }
     }
-    let foreign_owner = would_pin && !demands.iter().any(Demand::pins);
-    (slot.changed || !demands.is_empty()).then_some(Requirement { demands, beyond_limit, foreign_owner })
+
+    /// Returns the requirement on a slot; none if the slot is not judged. An unchanged slot is judged only in a
+    /// template, by policies with `children: Enforce`, which would refuse the children of that template. Every policy
+    /// about the object refuses a slot that is beyond the limits, whatever images and slots it is about.
+    ///
+    /// # Errors
+    /// Returns the kind of the policies that need more steps than they may take.
+    pub(crate) fn of(
+        &mut self,
+        slot: &SlotUnderReview,
+        beyond_limit: bool,
+    ) -> Result<Option<Requirement<'a>>, PolicyKind> {
+        // The name is computed once, and only if a policy needs it.
+        let name = OnceCell::new();
+        let name =
+            || name.get_or_init(|| slot.slot.image.as_ref().ok().map(ImageRef::policy_name)).as_deref();
+        let is_pod = self.subject.is_pod;
+        let judges = |policy: &Policy| slot.changed || (!is_pod && policy.children == Children::Enforce);
+        let pulled = slot.slot.pulled().filter(|_| !beyond_limit);
+        let pod = is_pod.then_some(self.subject.controller);
+        let (mut demands, mut would_pin) = (Vec::new(), false);
+        let mut remembered = self.remembered.as_mut().map(|all| of_name(all, name(), self.policies.len()));
+        for (position, &policy) in self.policies.iter().enumerate() {
+            if !judges(policy) {
+                continue;
+            }
+            let work = self.budget.of(policy.id.kind());
+            let exhausted = |Exhausted| policy.id.kind();
+            work.spend(1).map_err(exhausted)?;
+            let mut matched = Matched::default();
+            if policy.scope.slots.is_empty() || policy.scope.slots.contains(&slot.slot.key().role) {
+                let mut place = remembered.as_deref_mut().and_then(|all| all.get_mut(position));
+                matched = match place.as_deref().copied().flatten() {
+                    Some(matched) => matched,
+                    None => self::matched(policy, self.subject, &name, self.now, work).map_err(exhausted)?,
+                };
+                if let Some(place) = &mut place {
+                    **place = Some(matched);
+                }
+            }
+            if matched.images {
+                work.spend(PART).map_err(exhausted)?;
+                let circumstances = Circumstances { waived: matched.waived, pulled, pod };
+                would_pin = would_pin || circumstances.below_built_in().pins(policy);
+                demands.push(circumstances.demand(policy));
+            } else if beyond_limit {
+                work.spend(PART).map_err(exhausted)?;
+                demands.extend(limit(policy, self.subject, self.now, work).map_err(exhausted)?);
+            }
+        }
+        let foreign_owner = would_pin && !demands.iter().any(Demand::pins);
+        let is_judged = slot.changed || !demands.is_empty();
+        Ok(is_judged.then_some(Requirement { demands, beyond_limit, foreign_owner }))
+    }
+}
+
+/// Returns the results that are remembered for this name, one for each policy.
+fn of_name<'m>(
+    all: &'m mut HashMap<Option<String>, Box<[Option<Matched>]>>,
+    name: Option<&str>,
+    policies: usize,
+) -> &'m mut [Option<Matched>] {
+    all.entry(name.map(str::to_owned)).or_insert_with(|| vec![None; policies].into())
+}
+
+/// Returns the results of the policy's globs for an image of this name. A reference that does not parse has no name, and
+/// every policy is about it.
+fn matched<'a>(
+    policy: &Policy,
+    subject: &Subject,
+    name: &impl Fn() -> Option<&'a str>,
+    now: Timestamp,
+    work: &Work,
+) -> Result<Matched, Exhausted> {
+    let images = match &policy.scope.images {
+        None => true,
+        Some(globs) => name().map_or(Ok(true), |name| globs.is_match(name, work))?,
+    };
+    let waived = if images { waived(policy, subject, name, now, work)? } else { RuleSet::default() };
+    Ok(Matched { images, waived })
 }
 
 /// Returns the demand of a policy on a slot that is beyond the limits and that its images or slots leave out: so many
 /// slots were not read for it. Only an exception for every image waives it.
-fn limit<'a>(policy: &'a Policy, subject: &Subject, now: Timestamp) -> Option<Demand<'a>> {
-    let waived = waived(policy, subject, &|| None, now);
+fn limit<'a>(
+    policy: &'a Policy,
+    subject: &Subject,
+    now: Timestamp,
+    work: &Work,
+) -> Result<Option<Demand<'a>>, Exhausted> {
+    let waived = waived(policy, subject, &|| None, now, work)?;
     let limits = policy.checks.iter().filter(|check| matches!(check, Check::Limit));
     let checks: Vec<_> = limits.filter(|check| !waived.contains(check.rule())).collect();
-    (!checks.is_empty()).then_some(Demand { policy, checks })
-}
-
-fn matches<'a>(policy: &Policy, slot: &Slot, name: &impl Fn() -> Option<&'a str>) -> bool {
-    let scope = &policy.scope;
-    (scope.slots.is_empty() || scope.slots.contains(&slot.key().role))
-        && scope.images.as_ref().is_none_or(|globs| name().is_none_or(|name| globs.is_match(name)))
+    Ok((!checks.is_empty()).then_some(Demand { policy, checks }))
 }
 
 /// Returns the rules that the policy's exceptions waive for an image of this name.
@@ -240,12 +325,21 @@ fn waived<'a>(
     subject: &Subject,
     name: &impl Fn() -> Option<&'a str>,
     now: Timestamp,
-) -> RuleSet {
-    let covers = |exception: &&Exception| {
-        now < exception.expires
-            && (exception.namespaces.is_empty() || exception.namespaces.contains(&subject.namespace))
-            && exception.images.as_ref().is_none_or(|globs| name().is_some_and(|name| globs.is_match(name)))
+    work: &Work,
+) -> Result<RuleSet, Exhausted> {
+    let covers = |exception: &Exception| {
+        work.spend(if exception.namespaces.is_empty() { 1 } else { PART })?;
+        if now >= exception.expires
+            || !(exception.namespaces.is_empty() || exception.namespaces.contains(&subject.namespace))
+        {
+            return Ok(false);
+        }
+        match &exception.images {
+            None => Ok(true),
+            Some(globs) => name().map_or(Ok(false), |name| globs.is_match(name, work)),
+        }
     };
-    let covering = policy.exceptions.iter().filter(covers);
-    covering.fold(RuleSet::default(), |waived, exception| waived.union(exception.rules))
+    policy.exceptions.iter().try_fold(RuleSet::default(), |waived, exception| {
+        Ok(if covers(exception)? { waived.union(exception.rules) } else { waived })
+    })
 }

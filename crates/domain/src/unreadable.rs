@@ -1,9 +1,10 @@
-//! Objects under review that cannot be read. The images of such an object are unknown, so it is refused
-//! wherever an Enforce policy may apply to it.
+//! Objects under review that cannot be read, or that the policies cannot be compared with. It is unknown whether such an
+//! object keeps the policies, so it is refused wherever an Enforce policy may apply to it.
 
+use crate::policy::PolicyKind;
 use crate::requirement::SLOT_LIMIT;
 
-/// The reason why an object cannot be read.
+/// The reason why an object cannot be read or checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unreadable {
     /// The admission review is too large.
@@ -21,6 +22,11 @@ pub enum Unreadable {
         line: usize,
         /// Number of bytes of that line before the place where reading stopped.
         column: usize,
+    },
+    /// The globs and exceptions of the policies of this kind need more steps than they may take for one object.
+    TooMuchWork {
+        /// The kind of the policies.
+        policies: PolicyKind,
     },
 }
 
@@ -41,10 +47,19 @@ impl Unreadable {
                 "the object cannot be checked: a field has the wrong type or occurs twice (line {line}, column {column} \
                  of its JSON)"
             ),
+            Self::TooMuchWork { policies } => {
+                let policies = match policies {
+                    PolicyKind::ClusterImagePolicy => "ClusterImagePolicies",
+                    PolicyKind::ImagePolicy => "ImagePolicies",
+                };
+                format!(
+                    "the object cannot be checked: to compare its images with the {policies} takes too much work"
+                )
+            }
         }
     }
 
-    /// Returns the remedy for the author of the object.
+    /// Returns the remedy for the author of the object, for a message that names the policies before.
     #[must_use]
     pub fn remedy(self) -> String {
         match self {
@@ -57,6 +72,11 @@ impl Unreadable {
             ),
             Self::NotText | Self::Malformed { .. } => {
                 "ask the cluster admin to report this message: the API server never sends such an object"
+                    .to_owned()
+            }
+            Self::TooMuchWork { .. } => {
+                "ask the owner of the first policy for fewer globs, and for fewer * in each; or split the object, so that \
+                 each part names fewer images"
                     .to_owned()
             }
         }

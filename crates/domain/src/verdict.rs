@@ -11,10 +11,11 @@ use crate::digest::Digest;
 use crate::fact::{Class, Fact, LastKnown, Unavailable};
 use crate::glob::Globs;
 use crate::image::{ImageRef, ReferenceError};
-use crate::policy::{Children, Mode, Outcome, Policy, PolicyId, Resolution};
+use crate::policy::{Children, Mode, Outcome, Policy, PolicyId, PolicyKind, Resolution};
 use crate::requirement::Requirement;
 use crate::slot::{Place, Slot};
 use crate::subject::{Phase, SlotUnderReview, Subject};
+use crate::work::{Budget, Exhausted, PART, Work};
 
 mod softened;
 
@@ -207,8 +208,10 @@ pub struct Case<'a> {
 }
 
 /// Judges the checks that need the reference alone.
-#[must_use]
-pub fn on_reference(case: &Case<'_>) -> Verdict {
+///
+/// # Errors
+/// Returns the kind of the policies that need more steps than they may take.
+pub(crate) fn on_reference(case: &Case<'_>, budget: &Budget) -> Result<Verdict, PolicyKind> {
     let Case { subject, slot, requirement } = case;
     let original = slot.original.as_ref().map(ImageRef::of);
     let image = original.as_ref().unwrap_or(&slot.slot.image).clone();
@@ -220,9 +223,18 @@ pub fn on_reference(case: &Case<'_>) -> Verdict {
     let original = original.and_then(Result::ok);
     let beyond_limit = requirement.beyond_limit;
     let evidence = Evidence { subject, slot, original, beyond_limit, answer: None };
-    judge(Stage::Reference, requirement, &evidence, &mut verdict);
+    for demand in &requirement.demands {
+        let work = budget.of(demand.policy.id.kind());
+        let exhausted = |Exhausted| demand.policy.id.kind();
+        for check in &demand.checks {
+            if let Some(violation) = violated_as_written(check, &evidence, work).map_err(exhausted)? {
+                work.spend(PART).map_err(exhausted)?;
+                add(&mut verdict, demand.policy, &evidence, (violation, Effect::Deny, None));
+            }
+        }
+    }
     sort(&mut verdict);
-    verdict
+    Ok(verdict)
 }
 
 /// Judges the checks that need an answer about the slot's tag, chooses its pin, and adds both to the verdict.
@@ -244,65 +256,81 @@ pub fn on_answer(phase: Phase, case: &Case<'_>, answer: Answer<'_>, verdict: &mu
     sort(verdict);
 }
 
-/// Judges every check of one stage, and adds a finding for each that is not met.
+/// Judges every check of one stage that has an answer, and adds a finding for each that is not met.
 fn judge(stage: Stage, requirement: &Requirement<'_>, evidence: &Evidence<'_>, verdict: &mut Verdict) {
     for demand in &requirement.demands {
-        let softening = Softening::of(demand.policy, evidence.subject, evidence.slot);
         for check in demand.checks.iter().filter(|check| check.stage() == stage) {
-            let Some((violation, strictest, retry_after)) = violated(check, demand.policy, evidence) else {
-                continue;
-            };
-            let effect = softening.apply(strictest);
-            verdict.findings.push(Finding {
-                policy: demand.policy.id.clone(),
-                violation,
-                effect,
-                retry_after,
-            });
+            if let Some(judged) = violated(check, demand.policy, evidence) {
+                add(verdict, demand.policy, evidence, judged);
+            }
         }
     }
+}
+
+/// Adds a finding of this policy.
+fn add(
+    verdict: &mut Verdict,
+    policy: &Policy,
+    evidence: &Evidence<'_>,
+    (violation, strictest, retry_after): Judged,
+) {
+    let effect = Softening::of(policy, evidence.subject, evidence.slot).apply(strictest);
+    verdict.findings.push(Finding { policy: policy.id.clone(), violation, effect, retry_after });
 }
 
 /// A violation, its strictest effect before the mode, and the time after which a retry may pass.
 type Judged = (Violation, Effect, Option<Duration>);
 
-/// Returns the violation of this check of this policy; none if the check is met or cannot be judged.
-fn violated(check: &Check, policy: &Policy, evidence: &Evidence<'_>) -> Option<Judged> {
-    let refused = |violation| (violation, Effect::Deny, None);
+/// Returns the violation of this check by the reference alone; none if the check is met or needs an answer.
+fn violated_as_written(
+    check: &Check,
+    evidence: &Evidence<'_>,
+    work: &Work,
+) -> Result<Option<Violation>, Exhausted> {
     let image = &evidence.slot.slot.image;
     match check {
-        Check::Limit => evidence.beyond_limit.then(|| refused(Violation::TooManyImages)),
-        Check::Reference => {
-            image.as_ref().err().map(|error| refused(Violation::ReferenceInvalid(error.kind)))
-        }
+        Check::Limit => Ok(evidence.beyond_limit.then_some(Violation::TooManyImages)),
+        Check::Reference => Ok(image.as_ref().err().map(|error| Violation::ReferenceInvalid(error.kind))),
         Check::Tags { forbidden, require_explicit } => {
             // Both references of a pinned slot are judged and the stricter judgement counts, so a forged
             // annotation gains nothing.
-            let image = image.as_ref().ok()?;
-            let written = [evidence.original.as_ref(), Some(image)].into_iter().flatten();
-            let violations = written.filter_map(|image| tag_violation(image, forbidden, *require_explicit));
-            violations.min_by_key(Violation::code).map(refused)
+            let Ok(image) = image else { return Ok(None) };
+            let of = |image| tag_violation(image, forbidden, *require_explicit, work);
+            let original = evidence.original.as_ref().map(of).transpose()?.flatten();
+            Ok([original, of(image)?].into_iter().flatten().min_by_key(Violation::code))
         }
+        Check::Existence | Check::Resolution | Check::Pin(_) => Ok(None),
+    }
+}
+
+/// Returns the violation of this check of this policy by an answer; none if the check is met or cannot be judged.
+fn violated(check: &Check, policy: &Policy, evidence: &Evidence<'_>) -> Option<Judged> {
+    let slot = &evidence.slot.slot;
+    match check {
+        Check::Limit | Check::Reference | Check::Tags { .. } => None,
         Check::Existence => {
             let fact = evidence.answer?.fact()?;
-            let (violation, effect) = nonexistent(fact, &evidence.slot.slot)?;
+            let (violation, effect) = nonexistent(fact, slot)?;
             Some((violation, effect, fact.retry_after()))
         }
-        Check::Resolution => unanswered(evidence.answer?.fact()?, &evidence.slot.slot, &policy.resolution),
-        Check::Pin(_) => {
-            digest(evidence.answer?, &evidence.slot.slot, policy).map(|_| unpinned(evidence.slot))
-        }
+        Check::Resolution => unanswered(evidence.answer?.fact()?, slot, &policy.resolution),
+        Check::Pin(_) => digest(evidence.answer?, slot, policy).map(|_| unpinned(evidence.slot)),
     }
 }
 
 /// Returns the violation by a tag. A forbidden tag is reported before an omitted one, here and in the order
 /// of codes.
-fn tag_violation(image: &ImageRef, forbidden: &Globs, require_explicit: bool) -> Option<Violation> {
-    if image.effective_tag().is_some_and(|tag| forbidden.is_match(tag)) {
-        return Some(Violation::TagForbidden);
+fn tag_violation(
+    image: &ImageRef,
+    forbidden: &Globs,
+    require_explicit: bool,
+    work: &Work,
+) -> Result<Option<Violation>, Exhausted> {
+    if image.effective_tag().map_or(Ok(false), |tag| forbidden.is_match(tag, work))? {
+        return Ok(Some(Violation::TagForbidden));
     }
     let explicit = image.tag().is_some() || image.digest().is_some();
-    (require_explicit && !explicit).then_some(Violation::TagNotExplicit)
+    Ok((require_explicit && !explicit).then_some(Violation::TagNotExplicit))
 }
 
 /// Returns the finding about a pod that does not carry a known digest: the pinning webhook did not run, or its pin was

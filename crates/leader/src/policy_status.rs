@@ -155,7 +155,10 @@ impl StatusWriter {
             now.round(TimestampRound::new().smallest(Unit::Second).mode(RoundMode::Trunc)).unwrap_or(now);
         let policies = self.cluster.policies.all();
         self.confirm(memory, &policies, replicas).await;
-        let standings = counts.then(|| standings(&self.cluster, &self.excluded, &*self.offline, now));
+        let standings = match counts {
+            true => Some(standings(&self.cluster, &self.excluded, &*self.offline, now).await),
+            false => None,
+        };
         let mut again = MAX_INTERVAL;
         if let Some(expiry) = next_expiry(&self.cluster.policies(), now) {
             again = again.min(Duration::try_from(expiry.duration_since(now)).unwrap_or(MAX_INTERVAL));

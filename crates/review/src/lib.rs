@@ -14,13 +14,15 @@ use tokio::time::{Instant, timeout_at};
 use tagpin_domain::asker::Asker;
 use tagpin_domain::denial::Code;
 use tagpin_domain::digest::Digest;
+use tagpin_domain::draft::{Draft, Drafts, Unjudged, drafts};
 use tagpin_domain::fact::{Fact, Unavailable};
 use tagpin_domain::image::ImageRef;
 use tagpin_domain::policy::PolicySet;
-use tagpin_domain::requirement::{beyond_limit, policies_of, require};
+use tagpin_domain::requirement::policies_of;
 use tagpin_domain::slot::{Pulled, Slot};
 use tagpin_domain::subject::{Phase, Subject, Suggestions};
-use tagpin_domain::verdict::{Answer, Case, Effect, Instead, Verdict, on_answer, on_reference};
+use tagpin_domain::verdict::{Answer, Effect, Instead, Verdict, on_answer};
+use tagpin_domain::work::Budget;
 
 pub use ports::{Effort, Named, NodeImages, Pins, Resolve, Seeds, Suggest, Surroundings, Version};
 pub use subject::{Asked, subject};
@@ -42,13 +44,18 @@ const SUGGESTION_LIMIT: usize = 8;
 pub struct Review {
     /// The verdicts, without unchanged slots that no policy judges.
     pub verdicts: Vec<Verdict>,
+    /// The policies that are left out of the verdicts, because they need too much work.
+    pub unjudged: Vec<Unjudged>,
+    /// Number of steps that the policies of the namespace took.
+    pub namespaced_steps: u32,
 }
 
 impl Review {
     /// Returns the strictest effect of all findings.
     #[must_use]
     pub fn effect(&self) -> Option<Effect> {
-        self.verdicts.iter().filter_map(Verdict::effect).max()
+        let unjudged = self.unjudged.iter().map(|policies| policies.effect);
+        self.verdicts.iter().filter_map(Verdict::effect).chain(unjudged).max()
     }
 
     /// Returns true if the object is refused, and this code is among the reasons.
@@ -70,14 +77,6 @@ impl Review {
     }
 }
 
-/// A slot on its way through the review.
-struct Draft<'a> {
-    case: Case<'a>,
-    verdict: Verdict,
-    /// True if a sibling or a registry is asked. A slot that is refused already needs no answer.
-    asks: bool,
-}
-
 /// The outside world of a review.
 #[derive(Clone, Copy)]
 pub struct Ports<'a> {
@@ -91,33 +90,22 @@ pub struct Ports<'a> {
     pub nodes: &'a dyn NodeImages,
 }
 
-/// Decides about one object within the deadline. A look-up that is not finished by then counts as unavailable.
+/// Decides about one object within the deadline. A look-up that is not finished by then counts as unavailable. Policies
+/// that need more work than the budget has are left out and named.
 pub async fn review(
     phase: Phase,
     subject: &Subject,
     policies: &PolicySet,
     ports: Ports<'_>,
     now: Timestamp,
+    budget: Budget,
     deadline: Instant,
 ) -> Review {
-    let policies = policies_of(policies, subject);
-    let mut drafts: Vec<Draft<'_>> = subject
-        .slots
-        .iter()
-        .zip(beyond_limit(&subject.slots))
-        // A reference that was applied again gets its pin back without a look-up.
-        .filter(|(slot, _)| phase == Phase::Validate || slot.reapplied.is_none())
-        .filter_map(|(slot, beyond)| {
-            let requirement = require(&policies, subject, slot, beyond, now)?;
-            let case = Case { subject, slot, requirement };
-            let verdict = on_reference(&case);
-            let asks = case.requirement.needs_answer(phase) && !verdict.denied();
-            Some(Draft { case, verdict, asks })
-        })
-        .collect();
+    let drafts = drafts(phase, policies_of(policies, subject), subject, now, budget);
+    let Drafts { slots: mut drafts, unjudged, budget, namespaced_steps } = drafts;
 
     let asking = deadline.checked_sub(MARGIN).unwrap_or(deadline);
-    let siblings: Vec<_> = drafts.iter().map(|draft| draft.sibling(ports.pins)).collect();
+    let siblings: Vec<_> = drafts.iter().map(|draft| sibling(draft, ports.pins)).collect();
     let unanswered = drafts.iter().zip(&siblings).filter(|(draft, sibling)| draft.asks && sibling.is_none());
     let slots = unanswered.map(|(draft, _)| draft.slot());
     let facts = resolve(slots, subject, ports, asking).await;
@@ -131,28 +119,23 @@ pub async fn review(
 
     if phase == Phase::Validate {
         soften_preloaded(&mut drafts, ports.nodes, asking).await;
-        suggest(&mut drafts, subject, ports.suggest, asking).await;
+        suggest(&mut drafts, subject, ports.suggest, budget, asking).await;
         for draft in drafts.iter_mut().filter(|draft| !draft.verdict.findings.is_empty()) {
             draft.verdict.entry =
                 draft.slot().image.as_ref().ok().and_then(|image| ports.resolve.entry(image));
         }
     }
-    Review { verdicts: drafts.into_iter().map(|draft| draft.verdict).collect() }
+    let verdicts = drafts.into_iter().map(|draft| draft.verdict).collect();
+    Review { verdicts, unjudged, namespaced_steps }
 }
 
-impl<'a> Draft<'a> {
-    const fn slot(&self) -> &'a Slot {
-        &self.case.slot.slot
+/// Returns the digest that a sibling of the same revision carries by a pin of tagpin.
+fn sibling(draft: &Draft<'_>, pins: &dyn Pins) -> Option<Digest> {
+    if !draft.asks {
+        return None;
     }
-
-    /// Returns the digest that a sibling of the same revision carries by a pin of tagpin.
-    fn sibling(&self, pins: &dyn Pins) -> Option<Digest> {
-        if !self.asks {
-            return None;
-        }
-        let slot = self.slot();
-        pins.sibling(self.case.subject.revision.as_ref()?, slot.key(), &slot.reference)
-    }
+    let slot = draft.slot();
+    pins.sibling(draft.case.subject.revision.as_ref()?, slot.key(), &slot.reference)
 }
 
 /// Asks about all different references at the same time. The slots are those that a check asks about and that no sibling
@@ -209,7 +192,13 @@ async fn soften_preloaded(drafts: &mut [Draft<'_>], nodes: &dyn NodeImages, dead
 }
 
 /// Adds suggestions to verdicts that somebody will read. A reference that a policy forbids is not suggested.
-async fn suggest(drafts: &mut [Draft<'_>], subject: &Subject, registry: &dyn Suggest, deadline: Instant) {
+async fn suggest(
+    drafts: &mut [Draft<'_>],
+    subject: &Subject,
+    registry: &dyn Suggest,
+    budget: Budget,
+    deadline: Instant,
+) {
     let until = deadline.min(Instant::now() + SUGGESTION_TIME);
     let effort = match subject.suggestions {
         Suggestions::Off => return,
@@ -237,7 +226,7 @@ async fn suggest(drafts: &mut [Draft<'_>], subject: &Subject, registry: &dyn Sug
         let Ok(image) = &draft.slot().image else { continue };
         let written = |tag: &str| {
             let reference = format!("{}:{tag}", image.written_name());
-            (draft.case.requirement.permits_tag(tag) && ImageRef::parse(&reference).is_ok())
+            (draft.case.requirement.permits_tag(tag, &budget) && ImageRef::parse(&reference).is_ok())
                 .then_some(reference)
         };
         draft.verdict.shown = named.shown;

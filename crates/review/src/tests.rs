@@ -166,7 +166,16 @@ async fn what_is_remembered_is_not_asked_for() {
     let ports = Ports { resolve: &Warm, suggest: &slow, pins: &NoPins, nodes: &NoNodes };
     let deadline = Instant::now() + Duration::from_secs(5);
     let subject = pod(["a:1", "b:1"]);
-    let review = review(Phase::Mutate, &subject, &policies(), ports, Timestamp::UNIX_EPOCH, deadline).await;
+    let review = review(
+        Phase::Mutate,
+        &subject,
+        &policies(),
+        ports,
+        Timestamp::UNIX_EPOCH,
+        Budget::default(),
+        deadline,
+    )
+    .await;
     assert!(review.verdicts.iter().all(|verdict| verdict.pinned.is_some()));
 }
 
@@ -177,6 +186,7 @@ async fn run(subject: &Subject, registry: &Slow, limit: Duration) -> Review {
         &policies(),
         Ports { resolve: registry, suggest: registry, pins: &NoPins, nodes: &NoNodes },
         Timestamp::UNIX_EPOCH,
+        Budget::default(),
         Instant::now() + limit,
     )
     .await
@@ -242,8 +252,16 @@ async fn only_a_missing_pin_is_softened() {
     let policies =
         PolicySet { cluster: [audits, warns, policy()].map(Into::into).into(), ..PolicySet::default() };
     let subject = pod(["a:1", "b:latest"]);
-    let mut review =
-        review(Phase::Validate, &subject, &policies, ports, Timestamp::UNIX_EPOCH, deadline).await;
+    let mut review = review(
+        Phase::Validate,
+        &subject,
+        &policies,
+        ports,
+        Timestamp::UNIX_EPOCH,
+        Budget::default(),
+        deadline,
+    )
+    .await;
     assert!(review.denies_for(Code::NotPinned));
     let forbidden = review.verdicts[1].clone();
     review.soften_unpinned();
@@ -324,7 +342,8 @@ async fn since(subject: &Subject, pins: &Known) -> (Vec<(String, Option<Instant>
     let (registry, slow) = (Since::default(), Slow::new(Duration::ZERO));
     let ports = Ports { resolve: &registry, suggest: &slow, pins, nodes: &NoNodes };
     let deadline = Instant::now() + Duration::from_secs(5);
-    review(Phase::Validate, subject, &policies(), ports, Timestamp::UNIX_EPOCH, deadline).await;
+    review(Phase::Validate, subject, &policies(), ports, Timestamp::UNIX_EPOCH, Budget::default(), deadline)
+        .await;
     (registry.0.into_inner().unwrap(), pins.asked.load(Ordering::SeqCst))
 }
 
@@ -395,8 +414,16 @@ async fn nodes_that_do_not_answer_leave_the_refusal_before_the_deadline() {
     let ports = Ports { resolve: &Empty, suggest: &slow, pins: &NoPins, nodes: &Hanging };
     let (start, limit) = (Instant::now(), Duration::from_secs(5));
     let subject = pod(["a:1", "b:1"]);
-    let review =
-        review(Phase::Validate, &subject, &policies(), ports, Timestamp::UNIX_EPOCH, start + limit).await;
+    let review = review(
+        Phase::Validate,
+        &subject,
+        &policies(),
+        ports,
+        Timestamp::UNIX_EPOCH,
+        Budget::default(),
+        start + limit,
+    )
+    .await;
     assert!(start.elapsed() < limit, "{:?}", start.elapsed());
     assert!(review.verdicts.iter().all(|verdict| verdict.denied() && !verdict.is_preloaded()));
 }

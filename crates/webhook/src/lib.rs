@@ -17,6 +17,7 @@ mod review;
 
 mod judged;
 mod mutate;
+mod pace;
 mod strangers;
 mod unreadable;
 mod validate;
@@ -31,7 +32,8 @@ use tokio::time::Instant;
 use tracing::info;
 
 use crate::judged::Judged;
-use crate::metrics::{Decided, Metrics};
+use crate::metrics::{Decided, Metrics, Turned};
+use crate::pace::Pace;
 use crate::response::ReviewResponse;
 use crate::review::{Operation, Request};
 use crate::strangers::{NodesNotAsked, OnlyRemembered, withhold};
@@ -87,6 +89,7 @@ pub struct Admission {
     registries: Registries,
     settings: Settings,
     metrics: Metrics,
+    pace: Pace,
 }
 
 /// A review that has arrived.
@@ -106,7 +109,7 @@ struct Asked<'a> {
 impl Admission {
     /// Returns a webhook that consists of these parts.
     #[must_use]
-    pub const fn new(
+    pub fn new(
         surroundings: Arc<dyn Surroundings>,
         pins: Arc<dyn Pins>,
         nodes: Arc<dyn NodeImages>,
@@ -114,7 +117,7 @@ impl Admission {
         settings: Settings,
         metrics: Metrics,
     ) -> Self {
-        Self { surroundings, pins, nodes, registries, settings, metrics }
+        Self { surroundings, pins, nodes, registries, settings, metrics, pace: Pace::default() }
     }
 
     /// Returns the body of the response to one review, and the decision in it.
@@ -263,7 +266,12 @@ impl Admission {
             withhold(&mut subject);
             Ports { resolve: &remembered, nodes: &not_asked, ..ports }
         };
-        let mut review = pipeline::review(phase, &subject, &policies, ports, now, deadline).await;
+        let budget = self.pace.budget(request.namespace(), Instant::now());
+        let mut review = pipeline::review(phase, &subject, &policies, ports, now, budget, deadline).await;
+        self.pace.count(request.namespace(), review.namespaced_steps, Instant::now());
+        if !review.unjudged.is_empty() {
+            self.metrics.turned_away(Turned::Work);
+        }
         if review.denies_for(Code::NotPinned) && self.surroundings.pinning_is_off(deadline).await {
             review.soften_unpinned();
         }

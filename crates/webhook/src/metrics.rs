@@ -82,6 +82,8 @@ pub enum Turned {
     TooLarge,
     /// The body is not an admission review or did not arrive in time, or the object in it cannot be read.
     Unreadable,
+    /// Policies of one kind needed too much work, and were left out of the review.
+    Work,
     /// The review panicked.
     Panicked,
     /// The review took longer than its caller waits.
@@ -92,14 +94,22 @@ pub enum Turned {
 
 impl Turned {
     /// Every reason.
-    pub const ALL: [Self; 6] =
-        [Self::Shed, Self::TooLarge, Self::Unreadable, Self::Panicked, Self::Late, Self::NotFound];
+    pub const ALL: [Self; 7] = [
+        Self::Shed,
+        Self::TooLarge,
+        Self::Unreadable,
+        Self::Work,
+        Self::Panicked,
+        Self::Late,
+        Self::NotFound,
+    ];
 
     const fn word(self) -> &'static str {
         match self {
             Self::Shed => "shed",
             Self::TooLarge => "too_large",
             Self::Unreadable => "unreadable",
+            Self::Work => "work",
             Self::Panicked => "panicked",
             Self::Late => "late",
             Self::NotFound => "not_found",

@@ -30,6 +30,7 @@ impl Admission {
             Unreadable::TooManySlots | Unreadable::NotText | Unreadable::Malformed { .. } => {
                 Turned::Unreadable
             }
+            Unreadable::TooMuchWork { .. } => Turned::Work,
         });
         let mut response = match phase {
             Phase::Mutate => ReviewResponse::new(Decision::Allow),

@@ -1,6 +1,8 @@
 //! Objects of any size are judged or refused by name, because an HTTP error would let them through. The tests write
 //! reviews as the API server does: the envelope before the objects, and `<`, `>` and `&` escaped.
 
+use std::time::{Duration, Instant};
+
 use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
 use tagpin_webhook::BODY_LIMIT;
@@ -366,4 +368,80 @@ async fn an_object_that_is_broken_is_refused_by_name_as_its_envelope_can_be_read
     // A review that breaks off before the object has no complete envelope.
     let answered = webhook.post("/validate?timeout=10s", whole[..object - 20].to_vec()).await;
     assert_eq!(answered.status, StatusCode::BAD_REQUEST);
+}
+
+/// Returns the most expensive policy that the API server takes.
+fn slow_policy() -> Value {
+    let glob = |n: usize| format!("docker.io/library/{}b{n}", "*a".repeat(110));
+    let images: Vec<String> = (0..16).map(glob).collect();
+    let exceptions: Vec<Value> = (0..64)
+        .map(|n| json!({ "name": format!("e{n}"), "reason": "a test", "expires": "2999-01-01T00:00:00Z", "images": images }))
+        .collect();
+    json!({ "mode": "Enforce", "exceptions": exceptions })
+}
+
+/// Returns a pod with this many different names of images, on which globs with many stars take the longest.
+fn slow_pod(images: usize, tag: &str) -> Value {
+    let mut object = pod("web:1");
+    let containers = (0..images)
+        .map(|n| json!({ "name": format!("c{n}"), "image": format!("{}{n:03}:{tag}", "a".repeat(200)) }));
+    object["spec"]["containers"] = containers.collect();
+    object
+}
+
+#[tokio::test]
+async fn work_that_is_too_much_is_refused_by_name_in_time() {
+    let webhook = enforced();
+    webhook.policy(Some("shop"), "slow", slow_policy());
+    for (number, operation) in [(1, "CREATE"), (2, "UPDATE")] {
+        let object = slow_pod(64, "latest");
+        let review = if operation == "CREATE" { create(object) } else { update(object, pod("web:1")) };
+        let started = Instant::now();
+        let answered = validate(&webhook, &review).await;
+        // Without a limit this takes minutes.
+        assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+        let codes = answered.codes();
+        assert_eq!(codes.iter().filter(|code| *code == "ReviewUnreadable").count(), 1, "{codes:?}");
+        assert!(codes.contains(&"TagForbidden".to_owned()), "{codes:?}");
+        let message = answered.response()["status"]["message"].as_str().unwrap().to_owned();
+        assert!(message.contains("\nPod \"web\": the object cannot be checked: "), "{message}");
+        assert!(message.contains("\n  policy: imagepolicy/shop/slow\n"), "{message}");
+        let audit = &answered.response()["auditAnnotations"];
+        assert_eq!(audit["codes"], "ReviewUnreadable,TagForbidden");
+        assert_eq!(audit["policies"], "clusterimagepolicy/baseline,imagepolicy/shop/slow");
+        let answered = mutate(&webhook, &review).await;
+        assert_eq!((answered.response()["allowed"].clone(), answered.patch()), (json!(true), Value::Null));
+        assert_eq!(webhook.count("admission_turned_away_total{reason=\"work\"}"), 2 * number);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_namespace_that_takes_much_work_gets_less_and_others_get_all() {
+    let webhook = Webhook::new(&[], Table::default());
+    for namespace in ["loud", "shop"] {
+        let mut policy = slow_policy();
+        policy["exceptions"].as_array_mut().unwrap().truncate(1);
+        policy["rules"] = json!({ "existence": "Ignore" });
+        webhook.policy(Some(namespace), "slow", policy);
+    }
+    let review = |namespace: &str, object: Value| {
+        let mut review = create(object);
+        review["request"]["namespace"] = json!(namespace);
+        review
+    };
+    // One image takes about half of the work that an object may take.
+    let heavy = || slow_pod(1, "1");
+    assert_eq!(validate(&webhook, &review("loud", heavy())).await.decision(), "allow");
+    // The clock stands still.
+    let mut refused = 0;
+    for _ in 0..100 {
+        refused += u32::from(validate(&webhook, &review("loud", heavy())).await.decision() == "deny");
+    }
+    assert!((40..90).contains(&refused), "{refused}");
+    assert_eq!(validate(&webhook, &review("shop", heavy())).await.decision(), "allow");
+    // What takes little is judged everywhere.
+    assert_eq!(validate(&webhook, &review("loud", pod("web:1"))).await.decision(), "allow");
+    assert_eq!(validate(&webhook, &review("loud", pod("web:latest"))).await.codes(), ["TagForbidden"]);
+    tokio::time::advance(Duration::from_secs(2)).await;
+    assert_eq!(validate(&webhook, &review("loud", heavy())).await.decision(), "allow");
 }

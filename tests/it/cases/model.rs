@@ -159,6 +159,10 @@ pub(crate) struct Expect {
     /// The exact texts of the warnings.
     #[serde(default)]
     pub(crate) warnings: Option<Vec<String>>,
+    /// The effects of the policies that are left out because they need too much work, as refused or warned of by
+    /// /validate: `deny`, `warn`.
+    #[serde(default)]
+    pub(crate) unjudged: Vec<String>,
     /// The number of warnings that the last warning only counts.
     #[serde(default)]
     pub(crate) warnings_elided: usize,

@@ -14,6 +14,8 @@ use crate::cases::model::{Case, Mutate};
 use crate::cases::world::{World, row};
 
 const ANNOTATION: &str = "tagpin.dev/original";
+/// The code of an object as a whole.
+const UNREADABLE: &str = "ReviewUnreadable";
 
 static FIRST_LINE: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r#"^image ".*" \(([a-z ]+) ([^ ()]+)\): .* \[([A-Za-z]+)\]"#).unwrap());
@@ -41,6 +43,9 @@ pub(crate) struct Observed {
     stale: Option<u64>,
     foreign: u64,
     unmatched: u64,
+    unjudged: Vec<String>,
+    /// The kind of the object.
+    kind: String,
     message: String,
     warnings: Vec<String>,
     /// Deviations from what holds in every case.
@@ -50,6 +55,7 @@ pub(crate) struct Observed {
 pub(crate) async fn observe(case: &Case, world: &World) -> Observed {
     let mut seen = Observed::default();
     let mut object = case.object.clone();
+    seen.kind = object["kind"].as_str().unwrap().to_owned();
     if case.mutate == Mutate::Runs {
         let answer = world.post("/mutate", &review(case, &object)).await;
         if answer["allowed"] != json!(true) {
@@ -81,9 +87,16 @@ pub(crate) async fn observe(case: &Case, world: &World) -> Observed {
     seen.warnings = warnings_of(&answer);
     seen.warned = codes_of(&seen.warnings);
     for cause in answer["status"]["details"]["causes"].as_array().into_iter().flatten() {
+        if cause["reason"] == UNREADABLE {
+            seen.unjudged.push("deny".into());
+            continue;
+        }
         let slot = slot_at(&object, cause["field"].as_str().unwrap());
         seen.denied.entry(slot).or_default().push(cause["reason"].as_str().unwrap().to_owned());
     }
+    let unreadable = format!("[{UNREADABLE}]");
+    let unjudged = seen.warnings.iter().filter(|warning| warning.ends_with(&unreadable));
+    seen.unjudged.extend(unjudged.map(|_| "warn".to_owned()));
     seen.message = answer["status"]["message"].as_str().unwrap_or_default().to_owned();
     (seen.instead, seen.similar) = suggestions(&seen.message);
     count(world, &mut seen);
@@ -171,6 +184,7 @@ pub(crate) fn differences(case: &Case, seen: &Observed) -> Vec<String> {
     compare("warned of by /mutate without a code", text(&seen.stale_warnings), text(&expect.stale_warnings));
     compare("seconds stale", text(&seen.stale), text(&expect.stale));
     compare("foreign owners", seen.foreign.to_string(), expect.foreign.len().to_string());
+    compare("not judged", text(&seen.unjudged), text(&expect.unjudged));
     compare("unmatched", seen.unmatched.to_string(), expect.unmatched.len().to_string());
     if let Some(message) = &expect.message {
         compare("message", format!("\n{}", seen.message), format!("\n{}", message.trim_end()));
@@ -337,9 +351,12 @@ fn count(world: &World, seen: &mut Observed) {
 
 /// Checks what holds in every answer of /validate.
 fn consistent(answer: &Value, seen: &mut Observed) {
-    let mut wrong = |what: String| seen.wrong.push(what);
+    let mut all_wrong = Vec::new();
+    let mut wrong = |what: String| all_wrong.push(what);
     let allowed = answer["allowed"] == json!(true);
-    if allowed != seen.denied.is_empty() || allowed != seen.message.is_empty() {
+    let unjudged = |effect: &str| seen.unjudged.iter().any(|left_out| left_out == effect);
+    let refused = !seen.denied.is_empty() || unjudged("deny");
+    if allowed == refused || allowed != seen.message.is_empty() {
         wrong(format!("allowed is {allowed}, causes and message say otherwise"));
     }
     if !allowed && (answer["status"]["code"] != 403 || answer["status"]["reason"] != "Forbidden") {
@@ -347,6 +364,7 @@ fn consistent(answer: &Value, seen: &mut Observed) {
     }
     let codes: Vec<&str> = seen.findings.keys().filter_map(|finding| finding.split(' ').nth(1)).collect();
     let mut codes: Vec<&str> = codes;
+    codes.extend((!seen.unjudged.is_empty()).then_some(UNREADABLE));
     codes.sort_unstable();
     codes.dedup();
     let audit = &answer["auditAnnotations"];
@@ -355,7 +373,7 @@ fn consistent(answer: &Value, seen: &mut Observed) {
     }
     let effect = ["deny", "warn", "audit"]
         .into_iter()
-        .find(|effect| seen.findings.keys().any(|finding| finding.starts_with(effect)));
+        .find(|effect| unjudged(effect) || seen.findings.keys().any(|finding| finding.starts_with(effect)));
     if audit["decision"] != effect.unwrap_or("allow") && (effect.is_some() || audit["decision"] != "skip") {
         wrong(format!("audit annotations {audit}"));
     }
@@ -364,8 +382,10 @@ fn consistent(answer: &Value, seen: &mut Observed) {
             wrong(format!("not fit for a header: {warning:?}"));
         }
     }
+    let of_object = format!("{} \"", seen.kind);
     let starts = [
         "image \"",
+        &of_object,
         "  policy: ",
         "  try:    ",
         "  did you mean: ",
@@ -378,4 +398,5 @@ fn consistent(answer: &Value, seen: &mut Observed) {
             wrong(format!("a line that is not ours: {line:?}"));
         }
     }
+    seen.wrong.extend(all_wrong);
 }

@@ -125,7 +125,8 @@ impl Search {
         }
         let then = self.states.get(state).and_then(|(syntax, spellings)| {
             let syntax = syntax.after(self.texts, byte)?;
-            let spellings = COMPILED.iter().zip(spellings).map(|(glob, places)| glob.advance(places, byte));
+            let spellings =
+                COMPILED.iter().zip(spellings).map(|(glob, places)| glob.advance(places, byte, &mut 0));
             Some((syntax, spellings.collect()))
         });
         let then = then.map(|state| self.number(state));

@@ -17,6 +17,7 @@ use tagpin_kube::reader::Reader;
 use tagpin_kube::slim::Slim;
 use tagpin_kube::stored::Stored;
 use tagpin_leader::policy_status::standing::{Standing, next_expiry, standings};
+use tagpin_objects::image_policy::Violation;
 use tagpin_objects::kinds::{CRON_JOB, DEPLOYMENT, JOB, Kinds, POD, REPLICA_SET, STATEFUL_SET};
 use tagpin_review::Surroundings as _;
 
@@ -93,10 +94,11 @@ fn merge(into: &mut Value, from: &Value) {
     }
 }
 
-fn stand(cluster: &Cluster) -> Standing {
+async fn stand(cluster: &Cluster) -> Standing {
     let offline = |image: &tagpin_domain::image::ImageRef| image.domain() == "localhost";
     let excluded = BTreeSet::from(["kube-system".to_owned()]);
-    let all = standings(cluster, &excluded, &offline, "2026-11-21T10:00:00Z".parse::<Timestamp>().unwrap());
+    let now = "2026-11-21T10:00:00Z".parse::<Timestamp>().unwrap();
+    let all = standings(cluster, &excluded, &offline, now).await;
     all[&PolicyId { namespace: None, name: "base".into() }].clone()
 }
 
@@ -118,8 +120,8 @@ const NO: Value = Value::Null;
 
 /// Each row has a policy, objects, the counts (workloads, pinned, unpinned, violations), and the violations
 /// as kind/name/slot/code.
-#[test]
-fn the_numbers_of_a_status() {
+#[tokio::test]
+async fn the_numbers_of_a_status() {
     let pins = || json!({ "pin": { "targets": ["Pods"] } });
     let (image, annotated) = pinned("web:1");
     let (latest, annotated_latest) = pinned("web:latest");
@@ -348,7 +350,7 @@ fn the_numbers_of_a_status() {
         for (name, env) in [("shop", "test"), ("prod", "prod"), ("kube-system", "prod")] {
             cluster.namespaces.apply(name.into(), [("env".to_owned(), env.to_owned())].into());
         }
-        let standing = stand(&cluster);
+        let standing = stand(&cluster).await;
         let (workloads, pinned, unpinned, found, _) = counts(&standing);
         assert_eq!((workloads, pinned, unpinned, found), expected, "{what}");
         let named = standing.top.iter().map(|v| format!("{}/{}/{}/{}", v.kind, v.name, v.slot, v.code));
@@ -356,8 +358,8 @@ fn the_numbers_of_a_status() {
     }
 }
 
-#[test]
-fn active_exceptions_are_counted_and_the_next_expiry_is_known() {
+#[tokio::test]
+async fn active_exceptions_are_counted_and_the_next_expiry_is_known() {
     let exception = |name: &str, expires: &str| json!({ "name": name, "reason": "until it is mended", "expires": expires });
     let spec = json!({ "exceptions": [
         exception("a", "2026-11-21T09:59:59Z"),
@@ -365,7 +367,7 @@ fn active_exceptions_are_counted_and_the_next_expiry_is_known() {
         exception("c", "2027-01-01T00:00:00Z"),
     ] });
     let cluster = cluster(spec, &[]);
-    assert_eq!((counts(&stand(&cluster)).4, stand(&cluster).summary.exceptions_expired), (2, 1));
+    assert_eq!((counts(&stand(&cluster).await).4, stand(&cluster).await.summary.exceptions_expired), (2, 1));
     let at = |text: &str| text.parse::<Timestamp>().unwrap();
     let next = |now: &str| next_expiry(&cluster.policies(), at(now));
     assert_eq!(next("2026-11-21T10:00:00Z"), Some(at("2026-11-21T10:00:01Z")));
@@ -373,18 +375,18 @@ fn active_exceptions_are_counted_and_the_next_expiry_is_known() {
     assert_eq!(next("2027-01-01T00:00:00Z"), None);
 }
 
-#[test]
-fn twenty_violations_are_named_and_all_are_counted() {
+#[tokio::test]
+async fn twenty_violations_are_named_and_all_are_counted() {
     let names: Vec<String> = (0..30).map(|number| format!("web-{number:02}")).collect();
     let objects: Vec<_> =
         names.iter().map(|name| (DEPLOYMENT, name.as_str(), None, "web:latest", NO)).collect();
-    let standing = stand(&cluster(json!({}), &objects));
+    let standing = stand(&cluster(json!({}), &objects)).await;
     assert_eq!((standing.summary.violations, standing.top.len()), (30, 20));
     assert_eq!((standing.top[0].name.as_str(), standing.top[19].name.as_str()), ("web-00", "web-19"));
 }
 
-#[test]
-fn a_namespaced_policy_counts_its_own_namespace() {
+#[tokio::test]
+async fn a_namespaced_policy_counts_its_own_namespace() {
     let cluster = cluster(json!({}), &[(DEPLOYMENT, "web", None, "web:latest", NO)]);
     for namespace in ["shop", "other"] {
         let metadata = ObjectMeta {
@@ -395,9 +397,63 @@ fn a_namespaced_policy_counts_its_own_namespace() {
         };
         cluster.policies.apply(Reported::parse::<ImagePolicy>(&metadata, json!({}), Value::Null));
     }
-    let all = standings(&cluster, &BTreeSet::new(), &|_| false, Timestamp::UNIX_EPOCH);
+    let all = standings(&cluster, &BTreeSet::new(), &|_| false, Timestamp::UNIX_EPOCH).await;
     let of = |namespace: &str| {
         all[&PolicyId { namespace: Some(namespace.into()), name: "mine".into() }].summary.violations
     };
     assert_eq!((of("shop"), of("other")), (1, 0));
+}
+
+/// Returns an exception for many globs that are slow to match.
+fn slow(name: &str, globs: usize) -> Value {
+    let images: Vec<String> =
+        (0..globs).map(|n| format!("docker.io/library/{}{n}", "*a".repeat(110))).collect();
+    json!({ "name": name, "reason": "a test", "expires": "2027-01-01T00:00:00Z", "images": images })
+}
+
+#[tokio::test]
+async fn an_object_that_policies_cannot_be_compared_with_violates_them_and_no_others() {
+    let image = format!("{}:latest", "a".repeat(200));
+    let cluster =
+        cluster(json!({}), &[(DEPLOYMENT, "web", None, &image, NO), (POD, "bare", None, &image, NO)]);
+    for name in ["slow", "quick"] {
+        let exceptions: Vec<Value> =
+            if name == "slow" { (0..64).map(|n| slow(&format!("e{n}"), 16)).collect() } else { Vec::new() };
+        let metadata = ObjectMeta {
+            name: Some(name.into()),
+            namespace: Some("shop".into()),
+            uid: Some(name.into()),
+            ..ObjectMeta::default()
+        };
+        let spec = json!({ "exceptions": exceptions });
+        cluster.policies.apply(Reported::parse::<ImagePolicy>(&metadata, spec, Value::Null));
+    }
+    let all = standings(&cluster, &BTreeSet::new(), &|_| false, Timestamp::UNIX_EPOCH).await;
+    let of = |namespace: Option<&str>, name: &str| {
+        let id = PolicyId { namespace: namespace.map(str::to_owned), name: name.into() };
+        let Standing { summary, top } = &all[&id];
+        let found =
+            |violation: &Violation| format!("{} {} {}", violation.name, violation.slot, violation.code);
+        (summary.workloads, top.iter().map(found).collect::<Vec<_>>())
+    };
+    let unreadable = || vec!["web  ReviewUnreadable".to_owned(), "bare  ReviewUnreadable".to_owned()];
+    assert_eq!(of(Some("shop"), "slow"), (2, unreadable()));
+    assert_eq!(of(Some("shop"), "quick"), (2, unreadable()));
+    let forbidden = vec!["web app TagForbidden".to_owned(), "bare app TagForbidden".to_owned()];
+    assert_eq!(of(None, "base"), (2, forbidden));
+}
+
+#[tokio::test]
+async fn a_count_of_a_large_cluster_leaves_the_processor_to_others() {
+    let names: Vec<String> = (0..200).map(|n| format!("web-{n}")).collect();
+    let objects: Vec<Thing<'_>> =
+        names.iter().map(|name| (DEPLOYMENT, name.as_str(), None, "web:1", NO)).collect();
+    let cluster = cluster(json!({}), &objects);
+    let none = BTreeSet::new();
+    let mut counting = std::pin::pin!(standings(&cluster, &none, &|_| false, Timestamp::UNIX_EPOCH));
+    let mut left = 0;
+    while futures::poll!(&mut counting).is_pending() {
+        left += 1;
+    }
+    assert!(left >= 3, "{left}");
 }

@@ -84,7 +84,7 @@ pub struct Violation {
     /// Name of the workload.
     #[schemars(length(max = 253))]
     pub name: String,
-    /// Name of the container or volume.
+    /// Name of the container or volume; empty if the code is about the whole workload.
     #[schemars(length(max = 253))]
     pub slot: String,
     /// The code of the violation, as in refusals: TagForbidden.

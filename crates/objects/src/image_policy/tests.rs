@@ -8,6 +8,7 @@ use crate::kinds::{DEPLOYMENT, POD};
 use tagpin_domain::check::{self, Check, Rule, RuleSet};
 use tagpin_domain::policy::{self, LabelOperator, Policy, PolicyId};
 use tagpin_domain::slot::Role;
+use tagpin_domain::work::Work;
 
 fn compile(spec: Value) -> Result<Policy, PolicyError> {
     let id = PolicyId { namespace: None, name: "baseline".to_owned() };
@@ -40,7 +41,10 @@ fn an_empty_spec_audits_forbids_latest_and_pins_nothing() {
     else {
         panic!("{:?}", policy.checks)
     };
-    assert!(forbidden.is_match("latest") && !forbidden.is_match("1"));
+    assert!(
+        forbidden.is_match("latest", &Work::default()).unwrap()
+            && !forbidden.is_match("1", &Work::default()).unwrap()
+    );
     assert_eq!(policy.resolution.last_known_max_age, Duration::from_hours(168));
     assert_eq!(policy.resolution.on_unavailable, policy::Outcome::Warn);
     assert!(policy.scope.images.is_none() && policy.scope.kinds.is_empty() && policy.scope.slots.is_empty());
@@ -50,8 +54,7 @@ fn an_empty_spec_audits_forbids_latest_and_pins_nothing() {
 #[test]
 fn every_level_of_an_omitted_struct_has_the_same_defaults() {
     let forbids_latest = |spec| {
-        let forbids =
-            |check: &Check| matches!(check, Check::Tags { forbidden, .. } if forbidden.is_match("latest"));
+        let forbids = |check: &Check| matches!(check, Check::Tags { forbidden, .. } if forbidden.is_match("latest", &Work::default()).unwrap());
         compiled(spec).checks.iter().any(forbids)
     };
     assert!(forbids_latest(json!({ "rules": {} })));
@@ -89,7 +92,7 @@ fn a_full_spec_means_what_it_says() {
     let objects: Vec<_> = policy.scope.objects.0.iter().map(|r| (r.key.as_str(), &r.operator)).collect();
     assert_eq!(objects, [("app", &LabelOperator::NotIn(["batch".to_owned()].into()))]);
     assert_eq!(policy.scope.kinds, BTreeSet::from([DEPLOYMENT, POD]));
-    assert!(policy.scope.images.unwrap().is_match("docker.io/library/nginx"));
+    assert!(policy.scope.images.unwrap().is_match("docker.io/library/nginx", &Work::default()).unwrap());
     assert_eq!(policy.scope.slots, BTreeSet::from([Role::Container, Role::ImageVolume]));
     let [
         Check::Limit,
@@ -101,7 +104,10 @@ fn a_full_spec_means_what_it_says() {
     else {
         panic!("{:?}", policy.checks)
     };
-    assert!(forbidden.is_match("dev-1") && !forbidden.is_match("latest"));
+    assert!(
+        forbidden.is_match("dev-1", &Work::default()).unwrap()
+            && !forbidden.is_match("latest", &Work::default()).unwrap()
+    );
     assert_eq!(policy.resolution.last_known_max_age, Duration::ZERO);
     assert_eq!(policy.resolution.on_unavailable, policy::Outcome::Deny);
     assert_eq!(policy.resolution.on_unauthorized, policy::Outcome::Allow);
@@ -119,7 +125,7 @@ fn an_exception_without_rules_waives_all_but_pin() {
     let [waived] = policy.exceptions.as_slice() else { panic!("one exception") };
     assert_eq!(waived.rules, RuleSet::from_iter([Rule::Pin]));
     assert_eq!(waived.namespaces, BTreeSet::from(["batch".to_owned()]));
-    assert!(waived.images.as_ref().unwrap().is_match("ghcr.io/acme/api"));
+    assert!(waived.images.as_ref().unwrap().is_match("ghcr.io/acme/api", &Work::default()).unwrap());
 }
 
 #[test]

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::image::ImageRef;
+use crate::work::Work;
 
 fn found(search: &mut Search, glob: &str) -> Option<Reason> {
     let written = [glob.to_owned()];
@@ -170,7 +171,7 @@ proptest! {
         }
         let glob = glob.concat();
         let globs = Globs::new(std::slice::from_ref(&glob)).unwrap();
-        if globs.is_match(&name) {
+        if globs.is_match(&name, &Work::default()).unwrap() {
             prop_assert!(is_possible(Texts::Names, &glob), "{} matches {}", glob, name);
         }
     }
