@@ -3,7 +3,8 @@
 //!
 //! `warm` drives processes over HTTPS: the published binary, a webhook that answers a constant, and the usual webhook.
 //! The other parts compose tagpin in this process. They measure how often a registry is asked when many reviews ask for
-//! one unknown tag at the same time, what a registry that hangs costs the others, and what one look-up costs. A missed
+//! one unknown tag at the same time, what a registry that hangs costs the others, what a namespace with expensive policies
+//! costs the others, and what one look-up costs. A missed
 //! goal is printed as such.
 //!
 //! `TAGPIN_BENCH_BINARY` is the path of another tagpin, which `warm` measures in the same rounds. This can be the
@@ -24,6 +25,7 @@ mod flood;
 mod four;
 mod hanging;
 mod machine;
+mod policies;
 mod published;
 mod reference;
 mod replica;
@@ -36,10 +38,11 @@ mod tagpin_webhook;
 mod warm;
 
 /// The parts by name: `cargo bench --bench admission -- four flood` measures these two alone.
-const ALL: [(&str, fn()); 6] = [
+const ALL: [(&str, fn()); 7] = [
     ("warm", warm::measure),
     ("cold", cold::measure),
     ("hanging", hanging::measure),
+    ("policies", policies::measure),
     ("four", four::measure),
     ("flood", flood::measure),
     ("resolve", resolve::measure),
