@@ -199,10 +199,12 @@ pub(crate) struct Requirements<'r, 'a> {
     subject: &'r Subject,
     now: Timestamp,
     budget: &'r Budget,
-    /// The results of each policy's globs, by the name of the image; none for an object for which remembering costs more
-    /// than matching again.
-    remembered: Option<HashMap<Option<String>, Box<[Option<Matched>]>>>,
+    /// None for an object for which remembering costs more than matching again.
+    remembered: Option<Remembered>,
 }
+
+/// The results of each policy's globs, by the name of the image.
+type Remembered = HashMap<Option<String>, Box<[Option<Matched>]>>;
 
 /// The results of one policy's globs for one name.
 #[derive(Debug, Clone, Copy, Default)]
@@ -280,11 +282,7 @@ impl<'r, 'a> Requirements<'r, 'a> {
 }
 
 /// Returns the results that are remembered for this name, one for each policy.
-fn of_name<'m>(
-    all: &'m mut HashMap<Option<String>, Box<[Option<Matched>]>>,
-    name: Option<&str>,
-    policies: usize,
-) -> &'m mut [Option<Matched>] {
+fn of_name<'m>(all: &'m mut Remembered, name: Option<&str>, policies: usize) -> &'m mut [Option<Matched>] {
     all.entry(name.map(str::to_owned)).or_insert_with(|| vec![None; policies].into())
 }
 

@@ -97,6 +97,8 @@ fn no_glob_is_slow() {
         let glob = Glob::new(&glob).unwrap();
         let (_, taken) = glob.is_match(&text, u32::MAX);
         let at_once = (glob.steps.len() + 1 + WORDS) * text.len() + 1;
+        let (_, cut) = glob.is_match(&text, 100);
+        assert!(cut as usize <= 100 + glob.steps.len() + 1 + WORDS, "{cut}");
         assert!(glob.steps.len() <= STEP_LIMIT && taken as usize <= at_once, "{taken} of {at_once}");
     }
 }

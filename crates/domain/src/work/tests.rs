@@ -157,6 +157,15 @@ fn hostile_exceptions_cost_a_bounded_number_of_steps() {
 }
 
 #[test]
+fn each_kind_of_policy_has_a_half_of_its_own() {
+    let one = taken(&set([hostile(None, 1)]), &pod([long(0)]));
+    let images = STEPS as usize / (one as usize + 2 * PART as usize);
+    let (policies, subject) = (set([hostile(None, 1), hostile(SHOP, 1)]), pod((0..images).map(long)));
+    assert!(taken(&policies, &subject) > STEPS / 2);
+    assert!(judged(&policies, &subject).namespaced_steps > STEPS / 2);
+}
+
+#[test]
 fn what_is_spent_is_spent() {
     let work = Work { left: Cell::new(10) };
     assert_eq!((work.spend(4), work.left()), (Ok(()), 6));
