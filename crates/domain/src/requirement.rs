@@ -21,7 +21,7 @@ pub(crate) const REFERENCE_LIMIT: usize = 64;
 /// it.
 pub const SLOT_LIMIT: usize = 1000;
 /// Maximum number of policies times slots for which globs are matched again for a name that was matched before.
-const MATCHED_AGAIN: usize = 8;
+const MATCHED_AGAIN: usize = 32;
 
 /// Everything that must hold of one slot.
 #[derive(Debug, Clone)]

@@ -134,8 +134,8 @@ fn an_exception_is_matched_once_per_name() {
     assert!(one > STEPS / 4, "{one}");
     let tags = |count: usize| (0..count).map(|n| format!("{}{n}", long(0))).collect::<Vec<_>>();
     // Each further slot of the name takes a look at the policy, and a demand.
-    assert_eq!(of(tags(64)) - of(tags(16)), 48 * (1 + PART));
-    assert_eq!(of(tags(16)) - one, 15 * (1 + PART));
+    assert_eq!(of(tags(64)) - of(tags(40)), 24 * (1 + PART));
+    assert_eq!(of(tags(40)) - one, 39 * (1 + PART));
     assert!(of(vec![long(0), "web:1".to_owned()]) > one);
 }
 
