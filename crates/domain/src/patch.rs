@@ -131,8 +131,7 @@ mod tests {
     use crate::subject::{Surrounding, TopOwner};
     use crate::verdict::{Case, PinSource, Pinned, on_reference};
     use crate::work::Budget;
-    use crate::workload::Labels;
-    use crate::workload::Workload;
+    use crate::workload::{LabelSet, Labels, Workload};
 
     const POD: Kind = Kind::new("", "Pod");
     const DEPLOYMENT: Kind = Kind::new("apps", "Deployment");
@@ -144,7 +143,11 @@ mod tests {
     fn subject(kind: Kind, slots: &[(&str, usize, &str)]) -> Subject {
         let slots = slots.iter().map(|&(name, index, reference)| container(name, index, reference)).collect();
         let workload = Workload { slots, ..Workload::new(kind, kind == POD, "", "") };
-        Subject::of(workload, Surrounding::unasked(Labels::new(), TopOwner::Known(kind)), None)
+        Subject::of(
+            workload,
+            Surrounding::unasked(LabelSet::of_namespace("shop", Some(Labels::new())), TopOwner::Known(kind)),
+            None,
+        )
     }
 
     fn verdict(subject: &Subject, slot: usize, pin: &str) -> Verdict {

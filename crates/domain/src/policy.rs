@@ -14,7 +14,7 @@ use crate::check::{Check, RuleSet};
 use crate::glob::Globs;
 use crate::kind::Kind;
 use crate::slot::Role;
-use crate::workload::Labels;
+use crate::workload::{LabelSet, Labels};
 
 mod notes;
 
@@ -176,18 +176,30 @@ pub enum LabelOperator {
 }
 
 impl Selector {
+    /// Returns true if these labels are selected, or could be with the labels that are not known.
+    #[must_use]
+    pub(crate) fn may_select(&self, labels: &LabelSet) -> bool {
+        let is_known =
+            |requirement: &&LabelRequirement| labels.whole || labels.known.contains_key(&requirement.key);
+        self.0.iter().filter(is_known).all(|requirement| requirement.holds(&labels.known))
+    }
+
     /// Returns true if these labels are selected.
     #[must_use]
     pub(crate) fn selects(&self, labels: &Labels) -> bool {
-        self.0.iter().all(|requirement| {
-            let value = labels.get(&requirement.key);
-            match &requirement.operator {
-                LabelOperator::In(values) => value.is_some_and(|value| values.contains(value)),
-                LabelOperator::NotIn(values) => value.is_none_or(|value| !values.contains(value)),
-                LabelOperator::Exists => value.is_some(),
-                LabelOperator::DoesNotExist => value.is_none(),
-            }
-        })
+        self.0.iter().all(|requirement| requirement.holds(labels))
+    }
+}
+
+impl LabelRequirement {
+    fn holds(&self, labels: &Labels) -> bool {
+        let value = labels.get(&self.key);
+        match &self.operator {
+            LabelOperator::In(values) => value.is_some_and(|value| values.contains(value)),
+            LabelOperator::NotIn(values) => value.is_none_or(|value| !values.contains(value)),
+            LabelOperator::Exists => value.is_some(),
+            LabelOperator::DoesNotExist => value.is_none(),
+        }
     }
 }
 
@@ -293,5 +305,27 @@ mod tests {
             requirement("env", LabelOperator::DoesNotExist)
         ]));
         assert!(selects(vec![requirement("team", LabelOperator::DoesNotExist)]));
+    }
+
+    #[test]
+    fn labels_that_are_not_known_may_be_selected_and_known_ones_decide() {
+        let known = LabelSet::of_namespace("shop", None);
+        let name = "kubernetes.io/metadata.name";
+        let values = |value: &str| BTreeSet::from([value.to_owned()]);
+        let may = |key: &str, operator| {
+            Selector(vec![LabelRequirement { key: key.to_owned(), operator }]).may_select(&known)
+        };
+        assert!(
+            may("env", LabelOperator::In(values("prod"))) && may("env", LabelOperator::NotIn(values("prod")))
+        );
+        assert!(may("env", LabelOperator::Exists) && may("env", LabelOperator::DoesNotExist));
+        assert!(
+            may(name, LabelOperator::In(values("shop"))) && !may(name, LabelOperator::In(values("other")))
+        );
+        assert!(!may(name, LabelOperator::NotIn(values("shop"))));
+        let whole = LabelSet::of_namespace("shop", Some(Labels::new()));
+        let selector =
+            Selector(vec![LabelRequirement { key: "env".to_owned(), operator: LabelOperator::Exists }]);
+        assert!(!selector.may_select(&whole));
     }
 }

@@ -125,7 +125,7 @@ pub fn policies_of<'a>(policies: &'a PolicySet, subject: &Subject) -> Vec<&'a Po
         .map(AsRef::as_ref)
         .filter(|policy| {
             let scope = &policy.scope;
-            (policy.id.namespace.is_some() || scope.namespaces.selects(&subject.namespace_labels))
+            (policy.id.namespace.is_some() || scope.namespaces.may_select(&subject.namespace_labels))
                 && scope.objects.selects(&subject.labels)
                 && (scope.kinds.is_empty() || is_about_kind(&scope.kinds, subject))
         })

@@ -11,7 +11,7 @@ use crate::mark::{Keys, Mark, Marks, Provenance};
 use crate::original::Originals;
 use crate::pin::Revision;
 use crate::slot::{Slot, SlotKey};
-use crate::workload::{Labels, Workload};
+use crate::workload::{LabelSet, Labels, Workload};
 
 /// The phase of admission that a review is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,8 +134,8 @@ impl SlotUnderReview {
 /// The facts about a workload that are not in the object itself.
 #[derive(Debug, Clone)]
 pub struct Surrounding<'a> {
-    /// The namespace's labels; empty if the namespace is not in the store.
-    pub namespace_labels: Labels,
+    /// The namespace's labels, as far as they are known.
+    pub namespace_labels: LabelSet,
     /// The top-level validated owner.
     pub top_owner: TopOwner,
     /// The pull secrets of the service account, for pods that name none themselves.
@@ -154,7 +154,7 @@ impl Surrounding<'_> {
     /// Returns the facts around a workload that was found in a store instead of a request. What a store holds under a
     /// controller counts as made by that controller.
     #[must_use]
-    pub fn unasked(namespace_labels: Labels, top_owner: TopOwner) -> Self {
+    pub fn unasked(namespace_labels: LabelSet, top_owner: TopOwner) -> Self {
         Self {
             namespace_labels,
             top_owner,
@@ -187,8 +187,8 @@ pub struct Subject {
     pub is_pod: bool,
     /// The object's namespace.
     pub namespace: String,
-    /// The namespace's labels; empty if the namespace is not in the store.
-    pub namespace_labels: Labels,
+    /// The namespace's labels, as far as they are known.
+    pub namespace_labels: LabelSet,
     /// Labels of the pod template, or of the bare pod.
     pub labels: Labels,
     /// The top-level validated owner, for `match.kinds`.

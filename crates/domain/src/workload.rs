@@ -30,6 +30,9 @@ pub struct ControllerRef {
     pub uid: String,
 }
 
+/// The label by which the API server names each namespace.
+const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
+
 /// A fact that may not be known in time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Known<T> {
@@ -37,6 +40,25 @@ pub enum Known<T> {
     Yes(T),
     /// The fact is not known.
     Unknown,
+}
+
+/// Labels, of which some may not be known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LabelSet {
+    /// The labels that are known.
+    pub known: Labels,
+    /// True if there are no others.
+    pub whole: bool,
+}
+
+impl LabelSet {
+    /// Returns the labels of the namespace with this name. If nothing has reported them, only the label that the API
+    /// server sets is known.
+    #[must_use]
+    pub fn of_namespace(name: &str, labels: Option<Labels>) -> Self {
+        let by_name = || Labels::from([(NAMESPACE_NAME.to_owned(), name.to_owned())]);
+        Self { whole: labels.is_some(), known: labels.unwrap_or_else(by_name) }
+    }
 }
 
 /// One object that names images.

@@ -11,7 +11,7 @@ use tagpin_domain::kind::STATEFUL_SET;
 use tagpin_domain::policy::PolicySet;
 use tagpin_domain::slot::Slot;
 use tagpin_domain::subject::{Before, Subject, Suggestions, Surrounding, TopOwner};
-use tagpin_domain::workload::{ControllerRef, Known, Labels, Workload};
+use tagpin_domain::workload::{ControllerRef, Known, LabelSet, Labels, Workload};
 
 use crate::ports::Surroundings;
 
@@ -76,18 +76,18 @@ pub async fn subject(
     Subject::of(workload, surrounding, Some(Before { workload: &old, needs_no_mark, carries: &carries }))
 }
 
-/// Returns the labels of a namespace if a policy selects by them; empty if they cannot be known in time.
+/// Returns the labels of a namespace, or none if no policy selects by them.
 async fn namespace_labels(
     policies: &PolicySet,
     namespace: &str,
     surroundings: &dyn Surroundings,
     deadline: Instant,
-) -> Labels {
+) -> LabelSet {
     if policies.cluster.iter().all(|policy| policy.scope.namespaces.0.is_empty()) {
-        return Labels::new();
+        return LabelSet { known: Labels::new(), whole: true };
     }
     let labels = surroundings.namespace_labels(namespace, deadline).await;
-    labels.map(|labels| (*labels).clone()).unwrap_or_default()
+    LabelSet::of_namespace(namespace, labels.map(|labels| (*labels).clone()))
 }
 
 /// Returns true if a custom resource controls the pod, or the StatefulSet of the pod. Only the identity of the request

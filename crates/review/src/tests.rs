@@ -14,7 +14,7 @@ use tagpin_domain::pin::Revision;
 use tagpin_domain::policy::{Children, Mode, Outcome, Policy, PolicyId, Resolution, Scope};
 use tagpin_domain::slot::{Field, Place, PullPolicy, Role, SlotKey};
 use tagpin_domain::subject::{Controller, Surrounding, TopOwner};
-use tagpin_domain::workload::{Labels, Workload};
+use tagpin_domain::workload::{LabelSet, Labels, Workload};
 
 const POD: Kind = Kind::new("", "Pod");
 
@@ -62,7 +62,7 @@ fn pod(references: impl IntoIterator<Item = impl AsRef<str>>) -> Subject {
     let workload = Workload { slots: slots.collect(), ..Workload::new(POD, true, "shop", "web") };
     let surrounding = Surrounding {
         suggestions: Suggestions::Ask,
-        ..Surrounding::unasked(Labels::new(), TopOwner::Known(POD))
+        ..Surrounding::unasked(LabelSet::of_namespace("shop", Some(Labels::new())), TopOwner::Known(POD))
     };
     Subject::of(workload, surrounding, None)
 }

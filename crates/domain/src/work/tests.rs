@@ -17,7 +17,7 @@ use crate::requirement::policies_of;
 use crate::slot::tests::container;
 use crate::subject::{Phase, Subject, Surrounding, TopOwner};
 use crate::verdict::Effect;
-use crate::workload::{Labels, Workload};
+use crate::workload::{LabelSet, Labels, Workload};
 
 const POD: Kind = Kind::new("", "Pod");
 const SHOP: Option<&str> = Some("shop");
@@ -95,7 +95,8 @@ fn pod(images: impl IntoIterator<Item = String>) -> Subject {
     let slots = images.into_iter().enumerate();
     let slots = slots.map(|(n, image)| container(&format!("c{n}"), n, &image)).collect();
     let workload = Workload { slots, ..Workload::new(POD, true, "shop", "web") };
-    let surrounding = Surrounding::unasked(Labels::new(), TopOwner::Known(POD));
+    let surrounding =
+        Surrounding::unasked(LabelSet::of_namespace("shop", Some(Labels::new())), TopOwner::Known(POD));
     Subject::of(workload, Surrounding { by: Requester::default(), ..surrounding }, None)
 }
 

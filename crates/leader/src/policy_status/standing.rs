@@ -14,7 +14,7 @@ use tagpin_domain::requirement::policies_of;
 use tagpin_domain::slot::{Role, SlotKey};
 use tagpin_domain::subject::{Phase, Subject, Surrounding};
 use tagpin_domain::work::{Budget, STEPS};
-use tagpin_domain::workload::Workload;
+use tagpin_domain::workload::{LabelSet, Workload};
 use tagpin_kube::Cluster;
 use tagpin_kube::stored::Stored;
 use tagpin_objects::image_policy::{Summary, Violation};
@@ -107,7 +107,7 @@ impl<'a> Look<'a> {
         let (top, owner) = self.cluster.climb(object);
         let Workload { namespace, .. } = &object.workload;
         let labels = self.cluster.namespace_labels(namespace);
-        let labels = labels.map(|labels| (*labels).clone()).unwrap_or_default();
+        let labels = LabelSet::of_namespace(namespace, labels.map(|labels| (*labels).clone()));
         let foreign = self.cluster.is_foreign(object);
         let surrounding = Surrounding { foreign, ..Surrounding::unasked(labels, owner) };
         let subject = Subject::of(object.workload.clone(), surrounding, None);

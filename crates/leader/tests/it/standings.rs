@@ -457,3 +457,18 @@ async fn a_count_of_a_large_cluster_leaves_the_processor_to_others() {
     }
     assert!(left >= 3, "{left}");
 }
+
+#[tokio::test]
+async fn a_namespace_that_nobody_knows_counts_for_every_policy_that_may_select_it() {
+    let selector = |key: &str, value: &str| json!({ "match": { "namespaceSelector": { "matchLabels": { key: value } } } });
+    for (key, value, workloads) in [
+        ("env", "prod", 1),
+        ("kubernetes.io/metadata.name", "shop", 1),
+        ("kubernetes.io/metadata.name", "other", 0),
+    ] {
+        let cluster = cluster(selector(key, value), &[(DEPLOYMENT, "web", None, "web:latest", NO)]);
+        assert_eq!(stand(&cluster).await.summary.workloads, workloads, "{key}: {value}");
+        cluster.namespaces.apply("shop".to_owned(), [("env".to_owned(), "test".to_owned())].into());
+        assert_eq!(stand(&cluster).await.summary.workloads, 0, "{key}: {value}");
+    }
+}
