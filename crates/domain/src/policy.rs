@@ -18,7 +18,7 @@ use crate::workload::Labels;
 
 mod notes;
 
-pub use notes::Note;
+pub use notes::{IdleGlob, Note};
 
 /// The kind of a policy object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -120,6 +120,8 @@ pub struct Policy {
     pub resolution: Resolution,
     /// The exceptions, expired ones included.
     pub exceptions: Vec<Exception>,
+    /// The globs that match nothing, at most one of each list.
+    pub idle_globs: Vec<IdleGlob>,
 }
 
 /// The slots of the objects that a policy is about: every part that is given must match.
