@@ -163,8 +163,18 @@ impl Selector {
     /// Returns true if these labels are selected.
     #[must_use]
     pub(crate) fn selects(&self, labels: &Labels) -> bool {
+        self.may_select(labels, false)
+    }
+
+    /// Returns true if these labels are selected, or may be selected together with labels that were cut. A label that
+    /// is not among those left may have any value.
+    #[must_use]
+    pub(crate) fn may_select(&self, labels: &Labels, cut: bool) -> bool {
         self.0.iter().all(|requirement| {
             let value = labels.get(&requirement.key);
+            if value.is_none() && cut {
+                return true;
+            }
             match &requirement.operator {
                 LabelOperator::In(values) => value.is_some_and(|value| values.contains(value)),
                 LabelOperator::NotIn(values) => value.is_none_or(|value| !values.contains(value)),

@@ -119,7 +119,7 @@ pub fn policies_of<'a>(policies: &'a PolicySet, subject: &Subject) -> Vec<&'a Po
         .filter(|policy| {
             let scope = &policy.scope;
             (policy.id.namespace.is_some() || scope.namespaces.selects(&subject.namespace_labels))
-                && scope.objects.selects(&subject.labels)
+                && scope.objects.may_select(&subject.labels, subject.labels_cut)
                 && match subject.top_owner {
                     TopOwner::Known(kind) => scope.kinds.is_empty() || scope.kinds.contains(&kind),
                     TopOwner::Unknown => true,

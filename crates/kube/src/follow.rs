@@ -1,8 +1,9 @@
-//! Watches of the API server: lists in pages, back-off after failures, and a new list when the API server has
-//! forgotten the version.
+//! Watches of the API server: lists as streams or in pages, back-off after failures, and a new list when the API server
+//! has forgotten the version or when there is room for objects that had none.
 
 use std::convert::Infallible;
 use std::fmt::{self, Debug};
+use std::future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,14 +15,20 @@ use kube::runtime::watcher::{self, Config, DefaultBackoff, Event, watcher};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
+use crate::budget::Budget;
 use crate::client::WATCH;
 use crate::item::{Identity, Item, Unreadable, Whole};
 use crate::unreadable::{Unreadables, Watched};
 
-/// Number of objects in one page of a list: about 1 MB of JSON at most.
-const PAGE: u32 = 100;
+use lists::Lists;
+
+mod lists;
+
+/// Shortest time from one list to the next that is only for objects without room.
+const ROOM: Duration = Duration::from_secs(5 * 60);
 
 /// A store that holds what a watch of `K` reports.
 pub trait Sink<K> {
@@ -85,7 +92,7 @@ impl<K> Observed<K> {
 /// Returns the configuration of every watch.
 #[must_use]
 pub fn config() -> Config {
-    Config::default().page_size(PAGE).timeout(WATCH)
+    Config::default().timeout(WATCH)
 }
 
 /// kube's back-off, up to [`MAX_BACKOFF`].
@@ -106,7 +113,7 @@ impl Backoff for ShortBackoff {
 }
 
 /// Passes every event to the sink, for ever. An object that cannot be read is recorded in `unreadable` and
-/// does not hold up any other object.
+/// does not hold up any other object. This is for kinds with few objects, which are listed in pages.
 pub async fn follow<K, S>(
     api: Api<Item<K>>,
     config: Config,
@@ -119,55 +126,174 @@ where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
     S: Sink<K>,
 {
+    let mut followed = Followed::new(sink, unreadable, watched, report, None);
     loop {
-        let mut events =
-            pin!(watcher(api.clone(), config.clone()).backoff(ShortBackoff(DefaultBackoff::default())));
-        let (mut listed, mut lost) = (Vec::new(), Vec::new());
-        while let Some(event) = events.next().await {
+        followed.round(&api, &config).await;
+    }
+}
+
+/// Passes every event about the objects of a kind to the sink, for ever, as [`follow`] does. The list is a stream where
+/// the API server has such lists. Objects for which the budget has no room are listed again when there is room.
+pub(crate) async fn follow_all<K, S>(
+    api: Api<Item<K>>,
+    sink: &S,
+    unreadable: &Unreadables,
+    watched: Watched,
+    report: impl Fn(Progress),
+    budget: &Budget,
+) -> Infallible
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+    S: Sink<K>,
+{
+    let mut followed = Followed::new(sink, unreadable, watched, report, Some(budget));
+    loop {
+        followed.round(&api, &config()).await;
+    }
+}
+
+/// One watch and its sink.
+struct Followed<'a, S, R> {
+    sink: &'a S,
+    unreadable: &'a Unreadables,
+    watched: Watched,
+    report: R,
+    budget: Option<&'a Budget>,
+    lists: Lists,
+    /// The objects without room; none if all have some.
+    waiting: Option<Waiting>,
+    listed_at: Instant,
+}
+
+/// The state of the budget when an object had no room.
+struct Waiting {
+    returns: u64,
+    /// Earliest time of the next list.
+    until: Instant,
+}
+
+impl<'a, S, R: Fn(Progress)> Followed<'a, S, R> {
+    fn new(
+        sink: &'a S,
+        unreadable: &'a Unreadables,
+        watched: Watched,
+        report: R,
+        budget: Option<&'a Budget>,
+    ) -> Self {
+        let lists = Lists::new(budget.is_some());
+        Self { sink, unreadable, watched, report, budget, lists, waiting: None, listed_at: Instant::now() }
+    }
+
+    /// Lists all objects and follows their changes, until they have to be listed in another way or once more.
+    async fn round<K>(&mut self, api: &Api<Item<K>>, config: &Config)
+    where
+        K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+        S: Sink<K>,
+    {
+        let config = self.lists.configure(config.clone());
+        let mut events = pin!(watcher(api.clone(), config).backoff(ShortBackoff(DefaultBackoff::default())));
+        let (mut listed, mut lost, mut complete) = (Vec::new(), Vec::new(), false);
+        loop {
+            let event = tokio::select! {
+                event = events.next() => event,
+                () = room_again(&mut self.waiting, self.budget) => break,
+            };
             match event {
-                Ok(Event::Init) => {
+                None => break,
+                Some(Ok(Event::Init)) => {
                     listed.clear();
                     lost.clear();
+                    self.waiting = None;
+                    self.listed_at = Instant::now();
+                    if self.lists.begins() {
+                        return;
+                    }
                 }
-                Ok(Event::InitApply(item)) => match item.and_then(|object| sink.parse(object)) {
-                    Ok(item) => listed.extend(item),
-                    Err(object) => lost.push(*object),
-                },
-                Ok(Event::InitDone) => {
-                    sink.replace(std::mem::take(&mut listed), &lost);
-                    report(Progress::Listed);
-                    unreadable.replace(watched, std::mem::take(&mut lost));
-                }
-                Ok(Event::Apply(item)) => {
-                    let identity = item.identity();
-                    match item.and_then(|object| sink.parse(object)) {
-                        Ok(item) => {
-                            item.into_iter().for_each(|item| sink.apply(item));
-                            unreadable.take(watched, &identity);
-                        }
+                Some(Ok(Event::InitApply(item))) => {
+                    if self.lists.is_too_large(item.bytes()) {
+                        return;
+                    }
+                    match item.and_then(|object| self.sink.parse(object)) {
+                        Ok(item) => listed.extend(item),
                         Err(object) => {
-                            sink.lose(&identity);
-                            unreadable.put(watched, *object);
+                            self.await_room(&object);
+                            lost.push(*object);
                         }
                     }
                 }
-                Ok(Event::Delete(item)) => {
-                    let identity = item.identity();
-                    sink.delete(&identity);
-                    unreadable.take(watched, &identity);
+                Some(Ok(Event::InitDone)) => {
+                    complete = true;
+                    self.lists.ends();
+                    self.sink.replace(std::mem::take(&mut listed), &lost);
+                    (self.report)(Progress::Listed);
+                    self.unreadable.replace(self.watched, std::mem::take(&mut lost));
                 }
-                Err(error) => {
-                    report(Progress::Failed);
-                    warn!(error = %Cause(&error), "the watch failed; the objects known before stay in use");
-                    if status_code(&error) == Some(404) {
-                        report(Progress::UnknownKind);
+                Some(Ok(Event::Apply(item))) => self.apply(item),
+                Some(Ok(Event::Delete(item))) => {
+                    let identity = item.identity();
+                    self.sink.delete(&identity);
+                    self.unreadable.take(self.watched, &identity);
+                }
+                Some(Err(error)) => {
+                    if !complete && self.lists.has_no_streams(&error) {
+                        return;
                     }
-                    if must_list_again(&error) {
+                    self.failed(&error);
+                    if complete && must_list_again(&error) {
                         break;
                     }
                 }
             }
         }
+        self.waiting = None;
+        // The next list is tried as a stream again, and in pages of full length.
+        self.lists = Lists::new(self.budget.is_some());
+    }
+
+    fn apply<K: Resource>(&mut self, item: Item<K>)
+    where
+        S: Sink<K>,
+    {
+        let identity = item.identity();
+        match item.and_then(|object| self.sink.parse(object)) {
+            Ok(item) => {
+                item.into_iter().for_each(|item| self.sink.apply(item));
+                self.unreadable.take(self.watched, &identity);
+            }
+            Err(object) => {
+                self.await_room(&object);
+                self.sink.lose(&identity);
+                self.unreadable.put(self.watched, *object);
+            }
+        }
+    }
+
+    fn failed(&self, error: &watcher::Error) {
+        (self.report)(Progress::Failed);
+        warn!(error = %Cause(error), "the watch failed; the objects known before stay in use");
+        if status_code(error) == Some(404) {
+            (self.report)(Progress::UnknownKind);
+        }
+    }
+
+    /// Remembers that an object had no room, if it can have some later.
+    fn await_room(&mut self, object: &Unreadable) {
+        if let Some(budget) = self.budget.filter(|_| object.awaits_room && self.waiting.is_none()) {
+            self.waiting = Some(Waiting { returns: budget.returns(), until: self.listed_at + ROOM });
+        }
+    }
+}
+
+/// Waits until an object without room may have some: another object has given back its room, and the last list is old
+/// enough. Without such an object it waits for ever.
+async fn room_again(waiting: &mut Option<Waiting>, budget: Option<&Budget>) {
+    let (Some(waiting), Some(budget)) = (waiting, budget) else { return future::pending().await };
+    loop {
+        sleep_until(waiting.until).await;
+        if budget.returns() != waiting.returns {
+            return;
+        }
+        waiting.until += ROOM;
     }
 }
 

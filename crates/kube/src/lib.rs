@@ -44,6 +44,7 @@ pub mod pin_keys;
 pub mod pinning;
 pub mod watch;
 
+pub mod budget;
 mod changes;
 pub mod follow;
 mod metadata;
@@ -54,6 +55,7 @@ pub use changes::{Changes, Watcher};
 pub use follow::Observed;
 
 use accounts::Accounts;
+use budget::Budget;
 use metrics::Watches;
 use namespaces::Namespaces;
 use owners::Stores;
@@ -86,6 +88,8 @@ pub struct Cluster {
     pub unreadable: Unreadables,
     /// Counters of failed watches.
     pub watches: Watches,
+    /// The memory that the stored objects may take.
+    pub budget: Budget,
     kinds: Kinds,
     reader: Box<dyn Reader>,
     changes: Changes,
@@ -95,18 +99,25 @@ impl Cluster {
     /// Returns empty stores for objects of these kinds. The reader reads what no watch has reported.
     #[must_use]
     pub fn new(kinds: Kinds, reader: impl Reader + 'static) -> Self {
+        Self::with_budget(kinds, reader, Budget::default())
+    }
+
+    /// Returns empty stores whose objects take at most this budget.
+    #[must_use]
+    pub fn with_budget(kinds: Kinds, reader: impl Reader + 'static, budget: Budget) -> Self {
         let changes = Changes::default();
-        let workloads = Arc::new(Workloads::new(kinds.clone(), changes.clone()));
+        let workloads = Arc::new(Workloads::new(kinds.clone(), budget.clone(), changes.clone()));
         Self {
-            policies: Policies::new(changes.clone()),
-            namespaces: Namespaces::new(changes.clone()),
-            pods: Arc::new(Pods::new(Arc::clone(&workloads), kinds.clone(), changes.clone())),
+            policies: Policies::new(budget.clone(), changes.clone()),
+            namespaces: Namespaces::new(budget.clone(), changes.clone()),
+            pods: Arc::new(Pods::new(Arc::clone(&workloads), kinds.clone(), budget.clone(), changes.clone())),
             workloads,
-            accounts: Accounts::new(changes.clone()),
+            accounts: Accounts::new(budget.clone(), changes.clone()),
             pinning: Pinning::default(),
             synced: Synced::new(kinds.clone(), changes.clone()),
             unreadable: Unreadables::default(),
             watches: Watches::new(Store::all(&kinds).map(Store::name)),
+            budget,
             kinds,
             reader: Box::new(reader),
             changes,

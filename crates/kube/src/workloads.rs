@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::budget::Budget;
 use crate::changes::Changes;
 use crate::follow::Sink;
 use crate::item::{Identity, Unreadable};
@@ -26,12 +27,13 @@ pub struct Workloads {
     revisions: RwLock<Shelf<OldRevision>>,
     sightings: Sightings,
     kinds: Kinds,
+    budget: Budget,
     changes: Changes,
 }
 
 impl Workloads {
-    pub(crate) fn new(kinds: Kinds, changes: Changes) -> Self {
-        Self { kinds, changes, ..Self::default() }
+    pub(crate) fn new(kinds: Kinds, budget: Budget, changes: Changes) -> Self {
+        Self { kinds, budget, changes, ..Self::default() }
     }
 
     /// Records a workload that was reported.
@@ -215,7 +217,10 @@ impl Sink<Slim> for OfKind<'_> {
     type Item = Stored;
 
     fn parse(&self, object: Slim) -> Result<Option<Stored>, Box<Unreadable>> {
-        Stored::new(&self.workloads.kinds, self.row, &object)
+        let Self { workloads, row } = self;
+        let Some(stored) = Stored::new(&workloads.kinds, row, &object)? else { return Ok(None) };
+        let before = workloads.get(row.kind, &stored.workload.uid);
+        stored.charged(&workloads.budget, before.as_deref(), &object.metadata).map(Some)
     }
 
     fn apply(&self, object: Stored) {
@@ -239,7 +244,9 @@ impl Sink<Slim> for Revisions<'_> {
     type Item = OldRevision;
 
     fn parse(&self, object: Slim) -> Result<Option<OldRevision>, Box<Unreadable>> {
-        Ok(OldRevision::new(&self.0.kinds, &object))
+        let Some(revision) = OldRevision::new(&self.0.kinds, &object) else { return Ok(None) };
+        let before = self.0.revisions.read().get(&revision.uid).map(Arc::clone);
+        revision.charged(&self.0.budget, before.as_deref(), &object.metadata).map(Some)
     }
 
     fn apply(&self, revision: OldRevision) {

@@ -22,6 +22,8 @@ pub enum ReadyReason {
     Auditing,
     /// This generation does not compile; the last good one stays in force.
     Invalid,
+    /// The namespace has so many older policies that this one is not in force.
+    TooMany,
     /// Not every ready replica has this generation yet.
     Propagating,
     /// A namespaced policy in a namespace that the webhooks do not see.
@@ -34,11 +36,12 @@ pub enum ReadyReason {
 
 impl ReadyReason {
     /// Every reason.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Enforcing,
         Self::Warning,
         Self::Auditing,
         Self::Invalid,
+        Self::TooMany,
         Self::Propagating,
         Self::NamespaceExcluded,
         Self::WebhooksNotInstalled,
@@ -53,6 +56,7 @@ impl ReadyReason {
             Self::Warning => "Warning",
             Self::Auditing => "Auditing",
             Self::Invalid => "Invalid",
+            Self::TooMany => "TooMany",
             Self::Propagating => "Propagating",
             Self::NamespaceExcluded => "NamespaceExcluded",
             Self::WebhooksNotInstalled => "WebhooksNotInstalled",
@@ -66,6 +70,7 @@ impl ReadyReason {
         match self {
             Self::Enforcing | Self::Warning | Self::Auditing => true,
             Self::Invalid
+            | Self::TooMany
             | Self::Propagating
             | Self::NamespaceExcluded
             | Self::WebhooksNotInstalled

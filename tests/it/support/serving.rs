@@ -15,6 +15,7 @@ use axum::extract::Request;
 use axum::http::{Response, StatusCode};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use futures::StreamExt as _;
 use http_body_util::StreamBody;
 use hyper::body::Frame;
 use rustls::{ClientConfig, RootCertStore};
@@ -43,6 +44,8 @@ const SECRETS: &str = "/api/v1/namespaces/tagpin-system/secrets";
 struct Quiet {
     /// The text of each list, by its path.
     lists: Arc<Mutex<BTreeMap<String, String>>>,
+    /// True if a list can be a stream of events.
+    streams: bool,
     /// The path of the one list that is not answered yet.
     held: watch::Sender<Option<String>>,
 }
@@ -55,14 +58,38 @@ impl Quiet {
             let missing = json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 404, "reason": "NotFound" });
             return response(StatusCode::NOT_FOUND, Body::from(missing.to_string()));
         }
-        if request.uri().query().unwrap_or_default().contains("watch=true") {
-            let silence = futures::stream::pending::<Result<Frame<Bytes>, std::io::Error>>();
+        let query = request.uri().query().unwrap_or_default().to_owned();
+        let silence = futures::stream::pending::<Result<Frame<Bytes>, std::io::Error>>();
+        let streams = query.contains("sendInitialEvents=true");
+        if query.contains("watch=true") && !streams {
             return response(StatusCode::OK, Body::new(StreamBody::new(silence)));
+        }
+        if streams && !self.streams {
+            let message =
+                "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled";
+            let refused = json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 422, "reason": "Invalid", "message": message });
+            return response(StatusCode::UNPROCESSABLE_ENTITY, Body::from(refused.to_string()));
         }
         held.wait_for(|held| held.as_deref() != Some(&path)).await.unwrap();
         let list = self.lists.lock().unwrap()[&path].clone();
-        response(StatusCode::OK, Body::from(list))
+        if !streams {
+            return response(StatusCode::OK, Body::from(list));
+        }
+        let frames = futures::stream::iter(events(&list)).map(|line| Ok(Frame::data(Bytes::from(line))));
+        response(StatusCode::OK, Body::new(StreamBody::new(frames.chain(silence))))
     }
+}
+
+/// Returns the lines of the stream of a list. A text that is no list is the line of one event.
+fn events(list: &str) -> Vec<String> {
+    let parsed: Value = serde_json::from_str(list).unwrap();
+    let Some(version) = parsed["metadata"].get("resourceVersion") else { return vec![format!("{list}\n")] };
+    let event = |kind: &str, object: &Value| format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n");
+    let annotations = json!({ "k8s.io/initial-events-end": "true" });
+    let metadata = json!({ "resourceVersion": version, "annotations": annotations });
+    let end = json!({ "kind": "Pod", "apiVersion": "v1", "metadata": metadata });
+    let items = parsed["items"].as_array().unwrap().iter().map(|item| event("ADDED", item));
+    items.chain([event("BOOKMARK", &end)]).collect()
 }
 
 fn response(status: StatusCode, body: Body) -> Response<Body> {
@@ -82,6 +109,8 @@ pub(crate) struct Start<'a> {
     pub(crate) lists: &'a [(String, Vec<Value>)],
     /// The path of the list that is not answered until it is released.
     pub(crate) held: Option<&'a str>,
+    /// True if the API server sends lists only in pages.
+    pub(crate) pages: bool,
     /// Further entries of the Secret with the certificate, as text by name.
     pub(crate) entries: &'a [(&'a str, &'a str)],
     /// Further arguments of `serve`.
@@ -133,8 +162,12 @@ impl Serving {
             "metadata": { "name": "tagpin-webhook-tls", "namespace": "tagpin-system", "uid": "s", "resourceVersion": "1" },
             "data": data,
         });
-        let Start { lists, held, arguments, environment, .. } = start;
-        let cluster = Quiet { lists: Arc::default(), held: watch::Sender::new(held.map(str::to_owned)) };
+        let Start { lists, held, pages, arguments, environment, .. } = start;
+        let cluster = Quiet {
+            lists: Arc::default(),
+            streams: !pages,
+            held: watch::Sender::new(held.map(str::to_owned)),
+        };
         {
             let mut all = cluster.lists.lock().unwrap();
             all.extend(Store::all(&Kinds::default()).map(|store| (path(store), list(&[]))));

@@ -8,6 +8,8 @@
 )]
 
 mod by_name;
+mod limits;
+mod lists;
 mod marks;
 mod node_images;
 mod owners;

@@ -17,7 +17,8 @@ pub struct PolicyStatus {
     pub observed_generation: Option<i64>,
     /// The condition `Ready` is True when every ready replica of tagpin has this generation in force; its reason then is
     /// Enforcing, Warning or Auditing. Otherwise the reason is Invalid (the message names the field, and the last good
-    /// generation stays in force), Propagating, NamespaceExcluded, WebhooksNotInstalled or WebhookUnreachable.
+    /// generation stays in force), TooMany (the namespace has 64 older policies), Propagating, NamespaceExcluded,
+    /// WebhooksNotInstalled or WebhookUnreachable.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions::schema")]
     pub conditions: Vec<Condition>,
