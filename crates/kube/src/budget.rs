@@ -6,8 +6,11 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
 
 /// Maximum number of bytes that are kept of one object.
 pub(crate) const OBJECT: usize = 64 * 1024;
@@ -16,6 +19,10 @@ pub(crate) const OBJECT: usize = 64 * 1024;
 const ORDINARY: usize = 16 * 1024;
 /// Maximum number of bytes that the large objects of one namespace take.
 const LARGE: usize = 4 * 1024 * 1024;
+/// Maximum number of lists that are read at the same time.
+const LISTS: u32 = 3;
+/// Maximum time to wait for a turn.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Memory limit of a process whose limit nobody names, in bytes: that of the chart.
 pub const DEFAULT_MEMORY: u64 = 256 * 1024 * 1024;
 
@@ -28,6 +35,8 @@ struct Shared {
     /// Maximum number of bytes of all objects.
     total: usize,
     account: Mutex<Account>,
+    /// The turns for lists.
+    turns: Semaphore,
 }
 
 #[derive(Debug, Default)]
@@ -112,7 +121,11 @@ impl Budget {
     #[must_use]
     pub fn of_memory(limit: u64) -> Self {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        Self(Arc::new(Shared { total: limit / 8 * 3, account: Mutex::default() }))
+        Self(Arc::new(Shared {
+            total: limit / 8 * 3,
+            account: Mutex::default(),
+            turns: Semaphore::new(LISTS as usize),
+        }))
     }
 
     /// Takes room for an object of a namespace. With the charge of the object's version before, only the difference
@@ -174,6 +187,18 @@ impl Budget {
             return Err(OverBudget::Total(total));
         }
         Ok(())
+    }
+
+    /// Waits for a turn to list objects as a stream, for [`PATIENCE`] at most: an API server that does not answer one
+    /// list must not hold up all others.
+    pub(crate) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        timeout(PATIENCE, self.0.turns.acquire()).await.ok()?.ok()
+    }
+
+    /// Waits for the turn to read a page while no other list is read, as [`Budget::turn`] does: a page is held as a
+    /// whole.
+    pub(crate) async fn turn_alone(&self) -> Option<SemaphorePermit<'_>> {
+        timeout(PATIENCE, self.0.turns.acquire_many(LISTS)).await.ok()?.ok()
     }
 
     /// Returns a number that grows whenever an object gives back room.

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use kube::runtime::WatchStreamExt;
-use kube::runtime::utils::Backoff;
-use kube::runtime::watcher::{self, Config, DefaultBackoff, Event, watcher};
+use kube::api::{ListParams, WatchEvent, WatchParams};
+use kube::runtime::utils::Backoff as _;
+use kube::runtime::watcher::{Config, DefaultBackoff};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::warn;
 
 use crate::budget::Budget;
@@ -23,9 +23,9 @@ use crate::client::WATCH;
 use crate::item::{Identity, Item, Unreadable, Whole};
 use crate::unreadable::{Unreadables, Watched};
 
-use lists::Lists;
+use pages::Pages;
 
-mod lists;
+mod pages;
 
 /// Shortest time from one list to the next that is only for objects without room.
 const ROOM: Duration = Duration::from_secs(5 * 60);
@@ -63,6 +63,12 @@ pub enum Progress {
     UnknownKind,
 }
 
+/// Annotation of the event that ends the list of a stream.
+const LIST_ENDS: &str = "k8s.io/initial-events-end";
+
+/// Time without an event after which a watch is opened again: the API server ends it after [`WATCH`].
+const IDLE: Duration = Duration::from_secs(WATCH as u64 + 5);
+
 /// Maximum pause between attempts. kube's own back-off grows to a minute, during which a replica would see
 /// nothing after an API server came back.
 const MAX_BACKOFF: Duration = Duration::from_secs(6);
@@ -89,27 +95,10 @@ impl<K> Observed<K> {
     }
 }
 
-/// Returns the configuration of every watch.
+/// Returns the selectors of a watch of all objects.
 #[must_use]
 pub fn config() -> Config {
-    Config::default().timeout(WATCH)
-}
-
-/// kube's back-off, up to [`MAX_BACKOFF`].
-struct ShortBackoff(DefaultBackoff);
-
-impl Iterator for ShortBackoff {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
-        self.0.next().map(|pause| pause.min(MAX_BACKOFF))
-    }
-}
-
-impl Backoff for ShortBackoff {
-    fn reset(&mut self) {
-        self.0.reset();
-    }
+    Config::default()
 }
 
 /// Passes every event to the sink, for ever. An object that cannot be read is recorded in `unreadable` and
@@ -159,7 +148,7 @@ struct Followed<'a, S, R> {
     watched: Watched,
     report: R,
     budget: Option<&'a Budget>,
-    lists: Lists,
+    backoff: DefaultBackoff,
     /// The objects without room; none if all have some.
     waiting: Option<Waiting>,
     listed_at: Instant,
@@ -172,6 +161,12 @@ struct Waiting {
     until: Instant,
 }
 
+/// The objects of a list so far.
+struct Listing<I> {
+    items: Vec<I>,
+    lost: Vec<Unreadable>,
+}
+
 impl<'a, S, R: Fn(Progress)> Followed<'a, S, R> {
     fn new(
         sink: &'a S,
@@ -180,74 +175,213 @@ impl<'a, S, R: Fn(Progress)> Followed<'a, S, R> {
         report: R,
         budget: Option<&'a Budget>,
     ) -> Self {
-        let lists = Lists::new(budget.is_some());
-        Self { sink, unreadable, watched, report, budget, lists, waiting: None, listed_at: Instant::now() }
+        let backoff = DefaultBackoff::default();
+        Self { sink, unreadable, watched, report, budget, backoff, waiting: None, listed_at: Instant::now() }
     }
 
-    /// Lists all objects and follows their changes, until they have to be listed in another way or once more.
+    /// Lists all objects and follows their changes, until they have to be listed once more.
     async fn round<K>(&mut self, api: &Api<Item<K>>, config: &Config)
     where
         K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
         S: Sink<K>,
     {
-        let config = self.lists.configure(config.clone());
-        let mut events = pin!(watcher(api.clone(), config).backoff(ShortBackoff(DefaultBackoff::default())));
-        let (mut listed, mut lost, mut complete) = (Vec::new(), Vec::new(), false);
-        loop {
-            let event = tokio::select! {
-                event = events.next() => event,
-                () = room_again(&mut self.waiting, self.budget) => break,
-            };
-            match event {
-                None => break,
-                Some(Ok(Event::Init)) => {
-                    listed.clear();
-                    lost.clear();
-                    self.waiting = None;
-                    self.listed_at = Instant::now();
-                    if self.lists.begins() {
-                        return;
-                    }
-                }
-                Some(Ok(Event::InitApply(item))) => {
-                    if self.lists.is_too_large(item.bytes()) {
-                        return;
-                    }
-                    match item.and_then(|object| self.sink.parse(object)) {
-                        Ok(item) => listed.extend(item),
-                        Err(object) => {
-                            self.await_room(&object);
-                            lost.push(*object);
-                        }
-                    }
-                }
-                Some(Ok(Event::InitDone)) => {
-                    complete = true;
-                    self.lists.ends();
-                    self.sink.replace(std::mem::take(&mut listed), &lost);
-                    (self.report)(Progress::Listed);
-                    self.unreadable.replace(self.watched, std::mem::take(&mut lost));
-                }
-                Some(Ok(Event::Apply(item))) => self.apply(item),
-                Some(Ok(Event::Delete(item))) => {
-                    let identity = item.identity();
-                    self.sink.delete(&identity);
-                    self.unreadable.take(self.watched, &identity);
-                }
-                Some(Err(error)) => {
-                    if !complete && self.lists.has_no_streams(&error) {
-                        return;
-                    }
-                    self.failed(&error);
-                    if complete && must_list_again(&error) {
-                        break;
-                    }
-                }
+        self.waiting = None;
+        self.listed_at = Instant::now();
+        match self.list(api, config).await {
+            Ok(version) => {
+                self.backoff.reset();
+                self.watch(api, config, version).await;
+            }
+            Err(error) => {
+                self.failed(&error);
+                self.pause().await;
             }
         }
-        self.waiting = None;
-        // The next list is tried as a stream again, and in pages of full length.
-        self.lists = Lists::new(self.budget.is_some());
+    }
+
+    /// Lists all objects, and returns the version of the list. Few kinds are listed at a time, because a list takes
+    /// memory in the length of its largest objects.
+    async fn list<K>(&mut self, api: &Api<Item<K>>, config: &Config) -> Result<String, kube::Error>
+    where
+        K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+        S: Sink<K>,
+    {
+        let mut listing = Listing { items: Vec::new(), lost: Vec::new() };
+        let streamed = match self.budget {
+            None => None,
+            Some(budget) => {
+                let _turn = budget.turn().await;
+                self.stream(api, config, &mut listing).await?
+            }
+        };
+        let version = match streamed {
+            Some(version) => version,
+            None => self.pages(api, config, &mut listing).await?,
+        };
+        let Listing { items, lost } = listing;
+        self.sink.replace(items, &lost);
+        (self.report)(Progress::Listed);
+        self.unreadable.replace(self.watched, lost);
+        Ok(version)
+    }
+
+    /// Lists all objects as a stream of events, and returns the version of the list; none if the API server has no such
+    /// streams, or if the stream ended before all objects had come. The watch is another request, because the buffer of
+    /// this one is as long as the largest object.
+    async fn stream<K>(
+        &mut self,
+        api: &Api<Item<K>>,
+        config: &Config,
+        listing: &mut Listing<S::Item>,
+    ) -> Result<Option<String>, kube::Error>
+    where
+        K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+        S: Sink<K>,
+    {
+        let parameters = WatchParams { send_initial_events: true, ..watch_parameters(config) };
+        let mut events = match api.watch(&parameters, "0").await {
+            Ok(events) => pin!(events),
+            Err(kube::Error::Api(status)) if [400, 422].contains(&status.code) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        while let Ok(Some(event)) = timeout(IDLE, events.next()).await {
+            match event? {
+                WatchEvent::Added(item) | WatchEvent::Modified(item) => self.take(item, listing),
+                WatchEvent::Bookmark(bookmark) if bookmark.metadata.annotations.contains_key(LIST_ENDS) => {
+                    return Ok(Some(bookmark.metadata.resource_version));
+                }
+                WatchEvent::Error(status) => return Err(kube::Error::Api(status.boxed())),
+                WatchEvent::Bookmark(_) | WatchEvent::Deleted(_) => {}
+            }
+        }
+        listing.items.clear();
+        listing.lost.clear();
+        Ok(None)
+    }
+
+    /// Lists all objects in pages, and returns the version of the list.
+    async fn pages<K>(
+        &mut self,
+        api: &Api<Item<K>>,
+        config: &Config,
+        listing: &mut Listing<S::Item>,
+    ) -> Result<String, kube::Error>
+    where
+        K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+        S: Sink<K>,
+    {
+        let (mut pages, mut next) = (Pages::default(), None);
+        loop {
+            let parameters = ListParams {
+                label_selector: config.label_selector.clone(),
+                field_selector: config.field_selector.clone(),
+                limit: Some(pages.length()),
+                continue_token: next,
+                ..ListParams::default()
+            };
+            let turn = match self.budget {
+                Some(budget) => budget.turn_alone().await,
+                None => None,
+            };
+            let page = api.list(&parameters).await?;
+            pages.had(page.items.iter().map(Item::bytes).sum());
+            page.items.into_iter().for_each(|item| self.take(item, listing));
+            drop(turn);
+            next = page.metadata.continue_.filter(|token| !token.is_empty());
+            if next.is_none() {
+                return Ok(page.metadata.resource_version.unwrap_or_default());
+            }
+        }
+    }
+
+    /// Takes in an object of a list.
+    fn take<K>(&mut self, item: Item<K>, listing: &mut Listing<S::Item>)
+    where
+        S: Sink<K>,
+    {
+        match item.and_then(|object| self.sink.parse(object)) {
+            Ok(item) => listing.items.extend(item),
+            Err(object) => {
+                self.await_room(&object);
+                listing.lost.push(*object);
+            }
+        }
+    }
+
+    /// Follows the changes since this version, until the objects have to be listed once more.
+    async fn watch<K>(&mut self, api: &Api<Item<K>>, config: &Config, mut version: String)
+    where
+        K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+        S: Sink<K>,
+    {
+        let parameters = watch_parameters(config);
+        loop {
+            let mut events = match api.watch(&parameters, &version).await {
+                Ok(events) => pin!(events),
+                Err(error) => {
+                    self.failed(&error);
+                    if must_list_again(&error) {
+                        return;
+                    }
+                    let pause = self.next_pause();
+                    tokio::select! {
+                        () = sleep(pause) => continue,
+                        () = room_again(&mut self.waiting, self.budget) => return,
+                    }
+                }
+            };
+            loop {
+                let event = tokio::select! {
+                    event = timeout(IDLE, events.next()) => event.ok().flatten(),
+                    () = room_again(&mut self.waiting, self.budget) => return,
+                };
+                let event = match event {
+                    None => break,
+                    Some(Ok(event)) => event,
+                    Some(Err(error)) => {
+                        self.failed(&error);
+                        self.pause().await;
+                        break;
+                    }
+                };
+                match &event {
+                    WatchEvent::Added(item) | WatchEvent::Modified(item) | WatchEvent::Deleted(item) => {
+                        // The watch cannot go on from an object without a version.
+                        let Some(newer) = item.meta().resource_version.clone() else {
+                            return self.pause().await;
+                        };
+                        version = newer;
+                    }
+                    WatchEvent::Bookmark(bookmark) => version.clone_from(&bookmark.metadata.resource_version),
+                    WatchEvent::Error(_) => {}
+                }
+                match event {
+                    WatchEvent::Added(item) | WatchEvent::Modified(item) => self.apply(item),
+                    WatchEvent::Deleted(item) => {
+                        let identity = item.identity();
+                        self.sink.delete(&identity);
+                        self.unreadable.take(self.watched, &identity);
+                    }
+                    WatchEvent::Bookmark(_) => {}
+                    WatchEvent::Error(status) => {
+                        self.failed(&kube::Error::Api(status.boxed()));
+                        // What the API server has forgotten, or cannot tell, is listed anew.
+                        return self.pause().await;
+                    }
+                }
+                self.backoff.reset();
+            }
+        }
+    }
+
+    /// Waits before the next attempt.
+    async fn pause(&mut self) {
+        sleep(self.next_pause()).await;
+    }
+
+    /// Returns the time until the next attempt, which is longer after each failure in a row.
+    fn next_pause(&mut self) -> Duration {
+        self.backoff.next().unwrap_or(MAX_BACKOFF).min(MAX_BACKOFF)
     }
 
     fn apply<K: Resource>(&mut self, item: Item<K>)
@@ -268,7 +402,7 @@ impl<'a, S, R: Fn(Progress)> Followed<'a, S, R> {
         }
     }
 
-    fn failed(&self, error: &watcher::Error) {
+    fn failed(&self, error: &kube::Error) {
         (self.report)(Progress::Failed);
         warn!(error = %Cause(error), "the watch failed; the objects known before stay in use");
         if status_code(error) == Some(404) {
@@ -340,24 +474,32 @@ impl<K> Sink<Whole<K>> for watch::Sender<Observed<K>> {
     fn lose(&self, _: &Identity) {}
 }
 
-/// Returns true if the watch has to start with a new list. After an answer of 410, kube's watcher would
-/// request the same version for ever. After 404, the kind may have been deleted and created again, and the
-/// old version means nothing.
-fn must_list_again(error: &watcher::Error) -> bool {
-    matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if [404, 410].contains(&status.code))
+/// Returns the parameters of a watch with this configuration.
+fn watch_parameters(config: &Config) -> WatchParams {
+    WatchParams {
+        label_selector: config.label_selector.clone(),
+        field_selector: config.field_selector.clone(),
+        timeout: Some(WATCH),
+        ..WatchParams::default()
+    }
+}
+
+/// Returns true if the watch has to start with a new list. The API server has forgotten the version after an answer of
+/// 410. After 404, the kind may have been deleted and created again, and the old version means nothing.
+fn must_list_again(error: &kube::Error) -> bool {
+    status_code(error).is_some_and(|code| [404, 410].contains(&code))
 }
 
 /// Returns the status code with which the API server refused the list or the watch.
-fn status_code(error: &watcher::Error) -> Option<u16> {
+const fn status_code(error: &kube::Error) -> Option<u16> {
     match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => Some(status.code),
+        kube::Error::Api(status) => Some(status.code),
         _ => None,
     }
 }
 
 /// The error of a watch, with a remedy where one is known.
-struct Cause<'a>(&'a watcher::Error);
+struct Cause<'a>(&'a kube::Error);
 
 impl fmt::Display for Cause<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -47,7 +47,7 @@ pub mod watch;
 pub mod budget;
 mod changes;
 pub mod follow;
-mod metadata;
+pub mod metadata;
 mod shelf;
 mod sightings;
 

@@ -34,6 +34,12 @@ impl Kept {
     pub(crate) const fn labels_cut(&self) -> bool {
         self.labels_cut
     }
+
+    /// Returns the metadata without what the stores do not use.
+    #[must_use]
+    pub fn into_metadata(self) -> ObjectMeta {
+        self.metadata
+    }
 }
 
 impl Deref for Kept {

@@ -134,7 +134,7 @@ pub struct SlimNamespace {
 #[derive(Debug, Clone, Default, Deserialize, Resource)]
 #[resource(inherit = k8s_openapi::api::core::v1::ServiceAccount)]
 #[serde(rename_all = "camelCase", default)]
-pub(crate) struct SlimServiceAccount {
+pub struct SlimServiceAccount {
     /// The metadata, as far as it is kept.
     #[serde(deserialize_with = "kept::<_, LABELS>")]
     pub metadata: Kept,

@@ -318,6 +318,7 @@ fn deployment(found: Deployment) -> Option<findings::Deployment> {
 
 fn policy<K>(object: Unparsed<K>) -> Policy {
     let Unparsed { metadata, status, .. } = object;
+    let metadata = metadata.into_metadata();
     let status = serde_json::from_value::<PolicyStatus>(status).unwrap_or_default();
     let ready = status.conditions.into_iter().find(|condition| condition.type_ == READY);
     Policy {

@@ -1,9 +1,12 @@
 //! Lists of all objects: as a stream of events, and in pages where the API server has no such streams.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tagpin_kube::Cluster;
+use tagpin_kube::store::Store;
+use tagpin_objects::kinds::Kinds;
 use tokio::time::Instant;
 
 use tagpin_testing::scripted_api::Call;
@@ -32,7 +35,7 @@ fn page(call: Call, items: &[Value]) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_list_is_a_stream_and_its_watch_goes_on() {
+async fn a_list_is_a_stream_and_its_watch_follows() {
     let mut replica = Replica::start();
     let call = replica.call(NAMESPACES).await;
     let parameter = |name: &str| call.query.get(name).map(String::as_str);
@@ -45,10 +48,14 @@ async fn a_list_is_a_stream_and_its_watch_goes_on() {
     assert!(!knows(&replica.cluster, "a"), "half a list is none");
     stream.listed("10");
     replica.until("list", |cluster| knows(cluster, "a") && knows(cluster, "b")).await;
-    stream.event("ADDED", namespace("c", "11"));
+    // The buffer of the stream is as long as the largest object, so the watch is another request.
+    let call = replica.call(NAMESPACES).await;
+    assert_eq!((call.lists(), call.query["resourceVersion"].as_str()), (false, "10"));
+    let watch = call.watch();
+    watch.event("ADDED", namespace("c", "11"));
     replica.until("event", |cluster| knows(cluster, "c")).await;
-    // The stream goes on from where it ended.
-    drop(stream);
+    // It goes on from where it ended.
+    drop(watch);
     let again = replica.call(NAMESPACES).await;
     assert_eq!((again.lists(), again.query["resourceVersion"].as_str()), (false, "11"));
 }
@@ -60,8 +67,8 @@ async fn without_streams_a_list_comes_in_pages_at_once() {
         let start = Instant::now();
         replica.call(NAMESPACES).await.refuse(code, reason);
         let first = replica.call(NAMESPACES).await;
-        assert!(!first.streams() && start.elapsed() < Duration::from_millis(100), "{:?}", start.elapsed());
-        assert_eq!(first.query["limit"], "20");
+        assert!(!first.streams() && start.elapsed() <= Duration::from_secs(5), "{:?}", start.elapsed());
+        assert_eq!(first.query["limit"], "5");
         page(first, &[namespace("a", "1")]);
         let second = replica.call(NAMESPACES).await;
         assert_eq!(second.query["continue"], "more");
@@ -72,7 +79,7 @@ async fn without_streams_a_list_comes_in_pages_at_once() {
         assert!(knows(&replica.cluster, "a") && knows(&replica.cluster, "b"));
         // An API server that was upgraded meanwhile may have streams.
         watch.watch().expired();
-        assert!(!replica.call(NAMESPACES).await.streams(), "the same watch lists in pages again");
+        assert!(replica.call(NAMESPACES).await.streams());
     }
 }
 
@@ -83,33 +90,63 @@ async fn a_stream_that_never_ends_its_list_is_followed_by_pages() {
     let stream = replica.call(NAMESPACES).await.watch();
     stream.event("ADDED", namespace("a", "1"));
     drop(stream);
-    let mut call = replica.call(NAMESPACES).await;
-    if call.streams() {
-        // The request was on its way when the stream ended.
-        drop(call.watch());
-        call = replica.call(NAMESPACES).await;
-    }
+    let call = replica.call(NAMESPACES).await;
     assert!(!call.streams());
     call.list(json!([namespace("a", "1")]), "10");
     replica.until("list", |cluster| knows(cluster, "a")).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn pages_of_large_objects_halve_until_they_fit() {
+async fn pages_of_large_objects_halve_and_those_of_small_objects_grow() {
     let mut replica = Replica::start();
     replica.call(NAMESPACES).await.refuse(422, "Invalid");
-    let small = vec![namespace("a", "1"); 20];
-    page(replica.call(NAMESPACES).await, &small);
-    for limit in [20, 10, 5, 2] {
+    let small = vec![namespace("a", "1"); 5];
+    let two_and_large = vec![large("b", 3 << 20), large("c", 2 << 20)];
+    let between = vec![large("d", 1 << 20)];
+    for (limit, items) in [
+        ("5", &small),
+        ("10", &small),
+        ("20", &small),
+        ("20", &between),
+        ("20", &two_and_large),
+        ("10", &two_and_large),
+        ("5", &two_and_large),
+        ("2", &two_and_large),
+        // An object of any size has a page of its own.
+        ("1", &two_and_large),
+        ("1", &small),
+    ] {
         let call = replica.call(NAMESPACES).await;
-        assert_eq!(call.query["limit"], limit.to_string());
-        page(call, &[large("a", 3 << 20), large("b", 2 << 20)]);
+        assert_eq!(call.query["limit"], limit);
+        page(call, items);
     }
+    let last = replica.call(NAMESPACES).await;
+    assert_eq!((last.query["limit"].as_str(), last.query["continue"].as_str()), ("2", "more"));
+    last.list(json!([namespace("e", "2")]), "10");
+    replica.until("list", |cluster| ["a", "b", "c", "d", "e"].iter().all(|name| knows(cluster, name))).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn three_lists_are_read_at_a_time_and_one_that_hangs_holds_up_no_other_for_long() {
+    let mut replica = Replica::start();
+    let start = Instant::now();
+    let mut open = BTreeMap::new();
     for _ in 0..3 {
-        let call = replica.call(NAMESPACES).await;
-        assert_eq!(call.query["limit"], "1", "an object of any size has a page of its own");
-        page(call, &[large("a", 5 << 20)]);
+        let call = replica.next().await;
+        open.insert(call.path.clone(), call.watch());
     }
-    replica.call(NAMESPACES).await.list(json!([namespace("b", "2")]), "10");
-    replica.until("list", |cluster| knows(cluster, "a") && knows(cluster, "b")).await;
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    let (path, stream) = open.pop_first().unwrap();
+    stream.listed("10");
+    let next = [replica.next().await, replica.next().await];
+    assert!(
+        next.iter().any(|call| call.path == path && !call.lists())
+            && next.iter().any(|call| call.path != path)
+    );
+    assert_eq!(start.elapsed(), Duration::ZERO, "the turn of a list that has ended goes to another");
+    // Nobody answers any more.
+    for _ in Store::all(&Kinds::default()).skip(4) {
+        assert!(replica.next().await.streams());
+    }
+    assert!(start.elapsed() <= Duration::from_secs(6), "{:?}", start.elapsed());
 }

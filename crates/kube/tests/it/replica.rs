@@ -43,6 +43,11 @@ impl Replica {
         Self { cluster, api, waiting: BTreeMap::new(), task }
     }
 
+    /// Returns the next call of any path.
+    pub(super) async fn next(&mut self) -> Call {
+        self.api.next().await
+    }
+
     /// Returns the next call of this path.
     pub(super) async fn call(&mut self, path: &str) -> Call {
         if let Some(calls) = self.waiting.get_mut(path).filter(|calls| !calls.is_empty()) {
