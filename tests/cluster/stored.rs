@@ -1,13 +1,10 @@
 //! Hostile stored objects keep no replica from starting.
 
-use std::collections::BTreeSet;
-use std::time::Duration;
-
 use serde_json::{Map, Value, json};
 
-use crate::support::doctor::{named, well};
+use crate::support::doctor::{noted, well};
 use crate::support::replicas::{Replica, none_is_leaving, ours, when_ready};
-use crate::support::{LIMIT, Namespace, alone, rig, wait_for};
+use crate::support::{Namespace, alone, rig};
 
 /// A time that the API server stores, but that is later than the last day that many libraries know.
 const LAST: &str = "9999-12-31T23:59:59Z";

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tagpin_kube::store::Store;
-use tagpin_objects::kinds::{Kinds, PODS};
+use tagpin_objects::kinds::PODS;
 use tagpin_testing::path;
 
 use crate::support::serving::{Serving, Start};
