@@ -288,4 +288,27 @@ mod tests {
         ]));
         assert!(selects(vec![requirement("team", LabelOperator::DoesNotExist)]));
     }
+
+    #[test]
+    fn of_cut_labels_one_that_is_not_left_may_have_any_value() {
+        let labels = Labels::from([("env".to_owned(), "prod".to_owned())]);
+        let prod = BTreeSet::from(["prod".to_owned()]);
+        let may = |key: &str, operator: LabelOperator, cut| {
+            Selector(vec![LabelRequirement { key: key.to_owned(), operator }]).may_select(&labels, cut)
+        };
+        for operator in [
+            LabelOperator::In(prod.clone()),
+            LabelOperator::NotIn(prod.clone()),
+            LabelOperator::Exists,
+            LabelOperator::DoesNotExist,
+        ] {
+            assert!(may("tier", operator.clone(), true), "{operator:?}");
+            assert_eq!(
+                may("env", operator.clone(), true),
+                may("env", operator.clone(), false),
+                "{operator:?}"
+            );
+        }
+        assert!(!may("tier", LabelOperator::Exists, false));
+    }
 }
