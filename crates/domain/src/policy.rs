@@ -169,8 +169,18 @@ impl Selector {
     /// Returns true if these labels are selected.
     #[must_use]
     pub(crate) fn selects(&self, labels: &Labels) -> bool {
+        self.may_select(labels, false)
+    }
+
+    /// Returns true if these labels are selected, or may be selected together with labels that were cut. A label that
+    /// is not among those left may have any value.
+    #[must_use]
+    pub(crate) fn may_select(&self, labels: &Labels, cut: bool) -> bool {
         self.0.iter().all(|requirement| {
             let value = labels.get(&requirement.key);
+            if value.is_none() && cut {
+                return true;
+            }
             match &requirement.operator {
                 LabelOperator::In(values) => value.is_some_and(|value| values.contains(value)),
                 LabelOperator::NotIn(values) => value.is_none_or(|value| !values.contains(value)),
@@ -283,5 +293,28 @@ mod tests {
             requirement("env", LabelOperator::DoesNotExist)
         ]));
         assert!(selects(vec![requirement("team", LabelOperator::DoesNotExist)]));
+    }
+
+    #[test]
+    fn of_cut_labels_one_that_is_not_left_may_have_any_value() {
+        let labels = Labels::from([("env".to_owned(), "prod".to_owned())]);
+        let prod = BTreeSet::from(["prod".to_owned()]);
+        let may = |key: &str, operator: LabelOperator, cut| {
+            Selector(vec![LabelRequirement { key: key.to_owned(), operator }]).may_select(&labels, cut)
+        };
+        for operator in [
+            LabelOperator::In(prod.clone()),
+            LabelOperator::NotIn(prod.clone()),
+            LabelOperator::Exists,
+            LabelOperator::DoesNotExist,
+        ] {
+            assert!(may("tier", operator.clone(), true), "{operator:?}");
+            assert_eq!(
+                may("env", operator.clone(), true),
+                may("env", operator.clone(), false),
+                "{operator:?}"
+            );
+        }
+        assert!(!may("tier", LabelOperator::Exists, false));
     }
 }

@@ -119,7 +119,7 @@ pub fn policies_of<'a>(policies: &'a PolicySet, subject: &Subject) -> Vec<&'a Po
         .filter(|policy| {
             let scope = &policy.scope;
             (policy.id.namespace.is_some() || scope.namespaces.selects(&subject.namespace_labels))
-                && scope.objects.selects(&subject.labels)
+                && scope.objects.may_select(&subject.labels, subject.labels_cut)
                 && (scope.kinds.is_empty() || is_about_kind(&scope.kinds, subject))
         })
         .collect()

@@ -519,3 +519,31 @@ async fn a_status_is_written_though_nobody_can_read_the_policy_that_comes_back()
     writer.api.quiet(Duration::from_mins(1)).await;
     assert_eq!(writer.reconcile.failures(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_beyond_the_64_oldest_of_its_namespace_is_not_ready() {
+    let mut writer = Writer::start();
+    let named = |number: usize| {
+        json!({
+            "name": format!("p{number:02}"), "namespace": "shop", "uid": format!("u{number}"), "generation": 1,
+            "creationTimestamp": format!("2026-01-01T00:{:02}:{:02}Z", number / 60, number % 60),
+        })
+    };
+    for number in 0..65 {
+        let metadata = serde_json::from_value(named(number)).unwrap();
+        writer.cluster.policies.apply(Reported::parse::<ImagePolicy>(&metadata, json!({}), Value::Null));
+    }
+    for number in 0..65 {
+        let path =
+            format!("PATCH /apis/tagpin.dev/v1alpha1/namespaces/shop/imagepolicies/p{number:02}/status");
+        let call = writer.api.expect(&path).await;
+        let status = call.json()["status"].clone();
+        let (ready, reason, message) = condition(&status);
+        assert_eq!((ready, reason == "TooMany"), ("False", number == 64), "{reason}");
+        assert!(
+            reason != "TooMany" || message.starts_with("namespace shop has 64 older policies"),
+            "{message}"
+        );
+        call.ok(json!({ "metadata": named(number), "spec": {}, "status": status }));
+    }
+}
