@@ -391,8 +391,9 @@ async fn a_leader_that_leaves_nobody_behind_says_so_of_every_policy_it_knows() {
             now: Arc::new(move || clock(Instant::now())),
             reconcile: Reconcile::default(),
         };
-        let summary =
-            json!({ "workloads": 7, "pinned": 9, "unpinned": 1, "violations": 2, "exceptionsActive": 0 });
+        let summary = json!({
+            "workloads": 7, "pinned": 9, "unpinned": 1, "violations": 2, "exceptionsActive": 0, "exceptionsExpired": 0,
+        });
         cluster.policies.apply(reported(1, json!({}), json!({ "summary": summary })));
         // Policies that are not known are left alone.
         writer.leave().await;
