@@ -21,8 +21,9 @@ const ORDINARY: usize = 16 * 1024;
 const LARGE: usize = 4 * 1024 * 1024;
 /// Maximum number of lists that are read at the same time.
 const LISTS: u32 = 3;
-/// Maximum time to wait for a turn.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Maximum time to wait for a turn: longer than all lists of a slow replica take, and short enough that lists which the
+/// API server never ends keep no replica from getting ready.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Memory limit of a process whose limit nobody names, in bytes: that of the chart.
 pub const DEFAULT_MEMORY: u64 = 256 * 1024 * 1024;
 

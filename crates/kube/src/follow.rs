@@ -69,6 +69,9 @@ const LIST_ENDS: &str = "k8s.io/initial-events-end";
 /// Time without an event after which a watch is opened again: the API server ends it after [`WATCH`].
 const IDLE: Duration = Duration::from_secs(WATCH as u64 + 5);
 
+/// Duration of a watch below which its end without an event counts as a failure.
+const SHORT: Duration = Duration::from_secs(1);
+
 /// Maximum pause between attempts. kube's own back-off grows to a minute, during which a replica would see
 /// nothing after an API server came back.
 const MAX_BACKOFF: Duration = Duration::from_secs(6);
@@ -316,6 +319,7 @@ impl<'a, S, R: Fn(Progress)> Followed<'a, S, R> {
     {
         let parameters = watch_parameters(config);
         loop {
+            let (opened, mut quiet) = (Instant::now(), true);
             let mut events = match api.watch(&parameters, &version).await {
                 Ok(events) => pin!(events),
                 Err(error) => {
@@ -336,6 +340,11 @@ impl<'a, S, R: Fn(Progress)> Followed<'a, S, R> {
                     () = room_again(&mut self.waiting, self.budget) => return,
                 };
                 let event = match event {
+                    // An API server that ends every watch at once is not asked without a pause.
+                    None if quiet && opened.elapsed() < SHORT => {
+                        self.pause().await;
+                        break;
+                    }
                     None => break,
                     Some(Ok(event)) => event,
                     Some(Err(error)) => {
@@ -370,6 +379,7 @@ impl<'a, S, R: Fn(Progress)> Followed<'a, S, R> {
                     }
                 }
                 self.backoff.reset();
+                quiet = false;
             }
         }
     }
