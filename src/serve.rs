@@ -27,6 +27,7 @@ use crate::settings::{Baseline, Settings};
 use crate::telemetry::admin;
 use crate::telemetry::readiness::Readiness;
 use crate::telemetry::{self, Metrics};
+use tagpin_kube::budget::Budget;
 use tagpin_kube::client::{ApiReader, Connector};
 use tagpin_kube::store::Store;
 use tagpin_kube::{Cluster, Observed, certificate, pin_keys, pinning};
@@ -72,8 +73,10 @@ pub(crate) async fn run(
     let connector = Connector::infer().await?;
     let client = connector.client()?;
     let kinds = Kinds::default();
+    let budget = Budget::of_memory(settings.memory_limit);
+    let reader = ApiReader::new(client.clone(), kinds.clone());
     let mut replica = Replica {
-        cluster: Arc::new(Cluster::new(kinds.clone(), ApiReader::new(client.clone(), kinds))),
+        cluster: Arc::new(Cluster::with_budget(kinds, reader, budget)),
         client,
         connector,
         registries: Arc::new(registries),

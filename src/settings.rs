@@ -25,6 +25,8 @@ pub struct Settings {
     pub pod: String,
     /// Addresses of the cluster's pods and Services, which no range of the operator's own may hold.
     pub cluster_addresses: Vec<IpAddr>,
+    /// The limit of the process's memory in bytes, of which stored objects take a part.
+    pub memory_limit: u64,
     /// The port that the API server reaches.
     pub webhook_port: u16,
     /// The file with the authority of the API server's client certificate; without it a token is enough.

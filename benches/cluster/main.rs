@@ -1,6 +1,6 @@
 //! The cost of tagpin for a cluster, measured from outside on the cluster of `KUBECONFIG`, where `cargo xtask bench`
 //! has installed it. One part measures how fast pods are created with tagpin, without it and beside a webhook that does
-//! nothing. The other creates many objects, for measuring the memory of the replicas that watch them.
+//! nothing. The others create hostile or many objects, for measuring the memory of the replicas that watch them.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -10,6 +10,7 @@
 )]
 
 mod creates;
+mod hostile;
 mod null_webhook;
 mod objects;
 
@@ -25,11 +26,12 @@ fn main() {
         let client = Client::try_default().await.expect("a cluster to measure");
         match *words.as_slice() {
             ["creates"] => creates::measure(&client).await,
+            ["hostile"] => hostile::fill(&client).await,
             ["objects", pods, deployments] => {
                 objects::fill(&client, pods.parse().unwrap(), deployments.parse().unwrap()).await;
             }
             _ => println!(
-                "`cargo xtask bench` runs this inside a rig: `creates`, or `objects PODS DEPLOYMENTS`"
+                "`cargo xtask bench` runs this inside a rig: `creates`, `hostile`, or `objects PODS DEPLOYMENTS`"
             ),
         }
     });

@@ -1,17 +1,31 @@
 //! The fuzz targets. Each gives its bytes to the code that ships, and checks what must hold for the result.
 //! `fuzz/fuzz_targets/` passes the inputs of libFuzzer on, `tests/it/fuzz.rs` those of the corpus.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use axum::http::StatusCode;
 use jiff::Timestamp;
+use k8s_openapi::api::admissionregistration::v1::{
+    MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
+};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kube::Resource;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tagpin_domain::digest::Digest;
 use tagpin_domain::fact::Fact;
 use tagpin_domain::image::ImageRef;
+use tagpin_domain::kind::Kind;
 use tagpin_kube::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyObject};
+use tagpin_kube::item::{Item, Unreadable, Whole};
 use tagpin_kube::policies::Reported;
+use tagpin_kube::slim::{ReplicaPod, Slim, SlimNamespace, SlimServiceAccount, Unparsed};
+use tagpin_kube::stored::{OldRevision, Stored};
+use tagpin_objects::kinds::{CRON_JOB, DEPLOYMENT, Kinds, POD};
 use tagpin_registry::{
     Challenge, Challenges, DockerConfig, Identity, Keyring, OperatorCredentials as _, Profiles, Registries,
     Source, follow_link, next_link, read_manifest,
@@ -25,7 +39,7 @@ use crate::support::webhook::{Table, Tables, Webhook, create, pod};
 pub type Target = fn(&[u8]);
 
 /// Every target, by name.
-pub const ALL: [(&str, Target); 9] = [
+pub const ALL: [(&str, Target); 10] = [
     ("envelope", envelope),
     ("reference", reference),
     ("policy", policy),
@@ -35,6 +49,7 @@ pub const ALL: [(&str, Target); 9] = [
     ("registries", registries),
     ("hosts", hosts),
     ("manifest", manifest),
+    ("item", item),
 ];
 
 const HEX: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
@@ -318,4 +333,120 @@ pub fn manifest(bytes: &[u8]) {
             "{digest}"
         );
     }
+}
+
+/// Reads an object of a list or a watch, after one byte that chooses its type. The object is read, or named with its
+/// fault, which shows no value of the object. What the stores keep of it is bounded.
+///
+/// # Panics
+/// Panics if a condition that must hold does not.
+pub fn item(bytes: &[u8]) {
+    let Some((choice, text)) = bytes.split_first() else { return };
+    let Ok(text) = std::str::from_utf8(text) else { return };
+    // The client parses lists and events, which are JSON as a whole.
+    if serde_json::from_str::<&RawValue>(text).is_err() {
+        return;
+    }
+    let kinds = Kinds::default();
+    match choice % 12 {
+        0 => stored(&kinds, POD, text),
+        1 => stored(&kinds, DEPLOYMENT, text),
+        2 => stored(&kinds, CRON_JOB, text),
+        3 => {
+            let revision = read::<Slim>(text).and_then(|slim| OldRevision::new(&kinds, &slim));
+            assert!(revision.is_none_or(|revision| revision.slots.len() <= SLOTS));
+        }
+        4 => drop(read::<SlimNamespace>(text)),
+        5 => drop(read::<SlimServiceAccount>(text)),
+        6 => {
+            let policy = read::<Unparsed<ClusterImagePolicy>>(text);
+            drop(policy.map(|it| Reported::parse::<ClusterImagePolicy>(&it.metadata, it.spec, it.status)));
+        }
+        7 => drop(read::<ReplicaPod>(text)),
+        8 => drop(read::<Whole<Secret>>(text)),
+        9 => drop(read::<Whole<Deployment>>(text)),
+        10 => drop(read::<Whole<Namespace>>(text)),
+        _ => {
+            drop(read::<Whole<MutatingWebhookConfiguration>>(text));
+            drop(read::<Whole<ValidatingWebhookConfiguration>>(text));
+        }
+    }
+}
+
+/// Maximum number of slots of an object that is read.
+const SLOTS: usize = 1000;
+
+fn stored(kinds: &Kinds, kind: Kind, text: &str) {
+    let row = kinds.row(kind).unwrap();
+    let Some(slim) = read::<Slim>(text) else { return };
+    match Stored::new(kinds, row, &slim) {
+        Ok(Some(stored)) => {
+            let labels = &stored.workload.labels;
+            let bytes = labels.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
+            // The labels of revisions have room of their own.
+            assert!(bytes <= 3 * 8 * 1024 && stored.workload.slots.len() <= SLOTS, "{bytes}");
+        }
+        Ok(None) => {}
+        Err(unreadable) => told(&unreadable, text),
+    }
+}
+
+/// Returns the object if it can be read as this type, and checks what is told of it otherwise.
+fn read<T: Resource + DeserializeOwned>(text: &str) -> Option<T> {
+    let item = serde_json::from_str::<Item<T>>(text).unwrap();
+    // A watch goes on from the version of each object, so it must be known even of one that cannot be read.
+    let object = fields_of(text);
+    let outline = object.get("metadata").map(|metadata| fields_of(metadata.get())).unwrap_or_default();
+    let metadata = |key: &str| serde_json::from_str::<String>(outline.get(key)?.get()).ok();
+    if !has_a_key_twice(text) {
+        assert_eq!(item.identity().name, metadata("name").unwrap_or_default(), "{text}");
+        assert_eq!(item.meta().resource_version, metadata("resourceVersion"), "{text}");
+    }
+    item.and_then(Ok).map_err(|unreadable| told(&unreadable, text)).ok()
+}
+
+/// Returns the fields of an object, whatever their values are; none if the text is no object.
+fn fields_of(text: &str) -> BTreeMap<String, &RawValue> {
+    serde_json::from_str(text).unwrap_or_default()
+}
+
+/// Checks the fault that is told of an object: one line of names of fields, without values.
+fn told(unreadable: &Unreadable, text: &str) {
+    let fault = &unreadable.fault;
+    assert!(!fault.is_empty() && fault.len() <= 1024 && !fault.contains(char::is_control), "{fault:?}");
+    let mut values = Vec::new();
+    values_of(&serde_json::from_str(text).unwrap_or_default(), &mut values);
+    let mut names = Vec::new();
+    names_of(&serde_json::from_str(text).unwrap_or_default(), &mut names);
+    for value in values {
+        let hidden = value.is_ascii() && value.len() >= 12 && !names.iter().any(|name| name.contains(&value));
+        assert!(!hidden || !fault.contains(&value), "{fault:?} shows {value:?}");
+    }
+}
+
+fn values_of(value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::String(text) => found.push(text.clone()),
+        Value::Array(all) => all.iter().for_each(|value| values_of(value, found)),
+        Value::Object(all) => all.values().for_each(|value| values_of(value, found)),
+        _ => {}
+    }
+}
+
+fn names_of(value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::Array(all) => all.iter().for_each(|value| names_of(value, found)),
+        Value::Object(all) => all.iter().for_each(|(name, value)| {
+            found.push(name.clone());
+            names_of(value, found);
+        }),
+        _ => {}
+    }
+}
+
+/// Returns true if a key of the object or of its metadata may occur twice, so that its readers may choose different ones.
+fn has_a_key_twice(text: &str) -> bool {
+    let once = |key: &str| text.matches(key).count() <= 1;
+    !["metadata", "name", "resourceVersion"].into_iter().all(|key| once(&format!("\"{key}\"")))
+        || text.contains("\\u")
 }

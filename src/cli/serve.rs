@@ -18,6 +18,7 @@ use crate::serve;
 use crate::settings::{self, Baseline, NEVER_INTERCEPTED, PullSecrets, Settings, SettingsError};
 use crate::telemetry::logging::{self, Format};
 use crate::telemetry::traces::{Origin, Traces, TracesError};
+use tagpin_kube::budget::DEFAULT_MEMORY;
 use tagpin_objects::duration;
 
 /// Run the operator: answer the API server, watch the policies, write as the leader
@@ -40,6 +41,10 @@ pub(crate) struct Args {
     /// The address of the API server's Service, which no range of privateNetworks may hold
     #[arg(long, env = "KUBERNETES_SERVICE_HOST", value_name = "ADDRESS")]
     service_address: Option<String>,
+
+    /// The limit of its memory in bytes; stored objects take at most three eighths of it
+    #[arg(long, env = "TAGPIN_MEMORY_LIMIT", value_name = "BYTES", default_value_t = DEFAULT_MEMORY)]
+    memory_limit: u64,
 
     /// The port on which it answers the API server, over TLS
     #[arg(long, default_value_t = 10250, value_name = "PORT")]
@@ -153,6 +158,7 @@ impl Args {
             pod,
             pod_addresses,
             service_address,
+            memory_limit,
             webhook_port,
             client_ca,
             admin_port,
@@ -181,6 +187,7 @@ impl Args {
             namespace,
             pod,
             cluster_addresses: pod_addresses.into_iter().chain(service).collect(),
+            memory_limit,
             webhook_port,
             client_ca,
             admin_port,

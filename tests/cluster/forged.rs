@@ -208,7 +208,7 @@ fn a_revision_that_a_person_made_excuses_nothing() {
     }
     namespace.kubectl(&["set", "image", "statefulset/db", "app=web:latest"]).refused_with("TagForbidden");
     // The revisions that the controller makes are its own business.
-    namespace.kubectl(&["set", "image", "statefulset/db", "app=web:1.4.3"]).succeeded();
+    namespace.kubectl(&["set", "image", "statefulset/db", "app=web:1.4.1"]).succeeded();
     wait_for("a second revision", LIMIT, || {
         let revisions = namespace.kubectl(&["get", "controllerrevisions", "-o", "name"]).succeeded();
         (revisions.lines().count() == 2).then_some(())

@@ -1,44 +1,39 @@
 //! Change of the leader, after a stop or a kill: another replica writes soon, and never two at once.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde_json::Value;
 
 use crate::support::audit::{Audit, Request, one_writer_at_a_time};
 use crate::support::load::Load;
 use crate::support::replicas::{self, ours};
-use crate::support::{LIMIT, Namespace, alone, kubectl, rig, wait_for};
-
-const VALIDATING: &str = "validatingwebhookconfiguration/tagpin";
+use crate::support::{LIMIT, Namespace, alone, rig, wait_for};
 
 /// Time limit for the first write of the next leader after a stopped leader gave the Lease back.
 const AFTER_A_STOP: Duration = Duration::from_secs(2);
 /// Time limit for the first write of the next leader after a leader was killed.
 const AFTER_A_DEATH: Duration = Duration::from_secs(20);
 
-/// Damages a webhook configuration, and waits until the leader has repaired it.
+/// Changes a policy, and waits until the leader has written its status.
 #[track_caller]
-fn stir() {
-    let patch = r#"[{"op":"replace","path":"/webhooks/0/timeoutSeconds","value":29}]"#;
-    kubectl(&["patch", VALIDATING, "--type=json", "-p", patch]).succeeded();
-    wait_for("the repair", LIMIT, || {
-        let seen: Value =
-            serde_json::from_str(&kubectl(&["get", VALIDATING, "-o", "json"]).succeeded()).unwrap();
-        (seen["webhooks"][0]["timeoutSeconds"] != 29).then_some(())
-    });
+fn stir(namespace: &Namespace) {
+    static TURN: AtomicUsize = AtomicUsize::new(0);
+    let tag = TURN.fetch_add(1, Ordering::Relaxed);
+    namespace
+        .policy("stirred", &format!("{{ mode: Audit, rules: {{ tags: {{ forbidden: [ \"{tag}\" ] }} }} }}"));
 }
 
 /// Stirs until another replica leads, and then three times more.
 #[track_caller]
-fn stir_until_another_leads(before: &str) {
+fn stir_until_another_leads(before: &str, namespace: &Namespace) {
     wait_for("another leader", LIMIT, || {
-        stir();
+        stir(namespace);
         let now = replicas::holder();
         (!now.is_empty() && now != before).then_some(())
     });
     for _ in 0..3 {
-        stir();
+        stir(namespace);
     }
 }
 
@@ -56,9 +51,9 @@ fn after_a_leader_that_is_told_to_stop_another_writes_within_two_seconds() {
     let load = Load::start(&namespace);
     let audit = Audit::start(&rig);
     let (leader, holder) = (replicas::leader(), replicas::holder());
-    stir();
+    stir(&namespace);
     ours(&["delete", "pod", &leader.name, "--wait=false"]);
-    stir_until_another_leads(&holder);
+    stir_until_another_leads(&holder, &namespace);
     replicas::when_ready(2);
     load.end().nothing_lost();
 
@@ -81,10 +76,10 @@ fn after_a_leader_that_is_killed_another_writes_within_twenty_seconds() {
     let load = Load::start(&namespace);
     let audit = Audit::start(&rig);
     let (leader, holder) = (replicas::leader(), replicas::holder());
-    stir();
+    stir(&namespace);
     leader.kill();
     let killed = Timestamp::now();
-    stir_until_another_leads(&holder);
+    stir_until_another_leads(&holder, &namespace);
     leader.comes_back();
     load.goes_on(40);
     drop(load);

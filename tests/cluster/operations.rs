@@ -100,7 +100,7 @@ fn additions_to_our_selectors_stay() {
     assert!(!has(VALIDATING) && !has(MUTATING));
 }
 
-/// A tool that empties the list of webhooks every few seconds, until this is dropped. Then a new leader forgets the fight.
+/// A tool that writes its own time limit into a webhook every few seconds, until this is dropped. Then a new leader forgets the fight.
 struct Rule {
     stop: Arc<AtomicBool>,
     runs: Option<thread::JoinHandle<()>>,
@@ -111,9 +111,9 @@ impl Rule {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let runs = thread::spawn(move || {
-            let patch = r#"{"webhooks":null}"#;
+            let patch = r#"[{"op":"replace","path":"/webhooks/0/timeoutSeconds","value":29}]"#;
             while !stopped.load(Ordering::SeqCst) {
-                kubectl(&["patch", VALIDATING, "--type=merge", "--field-manager=gitops", "-p", patch]);
+                kubectl(&["patch", VALIDATING, "--type=json", "--field-manager=gitops", "-p", patch]);
                 thread::park_timeout(Duration::from_secs(3));
             }
         });

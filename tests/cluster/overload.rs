@@ -1,7 +1,6 @@
 //! Ten times as many reviews as a replica accepts: the others are turned away and counted, memory stays bounded, and
 //! the API server retries its requests.
 
-use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -86,13 +85,6 @@ fn counted(replica: &Replica) -> usize {
     text.lines().find_map(|line| line.strip_prefix(shed)).unwrap().parse().unwrap()
 }
 
-/// Returns the peak memory of the replica's process, in KiB.
-fn peak(replica: &Replica) -> usize {
-    let status = fs::read_to_string(format!("/proc/{}/status", replica.process())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
-}
-
 #[test]
 fn ten_times_what_a_replica_takes_is_turned_away_and_over_soon() {
     let Some(rig) = rig::here("cuts pods off from the registries") else { return };
@@ -114,11 +106,11 @@ fn ten_times_what_a_replica_takes_is_turned_away_and_over_soon() {
         assert_eq!(usual.unwrap()["allowed"], false);
         (answers, over.elapsed())
     });
-    eprintln!("{answers:?}, {} KiB at most, as usual again after {recovery:?}", peak(&replica));
+    eprintln!("{answers:?}, {} KiB at most, as usual again after {recovery:?}", replica.peak());
     assert_eq!(answers.reviewed + answers.turned_away, 10 * IN_FLIGHT);
     assert!(answers.turned_away >= 2 * IN_FLIGHT, "{answers:?}");
     assert_eq!(counted(&replica) - before, answers.turned_away);
-    assert!(peak(&replica) < MEMORY, "{} KiB", peak(&replica));
+    assert!(replica.peak() < MEMORY, "{} KiB", replica.peak());
     assert!(recovery < RECOVERY, "{recovery:?}");
     assert_eq!(replicas::when_ready(2).into_iter().filter(|now| *now == replica).count(), 1, "it runs on");
     // Resets the breakers of the replicas, which are open now.

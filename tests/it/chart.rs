@@ -285,14 +285,14 @@ fn effects() -> Vec<Effect> {
         container(
             "env",
             "env: [{name: AWS_ACCESS_KEY_ID, value: x}]",
-            "/env/3/name",
+            "/env/4/name",
             json!("AWS_ACCESS_KEY_ID"),
         ),
         arg("tracing.endpoint", COLLECTOR, "--otlp-endpoint=http://$(NODE_IP):4318"),
         container(
             "tracing.endpoint",
             COLLECTOR,
-            "/env/3/valueFrom/fieldRef/fieldPath",
+            "/env/4/valueFrom/fieldRef/fieldPath",
             json!("status.hostIP"),
         ),
         arg("log.filter", "log: {filter: debug}", "--log=debug"),
@@ -795,10 +795,13 @@ pullSecrets: {mode: namespaces, namespaces: [shop]}";
     let output = tagpin
         .envs(names.iter().map(|name| match name["name"].as_str().unwrap() {
             "POD_IPS" => ("POD_IPS", "10.42.0.7,fd00::7"),
+            "TAGPIN_MEMORY_LIMIT" => ("TAGPIN_MEMORY_LIMIT", "268435456"),
             name => (name, "x"),
         }))
         .output()
         .unwrap();
+    let memory = names.iter().find(|name| name["name"] == "TAGPIN_MEMORY_LIMIT").unwrap();
+    assert_eq!(memory["valueFrom"], json!({ "resourceFieldRef": { "resource": "limits.memory" } }));
     // Commands that are run in the pod read the same configuration of registries.
     let registries = names.iter().find(|name| name["name"] == "TAGPIN_REGISTRIES").unwrap();
     let given = format!("--registries={}", registries["value"].as_str().unwrap());

@@ -23,6 +23,8 @@ struct Bad {
     refused: Option<String>,
     /// The field that the compiler names.
     invalid: Option<String>,
+    /// The field of the glob that matches nothing.
+    noted: Option<String>,
 }
 
 impl Bad {
@@ -76,16 +78,23 @@ fn every_bad_policy_is_refused_or_named_as_the_table_says() {
     for bad in table {
         let object = bad.object();
         let (said, compiled) = (cel_says(&object), compile(&object));
-        match (&bad.refused, &bad.invalid) {
-            (Some(refused), None) if refused == "Unsupported value" => {
+        match (&bad.refused, &bad.invalid, &bad.noted) {
+            (Some(refused), None, None) if refused == "Unsupported value" => {
                 assert!(compiled.is_none(), "{object}: an enum would have to refuse this");
             }
-            (Some(refused), None) => assert!(said.contains(refused.as_str()), "{object}: CEL says: {said}"),
-            (None, Some(invalid)) => {
+            (Some(refused), None, None) => {
+                assert!(said.contains(refused.as_str()), "{object}: CEL says: {said}")
+            }
+            (None, Some(invalid), None) => {
                 assert_eq!(said, "", "{object}: CEL can tell, so the table should say `refused`");
                 assert_eq!(&compiled.unwrap().unwrap_err().field, invalid, "{object}");
             }
-            _ => panic!("{object}: give either `refused` or `invalid`"),
+            (None, None, Some(noted)) => {
+                assert_eq!(said, "", "{object}: CEL can tell, so the table should say `refused`");
+                let idle = compiled.unwrap().unwrap().idle_globs;
+                assert_eq!(idle.iter().map(|glob| &glob.field).collect::<Vec<_>>(), [noted], "{object}");
+            }
+            _ => panic!("{object}: give one of `refused`, `invalid` and `noted`"),
         }
     }
 }

@@ -126,3 +126,44 @@ async fn no_filter_brings_objects_of_others_into_the_log() {
     replica.logs("Error deserializing response").await;
     assert!(!replica.log().contains("HIDDEN"), "{}", replica.log());
 }
+
+/// Returns an object with much in each part that a store keeps. Some are as large as any that the API server stores.
+fn hostile(number: usize) -> Value {
+    let labels = if number.is_multiple_of(40) { 12_000 } else { 60 };
+    let labels: Value = (0..labels).map(|number| (format!("label-{number:06}"), json!("v"))).collect();
+    let image =
+        |at| json!({ "name": format!("c{at}"), "image": format!("registry.example.com/{number}/{at}:1") });
+    let containers: Vec<_> = (0..40).map(image).collect();
+    let secrets: Vec<_> = (0..100).map(|number| json!({ "name": format!("secret-{number}") })).collect();
+    let template = json!({ "metadata": { "labels": labels }, "spec": { "containers": containers } });
+    json!({
+        "metadata": {
+            "name": format!("n{number}"), "namespace": "loud", "uid": format!("u{number}"), "resourceVersion": "5", "generation": 1,
+            "labels": labels, "annotations": labels,
+        },
+        "spec": { "containers": containers, "template": template, "jobTemplate": { "spec": { "template": template } } },
+        "template": template,
+        "data": { "spec": { "template": template } },
+        "imagePullSecrets": secrets,
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hundred_hostile_objects_of_each_kind_take_at_most_twice_the_memory() {
+    let hostile: Vec<_> = (0..200).map(hostile).collect();
+    // Policies have a schema, which keeps out all but the metadata, and not everybody may write policies for a cluster.
+    let policies: Vec<_> = hostile.iter().map(|object| json!({ "metadata": object["metadata"] })).collect();
+    let lists = [(path(Store::ClusterImagePolicies), vec![]), (path(Store::ImagePolicies), policies)];
+    let mut figures = Vec::new();
+    for (pages, lists, each) in
+        [(false, &[][..], &[][..]), (false, &lists, &hostile), (true, &lists, &hostile)]
+    {
+        let binary = Command::new(env!("CARGO_BIN_EXE_tagpin"));
+        let replica = Serving::run(binary, Start { lists, each, pages, ..Start::default() }, "info").await;
+        replica.readiness_is("ok").await;
+        figures.push(replica.memory("VmHWM"));
+    }
+    let [quiet, streamed, paged] = *figures else { panic!("{figures:?}") };
+    // With streams the peak is that of a few objects, and with pages that of a few pages.
+    assert!(streamed <= 2 * quiet && paged <= 3 * quiet, "{figures:?} KiB");
+}

@@ -1,6 +1,6 @@
 //! Measures the published figures: the sizes of the binary and of the image, and, on a rig of its own, the memory of a
-//! replica alone and with many objects to watch, its time until it is ready, and the cost of creating a pod. A missed
-//! goal is printed as such.
+//! replica alone, with hostile and with many objects to watch, its time until it is ready, and the cost of creating a
+//! pod. A missed goal is printed as such.
 
 use std::env;
 use std::process::{Command, ExitCode, Stdio};
@@ -18,6 +18,8 @@ const MIB: u64 = 1024 * 1024;
 const GOALS: (u64, u64, u64) = (16 * MIB, 7 * MIB, 20 * MIB);
 /// Numbers of pods and Deployments in the cluster, and the goal in bytes for a replica that watches them.
 const MANY: ([&str; 2], u64) = (["2000", "500"], 40 * MIB);
+/// Goal in bytes for a replica beside many objects that are as large as any that the API server stores.
+const HOSTILE: u64 = 40 * MIB;
 /// Larger numbers of pods and Deployments, which are measured without a goal.
 const MORE: [&str; 2] = ["10000", "3000"];
 /// Goal for the time from the start of a replica until it is ready.
@@ -62,6 +64,15 @@ fn on_a_rig() -> Result<()> {
         println!("replica ready after {took:?}   goal at most {READY:?}: {verdict}");
     }
     let bench = workspace::binary("bench", "cluster")?.display().to_string();
+    inside(&[&bench, "hostile"])?;
+    for took in ready()? {
+        println!("replica with hostile stores ready after {took:?}");
+    }
+    for Memory { resident, own } in at_rest()? {
+        let what = format!("replica with hostile stores (its own {})", mebibytes(own));
+        goal(&what, resident, HOSTILE);
+    }
+    inside(&["kubectl", "delete", "namespace", "bench-hostile", "--timeout=300s"])?;
     inside(&[&bench, "creates"])?;
     inside(&[&bench, "objects", MANY.0[0], MANY.0[1]])?;
     for Memory { resident, own } in at_rest()? {

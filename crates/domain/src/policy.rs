@@ -18,7 +18,7 @@ use crate::workload::{LabelSet, Labels};
 
 mod notes;
 
-pub use notes::Note;
+pub use notes::{IdleGlob, Note};
 
 /// The kind of a policy object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -120,6 +120,8 @@ pub struct Policy {
     pub resolution: Resolution,
     /// The exceptions, expired ones included.
     pub exceptions: Vec<Exception>,
+    /// The globs that match nothing, at most one of each list.
+    pub idle_globs: Vec<IdleGlob>,
 }
 
 impl Policy {
@@ -179,15 +181,20 @@ impl Selector {
     /// Returns true if these labels are selected, or could be with the labels that are not known.
     #[must_use]
     pub(crate) fn may_select(&self, labels: &LabelSet) -> bool {
-        let is_known =
-            |requirement: &&LabelRequirement| labels.whole || labels.known.contains_key(&requirement.key);
-        self.0.iter().filter(is_known).all(|requirement| requirement.holds(&labels.known))
+        self.may_select_among(&labels.known, labels.whole)
     }
 
     /// Returns true if these labels are selected.
     #[must_use]
     pub(crate) fn selects(&self, labels: &Labels) -> bool {
-        self.0.iter().all(|requirement| requirement.holds(labels))
+        self.may_select_among(labels, true)
+    }
+
+    /// Returns true if these labels are selected, or could be with others, unless these are the whole.
+    #[must_use]
+    pub(crate) fn may_select_among(&self, labels: &Labels, whole: bool) -> bool {
+        let is_known = |requirement: &&LabelRequirement| whole || labels.contains_key(&requirement.key);
+        self.0.iter().filter(is_known).all(|requirement| requirement.holds(labels))
     }
 }
 
@@ -327,5 +334,28 @@ mod tests {
         let selector =
             Selector(vec![LabelRequirement { key: "env".to_owned(), operator: LabelOperator::Exists }]);
         assert!(!selector.may_select(&whole));
+    }
+
+    #[test]
+    fn of_cut_labels_one_that_is_not_left_may_have_any_value() {
+        let labels = Labels::from([("env".to_owned(), "prod".to_owned())]);
+        let prod = BTreeSet::from(["prod".to_owned()]);
+        let may = |key: &str, operator: LabelOperator, cut| {
+            Selector(vec![LabelRequirement { key: key.to_owned(), operator }]).may_select_among(&labels, !cut)
+        };
+        for operator in [
+            LabelOperator::In(prod.clone()),
+            LabelOperator::NotIn(prod.clone()),
+            LabelOperator::Exists,
+            LabelOperator::DoesNotExist,
+        ] {
+            assert!(may("tier", operator.clone(), true), "{operator:?}");
+            assert_eq!(
+                may("env", operator.clone(), true),
+                may("env", operator.clone(), false),
+                "{operator:?}"
+            );
+        }
+        assert!(!may("tier", LabelOperator::Exists, false));
     }
 }

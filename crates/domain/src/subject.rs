@@ -191,6 +191,8 @@ pub struct Subject {
     pub namespace_labels: LabelSet,
     /// Labels of the pod template, or of the bare pod.
     pub labels: Labels,
+    /// True if the object has more labels than these.
+    pub labels_cut: bool,
     /// The top-level validated owner, for `match.kinds`.
     pub top_owner: TopOwner,
     /// The direct controller, for `pin.owners`.
@@ -218,6 +220,7 @@ impl Subject {
             is_pod,
             namespace,
             labels,
+            labels_cut,
             controller,
             pull_secrets,
             slots,
@@ -245,6 +248,7 @@ impl Subject {
             is_pod,
             namespace_labels,
             labels,
+            labels_cut,
             top_owner,
             controller: match &controller {
                 Some(_) if is_pod && foreign => Controller::Foreign,

@@ -76,6 +76,8 @@ pub struct Workload {
     pub uid: String,
     /// The labels of the pod template, or of the pod.
     pub labels: Labels,
+    /// True if the object has more labels than these.
+    pub labels_cut: bool,
     /// The controller of the object.
     pub controller: Option<ControllerRef>,
     /// The value of the label that tells the revisions of a pod's controller apart
@@ -104,6 +106,7 @@ impl Workload {
             name: name.to_owned(),
             uid: String::new(),
             labels: Labels::new(),
+            labels_cut: false,
             controller: None,
             revision_hash: String::new(),
             service_account: String::new(),

@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use k8s_openapi::api::core::v1::Namespace;
 use kube::config::{InferConfigError, Kubeconfig};
 use kube::{Api, Client, Config};
 use tokio::time::{Instant, timeout_at};
 
 use crate::discovery::ServedKinds;
-use crate::item::Item;
+use crate::item::{Item, Whole};
 use crate::reader::Reader;
-use crate::slim::{Slim, SlimNamespace};
+use crate::slim::Slim;
 use crate::stored::Stored;
 use tagpin_domain::kind::Kind;
 use tagpin_domain::workload::{ForeignKind, Labels, is_custom_group};
@@ -121,9 +122,10 @@ impl Reader for ApiReader {
     }
 
     async fn namespace_labels(&self, name: &str, deadline: Instant) -> Option<Labels> {
-        let api = Api::<Item<SlimNamespace>>::all(self.client.clone());
+        // All labels count here, also those of a namespace that the store has no room for.
+        let api = Api::<Item<Whole<Namespace>>>::all(self.client.clone());
         let found = timeout_at(deadline.min(Instant::now() + READ), api.get_opt(name)).await;
-        Some(found.ok()?.ok()??.read()?.metadata.labels.unwrap_or_default())
+        Some(found.ok()?.ok()??.read()?.0.metadata.labels.unwrap_or_default())
     }
 
     async fn served_kinds(&self, deadline: Instant) -> Option<ServedKinds> {

@@ -1,27 +1,34 @@
-//! Watches of the API server: lists in pages, back-off after failures, and a new list when the API server has
-//! forgotten the version.
+//! Watches of the API server: lists as streams or in pages, back-off after failures, and a new list when the API server
+//! has forgotten the version or when there is room for objects that had none.
 
 use std::convert::Infallible;
 use std::fmt::{self, Debug};
+use std::future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use kube::runtime::WatchStreamExt;
-use kube::runtime::utils::Backoff;
-use kube::runtime::watcher::{self, Config, DefaultBackoff, Event, watcher};
+use kube::api::{ListParams, WatchEvent, WatchParams};
+use kube::runtime::utils::Backoff as _;
+use kube::runtime::watcher::{Config, DefaultBackoff};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::warn;
 
+use crate::budget::Budget;
 use crate::client::WATCH;
 use crate::item::{Identity, Item, Unreadable, Whole};
 use crate::unreadable::{Unreadables, Watched};
 
-/// Number of objects in one page of a list: about 1 MB of JSON at most.
-const PAGE: u32 = 100;
+use pages::Pages;
+
+mod pages;
+
+/// Shortest time from one list to the next that is only for objects without room.
+const ROOM: Duration = Duration::from_secs(5 * 60);
 
 /// A store that holds what a watch of `K` reports.
 pub trait Sink<K> {
@@ -56,6 +63,15 @@ pub enum Progress {
     UnknownKind,
 }
 
+/// Annotation of the event that ends the list of a stream.
+const LIST_ENDS: &str = "k8s.io/initial-events-end";
+
+/// Time without an event after which a watch is opened again: the API server ends it after [`WATCH`].
+const IDLE: Duration = Duration::from_secs(WATCH as u64 + 5);
+
+/// Duration of a watch below which its end without an event counts as a failure.
+const SHORT: Duration = Duration::from_secs(1);
+
 /// Maximum pause between attempts. kube's own back-off grows to a minute, during which a replica would see
 /// nothing after an API server came back.
 const MAX_BACKOFF: Duration = Duration::from_secs(6);
@@ -82,31 +98,14 @@ impl<K> Observed<K> {
     }
 }
 
-/// Returns the configuration of every watch.
+/// Returns the selectors of a watch of all objects.
 #[must_use]
 pub fn config() -> Config {
-    Config::default().page_size(PAGE).timeout(WATCH)
-}
-
-/// kube's back-off, up to [`MAX_BACKOFF`].
-struct ShortBackoff(DefaultBackoff);
-
-impl Iterator for ShortBackoff {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
-        self.0.next().map(|pause| pause.min(MAX_BACKOFF))
-    }
-}
-
-impl Backoff for ShortBackoff {
-    fn reset(&mut self) {
-        self.0.reset();
-    }
+    Config::default()
 }
 
 /// Passes every event to the sink, for ever. An object that cannot be read is recorded in `unreadable` and
-/// does not hold up any other object.
+/// does not hold up any other object. This is for kinds with few objects, which are listed in pages.
 pub async fn follow<K, S>(
     api: Api<Item<K>>,
     config: Config,
@@ -119,55 +118,326 @@ where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
     S: Sink<K>,
 {
+    let mut followed = Followed::new(sink, unreadable, watched, report, None);
     loop {
-        let mut events =
-            pin!(watcher(api.clone(), config.clone()).backoff(ShortBackoff(DefaultBackoff::default())));
-        let (mut listed, mut lost) = (Vec::new(), Vec::new());
-        while let Some(event) = events.next().await {
-            match event {
-                Ok(Event::Init) => {
-                    listed.clear();
-                    lost.clear();
-                }
-                Ok(Event::InitApply(item)) => match item.and_then(|object| sink.parse(object)) {
-                    Ok(item) => listed.extend(item),
-                    Err(object) => lost.push(*object),
-                },
-                Ok(Event::InitDone) => {
-                    sink.replace(std::mem::take(&mut listed), &lost);
-                    report(Progress::Listed);
-                    unreadable.replace(watched, std::mem::take(&mut lost));
-                }
-                Ok(Event::Apply(item)) => {
-                    let identity = item.identity();
-                    match item.and_then(|object| sink.parse(object)) {
-                        Ok(item) => {
-                            item.into_iter().for_each(|item| sink.apply(item));
-                            unreadable.take(watched, &identity);
-                        }
-                        Err(object) => {
-                            sink.lose(&identity);
-                            unreadable.put(watched, *object);
-                        }
-                    }
-                }
-                Ok(Event::Delete(item)) => {
-                    let identity = item.identity();
-                    sink.delete(&identity);
-                    unreadable.take(watched, &identity);
-                }
-                Err(error) => {
-                    report(Progress::Failed);
-                    warn!(error = %Cause(&error), "the watch failed; the objects known before stay in use");
-                    if status_code(&error) == Some(404) {
-                        report(Progress::UnknownKind);
-                    }
-                    if must_list_again(&error) {
-                        break;
-                    }
-                }
+        followed.round(&api, &config).await;
+    }
+}
+
+/// Passes every event about the objects of a kind to the sink, for ever, as [`follow`] does. The list is a stream where
+/// the API server has such lists. Objects for which the budget has no room are listed again when there is room.
+pub(crate) async fn follow_all<K, S>(
+    api: Api<Item<K>>,
+    sink: &S,
+    unreadable: &Unreadables,
+    watched: Watched,
+    report: impl Fn(Progress),
+    budget: &Budget,
+) -> Infallible
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+    S: Sink<K>,
+{
+    let mut followed = Followed::new(sink, unreadable, watched, report, Some(budget));
+    loop {
+        followed.round(&api, &config()).await;
+    }
+}
+
+/// One watch and its sink.
+struct Followed<'a, S, R> {
+    sink: &'a S,
+    unreadable: &'a Unreadables,
+    watched: Watched,
+    report: R,
+    budget: Option<&'a Budget>,
+    backoff: DefaultBackoff,
+    /// The objects without room; none if all have some.
+    waiting: Option<Waiting>,
+    listed_at: Instant,
+}
+
+/// The state of the budget when an object had no room.
+struct Waiting {
+    returns: u64,
+    /// Earliest time of the next list.
+    until: Instant,
+}
+
+/// The objects of a list so far.
+struct Listing<I> {
+    items: Vec<I>,
+    lost: Vec<Unreadable>,
+}
+
+impl<'a, S, R: Fn(Progress)> Followed<'a, S, R> {
+    fn new(
+        sink: &'a S,
+        unreadable: &'a Unreadables,
+        watched: Watched,
+        report: R,
+        budget: Option<&'a Budget>,
+    ) -> Self {
+        let backoff = DefaultBackoff::default();
+        Self { sink, unreadable, watched, report, budget, backoff, waiting: None, listed_at: Instant::now() }
+    }
+
+    /// Lists all objects and follows their changes, until they have to be listed once more.
+    async fn round<K>(&mut self, api: &Api<Item<K>>, config: &Config)
+    where
+        K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+        S: Sink<K>,
+    {
+        self.waiting = None;
+        self.listed_at = Instant::now();
+        match self.list(api, config).await {
+            Ok(version) => {
+                self.backoff.reset();
+                self.watch(api, config, version).await;
+            }
+            Err(error) => {
+                self.failed(&error);
+                self.pause().await;
             }
         }
+    }
+
+    /// Lists all objects, and returns the version of the list. Few kinds are listed at a time, because a list takes
+    /// memory in the length of its largest objects.
+    async fn list<K>(&mut self, api: &Api<Item<K>>, config: &Config) -> Result<String, kube::Error>
+    where
+        K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+        S: Sink<K>,
+    {
+        let mut listing = Listing { items: Vec::new(), lost: Vec::new() };
+        let streamed = match self.budget {
+            None => None,
+            Some(budget) => {
+                let _turn = budget.turn().await;
+                self.stream(api, config, &mut listing).await?
+            }
+        };
+        let version = match streamed {
+            Some(version) => version,
+            None => self.pages(api, config, &mut listing).await?,
+        };
+        let Listing { items, lost } = listing;
+        self.sink.replace(items, &lost);
+        (self.report)(Progress::Listed);
+        self.unreadable.replace(self.watched, lost);
+        Ok(version)
+    }
+
+    /// Lists all objects as a stream of events, and returns the version of the list; none if the API server has no such
+    /// streams, or if the stream ended before all objects had come. The watch is another request, because the buffer of
+    /// this one is as long as the largest object.
+    async fn stream<K>(
+        &mut self,
+        api: &Api<Item<K>>,
+        config: &Config,
+        listing: &mut Listing<S::Item>,
+    ) -> Result<Option<String>, kube::Error>
+    where
+        K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+        S: Sink<K>,
+    {
+        let parameters = WatchParams { send_initial_events: true, ..watch_parameters(config) };
+        let mut events = match api.watch(&parameters, "0").await {
+            Ok(events) => pin!(events),
+            Err(kube::Error::Api(status)) if [400, 422].contains(&status.code) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        while let Ok(Some(event)) = timeout(IDLE, events.next()).await {
+            match event? {
+                WatchEvent::Added(item) | WatchEvent::Modified(item) => self.take(item, listing),
+                WatchEvent::Bookmark(bookmark) if bookmark.metadata.annotations.contains_key(LIST_ENDS) => {
+                    return Ok(Some(bookmark.metadata.resource_version));
+                }
+                WatchEvent::Error(status) => return Err(kube::Error::Api(status.boxed())),
+                WatchEvent::Bookmark(_) | WatchEvent::Deleted(_) => {}
+            }
+        }
+        listing.items.clear();
+        listing.lost.clear();
+        Ok(None)
+    }
+
+    /// Lists all objects in pages, and returns the version of the list.
+    async fn pages<K>(
+        &mut self,
+        api: &Api<Item<K>>,
+        config: &Config,
+        listing: &mut Listing<S::Item>,
+    ) -> Result<String, kube::Error>
+    where
+        K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+        S: Sink<K>,
+    {
+        let (mut pages, mut next) = (Pages::default(), None);
+        loop {
+            let parameters = ListParams {
+                label_selector: config.label_selector.clone(),
+                field_selector: config.field_selector.clone(),
+                limit: Some(pages.length()),
+                continue_token: next,
+                ..ListParams::default()
+            };
+            let turn = match self.budget {
+                Some(budget) => budget.turn_alone().await,
+                None => None,
+            };
+            let page = api.list(&parameters).await?;
+            pages.had(page.items.iter().map(Item::bytes).sum());
+            page.items.into_iter().for_each(|item| self.take(item, listing));
+            drop(turn);
+            next = page.metadata.continue_.filter(|token| !token.is_empty());
+            if next.is_none() {
+                return Ok(page.metadata.resource_version.unwrap_or_default());
+            }
+        }
+    }
+
+    /// Takes in an object of a list.
+    fn take<K>(&mut self, item: Item<K>, listing: &mut Listing<S::Item>)
+    where
+        S: Sink<K>,
+    {
+        match item.and_then(|object| self.sink.parse(object)) {
+            Ok(item) => listing.items.extend(item),
+            Err(object) => {
+                self.await_room(&object);
+                listing.lost.push(*object);
+            }
+        }
+    }
+
+    /// Follows the changes since this version, until the objects have to be listed once more.
+    async fn watch<K>(&mut self, api: &Api<Item<K>>, config: &Config, mut version: String)
+    where
+        K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+        S: Sink<K>,
+    {
+        let parameters = watch_parameters(config);
+        loop {
+            let (opened, mut quiet) = (Instant::now(), true);
+            let mut events = match api.watch(&parameters, &version).await {
+                Ok(events) => pin!(events),
+                Err(error) => {
+                    self.failed(&error);
+                    if must_list_again(&error) {
+                        return;
+                    }
+                    let pause = self.next_pause();
+                    tokio::select! {
+                        () = sleep(pause) => continue,
+                        () = room_again(&mut self.waiting, self.budget) => return,
+                    }
+                }
+            };
+            loop {
+                let event = tokio::select! {
+                    event = timeout(IDLE, events.next()) => event.ok().flatten(),
+                    () = room_again(&mut self.waiting, self.budget) => return,
+                };
+                let event = match event {
+                    // An API server that ends every watch at once is not asked without a pause.
+                    None if quiet && opened.elapsed() < SHORT => {
+                        self.pause().await;
+                        break;
+                    }
+                    None => break,
+                    Some(Ok(event)) => event,
+                    Some(Err(error)) => {
+                        self.failed(&error);
+                        self.pause().await;
+                        break;
+                    }
+                };
+                match &event {
+                    WatchEvent::Added(item) | WatchEvent::Modified(item) | WatchEvent::Deleted(item) => {
+                        // The watch cannot go on from an object without a version.
+                        let Some(newer) = item.meta().resource_version.clone() else {
+                            return self.pause().await;
+                        };
+                        version = newer;
+                    }
+                    WatchEvent::Bookmark(bookmark) => version.clone_from(&bookmark.metadata.resource_version),
+                    WatchEvent::Error(_) => {}
+                }
+                match event {
+                    WatchEvent::Added(item) | WatchEvent::Modified(item) => self.apply(item),
+                    WatchEvent::Deleted(item) => {
+                        let identity = item.identity();
+                        self.sink.delete(&identity);
+                        self.unreadable.take(self.watched, &identity);
+                    }
+                    WatchEvent::Bookmark(_) => {}
+                    WatchEvent::Error(status) => {
+                        self.failed(&kube::Error::Api(status.boxed()));
+                        // What the API server has forgotten, or cannot tell, is listed anew.
+                        return self.pause().await;
+                    }
+                }
+                self.backoff.reset();
+                quiet = false;
+            }
+        }
+    }
+
+    /// Waits before the next attempt.
+    async fn pause(&mut self) {
+        sleep(self.next_pause()).await;
+    }
+
+    /// Returns the time until the next attempt, which is longer after each failure in a row.
+    fn next_pause(&mut self) -> Duration {
+        self.backoff.next().unwrap_or(MAX_BACKOFF).min(MAX_BACKOFF)
+    }
+
+    fn apply<K: Resource>(&mut self, item: Item<K>)
+    where
+        S: Sink<K>,
+    {
+        let identity = item.identity();
+        match item.and_then(|object| self.sink.parse(object)) {
+            Ok(item) => {
+                item.into_iter().for_each(|item| self.sink.apply(item));
+                self.unreadable.take(self.watched, &identity);
+            }
+            Err(object) => {
+                self.await_room(&object);
+                self.sink.lose(&identity);
+                self.unreadable.put(self.watched, *object);
+            }
+        }
+    }
+
+    fn failed(&self, error: &kube::Error) {
+        (self.report)(Progress::Failed);
+        warn!(error = %Cause(error), "the watch failed; the objects known before stay in use");
+        if status_code(error) == Some(404) {
+            (self.report)(Progress::UnknownKind);
+        }
+    }
+
+    /// Remembers that an object had no room, if it can have some later.
+    fn await_room(&mut self, object: &Unreadable) {
+        if let Some(budget) = self.budget.filter(|_| object.awaits_room && self.waiting.is_none()) {
+            self.waiting = Some(Waiting { returns: budget.returns(), until: self.listed_at + ROOM });
+        }
+    }
+}
+
+/// Waits until an object without room may have some: another object has given back its room, and the last list is old
+/// enough. Without such an object it waits for ever.
+async fn room_again(waiting: &mut Option<Waiting>, budget: Option<&Budget>) {
+    let (Some(waiting), Some(budget)) = (waiting, budget) else { return future::pending().await };
+    loop {
+        sleep_until(waiting.until).await;
+        if budget.returns() != waiting.returns {
+            return;
+        }
+        waiting.until += ROOM;
     }
 }
 
@@ -214,24 +484,32 @@ impl<K> Sink<Whole<K>> for watch::Sender<Observed<K>> {
     fn lose(&self, _: &Identity) {}
 }
 
-/// Returns true if the watch has to start with a new list. After an answer of 410, kube's watcher would
-/// request the same version for ever. After 404, the kind may have been deleted and created again, and the
-/// old version means nothing.
-fn must_list_again(error: &watcher::Error) -> bool {
-    matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if [404, 410].contains(&status.code))
+/// Returns the parameters of a watch with this configuration.
+fn watch_parameters(config: &Config) -> WatchParams {
+    WatchParams {
+        label_selector: config.label_selector.clone(),
+        field_selector: config.field_selector.clone(),
+        timeout: Some(WATCH),
+        ..WatchParams::default()
+    }
+}
+
+/// Returns true if the watch has to start with a new list. The API server has forgotten the version after an answer of
+/// 410. After 404, the kind may have been deleted and created again, and the old version means nothing.
+fn must_list_again(error: &kube::Error) -> bool {
+    status_code(error).is_some_and(|code| [404, 410].contains(&code))
 }
 
 /// Returns the status code with which the API server refused the list or the watch.
-fn status_code(error: &watcher::Error) -> Option<u16> {
+const fn status_code(error: &kube::Error) -> Option<u16> {
     match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => Some(status.code),
+        kube::Error::Api(status) => Some(status.code),
         _ => None,
     }
 }
 
 /// The error of a watch, with a remedy where one is known.
-struct Cause<'a>(&'a watcher::Error);
+struct Cause<'a>(&'a kube::Error);
 
 impl fmt::Display for Cause<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -10,6 +10,7 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::{RawValue, to_raw_value};
 
+use crate::budget::OverBudget;
 use crate::metadata::without_managed_fields;
 
 mod fault;
@@ -19,11 +20,11 @@ mod fault;
 /// The JSON is borrowed from the page or the event and parsed at once, so only `T` is kept. It can be
 /// deserialized from text only, which is what the client does.
 #[derive(Debug, Clone)]
-pub enum Item<T> {
-    /// The object.
-    Read(T),
-    /// An object that is stored but cannot be read.
-    Unreadable(Box<Unreadable>),
+pub struct Item<T> {
+    /// The object, if it can be read.
+    object: Result<T, Box<Unreadable>>,
+    /// Length of the object's JSON in bytes.
+    bytes: usize,
 }
 
 /// An object that is stored but cannot be read.
@@ -33,12 +34,14 @@ pub struct Unreadable {
     pub identity: Identity,
     /// The fault and its place in the object, without the values that are there.
     pub fault: String,
+    /// True if the object can be read as soon as other objects leave room for it.
+    pub(crate) awaits_room: bool,
     /// The metadata that the client needs of every object, such as its version.
     metadata: ObjectMeta,
 }
 
 /// The identity of an object. A part that the object lacks is empty.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Identity {
     /// The namespace; none for cluster-scoped objects.
     pub namespace: Option<String>,
@@ -57,27 +60,26 @@ impl<T> Item<T> {
         self,
         parse: impl FnOnce(T) -> Result<U, Box<Unreadable>>,
     ) -> Result<U, Box<Unreadable>> {
-        match self {
-            Self::Read(object) => parse(object),
-            Self::Unreadable(unreadable) => Err(unreadable),
-        }
+        self.object.and_then(parse)
+    }
+
+    /// Returns the length of the object's JSON in bytes.
+    pub(crate) const fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Returns the object, if it can be read.
     pub fn read(self) -> Option<T> {
-        match self {
-            Self::Read(object) => Some(object),
-            Self::Unreadable(_) => None,
-        }
+        self.object.ok()
     }
 }
 
 impl<T: Resource> Item<T> {
     /// Returns the identity of the object.
     pub fn identity(&self) -> Identity {
-        match self {
-            Self::Read(object) => Identity::of(object.meta()),
-            Self::Unreadable(unreadable) => unreadable.identity.clone(),
+        match &self.object {
+            Ok(object) => Identity::of(object.meta()),
+            Err(unreadable) => unreadable.identity.clone(),
         }
     }
 }
@@ -95,19 +97,33 @@ impl Identity {
 impl<'de, T: DeserializeOwned> Deserialize<'de> for Item<T> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = <&RawValue>::deserialize(from)?.get();
-        Ok(match serde_json::from_str(text) {
-            Ok(object) => Self::Read(object),
-            Err(error) => Self::Unreadable(Box::new(Unreadable::new(text, &error))),
-        })
+        let object = serde_json::from_str(text).map_err(|error| Box::new(Unreadable::new(text, &error)));
+        Ok(Self { object, bytes: text.len() })
     }
 }
 
 impl Unreadable {
     /// Returns an object whose metadata can be read and whose field `name` cannot: the field's JSON has a
     /// value of the wrong type at this line and column.
-    pub(crate) fn of_field(metadata: ObjectMeta, name: &str, json: &str, line: usize, column: usize) -> Self {
-        let fault = fault::in_field(name, json, line, column);
-        Self { identity: Identity::of(&metadata), fault, metadata }
+    pub(crate) fn of_field(
+        metadata: &ObjectMeta,
+        name: &str,
+        json: &str,
+        line: usize,
+        column: usize,
+    ) -> Self {
+        Self::with_identity(metadata, fault::in_field(name, json, line, column))
+    }
+
+    /// Returns an object that can be read, but for which the stores have no room.
+    pub(crate) fn without_room(metadata: &ObjectMeta, refused: OverBudget) -> Self {
+        let unreadable = Self::with_identity(metadata, refused.to_string());
+        Self { awaits_room: refused.may_end(), ..unreadable }
+    }
+
+    fn with_identity(metadata: &ObjectMeta, fault: String) -> Self {
+        let identity = Identity::of(metadata);
+        Self { identity, fault, awaits_room: false, metadata: ObjectMeta::default() }
     }
 
     fn new(text: &str, error: &serde_json::Error) -> Self {
@@ -119,7 +135,12 @@ impl Unreadable {
             resource_version: named.resource_version,
             ..ObjectMeta::default()
         };
-        Self { identity: Identity::of(&metadata), fault: fault::describe(text, error), metadata }
+        Self {
+            identity: Identity::of(&metadata),
+            fault: fault::describe(text, error),
+            awaits_room: false,
+            metadata,
+        }
     }
 }
 
@@ -175,16 +196,16 @@ impl<T: Resource> Resource for Item<T> {
     }
 
     fn meta(&self) -> &ObjectMeta {
-        match self {
-            Self::Read(object) => object.meta(),
-            Self::Unreadable(unreadable) => &unreadable.metadata,
+        match &self.object {
+            Ok(object) => object.meta(),
+            Err(unreadable) => &unreadable.metadata,
         }
     }
 
     fn meta_mut(&mut self) -> &mut ObjectMeta {
-        match self {
-            Self::Read(object) => object.meta_mut(),
-            Self::Unreadable(unreadable) => &mut unreadable.metadata,
+        match &mut self.object {
+            Ok(object) => object.meta_mut(),
+            Err(unreadable) => &mut unreadable.metadata,
         }
     }
 }

@@ -48,9 +48,10 @@ pub mod pin_keys;
 pub mod pinning;
 pub mod watch;
 
+pub mod budget;
 mod changes;
 pub mod follow;
-mod metadata;
+pub mod metadata;
 mod shelf;
 mod sightings;
 
@@ -58,6 +59,7 @@ pub use changes::{Changes, Watcher};
 pub use follow::Observed;
 
 use accounts::Accounts;
+use budget::Budget;
 use discovery::Discovery;
 use metrics::Watches;
 use namespaces::Namespaces;
@@ -91,6 +93,8 @@ pub struct Cluster {
     pub unreadable: Unreadables,
     /// Counters of failed watches.
     pub watches: Watches,
+    /// The memory that the stored objects may take.
+    pub budget: Budget,
     kinds: Kinds,
     discovery: Discovery,
     reader: Box<dyn Reader>,
@@ -101,18 +105,25 @@ impl Cluster {
     /// Returns empty stores for objects of these kinds. The reader reads what no watch has reported.
     #[must_use]
     pub fn new(kinds: Kinds, reader: impl Reader + 'static) -> Self {
+        Self::with_budget(kinds, reader, Budget::default())
+    }
+
+    /// Returns empty stores whose objects take at most this budget.
+    #[must_use]
+    pub fn with_budget(kinds: Kinds, reader: impl Reader + 'static, budget: Budget) -> Self {
         let changes = Changes::default();
-        let workloads = Arc::new(Workloads::new(kinds.clone(), changes.clone()));
+        let workloads = Arc::new(Workloads::new(kinds.clone(), budget.clone(), changes.clone()));
         Self {
-            policies: Policies::new(changes.clone()),
-            namespaces: Namespaces::new(changes.clone()),
-            pods: Arc::new(Pods::new(Arc::clone(&workloads), kinds.clone(), changes.clone())),
+            policies: Policies::new(budget.clone(), changes.clone()),
+            namespaces: Namespaces::new(budget.clone(), changes.clone()),
+            pods: Arc::new(Pods::new(Arc::clone(&workloads), kinds.clone(), budget.clone(), changes.clone())),
             workloads,
-            accounts: Accounts::new(changes.clone()),
+            accounts: Accounts::new(budget.clone(), changes.clone()),
             pinning: Pinning::default(),
             synced: Synced::new(kinds.clone(), changes.clone()),
             unreadable: Unreadables::default(),
             watches: Watches::new(Store::all(&kinds).map(Store::name)),
+            budget,
             kinds,
             discovery: Discovery::default(),
             reader: Box::new(reader),

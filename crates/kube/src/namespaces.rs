@@ -3,30 +3,44 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use crate::budget::{Budget, Charge, OBJECT};
 use crate::changes::Changes;
 use crate::follow::Sink;
 use crate::item::{Identity, Unreadable};
 use crate::slim::SlimNamespace;
+use crate::stored::label_bytes;
 use parking_lot::RwLock;
 use tagpin_domain::workload::Labels;
 
 /// The labels of the namespaces, by name.
 #[derive(Debug, Default)]
 pub struct Namespaces {
-    labels: RwLock<HashMap<String, Arc<Labels>>>,
+    labels: RwLock<HashMap<String, Held>>,
+    budget: Budget,
     changes: Changes,
 }
 
+/// The labels of one namespace, and the room that they take.
+#[derive(Debug, Clone)]
+pub struct Held {
+    labels: Arc<Labels>,
+    charge: Charge,
+}
+
 impl Namespaces {
-    pub(crate) fn new(changes: Changes) -> Self {
-        Self { changes, ..Self::default() }
+    pub(crate) fn new(budget: Budget, changes: Changes) -> Self {
+        Self { budget, changes, ..Self::default() }
     }
 
     /// Records the labels of a namespace that was reported.
     pub fn apply(&self, name: String, labels: Labels) {
+        self.put(name, Held { labels: Arc::new(labels), charge: Charge::default() });
+    }
+
+    fn put(&self, name: String, namespace: Held) {
         let mut held = self.labels.write();
-        if held.get(&name).is_none_or(|held| **held != labels) {
-            held.insert(name, Arc::new(labels));
+        if held.get(&name).is_none_or(|held| held.labels != namespace.labels) {
+            held.insert(name, namespace);
             drop(held);
             self.changes.announce();
         }
@@ -40,17 +54,10 @@ impl Namespaces {
         }
     }
 
-    /// Replaces all namespaces with these.
-    pub fn replace(&self, all: impl IntoIterator<Item = (String, Labels)>) {
-        let new = all.into_iter().map(|(name, labels)| (name, Arc::new(labels))).collect();
-        *self.labels.write() = new;
-        self.changes.announce();
-    }
-
     /// Returns the labels of a namespace; none if no watch has reported it.
     #[must_use]
     pub fn labels(&self, name: &str) -> Option<Arc<Labels>> {
-        self.labels.read().get(name).map(Arc::clone)
+        self.labels.read().get(name).map(|held| Arc::clone(&held.labels))
     }
 
     /// Returns the names of the namespaces with all of these labels, in order.
@@ -58,7 +65,12 @@ impl Namespaces {
     pub fn with(&self, labels: &[(&str, &str)]) -> BTreeSet<String> {
         let has =
             |held: &Labels| labels.iter().all(|(key, value)| held.get(*key).is_some_and(|it| it == value));
-        self.labels.read().iter().filter(|(_, held)| has(held)).map(|(name, _)| name.clone()).collect()
+        self.labels
+            .read()
+            .iter()
+            .filter(|(_, held)| has(&held.labels))
+            .map(|(name, _)| name.clone())
+            .collect()
     }
 
     /// Returns the number of namespaces.
@@ -69,15 +81,21 @@ impl Namespaces {
 }
 
 impl Sink<SlimNamespace> for Namespaces {
-    type Item = (String, Labels);
+    type Item = (String, Held);
 
     fn parse(&self, object: SlimNamespace) -> Result<Option<Self::Item>, Box<Unreadable>> {
-        let labels = object.metadata.labels.unwrap_or_default();
-        Ok(object.metadata.name.map(|name| (name, labels)))
+        let metadata = &object.metadata;
+        let Some(name) = metadata.name.clone() else { return Ok(None) };
+        let labels = metadata.labels.clone().unwrap_or_default();
+        let bytes = if metadata.labels_cut() { OBJECT + 1 } else { name.len() + label_bytes(&labels) };
+        let before = self.labels.read().get(&name).map(|held| held.charge.clone());
+        let charge = self.budget.take(&name, bytes, before.as_ref());
+        let charge = charge.map_err(|refused| Box::new(Unreadable::without_room(metadata, refused)))?;
+        Ok(Some((name, Held { labels: Arc::new(labels), charge })))
     }
 
-    fn apply(&self, (name, labels): Self::Item) {
-        self.apply(name, labels);
+    fn apply(&self, (name, held): Self::Item) {
+        self.put(name, held);
     }
 
     fn delete(&self, gone: &Identity) {
@@ -85,7 +103,8 @@ impl Sink<SlimNamespace> for Namespaces {
     }
 
     fn replace(&self, items: Vec<Self::Item>, _: &[Unreadable]) {
-        self.replace(items);
+        *self.labels.write() = items.into_iter().collect();
+        self.changes.announce();
     }
 
     fn lose(&self, object: &Identity) {

@@ -13,6 +13,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use crate::budget::Budget;
 use crate::changes::Changes;
 use crate::follow::Sink;
 use crate::item::{Identity, Unreadable};
@@ -41,6 +42,7 @@ pub struct Pods {
     /// The possible controllers of the pods; their ages tell whether they adopted a pod.
     workloads: Arc<Workloads>,
     kinds: Kinds,
+    budget: Budget,
     changes: Changes,
 }
 
@@ -51,6 +53,8 @@ struct Memory {
     live: Shelf<Stored>,
     /// The deleted pods whose pins still count, in the order of their deletion.
     departed: VecDeque<Departed>,
+    /// The UIDs of these pods, because each new pod is looked for among them.
+    departed_uids: HashSet<Box<str>>,
     siblings: HashMap<Revision, Vec<Siblings>>,
     seeds: HashMap<SeedKey, Vec<Carrier>>,
 }
@@ -88,8 +92,8 @@ struct SeedKey {
 }
 
 impl Pods {
-    pub(crate) fn new(workloads: Arc<Workloads>, kinds: Kinds, changes: Changes) -> Self {
-        Self { memory: RwLock::default(), workloads, kinds, changes }
+    pub(crate) fn new(workloads: Arc<Workloads>, kinds: Kinds, budget: Budget, changes: Changes) -> Self {
+        Self { memory: RwLock::default(), workloads, kinds, budget, changes }
     }
 
     /// Replaces the keys and verifies every pin with the new ones.
@@ -194,11 +198,10 @@ impl Memory {
         }
         if let Some(old) = old {
             self.forget(&old);
-        } else if let Some(at) =
-            self.departed.iter().position(|gone| gone.pod.workload.uid == pod.workload.uid)
-        {
+        } else if self.departed_uids.remove(pod.workload.uid.as_str()) {
             // An outdated list had left the pod out.
-            if let Some(gone) = self.departed.remove(at) {
+            let at = self.departed.iter().position(|gone| gone.pod.workload.uid == pod.workload.uid);
+            if let Some(gone) = at.and_then(|at| self.departed.remove(at)) {
                 self.forget(&gone.pod);
             }
         }
@@ -210,6 +213,7 @@ impl Memory {
         self.forget_old();
         let Some(pod) = self.live.take(uid) else { return false };
         if pod.workload.slots.iter().any(|slot| pod.workload.originals.pin_of(slot).is_some()) {
+            self.departed_uids.insert(pod.workload.uid.as_str().into());
             self.departed.push_back(Departed { at: now, pod });
         }
         true
@@ -222,6 +226,7 @@ impl Memory {
     fn forget_old(&mut self) {
         while self.has_old() {
             if let Some(gone) = self.departed.pop_front() {
+                self.departed_uids.remove(gone.pod.workload.uid.as_str());
                 self.forget(&gone.pod);
             }
         }
@@ -391,7 +396,9 @@ impl Sink<Slim> for Pods {
     type Item = Stored;
 
     fn parse(&self, object: Slim) -> Result<Option<Stored>, Box<Unreadable>> {
-        Stored::new(&self.kinds, &PODS, &object)
+        let Some(pod) = Stored::new(&self.kinds, &PODS, &object)? else { return Ok(None) };
+        let before = self.get(&pod.workload.uid);
+        pod.charged(&self.budget, before.as_deref(), &object.metadata).map(Some)
     }
 
     fn apply(&self, pod: Stored) {

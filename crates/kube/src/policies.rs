@@ -8,11 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
 use kube::core::ObjectMeta;
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::budget::{Budget, Charge, OverBudget};
 use crate::changes::Changes;
 use crate::follow::Sink;
 use crate::image_policy::PolicyObject;
@@ -20,6 +22,15 @@ use crate::item::{Identity, Unreadable};
 use crate::slim::Unparsed;
 use tagpin_domain::policy::{Policy, PolicyId, PolicyKind, PolicySet};
 use tagpin_objects::image_policy::{PolicyError, PolicySpec, PolicyStatus};
+
+/// Maximum number of policies of one namespace that are in force: the oldest ones.
+const IN_FORCE: usize = 64;
+/// Maximum number of bytes that an `ImagePolicy` takes: the largest one that its schema allows.
+const POLICY: usize = 2 * 1024 * 1024;
+/// Number of bytes for each byte of a spec's text: the text, and the compiled policy.
+const SPEC: usize = 4;
+/// Number of bytes of a status without a last good generation.
+const STATUS: usize = 2048;
 
 /// One policy object as the API holds it, parsed and compiled.
 #[derive(Debug, Clone)]
@@ -38,6 +49,9 @@ pub struct Reported {
     pub status: PolicyStatus,
     /// The compiled `status.lastGood`, when there is one and it still compiles.
     pub last_good: Option<Good>,
+    /// Creation time, by the API server's clock.
+    created: Timestamp,
+    charge: Charge,
 }
 
 /// The reason why a generation does not compile.
@@ -52,6 +66,9 @@ pub enum InvalidPolicy {
     /// A field has a value that does not compile.
     #[error(transparent)]
     Field(#[from] PolicyError),
+    /// The stores have no room for the policy.
+    #[error("{0}")]
+    NoRoom(String),
 }
 
 /// A generation that compiles.
@@ -61,8 +78,8 @@ pub struct Good {
     pub generation: i64,
     /// The compiled policy.
     pub policy: Arc<Policy>,
-    /// The spec as written.
-    pub spec: Arc<Map<String, Value>>,
+    /// The spec as written, as JSON.
+    spec: Arc<str>,
 }
 
 /// One row of `GET /policies`: the generation of one policy that this replica has in force.
@@ -105,6 +122,10 @@ pub struct Held {
     pub status: PolicyStatus,
     /// True if a read by name found the policy, and no list or watch did.
     pub by_name: bool,
+    /// True if the namespace has so many older policies that this one is not in force.
+    pub surplus: bool,
+    created: Timestamp,
+    charge: Charge,
 }
 
 /// The policies of the cluster.
@@ -112,6 +133,7 @@ pub struct Held {
 pub struct Policies {
     held: RwLock<BTreeMap<PolicyId, Held>>,
     published: ArcSwap<PolicySet>,
+    budget: Budget,
     changes: Changes,
 }
 
@@ -141,7 +163,38 @@ impl Reported {
             compiled,
             status,
             last_good,
+            // An object without a creation time counts as the youngest.
+            created: metadata.creation_timestamp.as_ref().map_or(Timestamp::MAX, |created| created.0),
+            charge: Charge::default(),
         }
+    }
+
+    /// Returns the policy with room for it in the budget of its namespace. A policy that is too large is invalid, and
+    /// its last good generation stays in force if it is held.
+    fn charged(mut self, budget: &Budget, before: Option<&Held>) -> Result<Self, OverBudget> {
+        let Some(namespace) = &self.id.namespace else { return Ok(self) };
+        let before = before.filter(|before| before.uid == self.uid);
+        let kept = before.and_then(|before| before.good.as_ref()).filter(|_| self.compiled.is_err());
+        let bytes = self.bytes() + kept.map_or(0, Good::bytes);
+        self.charge = match budget.take_up_to(POLICY, namespace, bytes, before.map(|before| &before.charge)) {
+            Ok(charge) => charge,
+            Err(refused @ (OverBudget::Object { .. } | OverBudget::Large { .. })) => {
+                self.compiled = Err(InvalidPolicy::NoRoom(refused.to_string()));
+                self.last_good = None;
+                self.status.last_good = None;
+                budget.take(namespace, self.bytes(), None)?
+            }
+            Err(refused) => return Err(refused),
+        };
+        Ok(self)
+    }
+
+    /// Returns about the number of bytes that the policy takes.
+    fn bytes(&self) -> usize {
+        let compiled = self.compiled.as_ref().map_or(0, Good::bytes);
+        // The status holds the same spec once more.
+        let last_good = self.last_good.as_ref().map_or(0, |good| 2 * good.bytes());
+        size_of::<Held>() + compiled + last_good + STATUS
     }
 }
 
@@ -154,13 +207,25 @@ impl Good {
         let typed = serde_json::from_value::<S>(Value::Object(spec.clone()))
             .map_err(|cause| InvalidPolicy::Unreadable(Arc::new(cause)))?;
         let policy = typed.compile(id.clone())?;
-        Ok(Self { generation, policy: Arc::new(policy), spec: Arc::new(spec) })
+        Ok(Self { generation, policy: Arc::new(policy), spec: Value::Object(spec).to_string().into() })
+    }
+
+    /// Returns about the number of bytes that the generation takes.
+    fn bytes(&self) -> usize {
+        size_of::<Policy>() + self.spec.len() * SPEC
+    }
+
+    /// Returns the spec as written.
+    #[must_use]
+    pub fn spec(&self) -> Map<String, Value> {
+        // The text was written from such a map.
+        serde_json::from_str(&self.spec).unwrap_or_default()
     }
 }
 
 impl Policies {
-    pub(crate) fn new(changes: Changes) -> Self {
-        Self { changes, ..Self::default() }
+    pub(crate) fn new(budget: Budget, changes: Changes) -> Self {
+        Self { budget, changes, ..Self::default() }
     }
 
     /// Takes in a report of a policy. A report that is older than the policy held changes nothing.
@@ -252,6 +317,7 @@ impl Policies {
     fn change(&self, change: impl FnOnce(&mut BTreeMap<PolicyId, Held>) -> bool) {
         let mut held = self.held.write();
         if change(&mut held) {
+            mark_surplus(&mut held);
             self.published.store(Arc::new(snapshot(&held)));
             drop(held);
             self.changes.announce();
@@ -260,7 +326,7 @@ impl Policies {
 }
 
 fn put(held: &mut BTreeMap<PolicyId, Held>, reported: Reported, by_name: bool) -> bool {
-    let Reported { id, uid, generation, version, compiled, status, last_good } = reported;
+    let Reported { id, uid, generation, version, compiled, status, last_good, created, charge } = reported;
     let before = held.get(&id).filter(|before| before.uid == uid);
     let late = before.is_some_and(|before| {
         let older = before.version.zip(version).is_some_and(|(before, now)| before > now);
@@ -273,13 +339,38 @@ fn put(held: &mut BTreeMap<PolicyId, Held>, reported: Reported, by_name: bool) -
         Ok(good) => (Some(good), None),
         Err(error) => (before.and_then(|before| before.good.clone()).or(last_good), Some(error)),
     };
-    let policy = Held { id: id.clone(), uid, generation, version, error, good, status, by_name };
+    // A last good generation from memory keeps its own room until a newer one replaces it.
+    let charge = match (&error, before) {
+        (Some(InvalidPolicy::NoRoom(_)), Some(before)) if good.is_some() => before.charge.clone(),
+        _ => charge,
+    };
+    let surplus = before.is_some_and(|before| before.surplus);
+    let policy = Held {
+        id: id.clone(),
+        uid,
+        generation,
+        version,
+        error,
+        good,
+        status,
+        by_name,
+        surplus,
+        created,
+        charge,
+    };
     let same = before.is_some_and(|before| before.same_as(&policy));
     held.insert(id, policy);
     !same
 }
 
 impl Held {
+    /// Returns the reason why a surplus policy is not in force.
+    #[must_use]
+    pub fn too_many(&self) -> String {
+        let namespace = self.id.namespace.as_deref().unwrap_or_default();
+        format!("namespace {namespace} has {IN_FORCE} older policies, and no more than that are in force")
+    }
+
     fn same_as(&self, other: &Self) -> bool {
         let good = |held: &Self| held.good.as_ref().map(|good| good.generation);
         let error = |held: &Self| held.error.as_ref().map(ToString::to_string);
@@ -298,9 +389,31 @@ impl From<&Held> for InForce {
             namespace: held.id.namespace.clone(),
             name: held.id.name.clone(),
             uid: held.uid.clone(),
-            generation: held.good.as_ref().map(|good| good.generation),
-            error: held.error.as_ref().map(ToString::to_string),
+            generation: held.good.as_ref().filter(|_| !held.surplus).map(|good| good.generation),
+            error: match &held.error {
+                Some(error) => Some(error.to_string()),
+                None => held.surplus.then(|| held.too_many()),
+            },
         }
+    }
+}
+
+/// Marks the policies beyond the oldest [`IN_FORCE`] of each namespace. Of policies of the same age the names decide, so
+/// that every replica has the same ones in force.
+fn mark_surplus(held: &mut BTreeMap<PolicyId, Held>) {
+    let mut namespaces: BTreeMap<&str, Vec<(Timestamp, &PolicyId)>> = BTreeMap::new();
+    for (id, policy) in &*held {
+        if let Some(namespace) = &id.namespace {
+            namespaces.entry(namespace).or_default().push((policy.created, id));
+        }
+    }
+    let beyond = |mut policies: Vec<(Timestamp, &PolicyId)>| {
+        policies.sort_unstable();
+        policies.into_iter().skip(IN_FORCE).map(|(_, id)| id.clone()).collect::<Vec<_>>()
+    };
+    let surplus = namespaces.into_values().flat_map(beyond).collect::<BTreeSet<_>>();
+    for (id, policy) in held {
+        policy.surplus = surplus.contains(id);
     }
 }
 
@@ -308,7 +421,7 @@ impl From<&Held> for InForce {
 fn snapshot(held: &BTreeMap<PolicyId, Held>) -> PolicySet {
     let mut set = PolicySet::default();
     for (id, held) in held {
-        let Some(good) = &held.good else { continue };
+        let Some(good) = held.good.as_ref().filter(|_| !held.surplus) else { continue };
         let policy = Arc::clone(&good.policy);
         match &id.namespace {
             None => set.cluster.push(policy),
@@ -322,8 +435,17 @@ impl<K: PolicyObject> Sink<Unparsed<K>> for Policies {
     type Item = Reported;
 
     fn parse(&self, object: Unparsed<K>) -> Result<Option<Reported>, Box<Unreadable>> {
-        let has_uid = object.metadata.uid.is_some();
-        Ok(has_uid.then(|| Reported::parse::<K>(&object.metadata, object.spec, object.status)))
+        if object.metadata.uid.is_none() {
+            return Ok(None);
+        }
+        let reported = Reported::parse::<K>(&object.metadata, object.spec, object.status);
+        let charged = {
+            let held = self.held.read();
+            let before = held.get(&reported.id);
+            reported.charged(&self.budget, before)
+        };
+        let no_room = |refused| Box::new(Unreadable::without_room(&object.metadata, refused));
+        charged.map(Some).map_err(no_room)
     }
 
     fn apply(&self, reported: Reported) {
@@ -346,4 +468,49 @@ impl<K: PolicyObject> Sink<Unparsed<K>> for Policies {
 
 fn id(object: &Identity) -> PolicyId {
     PolicyId { namespace: object.namespace.clone(), name: object.name.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use allocation_counter::measure;
+    use serde_json::json;
+
+    use super::*;
+    use crate::image_policy::ImagePolicy;
+
+    #[test]
+    fn a_policy_is_counted_with_about_the_memory_that_it_takes() {
+        let metadata = json!({ "name": "a", "namespace": "shop", "uid": "u", "generation": 2 });
+        let metadata = serde_json::from_value(metadata).unwrap();
+        let globs =
+            |number: usize| (0..number).map(|at| format!("ghcr.io/team-{at}/service-*")).collect::<Vec<_>>();
+        let exception = |at: usize| json!({ "name": format!("e{at}"), "reason": "known", "expires": "2030-01-01T00:00:00Z", "images": globs(16), "rules": ["tags"] });
+        let exceptions = |number: usize| (0..number).map(exception).collect::<Vec<_>>();
+        let mut wrong = Vec::new();
+        for (name, spec) in [
+            ("empty", json!({})),
+            (
+                "small",
+                json!({ "match": { "images": globs(4) }, "rules": { "tags": { "requireExplicit": true, "forbidden": ["latest"] } } }),
+            ),
+            ("large", json!({ "match": { "images": globs(64) }, "exceptions": exceptions(64) })),
+        ] {
+            for status in [json!({}), json!({ "lastGood": { "generation": 1, "spec": spec } })] {
+                let mut counted = 0;
+                let mut kept = None;
+                let allocated = measure(|| {
+                    let reported = Reported::parse::<ImagePolicy>(&metadata, spec.clone(), status.clone());
+                    counted = reported.bytes();
+                    kept = Some(reported);
+                });
+                let taken = usize::try_from(allocated.bytes_current).unwrap();
+                let reported = kept.unwrap();
+                println!("{name}: counted {counted}, taken {taken}, {:?}", reported.compiled.is_ok());
+                if counted * 10 < taken * 9 || counted > taken * 4 + 8192 {
+                    wrong.push((name, counted, taken));
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{wrong:?}");
+    }
 }

@@ -12,8 +12,9 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::budget::OBJECT;
 use crate::item::or_nothing;
-use crate::metadata::without_managed_fields;
+use crate::metadata::{Kept, LABELS, kept, without_managed_fields};
 use tagpin_objects::kinds::{JOB, POD, Row};
 
 /// One object of a kind in the table of kinds: its metadata, and the JSON of the fields that may hold a pod
@@ -21,9 +22,9 @@ use tagpin_objects::kinds::{JOB, POD, Row};
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct Slim {
-    /// The metadata, without the managed fields.
-    #[serde(deserialize_with = "without_managed_fields")]
-    pub metadata: ObjectMeta,
+    /// The metadata, as far as it is kept.
+    #[serde(deserialize_with = "kept::<_, LABELS>")]
+    pub metadata: Kept,
     spec: Option<Box<RawValue>>,
     template: Option<Box<RawValue>>,
     data: Option<Box<RawValue>>,
@@ -124,19 +125,19 @@ impl Resource for Slim {
 #[resource(inherit = k8s_openapi::api::core::v1::Namespace)]
 #[serde(default)]
 pub struct SlimNamespace {
-    /// The metadata, without the managed fields.
-    #[serde(deserialize_with = "without_managed_fields")]
-    pub metadata: ObjectMeta,
+    /// The metadata, as far as it is kept.
+    #[serde(deserialize_with = "kept::<_, OBJECT>")]
+    pub metadata: Kept,
 }
 
 /// A service account, reduced to the pull secrets that its pods get.
 #[derive(Debug, Clone, Default, Deserialize, Resource)]
 #[resource(inherit = k8s_openapi::api::core::v1::ServiceAccount)]
 #[serde(rename_all = "camelCase", default)]
-pub(crate) struct SlimServiceAccount {
-    /// The metadata, without the managed fields.
-    #[serde(deserialize_with = "without_managed_fields")]
-    pub metadata: ObjectMeta,
+pub struct SlimServiceAccount {
+    /// The metadata, as far as it is kept.
+    #[serde(deserialize_with = "kept::<_, LABELS>")]
+    pub metadata: Kept,
     /// The pull secrets, in the account's order.
     #[serde(deserialize_with = "or_default")]
     pub image_pull_secrets: Vec<Named>,
@@ -147,9 +148,9 @@ pub(crate) struct SlimServiceAccount {
 #[resource(inherit = k8s_openapi::api::core::v1::Node)]
 #[serde(default)]
 pub(crate) struct SlimNode {
-    /// The metadata, without the managed fields.
-    #[serde(deserialize_with = "without_managed_fields")]
-    pub metadata: ObjectMeta,
+    /// The metadata, as far as it is kept.
+    #[serde(deserialize_with = "kept::<_, LABELS>")]
+    pub metadata: Kept,
     #[serde(deserialize_with = "or_default")]
     status: NodeStatus,
 }
@@ -215,9 +216,9 @@ impl ReplicaPod {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(bound = "")]
 pub struct Unparsed<K> {
-    /// The metadata, without the managed fields.
-    #[serde(default, deserialize_with = "without_managed_fields")]
-    pub metadata: ObjectMeta,
+    /// The metadata, as far as it is kept.
+    #[serde(default, deserialize_with = "kept::<_, OBJECT>")]
+    pub metadata: Kept,
     /// The spec as written.
     #[serde(default)]
     pub spec: Value,

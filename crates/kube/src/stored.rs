@@ -3,7 +3,9 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use crate::budget::{Budget, Charge};
 use crate::item::Unreadable;
+use crate::metadata::{KeptLabels, LABELS};
 use crate::shelf::Shelved;
 use crate::slim::Slim;
 use tagpin_domain::mark::{self, Claim, KeyId, Keys, Marks, Seal};
@@ -13,7 +15,7 @@ use tagpin_domain::slot::Slot;
 use tagpin_domain::workload::{ControllerRef, Labels, Workload};
 use tagpin_json::Malformed;
 use tagpin_objects::kinds::{CONTROLLER_REVISIONS, DAEMON_SET, Kinds, Row, STATEFUL_SET};
-use tagpin_objects::reader::{Template, Wanted};
+use tagpin_objects::reader::Template;
 
 /// The mark of one slot's pin, without the facts that the slot itself holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +55,9 @@ pub struct Stored {
     pub ended: bool,
     /// The marks of a pod's pins.
     marks: Vec<SlotMark>,
+    /// Number of bytes of tagpin's annotations.
+    annotated: usize,
+    charge: Charge,
 }
 
 impl Stored {
@@ -68,9 +73,9 @@ impl Stored {
             return Ok(None);
         };
         let template = template(row, slim)?;
-        let labels = match row.is_pod() {
-            true => metadata.labels.clone().unwrap_or_default(),
-            false => template.labels(Wanted::All),
+        let (labels, labels_cut) = match row.is_pod() {
+            true => (metadata.labels.clone().unwrap_or_default(), metadata.labels_cut()),
+            false => template_labels(&template),
         };
         let annotations = metadata.annotations.as_ref();
         let ours = |key| annotations.and_then(|all| all.get(key)).filter(|_| row.is_pod());
@@ -80,6 +85,7 @@ impl Stored {
         let workload = Workload {
             uid: uid.clone(),
             labels,
+            labels_cut,
             controller: controller(kinds, metadata),
             revision_hash: revision_hash.filter(|_| row.is_pod()).unwrap_or_default(),
             service_account: template.service_account().to_owned(),
@@ -90,12 +96,46 @@ impl Stored {
         };
         Ok(Some(Self {
             marks: slot_marks(&workload, &marks),
+            annotated: [original::ANNOTATION, mark::ANNOTATION]
+                .into_iter()
+                .filter_map(ours)
+                .map(String::len)
+                .sum(),
+            charge: Charge::default(),
             workload,
             // An object without a creation time counts as the youngest.
             created: metadata.creation_timestamp.as_ref().map_or(Timestamp::MAX, |created| created.0),
             generation: metadata.generation.unwrap_or_default(),
             ended: slim.ended(row),
         }))
+    }
+
+    /// Returns the object with room for it in the budget. `before` is the version that is held now.
+    ///
+    /// # Errors
+    /// Fails if there is no room.
+    pub(crate) fn charged(
+        self,
+        budget: &Budget,
+        before: Option<&Self>,
+        metadata: &ObjectMeta,
+    ) -> Result<Self, Box<Unreadable>> {
+        let before = before.map(|before| &before.charge);
+        let charge = budget.take(&self.workload.namespace, self.bytes(), before);
+        let charge = charge.map_err(|refused| Box::new(Unreadable::without_room(metadata, refused)))?;
+        Ok(Self { charge, ..self })
+    }
+
+    /// Returns about the number of bytes that the object takes in the stores.
+    fn bytes(&self) -> usize {
+        let Workload { namespace, name, uid, labels, controller, revision_hash, service_account, .. } =
+            &self.workload;
+        let texts =
+            [namespace, name, revision_hash, service_account].map(String::len).into_iter().sum::<usize>();
+        let secrets = self.workload.pull_secrets.iter().map(|secret| TEXT + secret.len()).sum::<usize>();
+        let annotated = self.annotated * ANNOTATED + self.marks.len() * size_of::<SlotMark>();
+        let parts = [texts, secrets, annotated, label_bytes(labels), slot_bytes(&self.workload.slots)];
+        size_of::<Self>() + shelf_bytes(uid, controller.as_ref()) + parts.into_iter().sum::<usize>()
     }
 
     /// Returns true if the pins of this pod count without a mark: there is no key, or the pod is older than
@@ -154,10 +194,49 @@ fn controller(kinds: &Kinds, metadata: &ObjectMeta) -> Option<ControllerRef> {
     Some(kinds.controller(&owner.api_version, &owner.kind, &owner.name, &owner.uid))
 }
 
+/// Number of bytes that a text takes beside its characters.
+const TEXT: usize = 32;
+/// Number of bytes of the places of an object in the maps of a store.
+const PLACE: usize = 256;
+/// Number of bytes of a node of a map of labels, and the number of labels in a node that is half full.
+const NODE: (usize, usize) = (560, 6);
+/// Number of bytes for each byte of tagpin's annotations: the entries, and the keys under which pins are found.
+const ANNOTATED: usize = 4;
+
+/// Returns the number of bytes that labels take.
+pub(crate) fn label_bytes(labels: &Labels) -> usize {
+    let (node, labels_of_node) = NODE;
+    let texts = labels.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
+    labels.len().div_ceil(labels_of_node) * node + texts
+}
+
+/// Returns the number of bytes that slots take.
+fn slot_bytes(slots: &[Slot]) -> usize {
+    let bytes = |slot: &Slot| {
+        // The reference and its normalised name, and a digest, which has a text of its own.
+        let reference = 2 * (TEXT + slot.reference.len());
+        size_of::<Slot>() + TEXT + slot.key().name.len() + reference
+    };
+    slots.iter().map(bytes).sum()
+}
+
+/// Returns the number of bytes that the place of an object with this UID and controller takes.
+fn shelf_bytes(uid: &str, controller: Option<&ControllerRef>) -> usize {
+    let owner = controller.map_or(0, |owner| 2 * (TEXT + owner.uid.len()) + TEXT + owner.name.len());
+    PLACE + 3 * (TEXT + uid.len()) + owner
+}
+
+/// Returns the labels of a template up to the limit, and true if it has more.
+fn template_labels(template: &Template<'_>) -> (Labels, bool) {
+    let mut kept = KeptLabels::default();
+    template.each_label(&mut |key, value| kept.add(key, value, LABELS));
+    (kept.labels, kept.cut)
+}
+
 fn template<'a>(row: &Row, slim: &'a Slim) -> Result<Template<'a>, Box<Unreadable>> {
     let Some((name, json)) = slim.template_field(row) else { return Ok(Template::default()) };
     Template::of_field(row, json).map_err(|Malformed { line, column }| {
-        Box::new(Unreadable::of_field(slim.metadata.clone(), name, json, line, column))
+        Box::new(Unreadable::of_field(&slim.metadata, name, json, line, column))
     })
 }
 
@@ -186,6 +265,9 @@ pub struct OldRevision {
     pub slots: Vec<Slot>,
     /// The labels of that template.
     pub(crate) labels: Labels,
+    /// True if the template has more labels than are kept.
+    pub(crate) labels_cut: bool,
+    charge: Charge,
 }
 
 impl OldRevision {
@@ -203,14 +285,36 @@ impl OldRevision {
             _ => None,
         };
         let template = template(row, slim).unwrap_or_default();
+        let (labels, labels_cut) = template_labels(&template);
         Some(Self {
             namespace: metadata.namespace.clone()?,
             uid: metadata.uid.clone()?,
             hash: hash.map(|hash| hash.as_str().into()),
             controller,
             slots: template.slots(row),
-            labels: template.labels(Wanted::All),
+            labels,
+            labels_cut,
+            charge: Charge::default(),
         })
+    }
+
+    /// Returns the revision with room for it in the budget. `before` is the version that is held now.
+    ///
+    /// # Errors
+    /// Fails if there is no room.
+    pub(crate) fn charged(
+        self,
+        budget: &Budget,
+        before: Option<&Self>,
+        metadata: &ObjectMeta,
+    ) -> Result<Self, Box<Unreadable>> {
+        let Self { namespace, uid, controller, hash, slots, labels, .. } = &self;
+        let texts = namespace.len() + hash.as_ref().map_or(0, |hash| hash.len());
+        let parts = [texts, shelf_bytes(uid, controller.as_ref()), label_bytes(labels), slot_bytes(slots)];
+        let bytes = size_of::<Self>() + parts.iter().sum::<usize>();
+        let charge = budget.take(namespace, bytes, before.map(|before| &before.charge));
+        let charge = charge.map_err(|refused| Box::new(Unreadable::without_room(metadata, refused)))?;
+        Ok(Self { charge, ..self })
     }
 }
 
@@ -221,5 +325,87 @@ impl Shelved for OldRevision {
 
     fn controller_uid(&self) -> Option<&str> {
         Some(self.controller.as_ref()?.uid.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use allocation_counter::measure;
+    use serde_json::{Value, json};
+    use tagpin_objects::kinds::{DEPLOYMENT, PODS};
+
+    use super::*;
+    use crate::shelf::Shelf;
+
+    const HEX: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+    /// Returns an ordinary pod with this many containers.
+    fn pod(containers: usize) -> Value {
+        let name = |number: usize| format!("container-{number}");
+        let image = |number: usize| format!("registry.example.com/team/service-{number}:v1.2.3");
+        let pinned: Vec<_> = (0..containers)
+            .map(|number| json!({ "name": name(number), "image": format!("{}@sha256:{HEX}", image(number)) }))
+            .collect();
+        let originals: Value = (0..containers)
+            .map(|number| (format!("containers/{}", name(number)), json!(image(number))))
+            .collect();
+        let labels = json!({ "app.kubernetes.io/name": "service", "app.kubernetes.io/instance": "shop", "pod-template-hash": "5d4f8c7b9" });
+        let owner = json!([{ "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "service-5d4f8c7b9", "uid": HEX.get(..36), "controller": true }]);
+        json!({
+            "metadata": {
+                "name": "service-5d4f8c7b9-x2v7p", "namespace": "shop", "uid": HEX.get(28..), "labels": labels, "ownerReferences": owner,
+                "annotations": { original::ANNOTATION: originals.to_string() },
+            },
+            "spec": { "containers": pinned, "imagePullSecrets": [{ "name": "pull" }] },
+        })
+    }
+
+    fn template(labels: usize, images: usize) -> Value {
+        let labels: Value = (0..labels).map(|number| (format!("l{number}"), json!("v"))).collect();
+        let image = |number| json!({ "name": format!("c{number}"), "image": format!("a/b:{number}") });
+        let spec = json!({ "containers": (0..images).map(image).collect::<Vec<_>>() });
+        json!({
+            "metadata": { "name": "t", "namespace": "shop", "uid": "u" },
+            "spec": { "template": { "metadata": { "labels": labels }, "spec": spec } },
+        })
+    }
+
+    /// Returns the bytes that an object is counted with, and those that it takes in memory.
+    fn counted_and_taken(row: &'static Row, object: &Value) -> (usize, usize) {
+        let kinds = Kinds::default();
+        let text = object.to_string();
+        let (mut shelf, mut counted) = (Shelf::default(), 0);
+        let allocated = measure(|| {
+            let slim = serde_json::from_str::<Slim>(&text).unwrap();
+            let stored = Stored::new(&kinds, row, &slim).unwrap().unwrap();
+            counted = stored.bytes();
+            shelf.put(Arc::new(stored));
+        });
+        (counted, usize::try_from(allocated.bytes_current).unwrap())
+    }
+
+    #[test]
+    fn an_object_is_counted_with_about_the_memory_that_it_takes() {
+        let kinds = Kinds::default();
+        let deployment = kinds.row(DEPLOYMENT).unwrap();
+        let mut wrong = Vec::new();
+        for (name, row, object) in [
+            ("pod of one", &PODS, pod(1)),
+            ("pod of three", &PODS, pod(3)),
+            ("pod of thirty", &PODS, pod(30)),
+            ("bare", &PODS, json!({ "metadata": { "name": "a", "namespace": "b", "uid": "c" } })),
+            ("template", deployment, template(10, 2)),
+            ("template of labels", deployment, template(100_000, 1)),
+            ("template of images", deployment, template(1, 900)),
+        ] {
+            let (counted, taken) = counted_and_taken(row, &object);
+            println!("{name}: counted {counted}, taken {taken}");
+            if counted * 10 < taken * 9 || counted > taken * 3 {
+                wrong.push((name, counted, taken));
+            }
+        }
+        assert!(wrong.is_empty(), "{wrong:?}");
     }
 }

@@ -1,6 +1,8 @@
 //! The stored objects that cannot be read, by watch. Their content counts as unknown.
 
-use std::collections::BTreeMap;
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, HashSet};
+use std::hash::{Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +15,11 @@ use tagpin_objects::kinds::Kinds;
 
 /// Maximum number of objects of one watch that are named; all are counted.
 const NAMED: usize = 20;
+
+/// Maximum number of objects of one watch whose identity and fault are kept.
+const KEPT: usize = 256;
+/// Maximum number of further objects of one watch that are counted.
+const COUNTED: usize = 64 * 1024;
 
 /// One watch, of a store's kind or of objects of the release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,8 +81,14 @@ impl Watched {
 #[derive(Debug, Clone, Default)]
 pub struct Unreadables(Arc<RwLock<BTreeMap<Watched, Faults>>>);
 
-/// The faults, by object.
-type Faults = BTreeMap<Identity, String>;
+/// The objects of one watch that cannot be read. Only the first ones are named, because anybody can create many.
+#[derive(Debug, Default)]
+struct Faults {
+    /// The faults of the named objects.
+    named: BTreeMap<Identity, String>,
+    /// Hashes of the other objects.
+    others: HashSet<u64>,
+}
 
 /// One row of `GET /unreadable`: the objects of one watch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,7 +118,7 @@ impl Unreadables {
     #[must_use]
     pub fn counts(&self, kinds: &Kinds) -> Vec<(&'static str, usize)> {
         let held = self.0.read();
-        let count = |watched| held.get(&watched).map_or(0, BTreeMap::len);
+        let count = |watched| held.get(&watched).map_or(0, Faults::len);
         Watched::all(kinds).map(|watched| (watched.name(), count(watched))).collect()
     }
 
@@ -116,42 +129,72 @@ impl Unreadables {
         let row = |(watched, faults): (&Watched, &Faults)| Row {
             watch: watched.name().to_owned(),
             count: faults.len(),
-            named: faults.iter().take(NAMED).map(|(object, fault)| Named::new(object, fault)).collect(),
+            named: faults.named.iter().take(NAMED).map(|(object, fault)| Named::new(object, fault)).collect(),
         };
-        held.iter().filter(|(_, faults)| !faults.is_empty()).map(row).collect()
+        held.iter().filter(|(_, faults)| faults.len() > 0).map(row).collect()
     }
 
     /// Adds an object that cannot be read.
     pub(crate) fn put(&self, watched: Watched, object: Unreadable) {
         let mut held = self.0.write();
         let faults = held.entry(watched).or_default();
-        let known = faults.get(&object.identity).is_some_and(|fault| *fault == object.fault);
-        let named = faults.len() < NAMED;
-        if !known && named {
+        let known = faults.named.get(&object.identity).is_some_and(|fault| *fault == object.fault);
+        if !known && faults.len() < NAMED {
             warn_of(watched, &object);
         }
-        faults.insert(object.identity, object.fault);
+        faults.put(object);
     }
 
     /// Removes an object that can be read again or was deleted.
     pub(crate) fn take(&self, watched: Watched, object: &Identity) {
         // Nearly always there is nothing to remove, and the read lock is enough.
-        if self.0.read().get(&watched).is_none_or(BTreeMap::is_empty) {
+        if self.0.read().get(&watched).is_none_or(|faults| faults.len() == 0) {
             return;
         }
         if let Some(faults) = self.0.write().get_mut(&watched) {
-            faults.remove(object);
+            faults.take(object);
         }
     }
 
     /// Replaces the objects of the watch with these.
     pub(crate) fn replace(&self, watched: Watched, all: Vec<Unreadable>) {
         let before = self.0.write().remove(&watched).unwrap_or_default();
-        let new = |object: &&Unreadable| before.get(&object.identity) != Some(&object.fault);
+        let new = |object: &&Unreadable| before.named.get(&object.identity) != Some(&object.fault);
         all.iter().filter(new).take(NAMED).for_each(|object| warn_of(watched, object));
-        let faults = all.into_iter().map(|object| (object.identity, object.fault)).collect();
+        let mut faults = Faults::default();
+        all.into_iter().for_each(|object| faults.put(object));
         self.0.write().insert(watched, faults);
     }
+}
+
+impl Faults {
+    fn len(&self) -> usize {
+        self.named.len() + self.others.len()
+    }
+
+    fn put(&mut self, object: Unreadable) {
+        let hash = hash_of(&object.identity);
+        if self.named.len() < KEPT || self.named.contains_key(&object.identity) {
+            self.others.remove(&hash);
+            self.named.insert(object.identity, object.fault);
+        } else if self.others.len() < COUNTED {
+            self.others.insert(hash);
+        }
+    }
+
+    fn take(&mut self, object: &Identity) {
+        if self.named.remove(object).is_none() {
+            self.others.remove(&hash_of(object));
+        }
+    }
+}
+
+/// Returns a hash of an object's identity. It only counts objects, so an object that hits the hash of another on purpose
+/// hides no other thing than itself in the count.
+fn hash_of(identity: &Identity) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    identity.hash(&mut hasher);
+    hasher.finish()
 }
 
 impl Named {

@@ -11,7 +11,7 @@ use tokio_util::task::JoinMap;
 use tracing::{Instrument, info_span};
 
 use crate::Cluster;
-use crate::follow::{Progress, config, follow};
+use crate::follow::{Progress, follow_all};
 use crate::image_policy::{ClusterImagePolicy, ImagePolicy};
 use crate::item::Item;
 use crate::slim::Unparsed;
@@ -48,7 +48,7 @@ pub async fn run(cluster: Arc<Cluster>, client: Client) -> Result<Infallible, Wa
 
 /// Fills one store for ever.
 async fn fill(store: Store, cluster: Arc<Cluster>, client: Client) -> Infallible {
-    let Cluster { policies, namespaces, accounts, workloads, pods, unreadable: lost, .. } = &*cluster;
+    let Cluster { policies, namespaces, accounts, workloads, pods, unreadable: lost, budget, .. } = &*cluster;
     let watched = Watched::Store(store);
     let report = |progress| match progress {
         Progress::Listed => cluster.synced.fill(store),
@@ -58,25 +58,25 @@ async fn fill(store: Store, cluster: Arc<Cluster>, client: Client) -> Infallible
     match store {
         Store::ClusterImagePolicies => {
             let api = Api::<Item<Unparsed<ClusterImagePolicy>>>::all(client);
-            follow(api, config(), policies, lost, watched, report).await
+            follow_all(api, policies, lost, watched, report, budget).await
         }
         Store::ImagePolicies => {
             let api = Api::<Item<Unparsed<ImagePolicy>>>::all(client);
-            follow(api, config(), policies, lost, watched, report).await
+            follow_all(api, policies, lost, watched, report, budget).await
         }
-        Store::Namespaces => follow(Api::all(client), config(), namespaces, lost, watched, report).await,
-        Store::ServiceAccounts => follow(Api::all(client), config(), accounts, lost, watched, report).await,
+        Store::Namespaces => follow_all(Api::all(client), namespaces, lost, watched, report, budget).await,
+        Store::ServiceAccounts => follow_all(Api::all(client), accounts, lost, watched, report, budget).await,
         Store::ControllerRevisions => {
             let api = Api::all_with(client, &&CONTROLLER_REVISIONS);
-            follow(api, config(), &workloads.revisions(), lost, watched, report).await
+            follow_all(api, &workloads.revisions(), lost, watched, report, budget).await
         }
         Store::Objects(row) if row.is_pod() => {
             let api = Api::all_with(client, &row);
-            follow(api, config(), &**pods, lost, watched, report).await
+            follow_all(api, &**pods, lost, watched, report, budget).await
         }
         Store::Objects(row) => {
             let api = Api::all_with(client, &row);
-            follow(api, config(), &workloads.of_kind(row), lost, watched, report).await
+            follow_all(api, &workloads.of_kind(row), lost, watched, report, budget).await
         }
     }
 }

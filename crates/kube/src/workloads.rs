@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::budget::Budget;
 use crate::changes::Changes;
 use crate::follow::Sink;
 use crate::item::{Identity, Unreadable};
@@ -26,12 +27,13 @@ pub struct Workloads {
     revisions: RwLock<Shelf<OldRevision>>,
     sightings: Sightings,
     kinds: Kinds,
+    budget: Budget,
     changes: Changes,
 }
 
 impl Workloads {
-    pub(crate) fn new(kinds: Kinds, changes: Changes) -> Self {
-        Self { kinds, changes, ..Self::default() }
+    pub(crate) fn new(kinds: Kinds, budget: Budget, changes: Changes) -> Self {
+        Self { kinds, budget, changes, ..Self::default() }
     }
 
     /// Records a workload that was reported.
@@ -140,7 +142,8 @@ impl Workloads {
     }
 
     /// Returns the labels of the revisions of this workload whose slot this one repeats, as far as they have these keys.
-    /// Equal labels are returned once.
+    /// Equal labels are returned once. A revision with more labels than are kept is left out, because nobody can tell
+    /// which policies it passed.
     #[must_use]
     pub(crate) fn carries(
         &self,
@@ -151,8 +154,8 @@ impl Workloads {
         keys: &BTreeSet<&str>,
     ) -> Vec<Labels> {
         let mut carried = Vec::new();
-        let mut see = |slots: &[Slot], labels: &Labels| {
-            if slots.iter().any(|held| held.key() == slot.key() && slot.repeats(held)) {
+        let mut see = |slots: &[Slot], labels: &Labels, cut: bool| {
+            if !cut && slots.iter().any(|held| held.key() == slot.key() && slot.repeats(held)) {
                 let wanted = keys.iter().filter_map(|key| labels.get_key_value(*key));
                 let labels: Labels = wanted.map(|(key, value)| (key.clone(), value.clone())).collect();
                 if !carried.contains(&labels) {
@@ -168,7 +171,7 @@ impl Workloads {
                 for object in objects.get(&REPLICA_SET).map_or(&[][..], |shelf| shelf.controlled_by(uid)) {
                     let workload = &object.workload;
                     if is_owner(workload.controller_kind(), &workload.namespace) {
-                        see(&workload.slots, &workload.labels);
+                        see(&workload.slots, &workload.labels, workload.labels_cut);
                     }
                 }
             }
@@ -176,7 +179,7 @@ impl Workloads {
                 for revision in self.revisions.read().controlled_by(uid) {
                     let controller = revision.controller.as_ref().and_then(|controller| controller.kind);
                     if is_owner(controller, &revision.namespace) {
-                        see(&revision.slots, &revision.labels);
+                        see(&revision.slots, &revision.labels, revision.labels_cut);
                     }
                 }
             }
@@ -232,7 +235,10 @@ impl Sink<Slim> for OfKind<'_> {
     type Item = Stored;
 
     fn parse(&self, object: Slim) -> Result<Option<Stored>, Box<Unreadable>> {
-        Stored::new(&self.workloads.kinds, self.row, &object)
+        let Self { workloads, row } = self;
+        let Some(stored) = Stored::new(&workloads.kinds, row, &object)? else { return Ok(None) };
+        let before = workloads.get(row.kind, &stored.workload.uid);
+        stored.charged(&workloads.budget, before.as_deref(), &object.metadata).map(Some)
     }
 
     fn apply(&self, object: Stored) {
@@ -256,7 +262,9 @@ impl Sink<Slim> for Revisions<'_> {
     type Item = OldRevision;
 
     fn parse(&self, object: Slim) -> Result<Option<OldRevision>, Box<Unreadable>> {
-        Ok(OldRevision::new(&self.0.kinds, &object))
+        let Some(revision) = OldRevision::new(&self.0.kinds, &object) else { return Ok(None) };
+        let before = self.0.revisions.read().get(&revision.uid).map(Arc::clone);
+        revision.charged(&self.0.budget, before.as_deref(), &object.metadata).map(Some)
     }
 
     fn apply(&self, revision: OldRevision) {

@@ -228,9 +228,9 @@ impl WebhookConfig {
                 *paths.borrow_and_update(),
                 ready,
                 canaries.fail_closed(&deployment.borrow_and_update(), &live.validating),
-                canaries.is_withdrawn(),
                 POLICIES.iter().all(|store| unknown.contains(store)),
             );
+            let wanted = wanted.map(|wanted| Wanted { withdrawn: canaries.is_withdrawn(), ..wanted });
             let release = Release::of(&deployment.borrow_and_update());
             let broken = Broken::among(live.uids(), filled.as_ref(), &release, &notes.borrow_and_update());
             let goal = Goal::of(wanted.filter(|_| live.is_known()), canaries.reach(), &mut unready);
@@ -293,7 +293,7 @@ impl WebhookConfig {
         }
     }
 
-    /// Returns the wanted state; none while it is not known or this replica cannot answer.
+    /// Returns the wanted state while canaries come through; none while it is not known or this replica cannot answer.
     fn wanted(
         &self,
         namespace: &Observed<PartialObjectMeta<Namespace>>,
@@ -301,7 +301,6 @@ impl WebhookConfig {
         paths: Paths,
         ready: bool,
         fails_closed: Option<bool>,
-        withdrawn: bool,
         undefined: bool,
     ) -> Option<Wanted> {
         let Observed::Present(namespace) = namespace else { return None };
@@ -324,7 +323,7 @@ impl WebhookConfig {
             excluded: self.excluded.clone(),
             ca,
             fails_closed,
-            withdrawn,
+            withdrawn: false,
             kinds: self.cluster.kinds().clone(),
             door,
         })

@@ -22,6 +22,8 @@ pub enum ReadyReason {
     Auditing,
     /// This generation does not compile; the last good one stays in force.
     Invalid,
+    /// The namespace has so many older policies that this one is not in force.
+    TooMany,
     /// Not every ready replica has this generation yet.
     Propagating,
     /// A namespaced policy in a namespace that the webhooks do not see.
@@ -36,11 +38,12 @@ pub enum ReadyReason {
 
 impl ReadyReason {
     /// Every reason.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Enforcing,
         Self::Warning,
         Self::Auditing,
         Self::Invalid,
+        Self::TooMany,
         Self::Propagating,
         Self::NamespaceExcluded,
         Self::WebhooksNotInstalled,
@@ -56,6 +59,7 @@ impl ReadyReason {
             Self::Warning => "Warning",
             Self::Auditing => "Auditing",
             Self::Invalid => "Invalid",
+            Self::TooMany => "TooMany",
             Self::Propagating => "Propagating",
             Self::NamespaceExcluded => "NamespaceExcluded",
             Self::WebhooksNotInstalled => "WebhooksNotInstalled",
@@ -70,6 +74,7 @@ impl ReadyReason {
         match self {
             Self::Enforcing | Self::Warning | Self::Auditing => true,
             Self::Invalid
+            | Self::TooMany
             | Self::Propagating
             | Self::NamespaceExcluded
             | Self::WebhooksNotInstalled

@@ -46,6 +46,7 @@ fn policy() -> Policy {
             on_forbidden_address: Outcome::Warn,
         },
         exceptions: Vec::new(),
+        idle_globs: Vec::new(),
     }
 }
 

@@ -139,8 +139,28 @@ impl Call {
         self.answer(code, status);
     }
 
-    /// Answers a list request with one page at this version.
+    /// Returns true if the request wants all objects: in pages, or as a stream of events.
+    #[must_use]
+    pub fn lists(&self) -> bool {
+        !self.query.contains_key("watch") || self.streams()
+    }
+
+    /// Returns true if the request wants all objects as a stream of events.
+    #[must_use]
+    pub fn streams(&self) -> bool {
+        self.query.contains_key("sendInitialEvents")
+    }
+
+    /// Answers a list request at this version, with one page or with a stream that ends after the last object. After
+    /// such a stream, the watch is another request.
     pub fn list(self, items: Value, resource_version: &str) {
+        if self.streams() {
+            let items: Vec<Value> = serde_json::from_value(items).unwrap();
+            let stream = self.watch();
+            items.into_iter().for_each(|item| stream.event("ADDED", item));
+            stream.listed(resource_version);
+            return;
+        }
         let metadata = json!({ "resourceVersion": resource_version });
         self.ok(json!({ "kind": "List", "apiVersion": "v1", "metadata": metadata, "items": items }));
     }
@@ -171,6 +191,13 @@ impl Watch {
     /// Sends one event: `ADDED`, `MODIFIED`, `DELETED`.
     pub fn event(&self, kind: &str, object: Value) {
         self.0.send(json!({ "type": kind, "object": object })).unwrap();
+    }
+
+    /// Sends the event that ends the initial list of a stream, which is complete at this version.
+    pub fn listed(&self, resource_version: &str) {
+        let annotations = json!({ "k8s.io/initial-events-end": "true" });
+        let metadata = json!({ "resourceVersion": resource_version, "annotations": annotations });
+        self.event("BOOKMARK", json!({ "kind": "Pod", "apiVersion": "v1", "metadata": metadata }));
     }
 
     /// Ends the watch as an API server does that has forgotten the version.

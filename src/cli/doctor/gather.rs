@@ -362,6 +362,7 @@ fn deployment(found: Deployment) -> Option<findings::Deployment> {
 
 fn policy<K: PolicyObject>(object: Unparsed<K>) -> Policy {
     let Unparsed { metadata, spec, status, .. } = object;
+    let metadata = metadata.into_metadata();
     let reported = Reported::parse::<K>(&metadata, spec, status);
     let ready = reported.status.conditions.iter().find(|condition| condition.type_ == READY);
     let ready = ready.map(|ready| Ready {

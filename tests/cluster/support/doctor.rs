@@ -45,6 +45,18 @@ pub(crate) fn noted(check: &str, words: &str) -> String {
     })
 }
 
+/// Waits for a note of this check whose text begins with these words and contains the others, and returns its text.
+#[track_caller]
+pub(crate) fn note(check: &str, begin: &str, words: &str) -> String {
+    wait_for(&format!("a note {check} with {begin:?} and {words:?}"), LIMIT, || {
+        let (report, _) = doctor();
+        let rows = report["rows"].as_array().unwrap().clone();
+        let notes = rows.into_iter().filter(|row| row["check"] == check && row["status"] == "note");
+        let mut details = notes.map(|row| row["detail"].as_str().unwrap().to_owned());
+        details.find(|detail| detail.starts_with(begin) && detail.contains(words))
+    })
+}
+
 /// Waits until no row is red or unknown.
 #[track_caller]
 pub(crate) fn well() {

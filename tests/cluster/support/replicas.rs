@@ -110,6 +110,13 @@ impl Replica {
         });
     }
 
+    /// Returns the peak memory of the replica's process, in KiB.
+    pub(crate) fn peak(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
     /// Returns the ID of the process of the replica, which is found by its variable `POD_NAME`.
     pub(crate) fn process(&self) -> u32 {
         let name = format!("POD_NAME={}", self.name);

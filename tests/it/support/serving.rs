@@ -15,6 +15,7 @@ use axum::extract::Request;
 use axum::http::{Response, StatusCode};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use futures::StreamExt as _;
 use http_body_util::StreamBody;
 use hyper::body::Frame;
 use rustls::{ClientConfig, RootCertStore};
@@ -43,8 +44,10 @@ const SECRETS: &str = "/api/v1/namespaces/tagpin-system/secrets";
 /// An API server with the lists of a test, and with silent watches.
 #[derive(Clone)]
 struct Quiet {
-    /// The text of each list, by its path.
-    lists: Arc<Mutex<BTreeMap<String, String>>>,
+    /// The lists by their paths.
+    lists: Arc<Mutex<BTreeMap<String, List>>>,
+    /// True if a list can be a stream of events.
+    streams: bool,
     /// The path of the one list that is not answered yet.
     held: watch::Sender<Option<String>>,
 }
@@ -57,13 +60,25 @@ impl Quiet {
             let missing = json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 404, "reason": "NotFound" });
             return response(StatusCode::NOT_FOUND, Body::from(missing.to_string()));
         }
-        if request.uri().query().unwrap_or_default().contains("watch=true") {
-            let silence = futures::stream::pending::<Result<Frame<Bytes>, std::io::Error>>();
+        let query = request.uri().query().unwrap_or_default().to_owned();
+        let silence = futures::stream::pending::<Result<Frame<Bytes>, std::io::Error>>();
+        let streams = query.contains("sendInitialEvents=true");
+        if query.contains("watch=true") && !streams {
             return response(StatusCode::OK, Body::new(StreamBody::new(silence)));
         }
+        if streams && !self.streams {
+            let message =
+                "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled";
+            let refused = json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 422, "reason": "Invalid", "message": message });
+            return response(StatusCode::UNPROCESSABLE_ENTITY, Body::from(refused.to_string()));
+        }
         held.wait_for(|held| held.as_deref() != Some(&path)).await.unwrap();
-        let list = self.lists.lock().unwrap()[&path].clone();
-        response(StatusCode::OK, Body::from(list))
+        let List { page, stream } = self.lists.lock().unwrap()[&path].clone();
+        if !streams {
+            return response(StatusCode::OK, Body::from(page));
+        }
+        let stream = futures::stream::iter([Ok(Frame::data(stream))]);
+        response(StatusCode::OK, Body::new(StreamBody::new(stream.chain(silence))))
     }
 }
 
@@ -71,10 +86,30 @@ fn response(status: StatusCode, body: Body) -> Response<Body> {
     Response::builder().status(status).body(body).unwrap()
 }
 
-/// Returns the text of a list with these items.
-fn list(items: &[Value]) -> String {
-    json!({ "kind": "List", "apiVersion": "v1", "metadata": { "resourceVersion": "10" }, "items": items })
-        .to_string()
+/// One list, as a page and as a stream of events.
+#[derive(Clone)]
+struct List {
+    page: Bytes,
+    stream: Bytes,
+}
+
+impl List {
+    fn new(items: &[Value]) -> Self {
+        let page = json!({ "kind": "List", "apiVersion": "v1", "metadata": { "resourceVersion": "10" }, "items": items });
+        // The type comes first, as in the events of every API server.
+        let event = |kind: &str, object: &Value| format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n");
+        let metadata =
+            json!({ "resourceVersion": "10", "annotations": { "k8s.io/initial-events-end": "true" } });
+        let end = json!({ "kind": "Pod", "apiVersion": "v1", "metadata": metadata });
+        let items = items.iter().map(|item| event("ADDED", item));
+        let stream = items.chain([event("BOOKMARK", &end)]).collect::<String>();
+        Self { page: page.to_string().into(), stream: stream.into() }
+    }
+
+    /// Returns a list of this text, which need not be valid, and which comes as one event of a stream.
+    fn of_text(text: &str) -> Self {
+        Self { page: text.to_owned().into(), stream: format!("{text}\n").into() }
+    }
 }
 
 /// The options for starting a replica.
@@ -82,8 +117,12 @@ fn list(items: &[Value]) -> String {
 pub(crate) struct Start<'a> {
     /// The lists that are not empty, by their paths.
     pub(crate) lists: &'a [(String, Vec<Value>)],
+    /// The objects of each list of a store that is not among these.
+    pub(crate) each: &'a [Value],
     /// The path of the list that is not answered until it is released.
     pub(crate) held: Option<&'a str>,
+    /// True if the API server sends lists only in pages.
+    pub(crate) pages: bool,
     /// Further entries of the Secret with the certificate, as text by name.
     pub(crate) entries: &'a [(&'a str, &'a str)],
     /// Further arguments of `serve`.
@@ -135,15 +174,20 @@ impl Serving {
             "metadata": { "name": "tagpin-webhook-tls", "namespace": "tagpin-system", "uid": "s", "resourceVersion": "1" },
             "data": data,
         });
-        let Start { lists, held, arguments, environment, .. } = start;
-        let cluster = Quiet { lists: Arc::default(), held: watch::Sender::new(held.map(str::to_owned)) };
+        let Start { lists, each, held, pages, arguments, environment, .. } = start;
+        let cluster = Quiet {
+            lists: Arc::default(),
+            streams: !pages,
+            held: watch::Sender::new(held.map(str::to_owned)),
+        };
         {
             let mut all = cluster.lists.lock().unwrap();
-            all.extend(Store::all(&Kinds::default()).map(|store| (path(store), list(&[]))));
+            let each = List::new(each);
+            all.extend(Store::all(&Kinds::default()).map(|store| (path(store), each.clone())));
             // The server ignores selectors, so this Secret is also the one with the keys for marks.
-            all.insert(SECRETS.to_owned(), list(&[secret]));
-            all.insert(MUTATING.to_owned(), list(&[]));
-            all.extend(lists.iter().map(|(path, items)| (path.clone(), list(items))));
+            all.insert(SECRETS.to_owned(), List::new(&[secret]));
+            all.insert(MUTATING.to_owned(), List::new(&[]));
+            all.extend(lists.iter().map(|(path, items)| (path.clone(), List::new(items))));
         }
         let mut server = JoinSet::new();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -162,7 +206,7 @@ impl Serving {
 
     /// Answers the list at this path with this text, which need not be valid.
     pub(crate) fn lists(&self, path: &str, text: &str) {
-        self.cluster.lists.lock().unwrap().insert(path.to_owned(), text.to_owned());
+        self.cluster.lists.lock().unwrap().insert(path.to_owned(), List::of_text(text));
     }
 
     /// Answers the list that is held.
@@ -206,6 +250,13 @@ impl Serving {
         };
         let seen = timeout(LIMIT, seen).await;
         assert!(seen.is_ok(), "waited for {words:?}: {}", self.log());
+    }
+
+    /// Returns a number of KiB from the status of the process: `VmRSS`.
+    pub(crate) fn memory(&self, key: &str) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let value = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+        value.unwrap().trim().trim_end_matches(" kB").parse().unwrap()
     }
 
     /// Returns the log.

@@ -5,11 +5,14 @@ use std::fmt;
 use jiff::Timestamp;
 
 use crate::check::{Check, Rule};
+use crate::glob::Reason;
 use crate::policy::{Mode, Outcome, Policy};
 
 /// A part of a policy that has no effect. Displayed as a sentence for its author.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Note {
+    /// A glob matches nothing.
+    MatchesNothing(IdleGlob),
     /// The policy demands nothing but that references can be read.
     DemandsNothing,
     /// A field of `resolution` says `Deny`, and the mode never denies.
@@ -40,9 +43,23 @@ pub enum Note {
     },
 }
 
+/// A glob that matches no name or no tag.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdleGlob {
+    /// The field's path: `spec.match.images[2]`.
+    pub field: String,
+    /// The glob as written.
+    pub glob: String,
+    /// The reason, as advice for its author.
+    pub reason: Reason,
+}
+
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::MatchesNothing(IdleGlob { field, glob, reason }) => {
+                write!(f, "{field}: \"{glob}\" matches nothing: {reason}")
+            }
             Self::DemandsNothing => f.write_str(
                 "the policy demands nothing but a readable reference, because rules.tags.forbidden and pin.targets are \
                  empty and rules.existence is Ignore",
@@ -71,7 +88,7 @@ impl Policy {
     #[must_use]
     pub fn notes(&self, now: Timestamp) -> Vec<Note> {
         let demands = |rule: Rule| self.checks.iter().any(|check| check.rule() == rule);
-        let mut notes = Vec::new();
+        let mut notes: Vec<Note> = self.idle_globs.iter().cloned().map(Note::MatchesNothing).collect();
         if !self.checks.iter().any(|check| !matches!(check, Check::Limit | Check::Reference)) {
             notes.push(Note::DemandsNothing);
         }

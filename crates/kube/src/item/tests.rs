@@ -78,10 +78,8 @@ fn the_name_survives_whatever_is_wrong_with_the_rest() {
 fn a_policy_that_is_nested_too_deeply_is_named_with_its_place() {
     let nested = format!("{}1{}", "[".repeat(200), "]".repeat(200));
     let text = format!(r#"{{"metadata":{{"name":"deep"}},"spec":{{"deep":{nested}}},"status":{nested}}}"#);
-    let Item::Unreadable(unreadable) = serde_json::from_str::<Item<Unparsed<Namespace>>>(&text).unwrap()
-    else {
-        panic!("read")
-    };
+    let item = serde_json::from_str::<Item<Unparsed<Namespace>>>(&text).unwrap();
+    let unreadable = item.and_then(Ok).unwrap_err();
     let fault = &unreadable.fault;
     assert!(fault.starts_with("spec.deep[0][0]") && fault.ends_with(": nested too deeply"), "{fault}");
     // A status that is nested too deeply does not make the policy unreadable.
@@ -102,7 +100,7 @@ fn what_is_not_looked_at_may_be_anything() {
     assert!(read.metadata.deletion_timestamp.is_some());
     assert!(!read.ended(&PODS));
     let mut named = read;
-    named.metadata = identified();
+    *named.metadata = identified();
     assert!(OldRevision::new(&Kinds::default(), &named).unwrap().slots.is_empty());
     assert!(Stored::new(&Kinds::default(), &PODS, &named).unwrap().unwrap().workload.slots.is_empty());
 }

@@ -9,6 +9,8 @@
 
 mod by_name;
 mod discovery;
+mod limits;
+mod lists;
 mod marks;
 mod node_images;
 mod owners;

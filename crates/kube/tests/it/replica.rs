@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
+use tagpin_kube::budget::Budget;
 use tagpin_kube::client::ApiReader;
 use tagpin_kube::{Cluster, watch};
 use tagpin_objects::kinds::Kinds;
@@ -30,12 +31,21 @@ impl Drop for Replica {
 
 impl Replica {
     pub(super) fn start() -> Self {
+        Self::with_budget(Budget::default())
+    }
+
+    pub(super) fn with_budget(budget: Budget) -> Self {
         let (client, api) = Api::new();
-        let cluster =
-            Arc::new(Cluster::new(Kinds::default(), ApiReader::new(client.clone(), Kinds::default())));
+        let reader = ApiReader::new(client.clone(), Kinds::default());
+        let cluster = Arc::new(Cluster::with_budget(Kinds::default(), reader, budget));
         let watching = watch::run(Arc::clone(&cluster), client);
         let task = tokio::spawn(async { panic!("{}", watching.await.unwrap_err()) });
         Self { cluster, api, waiting: BTreeMap::new(), task }
+    }
+
+    /// Returns the next call of any path.
+    pub(super) async fn next(&mut self) -> Call {
+        self.api.next().await
     }
 
     /// Returns the next call of this path.

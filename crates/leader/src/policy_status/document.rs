@@ -36,7 +36,7 @@ impl Place<'_> {
         PolicyStatus {
             observed_generation: Some(policy.generation),
             conditions: vec![condition],
-            last_good: good.map(|good| LastGood { generation: good.generation, spec: (*good.spec).clone() }),
+            last_good: good.map(|good| LastGood { generation: good.generation, spec: good.spec() }),
             summary: standing.map(|standing| standing.summary),
             top_violations: standing.map(|standing| standing.top.clone()).unwrap_or_default(),
         }
@@ -49,6 +49,11 @@ impl Place<'_> {
                 None => "nothing is in force".to_owned(),
             };
             return (ReadyReason::Invalid, format!("{error}; {instead}"));
+        }
+        if policy.surplus {
+            let text =
+                format!("{}: delete policies that are not needed, or join several in one", policy.too_many());
+            return (ReadyReason::TooMany, text);
         }
         if policy.id.namespace.as_ref().is_some_and(|namespace| self.excluded.contains(namespace)) {
             let text = "requests of this namespace never reach tagpin, because the value excludedNamespaces names it";

@@ -391,8 +391,9 @@ async fn a_leader_that_leaves_nobody_behind_says_so_of_every_policy_it_knows() {
             now: Arc::new(move || clock(Instant::now())),
             reconcile: Reconcile::default(),
         };
-        let summary =
-            json!({ "workloads": 7, "pinned": 9, "unpinned": 1, "violations": 2, "exceptionsActive": 0 });
+        let summary = json!({
+            "workloads": 7, "pinned": 9, "unpinned": 1, "violations": 2, "exceptionsActive": 0, "exceptionsExpired": 0,
+        });
         cluster.policies.apply(reported(1, json!({}), json!({ "summary": summary })));
         // Policies that are not known are left alone.
         writer.leave().await;
@@ -518,4 +519,32 @@ async fn a_status_is_written_though_nobody_can_read_the_policy_that_comes_back()
     accept(call, 2, &json!({ "deep": deep }));
     writer.api.quiet(Duration::from_mins(1)).await;
     assert_eq!(writer.reconcile.failures(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_beyond_the_64_oldest_of_its_namespace_is_not_ready() {
+    let mut writer = Writer::start();
+    let named = |number: usize| {
+        json!({
+            "name": format!("p{number:02}"), "namespace": "shop", "uid": format!("u{number}"), "generation": 1,
+            "creationTimestamp": format!("2026-01-01T00:{:02}:{:02}Z", number / 60, number % 60),
+        })
+    };
+    for number in 0..65 {
+        let metadata = serde_json::from_value(named(number)).unwrap();
+        writer.cluster.policies.apply(Reported::parse::<ImagePolicy>(&metadata, json!({}), Value::Null));
+    }
+    for number in 0..65 {
+        let path =
+            format!("PATCH /apis/tagpin.dev/v1alpha1/namespaces/shop/imagepolicies/p{number:02}/status");
+        let call = writer.api.expect(&path).await;
+        let status = call.json()["status"].clone();
+        let (ready, reason, message) = condition(&status);
+        assert_eq!((ready, reason == "TooMany"), ("False", number == 64), "{reason}");
+        assert!(
+            reason != "TooMany" || message.starts_with("namespace shop has 64 older policies"),
+            "{message}"
+        );
+        call.ok(json!({ "metadata": named(number), "spec": {}, "status": status }));
+    }
 }

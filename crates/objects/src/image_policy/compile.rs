@@ -13,10 +13,10 @@ use crate::image_policy::{
 };
 use crate::kinds::Kinds;
 use tagpin_domain::check::{Check, Rule, RuleSet};
-use tagpin_domain::glob::{GlobError, Globs, Reason, Search, Texts};
+use tagpin_domain::glob::{GlobError, Globs, Search, Texts};
 use tagpin_domain::kind::Kind;
 use tagpin_domain::policy;
-use tagpin_domain::policy::{Policy, PolicyId, PolicyKind, Selector};
+use tagpin_domain::policy::{IdleGlob, Policy, PolicyId, PolicyKind, Selector};
 
 /// The field that keeps a policy from being put in force, and the problem with it. The text is for people.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,14 +34,6 @@ pub enum Problem {
     /// A glob that does not compile.
     #[error("{0}")]
     Glob(GlobError),
-    /// A glob that matches no image or no tag.
-    #[error("\"{glob}\" matches nothing: {reason}")]
-    NeverMatches {
-        /// The glob as written.
-        glob: String,
-        /// The reason.
-        reason: Reason,
-    },
     /// A text that is not a duration, or one that does not fit.
     #[error("\"{text}\" {error}")]
     Duration {
@@ -91,6 +83,7 @@ impl PolicySpec for ClusterImagePolicySpec {
             exceptions: exceptions
                 .map(|(index, item)| compiler.exception(index, &item.common, &item.namespaces))
                 .collect::<Result<_, _>>()?,
+            idle_globs: compiler.idle,
         })
     }
 }
@@ -111,19 +104,21 @@ impl PolicySpec for ImagePolicySpec {
             exceptions: exceptions
                 .map(|(index, item)| compiler.exception(index, item, &[]))
                 .collect::<Result<_, _>>()?,
+            idle_globs: compiler.idle,
         })
     }
 }
 
-/// The searches for globs that match nothing, which all globs of one policy share.
+/// The searches for globs that match nothing, which all globs of one policy share, and what they found.
 struct Compiler {
     names: Search,
     tags: Search,
+    idle: Vec<IdleGlob>,
 }
 
 impl Compiler {
     fn new() -> Self {
-        Self { names: Search::new(Texts::Names), tags: Search::new(Texts::Tags) }
+        Self { names: Search::new(Texts::Names), tags: Search::new(Texts::Tags), idle: Vec::new() }
     }
 
     fn scope(&mut self, matching: &Match, namespaces: Selector) -> Result<policy::Scope, PolicyError> {
@@ -141,7 +136,7 @@ impl Compiler {
         let mut checks = vec![Check::Limit, Check::Reference];
         let TagRules { forbidden, require_explicit } = &rules.tags;
         if *require_explicit || !forbidden.is_empty() {
-            let forbidden = globs(&mut self.tags, "spec.rules.tags.forbidden", forbidden)?;
+            let forbidden = self.globs(Texts::Tags, "spec.rules.tags.forbidden", forbidden)?;
             checks.push(Check::Tags { forbidden, require_explicit: *require_explicit });
         }
         let existence = rules.existence != Existence::Ignore;
@@ -181,20 +176,25 @@ impl Compiler {
 
     /// Compiles globs on names; an empty list means every name.
     fn images(&mut self, field: &str, written: &[String]) -> Result<Option<Globs>, PolicyError> {
-        if written.is_empty() { Ok(None) } else { globs(&mut self.names, field, written).map(Some) }
+        if written.is_empty() { Ok(None) } else { self.globs(Texts::Names, field, written).map(Some) }
     }
-}
 
-/// Compiles globs, each of which has to match one of the texts of the search.
-fn globs(search: &mut Search, field: &str, written: &[String]) -> Result<Globs, PolicyError> {
-    let error = |index: usize, problem| PolicyError { field: format!("{field}[{index}]"), problem };
-    let globs = Globs::new(written).map_err(|problem| error(problem.index, Problem::Glob(problem)))?;
-    match search.impossible(&globs, written) {
-        None => Ok(globs),
-        Some((index, reason)) => {
+    /// Compiles globs on these texts. The first one that matches none of them is kept as idle: the policy stays in
+    /// force, because it may be older than the check.
+    fn globs(&mut self, texts: Texts, field: &str, written: &[String]) -> Result<Globs, PolicyError> {
+        let globs = Globs::new(written).map_err(|problem| PolicyError {
+            field: format!("{field}[{}]", problem.index),
+            problem: Problem::Glob(problem),
+        })?;
+        let search = match texts {
+            Texts::Names => &mut self.names,
+            Texts::Tags => &mut self.tags,
+        };
+        if let Some((index, reason)) = search.impossible(&globs, written) {
             let glob = written.get(index).cloned().unwrap_or_default();
-            Err(error(index, Problem::NeverMatches { glob, reason }))
+            self.idle.push(IdleGlob { field: format!("{field}[{index}]"), glob, reason });
         }
+        Ok(globs)
     }
 }
 

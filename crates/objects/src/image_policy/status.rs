@@ -18,7 +18,8 @@ pub struct PolicyStatus {
     /// The condition `Ready` is True when every ready replica of tagpin has this generation in force; its reason then is
     /// Enforcing, Warning or Auditing, and its message notes the parts of the policy that have no effect, such as an
     /// exception that has expired. Otherwise the reason is Invalid (the message names the field, and the last good
-    /// generation stays in force), Propagating, NamespaceExcluded, WebhooksNotInstalled, WebhookUnreachable or Contested.
+    /// generation stays in force), TooMany (the namespace has 64 older policies), Propagating, NamespaceExcluded,
+    /// WebhooksNotInstalled, WebhookUnreachable or Contested.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions::schema")]
     pub conditions: Vec<Condition>,

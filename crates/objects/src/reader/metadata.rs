@@ -129,7 +129,7 @@ impl<'a> WrittenLabels<'a> {
     }
 
     /// Reads the labels again, until the function stops.
-    fn each(&self, label: &mut dyn FnMut(Text<'a>, Text<'a>) -> Read<()>) {
+    pub(crate) fn each(&self, label: &mut dyn FnMut(Text<'a>, Text<'a>) -> Read<()>) {
         // The labels were read before, so only the function can stop the reading.
         let _ = Reader::new(self.0.get()).texts(label);
     }

@@ -3,10 +3,9 @@
 use tagpin_json::{Malformed, Raw, Read, Reader, once_or_null};
 
 use crate::kinds::Row;
-use crate::reader::metadata::{TemplateMetadata, Wanted};
+use crate::reader::metadata::TemplateMetadata;
 use crate::reader::pod_spec::PodSpec;
 use tagpin_domain::slot::{Role, Slot};
-use tagpin_domain::workload::Labels;
 
 /// The image of a container that Istio fills in on the pod.
 const INJECTED_IMAGE: &str = "auto";
@@ -64,11 +63,14 @@ impl<'a> Template<'a> {
         Ok(template)
     }
 
-    /// Returns the labels of the template: all of them, or those with these keys.
-    #[must_use]
-    pub fn labels(&self, wanted: Wanted<'_>) -> Labels {
-        let written = self.metadata.as_ref().and_then(|metadata| metadata.labels.as_ref());
-        written.map(|written| written.of(wanted)).unwrap_or_default()
+    /// Calls the function with each label of the template, in the order in which they are written.
+    pub fn each_label(&self, label: &mut dyn FnMut(&str, &str)) {
+        if let Some(written) = self.metadata.as_ref().and_then(|metadata| metadata.labels.as_ref()) {
+            written.each(&mut |key, value| {
+                label(key.as_str(), value.as_str());
+                Ok(())
+            });
+        }
     }
 
     /// Returns the pull secrets that the pod or template names, in their order.

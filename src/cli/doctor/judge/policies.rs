@@ -77,6 +77,9 @@ fn remedy(found: &Findings, id: &PolicyId, reason: &str) -> String {
     let reason_is = |wanted: ReadyReason| reason == wanted.as_str();
     if reason_is(ReadyReason::Invalid) {
         edit(id)
+    } else if reason_is(ReadyReason::TooMany) {
+        let namespace = namespace.as_deref().unwrap_or_default();
+        format!("kubectl -n {namespace} delete imagepolicies.tagpin.dev NAME, of one that is not needed")
     } else if reason_is(ReadyReason::WebhooksNotInstalled) {
         upgrade(found)
     } else if reason_is(ReadyReason::NamespaceExcluded) {

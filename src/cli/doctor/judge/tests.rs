@@ -412,6 +412,7 @@ fn broken_glass_is_named_with_what_ends_it() {
 fn a_policy_that_is_not_ready_says_why_and_what_to_do() {
     let remedies = BTreeMap::from([
         ("Invalid", "kubectl edit clusterimagepolicies.tagpin.dev baseline"),
+        ("TooMany", "delete imagepolicies.tagpin.dev"),
         ("Propagating", "rollout status"),
         ("WebhooksNotInstalled", "helm upgrade"),
         ("NamespaceExcluded", "excludedNamespaces"),
