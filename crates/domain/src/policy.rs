@@ -340,7 +340,7 @@ mod tests {
     fn of_cut_labels_one_that_is_not_left_may_have_any_value() {
         let labels = Labels::from([("env".to_owned(), "prod".to_owned())]);
         let prod = BTreeSet::from(["prod".to_owned()]);
-        let may = |key: &str, operator: LabelOperator, cut| {
+        let may = |key: &str, operator: LabelOperator, cut: bool| {
             Selector(vec![LabelRequirement { key: key.to_owned(), operator }]).may_select_among(&labels, !cut)
         };
         for operator in [

@@ -55,6 +55,7 @@ fn policy(
             on_forbidden_address: Outcome::Warn,
         },
         exceptions,
+        idle_globs: Vec::new(),
     }
 }
 
