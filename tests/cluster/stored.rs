@@ -80,6 +80,8 @@ fn idle(api_version: &str, kind: &str, name: &str, template: &Value) -> Value {
     let mut metadata = json!({ "name": name });
     if kind == "Pod" {
         metadata["labels"] = template["metadata"]["labels"].clone();
+        // Otherwise the controllers of the others would adopt it, and delete it.
+        metadata["labels"]["app"] = json!("alone");
     }
     let field = if kind == "PodTemplate" { "template" } else { "spec" };
     let mut object = json!({ "apiVersion": api_version, "kind": kind, "metadata": metadata });
