@@ -80,6 +80,8 @@ fn idle(api_version: &str, kind: &str, name: &str, template: &Value) -> Value {
     let mut metadata = json!({ "name": name });
     if kind == "Pod" {
         metadata["labels"] = template["metadata"]["labels"].clone();
+        // Otherwise the controllers of the others would adopt it, and delete it.
+        metadata["labels"]["app"] = json!("alone");
     }
     let field = if kind == "PodTemplate" { "template" } else { "spec" };
     let mut object = json!({ "apiVersion": api_version, "kind": kind, "metadata": metadata });
@@ -137,16 +139,16 @@ fn hostile_pod_templates_keep_no_replica_from_starting() {
         let list = json!({ "apiVersion": "v1", "kind": "List", "items": objects });
         namespace.kubectl_with(&["create", "-f", "-"], &list.to_string()).succeeded();
     };
-    // The largest that the API server stores, and more of a size that its datastore takes in a short time.
+    // The largest that the API server stores take it twenty seconds each, so most are smaller.
     let template = |number: usize| {
-        let labels = if number < 60 { 115_000 } else { 8_000 };
+        let labels = if number < 3 { 115_000 } else { 3_000 };
         idle("v1", "PodTemplate", &format!("t{number:03}"), &of_labels(labels))
     };
     for begin in (0..200).step_by(20) {
         create((begin..begin + 20).map(template).collect());
     }
     for (api_version, _, kind) in WORKLOADS.into_iter().filter(|(_, _, kind)| *kind != "PodTemplate") {
-        let object = |number: usize| idle(api_version, kind, &format!("o{number}"), &of_labels(8_000));
+        let object = |number: usize| idle(api_version, kind, &format!("o{number}"), &of_labels(3_000));
         create((0..10).map(object).collect());
     }
     let hostile = restarted().iter().map(Replica::peak).max().unwrap();

@@ -48,6 +48,7 @@ impl Drop for Alone {
             replicas::none_is_leaving();
             replicas::reached();
             release::in_place();
+            release::at_peace();
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The limits of reviews whose caller has shown no token. They are answered from memory: no pull secret is read, and
-//! neither a registry nor a node is asked.
+//! The limits of reviews whose caller has shown no token. For them no pull secret is read, and neither a
+//! registry nor a node is asked.
 
 use std::sync::Arc;
 

@@ -8,7 +8,7 @@ use std::thread;
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
-use super::replicas::{none_is_leaving, ours, reached};
+use super::replicas::{leader, none_is_leaving, ours, reached, when_ready};
 use super::{Answer, LIMIT, kubectl, run, wait_for};
 
 /// The chart of this tree; the tests run in its root.
@@ -84,6 +84,22 @@ impl Release {
     pub(crate) fn install(&self, chart: &str, more: &[&str]) {
         self.helm(&["upgrade", "--install"], chart, &[&WAIT, more].concat()).succeeded();
         in_force();
+    }
+}
+
+/// Replaces the leader if it took what a test did for a fight over the webhook configurations. A new leader knows of no
+/// fight, and the policies are ready again.
+#[track_caller]
+pub(crate) fn at_peace() {
+    let contested = || {
+        let get = ["get", "clusterimagepolicies.tagpin.dev/baseline", "--ignore-not-found", "-o"];
+        let reason = "jsonpath={.status.conditions[?(@.type=='Ready')].reason}";
+        kubectl(&[&get[..], &[reason]].concat()).out.contains("Contested")
+    };
+    if contested() {
+        ours(&["delete", "pod", &leader().name]);
+        when_ready(2);
+        wait_for("the end of the fight", LIMIT, || (!contested()).then_some(()));
     }
 }
 
