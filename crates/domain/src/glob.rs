@@ -33,7 +33,7 @@ pub struct GlobError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum GlobProblem {
     /// A character is not ASCII, but image names and tags are.
-    #[error("only ASCII characters occur in image names and tags")]
+    #[error("only ASCII characters are understood")]
     NotAscii,
     /// The glob is longer than any name.
     #[error("it is longer than 512 characters")]

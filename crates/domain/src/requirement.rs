@@ -3,13 +3,14 @@
 
 use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::check::{Check, Owners, RuleSet};
+use crate::check::{Check, Owners, Rule, RuleSet};
 use crate::image::ImageRef;
 use crate::kind::Kind;
-use crate::policy::{Children, Exception, Mode, Policy, PolicySet};
+use crate::policy::{Children, Exception, Identities, Mode, Policy, PolicySet};
 use crate::slot::{Pulled, Role, Slot};
 use crate::subject::{Controller, Phase, SlotUnderReview, Subject, TopOwner};
 use crate::workload::Labels;
@@ -46,6 +47,12 @@ impl Demand<'_> {
     #[must_use]
     pub fn pins(&self) -> bool {
         self.checks.iter().any(|check| matches!(check, Check::Pin(_)))
+    }
+
+    /// Returns true if the policy pins pods of built-in controllers.
+    #[must_use]
+    pub fn would_pin(&self) -> bool {
+        self.policy.checks.iter().any(|check| matches!(check, Check::Pin(_)))
     }
 }
 
@@ -241,11 +248,38 @@ fn waived<'a>(
     name: &impl Fn() -> Option<&'a str>,
     now: Timestamp,
 ) -> RuleSet {
-    let covers = |exception: &&Exception| {
-        now < exception.expires
-            && (exception.namespaces.is_empty() || exception.namespaces.contains(&subject.namespace))
-            && exception.images.as_ref().is_none_or(|globs| name().is_some_and(|name| globs.is_match(name)))
-    };
-    let covering = policy.exceptions.iter().filter(covers);
+    let named =
+        |identities: &Arc<Identities>| subject.named.iter().any(|named| Arc::ptr_eq(named, identities));
+    let for_requester = |exception: &&Exception| exception.identities.as_ref().is_none_or(named);
+    let covering = policy.exceptions.iter().filter(for_requester);
+    let covering = covering.filter(|exception| covers(exception, subject, name, now));
     covering.fold(RuleSet::default(), |waived, exception| waived.union(exception.rules))
+}
+
+/// Returns true if the exception covers an image of this name, whoever asks.
+fn covers<'a>(
+    exception: &Exception,
+    subject: &Subject,
+    name: &impl Fn() -> Option<&'a str>,
+    now: Timestamp,
+) -> bool {
+    now < exception.expires
+        && (exception.namespaces.is_empty() || exception.namespaces.contains(&subject.namespace))
+        && exception.images.as_ref().is_none_or(|globs| name().is_some_and(|name| globs.is_match(name)))
+}
+
+/// Returns the exception that waives this rule for the image of a slot if certain users ask.
+#[must_use]
+pub fn waived_for_some<'a>(
+    policy: &'a Policy,
+    subject: &Subject,
+    slot: &Slot,
+    rule: Rule,
+    now: Timestamp,
+) -> Option<&'a Exception> {
+    let for_some = |exception: &&Exception| exception.identities.is_some() && exception.rules.contains(rule);
+    let mut candidates = policy.exceptions.iter().filter(for_some).peekable();
+    candidates.peek()?;
+    let name = slot.image.as_ref().ok().map(ImageRef::policy_name);
+    candidates.find(|exception| covers(exception, subject, &|| name.as_deref(), now))
 }

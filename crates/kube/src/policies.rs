@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
 use kube::core::ObjectMeta;
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,8 @@ pub struct Reported {
     pub id: PolicyId,
     /// The object's UID: a policy that was deleted and created again has no last good generation.
     pub uid: String,
+    /// The time when the object was created.
+    pub created: Option<Timestamp>,
     /// The generation of the spec.
     pub generation: i64,
     /// The object's version, if it is a number, as with etcd and kine. Later versions are greater.
@@ -93,6 +96,8 @@ pub struct Held {
     pub id: PolicyId,
     /// The object's UID.
     pub uid: String,
+    /// The time when the object was created.
+    pub created: Option<Timestamp>,
     /// The newest generation that was reported.
     pub generation: i64,
     /// The resource version of that report.
@@ -136,6 +141,7 @@ impl Reported {
         Self {
             id,
             uid: metadata.uid.clone().unwrap_or_default(),
+            created: metadata.creation_timestamp.as_ref().map(|created| created.0),
             generation,
             version: metadata.resource_version.as_ref().and_then(|version| version.parse().ok()),
             compiled,
@@ -260,7 +266,7 @@ impl Policies {
 }
 
 fn put(held: &mut BTreeMap<PolicyId, Held>, reported: Reported, by_name: bool) -> bool {
-    let Reported { id, uid, generation, version, compiled, status, last_good } = reported;
+    let Reported { id, uid, created, generation, version, compiled, status, last_good } = reported;
     let before = held.get(&id).filter(|before| before.uid == uid);
     let late = before.is_some_and(|before| {
         let older = before.version.zip(version).is_some_and(|(before, now)| before > now);
@@ -273,7 +279,7 @@ fn put(held: &mut BTreeMap<PolicyId, Held>, reported: Reported, by_name: bool) -
         Ok(good) => (Some(good), None),
         Err(error) => (before.and_then(|before| before.good.clone()).or(last_good), Some(error)),
     };
-    let policy = Held { id: id.clone(), uid, generation, version, error, good, status, by_name };
+    let policy = Held { id: id.clone(), uid, created, generation, version, error, good, status, by_name };
     let same = before.is_some_and(|before| before.same_as(&policy));
     held.insert(id, policy);
     !same

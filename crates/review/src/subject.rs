@@ -62,6 +62,7 @@ pub async fn subject(
             Vec::new()
         },
         foreign: is_foreign(&workload, &by, policies, surroundings, deadline).await,
+        named: policies.naming(namespace, &by),
         by,
         suggestions,
         keys: keys.as_deref(),

@@ -3,6 +3,7 @@
 
 pub mod door;
 pub mod metrics;
+pub mod remembered;
 pub mod server;
 pub mod tls;
 mod trace;
@@ -32,6 +33,7 @@ use tracing::info;
 
 use crate::judged::Judged;
 use crate::metrics::{Decided, Metrics};
+use crate::remembered::{Remembered, Sent};
 use crate::response::ReviewResponse;
 use crate::review::{Operation, Request};
 use crate::strangers::{NodesNotAsked, OnlyRemembered, withhold};
@@ -87,6 +89,7 @@ pub struct Admission {
     registries: Registries,
     settings: Settings,
     metrics: Metrics,
+    remembered: Arc<Remembered>,
 }
 
 /// A review that has arrived.
@@ -113,8 +116,9 @@ impl Admission {
         registries: Registries,
         settings: Settings,
         metrics: Metrics,
+        remembered: Arc<Remembered>,
     ) -> Self {
-        Self { surroundings, pins, nodes, registries, settings, metrics }
+        Self { surroundings, pins, nodes, registries, settings, metrics, remembered }
     }
 
     /// Returns the body of the response to one review, and the decision in it.
@@ -147,6 +151,10 @@ impl Admission {
                 (response, Some(judged))
             }
         };
+        // What a stranger says of a user is not remembered.
+        if let (Phase::Validate, true, Some(judged)) = (phase, known, &judged) {
+            self.remember(request, judged);
+        }
         let bytes = response.to_json(request.uid());
         let now = Instant::now();
         self.metrics.decided(&Decided {
@@ -181,6 +189,12 @@ impl Admission {
             self.metrics.stranger();
         }
         (bytes, response.decision)
+    }
+
+    fn remember(&self, request: &Request<'_>, judged: &Judged<'_>) {
+        let Subject { kind, is_pod, namespace, .. } = &judged.subject;
+        let sent = Sent { kind: *kind, is_pod: *is_pod, namespace, user: request.user() };
+        self.remembered.record(sent, &judged.review.verdicts, (self.settings.now)());
     }
 
     /// Returns the response to the leader's canary. Nothing else is judged in the canary's namespace.
@@ -286,7 +300,10 @@ impl Admission {
         let asked = pipeline::Asked {
             workload: workload(object, Wanted::Keys(&keys)),
             old: old.map(|old| workload(old, Wanted::Keys(&no_keys))),
-            by: Requester::new(request.user(), self.is_controller(request)),
+            by: Requester {
+                groups: if policies.names_groups(namespace) { request.groups() } else { Vec::new() },
+                ..Requester::new(request.user(), self.is_controller(request))
+            },
             suggestions: if request.dry_run() { Suggestions::Cached } else { Suggestions::Ask },
         };
         pipeline::subject(asked, policies, &*self.surroundings, deadline).await

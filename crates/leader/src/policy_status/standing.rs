@@ -6,16 +6,19 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use crate::findings::Found;
+use tagpin_domain::denial::shown;
 use tagpin_domain::image::ImageRef;
 use tagpin_domain::policy::{Policy, PolicyId, PolicySet};
-use tagpin_domain::requirement::{beyond_limit, policies_of, require};
+use tagpin_domain::requirement::{Demand, beyond_limit, policies_of, require, waived_for_some};
 use tagpin_domain::slot::Role;
 use tagpin_domain::subject::{Subject, Surrounding};
 use tagpin_domain::verdict::{Case, on_reference};
 use tagpin_domain::workload::Workload;
 use tagpin_kube::Cluster;
 use tagpin_kube::stored::Stored;
-use tagpin_objects::image_policy::{Summary, Violation};
+use tagpin_objects::findings::{FOREIGN_OWNER, IMAGE_SHOWN, NOT_REMEMBERED, OLDER_THAN_POLICY};
+use tagpin_objects::image_policy::{Summary, Unpinned, Violation};
 use tagpin_review::Surroundings as _;
 
 /// Maximum number of violations that a status names.
@@ -28,6 +31,8 @@ pub struct Standing {
     pub summary: Summary,
     /// The first violations, in the order of their text.
     pub top: Vec<Violation>,
+    /// The first images without a digest, those of custom resources last.
+    pub without_digest: Vec<Unpinned>,
 }
 
 /// The running counts for one policy.
@@ -37,8 +42,56 @@ struct Tally {
     workloads: HashSet<String>,
     pinned: u32,
     unpinned: u32,
+    foreign: u32,
+    /// The images without a digest by their place, which begins with true for those of custom resources; each with its
+    /// reason.
+    without_digest: BTreeMap<(bool, Bare), (String, String)>,
     /// The violations, one for each place where an author can fix it: pods count as their workload.
-    violations: BTreeSet<(Violation, Role)>,
+    violations: BTreeMap<Place, Written>,
+}
+
+/// The place of a violation.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    namespace: String,
+    kind: &'static str,
+    name: String,
+    slot: String,
+    code: &'static str,
+    role: Role,
+}
+
+/// The place of an image without a digest.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Bare {
+    namespace: String,
+    kind: &'static str,
+    name: String,
+    slot: String,
+}
+
+impl Bare {
+    /// Returns the reason why the image here has no digest.
+    fn reason<'a>(&self, image: &str, is_older: bool, found: &'a Found) -> &'a str {
+        let key = [self.namespace.clone(), self.slot.clone(), image.to_owned()];
+        let otherwise = if is_older { OLDER_THAN_POLICY } else { NOT_REMEMBERED };
+        found.unpinned.get(&key).map_or(otherwise, String::as_str)
+    }
+}
+
+/// The image at the place of a violation. The workload's own template comes before its pods.
+struct Written {
+    image: String,
+    /// The name of an exception that waives the rule if certain users ask.
+    exception: Option<String>,
+}
+
+impl Place {
+    fn violation(self, written: Written) -> Violation {
+        let Self { namespace, kind, name, slot, code, role: _ } = self;
+        let Written { image, exception } = written;
+        Violation { namespace, kind: kind.to_owned(), name, slot, code: code.to_owned(), image, exception }
+    }
 }
 
 /// The data shared by all objects of one count of the cluster.
@@ -47,6 +100,9 @@ struct Look<'a> {
     policies: &'a PolicySet,
     offline: &'a dyn Fn(&ImageRef) -> bool,
     now: Timestamp,
+    /// The findings of the replicas.
+    found: &'a Found,
+    created: HashMap<PolicyId, Option<Timestamp>>,
     tallies: HashMap<&'a PolicyId, Tally>,
 }
 
@@ -56,11 +112,15 @@ pub fn standings(
     cluster: &Cluster,
     excluded: &BTreeSet<String>,
     offline: &dyn Fn(&ImageRef) -> bool,
+    found: &Found,
     now: Timestamp,
 ) -> BTreeMap<PolicyId, Standing> {
     let policies = cluster.policies();
     let (workloads, pods) = (cluster.workloads.all(), cluster.pods.all());
-    let mut look = Look { cluster, policies: &policies, offline, now, tallies: HashMap::new() };
+    let held = cluster.policies.all().into_iter();
+    let created = held.map(|held| (held.id, held.created)).collect();
+    let mut look =
+        Look { cluster, policies: &policies, offline, now, found, created, tallies: HashMap::new() };
     // Objects that a workload makes count as part of the workload. Of them only the pods are counted, not the
     // templates between.
     let templates = workloads.iter().filter(|object| object.workload.controller_kind().is_none());
@@ -105,23 +165,48 @@ impl<'a> Look<'a> {
             for demand in &requirement.demands {
                 let tally = self.tallies.entry(&demand.policy.id).or_default();
                 tally.workloads.insert(top.workload.uid.clone());
-                if object.workload.is_pod {
-                    tally.pinned += u32::from(pinned);
-                    tally.unpinned += u32::from(demand.pins() && !offline);
+                if !object.workload.is_pod {
+                    continue;
+                }
+                let unpinned = demand.pins() && !offline;
+                let foreign = requirement.foreign_owner && !offline && demand.would_pin();
+                tally.pinned += u32::from(pinned);
+                tally.unpinned += u32::from(unpinned);
+                tally.foreign += u32::from(foreign);
+                if unpinned || foreign {
+                    let place = Bare {
+                        namespace: namespace.clone(),
+                        kind: top.workload.kind.name(),
+                        name: top.workload.name.clone(),
+                        slot: slot.slot.key().name.to_string(),
+                    };
+                    let image = shown(slot.written(), IMAGE_SHOWN);
+                    let created = self.created.get(&demand.policy.id).copied().flatten();
+                    let is_older = created.is_some_and(|created| object.created <= created);
+                    let reason =
+                        if foreign { FOREIGN_OWNER } else { place.reason(&image, is_older, self.found) };
+                    tally.without_digest.entry((foreign, place)).or_insert((image, reason.to_owned()));
                 }
             }
-            for finding in on_reference(&Case { subject: &subject, slot, requirement }).findings {
-                let violation = Violation {
+            let case = Case { subject: &subject, slot, requirement };
+            for finding in on_reference(&case).findings {
+                let found = case.requirement.demands.iter().find(|demand| demand.policy.id == finding.policy);
+                let Some(Demand { policy, .. }) = found else { continue };
+                let Some(tally) = self.tallies.get_mut(&policy.id) else { continue };
+                let place = Place {
                     namespace: namespace.clone(),
-                    kind: top.workload.kind.name().to_owned(),
+                    kind: top.workload.kind.name(),
                     name: top.workload.name.clone(),
                     slot: slot.slot.key().name.to_string(),
-                    code: finding.code().as_str().to_owned(),
+                    code: finding.code().as_str(),
+                    role: slot.slot.key().role,
                 };
-                let Some((_, tally)) = self.tallies.iter_mut().find(|(id, _)| ***id == finding.policy) else {
-                    continue;
+                let written = || Written {
+                    image: shown(slot.written(), IMAGE_SHOWN),
+                    exception: waived_for_some(policy, &subject, &slot.slot, finding.rule(), self.now)
+                        .map(|exception| exception.name.clone()),
                 };
-                tally.violations.insert((violation, slot.slot.key().role));
+                tally.violations.entry(place).or_insert_with(written);
             }
         }
     }
@@ -135,11 +220,20 @@ impl Tally {
             workloads: count(self.workloads.len()),
             pinned: self.pinned,
             unpinned: self.unpinned,
+            foreign: self.foreign,
             violations: count(self.violations.len()),
             exceptions_active: count(active),
             exceptions_expired: count(policy.exceptions.len() - active),
         };
-        let top = self.violations.into_iter().map(|(violation, _)| violation).take(TOP).collect();
-        Standing { summary, top }
+        let top =
+            self.violations.into_iter().take(TOP).map(|(place, written)| place.violation(written)).collect();
+        let bare = self.without_digest.into_iter().take(TOP);
+        let without_digest = bare
+            .map(|((_, place), (image, reason))| {
+                let Bare { namespace, kind, name, slot } = place;
+                Unpinned { namespace, kind: kind.to_owned(), name, slot, image, reason }
+            })
+            .collect();
+        Standing { summary, top, without_digest }
     }
 }
