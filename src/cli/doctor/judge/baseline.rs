@@ -61,7 +61,8 @@ fn compared(wanted: &Value, held: &Value) -> Row {
     if differing.is_empty() {
         return Row::ok(CHECK, "clusterimagepolicy/baseline is as the values of the release say");
     }
-    let patch = json!({ "spec": patch });
+    // The JSON stands between single quotes of a shell.
+    let patch = json!({ "spec": patch }).to_string().replace('\'', "\\u0027");
     let remedy = format!("kubectl patch clusterimagepolicies.tagpin.dev baseline --type=merge -p '{patch}'");
     Row::red(CHECK, differing.join("; "), remedy)
 }
