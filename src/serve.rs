@@ -38,6 +38,8 @@ use tagpin_leader::certificates::issue::Lifetimes;
 use tagpin_leader::lease::LeaseManager;
 use tagpin_leader::reconcile;
 use tagpin_leader::webhook_config::Installed;
+use tagpin_objects::door::Token;
+use tagpin_objects::findings::FINDINGS;
 use tagpin_objects::kinds::Kinds;
 use tagpin_registry::{Client, Current, Profiles};
 use tagpin_webhook::door::Door;
@@ -86,8 +88,9 @@ pub(crate) async fn run(
         tasks: Tasks::default(),
     };
     let (filled, keys, tokens) = (replica.watch(), replica.pin_keys(&settings), replica.tokens(&settings));
-    let Composed { router, cache: registry, client: asking, asked, .. } =
+    let Composed { router, cache: registry, client: asking, asked, remembered, .. } =
         replica.composed(&settings, &tokens);
+    let door = Arc::clone(&tokens.door);
     let configuration = registry::follow(Arc::clone(&replica.registries), asked.clone());
     replica.tasks.spawn("registries file", never(configuration));
     let heard = [filled, keys.heard.clone(), tokens.heard.clone()];
@@ -105,6 +108,10 @@ pub(crate) async fn run(
     let pages = admin::router(metrics, readiness.clone(), move || cluster.policies.rows());
     let pages = admin::with_page(pages, "/registries", registries);
     let pages = admin::with_page(pages, "/unreadable", move || unreadable.rows());
+    let pages = admin::with_guarded_page(pages, FINDINGS, move |secret| {
+        let proved = Token::parse(secret).is_some_and(|token| door.proves(token));
+        proved.then(|| remembered.page(Timestamp::now()))
+    });
     let listener = listen(settings.admin_port).await?;
     let stopped = drain.stop.clone().cancelled_owned();
     tasks.spawn_finishing("admin", async move {
@@ -349,6 +356,7 @@ fn baseline(settings: &Baseline) -> baseline::Baseline {
         mode: settings.mode,
         pin: settings.pin,
         namespace_selector: settings.namespace_selector.clone(),
+        exceptions: settings.exceptions.clone(),
     }
 }
 

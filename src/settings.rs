@@ -11,6 +11,7 @@ use serde::Deserialize;
 use url::Url;
 
 use tagpin_domain::policy::Mode;
+use tagpin_objects::image_policy::ClusterException;
 
 /// Namespaces whose requests never reach the webhooks, whatever is configured, because a cluster and tagpin itself must
 /// be able to start.
@@ -77,6 +78,9 @@ pub struct Baseline {
     /// Selects the namespaces that the policy applies to. An empty selector selects all namespaces.
     #[serde(default)]
     pub namespace_selector: LabelSelector,
+    /// The exceptions of the policy.
+    #[serde(default)]
+    pub exceptions: Vec<ClusterException>,
 }
 
 /// A setting that is not valid.

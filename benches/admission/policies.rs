@@ -89,7 +89,12 @@ async fn post(router: &Router, review: &str) -> String {
 /// Returns the webhook with the chart's baseline, which does not pin, and the policy of the loud namespace.
 fn router() -> Router {
     let (cluster, composed) = around(Registry::new(Duration::ZERO), IN_FLIGHT);
-    let baseline = Baseline { mode: Mode::Enforce, pin: false, namespace_selector: Default::default() };
+    let baseline = Baseline {
+        mode: Mode::Enforce,
+        pin: false,
+        namespace_selector: Default::default(),
+        exceptions: Vec::new(),
+    };
     let metadata = json!({ "name": "baseline", "uid": "baseline", "generation": 1 });
     cluster.policies.apply(Reported::parse::<ClusterImagePolicy>(
         &serde_json::from_value(metadata).unwrap(),

@@ -41,7 +41,12 @@ impl Replica {
         });
         fs::write(&file, json!({ "registries": entries }).to_string()).unwrap();
 
-        let baseline = Baseline { mode: Mode::Enforce, pin: true, namespace_selector: Default::default() };
+        let baseline = Baseline {
+            mode: Mode::Enforce,
+            pin: true,
+            namespace_selector: Default::default(),
+            exceptions: vec![],
+        };
         let mut policy = baseline.document();
         policy["metadata"]["uid"] = "baseline".into();
         policy["metadata"]["generation"] = 1.into();

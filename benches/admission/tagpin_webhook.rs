@@ -98,7 +98,12 @@ pub(crate) fn around(registry: Registry, in_flight: usize) -> (Arc<Cluster>, Com
 /// Returns the router of the webhook under the chart's baseline. It takes at most `in_flight` reviews at the same time.
 pub(crate) fn router(registry: Registry, in_flight: usize) -> Router {
     let (cluster, composed) = around(registry, in_flight);
-    let baseline = Baseline { mode: Mode::Enforce, pin: true, namespace_selector: Default::default() };
+    let baseline = Baseline {
+        mode: Mode::Enforce,
+        pin: true,
+        namespace_selector: Default::default(),
+        exceptions: vec![],
+    };
     let metadata = json!({ "name": "baseline", "uid": "baseline", "generation": 1 });
     cluster.policies.apply(Reported::parse::<ClusterImagePolicy>(
         &serde_json::from_value(metadata).unwrap(),

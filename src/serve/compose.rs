@@ -19,6 +19,7 @@ use tagpin_registry::{
 use tagpin_review::Suggest;
 use tagpin_webhook::door::Door;
 use tagpin_webhook::metrics::Metrics as AdmissionMetrics;
+use tagpin_webhook::remembered::Remembered;
 use tagpin_webhook::{Admission, Registries};
 
 /// Maximum number of reviews in flight. Further reviews are refused with status 503.
@@ -60,6 +61,8 @@ pub struct Composed<L> {
     pub client: Client,
     /// The counters of requests to registries.
     pub asked: RegistryMetrics,
+    /// The most frequent findings of the router.
+    pub remembered: Arc<Remembered>,
 }
 
 /// Joins the parts around the client of registries.
@@ -122,7 +125,16 @@ pub fn compose_around<L: Lookup + 'static>(
     let settings =
         tagpin_webhook::Settings { controller_identities, excluded_namespaces, in_flight, kinds, now };
     let counters = AdmissionMetrics::register(metrics);
-    let admission =
-        Admission::new(cluster.clone(), cluster.pods.clone(), nodes, registries.clone(), settings, counters);
-    Composed { router: tagpin_webhook::router(admission, door), registries, cache, client, asked }
+    let remembered = Arc::new(Remembered::default());
+    let admission = Admission::new(
+        cluster.clone(),
+        cluster.pods.clone(),
+        nodes,
+        registries.clone(),
+        settings,
+        counters,
+        Arc::clone(&remembered),
+    );
+    let router = tagpin_webhook::router(admission, door);
+    Composed { router, registries, cache, client, asked, remembered }
 }

@@ -17,10 +17,14 @@ use tagpin_kube::{Cluster, Observed};
 use tagpin_leader::break_glass;
 use tagpin_leader::webhook_config::Installed;
 use tagpin_leader::webhook_config::documents::{FAIL_CLOSED, ON};
+use tagpin_objects::findings::AGAIN;
 use tagpin_review::Surroundings as _;
 
 /// Time before the end of an exception from which it counts as expiring.
 const SOON: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// Maximum age of the last refusal of a user who is refused again and again.
+const RECENT: SignedDuration = SignedDuration::from_hours(1);
 
 /// The parts that hold the state.
 pub(crate) struct Shown {
@@ -77,6 +81,7 @@ impl Shown {
                 .policies()
                 .expiring(now, now.saturating_add(SOON).unwrap_or(now)),
             violations: leads.then(|| violations.sum()),
+            refused_again: leads.then(|| refused_again(&policies, now)),
             objects: vec![
                 ("namespaces", self.cluster.namespaces.count()),
                 ("workloads", self.cluster.workloads.all().len()),
@@ -93,6 +98,14 @@ impl Shown {
         let (_, parsed) = x509_parser::parse_x509_certificate(&leaf).ok()?;
         Some(parsed.validity().not_after.timestamp())
     }
+}
+
+/// Counts the requests that are refused again and again. A request that several policies refuse counts once.
+fn refused_again(policies: &[Held], now: Timestamp) -> usize {
+    let rows = policies.iter().flat_map(|policy| &policy.status.refused);
+    let again = rows.filter(|row| row.count >= AGAIN && now.duration_since(row.last) <= RECENT);
+    let requests: BTreeSet<_> = again.map(|row| (&row.namespace, &row.kind, &row.user, &row.image)).collect();
+    requests.len()
 }
 
 /// Counts the policies in force by kind and mode.

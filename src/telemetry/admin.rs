@@ -1,12 +1,12 @@
-//! The admin port, beside the webhook's port: `/healthz`, `/readyz`, `/metrics`, `/policies`, `/registries` and
-//! `/unreadable`. Its pages only show state; they change nothing.
+//! The admin port, beside the webhook's port: `/healthz`, `/readyz`, `/metrics`, `/policies`, `/registries`,
+//! `/unreadable` and `/findings/TOKEN`. Its pages only show state; they change nothing.
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
@@ -49,6 +49,19 @@ where
     F: Fn() -> P + Clone + Send + Sync + 'static,
 {
     router.route(path, get(move || async move { json(&page()) }))
+}
+
+/// Adds a page whose path ends with a secret. Each request for it calls `page` with what the caller wrote there, and shows
+/// the result as JSON; without a result there is no such page.
+pub fn with_guarded_page<P, F>(router: Router, path: &str, page: F) -> Router
+where
+    P: Serialize,
+    F: Fn(&str) -> Option<P> + Clone + Send + Sync + 'static,
+{
+    let show = move |Path(secret): Path<String>| async move {
+        page(&secret).map_or_else(|| StatusCode::NOT_FOUND.into_response(), |page| json(&page))
+    };
+    router.route(&format!("{path}/{{secret}}"), get(show))
 }
 
 /// Serves the pages until `stop` completes. It ends for no other reason.

@@ -41,6 +41,8 @@ pub struct State {
     pub exceptions_expiring: usize,
     /// Number of violations in the statuses; only the leader knows.
     pub violations: Option<u32>,
+    /// Number of users who are refused again and again for one image; only the leader knows.
+    pub refused_again: Option<usize>,
     /// Number of objects in the stores by kind.
     pub objects: Vec<(&'static str, usize)>,
     /// Number of stored objects that cannot be read, by watch.
@@ -122,6 +124,10 @@ impl Collector for Gauges {
         if let Some(violations) = state.violations {
             let help = "Number of violations in the statuses of all policies; only on the leader";
             gauge("violations", help, violations.into())?;
+        }
+        if let Some(refused) = state.refused_again {
+            let help = "Number of refusals in the statuses of all policies that happened ten times or more, the last within the last hour; only on the leader";
+            gauge("refused_again", help, count(refused))?;
         }
         gauge(
             "policy_invalid",

@@ -1,14 +1,16 @@
 //! Broken installations, and the rows of `tagpin doctor` that name the cause. Each test repairs what it broke.
 
+use std::process::Command;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
 use crate::support::doctor::{noted, red, well};
-use crate::support::manifests::pod;
+use crate::support::manifests::{deployment, pod};
 use crate::support::release::Away;
 use crate::support::replicas::{none_is_leaving, ours};
-use crate::support::{LIMIT, Namespace, alone, kubectl, kubectl_with, rig, wait_for};
+use crate::support::{LIMIT, Namespace, alone, kubectl, kubectl_with, rig, run, wait_for};
 
 /// An object before a test changes it; it is restored when this is dropped.
 struct Whole {
@@ -194,4 +196,25 @@ fn it_names_a_label_that_has_no_effect() {
         remedy,
         format!("kubectl label namespace {} --overwrite tagpin.dev/break-glass=true", namespace.name)
     );
+}
+
+#[test]
+fn it_names_the_workload_that_is_not_pinned_and_why() {
+    let Some(_rig) = rig::here("has these images") else { return };
+    let _cluster = alone();
+    // The name sorts before those of other tests whose namespaces are still being deleted.
+    let namespace = Namespace::without_policy("0-unpinned");
+    namespace.apply(&deployment("web", "web:1.4.2", 1)).succeeded();
+    namespace.rolled_out("deployment/web");
+    namespace.policy("pins", "{ mode: Warn, pin: { targets: [ Pods ] } }");
+    let named = format!("{}/Deployment/web (app): web:1.4.2, OlderThanPolicy", namespace.name);
+    let remedy = noted("unpinned", &named);
+    let (command, _) = remedy.split_once(" pins ").unwrap();
+    assert!(command.contains(&namespace.name), "{remedy}");
+    run(Command::new("sh").args(["-c", command]), "").succeeded();
+    wait_for("a pin", LIMIT, || {
+        let seen = namespace.find("imagepolicies.tagpin.dev", "pins")?;
+        let status = &seen["status"];
+        (status["summary"]["pinned"] == 1 && status["unpinned"].is_null()).then_some(())
+    });
 }

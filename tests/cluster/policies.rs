@@ -130,7 +130,11 @@ fn the_table_shows_mode_readiness_and_what_is_wrong() {
     wait_for("the counts", LIMIT, || {
         let seen = namespace.find("imagepolicies.tagpin.dev", "soft")?;
         let summary: &Value = &seen["status"]["summary"];
-        (summary["workloads"] == 1 && summary["unpinned"] == 1 && summary["violations"] == 1).then_some(())
+        let right = summary["workloads"] == 1 && summary["unpinned"] == 1 && summary["violations"] == 1;
+        let bare = &seen["status"]["unpinned"][0];
+        let named = (bare["kind"].as_str()?, bare["name"].as_str()?, bare["image"].as_str()?);
+        (right && named == ("Deployment", "web", "web:latest") && bare["reason"] == "OlderThanPolicy")
+            .then_some(())
     });
     let table = namespace.kubectl(&["get", "ipol"]).succeeded();
     for word in ["MODE", "READY", "VIOLATIONS", "Warn", "True"] {

@@ -1,8 +1,11 @@
 //! Refusals, with the messages that people read.
 
+use crate::support::doctor::noted;
 use crate::support::manifests::{deployment, job, pod, pod_with, stateful_set};
+use crate::support::release::OtherValues;
+use crate::support::replicas::{none_is_leaving, ours, reached};
 use crate::support::rig::{self, digest};
-use crate::support::{Namespace, undisturbed};
+use crate::support::{Namespace, alone, undisturbed};
 
 #[test]
 fn latest_is_refused_in_every_spelling() {
@@ -78,4 +81,33 @@ fn the_causes_are_there_for_programs() {
     let log = answer.refused();
     assert!(log.contains("\"reason\":\"TagForbidden\""), "{log}");
     assert!(log.contains("\"field\":\"spec.containers[0].image\""), "{log}");
+}
+
+#[test]
+fn a_runner_that_is_refused_again_and_again_is_named_and_the_printed_exception_lets_it_pass() {
+    let Some(_rig) = rig::here("has these images") else { return };
+    let _cluster = alone();
+    // New replicas have not been told what other tests were refused.
+    ours(&["rollout", "restart", "deployment/tagpin"]);
+    ours(&["rollout", "status", "deployment/tagpin", "--timeout=120s"]);
+    none_is_leaving();
+    reached();
+    let namespace = Namespace::new("runner");
+    namespace.kubectl(&["create", "serviceaccount", "runner"]).succeeded();
+    let account = format!("--serviceaccount={}:runner", namespace.name);
+    namespace.kubectl(&["create", "rolebinding", "runner", "--clusterrole=edit", &account]).succeeded();
+    let user = format!("system:serviceaccount:{}:runner", namespace.name);
+    let sent_as = format!("--as={user}");
+    let create = |number: u32| {
+        let document = pod(&format!("job-{number}"), "web:latest");
+        namespace.kubectl_with(&[&sent_as, "create", "-f", "-"], &document)
+    };
+    for number in 0..12 {
+        create(number).refused_with("TagForbidden");
+    }
+    let remedy = noted("refused", &format!("{user} is refused 12 times: Pod in {}", namespace.name));
+    let pasted = OtherValues::typed(&remedy);
+    create(12).succeeded();
+    namespace.kubectl_with(&["create", "-f", "-"], &pod("other", "web:latest")).refused_with("TagForbidden");
+    drop(pasted);
 }

@@ -12,6 +12,7 @@ async fn page(metrics: Registry, readiness: Readiness, path: &str) -> String {
     let address = listener.local_addr().unwrap();
     let pages = admin::router(metrics, readiness, || vec![("baseline", 3)]);
     let pages = admin::with_page(pages, "/registries", || vec![("docker.io", "2xx")]);
+    let pages = admin::with_guarded_page(pages, "/findings", |secret| (secret == "right").then_some("found"));
     tokio::spawn(admin::serve(listener, pages, std::future::pending()));
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.unwrap();
@@ -61,4 +62,16 @@ async fn policies_in_force_are_json() {
 async fn registries_are_json() {
     let answer = page(telemetry::metrics(), Readiness::default(), "/registries").await;
     assert!(answer.ends_with(r#"[["docker.io","2xx"]]"#), "{answer}");
+}
+
+#[tokio::test]
+async fn a_guarded_page_is_there_for_whoever_knows_its_secret() {
+    let status = async |path: &str| {
+        let answer = page(telemetry::metrics(), Readiness::default(), path).await;
+        (answer.split(' ').nth(1).unwrap().to_owned(), answer.ends_with("\"found\""))
+    };
+    for path in ["/findings", "/findings/", "/findings/wrong", "/findings/right/", "/findings/right/x"] {
+        assert_eq!(status(path).await, ("404".to_owned(), false), "{path}");
+    }
+    assert_eq!(status("/findings/right").await, ("200".to_owned(), true));
 }

@@ -147,6 +147,12 @@ fn effects() -> Vec<Effect> {
             "baseline.yaml",
             "matchLabels:\n    a: b",
         ),
+        data(
+            "baseline.exceptions",
+            "baseline: {exceptions: [{name: runner, reason: it ends this week, users: [anna], expires: \"2027-01-31T00:00:00Z\"}]}",
+            "baseline.yaml",
+            "  users:\n  - anna",
+        ),
         arg("excludedNamespaces", "excludedNamespaces: [a, b]", "--excluded-namespaces=a,b"),
         arg(
             "controllerIdentities",
@@ -813,11 +819,14 @@ pullSecrets: {mode: namespaces, namespaces: [shop]}";
 
 #[test]
 fn the_binary_reads_the_baseline_that_the_chart_writes() {
-    let objects = render("baseline: {namespaceSelector: {matchExpressions: [{key: a, operator: Exists}]}}");
+    let objects = render(
+        "baseline: {namespaceSelector: {matchExpressions: [{key: a, operator: Exists}]}, exceptions: [{name: runner, reason: it ends this week, users: [anna], expires: \"2027-01-31T00:00:00Z\"}]}",
+    );
     let text = objects.at("ConfigMap/tagpin", "/data/baseline.yaml").unwrap();
     let baseline = Baseline::parse(text.as_str().unwrap()).unwrap();
     assert!(baseline.enabled && baseline.pin);
     assert_eq!(baseline.namespace_selector.match_expressions.unwrap()[0].key, "a");
+    assert_eq!(baseline.exceptions[0].common.users, ["anna"]);
 }
 
 #[test]

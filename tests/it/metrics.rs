@@ -96,6 +96,7 @@ fn exposed() -> String {
         certificate_expires: Some(1),
         policies: vec![PolicyCount { kind: "ImagePolicy", mode: "Warn", count: 1 }],
         violations: Some(0),
+        refused_again: Some(0),
         objects: vec![("pods", 1)],
         unreadable: vec![("pods", 1)],
         ..State::default()

@@ -172,6 +172,9 @@ fn what_people_write_is_taken() {
             "matchExpressions": [{ "key": "tier", "operator": "NotIn", "values": ["", "web"] }],
         } } }),
         json!({ "exceptions": [{ "name": "a", "reason": "ten letters", "expires": "2027-01-31T23:59:59.5+01:00" }] }),
+        json!({ "exceptions": [{ "name": "a", "reason": "ten letters", "expires": "2027-01-31T00:00:00Z",
+            "users": ["anna", "system:serviceaccount:ci:*", "system:serviceaccount:velero:velero", "system:serviceaccount*", "arn:aws:iam::1:user/x", "https://accounts.example.com#anna"],
+            "groups": ["system:serviceaccounts:ci", "oidc:team-{a,b}"] }] }),
         json!({ "exceptions": [{ "name": "a", "reason": "ten letters", "expires": "2028-02-29T00:00:00Z" }] }),
         json!({ "exceptions": [{ "name": "a", "reason": "ten letters", "expires": "2027-06-30T00:00:00Z" }] }),
     ] {

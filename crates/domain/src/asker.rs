@@ -7,8 +7,10 @@ const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
 /// The identity that sent the request. The API server vouches for it, so nobody can take another's.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Requester {
-    /// The user name.
+    /// The user name; empty if nobody asks.
     pub user: Box<str>,
+    /// The groups of the user, if an exception of a policy in the namespace names groups; otherwise empty.
+    pub groups: Vec<Box<str>>,
     /// True for the identity of a built-in controller.
     pub controller: bool,
     /// True for a service account.
@@ -16,10 +18,11 @@ pub struct Requester {
 }
 
 impl Requester {
-    /// Returns the identity with this user name. `controller` is true if a built-in controller has that name.
+    /// Returns the identity with this user name and no groups. `controller` is true if a built-in controller has that name.
     #[must_use]
     pub fn new(user: &str, controller: bool) -> Self {
-        Self { user: user.into(), controller, service_account: user.starts_with(SERVICE_ACCOUNT) }
+        let service_account = user.starts_with(SERVICE_ACCOUNT);
+        Self { user: user.into(), groups: Vec::new(), controller, service_account }
     }
 }
 

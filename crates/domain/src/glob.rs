@@ -35,7 +35,7 @@ pub struct GlobError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum GlobProblem {
     /// A character is not ASCII, but image names and tags are.
-    #[error("only ASCII characters occur in image names and tags")]
+    #[error("only ASCII characters are understood")]
     NotAscii,
     /// The glob is longer than any name.
     #[error("it is longer than 512 characters")]
@@ -68,6 +68,12 @@ impl Globs {
         };
         let globs = written.iter().enumerate().map(compile).collect::<Result<_, _>>()?;
         Ok(Self { globs })
+    }
+
+    /// Returns true if the list has no globs.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.globs.is_empty()
     }
 
     /// Returns true if a glob of the list matches the whole text. An empty list matches nothing.

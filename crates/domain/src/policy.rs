@@ -16,8 +16,10 @@ use crate::kind::Kind;
 use crate::slot::Role;
 use crate::workload::{LabelSet, Labels};
 
+mod identities;
 mod notes;
 
+pub use identities::Identities;
 pub use notes::{IdleGlob, Note};
 
 /// The kind of a policy object.
@@ -244,6 +246,8 @@ pub struct Exception {
     pub images: Option<Globs>,
     /// Names of namespaces; empty covers every namespace of the policy's scope.
     pub namespaces: BTreeSet<String>,
+    /// The identities that the exception is for; none covers every request, and what runs already.
+    pub identities: Option<Arc<Identities>>,
     /// The rules that are waived.
     pub rules: RuleSet,
     /// The time from which nothing is waived.

@@ -3,14 +3,15 @@
 
 use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::check::{Check, Owners, RuleSet};
+use crate::check::{Check, Owners, Rule, RuleSet};
 use crate::image::ImageRef;
 use crate::kind::Kind;
-use crate::policy::{Children, Exception, Mode, Policy, PolicyKind, PolicySet};
-use crate::slot::{Pulled, Role};
+use crate::policy::{Children, Exception, Identities, Mode, Policy, PolicyKind, PolicySet};
+use crate::slot::{Pulled, Role, Slot};
 use crate::subject::{Controller, Phase, SlotUnderReview, Subject, TopOwner};
 use crate::work::{Budget, Exhausted, PART, Work};
 use crate::workload::Labels;
@@ -49,6 +50,12 @@ impl Demand<'_> {
     #[must_use]
     pub fn pins(&self) -> bool {
         self.checks.iter().any(|check| matches!(check, Check::Pin(_)))
+    }
+
+    /// Returns true if the policy pins pods of built-in controllers.
+    #[must_use]
+    pub fn would_pin(&self) -> bool {
+        self.policy.checks.iter().any(|check| matches!(check, Check::Pin(_)))
     }
 }
 
@@ -325,19 +332,58 @@ fn waived<'a>(
     now: Timestamp,
     work: &Work,
 ) -> Result<RuleSet, Exhausted> {
-    let covers = |exception: &Exception| {
-        work.spend(if exception.namespaces.is_empty() { 1 } else { PART })?;
-        if now >= exception.expires
-            || !(exception.namespaces.is_empty() || exception.namespaces.contains(&subject.namespace))
-        {
-            return Ok(false);
-        }
-        match &exception.images {
-            None => Ok(true),
-            Some(globs) => name().map_or(Ok(false), |name| globs.is_match(name, work)),
-        }
-    };
-    policy.exceptions.iter().try_fold(RuleSet::default(), |waived, exception| {
-        Ok(if covers(exception)? { waived.union(exception.rules) } else { waived })
+    let named =
+        |identities: &Arc<Identities>| subject.named.iter().any(|named| Arc::ptr_eq(named, identities));
+    let for_requester = |exception: &&Exception| exception.identities.as_ref().is_none_or(named);
+    policy.exceptions.iter().filter(for_requester).try_fold(RuleSet::default(), |waived, exception| {
+        let covered = covers(exception, subject, name, now, work)?;
+        Ok(if covered { waived.union(exception.rules) } else { waived })
     })
+}
+
+/// Returns true if the exception covers an image of this name, whoever asks.
+fn covers<'a>(
+    exception: &Exception,
+    subject: &Subject,
+    name: &impl Fn() -> Option<&'a str>,
+    now: Timestamp,
+    work: &Work,
+) -> Result<bool, Exhausted> {
+    work.spend(if exception.namespaces.is_empty() { 1 } else { PART })?;
+    if now >= exception.expires
+        || !(exception.namespaces.is_empty() || exception.namespaces.contains(&subject.namespace))
+    {
+        return Ok(false);
+    }
+    match &exception.images {
+        None => Ok(true),
+        Some(globs) => name().map_or(Ok(false), |name| globs.is_match(name, work)),
+    }
+}
+
+/// Returns the exception that waives this rule for the image of a slot if certain users ask.
+///
+/// # Errors
+/// Fails if the comparison needs more steps than are left.
+pub fn waived_for_some<'a>(
+    policy: &'a Policy,
+    subject: &Subject,
+    slot: &Slot,
+    rule: Rule,
+    now: Timestamp,
+    budget: &Budget,
+) -> Result<Option<&'a Exception>, Exhausted> {
+    let work = budget.of(policy.id.kind());
+    let for_some = |exception: &&Exception| exception.identities.is_some() && exception.rules.contains(rule);
+    let mut candidates = policy.exceptions.iter().filter(for_some).peekable();
+    if candidates.peek().is_none() {
+        return Ok(None);
+    }
+    let name = slot.image.as_ref().ok().map(ImageRef::policy_name);
+    for exception in candidates {
+        if covers(exception, subject, &|| name.as_deref(), now, work)? {
+            return Ok(Some(exception));
+        }
+    }
+    Ok(None)
 }

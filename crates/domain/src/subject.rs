@@ -10,6 +10,7 @@ use crate::kind::Kind;
 use crate::mark::{Keys, Mark, Marks, Provenance};
 use crate::original::Originals;
 use crate::pin::Revision;
+use crate::policy::Identities;
 use crate::slot::{Slot, SlotKey};
 use crate::workload::{LabelSet, Labels, Workload};
 
@@ -142,6 +143,8 @@ pub struct Surrounding<'a> {
     pub account_secrets: Vec<String>,
     /// The identity that sent the request. An owner reference proves nothing, because anybody can copy it.
     pub by: Requester,
+    /// The identities of exceptions that the requester belongs to.
+    pub named: Vec<Arc<Identities>>,
     /// True if a custom resource controls the pod, or the StatefulSet of the pod.
     pub foreign: bool,
     /// The effort that suggestions may cost if anybody reads them.
@@ -160,6 +163,7 @@ impl Surrounding<'_> {
             top_owner,
             account_secrets: Vec::new(),
             by: Requester { controller: true, ..Requester::default() },
+            named: Vec::new(),
             foreign: false,
             suggestions: Suggestions::Off,
             keys: None,
@@ -199,6 +203,8 @@ pub struct Subject {
     pub controller: Controller,
     /// True if a built-in controller's own identity made the object for an object of a validated kind.
     pub child: bool,
+    /// The identities of exceptions that the requester belongs to; empty if nobody asks.
+    pub named: Vec<Arc<Identities>>,
     /// The revision whose pods share a digest; none for bare pods and workloads.
     pub revision: Option<Revision>,
     /// The identity that the registry is asked for.
@@ -228,8 +234,16 @@ impl Subject {
             marks,
             ..
         } = workload;
-        let Surrounding { namespace_labels, top_owner, account_secrets, by, foreign, suggestions, keys } =
-            surrounding;
+        let Surrounding {
+            namespace_labels,
+            top_owner,
+            account_secrets,
+            by,
+            named,
+            foreign,
+            suggestions,
+            keys,
+        } = surrounding;
         let provenance =
             Provenance { keys, namespace: &namespace, revision: revision.as_ref(), older: false };
         let annotated = Annotated { originals: &originals, marks: &marks, provenance };
@@ -256,6 +270,7 @@ impl Subject {
                 _ => Controller::None,
             },
             child,
+            named,
             revision,
             asker: Asker {
                 namespace: namespace.clone(),

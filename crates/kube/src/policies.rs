@@ -39,6 +39,8 @@ pub struct Reported {
     pub id: PolicyId,
     /// The object's UID: a policy that was deleted and created again has no last good generation.
     pub uid: String,
+    /// The time when the object was created, by the API server's clock.
+    pub created: Option<Timestamp>,
     /// The generation of the spec.
     pub generation: i64,
     /// The object's version, if it is a number, as with etcd and kine. Later versions are greater.
@@ -49,8 +51,6 @@ pub struct Reported {
     pub status: PolicyStatus,
     /// The compiled `status.lastGood`, when there is one and it still compiles.
     pub last_good: Option<Good>,
-    /// Creation time, by the API server's clock.
-    created: Timestamp,
     charge: Charge,
 }
 
@@ -110,6 +110,8 @@ pub struct Held {
     pub id: PolicyId,
     /// The object's UID.
     pub uid: String,
+    /// The time when the object was created, by the API server's clock.
+    pub created: Option<Timestamp>,
     /// The newest generation that was reported.
     pub generation: i64,
     /// The resource version of that report.
@@ -124,7 +126,6 @@ pub struct Held {
     pub by_name: bool,
     /// True if the namespace has so many older policies that this one is not in force.
     pub surplus: bool,
-    created: Timestamp,
     charge: Charge,
 }
 
@@ -158,13 +159,12 @@ impl Reported {
         Self {
             id,
             uid: metadata.uid.clone().unwrap_or_default(),
+            created: metadata.creation_timestamp.as_ref().map(|created| created.0),
             generation,
             version: metadata.resource_version.as_ref().and_then(|version| version.parse().ok()),
             compiled,
             status,
             last_good,
-            // An object without a creation time counts as the youngest.
-            created: metadata.creation_timestamp.as_ref().map_or(Timestamp::MAX, |created| created.0),
             charge: Charge::default(),
         }
     }
@@ -404,7 +404,9 @@ fn mark_surplus(held: &mut BTreeMap<PolicyId, Held>) {
     let mut namespaces: BTreeMap<&str, Vec<(Timestamp, &PolicyId)>> = BTreeMap::new();
     for (id, policy) in &*held {
         if let Some(namespace) = &id.namespace {
-            namespaces.entry(namespace).or_default().push((policy.created, id));
+            // An object without a creation time counts as the youngest.
+            let created = policy.created.unwrap_or(Timestamp::MAX);
+            namespaces.entry(namespace).or_default().push((created, id));
         }
     }
     let beyond = |mut policies: Vec<(Timestamp, &PolicyId)>| {

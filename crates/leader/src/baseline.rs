@@ -21,10 +21,13 @@ use tagpin_kube::Cluster;
 use tagpin_kube::image_policy::ClusterImagePolicy;
 use tagpin_kube::policies::Reported;
 use tagpin_kube::slim::Unparsed;
+use tagpin_objects::image_policy::ClusterException;
 use tagpin_objects::release::{self, BASELINE};
 
 /// Path of the selector, which is compared by its meaning: an empty one selects every namespace.
 const NAMESPACES: &str = ".spec.match.namespaceSelector";
+/// Path of the exceptions, of which others may add some.
+const EXCEPTIONS: &str = ".spec.exceptions";
 /// Field manager of the policy.
 const MANAGER: &str = "tagpin-baseline";
 /// Label of a policy that tagpin created.
@@ -43,6 +46,8 @@ pub struct Baseline {
     pub pin: bool,
     /// Selector of the namespaces; an empty selector selects all.
     pub namespace_selector: LabelSelector,
+    /// Exceptions. Others may add exceptions of their own to the policy.
+    pub exceptions: Vec<ClusterException>,
 }
 
 impl Baseline {
@@ -65,6 +70,10 @@ impl Baseline {
         if let (Some(matched), true) = (matched, self.namespace_selector != LabelSelector::default()) {
             matched.insert("namespaceSelector".to_owned(), json!(self.namespace_selector));
         }
+        let spec = document.get_mut("spec").and_then(Value::as_object_mut);
+        if let (Some(spec), false) = (spec, self.exceptions.is_empty()) {
+            spec.insert("exceptions".to_owned(), json!(self.exceptions));
+        }
         document
     }
 
@@ -76,12 +85,22 @@ impl Baseline {
         }
         let selector = spec.pointer("/match/namespaceSelector").cloned().unwrap_or_default();
         let selector = serde_json::from_value::<Option<LabelSelector>>(selector).unwrap_or_default();
-        fields.retain(|field| !field.starts_with(NAMESPACES));
+        fields.retain(|field| !field.starts_with(NAMESPACES) && field != EXCEPTIONS);
+        if !holds_all(&self.exceptions, spec) {
+            fields.insert(EXCEPTIONS.to_owned());
+        }
         if conditions(&selector.unwrap_or_default()) != conditions(&self.namespace_selector) {
             fields.insert(NAMESPACES.to_owned());
         }
         fields
     }
+}
+
+/// Returns true if the spec has each of these exceptions.
+fn holds_all(exceptions: &[ClusterException], spec: &Value) -> bool {
+    let live = spec.get("exceptions").cloned().unwrap_or_default();
+    let live: Vec<ClusterException> = serde_json::from_value(live).unwrap_or_default();
+    exceptions.iter().all(|exception| live.contains(exception))
 }
 
 /// Returns the conditions of a selector, however its empty parts are written.
@@ -210,8 +229,19 @@ fn taken(error: &CallError) -> Vec<(String, String)> {
     conflicts.map(|cause| (cause.field.clone(), cause.message.clone())).collect()
 }
 
-/// Removes a field from the document: `.spec.match.slots`, or for `.spec.x[0]` the whole list.
+/// Removes a field from the document: `.spec.match.slots`, or for `.spec.x[0]` the whole list. Of an exception,
+/// `.spec.exceptions[name="x"].expires`, only that field is removed, so that the other exceptions stay.
 fn remove(document: &mut Value, field: &str) {
+    let of_exception = field.strip_prefix(EXCEPTIONS).and_then(|rest| rest.strip_prefix("[name=\""));
+    if let Some((exception, inner)) = of_exception.and_then(|rest| rest.split_once("\"].")) {
+        let held = document.pointer_mut("/spec/exceptions").and_then(Value::as_array_mut);
+        let held = held.into_iter().flatten().filter_map(Value::as_object_mut);
+        let inner = inner.split(['.', '[']).next().unwrap_or(inner);
+        for fields in held.filter(|fields| fields.get("name").is_some_and(|name| name == exception)) {
+            fields.remove(inner);
+        }
+        return;
+    }
     let whole = field.split('[').next().unwrap_or(field);
     let Some((parent, name)) = whole.trim_end_matches('.').rsplit_once('.') else { return };
     let parent = document.pointer_mut(&parent.replace('.', "/")).and_then(Value::as_object_mut);

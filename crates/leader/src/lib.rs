@@ -32,6 +32,7 @@ pub mod baseline;
 pub mod break_glass;
 pub mod certificates;
 pub mod door;
+pub mod findings;
 pub mod pin_keys;
 pub mod policy_status;
 pub mod replicas;
@@ -45,6 +46,7 @@ use baseline::Baseline;
 use break_glass::Audit;
 use certificates::issue::Lifetimes;
 use door::{DoorKeeper, Paths};
+use findings::{Found, Gatherer};
 use lease::{LeaseManager, Notes};
 use policy_status::StatusWriter;
 use replicas::{AskByAddress, Replica};
@@ -125,13 +127,17 @@ impl Controller {
         if others && replicas::are_wanted(&self.client, &self.namespace).await {
             return;
         }
-        if timeout(LAST_PASS, self.status(ready).leave()).await.is_err() {
+        if timeout(LAST_PASS, self.status(ready, watch::channel(None).1).leave()).await.is_err() {
             info!("not every policy could be told in time that no replica is left");
         }
     }
 
     /// Returns the writer of statuses.
-    fn status(&self, ready: &watch::Sender<Vec<Replica>>) -> StatusWriter {
+    fn status(
+        &self,
+        ready: &watch::Sender<Vec<Replica>>,
+        found: watch::Receiver<Option<Arc<Found>>>,
+    ) -> StatusWriter {
         StatusWriter {
             client: self.client.clone(),
             cluster: Arc::clone(&self.cluster),
@@ -139,6 +145,7 @@ impl Controller {
             offline: Arc::clone(&self.offline),
             installed: self.installed.subscribe(),
             replicas: ready.subscribe(),
+            found,
             ask: Arc::new(AskByAddress { port: self.admin_port }),
             now: Arc::new(Timestamp::now),
             reconcile: self.passes.of("policy_status"),
@@ -149,7 +156,8 @@ impl Controller {
     async fn lead(&self, ready: watch::Sender<Vec<Replica>>, notes: Notes) -> WriterEnded {
         let mut writers = Writers::default();
         let (client, namespace) = (|| self.client.clone(), || self.namespace.clone());
-        let status = self.status(&ready);
+        let found = watch::Sender::new(None);
+        let status = self.status(&ready, found.subscribe());
         ready.send_replace(Vec::new());
         self.installed.send_replace(Installed::NotYet);
         self.closed.send_replace(false);
@@ -214,6 +222,15 @@ impl Controller {
         writers.start("baseline", {
             let (cluster, reconcile) = (Arc::clone(&self.cluster), self.passes.of("baseline"));
             baseline::keep(client(), cluster, self.baseline.clone(), self.baseline_differs.clone(), reconcile)
+        });
+        writers.start("findings", {
+            let gatherer = Gatherer {
+                ask: Arc::new(AskByAddress { port: self.admin_port }),
+                door: self.door.clone(),
+                replicas: ready.subscribe(),
+                found,
+            };
+            gatherer.keep()
         });
         writers.start("replicas", {
             let (client, namespace, lost) = (client(), namespace(), self.cluster.unreadable.clone());

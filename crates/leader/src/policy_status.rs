@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 
 use crate::call::{CallError, call};
+use crate::findings::Found;
 use crate::reconcile::Reconcile;
 use crate::replicas::{Ask, Replica};
 use crate::webhook_config::{Installed, POLICIES};
@@ -71,6 +72,8 @@ pub struct StatusWriter {
     pub installed: watch::Receiver<Installed>,
     /// The ready replicas.
     pub replicas: watch::Receiver<Vec<Replica>>,
+    /// The findings of the replicas; none until one has answered. Until then the statuses keep theirs.
+    pub found: watch::Receiver<Option<Arc<Found>>>,
     /// Asks a replica for its policies.
     pub ask: Arc<dyn Ask>,
     /// The wall clock, by which exceptions expire.
@@ -93,12 +96,14 @@ impl StatusWriter {
     /// Keeps every status up to date, for ever.
     pub async fn keep(&self) -> Infallible {
         let mut changes = self.cluster.changes();
-        let (mut installed, mut replicas) = (self.installed.clone(), self.replicas.clone());
+        let (mut installed, mut replicas, mut found) =
+            (self.installed.clone(), self.replicas.clone(), self.found.clone());
         let mut memory = Memory { since: Instant::now(), confirmed: HashMap::new(), written: HashMap::new() };
         loop {
             let start = Instant::now();
             let at = installed.borrow_and_update().clone();
             let ready = replicas.borrow_and_update().clone();
+            found.mark_unchanged();
             let missing = self.cluster.synced.missing();
             // A leader that is not ready writes that into the statuses, if it knows the policies.
             let knows = matches!(at, Installed::Opened | Installed::Unwritable)
@@ -115,6 +120,7 @@ impl StatusWriter {
                 () = changes.changed() => {}
                 Ok(()) = installed.changed() => {}
                 Ok(()) = replicas.changed() => {}
+                Ok(()) = found.changed() => {}
                 () = sleep(again) => {}
             }
             sleep(pause).await;
@@ -155,8 +161,10 @@ impl StatusWriter {
             now.round(TimestampRound::new().smallest(Unit::Second).mode(RoundMode::Trunc)).unwrap_or(now);
         let policies = self.cluster.policies.all();
         self.confirm(memory, &policies, replicas).await;
+        let found = self.found.borrow().clone();
+        let remembered = found.clone().unwrap_or_default();
         let standings = match counts {
-            true => Some(standings(&self.cluster, &self.excluded, &*self.offline, now).await),
+            true => Some(standings(&self.cluster, &self.excluded, &*self.offline, &remembered, now).await),
             false => None,
         };
         let mut again = MAX_INTERVAL;
@@ -172,9 +180,14 @@ impl StatusWriter {
                 Place { excluded: &self.excluded, installed, replicas: replicas.len(), lacking: &lacking };
             let mut status =
                 place.status(policy, standings.as_ref().and_then(|held| held.get(&policy.id)), now);
+            status.refused = match &found {
+                Some(found) => found.refused.get(&policy.id).cloned().unwrap_or_default(),
+                None => policy.status.refused.clone(),
+            };
             if standings.is_none() {
                 status.summary = policy.status.summary;
                 status.top_violations.clone_from(&policy.status.top_violations);
+                status.unpinned.clone_from(&policy.status.unpinned);
             }
             again = again.min(self.settle(memory, policy, status).await);
         }

@@ -1,4 +1,4 @@
-//! The ready replicas of the Deployment, and the policies that each has in force.
+//! The ready replicas of the Deployment, and the pages of their admin ports that the leader reads.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -17,6 +17,7 @@ use hyper_util::rt::TokioIo;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::{Api, Client};
 use parking_lot::Mutex;
+use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -29,6 +30,8 @@ use tagpin_kube::item::{Identity, Unreadable, Whole};
 use tagpin_kube::policies::InForce;
 use tagpin_kube::slim::ReplicaPod;
 use tagpin_kube::unreadable::{Unreadables, Watched};
+use tagpin_objects::door::Token;
+use tagpin_objects::findings::{FINDINGS, Page};
 use tagpin_objects::release;
 
 /// Time limit for connecting and reading a page.
@@ -47,11 +50,14 @@ pub struct Replica {
     pub address: IpAddr,
 }
 
-/// Asks a replica for its policies.
+/// Asks a replica for its policies and findings.
 #[async_trait]
 pub trait Ask: Send + Sync {
     /// Returns the rows of `GET /policies` of this replica; none if it does not answer in time.
     async fn ask(&self, replica: &Replica) -> Option<Vec<InForce>>;
+
+    /// Returns `GET /findings/TOKEN` of this replica; none if it does not answer in time, or does not know the token.
+    async fn findings(&self, replica: &Replica, token: Token) -> Option<Page>;
 }
 
 /// Asks each replica at its own address.
@@ -143,8 +149,19 @@ impl Sink<ReplicaPod> for Replicas {
 #[async_trait]
 impl Ask for AskByAddress {
     async fn ask(&self, replica: &Replica) -> Option<Vec<InForce>> {
-        match timeout(LIMIT, fetch(replica.address, self.port)).await {
-            Ok(Ok(rows)) => Some(rows),
+        self.read(replica, "/policies").await
+    }
+
+    async fn findings(&self, replica: &Replica, token: Token) -> Option<Page> {
+        self.read(replica, &token.path(FINDINGS)).await
+    }
+}
+
+impl AskByAddress {
+    /// Returns the content of a page. The path is never logged, because it may hold a token.
+    async fn read<T: DeserializeOwned>(&self, replica: &Replica, path: &str) -> Option<T> {
+        match timeout(LIMIT, fetch(replica.address, self.port, path)).await {
+            Ok(Ok(content)) => Some(content),
             Ok(Err(error)) => {
                 debug!(replica = replica.name, %error, "no answer");
                 None
@@ -157,7 +174,7 @@ impl Ask for AskByAddress {
     }
 }
 
-/// The reason why a replica did not report its policies.
+/// The reason why a replica did not answer.
 #[derive(Debug, thiserror::Error)]
 enum NoAnswer {
     #[error(transparent)]
@@ -170,9 +187,9 @@ enum NoAnswer {
     Json(#[from] serde_json::Error),
 }
 
-async fn fetch(address: IpAddr, port: u16) -> Result<Vec<InForce>, NoAnswer> {
+async fn fetch<T: DeserializeOwned>(address: IpAddr, port: u16, path: &str) -> Result<T, NoAnswer> {
     let stream = TcpStream::connect((address, port)).await?;
-    let (status, body) = page(stream, "/policies").await?;
+    let (status, body) = page(stream, path).await?;
     if status != StatusCode::OK {
         return Err(NoAnswer::Status(status));
     }

@@ -9,7 +9,7 @@ mod schemas;
 mod status;
 
 pub use compile::{PolicyError, PolicySpec};
-pub use status::{LastGood, PolicyStatus, Summary, Violation};
+pub use status::{LastGood, PolicyStatus, Refused, Summary, Unpinned, Violation};
 
 use crate::label_selector::LabelSelector;
 use crate::schema::rule;
@@ -94,7 +94,8 @@ pub struct Match {
     /// Selects by the labels of the pod template, or of a pod that has no template.
     pub object_selector: LabelSelector,
     /// Kinds of workloads. An object that belongs to a workload counts as that workload: the ReplicaSets and pods of a
-    /// Deployment count as Deployment. Empty: every kind.
+    /// Deployment count as Deployment. An object that no built-in controller made also counts as its own kind, whatever
+    /// owner it names. Empty: every kind.
     #[schemars(length(max = 16))]
     pub kinds: Vec<GroupKind>,
     /// Globs on the full image name without tag, as the node reads it: `nginx` is `docker.io/library/nginx`. `*` stays
@@ -171,7 +172,8 @@ pub struct Pin {
     pub targets: Vec<Target>,
     /// The pods that are pinned, by their controllers: `BuiltIn` (pods of the built-in controllers, and pods without a
     /// controller), or `Any` (pods of custom resources too; an operator that takes the rewritten image for a change may
-    /// delete and recreate the pod again and again).
+    /// delete and recreate the pod again and again). Pods of a StatefulSet that a custom resource controls count as pods
+    /// of that custom resource.
     pub owners: Owners,
 }
 
@@ -250,6 +252,17 @@ pub struct Exception {
     #[serde(default)]
     #[schemars(schema_with = "schemas::images::<16>")]
     pub images: Vec<String>,
+    /// The users whose requests are covered, as the API server names them, as globs: `system:serviceaccount:velero:*`;
+    /// `*` stops at a slash, `**` does not. Empty, and `groups` too: every request. An exception with `users` or `groups`
+    /// covers the objects that these users write; the status counts what runs as if there were no such exception.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schemas::users")]
+    pub users: Vec<String>,
+    /// The groups whose members' requests are covered, as globs: `system:serviceaccounts:velero`. A user of `users` needs
+    /// no such group.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schemas::groups")]
+    pub groups: Vec<String>,
     /// The rules that are waived: `reference` (the reference can be read, and the object has at most 64 different ones),
     /// `tags`, `existence` (everything that depends on a registry's answer), `pin`. Left out: every rule but `pin`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

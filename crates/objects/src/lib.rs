@@ -8,6 +8,7 @@ pub mod reader;
 
 pub mod canary;
 pub mod door;
+pub mod findings;
 pub mod image_policy;
 pub mod match_conditions;
 pub mod release;

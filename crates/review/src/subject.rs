@@ -2,13 +2,14 @@
 
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
 use tagpin_domain::asker::Requester;
 use tagpin_domain::check::{Check, Owners};
 use tagpin_domain::kind::STATEFUL_SET;
-use tagpin_domain::policy::PolicySet;
+use tagpin_domain::policy::{Identities, PolicySet};
 use tagpin_domain::slot::Slot;
 use tagpin_domain::subject::{Before, Subject, Suggestions, Surrounding, TopOwner};
 use tagpin_domain::workload::{ControllerRef, Known, LabelSet, Labels, Workload};
@@ -24,6 +25,8 @@ pub struct Asked {
     pub old: Option<Workload>,
     /// The identity that sent the request.
     pub by: Requester,
+    /// The identities of exceptions that it belongs to.
+    pub named: Vec<Arc<Identities>>,
     /// The effort that suggestions may cost.
     pub suggestions: Suggestions,
 }
@@ -44,7 +47,7 @@ pub async fn subject(
     surroundings: &dyn Surroundings,
     deadline: Instant,
 ) -> Subject {
-    let Asked { workload, old, by, suggestions } = asked;
+    let Asked { workload, old, by, named, suggestions } = asked;
     let namespace = &workload.namespace;
     let keys = surroundings.keys();
     let surrounding = Surrounding {
@@ -62,6 +65,7 @@ pub async fn subject(
             Vec::new()
         },
         foreign: is_foreign(&workload, &by, policies, surroundings, deadline).await,
+        named,
         by,
         suggestions,
         keys: keys.as_deref(),

@@ -79,6 +79,13 @@ impl Door {
         });
     }
 
+    /// Returns true if this token is valid now. The paths without a token prove nothing here.
+    #[must_use]
+    pub fn proves(&self, shown: Token) -> bool {
+        let accepted = self.0.borrow();
+        accepted.valid(shown, Instant::now())
+    }
+
     /// Returns true if the caller that showed this token, or none, counts as the API server. A token that is not known
     /// yet is waited for a moment, because the API server may have learned of it first.
     pub(crate) async fn admits(&self, shown: Option<Token>, deadline: Instant) -> bool {
@@ -94,17 +101,21 @@ impl Door {
 
 impl Accepted {
     fn admits(&self, shown: Option<Token>, now: Instant) -> bool {
-        let Some(tokens) = &self.tokens else { return true };
+        if self.tokens.is_none() {
+            return true;
+        }
         let plain = match self.plain {
             Plain::Unreported | Plain::Named => true,
             Plain::Until(until) => now < until,
         };
-        let valid = |token: Token| {
-            let former = self.former.iter().any(|(former, until)| now < *until && *former == token);
-            tokens.current == token || tokens.next == token || former
-        };
         // While anybody can come in without a token, a wrong token proves nothing.
-        plain || shown.is_some_and(valid)
+        plain || shown.is_some_and(|token| self.valid(token, now))
+    }
+
+    /// Returns true if the token is one of those that count.
+    fn valid(&self, token: Token, now: Instant) -> bool {
+        let former = self.former.iter().any(|(former, until)| now < *until && *former == token);
+        former || self.tokens.is_some_and(|tokens| tokens.current == token || tokens.next == token)
     }
 }
 
@@ -149,6 +160,19 @@ mod tests {
             admitted(&closed(1, 2), [None, Some(1), Some(2), Some(9)]).await,
             [false, true, true, false]
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_valid_token_proves_anything() {
+        let door = Door::open();
+        assert!(!door.proves(token(1)), "everybody is admitted, and nothing is proved");
+        door.report_plain(true);
+        door.accept(tokens(1, 2));
+        assert_eq!([1, 2, 3].map(|number| door.proves(token(number))), [true, true, false]);
+        door.accept(tokens(2, 3));
+        assert!(door.proves(token(1)));
+        sleep(FORMER).await;
+        assert!(!door.proves(token(1)));
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,6 +3,7 @@
 
 pub mod door;
 pub mod metrics;
+pub mod remembered;
 pub mod server;
 pub mod tls;
 mod trace;
@@ -34,6 +35,7 @@ use tracing::info;
 use crate::judged::Judged;
 use crate::metrics::{Decided, Metrics, Turned};
 use crate::pace::Pace;
+use crate::remembered::{Remembered, Sent};
 use crate::response::ReviewResponse;
 use crate::review::{Operation, Request};
 use crate::strangers::{NodesNotAsked, OnlyRemembered, withhold};
@@ -42,6 +44,7 @@ use tagpin_domain::denial::{Code, shown};
 use tagpin_domain::policy::PolicySet;
 use tagpin_domain::subject::{Phase, Subject, Suggestions};
 use tagpin_domain::unreadable::Unreadable;
+use tagpin_domain::work::Budget;
 use tagpin_json::Raw;
 use tagpin_objects::canary;
 use tagpin_objects::kinds::{DAEMON_SET, Kinds, POD_TEMPLATE, Row, STATEFUL_SET};
@@ -90,6 +93,7 @@ pub struct Admission {
     settings: Settings,
     metrics: Metrics,
     pace: Pace,
+    remembered: Arc<Remembered>,
 }
 
 /// A review that has arrived.
@@ -116,8 +120,9 @@ impl Admission {
         registries: Registries,
         settings: Settings,
         metrics: Metrics,
+        remembered: Arc<Remembered>,
     ) -> Self {
-        Self { surroundings, pins, nodes, registries, settings, metrics, pace: Pace::default() }
+        Self { surroundings, pins, nodes, registries, settings, metrics, pace: Pace::default(), remembered }
     }
 
     /// Returns the body of the response to one review, and the decision in it.
@@ -150,6 +155,10 @@ impl Admission {
                 (response, Some(judged))
             }
         };
+        // What a stranger says of a user is not remembered.
+        if let (Phase::Validate, true, Some(judged)) = (phase, known, &judged) {
+            self.remember(request, judged);
+        }
         let bytes = response.to_json(request.uid());
         let now = Instant::now();
         self.metrics.decided(&Decided {
@@ -184,6 +193,12 @@ impl Admission {
             self.metrics.stranger();
         }
         (bytes, response.decision)
+    }
+
+    fn remember(&self, request: &Request<'_>, judged: &Judged<'_>) {
+        let Subject { kind, is_pod, namespace, .. } = &judged.subject;
+        let sent = Sent { kind: *kind, is_pod: *is_pod, namespace, user: request.user() };
+        self.remembered.record(sent, &judged.review.verdicts, (self.settings.now)());
     }
 
     /// Returns the response to the leader's canary. Nothing else is judged in the canary's namespace.
@@ -251,7 +266,11 @@ impl Admission {
             return Ok(None);
         }
         let policies = self.surroundings.policies();
-        let mut subject = self.subject(request, &object, old.as_deref(), &policies, deadline).await;
+        let budget = self.pace.budget(request.namespace(), Instant::now());
+        let steps = budget.namespaced_steps();
+        let asked = self.asked(request, &object, old.as_deref(), &policies, &budget);
+        let steps = steps - budget.namespaced_steps();
+        let mut subject = pipeline::subject(asked, &policies, &*self.surroundings, deadline).await;
         let now = (self.settings.now)();
         let ports = Ports {
             resolve: &*self.registries.resolve,
@@ -266,9 +285,8 @@ impl Admission {
             withhold(&mut subject);
             Ports { resolve: &remembered, nodes: &not_asked, ..ports }
         };
-        let budget = self.pace.budget(request.namespace(), Instant::now());
         let mut review = pipeline::review(phase, &subject, &policies, ports, now, budget, deadline).await;
-        self.pace.count(request.namespace(), review.namespaced_steps, Instant::now());
+        self.pace.count(request.namespace(), steps + review.namespaced_steps, Instant::now());
         if !review.unjudged.is_empty() {
             self.metrics.turned_away(Turned::Work);
         }
@@ -278,26 +296,29 @@ impl Admission {
         Ok(Some(Judged { object, ephemeral, subject, review }))
     }
 
-    async fn subject(
+    /// Returns the object of a review and the circumstances of the request, under these policies.
+    fn asked(
         &self,
         request: &Request<'_>,
         object: &Document<'_>,
         old: Option<&Document<'_>>,
         policies: &PolicySet,
-        deadline: Instant,
-    ) -> Subject {
+        budget: &Budget,
+    ) -> pipeline::Asked {
         let namespace = request.namespace();
         let keys = pipeline::Asked::label_keys(policies, namespace);
         let workload =
             |object: &Document<'_>, wanted| object.workload(&self.settings.kinds, namespace, wanted);
         let no_keys = BTreeSet::new();
-        let asked = pipeline::Asked {
+        let groups = if policies.names_groups(namespace) { request.groups() } else { Vec::new() };
+        let by = Requester { groups, ..Requester::new(request.user(), self.is_controller(request)) };
+        pipeline::Asked {
             workload: workload(object, Wanted::Keys(&keys)),
             old: old.map(|old| workload(old, Wanted::Keys(&no_keys))),
-            by: Requester::new(request.user(), self.is_controller(request)),
+            named: policies.naming(namespace, &by, budget),
+            by,
             suggestions: if request.dry_run() { Suggestions::Cached } else { Suggestions::Ask },
-        };
-        pipeline::subject(asked, policies, &*self.surroundings, deadline).await
+        }
     }
 }
 

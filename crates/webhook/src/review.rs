@@ -50,7 +50,14 @@ struct VersionKind<'a> {
 #[derive(Debug, Default)]
 struct User<'a> {
     name: Option<Text<'a>>,
-    is_node: Option<bool>,
+    groups: Option<Groups<'a>>,
+}
+
+#[derive(Debug, Default)]
+struct Groups<'a> {
+    /// The list as it is written.
+    list: Raw<'a>,
+    has_nodes: bool,
 }
 
 impl<'a> VersionKind<'a> {
@@ -77,11 +84,14 @@ impl<'a> User<'a> {
     fn read(&mut self, reader: &mut Reader<'a>) -> Read<()> {
         reader.object(&mut |reader, key| match key {
             "username" => once_text_or_null(reader, &mut self.name),
-            "groups" => once_or_null(reader, &mut self.is_node, |is_node, reader| {
-                reader.list(&mut |reader, _| {
-                    *is_node |= reader.text()?.as_str() == NODES;
-                    Ok(())
-                })
+            "groups" => once_or_null(reader, &mut self.groups, |Groups { list, has_nodes }, reader| {
+                *list = reader.kept(|reader| {
+                    reader.list(&mut |reader, _| {
+                        *has_nodes |= reader.text()?.as_str() == NODES;
+                        Ok(())
+                    })
+                })?;
+                Ok(())
             }),
             _ => reader.pass(),
         })
@@ -256,9 +266,26 @@ impl<'a> Request<'a> {
         self.user.as_ref().map_or("", |user| Text::of(&user.name))
     }
 
+    /// Returns the groups of the user.
+    pub(crate) fn groups(&self) -> Vec<Box<str>> {
+        let mut groups = Vec::new();
+        if let Some(Groups { list, .. }) = self.user.as_ref().and_then(|user| user.groups.as_ref()) {
+            let mut push = |reader: &mut Reader<'_>, _| {
+                groups.push(Box::from(reader.text()?.as_str()));
+                Ok(())
+            };
+            // The list was read before, so this reads it to its end.
+            if Reader::whole(list.get(), |reader| reader.list(&mut push)).is_err() {
+                groups.clear();
+            }
+        }
+        groups
+    }
+
     /// Returns true if the user is the node of this name, which mirrors its own static pods.
     pub(crate) fn is_by_node(&self, name: &str) -> bool {
-        let in_group = self.user.as_ref().is_some_and(|user| user.is_node == Some(true));
+        let groups = self.user.as_ref().and_then(|user| user.groups.as_ref());
+        let in_group = groups.is_some_and(|groups| groups.has_nodes);
         in_group && !name.is_empty() && self.user().strip_prefix(NODE_USER) == Some(name)
     }
 
@@ -294,6 +321,7 @@ mod tests {
         assert_eq!(request.operation(), Operation::Create);
         assert_eq!(request.object().unwrap().get(), r#"{"a":1}"#);
         assert!(request.old_object().is_none() && !request.dry_run());
+        assert_eq!(request.groups(), [Box::from("x"), Box::from("system:nodes")]);
         assert!(request.is_by_node("a<b") && !request.is_by_node("a") && !request.is_by_node(""));
     }
 

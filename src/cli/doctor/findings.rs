@@ -6,6 +6,7 @@ use serde_json::Value;
 use tagpin_domain::policy::PolicyId;
 use tagpin_kube::policies::InForce;
 use tagpin_kube::unreadable::Row;
+use tagpin_objects::image_policy::{Refused, Unpinned};
 use tagpin_registry::LastAsked;
 
 /// An answer, or the reason why there is none.
@@ -158,6 +159,10 @@ pub(crate) struct Policy {
     pub(crate) notes: Vec<String>,
     /// Number of images that the policy wants pinned and that carry no digest.
     pub(crate) unpinned: u32,
+    /// Some of these images, and images of custom resources.
+    pub(crate) without_digest: Vec<Unpinned>,
+    /// The requests that the policy refused most often.
+    pub(crate) refused: Vec<Refused>,
 }
 
 /// The condition `Ready` of a policy.

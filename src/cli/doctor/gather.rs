@@ -215,8 +215,8 @@ impl Cluster<'_> {
         let text = map.and_then(|map| map.data?.remove("baseline.yaml"));
         let text = text.ok_or("the ConfigMap tagpin does not exist, or has no baseline.yaml")?;
         let settings = settings::Baseline::parse(&text).map_err(|error| error.to_string())?;
-        let settings::Baseline { enabled, mode, pin, namespace_selector } = settings;
-        let document = baseline::Baseline { mode, pin, namespace_selector }.document();
+        let settings::Baseline { enabled, mode, pin, namespace_selector, exceptions } = settings;
+        let document = baseline::Baseline { mode, pin, namespace_selector, exceptions }.document();
         let api = self.all::<Item<Unparsed<ClusterImagePolicy>>>();
         let held = ask("get the clusterimagepolicy baseline", api.get_opt(release::BASELINE)).await?;
         let held = held.and_then(Item::read).map(|held| HeldBaseline {
@@ -379,6 +379,8 @@ fn policy<K: PolicyObject>(object: Unparsed<K>) -> Policy {
         observed: reported.status.observed_generation,
         ready,
         unpinned: reported.status.summary.map(|summary| summary.unpinned).unwrap_or_default(),
+        without_digest: reported.status.unpinned,
+        refused: reported.status.refused,
     }
 }
 

@@ -8,9 +8,11 @@ mod baseline;
 mod configuration;
 mod parts;
 mod policies;
+mod refused;
 mod replicas;
 mod row;
 mod stored;
+mod unpinned;
 mod unused;
 mod webhooks;
 
@@ -30,11 +32,13 @@ pub(crate) fn judge(found: &Findings) -> Vec<Row> {
         webhooks::reached(found),
         webhooks::namespaces(found),
         policies::policies(found),
+        refused::refused(found),
         baseline::baseline(found),
         stored::unreadable(found),
         configuration::configuration(found),
         replicas::registries(found),
-        policies::unpinned(found),
+        unpinned::unpinned(found),
+        unpinned::undone(found),
         policies::pull_secrets(found),
     ]
     .concat()

@@ -139,6 +139,16 @@ impl OtherValues {
         none_is_leaving();
         Self
     }
+
+    /// Types a command that upgrades the release, and waits until only replicas with its values are left.
+    #[track_caller]
+    pub(crate) fn typed(command: &str) -> Self {
+        let waiting = format!("{command} --wait --timeout 120s");
+        run(Command::new("sh").args(["-c", &waiting]), "").succeeded();
+        none_is_leaving();
+        in_force();
+        Self
+    }
 }
 
 impl Drop for OtherValues {

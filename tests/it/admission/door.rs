@@ -86,6 +86,16 @@ async fn a_token_of_yesterday_counts_for_a_while() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_stranger_says_of_a_user_is_not_remembered() {
+    let webhook = webhook(&Table::default());
+    for (path, remembered) in [("/validate".to_owned(), 0), (path(9), 0), (path(1), 1)] {
+        let answered = webhook.post(&path, create(pod("web")).to_string()).await;
+        assert_eq!(answered.response()["allowed"], false, "{path}");
+        assert_eq!(webhook.remembered.page(Timestamp::now()).refused.len(), remembered, "{path}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn plain_paths_count_while_the_configuration_names_them() {
     let registry = Table::default();
     let webhook = webhook(&registry);

@@ -468,3 +468,46 @@ async fn a_namespace_that_is_reported_a_moment_later_is_waited_for() {
     let (answered, ()) = tokio::join!(webhook.validate(&review), reported);
     assert_eq!(answered.response()["allowed"], true);
 }
+
+#[tokio::test]
+async fn who_is_refused_again_is_remembered_with_the_policy_and_the_image() {
+    let limited = Fact::RateLimited { retry_after: None, last_known: None };
+    let facts = [("web:1", Fact::Present(digest('a'))), ("busy:1", limited)];
+    let facts = facts.map(|(image, fact)| (format!("docker.io/library/{image}"), fact)).into();
+    let registry = Table::of(Tables { facts, ..Tables::default() });
+    let webhook = Webhook::new(&[("baseline", baseline()), ("audit", json!({}))], registry);
+    for name in ["runner-a", "runner-b", "runner-c"] {
+        let mut object = pod("web");
+        object["metadata"]["name"] = json!(name);
+        let mut review = create(object);
+        review["request"]["userInfo"]["username"] = json!("system:serviceaccount:ci:runner");
+        review["request"]["dryRun"] = json!(name == "runner-b");
+        webhook.mutate(&review).await;
+        assert_eq!(webhook.validate(&review).await.response()["allowed"], false);
+    }
+    webhook.validate(&create(pod("web:1"))).await;
+    webhook.validate(&create(pod("busy:1"))).await;
+    let page = webhook.remembered.page(Timestamp::now());
+    let refused: Vec<_> = page
+        .refused
+        .iter()
+        .map(|row| {
+            let of = &row.refused;
+            (
+                row.id().to_string(),
+                of.kind.as_str(),
+                of.user.as_str(),
+                of.image.as_str(),
+                of.code.as_str(),
+                of.count,
+            )
+        })
+        .filter(|(.., count)| *count > 1)
+        .collect();
+    let runner = "system:serviceaccount:ci:runner";
+    let policy = "clusterimagepolicy/baseline".to_owned();
+    assert_eq!(refused, [(policy, "Pod", runner, "web", "TagForbidden", 3)]);
+    let unpinned =
+        page.unpinned.iter().map(|row| (row.namespace.as_str(), row.image.as_str(), row.code.as_str()));
+    assert_eq!(unpinned.collect::<Vec<_>>(), [("shop", "busy:1", "RateLimited")]);
+}

@@ -47,6 +47,9 @@ pub(crate) struct Case {
     /// The user: `developer`, the account of a built-in controller (`replicaset-controller`), or any full user name.
     #[serde(default = "developer")]
     pub(crate) user: String,
+    /// The groups of the user, besides those that every user has.
+    #[serde(default)]
+    pub(crate) groups: Vec<String>,
     #[serde(default)]
     pub(crate) dry_run: bool,
     #[serde(default)]

@@ -202,6 +202,8 @@ fn review(case: &Case, object: &Value) -> Value {
         name if name.contains(':') || name == "developer" => name.to_owned(),
         name => format!("system:serviceaccount:kube-system:{name}"),
     };
+    let groups: Vec<_> =
+        ["system:authenticated"].into_iter().chain(case.groups.iter().map(String::as_str)).collect();
     json!({
         "apiVersion": "admission.k8s.io/v1",
         "kind": "AdmissionReview",
@@ -213,7 +215,7 @@ fn review(case: &Case, object: &Value) -> Value {
             "name": object["metadata"]["name"],
             "namespace": case.namespace,
             "operation": if case.old.is_some() { "UPDATE" } else { "CREATE" },
-            "userInfo": { "username": user, "groups": ["system:authenticated"] },
+            "userInfo": { "username": user, "groups": groups },
             "object": object,
             "oldObject": case.old,
             "dryRun": case.dry_run,

@@ -87,7 +87,8 @@ impl World {
         let scripted = Arc::new(Scripted(Arc::clone(&script)));
         let registries = Registries { resolve: scripted.clone(), suggest: scripted.clone() };
         let pins = cluster.pods.clone();
-        let admission = Admission::new(cluster.clone(), pins, scripted, registries, settings, counters);
+        let admission =
+            Admission::new(cluster.clone(), pins, scripted, registries, settings, counters, Arc::default());
         Self { script, metrics, router: router(admission, Arc::new(Door::open())) }
     }
 

@@ -28,6 +28,7 @@ use tagpin_review::{Effort, Named, NodeImages, Resolve, Suggest, Version};
 use tagpin_testing::NoObjects;
 use tagpin_webhook::door::Door;
 use tagpin_webhook::metrics::Metrics;
+use tagpin_webhook::remembered::Remembered;
 use tagpin_webhook::{Admission, Registries, Settings, router};
 use tokio::time::Instant;
 use tower::ServiceExt as _;
@@ -153,6 +154,7 @@ pub(crate) struct Webhook {
     metrics: Arc<Registry>,
     pub(crate) router: Router,
     pub(crate) door: Arc<Door>,
+    pub(crate) remembered: Arc<Remembered>,
 }
 
 /// A response of the webhook.
@@ -260,9 +262,18 @@ impl Webhook {
         let counters = Metrics::register(&mut metrics);
         let (pins, nodes) = (cluster.pods.clone(), Arc::new(NoNodes));
         let door = Arc::new(door);
-        let admission = Admission::new(cluster.clone(), pins, nodes, registries, settings, counters);
-        let webhook =
-            Self { cluster, metrics: Arc::new(metrics), router: router(admission, Arc::clone(&door)), door };
+        let remembered = Arc::new(Remembered::default());
+        let admission = Admission::new(
+            cluster.clone(),
+            pins,
+            nodes,
+            registries,
+            settings,
+            counters,
+            Arc::clone(&remembered),
+        );
+        let router = router(admission, Arc::clone(&door));
+        let webhook = Self { cluster, metrics: Arc::new(metrics), router, door, remembered };
         for (name, spec) in policies {
             webhook.policy(None, name, spec.clone());
         }

@@ -12,7 +12,9 @@ use crate::check::{Check, Rule};
 use crate::draft::{Drafts, drafts};
 use crate::glob::Globs;
 use crate::kind::Kind;
-use crate::policy::{Children, Exception, Mode, Outcome, Policy, PolicyId, PolicySet, Resolution, Scope};
+use crate::policy::{
+    Children, Exception, Identities, Mode, Outcome, Policy, PolicyId, PolicySet, Resolution, Scope,
+};
 use crate::requirement::policies_of;
 use crate::slot::tests::container;
 use crate::subject::{Phase, Subject, Surrounding, TopOwner};
@@ -31,6 +33,7 @@ fn exception(images: Globs) -> Exception {
         name: "e".to_owned(),
         images: Some(images),
         namespaces: BTreeSet::new(),
+        identities: None,
         rules: [Rule::Tags].into_iter().collect(),
         expires: Timestamp::MAX,
     }
@@ -183,4 +186,20 @@ fn a_glob_takes_no_more_steps_than_there_are() {
     assert_eq!(glob.is_match(&"a".repeat(500), &work), Err(Exhausted));
     let work = Work::default();
     assert_eq!(glob.is_match(&"a".repeat(500), &work), Ok(false));
+}
+
+#[test]
+fn an_identity_beyond_the_work_belongs_to_no_exception() {
+    let none = || globs([]);
+    let identities = Arc::new(Identities::new(globs(["*a*b*c*d".to_owned()]), none()));
+    let for_identities = || Exception { identities: Some(Arc::clone(&identities)), ..exception(none()) };
+    let exceptions = (0..64).map(|_| for_identities()).collect();
+    let policies = set([policy(SHOP, None, none(), exceptions)]);
+    let named = |user: &str, steps| {
+        let budget = Budget::for_namespace(steps);
+        policies.naming("shop", &Requester::new(user, false), &budget).len()
+    };
+    assert_eq!((named("abcd", STEPS), named("abc", STEPS), named("abcd", 0)), (64, 0, 0));
+    let few = named("abcd", 200);
+    assert!(few > 0 && few < 64, "{few}");
 }

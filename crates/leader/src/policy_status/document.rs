@@ -39,6 +39,8 @@ impl Place<'_> {
             last_good: good.map(|good| LastGood { generation: good.generation, spec: good.spec() }),
             summary: standing.map(|standing| standing.summary),
             top_violations: standing.map(|standing| standing.top.clone()).unwrap_or_default(),
+            unpinned: standing.map(|standing| standing.without_digest.clone()).unwrap_or_default(),
+            refused: Vec::new(),
         }
     }
 

@@ -6,18 +6,20 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use tagpin_domain::denial::Code;
+use crate::findings::Found;
+use tagpin_domain::denial::{Code, shown};
 use tagpin_domain::draft::{Draft, Drafts, drafts};
 use tagpin_domain::image::ImageRef;
 use tagpin_domain::policy::{Policy, PolicyId, PolicySet};
-use tagpin_domain::requirement::policies_of;
-use tagpin_domain::slot::{Role, SlotKey};
+use tagpin_domain::requirement::{policies_of, waived_for_some};
+use tagpin_domain::slot::{Role, Slot};
 use tagpin_domain::subject::{Phase, Subject, Surrounding};
 use tagpin_domain::work::{Budget, STEPS};
 use tagpin_domain::workload::{LabelSet, Workload};
 use tagpin_kube::Cluster;
 use tagpin_kube::stored::Stored;
-use tagpin_objects::image_policy::{Summary, Violation};
+use tagpin_objects::findings::{FOREIGN_OWNER, IMAGE_SHOWN, NOT_REMEMBERED, OLDER_THAN_POLICY};
+use tagpin_objects::image_policy::{Summary, Unpinned, Violation};
 use tagpin_review::Surroundings as _;
 use tokio::task::yield_now;
 
@@ -37,6 +39,8 @@ pub struct Standing {
     pub summary: Summary,
     /// The first violations, in the order of their text.
     pub top: Vec<Violation>,
+    /// The first images without a digest, those of custom resources last.
+    pub without_digest: Vec<Unpinned>,
 }
 
 /// The running counts for one policy.
@@ -46,8 +50,59 @@ struct Tally {
     workloads: HashSet<String>,
     pinned: u32,
     unpinned: u32,
+    foreign: u32,
+    /// The images without a digest by their place, which begins with true for those of custom resources; each with its
+    /// reason.
+    without_digest: BTreeMap<(bool, Bare), (String, String)>,
     /// The violations, one for each place where an author can fix it: pods count as their workload.
-    violations: BTreeSet<(Violation, Option<Role>)>,
+    violations: BTreeMap<Place, Written>,
+}
+
+/// The place of a violation.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    namespace: String,
+    kind: &'static str,
+    name: String,
+    slot: String,
+    code: &'static str,
+    /// None for a violation of the workload as a whole.
+    role: Option<Role>,
+}
+
+/// The place of an image without a digest.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Bare {
+    namespace: String,
+    kind: &'static str,
+    name: String,
+    slot: String,
+}
+
+impl Bare {
+    /// Returns the reason why the image here has no digest.
+    fn reason<'a>(&self, image: &str, is_older: bool, found: &'a Found) -> &'a str {
+        let key = [self.namespace.clone(), self.slot.clone(), image.to_owned()];
+        let otherwise = if is_older { OLDER_THAN_POLICY } else { NOT_REMEMBERED };
+        found.unpinned.get(&key).map_or(otherwise, String::as_str)
+    }
+}
+
+/// The image at the place of a violation. The workload's own template comes before its pods.
+#[derive(Default)]
+struct Written {
+    /// Empty for a violation of the workload as a whole.
+    image: String,
+    /// The name of an exception that waives the rule if certain users ask.
+    exception: Option<String>,
+}
+
+impl Place {
+    fn violation(self, written: Written) -> Violation {
+        let Self { namespace, kind, name, slot, code, role: _ } = self;
+        let Written { image, exception } = written;
+        Violation { namespace, kind: kind.to_owned(), name, slot, code: code.to_owned(), image, exception }
+    }
 }
 
 /// The data shared by all objects of one count of the cluster.
@@ -56,6 +111,9 @@ struct Look<'a> {
     policies: &'a PolicySet,
     offline: &'a (dyn Fn(&ImageRef) -> bool + Sync),
     now: Timestamp,
+    /// The findings of the replicas.
+    found: &'a Found,
+    created: HashMap<PolicyId, Option<Timestamp>>,
     tallies: HashMap<&'a PolicyId, Tally>,
     /// Numbers of steps that the policies of each namespace have taken.
     steps: HashMap<String, u32>,
@@ -68,12 +126,16 @@ pub async fn standings(
     cluster: &Cluster,
     excluded: &BTreeSet<String>,
     offline: &(dyn Fn(&ImageRef) -> bool + Sync),
+    found: &Found,
     now: Timestamp,
 ) -> BTreeMap<PolicyId, Standing> {
     let policies = cluster.policies();
     let (workloads, pods) = (cluster.workloads.all(), cluster.pods.all());
+    let held = cluster.policies.all().into_iter();
+    let created = held.map(|held| (held.id, held.created)).collect();
     let tallies = policies.all().map(|policy| (&policy.id, Tally::default())).collect();
-    let mut look = Look { cluster, policies: &policies, offline, now, tallies, steps: HashMap::new() };
+    let mut look =
+        Look { cluster, policies: &policies, offline, now, found, created, tallies, steps: HashMap::new() };
     // Objects that a workload makes count as part of the workload. Of them only the pods are counted, not the
     // templates between.
     let templates = workloads.iter().filter(|object| object.workload.controller_kind().is_none());
@@ -117,7 +179,7 @@ impl<'a> Look<'a> {
         }
         let taken = self.steps.get(namespace).copied().unwrap_or_default();
         let budget = Budget::for_namespace(ALL_STEPS.saturating_sub(taken));
-        let Drafts { slots, unjudged, namespaced_steps, .. } =
+        let Drafts { slots, unjudged, budget, namespaced_steps } =
             drafts(Phase::Validate, policies, &subject, self.now, budget);
         if namespaced_steps > 0 {
             let taken = taken.saturating_add(namespaced_steps);
@@ -126,7 +188,7 @@ impl<'a> Look<'a> {
         for id in unjudged.iter().flat_map(|unjudged| &unjudged.policies) {
             if let Some(tally) = self.tallies.get_mut(id) {
                 tally.workloads.insert(top.workload.uid.clone());
-                tally.violate(&top.workload, None, Code::ReviewUnreadable);
+                tally.violate(&top.workload, None, Code::ReviewUnreadable, Written::default);
             }
         }
         for Draft { case, verdict, .. } in slots {
@@ -137,15 +199,42 @@ impl<'a> Look<'a> {
             for demand in &case.requirement.demands {
                 let Some(tally) = self.tallies.get_mut(&demand.policy.id) else { continue };
                 tally.workloads.insert(top.workload.uid.clone());
-                if object.workload.is_pod {
-                    tally.pinned += u32::from(pinned);
-                    tally.unpinned += u32::from(demand.pins() && !offline);
+                if !object.workload.is_pod {
+                    continue;
+                }
+                let unpinned = demand.pins() && !offline;
+                let foreign = case.requirement.foreign_owner && !offline && demand.would_pin();
+                tally.pinned += u32::from(pinned);
+                tally.unpinned += u32::from(unpinned);
+                tally.foreign += u32::from(foreign);
+                if unpinned || foreign {
+                    let place = Bare {
+                        namespace: namespace.clone(),
+                        kind: top.workload.kind.name(),
+                        name: top.workload.name.clone(),
+                        slot: slot.key().name.to_string(),
+                    };
+                    let image = shown(case.slot.written(), IMAGE_SHOWN);
+                    let created = self.created.get(&demand.policy.id).copied().flatten();
+                    let is_older = created.is_some_and(|created| object.created <= created);
+                    let reason =
+                        if foreign { FOREIGN_OWNER } else { place.reason(&image, is_older, self.found) };
+                    tally.without_digest.entry((foreign, place)).or_insert((image, reason.to_owned()));
                 }
             }
             for finding in &verdict.findings {
-                if let Some(tally) = self.tallies.get_mut(&finding.policy) {
-                    tally.violate(&top.workload, Some(slot.key()), finding.code());
-                }
+                let demand =
+                    case.requirement.demands.iter().find(|demand| demand.policy.id == finding.policy);
+                let (Some(demand), Some(tally)) = (demand, self.tallies.get_mut(&finding.policy)) else {
+                    continue;
+                };
+                let exempt =
+                    || waived_for_some(demand.policy, &subject, slot, finding.rule(), self.now, &budget);
+                let written = || Written {
+                    image: shown(case.slot.written(), IMAGE_SHOWN),
+                    exception: exempt().ok().flatten().map(|exception| exception.name.clone()),
+                };
+                tally.violate(&top.workload, Some(slot), finding.code(), written);
             }
         }
         namespaced_steps
@@ -154,15 +243,22 @@ impl<'a> Look<'a> {
 
 impl Tally {
     /// Adds a violation of this workload: in this slot, or as a whole.
-    fn violate(&mut self, workload: &Workload, slot: Option<&SlotKey>, code: Code) {
-        let violation = Violation {
+    fn violate(
+        &mut self,
+        workload: &Workload,
+        slot: Option<&Slot>,
+        code: Code,
+        written: impl FnOnce() -> Written,
+    ) {
+        let place = Place {
             namespace: workload.namespace.clone(),
-            kind: workload.kind.name().to_owned(),
+            kind: workload.kind.name(),
             name: workload.name.clone(),
-            slot: slot.map(|slot| slot.name.to_string()).unwrap_or_default(),
-            code: code.as_str().to_owned(),
+            slot: slot.map(|slot| slot.key().name.to_string()).unwrap_or_default(),
+            code: code.as_str(),
+            role: slot.map(|slot| slot.key().role),
         };
-        self.violations.insert((violation, slot.map(|slot| slot.role)));
+        self.violations.entry(place).or_insert_with(written);
     }
 
     fn standing(self, policy: &Policy, now: Timestamp) -> Standing {
@@ -172,11 +268,20 @@ impl Tally {
             workloads: count(self.workloads.len()),
             pinned: self.pinned,
             unpinned: self.unpinned,
+            foreign: self.foreign,
             violations: count(self.violations.len()),
             exceptions_active: count(active),
             exceptions_expired: count(policy.exceptions.len() - active),
         };
-        let top = self.violations.into_iter().map(|(violation, _)| violation).take(TOP).collect();
-        Standing { summary, top }
+        let top =
+            self.violations.into_iter().take(TOP).map(|(place, written)| place.violation(written)).collect();
+        let bare = self.without_digest.into_iter().take(TOP);
+        let without_digest = bare
+            .map(|((_, place), (image, reason))| {
+                let Bare { namespace, kind, name, slot } = place;
+                Unpinned { namespace, kind: kind.to_owned(), name, slot, image, reason }
+            })
+            .collect();
+        Standing { summary, top, without_digest }
     }
 }

@@ -12,7 +12,7 @@ use tagpin_kube::Cluster;
 use tagpin_kube::client::ApiReader;
 use tagpin_leader::baseline::{Baseline, keep};
 use tagpin_leader::reconcile::Reconcile;
-use tagpin_objects::image_policy::ClusterImagePolicySpec;
+use tagpin_objects::image_policy::{ClusterException, ClusterImagePolicySpec};
 use tagpin_objects::kinds::Kinds;
 use tagpin_review::Surroundings as _;
 use tokio::sync::watch;
@@ -23,7 +23,20 @@ use tagpin_testing::scripted_api::{Api, Call};
 const BASELINE: &str = "/apis/tagpin.dev/v1alpha1/clusterimagepolicies/baseline";
 
 fn wanted() -> Baseline {
-    Baseline { mode: Mode::Enforce, pin: true, namespace_selector: LabelSelector::default() }
+    Baseline {
+        mode: Mode::Enforce,
+        pin: true,
+        namespace_selector: LabelSelector::default(),
+        exceptions: vec![],
+    }
+}
+
+fn exception(name: &str) -> ClusterException {
+    serde_json::from_value(json!({
+        "name": name, "reason": "it makes its own pods", "users": [format!("system:serviceaccount:{name}:*")],
+        "rules": ["tags"], "expires": "2027-01-31T00:00:00Z",
+    }))
+    .unwrap()
 }
 
 fn document() -> Value {
@@ -112,7 +125,10 @@ fn the_document_is_this_and_means_what_it_should() {
     assert_eq!(wanted().document(), document());
     let selector: LabelSelector =
         serde_json::from_value(json!({ "matchLabels": { "env": "prod" } })).unwrap();
-    let other = Baseline { mode: Mode::Audit, pin: false, namespace_selector: selector }.document();
+    let exceptions = vec![exception("runner"), exception("velero")];
+    let other =
+        Baseline { mode: Mode::Audit, pin: false, namespace_selector: selector, exceptions }.document();
+    assert_eq!(other["spec"]["exceptions"][1]["name"], "velero");
     assert_eq!(other["spec"]["mode"], "Audit");
     assert_eq!(other["spec"]["pin"]["targets"], json!([]));
     assert_eq!(other["spec"]["match"]["namespaceSelector"], json!({ "matchLabels": { "env": "prod" } }));
@@ -173,6 +189,44 @@ async fn a_field_that_a_person_took_stays_theirs_and_the_others_stay_ours() {
     keeper.tell(&theirs);
     keeper.api.quiet(Duration::from_hours(5)).await;
     assert_eq!(keeper.differing(), [".spec.mode"], "the slots are as they should be, whoever owns them");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_exception_that_a_person_prolonged_stays_theirs_and_the_others_stay_ours() {
+    let baseline = Baseline { exceptions: vec![exception("runner"), exception("velero")], ..wanted() };
+    let mut keeper = Keeper::start(Some(baseline.clone()));
+    keeper.get().await.ok(live(&document(), 4));
+    let first = keeper.apply().await;
+    assert_eq!(first.json(), baseline.document());
+    let cause = json!({ "reason": "FieldManagerConflict", "message": "conflict with \"kubectl-edit\"",
+        "field": ".spec.exceptions[name=\"velero\"].expires" });
+    first.answer(
+        409,
+        json!({
+            "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 409, "reason": "Conflict",
+            "message": "Apply failed with 1 conflict", "metadata": {}, "details": { "causes": [cause] },
+        }),
+    );
+    let second = keeper.apply().await;
+    let mut rest = baseline.document();
+    rest["spec"]["exceptions"][1].as_object_mut().unwrap().remove("expires");
+    assert_eq!(second.json(), rest);
+    let mut theirs = live(&baseline.document(), 4);
+    theirs["spec"]["exceptions"][1]["expires"] = json!("2028-01-31T00:00:00Z");
+    second.ok(theirs.clone());
+    keeper.get().await.ok(theirs.clone());
+    keeper.apply().await.ok(theirs.clone());
+    keeper.tell(&theirs);
+    keeper.api.quiet(Duration::from_hours(5)).await;
+    assert_eq!(keeper.differing(), [".spec.exceptions"]);
+    // An exception that somebody added is no difference.
+    let mut added = live(&baseline.document(), 5);
+    added["spec"]["exceptions"].as_array_mut().unwrap().push(json!(exception("added")));
+    keeper.tell(&added);
+    keeper.get().await.ok(added.clone());
+    keeper.apply().await.ok(added.clone());
+    keeper.api.quiet(Duration::from_hours(5)).await;
+    assert_eq!(keeper.differing(), [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]

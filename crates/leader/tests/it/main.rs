@@ -14,6 +14,7 @@ mod certificates;
 mod disarming;
 mod door;
 mod fight;
+mod findings;
 mod glass;
 mod leader;
 mod pin_keys;

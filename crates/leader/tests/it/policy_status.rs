@@ -9,17 +9,20 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use kube::core::ObjectMeta;
 use serde_json::{Value, json};
-use tagpin_domain::policy::PolicyKind;
+use tagpin_domain::policy::{PolicyId, PolicyKind};
 use tagpin_kube::Cluster;
 use tagpin_kube::client::ApiReader;
 use tagpin_kube::image_policy::{ClusterImagePolicy, ImagePolicy};
 use tagpin_kube::policies::{InForce, Reported};
 use tagpin_kube::store::Store;
 use tagpin_kube::stored::Stored;
+use tagpin_leader::findings::Found;
 use tagpin_leader::policy_status::StatusWriter;
 use tagpin_leader::reconcile::Reconcile;
 use tagpin_leader::replicas::{Ask, Replica};
 use tagpin_leader::webhook_config::Installed;
+use tagpin_objects::door::Token;
+use tagpin_objects::findings::Page;
 use tagpin_objects::kinds::{DEPLOYMENT, Kinds};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -38,6 +41,10 @@ impl Ask for Answers {
     async fn ask(&self, replica: &Replica) -> Option<Vec<InForce>> {
         self.1.lock().unwrap().push(replica.name.clone());
         self.0.lock().unwrap().get(&replica.name).cloned()
+    }
+
+    async fn findings(&self, _: &Replica, _: Token) -> Option<Page> {
+        panic!("the writer of statuses is told of findings, and asks for none")
     }
 }
 
@@ -68,6 +75,7 @@ struct Writer {
     cluster: Arc<Cluster>,
     installed: watch::Sender<Installed>,
     replicas: watch::Sender<Vec<Replica>>,
+    found: watch::Sender<Option<Arc<Found>>>,
     answers: Answers,
     reconcile: Reconcile,
     task: JoinHandle<std::convert::Infallible>,
@@ -96,6 +104,7 @@ impl Writer {
     fn with(client: kube::Client, api: Api, cluster: Arc<Cluster>) -> Self {
         let installed = watch::Sender::new(Installed::Yes);
         let replicas = watch::Sender::new(vec![replica("a"), replica("b")]);
+        let found = watch::Sender::new(None);
         let (answers, start) = (Answers::default(), Instant::now());
         let reconcile = Reconcile::default();
         let writer = StatusWriter {
@@ -105,12 +114,13 @@ impl Writer {
             offline: Arc::new(|_| false),
             installed: installed.subscribe(),
             replicas: replicas.subscribe(),
+            found: found.subscribe(),
             ask: Arc::new(answers.clone()),
             now: Arc::new(move || clock(start)),
             reconcile: reconcile.clone(),
         };
         let task = tokio::spawn(async move { writer.keep().await });
-        Self { api, cluster, installed, replicas, answers, reconcile, task }
+        Self { api, cluster, installed, replicas, found, answers, reconcile, task }
     }
 
     /// Reports this generation of the policy as the watch does.
@@ -206,9 +216,9 @@ async fn a_status_is_the_whole_of_what_is_known() {
                     "type": "Ready", "status": "True", "reason": "Enforcing", "observedGeneration": 3,
                     "message": "in force on every ready replica", "lastTransitionTime": since,
                 }],
-                "summary": { "workloads": 1, "pinned": 0, "unpinned": 0, "violations": 1, "exceptionsActive": 0, "exceptionsExpired": 0 },
+                "summary": { "workloads": 1, "pinned": 0, "unpinned": 0, "foreign": 0, "violations": 1, "exceptionsActive": 0, "exceptionsExpired": 0 },
                 "topViolations": [
-                    { "namespace": "shop", "kind": "Deployment", "name": "web", "slot": "app", "code": "TagForbidden" },
+                    { "namespace": "shop", "kind": "Deployment", "name": "web", "slot": "app", "code": "TagForbidden", "image": "web:latest" },
                 ],
             },
         })
@@ -218,6 +228,36 @@ async fn a_status_is_the_whole_of_what_is_known() {
     writer.answers.asked();
     writer.api.quiet(Duration::from_hours(48)).await;
     assert!(writer.answers.asked().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_status_says_what_was_refused_once_a_replica_told() {
+    let row = |image: &str, count: u32| {
+        json!({ "namespace": "ci", "kind": "Pod", "user": "system:serviceaccount:ci:runner", "image": image,
+            "code": "TagForbidden", "count": count, "last": "2026-11-21T10:00:00Z" })
+    };
+    let found = |policy: &str, count: u32| {
+        let id = PolicyId { namespace: None, name: policy.to_owned() };
+        let rows = vec![serde_json::from_value(row("busybox", count)).unwrap()];
+        Some(Arc::new(Found { refused: [(id, rows)].into(), ..Found::default() }))
+    };
+    let mut writer = Writer::start();
+    writer.answers.has("a", "p", 3);
+    writer.answers.has("b", "p", 3);
+    writer.tell(3, json!({}), json!({ "refused": [row("old", 7)] }));
+    let (call, status) = writer.status().await;
+    assert_eq!(status["refused"], json!([row("old", 7)]), "it stays until a replica tells");
+    accept(call, 3, &json!({}));
+    writer.found.send_replace(found("base", 12));
+    let (call, status) = writer.status().await;
+    assert_eq!(status["refused"], json!([row("busybox", 12)]));
+    assert_eq!(status["summary"]["workloads"], 0);
+    accept(call, 3, &json!({}));
+    writer.api.quiet(Duration::from_mins(10)).await;
+    writer.found.send_replace(found("other", 12));
+    let (call, status) = writer.status().await;
+    assert_eq!(status["refused"], Value::Null);
+    accept(call, 3, &json!({}));
 }
 
 #[tokio::test(start_paused = true)]
@@ -387,12 +427,14 @@ async fn a_leader_that_leaves_nobody_behind_says_so_of_every_policy_it_knows() {
             offline: Arc::new(|_| false),
             installed: watch::Sender::new(installed).subscribe(),
             replicas: watch::Sender::new(vec![replica("a")]).subscribe(),
+            found: watch::Sender::new(None).subscribe(),
             ask: Arc::new(Answers::default()),
             now: Arc::new(move || clock(Instant::now())),
             reconcile: Reconcile::default(),
         };
         let summary = json!({
-            "workloads": 7, "pinned": 9, "unpinned": 1, "violations": 2, "exceptionsActive": 0, "exceptionsExpired": 0,
+            "workloads": 7, "pinned": 9, "unpinned": 1, "foreign": 0, "violations": 2, "exceptionsActive": 0,
+            "exceptionsExpired": 0,
         });
         cluster.policies.apply(reported(1, json!({}), json!({ "summary": summary })));
         // Policies that are not known are left alone.
@@ -433,7 +475,7 @@ async fn a_leader_that_is_not_ready_says_so_of_the_policies_that_it_knows_and_co
     writer.answers.has("a", "p", 1);
     writer.answers.has("b", "p", 1);
     writer.cluster.synced.fill(Store::ClusterImagePolicies);
-    let summary = json!({ "workloads": 7, "pinned": 9, "unpinned": 1, "violations": 2, "exceptionsActive": 0, "exceptionsExpired": 0 });
+    let summary = json!({ "workloads": 7, "pinned": 9, "unpinned": 1, "foreign": 0, "violations": 2, "exceptionsActive": 0, "exceptionsExpired": 0 });
     writer.tell(1, json!({}), json!({ "summary": summary }));
     // The stores are complete only with the policies of the other kind.
     writer.api.quiet(Duration::from_mins(1)).await;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::core::ObjectMeta;
 use serde_json::{Value, json};
 use tagpin_domain::kind::Kind;
@@ -16,8 +17,9 @@ use tagpin_kube::policies::Reported;
 use tagpin_kube::reader::Reader;
 use tagpin_kube::slim::Slim;
 use tagpin_kube::stored::Stored;
+use tagpin_leader::findings::Found;
 use tagpin_leader::policy_status::standing::{Standing, next_expiry, standings};
-use tagpin_objects::image_policy::Violation;
+use tagpin_objects::image_policy::{Unpinned, Violation};
 use tagpin_objects::kinds::{CRON_JOB, DEPLOYMENT, JOB, Kinds, POD, REPLICA_SET, STATEFUL_SET};
 use tagpin_review::Surroundings as _;
 
@@ -47,7 +49,13 @@ type Thing<'a> = (Kind, &'a str, Option<(&'a str, &'a str)>, &'a str, Value);
 /// Returns a cluster with this policy and these objects.
 fn cluster(spec: Value, objects: &[Thing<'_>]) -> Cluster {
     let cluster = Cluster::new(Kinds::default(), Nobody);
-    let metadata = ObjectMeta { name: Some("base".into()), uid: Some("p".into()), ..ObjectMeta::default() };
+    let created = "2026-11-20T10:00:00Z".parse::<Timestamp>().unwrap();
+    let metadata = ObjectMeta {
+        name: Some("base".into()),
+        uid: Some("p".into()),
+        creation_timestamp: Some(Time(created)),
+        ..ObjectMeta::default()
+    };
     cluster.policies.apply(Reported::parse::<ClusterImagePolicy>(&metadata, spec, Value::Null));
     for (kind, name, owner, image, more) in objects {
         let object = object(*kind, name, *owner, image, more);
@@ -95,10 +103,14 @@ fn merge(into: &mut Value, from: &Value) {
 }
 
 async fn stand(cluster: &Cluster) -> Standing {
+    stand_with(cluster, &Found::default()).await
+}
+
+async fn stand_with(cluster: &Cluster, found: &Found) -> Standing {
     let offline = |image: &tagpin_domain::image::ImageRef| image.domain() == "localhost";
     let excluded = BTreeSet::from(["kube-system".to_owned()]);
     let now = "2026-11-21T10:00:00Z".parse::<Timestamp>().unwrap();
-    let all = standings(cluster, &excluded, &offline, now).await;
+    let all = standings(cluster, &excluded, &offline, found, now).await;
     all[&PolicyId { namespace: None, name: "base".into() }].clone()
 }
 
@@ -344,6 +356,15 @@ async fn the_numbers_of_a_status() {
             (2, 0, 0, 1),
             &["Pod/broken/app/ReferenceInvalid"],
         ),
+        (
+            "an exception for some users waives nothing of what runs",
+            json!({ "exceptions": [
+                { "name": "all", "reason": "until it is mended", "users": ["**"], "groups": ["**"], "expires": "2027-01-01T00:00:00Z" },
+            ] }),
+            vec![(POD, "bare", None, "web:latest", NO)],
+            (1, 0, 0, 1),
+            &["Pod/bare/app/TagForbidden"],
+        ),
     ];
     for (what, spec, objects, expected, violations) in rows {
         let cluster = cluster(spec, &objects);
@@ -356,6 +377,78 @@ async fn the_numbers_of_a_status() {
         let named = standing.top.iter().map(|v| format!("{}/{}/{}/{}", v.kind, v.name, v.slot, v.code));
         assert_eq!(named.collect::<Vec<_>>(), violations, "{what}");
     }
+}
+
+#[tokio::test]
+async fn a_violation_has_the_image_of_the_author_and_the_exception_for_some_users() {
+    let spec = json!({ "exceptions": [
+        { "name": "ended", "reason": "until it is mended", "users": ["anna"], "expires": "2026-01-01T00:00:00Z" },
+        { "name": "pins", "reason": "until it is mended", "users": ["anna"], "rules": ["pin"], "expires": "2027-01-01T00:00:00Z" },
+        { "name": "apps", "reason": "until it is mended", "users": ["anna"], "images": ["docker.io/library/app"], "expires": "2027-01-01T00:00:00Z" },
+    ] });
+    let (image, annotations) = pinned("app:latest");
+    let cluster = cluster(
+        spec,
+        &[
+            (DEPLOYMENT, "web", None, "web:latest", NO),
+            (POD, "web-1", Some(("Deployment", "web")), "old:latest", NO),
+            (POD, "app", None, &image, annotations),
+        ],
+    );
+    let top = stand(&cluster).await.top;
+    let named = |v: &Violation| (v.name.clone(), v.image.clone(), v.exception.clone());
+    let named: Vec<_> = top.iter().map(named).collect();
+    let row = |name: &str, image: &str, exception: Option<&str>| {
+        (name.to_owned(), image.to_owned(), exception.map(str::to_owned))
+    };
+    assert_eq!(named, [row("web", "web:latest", None), row("app", "app:latest", Some("apps"))]);
+}
+
+#[tokio::test]
+async fn images_without_a_digest_are_named_with_the_reason() {
+    let (image, annotations) = pinned("app:1");
+    let at = |time: &str| json!({ "metadata": { "creationTimestamp": time } });
+    let (before, after) = (at("2026-11-20T10:00:00Z"), at("2026-11-20T10:00:01Z"));
+    let cluster = cluster(
+        json!({ "pin": { "targets": ["Pods"] } }),
+        &[
+            (DEPLOYMENT, "web", None, "web:1", NO),
+            (REPLICA_SET, "web-1", Some(("Deployment", "web")), "web:1", NO),
+            (POD, "web-1-a", Some(("ReplicaSet", "web-1")), "web:1", before.clone()),
+            (POD, "web-1-b", Some(("ReplicaSet", "web-1")), "web:1", before.clone()),
+            (POD, "limited", None, "busy:1", before.clone()),
+            (POD, "elsewhere", None, "other:1", after.clone()),
+            (POD, "database", Some(("Cluster", "database")), "postgres:1", after.clone()),
+            (POD, "pinned", None, &image, annotations),
+            (POD, "preloaded", None, "localhost/web:1", before),
+            (POD, "digest", None, &format!("web:1@{DIGEST}"), after),
+        ],
+    );
+    let key = |slot: &str, image: &str| ["shop".to_owned(), slot.to_owned(), image.to_owned()];
+    let unpinned = [
+        (key("app", "busy:1"), "RateLimited".to_owned()),
+        (key("else", "other:1"), "AccessDenied".to_owned()),
+    ];
+    let found = Found { unpinned: unpinned.into(), ..Found::default() };
+    let standing = stand_with(&cluster, &found).await;
+    assert_eq!((standing.summary.unpinned, standing.summary.foreign), (4, 1));
+    let named = standing.without_digest.iter().map(|row| {
+        let Unpinned { namespace, kind, name, slot, image, reason } = row;
+        format!("{namespace}/{kind}/{name} ({slot}) {image} {reason}")
+    });
+    assert_eq!(
+        named.collect::<Vec<_>>(),
+        [
+            "shop/Deployment/web (app) web:1 OlderThanPolicy",
+            "shop/Pod/elsewhere (app) other:1 NotRemembered",
+            "shop/Pod/limited (app) busy:1 RateLimited",
+            "shop/Pod/database (app) postgres:1 ForeignOwner",
+        ]
+    );
+    let any = json!({ "pin": { "targets": ["Pods"], "owners": "Any" } });
+    let cluster = self::cluster(any, &[(POD, "database", Some(("Cluster", "database")), "postgres:1", NO)]);
+    let standing = stand(&cluster).await;
+    assert_eq!((standing.summary.unpinned, standing.summary.foreign), (1, 0));
 }
 
 #[tokio::test]
@@ -397,7 +490,8 @@ async fn a_namespaced_policy_counts_its_own_namespace() {
         };
         cluster.policies.apply(Reported::parse::<ImagePolicy>(&metadata, json!({}), Value::Null));
     }
-    let all = standings(&cluster, &BTreeSet::new(), &|_| false, Timestamp::UNIX_EPOCH).await;
+    let (excluded, found) = (BTreeSet::new(), Found::default());
+    let all = standings(&cluster, &excluded, &|_| false, &found, Timestamp::UNIX_EPOCH).await;
     let of = |namespace: &str| {
         all[&PolicyId { namespace: Some(namespace.into()), name: "mine".into() }].summary.violations
     };
@@ -428,10 +522,11 @@ async fn an_object_that_policies_cannot_be_compared_with_violates_them_and_no_ot
         let spec = json!({ "exceptions": exceptions });
         cluster.policies.apply(Reported::parse::<ImagePolicy>(&metadata, spec, Value::Null));
     }
-    let all = standings(&cluster, &BTreeSet::new(), &|_| false, Timestamp::UNIX_EPOCH).await;
+    let all =
+        standings(&cluster, &BTreeSet::new(), &|_| false, &Found::default(), Timestamp::UNIX_EPOCH).await;
     let of = |namespace: Option<&str>, name: &str| {
         let id = PolicyId { namespace: namespace.map(str::to_owned), name: name.into() };
-        let Standing { summary, top } = &all[&id];
+        let Standing { summary, top, .. } = &all[&id];
         let found =
             |violation: &Violation| format!("{} {} {}", violation.name, violation.slot, violation.code);
         (summary.workloads, top.iter().map(found).collect::<Vec<_>>())
@@ -449,8 +544,8 @@ async fn a_count_of_a_large_cluster_leaves_the_processor_to_others() {
     let objects: Vec<Thing<'_>> =
         names.iter().map(|name| (DEPLOYMENT, name.as_str(), None, "web:1", NO)).collect();
     let cluster = cluster(json!({}), &objects);
-    let none = BTreeSet::new();
-    let mut counting = std::pin::pin!(standings(&cluster, &none, &|_| false, Timestamp::UNIX_EPOCH));
+    let (none, found) = (BTreeSet::new(), Found::default());
+    let mut counting = std::pin::pin!(standings(&cluster, &none, &|_| false, &found, Timestamp::UNIX_EPOCH));
     let mut left = 0;
     while futures::poll!(&mut counting).is_pending() {
         left += 1;

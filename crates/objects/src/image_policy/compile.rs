@@ -2,6 +2,8 @@
 //! arrive here, from an object that was stored before a rule existed or from a file that no API server has seen. So
 //! every spec either compiles or names the field that is wrong.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,7 +18,7 @@ use tagpin_domain::check::{Check, Rule, RuleSet};
 use tagpin_domain::glob::{GlobError, Globs, Search, Texts};
 use tagpin_domain::kind::Kind;
 use tagpin_domain::policy;
-use tagpin_domain::policy::{IdleGlob, Policy, PolicyId, PolicyKind, Selector};
+use tagpin_domain::policy::{Identities, IdleGlob, Policy, PolicyId, PolicyKind, Selector};
 
 /// The field that keeps a policy from being put in force, and the problem with it. The text is for people.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -166,6 +168,7 @@ impl Compiler {
             name: exception.name.clone(),
             images: self.images(&format!("spec.exceptions[{index}].images"), &exception.images)?,
             namespaces: namespaces.iter().cloned().collect(),
+            identities: identities(index, &exception.users, &exception.groups)?,
             rules,
             expires: expires.parse::<Timestamp>().map_err(|_| PolicyError {
                 field: format!("spec.exceptions[{index}].expires"),
@@ -196,6 +199,23 @@ impl Compiler {
         }
         Ok(globs)
     }
+}
+
+/// Compiles the users and groups of an exception; none if it names neither.
+fn identities(
+    index: usize,
+    users: &[String],
+    groups: &[String],
+) -> Result<Option<Arc<Identities>>, PolicyError> {
+    if users.is_empty() && groups.is_empty() {
+        return Ok(None);
+    }
+    let compile = |field: &str, written: &[String]| {
+        let at = |error: &GlobError| format!("spec.exceptions[{index}].{field}[{}]", error.index);
+        Globs::new(written).map_err(|error| PolicyError { field: at(&error), problem: Problem::Glob(error) })
+    };
+    let (of_users, of_groups) = (compile("users", users)?, compile("groups", groups)?);
+    Ok(Some(Arc::new(Identities::new(of_users, of_groups))))
 }
 
 fn kind((index, written): (usize, &GroupKind)) -> Result<Kind, PolicyError> {

@@ -116,6 +116,33 @@ pub(super) fn namespaces(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// Returns the schema of a list of globs on names of users or groups.
+fn identities(what: &str, more: &[Value]) -> Schema {
+    let some = rule("self.size() > 0", &format!("write the name of a {what}, or leave it out"));
+    let rules: Vec<_> = [&[some, closed()], more].concat();
+    json_schema!({
+        "type": "array",
+        "maxItems": 16,
+        "items": { "type": "string", "maxLength": 253, "x-kubernetes-validations": rules },
+        "x-kubernetes-validations": [unique(what)],
+    })
+}
+
+/// Returns the schema of a list of globs on names of users.
+pub(super) fn users(_: &mut SchemaGenerator) -> Schema {
+    let account = rule(
+        r"!self.startsWith('system:serviceaccount') || self.matches('[*?{\\[]|^system:serviceaccount:[^:]+:[^:]+$')",
+        "a service account is system:serviceaccount:NAMESPACE:NAME, and all of a namespace are \
+         system:serviceaccount:NAMESPACE:*",
+    );
+    identities("user", &[account])
+}
+
+/// Returns the schema of a list of globs on names of groups.
+pub(super) fn groups(_: &mut SchemaGenerator) -> Schema {
+    identities("group", &[])
+}
+
 /// Returns the schema of a duration that always fits.
 pub(super) fn duration(_: &mut SchemaGenerator) -> Schema {
     json_schema!({

@@ -1,5 +1,6 @@
 //! The status of a policy, which the leader writes.
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,16 @@ pub struct PolicyStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20), extend("x-kubernetes-list-type" = "atomic"))]
     pub top_violations: Vec<Violation>,
+    /// Up to 20 of the images of running pods that this policy wants pinned and that have no digest, each with the reason.
+    /// Images of custom resources, which the summary counts apart, come last.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20), extend("x-kubernetes-list-type" = "atomic"))]
+    pub unpinned: Vec<Unpinned>,
+    /// Up to 20 of the requests that this policy refused most often. The leader gathers them from the replicas each minute;
+    /// a replica forgets what was not refused again for a day, and what it counted before it was restarted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20), extend("x-kubernetes-list-type" = "atomic"))]
+    pub refused: Vec<Refused>,
 }
 
 /// The generation that is in force while the current one is invalid.
@@ -60,6 +71,10 @@ pub struct Summary {
     /// Number of images of pods that this policy wants pinned and that have no digest.
     #[schemars(schema_with = "count")]
     pub unpinned: u32,
+    /// Number of images of pods that this policy would want pinned, and that stay as they are because a custom resource
+    /// controls the pod: `pin.owners` is `BuiltIn`.
+    #[schemars(schema_with = "count")]
+    pub foreign: u32,
     /// Number of images of workloads and pods that violate a rule for the written reference. Rules that need a registry's
     /// answer are not counted.
     #[schemars(schema_with = "count")]
@@ -91,6 +106,73 @@ pub struct Violation {
     /// The code of the violation, as in refusals: TagForbidden.
     #[schemars(length(max = 63))]
     pub code: String,
+    /// The image as its author wrote it, cut after 512 characters.
+    #[serde(default)]
+    #[schemars(length(max = 600))]
+    pub image: String,
+    /// Name of an exception that covers the image for some users only. What runs already counts as a violation, because
+    /// nobody asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub exception: Option<String>,
+}
+
+/// An image without a digest in the pods of a workload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Unpinned {
+    /// Namespace of the workload.
+    #[schemars(length(max = 63))]
+    pub namespace: String,
+    /// Kind of the workload; Pod for a pod that belongs to none.
+    #[schemars(length(max = 63))]
+    pub kind: String,
+    /// Name of the workload.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// Name of the container or volume.
+    #[schemars(length(max = 253))]
+    pub slot: String,
+    /// The image as its author wrote it, cut after 512 characters.
+    #[schemars(length(max = 600))]
+    pub image: String,
+    /// The code of what a replica found when such a pod was created: RegistryUnavailable. OlderThanPolicy if no replica
+    /// remembers one and the pod is older than the policy, ForeignOwner if a custom resource controls the pod,
+    /// NotRemembered otherwise.
+    #[schemars(length(max = 63))]
+    pub reason: String,
+}
+
+/// Requests of one user that this policy refused for one image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Refused {
+    /// Namespace of the objects.
+    #[schemars(length(max = 63))]
+    pub namespace: String,
+    /// Kind of the objects.
+    #[schemars(length(max = 63))]
+    pub kind: String,
+    /// Name of the user: `system:serviceaccount:ci:runner`.
+    #[schemars(length(max = 300))]
+    pub user: String,
+    /// The image as its author wrote it, cut after 512 characters.
+    #[schemars(length(max = 600))]
+    pub image: String,
+    /// The code of the violation: TagForbidden.
+    #[schemars(length(max = 63))]
+    pub code: String,
+    /// Number of refusals.
+    #[schemars(schema_with = "count")]
+    pub count: u32,
+    /// Time of the last refusal.
+    #[schemars(schema_with = "time")]
+    pub last: Timestamp,
+}
+
+/// Returns the schema of a time.
+fn time(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "type": "string", "format": "date-time" })
 }
 
 /// Returns the schema of a count. Kubernetes has no unsigned formats, and warns about them at each apply.

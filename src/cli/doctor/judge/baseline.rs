@@ -12,8 +12,17 @@ const CHECK: &str = "baseline";
 /// The selector of the namespaces.
 const SELECTOR: &str = "/match/namespaceSelector";
 /// The fields of the spec that the values set.
-const FIELDS: [&str; 6] =
-    ["/mode", SELECTOR, "/match/slots", "/rules/tags/forbidden", "/rules/existence", "/pin/targets"];
+const FIELDS: [&str; 7] = [
+    "/mode",
+    SELECTOR,
+    "/match/slots",
+    "/rules/tags/forbidden",
+    "/rules/existence",
+    "/pin/targets",
+    EXCEPTIONS,
+];
+/// The exceptions.
+const EXCEPTIONS: &str = "/exceptions";
 
 pub(crate) fn baseline(found: &Findings) -> Vec<Row> {
     known(CHECK, &found.baseline, |baseline| {
@@ -45,13 +54,15 @@ fn compared(wanted: &Value, held: &Value) -> Row {
                 shown(have),
                 shown(want)
             ));
-            put(&mut patch, field, want.clone());
+            let value = if field == EXCEPTIONS { joined(want, have) } else { want.clone() };
+            put(&mut patch, field, value);
         }
     }
     if differing.is_empty() {
         return Row::ok(CHECK, "clusterimagepolicy/baseline is as the values of the release say");
     }
-    let patch = json!({ "spec": patch });
+    // The JSON stands between single quotes of a shell.
+    let patch = json!({ "spec": patch }).to_string().replace('\'', "\\u0027");
     let remedy = format!("kubectl patch clusterimagepolicies.tagpin.dev baseline --type=merge -p '{patch}'");
     Row::red(CHECK, differing.join("; "), remedy)
 }
@@ -60,8 +71,24 @@ fn part<'a>(spec: &'a Value, field: &str) -> &'a Value {
     spec.pointer(field).unwrap_or(&Value::Null)
 }
 
-/// Returns true if two values mean the same. The API server fills in the empty parts of a selector.
+/// Returns the elements of a list.
+fn elements(list: &Value) -> impl Iterator<Item = &Value> {
+    list.as_array().into_iter().flatten()
+}
+
+/// Returns the wanted exceptions, and those that others added.
+fn joined(wanted: &Value, held: &Value) -> Value {
+    let is_ours = |held: &&Value| elements(wanted).any(|wanted| wanted.get("name") == held.get("name"));
+    elements(wanted).chain(elements(held).filter(|held| !is_ours(held))).cloned().collect()
+}
+
+/// Returns true if a wanted value and the stored one mean the same. The API server fills in the empty parts of a
+/// selector, and others may add exceptions.
 fn is_same(field: &str, one: &Value, other: &Value) -> bool {
+    if field == EXCEPTIONS {
+        return elements(one).all(|wanted| elements(other).any(|held| held == wanted));
+    }
+
     let selector = |value: &Value| match value {
         Value::Null => Some(Selector::default()),
         value => LabelSelector::deserialize(value).ok().as_ref().map(Selector::from),

@@ -1,6 +1,4 @@
-//! The policies, and the images that carry no digest.
-
-use std::collections::BTreeMap;
+//! The policies, and the images that pull secrets would pin.
 
 use crate::cli::doctor::findings::{Findings, Policy};
 use crate::cli::doctor::judge::row::{Row, known, logs, named, upgrade};
@@ -65,7 +63,7 @@ fn wrong(found: &Findings, policy: &Policy) -> Option<Row> {
 }
 
 /// Returns the command that edits a policy.
-fn edit(PolicyId { namespace, name }: &PolicyId) -> String {
+pub(super) fn edit(PolicyId { namespace, name }: &PolicyId) -> String {
     match namespace {
         None => format!("kubectl edit clusterimagepolicies.tagpin.dev {name}"),
         Some(namespace) => format!("kubectl -n {namespace} edit imagepolicies.tagpin.dev {name}"),
@@ -92,47 +90,6 @@ fn remedy(found: &Findings, id: &PolicyId, reason: &str) -> String {
     } else {
         logs(found)
     }
-}
-
-/// Counts the images that a policy wants pinned and that carry no digest, with the reasons that the replicas counted.
-pub(crate) fn unpinned(found: &Findings) -> Vec<Row> {
-    const CHECK: &str = "unpinned";
-    known(CHECK, &found.policies, |policies| {
-        let counts: Vec<_> = policies
-            .iter()
-            .filter(|policy| policy.unpinned > 0)
-            .map(|policy| format!("{} of {}", policy.unpinned, policy.id))
-            .collect();
-        if counts.is_empty() {
-            return vec![Row::ok(CHECK, "every image that a policy wants pinned carries a digest")];
-        }
-        let why = reasons(found);
-        let why = if why.is_empty() {
-            "none; these images are older than the policy".to_owned()
-        } else {
-            named(&why)
-        };
-        let detail =
-            format!("images without a digest: {}; reasons since the replicas started: {why}", named(&counts));
-        let remedy = "kubectl rollout restart deployment/NAME pins images that are older than the policy; \
-                      docs/denials.md explains the codes";
-        vec![Row::note(CHECK, detail, Some(remedy.to_owned()))]
-    })
-}
-
-/// Returns the reasons why images were not pinned, with their counts over all replicas, the most frequent first.
-fn reasons(found: &Findings) -> Vec<String> {
-    let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
-    let replicas = found.replicas.as_deref().unwrap_or_default();
-    for answers in replicas.iter().filter_map(|replica| replica.answers.as_ref().ok()) {
-        *sums.entry("ForeignOwner").or_default() += answers.counters.foreign_owner;
-        for (code, count) in &answers.counters.codes {
-            *sums.entry(code).or_default() += count;
-        }
-    }
-    let mut sums: Vec<_> = sums.into_iter().filter(|(_, count)| *count > 0).collect();
-    sums.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    sums.into_iter().map(|(code, count)| format!("{code} {count}")).collect()
 }
 
 /// Counts the images that cannot be pinned because tagpin may not read pull secrets.

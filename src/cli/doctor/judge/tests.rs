@@ -14,7 +14,9 @@ use tagpin_registry::{LastAsked, UnusedCredential};
 
 mod baseline;
 mod policies;
+mod refused;
 mod registries;
+mod unpinned;
 mod unused;
 
 const CA: &[u8] = b"authority";
@@ -80,6 +82,8 @@ fn well() -> Findings {
             ready: Some(Ready { holds: true, reason: "Enforcing".into(), message: String::new() }),
             notes: vec![],
             unpinned: 0,
+            without_digest: vec![],
+            refused: vec![],
         }]),
         baseline: Ok(Baseline { wanted: Some(spec(json!({}))), held: Some(held(json!({}))) }),
         labelled: Ok(Labelled::default()),
@@ -144,11 +148,13 @@ fn a_sound_installation_has_every_check_and_nothing_but_ok() {
         "reached",
         "namespaces",
         "policies",
+        "refused",
         "baseline",
         "unreadable",
         "configuration",
         "registries",
         "unpinned",
+        "undone",
         "pull-secrets",
     ];
     assert_eq!(checks, wanted);

@@ -60,6 +60,27 @@ fn a_baseline_of_fewer_namespaces_is_weaker() {
 }
 
 #[test]
+fn exceptions_that_others_added_stay_and_those_of_the_values_come_back() {
+    let exception =
+        |name: &str, expires: &str| json!({ "name": name, "reason": "it's needed", "expires": expires });
+    let ours = [exception("runner", "2027-01-31T00:00:00Z"), exception("velero", "2027-01-31T00:00:00Z")];
+    let added = exception("added", "2027-01-31T00:00:00Z");
+    let change = |found: &mut Findings, live: &[&Value]| {
+        let held = Some(held(json!({ "exceptions": live })));
+        found.baseline = Ok(Baseline { wanted: Some(spec(json!({ "exceptions": ours }))), held });
+    };
+    one("baseline", Status::Ok, |found| change(found, &[&added, &ours[1], &ours[0]]));
+    let prolonged = exception("velero", "2028-01-31T00:00:00Z");
+    let (detail, remedy) = red("baseline", |found| change(found, &[&ours[0], &prolonged, &added]));
+    assert!(detail.starts_with("spec.exceptions is ["), "{detail}");
+    let (_, patch) = remedy.split_once(" -p '").unwrap();
+    let patch = patch.strip_suffix('\'').unwrap();
+    assert!(!patch.contains('\''), "{patch}");
+    let patch: Value = serde_json::from_str(patch).unwrap();
+    assert_eq!(patch, json!({ "spec": { "exceptions": [ours[0], ours[1], added] } }));
+}
+
+#[test]
 fn what_the_api_server_fills_in_is_no_difference() {
     let with = |values: Value, labels: Value| {
         json!({ "match": {
