@@ -25,6 +25,7 @@ mod parts;
 mod policies;
 mod references;
 mod registry;
+mod security;
 
 mod serve;
 mod slot_table;

@@ -33,6 +33,25 @@ fn text() -> impl Strategy<Value = String> {
     ]
 }
 
+fn apply(patch: Value, review: &mut Value) {
+    let patch: json_patch::Patch = serde_json::from_value(patch).unwrap();
+    json_patch::patch(&mut review["request"]["object"], &patch).unwrap();
+}
+
+/// Takes the images and tagpin's annotations out of the object of a review. Returns the images.
+fn take_what_tagpin_writes(review: &mut Value) -> Vec<Value> {
+    let object = &mut review["request"]["object"];
+    for annotation in ["tagpin.dev/original", "tagpin.dev/mark"] {
+        object["metadata"]["annotations"].as_object_mut().unwrap().remove(annotation);
+    }
+    let mut images = Vec::new();
+    for list in ["containers", "initContainers"] {
+        let slots = object["spec"][list].as_array_mut().unwrap();
+        images.extend(slots.iter_mut().map(|slot| slot["image"].take()));
+    }
+    images
+}
+
 fn slots() -> impl Strategy<Value = Value> {
     let slot = (text(), prop_oneof![text().prop_map(Value::from), any::<u8>().prop_map(Value::from)]);
     prop::collection::vec(slot, 0..5).prop_map(|slots| {
@@ -93,8 +112,7 @@ proptest! {
         let patch = answered.patch();
         if !patch.is_null() {
             prop_assert_ne!(&patch, &json!([]));
-            let patch: json_patch::Patch = serde_json::from_value(patch).unwrap();
-            json_patch::patch(&mut again["request"]["object"], &patch).unwrap();
+            apply(patch, &mut again);
         }
         prop_assert_eq!(block_on(webhook.mutate(&again)).patch(), Value::Null);
 
@@ -104,6 +122,21 @@ proptest! {
         prop_assert!(response.get("patch").is_none());
         for line in answered.warnings() {
             prop_assert!(line.len() <= 256 && line.bytes().all(|b| matches!(b, b' '..=b'~')), "{:?}", line);
+        }
+    }
+
+    #[test]
+    fn a_patch_adds_digests_to_images_and_leaves_all_but_our_annotations_alone(review in review()) {
+        let answered = block_on(webhook().mutate(&review));
+        if answered.status == StatusCode::BAD_REQUEST || answered.patch().is_null() {
+            return Ok(());
+        }
+        let (mut before, mut after) = (review.clone(), review);
+        apply(answered.patch(), &mut after);
+        let images = (take_what_tagpin_writes(&mut before), take_what_tagpin_writes(&mut after));
+        prop_assert_eq!(before, after);
+        for (before, after) in images.0.iter().zip(&images.1).filter(|(before, after)| before != after) {
+            prop_assert_eq!(after, &json!(format!("{}@{}", before.as_str().unwrap(), digest('a'))));
         }
     }
 }

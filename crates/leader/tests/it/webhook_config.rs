@@ -22,12 +22,14 @@ use tagpin_leader::webhook_config::{Installed, WebhookConfig};
 use tagpin_objects::kinds::Kinds;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use tagpin_testing::scripted_api::{Api, Call, Watch};
 
 pub(super) const NAMESPACES: &str = "/api/v1/namespaces";
 pub(super) const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/tagpin-system/deployments";
+/// Time limit, on the paused clock, for a state to come. The keeper never rests, so a wait without a limit would not end.
+const LIMIT: Duration = Duration::from_hours(2);
 const CANARY: &str = "POST /api/v1/namespaces/tagpin-system/podtemplates";
 pub(super) const MUTATING: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
 pub(super) const VALIDATING: &str = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
@@ -684,7 +686,8 @@ impl Keeper {
     }
 
     pub(super) async fn until(&mut self, installed: Installed) {
-        self.installed.wait_for(|held| *held == installed).await.unwrap();
+        let held = timeout(LIMIT, self.installed.wait_for(|held| *held == installed)).await;
+        assert!(held.is_ok_and(|held| held.is_ok()), "{:?} and not {installed:?}", *self.installed.borrow());
     }
 }
 
