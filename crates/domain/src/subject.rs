@@ -111,7 +111,7 @@ impl SlotUnderReview {
 
     /// Compares the slot with the slot of the same name in the old object. The old pin is not given back to a slot that
     /// the node may pull only now.
-    fn after(mut self, old: &Slot, annotated: Annotated<'_>) -> Self {
+    fn compare(&mut self, old: &Slot, annotated: Annotated<'_>) {
         self.changed = !self.slot.repeats(old);
         let pulled_only_now = old.never_pulled() && !self.slot.never_pulled();
         let pin = annotated.originals.pin_of(old);
@@ -122,7 +122,6 @@ impl SlotUnderReview {
                 (self.reapplied, self.mark) = (Some(Arc::clone(&old.reference)), mark);
             }
         }
-        self
     }
 
     /// Returns the reference that the author wrote: the original of a pinned slot, else the slot's own string.
@@ -178,8 +177,8 @@ pub struct Before<'a> {
     pub workload: &'a Workload,
     /// True if the pins of the old object count without a mark, because it is older than the first key.
     pub needs_no_mark: bool,
-    /// Returns the labels of the other revisions of the workload whose slot this one repeats.
-    pub carries: &'a dyn Fn(&Slot) -> Vec<Labels>,
+    /// Returns for each of these slots the labels of the other revisions of the workload whose slot it repeats.
+    pub carries: &'a dyn Fn(&[&Slot]) -> Vec<Vec<Labels>>,
 }
 
 /// The subject of a review: one object, as far as policies depend on it.
@@ -250,10 +249,7 @@ impl Subject {
         let new = |slot| SlotUnderReview::new(slot, annotated);
         let slots = match before {
             None => slots.into_iter().map(new).collect(),
-            Some(before) => {
-                let compare = before.comparison(provenance, foreign);
-                slots.into_iter().map(|slot| compare(new(slot))).collect()
-            }
+            Some(before) => before.compare(slots.into_iter().map(new).collect(), provenance, foreign),
         };
         let validated_owner = controller.as_ref().is_some_and(|owner| owner.kind.is_some());
         let child = validated_owner && by.controller;
@@ -294,22 +290,30 @@ impl Subject {
 }
 
 impl<'a> Before<'a> {
-    /// Returns the function that compares a slot with the slot of the same name in the old object.
-    fn comparison(self, now: Provenance<'a>, foreign: bool) -> impl Fn(SlotUnderReview) -> SlotUnderReview {
+    /// Compares each slot with the slot of the same name in the old object.
+    fn compare(
+        self,
+        mut slots: Vec<SlotUnderReview>,
+        now: Provenance<'a>,
+        foreign: bool,
+    ) -> Vec<SlotUnderReview> {
         let Self { workload, needs_no_mark, carries } = self;
         let old: HashMap<&SlotKey, &Slot> = workload.slots.iter().map(|slot| (slot.key(), slot)).collect();
         let revision = revision(workload, foreign);
-        move |mut slot| {
-            let provenance = Provenance { revision: revision.as_ref(), older: needs_no_mark, ..now };
-            let annotated = Annotated { originals: &workload.originals, marks: &workload.marks, provenance };
+        let provenance = Provenance { revision: revision.as_ref(), older: needs_no_mark, ..now };
+        let annotated = Annotated { originals: &workload.originals, marks: &workload.marks, provenance };
+        for slot in &mut slots {
             if let Some(before) = old.get(slot.slot.key()) {
-                slot = slot.after(before, annotated);
+                slot.compare(before, annotated);
             }
-            if slot.changed {
-                slot.carried = carries(&slot.slot);
-            }
-            slot
         }
+        let changed: Vec<&Slot> = slots.iter().filter(|slot| slot.changed).map(|slot| &slot.slot).collect();
+        // All slots together, because a workload may have many revisions.
+        let carried = if changed.is_empty() { Vec::new() } else { carries(&changed) };
+        for (slot, carried) in slots.iter_mut().filter(|slot| slot.changed).zip(carried) {
+            slot.carried = carried;
+        }
+        slots
     }
 }
 

@@ -191,11 +191,11 @@ impl Surroundings for Cluster {
         self.accounts.pull_secrets(namespace, service_account)
     }
 
-    /// Looks for the slot in the workload's revisions: the ReplicaSets of a Deployment, and the
+    /// Looks for the slots in the workload's revisions: the ReplicaSets of a Deployment, and the
     /// ControllerRevisions of a StatefulSet or a DaemonSet.
-    fn carries(&self, workload: &Workload, slot: &Slot, keys: &BTreeSet<&str>) -> Vec<Labels> {
+    fn carries(&self, workload: &Workload, slots: &[&Slot], keys: &BTreeSet<&str>) -> Vec<Vec<Labels>> {
         let Workload { kind, namespace, uid, .. } = workload;
-        self.workloads.carries(*kind, namespace, uid, slot, keys)
+        self.workloads.carries(*kind, namespace, uid, slots, keys)
     }
 
     fn needs_no_mark(&self, uid: &str) -> bool {

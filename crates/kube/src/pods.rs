@@ -55,7 +55,7 @@ struct Memory {
     departed: VecDeque<Departed>,
     /// The UIDs of these pods, because each new pod is looked for among them.
     departed_uids: HashSet<Box<str>>,
-    siblings: HashMap<Revision, Vec<Siblings>>,
+    siblings: HashMap<Revision, Siblings>,
     seeds: HashMap<SeedKey, Vec<Carrier>>,
 }
 
@@ -74,14 +74,9 @@ struct Carrier {
     proof: Proof,
 }
 
-/// The pods of one revision with tagpin's pins in one slot for one reference.
-#[derive(Debug)]
-struct Siblings {
-    slot: SlotKey,
-    /// The reference as the author wrote it.
-    reference: String,
-    carriers: Vec<Carrier>,
-}
+/// The pods of one revision with tagpin's pins, by their slot and by the reference as the author wrote it. Whoever may
+/// create pods decides how many of both there are.
+type Siblings = HashMap<SlotKey, HashMap<String, Vec<Carrier>>>;
 
 /// Key of the pods of one namespace whose authors wrote one tag of one repository.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -238,14 +233,8 @@ impl Memory {
             let carrier = || Carrier { pod: Arc::clone(pod), slot: pin.slot, proof };
             if let Some(revision) = pod.workload.revision() {
                 let siblings = self.siblings.entry(revision).or_default();
-                match siblings.iter_mut().find(|siblings| siblings.matches(pin.key, &pin.original)) {
-                    Some(siblings) => siblings.carriers.push(carrier()),
-                    None => siblings.push(Siblings {
-                        slot: pin.key.clone(),
-                        reference: pin.original,
-                        carriers: vec![carrier()],
-                    }),
-                }
+                let of_slot = siblings.entry(pin.key.clone()).or_default();
+                of_slot.entry(pin.original).or_default().push(carrier());
             }
             if let Some(key) = pin.seed {
                 self.seeds.entry(key).or_default().push(carrier());
@@ -254,25 +243,32 @@ impl Memory {
     }
 
     fn forget(&mut self, pod: &Stored) {
-        if let Some(revision) = pod.workload.revision()
-            && let Some(siblings) = self.siblings.get_mut(&revision)
-        {
-            for siblings in &mut *siblings {
-                siblings.carriers.retain(|carrier| carrier.pod.workload.uid != pod.workload.uid);
-            }
-            siblings.retain(|siblings| !siblings.carriers.is_empty());
-            if siblings.is_empty() {
-                self.siblings.remove(&revision);
-            }
-        }
+        let (uid, revision) = (&pod.workload.uid, pod.workload.revision());
+        let mut siblings = revision.as_ref().and_then(|revision| self.siblings.get_mut(revision));
+        let mut seeds = HashSet::new();
         for pin in pins(pod) {
-            if let Some(key) = pin.seed {
-                remove(&mut self.seeds, &key, &pod.workload.uid);
+            if let Some(siblings) = siblings.as_deref_mut()
+                && let Some(of_slot) = siblings.get_mut(pin.key)
+            {
+                remove(of_slot, &pin.original, uid);
+                if of_slot.is_empty() {
+                    siblings.remove(pin.key);
+                }
             }
+            seeds.extend(pin.seed);
+        }
+        if siblings.is_some_and(|siblings| siblings.is_empty())
+            && let Some(revision) = &revision
+        {
+            self.siblings.remove(revision);
+        }
+        for key in &seeds {
+            remove(&mut self.seeds, key, uid);
         }
     }
 }
 
+/// Removes the pod with this UID from the carriers with this key.
 fn remove<K: Hash + Eq>(carriers: &mut HashMap<K, Vec<Carrier>>, key: &K, uid: &str) {
     if let Some(held) = carriers.get_mut(key) {
         held.retain(|carrier| carrier.pod.workload.uid != uid);
@@ -299,12 +295,6 @@ fn pins(pod: &Stored) -> impl Iterator<Item = Pin<'_>> {
             ImageRef::parse(original).ok().and_then(|image| SeedKey::new(&pod.workload.namespace, &image));
         Some(Pin { slot: position, key: slot.key(), original: original.to_owned(), seed })
     })
-}
-
-impl Siblings {
-    fn matches(&self, slot: &SlotKey, reference: &str) -> bool {
-        self.slot == *slot && self.reference == reference
-    }
 }
 
 impl SeedKey {
@@ -345,10 +335,8 @@ impl Carrier {
 impl Pins for Pods {
     fn sibling(&self, revision: &Revision, slot: &SlotKey, reference: &str) -> Option<Digest> {
         let memory = self.read();
-        let siblings =
-            memory.siblings.get(revision)?.iter().find(|siblings| siblings.matches(slot, reference))?;
-        let counting =
-            siblings.carriers.iter().filter(|carrier| carrier.counts_for_controller(&self.workloads));
+        let carriers = memory.siblings.get(revision)?.get(slot)?.get(reference)?;
+        let counting = carriers.iter().filter(|carrier| carrier.counts_for_controller(&self.workloads));
         counting.min_by_key(|carrier| (carrier.proof, carrier.age_order()))?.digest()
     }
 

@@ -1,7 +1,7 @@
 //! The objects that hold pod templates, and the revisions that some of them keep. They tell who owns an
 //! object, to which images a workload could go back, and since when a revision is known.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::budget::Budget;
@@ -15,10 +15,13 @@ use crate::stored::{OldRevision, Stored};
 use parking_lot::RwLock;
 use tagpin_domain::kind::Kind;
 use tagpin_domain::pin::{REVISION_LABELS, Revision};
-use tagpin_domain::slot::Slot;
+use tagpin_domain::slot::{Slot, SlotKey};
 use tagpin_domain::workload::{Labels, Workload};
 use tagpin_objects::kinds::{CRON_JOB, DAEMON_SET, DEPLOYMENT, JOB, Kinds, REPLICA_SET, Row, STATEFUL_SET};
 use tokio::time::Instant;
+
+/// Maximum number of different labels of revisions that carry one slot. What others have excuses nothing.
+const CARRIED: usize = 16;
 
 /// The workloads of every kind in the table of kinds except pods, and the ControllerRevisions.
 #[derive(Debug, Default)]
@@ -141,28 +144,19 @@ impl Workloads {
         self.objects.read().values().flat_map(Shelf::all).map(Arc::clone).collect()
     }
 
-    /// Returns the labels of the revisions of this workload whose slot this one repeats, as far as they have these keys.
-    /// Equal labels are returned once. A revision with more labels than are kept is left out, because nobody can tell
-    /// which policies it passed.
+    /// Returns for each of these slots the labels of the revisions of this workload whose slot it repeats, as far as they
+    /// have these keys. Equal labels are returned once, and at most [`CARRIED`] for one slot. A revision with more labels
+    /// than are kept is left out, because nobody can tell which policies it passed.
     #[must_use]
     pub(crate) fn carries(
         &self,
         kind: Kind,
         namespace: &str,
         uid: &str,
-        slot: &Slot,
+        slots: &[&Slot],
         keys: &BTreeSet<&str>,
-    ) -> Vec<Labels> {
-        let mut carried = Vec::new();
-        let mut see = |slots: &[Slot], labels: &Labels, cut: bool| {
-            if !cut && slots.iter().any(|held| held.key() == slot.key() && slot.repeats(held)) {
-                let wanted = keys.iter().filter_map(|key| labels.get_key_value(*key));
-                let labels: Labels = wanted.map(|(key, value)| (key.clone(), value.clone())).collect();
-                if !carried.contains(&labels) {
-                    carried.push(labels);
-                }
-            }
-        };
+    ) -> Vec<Vec<Labels>> {
+        let mut carried = Carried::new(slots, keys);
         let is_owner =
             |controller: Option<Kind>, within: &str| controller == Some(kind) && within == namespace;
         match kind {
@@ -170,24 +164,65 @@ impl Workloads {
                 let objects = self.objects.read();
                 for object in objects.get(&REPLICA_SET).map_or(&[][..], |shelf| shelf.controlled_by(uid)) {
                     let workload = &object.workload;
-                    if is_owner(workload.controller_kind(), &workload.namespace) {
-                        see(&workload.slots, &workload.labels, workload.labels_cut);
+                    if is_owner(workload.controller_kind(), &workload.namespace) && !workload.labels_cut {
+                        carried.see(&workload.slots, &workload.labels);
                     }
                 }
             }
             STATEFUL_SET | DAEMON_SET => {
                 for revision in self.revisions.read().controlled_by(uid) {
                     let controller = revision.controller.as_ref().and_then(|controller| controller.kind);
-                    if is_owner(controller, &revision.namespace) {
-                        see(&revision.slots, &revision.labels, revision.labels_cut);
+                    if is_owner(controller, &revision.namespace) && !revision.labels_cut {
+                        carried.see(&revision.slots, &revision.labels);
                     }
                 }
             }
             // Other kinds keep no revisions.
             _ => {}
         }
-        carried
+        carried.labels
     }
+}
+
+/// The labels of the revisions that carry some slots already. Whoever may create revisions decides how many there are, so
+/// each of their slots is looked up once.
+struct Carried<'a> {
+    slots: &'a [&'a Slot],
+    keys: &'a BTreeSet<&'a str>,
+    /// The positions of the slots. Names may not be unique in an object that is not validated yet.
+    positions: HashMap<&'a SlotKey, Vec<usize>>,
+    labels: Vec<Vec<Labels>>,
+}
+
+impl<'a> Carried<'a> {
+    fn new(slots: &'a [&'a Slot], keys: &'a BTreeSet<&'a str>) -> Self {
+        let mut positions: HashMap<_, Vec<_>> = HashMap::new();
+        for (position, slot) in slots.iter().enumerate() {
+            positions.entry(slot.key()).or_default().push(position);
+        }
+        Self { slots, keys, positions, labels: vec![Vec::new(); slots.len()] }
+    }
+
+    /// Takes in the slots and labels of one revision.
+    fn see(&mut self, revision: &[Slot], labels: &Labels) {
+        let mut wanted = None;
+        for held in revision {
+            for position in self.positions.get(held.key()).into_iter().flatten() {
+                let repeats = self.slots.get(*position).is_some_and(|slot| slot.repeats(held));
+                let Some(carried) = self.labels.get_mut(*position).filter(|_| repeats) else { continue };
+                let wanted = wanted.get_or_insert_with(|| wanted_of(labels, self.keys));
+                if carried.len() < CARRIED && !carried.contains(wanted) {
+                    carried.push(wanted.clone());
+                }
+            }
+        }
+    }
+}
+
+/// Returns the labels with these keys.
+fn wanted_of(labels: &Labels, keys: &BTreeSet<&str>) -> Labels {
+    let wanted = keys.iter().filter_map(|key| labels.get_key_value(*key));
+    wanted.map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
 /// An object that may be the revision of a workload.

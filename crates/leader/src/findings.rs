@@ -22,6 +22,8 @@ use tagpin_objects::image_policy::Refused;
 pub const INTERVAL: Duration = Duration::from_secs(60);
 /// Maximum number of refusals in one status.
 const TOP: usize = 20;
+/// Maximum number of those from one namespace while others have refusals too.
+const SHARE: usize = 5;
 
 /// The findings of all replicas together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -100,7 +102,15 @@ impl Found {
                 })
                 .collect();
             rows.sort_by_key(|row| std::cmp::Reverse(row.count));
+            let mut of_namespace: HashMap<String, usize> = HashMap::new();
+            // Stable, so that both parts stay in the order of their counts.
+            rows.sort_by_cached_key(|row| {
+                let rows = of_namespace.entry(row.namespace.clone()).or_default();
+                *rows += 1;
+                *rows > SHARE
+            });
             rows.truncate(TOP);
+            rows.sort_by_key(|row| std::cmp::Reverse(row.count));
             rows
         };
         Self { refused: sums.into_iter().map(|(id, sums)| (id, most_frequent(sums))).collect(), unpinned }

@@ -119,9 +119,9 @@ pub trait Surroundings: Send + Sync {
     /// Returns the names of the service account's pull secrets, in its order. An omitted service account is `default`.
     fn pull_secrets(&self, namespace: &str, service_account: &str) -> Vec<String>;
 
-    /// Returns the labels of the other revisions of this workload whose slot this one repeats, as far as they have these
-    /// keys.
-    fn carries(&self, workload: &Workload, slot: &Slot, keys: &BTreeSet<&str>) -> Vec<Labels>;
+    /// Returns for each of these slots the labels of the other revisions of this workload whose slot it repeats, as far
+    /// as they have these keys.
+    fn carries(&self, workload: &Workload, slots: &[&Slot], keys: &BTreeSet<&str>) -> Vec<Vec<Labels>>;
 
     /// Returns true if the pins of the pod with this UID count without a mark, because it is older than the first key.
     fn needs_no_mark(&self, uid: &str) -> bool;

@@ -1,6 +1,5 @@
 //! Makes the subject of a review from a workload, by gathering the facts around the object.
 
-use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -71,10 +70,8 @@ pub async fn subject(
         keys: keys.as_deref(),
     };
     let Some(old) = old else { return Subject::of(workload, surrounding, None) };
-    let keys = OnceCell::new();
-    let carries = |slot: &Slot| {
-        surroundings.carries(&old, slot, keys.get_or_init(|| Asked::label_keys(policies, &old.namespace)))
-    };
+    let carries =
+        |slots: &[&Slot]| surroundings.carries(&old, slots, &Asked::label_keys(policies, &old.namespace));
     // The UID of the old object counts, because nobody can choose it.
     let needs_no_mark = surroundings.needs_no_mark(&old.uid);
     Subject::of(workload, surrounding, Some(Before { workload: &old, needs_no_mark, carries: &carries }))

@@ -57,6 +57,8 @@ pub use router::router;
 
 /// The sub-resource through which ephemeral containers are added.
 const EPHEMERAL_CONTAINERS: &str = "ephemeralcontainers";
+/// The name under which the work for strangers counts, which is no namespace's.
+const STRANGERS: &str = "";
 /// Maximum number of characters of a name in a log line.
 const NAME_SHOWN: usize = 253;
 
@@ -266,7 +268,9 @@ impl Admission {
             return Ok(None);
         }
         let policies = self.surroundings.policies();
-        let budget = self.pace.budget(request.namespace(), Instant::now());
+        // Anybody can send reviews that name this namespace, so strangers take no work from its policies.
+        let paced = if known { request.namespace() } else { STRANGERS };
+        let budget = self.pace.budget(paced, Instant::now());
         let steps = budget.namespaced_steps();
         let asked = self.asked(request, &object, old.as_deref(), &policies, &budget);
         let steps = steps - budget.namespaced_steps();
@@ -286,7 +290,7 @@ impl Admission {
             Ports { resolve: &remembered, nodes: &not_asked, ..ports }
         };
         let mut review = pipeline::review(phase, &subject, &policies, ports, now, budget, deadline).await;
-        self.pace.count(request.namespace(), steps + review.namespaced_steps, Instant::now());
+        self.pace.count(paced, steps + review.namespaced_steps, Instant::now());
         if !review.unjudged.is_empty() {
             self.metrics.turned_away(Turned::Work);
         }

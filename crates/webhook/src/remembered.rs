@@ -78,11 +78,17 @@ impl Remembered {
     /// Remembers the verdicts of `/validate` on one object.
     pub(crate) fn record(&self, sent: Sent<'_>, verdicts: &[Verdict], now: Timestamp) {
         let Sent { kind, is_pod, namespace, user } = sent;
+        // More than a namespace has places for would only take the places of one another.
+        let mut left = SHARE;
         for verdict in verdicts.iter().filter(|verdict| !verdict.findings.is_empty()) {
             let image = shown(&verdict.reference, IMAGE_SHOWN);
             let mut is_refused = false;
             for finding in verdict.findings.iter().filter(|finding| finding.effect == Effect::Deny) {
                 is_refused = true;
+                if left == 0 {
+                    return;
+                }
+                left -= 1;
                 let refusal = Refusal {
                     policy: finding.policy.clone(),
                     namespace: namespace.to_owned(),
@@ -193,6 +199,13 @@ fn is_forgotten(seen: Seen, now: Timestamp) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use tagpin_domain::denial::Violation;
+    use tagpin_domain::image::ImageRef;
+    use tagpin_domain::slot::{Field, Place};
+    use tagpin_domain::verdict::Finding;
+
     use super::*;
 
     fn at(second: i64) -> Timestamp {
@@ -224,6 +237,32 @@ mod tests {
         }
         assert_eq!(list.0.len(), ENTRIES);
         assert_eq!(count_of(&list, &frequent), Some(1000));
+    }
+
+    #[test]
+    fn an_object_counts_no_more_than_the_share_of_its_namespace() {
+        let remembered = Remembered::default();
+        let place = |index| Place {
+            key: format!("containers/{index}").parse().unwrap(),
+            field: Field { root: &["spec"], list: "containers", index, leaf: &["image"] },
+        };
+        let denied = |index: usize| {
+            let finding = |policy: usize| Finding {
+                policy: PolicyId { namespace: Some("loud".to_owned()), name: policy.to_string() },
+                violation: Violation::TagForbidden,
+                effect: Effect::Deny,
+                retry_after: None,
+            };
+            let image = Arc::from(format!("web{index}:latest"));
+            let verdict = Verdict::new(place(index), Arc::clone(&image), ImageRef::of(&image));
+            Verdict { findings: (0..64).map(finding).collect(), ..verdict }
+        };
+        let verdicts: Vec<_> = (0..1000).map(denied).collect();
+        let sent = Sent { kind: Kind::new("", "Pod"), is_pod: true, namespace: "loud", user: "me" };
+        remembered.record(sent, &verdicts, at(0));
+        let page = remembered.page(at(0));
+        let counts = page.refused.iter().map(|row| row.refused.count);
+        assert_eq!((page.refused.len(), counts.sum::<u32>()), (SHARE, u32::try_from(SHARE).unwrap()));
     }
 
     #[test]

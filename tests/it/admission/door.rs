@@ -96,6 +96,30 @@ async fn what_a_stranger_says_of_a_user_is_not_remembered() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stranger_takes_no_work_from_the_policies_of_a_namespace() {
+    let webhook = webhook(&Table::default());
+    let images: Vec<String> =
+        (0..16).map(|n| format!("docker.io/library/{}b{n}", "*a".repeat(110))).collect();
+    let exception =
+        json!({ "name": "e", "reason": "a test", "expires": "2999-01-01T00:00:00Z", "images": images });
+    let rules = json!({ "existence": "Ignore" });
+    webhook.policy(
+        Some("shop"),
+        "slow",
+        json!({ "mode": "Enforce", "rules": rules, "exceptions": [exception] }),
+    );
+    // One image takes about half of the work that an object may take. The clock stands still once the wait for a late
+    // token is over.
+    let heavy = create(pod(&format!("{}:1", "a".repeat(200)))).to_string();
+    let strangers = (0..50).map(|_| webhook.post("/validate", heavy.clone()));
+    let answered = futures::future::join_all(strangers).await;
+    let refused = answered.iter().filter(|answered| answered.decision() == "deny").count();
+    // The strangers share the work of one namespace.
+    assert!((5..45).contains(&refused), "{refused}");
+    assert!(!webhook.post(&path(1), heavy).await.codes().contains(&"ReviewUnreadable".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
 async fn plain_paths_count_while_the_configuration_names_them() {
     let registry = Table::default();
     let webhook = webhook(&registry);

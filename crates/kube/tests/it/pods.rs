@@ -1,5 +1,6 @@
 //! Sibling pins and last known digests, from pods.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -310,4 +311,36 @@ fn a_pod_from_the_future_seeds_as_of_now() {
     let pods = Pods::default();
     pods.apply(pod("skewed", 'a', -3600).object());
     assert_eq!(pods.last_known(&image("web:1"), &asker(&[]), Timestamp::now()).unwrap().age, Duration::ZERO);
+}
+
+/// Returns a pod of ReplicaSet `rs` with fifty pinned containers that no other pod has.
+fn wide(number: usize) -> Stored {
+    let names: Vec<_> = (0..50).map(|n| format!("c{number}-{n}")).collect();
+    let image = format!("web:1@{}", digest('a'));
+    let containers: Vec<_> = names.iter().map(|name| json!({ "name": name, "image": image })).collect();
+    let entries: BTreeMap<_, _> = names.iter().map(|name| (format!("containers/{name}"), "web:1")).collect();
+    let mut value = json!({
+        "metadata": {
+            "name": number.to_string(), "namespace": "shop", "uid": number.to_string(),
+            "labels": { "pod-template-hash": "h1" },
+            "annotations": { "tagpin.dev/original": json!(entries).to_string() },
+        },
+        "spec": { "containers": containers },
+    });
+    value["metadata"]["ownerReferences"] = owned_by("apps/v1", "ReplicaSet", "web-h1", "rs");
+    object(POD, value)
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_slots_of_one_revision_are_kept_and_forgotten_in_time() {
+    let pods = Pods::default();
+    let all: Vec<_> = (0..400).map(wide).collect();
+    let started = std::time::Instant::now();
+    all.into_iter().for_each(|pod| pods.apply(pod));
+    assert_eq!(key("rs", "h1", "containers/c399-49", "web:1").of(&pods), Some(digest('a')));
+    (0..400).for_each(|number| pods.delete(&number.to_string()));
+    tokio::time::advance(Duration::from_mins(61)).await;
+    assert_eq!(key("rs", "h1", "containers/c399-49", "web:1").of(&pods), None);
+    // With a search among all slots of the revision, this takes many times as long.
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
 }

@@ -1,5 +1,8 @@
 //! The standing of the cluster under each policy: counts and violations of what runs, from the stores alone.
 //! No registry is asked, and nothing is written. The count leaves the processor to others again and again.
+//!
+//! Authors decide how many violations there are, and the stores hold far more objects than a list of them could name. So
+//! the objects are counted workload by workload, and of all others only numbers and the rows of the status are kept.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -11,9 +14,9 @@ use tagpin_domain::denial::{Code, shown};
 use tagpin_domain::draft::{Draft, Drafts, drafts};
 use tagpin_domain::image::ImageRef;
 use tagpin_domain::policy::{Policy, PolicyId, PolicySet};
-use tagpin_domain::requirement::{policies_of, waived_for_some};
+use tagpin_domain::requirement::{SLOT_LIMIT, policies_of, waived_for_some};
 use tagpin_domain::slot::{Role, Slot};
-use tagpin_domain::subject::{Phase, Subject, Surrounding};
+use tagpin_domain::subject::{Phase, Subject, Surrounding, TopOwner};
 use tagpin_domain::work::{Budget, STEPS};
 use tagpin_domain::workload::{LabelSet, Workload};
 use tagpin_kube::Cluster;
@@ -25,6 +28,8 @@ use tokio::task::yield_now;
 
 /// Maximum number of violations that a status names.
 const TOP: usize = 20;
+/// Maximum number of violations of one workload that are counted: those of an object with as many slots as are read.
+const OF_ONE: usize = SLOT_LIMIT;
 /// Number of objects that are counted at one go.
 const AT_ONE_GO: usize = 64;
 /// Number of steps after which the policies of a namespace have taken enough at one go.
@@ -46,16 +51,21 @@ pub struct Standing {
 /// The running counts for one policy.
 #[derive(Default)]
 struct Tally {
-    /// UIDs of workloads.
-    workloads: HashSet<String>,
+    workloads: u32,
     pinned: u32,
     unpinned: u32,
     foreign: u32,
-    /// The images without a digest by their place, which begins with true for those of custom resources; each with its
-    /// reason.
+    /// Number of violations, one for each place where an author can fix it: pods count as their workload.
+    violations: u32,
+    /// The first images without a digest by their place, which begins with true for those of custom resources; each with
+    /// its reason.
     without_digest: BTreeMap<(bool, Bare), (String, String)>,
-    /// The violations, one for each place where an author can fix it: pods count as their workload.
-    violations: BTreeMap<Place, Written>,
+    /// The first violations.
+    first: BTreeMap<Place, Written>,
+    /// The number of the workload that is being counted.
+    current: Option<usize>,
+    /// The violations of that workload.
+    of_current: HashSet<(Option<Role>, Arc<str>, Code)>,
 }
 
 /// The place of a violation.
@@ -142,10 +152,22 @@ pub async fn standings(
     let counted = templates
         .chain(&pods)
         .filter(|object| !object.ended && !excluded.contains(&object.workload.namespace));
+    let mut parts = Vec::new();
     for (number, object) in counted.enumerate() {
-        let steps = look.count(object);
-        if number % AT_ONE_GO == 0 || steps > MANY_STEPS {
+        let (top, owner) = cluster.climb(object);
+        parts.push(Part { object, top, owner });
+        if number % AT_ONE_GO == 0 {
             yield_now().await;
+        }
+    }
+    // The workload's own template stays before its pods.
+    parts.sort_by(|one, other| one.uid().cmp(other.uid()));
+    for (workload, parts) in parts.chunk_by(|one, other| one.uid() == other.uid()).enumerate() {
+        for (number, part) in parts.iter().enumerate() {
+            let steps = look.count(part, workload);
+            if number % AT_ONE_GO == 0 || steps > MANY_STEPS {
+                yield_now().await;
+            }
         }
     }
     let mut tallies = look.tallies;
@@ -163,15 +185,31 @@ pub fn next_expiry(policies: &PolicySet, now: Timestamp) -> Option<Timestamp> {
     exceptions.map(|exception| exception.expires).filter(|at| *at > now).min()
 }
 
+/// An object that is counted as a part of a workload.
+struct Part<'a> {
+    object: &'a Arc<Stored>,
+    /// The workload: the topmost validated owner of the object, or the object itself.
+    top: Arc<Stored>,
+    owner: TopOwner,
+}
+
+impl Part<'_> {
+    /// Returns the UID of the workload.
+    fn uid(&self) -> &str {
+        &self.top.workload.uid
+    }
+}
+
 impl<'a> Look<'a> {
-    /// Counts an object, and returns the number of steps that the policies of its namespace took.
-    fn count(&mut self, object: &Arc<Stored>) -> u32 {
-        let (top, owner) = self.cluster.climb(object);
+    /// Counts a part of the workload with this number, and returns the number of steps that the policies of its namespace
+    /// took.
+    fn count(&mut self, part: &Part<'_>, number: usize) -> u32 {
+        let Part { object, top, owner } = part;
         let Workload { namespace, .. } = &object.workload;
         let labels = self.cluster.namespace_labels(namespace);
         let labels = LabelSet::of_namespace(namespace, labels.map(|labels| (*labels).clone()));
         let foreign = self.cluster.is_foreign(object);
-        let surrounding = Surrounding { foreign, ..Surrounding::unasked(labels, owner) };
+        let surrounding = Surrounding { foreign, ..Surrounding::unasked(labels, *owner) };
         let subject = Subject::of(object.workload.clone(), surrounding, None);
         let policies = policies_of(self.policies, &subject);
         if policies.is_empty() {
@@ -187,7 +225,7 @@ impl<'a> Look<'a> {
         }
         for id in unjudged.iter().flat_map(|unjudged| &unjudged.policies) {
             if let Some(tally) = self.tallies.get_mut(id) {
-                tally.workloads.insert(top.workload.uid.clone());
+                tally.begin(number);
                 tally.violate(&top.workload, None, Code::ReviewUnreadable, Written::default);
             }
         }
@@ -198,7 +236,7 @@ impl<'a> Look<'a> {
             let pinned = image.is_some_and(|image| image.digest().is_some());
             for demand in &case.requirement.demands {
                 let Some(tally) = self.tallies.get_mut(&demand.policy.id) else { continue };
-                tally.workloads.insert(top.workload.uid.clone());
+                tally.begin(number);
                 if !object.workload.is_pod {
                     continue;
                 }
@@ -219,7 +257,7 @@ impl<'a> Look<'a> {
                     let is_older = created.is_some_and(|created| object.created <= created);
                     let reason =
                         if foreign { FOREIGN_OWNER } else { place.reason(&image, is_older, self.found) };
-                    tally.without_digest.entry((foreign, place)).or_insert((image, reason.to_owned()));
+                    keep_first(&mut tally.without_digest, (foreign, place), || (image, reason.to_owned()));
                 }
             }
             for finding in &verdict.findings {
@@ -241,7 +279,26 @@ impl<'a> Look<'a> {
     }
 }
 
+/// Adds an entry, and keeps the first [`TOP`]. An entry that is there already stays.
+fn keep_first<K: Ord, V>(entries: &mut BTreeMap<K, V>, key: K, value: impl FnOnce() -> V) {
+    if entries.len() >= TOP && entries.last_key_value().is_some_and(|(last, _)| *last < key) {
+        return;
+    }
+    entries.entry(key).or_insert_with(value);
+    if entries.len() > TOP {
+        entries.pop_last();
+    }
+}
+
 impl Tally {
+    /// Begins to count the workload with this number, if it is another one than before.
+    fn begin(&mut self, number: usize) {
+        if self.current.replace(number) != Some(number) {
+            self.workloads = self.workloads.saturating_add(1);
+            self.of_current.clear();
+        }
+    }
+
     /// Adds a violation of this workload: in this slot, or as a whole.
     fn violate(
         &mut self,
@@ -250,38 +307,68 @@ impl Tally {
         code: Code,
         written: impl FnOnce() -> Written,
     ) {
+        let name = slot.map_or_else(Arc::default, |slot| Arc::clone(&slot.key().name));
+        let role = slot.map(|slot| slot.key().role);
+        if self.of_current.len() >= OF_ONE || !self.of_current.insert((role, Arc::clone(&name), code)) {
+            return;
+        }
+        self.violations = self.violations.saturating_add(1);
         let place = Place {
             namespace: workload.namespace.clone(),
             kind: workload.kind.name(),
             name: workload.name.clone(),
-            slot: slot.map(|slot| slot.key().name.to_string()).unwrap_or_default(),
+            slot: name.to_string(),
             code: code.as_str(),
-            role: slot.map(|slot| slot.key().role),
+            role,
         };
-        self.violations.entry(place).or_insert_with(written);
+        keep_first(&mut self.first, place, written);
     }
 
     fn standing(self, policy: &Policy, now: Timestamp) -> Standing {
         let active = policy.exceptions.iter().filter(|exception| exception.expires > now).count();
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         let summary = Summary {
-            workloads: count(self.workloads.len()),
+            workloads: self.workloads,
             pinned: self.pinned,
             unpinned: self.unpinned,
             foreign: self.foreign,
-            violations: count(self.violations.len()),
+            violations: self.violations,
             exceptions_active: count(active),
             exceptions_expired: count(policy.exceptions.len() - active),
         };
-        let top =
-            self.violations.into_iter().take(TOP).map(|(place, written)| place.violation(written)).collect();
-        let bare = self.without_digest.into_iter().take(TOP);
-        let without_digest = bare
+        let top = self.first.into_iter().map(|(place, written)| place.violation(written)).collect();
+        let without_digest = self
+            .without_digest
+            .into_iter()
             .map(|((_, place), (image, reason))| {
                 let Bare { namespace, kind, name, slot } = place;
                 Unpinned { namespace, kind: kind.to_owned(), name, slot, image, reason }
             })
             .collect();
         Standing { summary, top, without_digest }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tagpin_domain::kind::Kind;
+
+    use super::*;
+
+    #[test]
+    fn a_count_holds_no_more_than_its_rows_and_one_workload() {
+        let mut tally = Tally::default();
+        for number in 0..1000 {
+            let name = format!("{number:04}");
+            let workload = Workload::new(Kind::new("", "Pod"), true, "shop", &name);
+            tally.begin(number);
+            for code in [Code::TagForbidden, Code::TagForbidden, Code::TagNotFound] {
+                tally.violate(&workload, None, code, Written::default);
+            }
+        }
+        assert_eq!((tally.workloads, tally.violations), (1000, 2000));
+        assert_eq!((tally.first.len(), tally.of_current.len()), (TOP, 2));
+        let names = tally.first.keys().map(|place| place.name.as_str());
+        assert_eq!(names.collect::<BTreeSet<_>>().last(), Some(&"0009"));
     }
 }

@@ -150,6 +150,31 @@ async fn the_most_frequent_refusals_of_a_policy_are_kept() {
     task.abort();
 }
 
+#[tokio::test(start_paused = true)]
+async fn one_namespace_leaves_rows_to_the_others() {
+    let row = |namespace: &str, image: usize, count: u32| {
+        json!({ "policy": "base", "namespace": namespace, "kind": "Pod", "user": "me", "image": image.to_string(),
+            "code": "TagForbidden", "count": count, "last": "2026-11-21T10:00:00Z" })
+    };
+    let loud = (0..64).map(|image| row("loud", image, 1_000_000));
+    let refused: Vec<_> = loud.chain([row("velero", 0, 12), row("ci", 0, 30)]).collect();
+    let pages = Pages::default();
+    let page = serde_json::from_value::<Page>(json!({ "refused": refused })).unwrap();
+    pages.0.lock().unwrap().insert("a".to_owned(), page);
+    let (sender, mut found) = watch::channel(None);
+    let gatherer = Gatherer {
+        ask: Arc::new(pages),
+        door: watch::channel(Observed::Present(Arc::new(secret()))).1,
+        replicas: watch::channel(vec![replica("a")]).1,
+        found: sender,
+    };
+    let task = tokio::spawn(gatherer.keep());
+    found.changed().await.unwrap();
+    let counts: Vec<_> = rows(&found.borrow(), "base").into_iter().map(|(_, count, _)| count).collect();
+    assert_eq!((counts.len(), &counts[17..]), (20, &[1_000_000, 30, 12][..]));
+    task.abort();
+}
+
 #[tokio::test]
 async fn a_replica_is_asked_for_its_findings_with_the_token() {
     let page = r#"{"refused":[],"unpinned":[]}"#;
