@@ -194,6 +194,7 @@ async fn mutate<L>(composed: &Composed<L>, path: &str, pod: &Value) -> Value {
 async fn a_forged_review_reads_no_pull_secret_and_asks_no_registry() {
     rustls::crypto::ring::default_provider().install_default().ok();
     let cluster = Arc::new(Cluster::new(Kinds::default(), NoObjects));
+    cluster.accounts.apply("shop".to_owned(), "default".to_owned(), Vec::new());
     let (client, mut api) = Api::new();
     let registry = Everything::default();
     let parts = Parts {
