@@ -52,8 +52,14 @@ impl Replica {
         policy["metadata"]["generation"] = 1.into();
         policy["metadata"]["resourceVersion"] = "1".into();
         let namespace = json!({ "metadata": { "name": "shop", "uid": "shop", "resourceVersion": "1" } });
-        let lists =
-            [(path(Store::ClusterImagePolicies), vec![policy]), (path(Store::Namespaces), vec![namespace])];
+        let account = json!({
+            "metadata": { "name": "checkout", "namespace": "shop", "uid": "checkout", "resourceVersion": "1" },
+        });
+        let lists = [
+            (path(Store::ClusterImagePolicies), vec![policy]),
+            (path(Store::Namespaces), vec![namespace]),
+            (path(Store::ServiceAccounts), vec![account]),
+        ];
         let arguments = [format!("--registries={}", file.display())];
         let start = Start { lists: &lists, entries: &[KEY], arguments: &arguments, ..Start::default() };
         command.arg(binary);

@@ -91,6 +91,11 @@ pub(crate) fn composed<L: Lookup + 'static>(
 /// Composes tagpin around a registry that knows every tag.
 pub(crate) fn around(registry: Registry, in_flight: usize) -> (Arc<Cluster>, Composed<Registry>) {
     let cluster = Arc::new(Cluster::new(Kinds::default(), NoObjects));
+    for namespace in ["shop", "loud"] {
+        for account in ["default", "checkout"] {
+            cluster.accounts.apply(namespace.to_owned(), account.to_owned(), Vec::new());
+        }
+    }
     let composed = composed(&cluster, in_flight, |_| (registry.clone(), Arc::new(registry)));
     (cluster, composed)
 }

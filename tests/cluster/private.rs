@@ -1,8 +1,11 @@
 //! Private repositories: tagpin answers for pods that have the pull secret, and tells others nothing.
 
-use crate::support::manifests::{container, pod, pod_with};
+use serde_json::{Value, json};
+
+use crate::support::manifests::{container, deployment, pod, pod_with};
+use crate::support::release::{OtherValues, helm};
 use crate::support::rig::{self, Rig};
-use crate::support::{LIMIT, Namespace, image, undisturbed, wait_for};
+use crate::support::{LIMIT, Namespace, alone, image, kubectl, kubectl_with, undisturbed, wait_for};
 
 const IMAGE: &str = "private.registry.test/team/api:1.0.0";
 
@@ -61,6 +64,94 @@ fn the_service_accounts_pull_secret_counts() {
         namespace.apply(&pod("api", IMAGE)).succeeded();
         image(&namespace.get("pod", "api")).starts_with(&format!("{IMAGE}@sha256:")).then_some(())
     });
+}
+
+#[test]
+fn an_account_that_is_made_with_its_workload_counts_and_a_missing_one_is_not_taken_for_one_without_secrets() {
+    let Some(rig) = rig::here("has a private registry") else { return };
+    let _cluster = undisturbed();
+    let namespace = Namespace::new("new-account");
+    secret(&rig, &namespace);
+    let account = |name: &str| {
+        format!(
+            "apiVersion: v1\nkind: ServiceAccount\nmetadata: {{ name: {name} }}\nimagePullSecrets: [ {{ name: pull }} ]\n"
+        )
+    };
+    let workload = |name: &str| {
+        let named = format!("serviceAccountName: {name}, terminationGracePeriodSeconds");
+        deployment(name, IMAGE, 1).replace("terminationGracePeriodSeconds", &named)
+    };
+    let pinned = |name: &str| {
+        let pods = namespace.pods_when(&format!("app={name}"), 1);
+        assert!(image(&pods[0]).starts_with(&format!("{IMAGE}@sha256:")), "{pods:?}");
+    };
+    let both = namespace.apply(&format!("{}---\n{}", account("robot"), workload("robot")));
+    assert!(!both.err.contains("Repository") && !both.err.contains("Unavailable"), "{both:?}");
+    both.succeeded();
+    pinned("robot");
+
+    let early = namespace.apply(&workload("early"));
+    let unknown = "the pull secrets of the service account are not known";
+    assert!(early.err.contains("RegistryUnavailable") && early.err.contains(unknown), "{early:?}");
+    early.succeeded();
+    namespace.apply(&account("early")).succeeded();
+    pinned("early");
+}
+
+/// The name of a Secret with a file of registries.
+const NODES_FILE: &str = "nodes-registries";
+
+/// A Secret beside tagpin with the file of registries that the release has, and with the password of the private registry;
+/// it is deleted when this is dropped.
+struct NodesFile;
+
+impl NodesFile {
+    fn new(rig: &Rig) -> Self {
+        let values = helm(&["get", "values", "tagpin", "--output", "json"]).succeeded();
+        let values: Value = serde_json::from_str(&values).unwrap();
+        let mirrors = values["registriesFile"]["content"].as_str().unwrap();
+        let host = IMAGE.split('/').next().unwrap();
+        let [user, password] = ["username", "password"].map(|file| rig.private_registry(file));
+        let auth = json!({ host: { "auth": { "username": user, "password": password } } });
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret",
+            "metadata": { "name": NODES_FILE, "namespace": "tagpin-system" },
+            "stringData": { "registries.yaml": format!("{mirrors}\nconfigs: {auth}\n") },
+        });
+        kubectl_with(&["apply", "-f", "-"], &secret.to_string()).succeeded();
+        Self
+    }
+}
+
+impl Drop for NodesFile {
+    fn drop(&mut self) {
+        drop(kubectl(&["-n", "tagpin-system", "delete", "secret", NODES_FILE]));
+    }
+}
+
+#[test]
+fn the_password_in_a_secret_with_the_nodes_file_counts_for_pods_without_one() {
+    let Some(rig) = rig::here("has a private registry") else { return };
+    let _cluster = alone();
+    let namespace = Namespace::new("nodes-file");
+    let before = namespace.apply(&pod("before", IMAGE));
+    assert!(before.err.contains("RepositoryMissingOrPrivate"), "{before:?}");
+    before.succeeded();
+    assert_eq!(image(&namespace.get("pod", "before")), IMAGE);
+
+    let _file = NodesFile::new(&rig);
+    let secret = format!("registriesFile.secret.name={NODES_FILE},registriesFile.secret.key=registries.yaml");
+    let _values = OtherValues::set(&format!("registriesFile.content=,{secret}"));
+    let mut number = 0;
+    wait_for("the password of the file to be used", LIMIT, || {
+        number += 1;
+        let name = format!("after-{number}");
+        namespace.apply_again(&pod(&name, IMAGE));
+        image(&namespace.get("pod", &name)).starts_with(&format!("{IMAGE}@sha256:")).then_some(())
+    });
+    // The mirrors of the file count as before.
+    namespace.apply(&pod("public", "web:1.4.2")).succeeded();
+    assert!(image(&namespace.get("pod", "public")).contains("@sha256:"));
 }
 
 #[test]

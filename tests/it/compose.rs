@@ -85,6 +85,7 @@ fn composed(cluster: &Arc<Cluster>, lookup: Everything) -> Composed<Everything> 
 fn pinning(registry: Everything) -> Composed<Everything> {
     rustls::crypto::ring::default_provider().install_default().ok();
     let cluster = Arc::new(Cluster::new(Kinds::default(), NoObjects));
+    cluster.accounts.apply("shop".to_owned(), "default".to_owned(), Vec::new());
     let composed = composed(&cluster, registry);
     let metadata = json!({ "name": "pin", "uid": "pin", "generation": 1 });
     let spec = json!({ "mode": "Enforce", "pin": { "targets": ["Pods"] } });

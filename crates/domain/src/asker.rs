@@ -41,6 +41,8 @@ pub enum Secrets {
     /// Names in the pod's order. A pod (or template) that names none gets those of its service account, which is what
     /// the ServiceAccount admission plugin of Kubernetes would fill in.
     Known(Vec<String>),
+    /// The pod names none, and the pull secrets of its service account are not known. It may have credentials.
+    Unknown,
     /// No credential is used, because nobody knows whether the API server asks.
     Withheld,
 }
@@ -51,7 +53,7 @@ impl Secrets {
     pub fn names(&self) -> &[String] {
         match self {
             Self::Known(names) => names,
-            Self::Withheld => &[],
+            Self::Unknown | Self::Withheld => &[],
         }
     }
 }

@@ -309,6 +309,8 @@ pub enum Unavailable {
     NoCredential,
     /// A secret with credentials could not be read in time, and the registry shows nothing without them.
     PullSecret,
+    /// The pull secrets of the service account are not known, and the registry shows nothing without them.
+    ServiceAccount,
     /// The registry caches another one, and has not fetched the tag.
     NotInCache,
     /// The registry does not list tags.

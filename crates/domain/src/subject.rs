@@ -12,7 +12,7 @@ use crate::original::Originals;
 use crate::pin::Revision;
 use crate::policy::Identities;
 use crate::slot::{Slot, SlotKey};
-use crate::workload::{LabelSet, Labels, Workload};
+use crate::workload::{Known, LabelSet, Labels, Workload};
 
 /// The phase of admission that a review is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,7 +139,7 @@ pub struct Surrounding<'a> {
     /// The top-level validated owner.
     pub top_owner: TopOwner,
     /// The pull secrets of the service account, for pods that name none themselves.
-    pub account_secrets: Vec<String>,
+    pub account_secrets: Known<Vec<String>>,
     /// The identity that sent the request. An owner reference proves nothing, because anybody can copy it.
     pub by: Requester,
     /// The identities of exceptions that the requester belongs to.
@@ -160,7 +160,7 @@ impl Surrounding<'_> {
         Self {
             namespace_labels,
             top_owner,
-            account_secrets: Vec::new(),
+            account_secrets: Known::Unknown,
             by: Requester { controller: true, ..Requester::default() },
             named: Vec::new(),
             foreign: false,
@@ -270,7 +270,11 @@ impl Subject {
             revision,
             asker: Asker {
                 namespace: namespace.clone(),
-                secrets: Secrets::Known(if pull_secrets.is_empty() { account_secrets } else { pull_secrets }),
+                secrets: match account_secrets {
+                    _ if !pull_secrets.is_empty() => Secrets::Known(pull_secrets),
+                    Known::Yes(secrets) => Secrets::Known(secrets),
+                    Known::Unknown => Secrets::Unknown,
+                },
             },
             suggestions: if child { Suggestions::Off } else { suggestions },
             slots,

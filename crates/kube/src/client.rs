@@ -8,13 +8,15 @@ use kube::config::{InferConfigError, Kubeconfig};
 use kube::{Api, Client, Config};
 use tokio::time::{Instant, timeout_at};
 
+use crate::accounts::usable;
 use crate::discovery::ServedKinds;
 use crate::item::{Item, Whole};
 use crate::reader::Reader;
-use crate::slim::Slim;
+use crate::slim::{Slim, SlimServiceAccount};
 use crate::stored::Stored;
 use tagpin_domain::kind::Kind;
-use tagpin_domain::workload::{ForeignKind, Labels, is_custom_group};
+use tagpin_domain::object_name::is_object_name;
+use tagpin_domain::workload::{ForeignKind, Known, Labels, is_custom_group};
 use tagpin_objects::kinds::Kinds;
 
 /// Time limit for connecting to the API server, including TLS.
@@ -115,17 +117,37 @@ impl ApiReader {
 #[async_trait]
 impl Reader for ApiReader {
     async fn object(&self, kind: Kind, namespace: &str, name: &str, deadline: Instant) -> Option<Stored> {
-        let row = self.kinds.row(kind)?;
+        let row = self.kinds.row(kind).filter(|_| fit_into_a_path(&[namespace, name]))?;
         let api = Api::<Item<Slim>>::namespaced_with(self.client.clone(), namespace, &row);
         let found = timeout_at(deadline.min(Instant::now() + READ), api.get_opt(name)).await;
         Stored::new(&self.kinds, row, &found.ok()?.ok()??.read()?).ok()?
     }
 
     async fn namespace_labels(&self, name: &str, deadline: Instant) -> Option<Labels> {
+        if !fit_into_a_path(&[name]) {
+            return None;
+        }
         // All labels count here, also those of a namespace that the store has no room for.
         let api = Api::<Item<Whole<Namespace>>>::all(self.client.clone());
         let found = timeout_at(deadline.min(Instant::now() + READ), api.get_opt(name)).await;
         Some(found.ok()?.ok()??.read()?.0.metadata.labels.unwrap_or_default())
+    }
+
+    async fn pull_secrets(
+        &self,
+        namespace: &str,
+        service_account: &str,
+        deadline: Instant,
+    ) -> Known<Option<Vec<String>>> {
+        if !fit_into_a_path(&[namespace, service_account]) {
+            return Known::Yes(None);
+        }
+        let api = Api::<Item<SlimServiceAccount>>::namespaced(self.client.clone(), namespace);
+        let found = timeout_at(deadline.min(Instant::now() + READ), api.get_opt(service_account)).await;
+        let Ok(Ok(found)) = found else { return Known::Unknown };
+        let Some(found) = found else { return Known::Yes(None) };
+        let account = found.read();
+        account.map_or(Known::Unknown, |account| Known::Yes(Some(usable(account.image_pull_secrets))))
     }
 
     async fn served_kinds(&self, deadline: Instant) -> Option<ServedKinds> {
@@ -148,6 +170,12 @@ impl Reader for ApiReader {
         }
         Some(served)
     }
+}
+
+/// Returns true if an object can have each of these names. They come from objects that anybody writes, and become part of
+/// a path.
+fn fit_into_a_path(names: &[&str]) -> bool {
+    names.iter().all(|name| is_object_name(name))
 }
 
 #[cfg(test)]

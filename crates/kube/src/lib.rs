@@ -1,8 +1,9 @@
 //! The memory of every replica, filled by watches: policies, namespaces, workloads and their revisions, pods
 //! and their pins, and service accounts. This crate decides nothing and writes nothing.
 //!
-//! Every store is memory behind a short lock. A review causes at most one call to the API server, which reads
-//! an owner or a namespace that no watch has reported yet, or the kinds that the API server serves, at most twice a minute.
+//! Every store is memory behind a short lock. A review may read at the API server a namespace, an owner or a service
+//! account that no watch has reported yet, and the kinds that the API server serves, at most twice a minute. It reads
+//! nothing once its deadline has passed.
 //! Before an image is refused because no registry has it, the
 //! nodes are listed, at most once a minute.
 
@@ -187,10 +188,6 @@ impl Surroundings for Cluster {
         self.pods.keys()
     }
 
-    fn pull_secrets(&self, namespace: &str, service_account: &str) -> Vec<String> {
-        self.accounts.pull_secrets(namespace, service_account)
-    }
-
     /// Looks for the slots in the workload's revisions: the ReplicaSets of a Deployment, and the
     /// ControllerRevisions of a StatefulSet or a DaemonSet.
     fn carries(&self, workload: &Workload, slots: &[&Slot], keys: &BTreeSet<&str>) -> Vec<Vec<Labels>> {
@@ -209,6 +206,15 @@ impl Surroundings for Cluster {
         let held = || self.namespaces.labels(namespace);
         let read = async { self.reader.namespace_labels(namespace, deadline).await.map(Arc::new) };
         held_or_read(&mut self.changes.watch(), deadline, held, read).await
+    }
+
+    async fn pull_secrets(
+        &self,
+        namespace: &str,
+        service_account: &str,
+        deadline: Instant,
+    ) -> Known<Vec<String>> {
+        self.accounts.held_or_read(namespace, service_account, &*self.reader, deadline).await
     }
 
     async fn top_owner(&self, workload: &Workload, deadline: Instant) -> TopOwner {

@@ -9,7 +9,7 @@ use crate::changes::Watcher;
 use crate::discovery::ServedKinds;
 use crate::stored::Stored;
 use tagpin_domain::kind::Kind;
-use tagpin_domain::workload::Labels;
+use tagpin_domain::workload::{Known, Labels};
 
 /// Time that a review waits for a watch that lags behind it.
 const GRACE: Duration = Duration::from_millis(250);
@@ -22,6 +22,15 @@ pub trait Reader: Send + Sync {
 
     /// Returns the labels of this namespace; none if it does not exist or cannot be read before the deadline.
     async fn namespace_labels(&self, name: &str, deadline: Instant) -> Option<Labels>;
+
+    /// Returns the names of the pull secrets of a service account; none if it does not exist, unknown if it cannot be
+    /// read before the deadline.
+    async fn pull_secrets(
+        &self,
+        namespace: &str,
+        service_account: &str,
+        deadline: Instant,
+    ) -> Known<Option<Vec<String>>>;
 
     /// Returns the kinds of custom resources that the API server serves; none if they cannot be read before the deadline.
     async fn served_kinds(&self, deadline: Instant) -> Option<ServedKinds>;

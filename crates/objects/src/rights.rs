@@ -38,7 +38,7 @@ pub const RIGHTS: &[Right] = &[
     cluster("", "namespaces", &["get", "list", "watch"]),
     cluster("", "pods", &["list", "watch"]),
     cluster("", "nodes", &["list"]),
-    cluster("", "serviceaccounts", &["list", "watch"]),
+    cluster("", "serviceaccounts", &["get", "list", "watch"]),
     cluster("", "replicationcontrollers", &["get", "list", "watch"]),
     cluster("", "podtemplates", &["get", "list", "watch"]),
     cluster("apps", "deployments", &["get", "list", "watch"]),

@@ -21,6 +21,9 @@ pub enum Credential {
     /// No credential, because a secret that may have one could not be read in time. The registry is asked anonymously,
     /// and a refusal then proves nothing.
     NotRead,
+    /// No credential, because the pull secrets of the asker's service account are not known. The registry is asked
+    /// anonymously, and a refusal then proves nothing.
+    NotNamed,
     /// User and password, as in `auth`, `username` and `password` of a docker configuration.
     Basic {
         /// The name of the user.
@@ -41,6 +44,8 @@ pub enum Source {
     Anonymous,
     /// A pull secret in the namespace of the asker, by name.
     PullSecret(String),
+    /// The service account of the asker, whose pull secrets are not known.
+    ServiceAccount,
     /// The operator's configuration: the `match` of an entry of `registries`, or the host in a registries file.
     Configuration(String),
     /// The docker configuration file of the person at the command line, by path.
@@ -101,6 +106,7 @@ impl Credential {
         match self {
             Self::NotGiven => Some(Unavailable::NoCredential),
             Self::NotRead => Some(Unavailable::PullSecret),
+            Self::NotNamed => Some(Unavailable::ServiceAccount),
             Self::Anonymous | Self::Basic { .. } | Self::Identity(_) | Self::Registry(_) => None,
         }
     }
@@ -136,6 +142,7 @@ impl CredentialId {
                 }
                 Credential::NotGiven => 4_u8.hash(&mut hasher),
                 Credential::NotRead => 5_u8.hash(&mut hasher),
+                Credential::NotNamed => 6_u8.hash(&mut hasher),
             }
             u128::from(hasher.finish())
         });
@@ -183,6 +190,12 @@ impl Candidate {
     pub fn not_read(source: Source) -> Self {
         Self::new(Credential::NotRead, source)
     }
+
+    /// Returns the candidate for the pull secrets of a service account that is not known.
+    #[must_use]
+    pub fn not_named() -> Self {
+        Self::new(Credential::NotNamed, Source::ServiceAccount)
+    }
 }
 
 impl fmt::Display for Source {
@@ -190,6 +203,7 @@ impl fmt::Display for Source {
         match self {
             Self::Anonymous => f.write_str("anonymous"),
             Self::PullSecret(name) => write!(f, "pull secret {name}"),
+            Self::ServiceAccount => f.write_str("service account"),
             Self::Configuration(entry) => write!(f, "configuration of {entry}"),
             Self::UserConfig(path) => f.write_str(path),
         }
@@ -209,6 +223,10 @@ mod tests {
         let of = |c| CredentialId::of(&c);
         assert_eq!(of(basic("a", "b")), of(basic("a", "b")));
         assert_eq!(of(Credential::Anonymous), of(basic("", "b")));
+        // What is asked for while a credential may be missing is not shared with those who have none.
+        let unsent = [Credential::Anonymous, Credential::NotGiven, Credential::NotRead, Credential::NotNamed];
+        let unsent: std::collections::HashSet<_> = unsent.map(of).into();
+        assert_eq!(unsent.len(), 4);
         assert_ne!(of(Credential::Identity("b".into())), of(Credential::Registry("b".into())));
         for other in [
             Credential::Identity("b".into()),

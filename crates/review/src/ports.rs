@@ -107,7 +107,8 @@ pub trait NodeImages: Send + Sync {
 }
 
 /// Gives the facts about a workload that are not in the object itself. Most are in memory. A fact that is not
-/// there yet is awaited before the deadline.
+/// there yet is awaited before the deadline. With a deadline that has passed, nothing is read, and only facts in memory
+/// count.
 #[async_trait]
 pub trait Surroundings: Send + Sync {
     /// Returns the policies in force, as one snapshot.
@@ -115,9 +116,6 @@ pub trait Surroundings: Send + Sync {
 
     /// Returns the keys that prove pins and mark new ones; none while there is no key.
     fn keys(&self) -> Option<Arc<Keys>>;
-
-    /// Returns the names of the service account's pull secrets, in its order. An omitted service account is `default`.
-    fn pull_secrets(&self, namespace: &str, service_account: &str) -> Vec<String>;
 
     /// Returns for each of these slots the labels of the other revisions of this workload whose slot it repeats, as far
     /// as they have these keys.
@@ -128,6 +126,15 @@ pub trait Surroundings: Send + Sync {
 
     /// Returns the labels of a namespace; none if they cannot be known in time.
     async fn namespace_labels(&self, namespace: &str, deadline: Instant) -> Option<Arc<Labels>>;
+
+    /// Returns the names of the service account's pull secrets, in its order. An omitted service account is `default`.
+    /// An account that does not exist is unknown, because it may be created with secrets before any pod runs.
+    async fn pull_secrets(
+        &self,
+        namespace: &str,
+        service_account: &str,
+        deadline: Instant,
+    ) -> Known<Vec<String>>;
 
     /// Returns the topmost validated owner of a workload, found along its controllers.
     async fn top_owner(&self, workload: &Workload, deadline: Instant) -> TopOwner;

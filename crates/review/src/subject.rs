@@ -58,11 +58,7 @@ pub async fn subject(
         } else {
             TopOwner::Unknown
         },
-        account_secrets: if workload.pull_secrets.is_empty() {
-            surroundings.pull_secrets(namespace, &workload.service_account)
-        } else {
-            Vec::new()
-        },
+        account_secrets: account_secrets(&workload, policies, surroundings, deadline).await,
         foreign: is_foreign(&workload, &by, policies, surroundings, deadline).await,
         named,
         by,
@@ -89,6 +85,24 @@ async fn namespace_labels(
     }
     let labels = surroundings.namespace_labels(namespace, deadline).await;
     LabelSet::of_namespace(namespace, labels.map(|labels| (*labels).clone()))
+}
+
+/// Returns the pull secrets of the service account of a workload that names none itself. They are read only if a policy
+/// depends on the answer of a registry.
+async fn account_secrets(
+    workload: &Workload,
+    policies: &PolicySet,
+    surroundings: &dyn Surroundings,
+    deadline: Instant,
+) -> Known<Vec<String>> {
+    let Workload { namespace, service_account, pull_secrets, .. } = workload;
+    if !pull_secrets.is_empty() {
+        return Known::Unknown;
+    }
+    let mut checks = policies.of_namespace(namespace).flat_map(|policy| &policy.checks);
+    let asks = |check: &Check| matches!(check, Check::Existence | Check::Resolution | Check::Pin(_));
+    let deadline = if checks.any(asks) { deadline } else { Instant::now() };
+    surroundings.pull_secrets(namespace, service_account, deadline).await
 }
 
 /// Returns true if a custom resource controls the pod, or the StatefulSet of the pod. Only the identity of the request
@@ -134,3 +148,6 @@ async fn is_custom(
         None => true,
     }
 }
+
+#[cfg(test)]
+mod tests;

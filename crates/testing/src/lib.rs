@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use tagpin_domain::digest::Digest;
 use tagpin_domain::kind::Kind;
-use tagpin_domain::workload::Labels;
+use tagpin_domain::workload::{Known, Labels};
 use tagpin_kube::discovery::ServedKinds;
 use tagpin_kube::reader::Reader;
 use tagpin_kube::slim::Slim;
@@ -67,6 +67,10 @@ impl Reader for NoObjects {
 
     async fn namespace_labels(&self, _: &str, _: Instant) -> Option<Labels> {
         None
+    }
+
+    async fn pull_secrets(&self, _: &str, _: &str, _: Instant) -> Known<Option<Vec<String>>> {
+        Known::Yes(None)
     }
 
     async fn served_kinds(&self, _: Instant) -> Option<ServedKinds> {

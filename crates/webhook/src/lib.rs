@@ -38,7 +38,7 @@ use crate::pace::Pace;
 use crate::remembered::{Remembered, Sent};
 use crate::response::ReviewResponse;
 use crate::review::{Operation, Request};
-use crate::strangers::{NodesNotAsked, OnlyRemembered, withhold};
+use crate::strangers::{NodesNotAsked, OnlyRemembered, facts_deadline, withhold};
 use tagpin_domain::asker::Requester;
 use tagpin_domain::denial::{Code, shown};
 use tagpin_domain::policy::PolicySet;
@@ -136,7 +136,10 @@ impl Admission {
             Some(row) if canary.is_none() && !break_glass => {
                 match self.judge(phase, known, row, request, read, deadline).await {
                     Ok(judged) => judged.map(Ok),
-                    Err(why) => Some(Err(self.unreadable(phase, row, request, why, deadline).await)),
+                    Err(why) => {
+                        let deadline = facts_deadline(known, deadline);
+                        Some(Err(self.unreadable(phase, row, request, why, deadline).await))
+                    }
                 }
             }
             _ => None,
@@ -274,7 +277,8 @@ impl Admission {
         let steps = budget.namespaced_steps();
         let asked = self.asked(request, &object, old.as_deref(), &policies, &budget);
         let steps = steps - budget.namespaced_steps();
-        let mut subject = pipeline::subject(asked, &policies, &*self.surroundings, deadline).await;
+        let facts_by = facts_deadline(known, deadline);
+        let mut subject = pipeline::subject(asked, &policies, &*self.surroundings, facts_by).await;
         let now = (self.settings.now)();
         let ports = Ports {
             resolve: &*self.registries.resolve,
@@ -294,7 +298,7 @@ impl Admission {
         if !review.unjudged.is_empty() {
             self.metrics.turned_away(Turned::Work);
         }
-        if review.denies_for(Code::NotPinned) && self.surroundings.pinning_is_off(deadline).await {
+        if review.denies_for(Code::NotPinned) && self.surroundings.pinning_is_off(facts_by).await {
             review.soften_unpinned();
         }
         Ok(Some(Judged { object, ephemeral, subject, review }))

@@ -1,4 +1,4 @@
-//! The limits of reviews whose caller has shown no token. For them no pull secret is read, and neither a
+//! The limits of reviews whose caller has shown no token. For them nothing is read at the API server, and neither a
 //! registry nor a node is asked.
 
 use std::sync::Arc;
@@ -11,6 +11,12 @@ use tagpin_domain::fact::{Fact, Unavailable};
 use tagpin_domain::image::ImageRef;
 use tagpin_domain::subject::{Subject, Suggestions};
 use tagpin_review::{NodeImages, Resolve};
+
+/// Returns the time until which the facts around an object may be awaited for a caller: a stranger's review uses only what
+/// is in memory.
+pub(crate) fn facts_deadline(known: bool, deadline: Instant) -> Instant {
+    if known { deadline } else { Instant::now() }
+}
 
 /// Takes from a subject the credentials of its namespace, and the suggestions that would need a request.
 pub(crate) fn withhold(subject: &mut Subject) {

@@ -196,6 +196,7 @@ const fn word(cause: Unavailable) -> &'static str {
         Unavailable::NotByDigest => "NotByDigest",
         Unavailable::NoCredential => "NoCredential",
         Unavailable::PullSecret => "PullSecret",
+        Unavailable::ServiceAccount => "ServiceAccount",
         Unavailable::NotInCache => "NotInCache",
         Unavailable::NoTagList => "NoTagList",
         Unavailable::Busy => "Busy",

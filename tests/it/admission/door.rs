@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use base64::Engine as _;
@@ -13,22 +14,25 @@ use serde_json::{Value, json};
 use tagpin::serve::compose::{Composed, IN_FLIGHT, Inside, Parts, compose_around};
 use tagpin::settings::PullSecrets;
 use tagpin::telemetry;
+use tagpin_domain::asker::Asker;
 use tagpin_domain::digest::Digest;
 use tagpin_domain::fact::Fact;
 use tagpin_domain::image::ImageRef;
 use tagpin_kube::Cluster;
+use tagpin_kube::client::ApiReader;
 use tagpin_kube::image_policy::ClusterImagePolicy;
 use tagpin_kube::policies::Reported;
 use tagpin_objects::door::{Token, Tokens};
 use tagpin_objects::kinds::Kinds;
 use tagpin_registry::{Candidate, Current, Lookup, Registries};
-use tagpin_testing::NoObjects;
+use tagpin_review::{Effort, Named, Suggest};
 use tagpin_testing::scripted_api::Api;
+use tagpin_testing::{NoObjects, owned_by};
 use tagpin_webhook::door::Door;
 use tokio::time::{Instant, sleep, timeout};
 use tower::ServiceExt as _;
 
-use crate::support::webhook::{NoAnswer, Table, Webhook, create, pod};
+use crate::support::webhook::{Answered, NoAnswer, Table, Webhook, create, pod};
 
 const HEX: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 /// Time for which a token counts after another took its place.
@@ -145,22 +149,40 @@ async fn a_path_with_something_that_is_no_token_does_not_exist() {
     assert_eq!((glass.decision().as_str(), &glass.response()["allowed"]), ("break-glass", &json!(true)));
 }
 
+/// A registry whose suggestions never come.
+struct NoSuggestion;
+
+#[async_trait]
+impl Suggest for NoSuggestion {
+    async fn version_of(&self, _: &ImageRef, _: &Asker, _: Effort) -> Named {
+        std::future::pending().await
+    }
+
+    async fn similar_tags(&self, _: &ImageRef, _: &Asker, _: Effort) -> Vec<String> {
+        std::future::pending().await
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn strangers_have_few_places_and_take_none_of_the_others() {
-    // The reviews wait for the labels of a namespace that nobody knows.
+    // Strangers' reviews wait for a suggestion, and the others for the labels of a namespace that nobody knows.
     let selector = json!({ "matchLabels": { "a": "b" } });
     let policies = [("pin", json!({ "mode": "Enforce", "match": { "namespaceSelector": selector } }))];
     let cluster = Cluster::new(Kinds::default(), NoAnswer);
-    let webhook =
-        Webhook::behind(closed(), cluster, &policies, Table::default().ports(), IN_FLIGHT, Timestamp::now);
-    let review = create(pod("web:1")).to_string();
+    let registries =
+        tagpin_webhook::Registries { suggest: Arc::new(NoSuggestion), ..Table::default().ports() };
+    let webhook = Webhook::behind(closed(), cluster, &policies, registries, IN_FLIGHT, Timestamp::now);
+    let review = create(pod("web:latest")).to_string();
     let strangers = (0..40).map(|_| webhook.post("/validate?timeout=5s", review.clone()));
     let known =
         (0..40).map(|_| webhook.post("/validate/0101010101010101010101010101010101010101", review.clone()));
-    tokio::join!(futures::future::join_all(strangers), futures::future::join_all(known));
+    let (strangers, known) =
+        tokio::join!(futures::future::join_all(strangers), futures::future::join_all(known));
     // One namespace takes 14 of the 16.
+    let judged = |answers: &[Answered]| answers.iter().filter(|it| it.status == StatusCode::OK).count();
+    assert_eq!((judged(&strangers), judged(&known)), (14, 0));
     let turned_away = |why| webhook.count(&format!("admission_turned_away_total{{reason=\"{why}\"}}"));
-    assert_eq!((turned_away("shed"), turned_away("late")), (40 - 14, 40 + 14));
+    assert_eq!((turned_away("shed"), turned_away("late")), (40 - 14, 40));
     let large = webhook.post("/validate", vec![b' '; 5 * 1024 * 1024]).await;
     assert_eq!((large.status, large.retry_after.as_deref()), (StatusCode::SERVICE_UNAVAILABLE, Some("1")));
 }
@@ -187,6 +209,70 @@ async fn the_connection_of_a_canary_and_of_a_stranger_ends_with_the_answer() {
         let close = answer.headers().get("connection").is_some_and(|value| value == "close");
         assert_eq!((answer.status(), close), (StatusCode::OK, closes), "{path}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_strangers_review_reads_nothing_at_the_api_server() {
+    let (client, mut api) = Api::new();
+    let cluster = Cluster::new(Kinds::default(), ApiReader::new(client, Kinds::default()));
+    // The policy depends on the labels of the namespace, on the owners of the pod and on its account.
+    let selector = json!({ "matchLabels": { "env": "prod" } });
+    let matching =
+        json!({ "namespaceSelector": selector, "kinds": [{ "group": "apps", "kind": "Deployment" }] });
+    let policies = [("pin", json!({ "mode": "Enforce", "match": matching, "pin": { "targets": ["Pods"] } }))];
+    let registry = Table::default();
+    let webhook =
+        Webhook::behind(closed(), cluster, &policies, registry.clone().ports(), IN_FLIGHT, Timestamp::now);
+    let mut owned = create(pod("web:latest"));
+    owned["request"]["object"]["spec"]["serviceAccountName"] = json!("new");
+    owned["request"]["object"]["metadata"]["ownerReferences"] =
+        owned_by("apps/v1", "ReplicaSet", "web-1", "web-1");
+    let mut foreign = create(pod("web:1"));
+    foreign["request"]["userInfo"]["username"] = json!("system:serviceaccount:databases:operator");
+    foreign["request"]["object"]["metadata"]["ownerReferences"] =
+        owned_by("db.example/v1", "Database", "db", "db");
+    let mut set = create(pod("web:1"));
+    set["request"]["userInfo"]["username"] =
+        json!("system:serviceaccount:kube-system:statefulset-controller");
+    set["request"]["object"]["metadata"]["ownerReferences"] = owned_by("apps/v1", "StatefulSet", "db", "db");
+    let mut unreadable = create(pod("web:1"));
+    unreadable["request"]["object"]["spec"]["containers"] = json!("none");
+    for review in [&owned, &foreign, &set, &unreadable] {
+        for path in ["/validate", "/mutate"] {
+            let answered = webhook.post(path, review.to_string()).await;
+            assert_eq!(answered.status, StatusCode::OK, "{path} {review}");
+        }
+    }
+    assert_eq!(registry.asked(), 0);
+    // What is not known rules no policy out.
+    assert_eq!(webhook.post("/validate", owned.to_string()).await.decision(), "deny");
+    assert_eq!(webhook.post("/validate", unreadable.to_string()).await.decision(), "deny");
+    api.quiet(Duration::from_secs(10)).await;
+
+    // The API server's own reviews read all of it.
+    let (known, mut read) = (path(1), std::collections::BTreeSet::new());
+    for review in [owned, foreign, set, unreadable] {
+        let asking = webhook.post(&known, review.to_string());
+        let answering = async {
+            loop {
+                let call = api.next().await;
+                read.insert(call.path.clone());
+                call.refuse(404, "NotFound");
+            }
+        };
+        tokio::select! {
+            answered = asking => assert_eq!(answered.status, StatusCode::OK),
+            () = answering => {}
+        }
+    }
+    let all = [
+        "/api/v1/namespaces/shop",
+        "/api/v1/namespaces/shop/serviceaccounts/new",
+        "/apis",
+        "/apis/apps/v1/namespaces/shop/replicasets/web-1",
+        "/apis/apps/v1/namespaces/shop/statefulsets/db",
+    ];
+    assert_eq!(read.iter().map(String::as_str).collect::<Vec<_>>(), all);
 }
 
 /// A registry that has every tag and counts look-ups.
@@ -218,6 +304,7 @@ async fn mutate<L>(composed: &Composed<L>, path: &str, pod: &Value) -> Value {
 async fn a_forged_review_reads_no_pull_secret_and_asks_no_registry() {
     rustls::crypto::ring::default_provider().install_default().ok();
     let cluster = Arc::new(Cluster::new(Kinds::default(), NoObjects));
+    cluster.accounts.apply("shop".to_owned(), "default".to_owned(), Vec::new());
     let (client, mut api) = Api::new();
     let registry = Everything::default();
     let parts = Parts {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use tagpin_domain::asker::Secrets;
 use tagpin_domain::fact::Fact;
 use tagpin_kube::{Cluster, Observed};
 use tagpin_objects::kinds::{Kinds, REPLICA_SET};
@@ -306,6 +307,21 @@ async fn the_registry_is_asked_with_the_pods_own_secrets_else_with_its_service_a
     assert!(askers.iter().all(|asker| asker.namespace == "shop"));
     let secrets: Vec<_> = askers.into_iter().map(|asker| asker.secrets.names().to_vec()).collect();
     assert_eq!(secrets, [vec!["common"], vec!["robots"], vec!["own", "other"]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_account_that_nobody_knows_may_have_pull_secrets() {
+    let registry = registry();
+    let webhook = Webhook::new(&[("baseline", baseline())], registry.clone());
+    let mut object = deployment("web:1");
+    object["spec"]["template"]["spec"]["serviceAccountName"] = json!("new");
+    webhook.validate(&create(object.clone())).await;
+    webhook.cluster.accounts.apply("shop".into(), "new".into(), Vec::new());
+    webhook.validate(&create(object.clone())).await;
+    webhook.cluster.accounts.delete("shop", "new");
+    webhook.validate(&create(object)).await;
+    let secrets: Vec<_> = registry.askers().into_iter().map(|asker| asker.secrets).collect();
+    assert_eq!(secrets, [Secrets::Unknown, Secrets::Known(Vec::new()), Secrets::Unknown]);
 }
 
 #[tokio::test]

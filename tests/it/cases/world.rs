@@ -20,7 +20,7 @@ use tagpin_domain::fact::{
 };
 use tagpin_domain::image::ImageRef;
 use tagpin_domain::kind::Kind;
-use tagpin_domain::workload::{ForeignKind, Labels};
+use tagpin_domain::workload::{ForeignKind, Known, Labels};
 use tagpin_kube::Cluster;
 use tagpin_kube::discovery::ServedKinds;
 use tagpin_kube::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyObject};
@@ -57,6 +57,7 @@ impl World {
             labels.insert("kubernetes.io/metadata.name".into(), case.namespace.clone());
             cluster.namespaces.apply(case.namespace.clone(), labels);
         }
+        cluster.accounts.apply(case.namespace.clone(), "default".to_owned(), Vec::new());
         for object in &case.cluster {
             report(&cluster, object.clone());
         }
@@ -116,6 +117,10 @@ impl Reader for Serving {
 
     async fn namespace_labels(&self, name: &str, deadline: Instant) -> Option<Labels> {
         NoObjects.namespace_labels(name, deadline).await
+    }
+
+    async fn pull_secrets(&self, _: &str, _: &str, _: Instant) -> Known<Option<Vec<String>>> {
+        Known::Yes(None)
     }
 
     async fn served_kinds(&self, _: Instant) -> Option<ServedKinds> {
@@ -336,6 +341,7 @@ fn fact(said: &Value) -> Fact {
                 }
                 Some(Value::String(word)) if word == "dns" => Unavailable::Dns,
                 Some(Value::String(word)) if word == "tls" => Unavailable::Tls,
+                Some(Value::String(word)) if word == "service-account" => Unavailable::ServiceAccount,
                 Some(other) => panic!("no cause: {other}"),
             },
             retry_after: seconds("retry"),

@@ -16,7 +16,7 @@ use tagpin_domain::asker::Asker;
 use tagpin_domain::fact::Fact;
 use tagpin_domain::image::ImageRef;
 use tagpin_domain::kind::Kind;
-use tagpin_domain::workload::Labels;
+use tagpin_domain::workload::{Known, Labels};
 use tagpin_kube::Cluster;
 use tagpin_kube::discovery::ServedKinds;
 use tagpin_kube::image_policy::{ClusterImagePolicy, ImagePolicy};
@@ -143,6 +143,10 @@ impl Reader for NoAnswer {
         std::future::pending().await
     }
 
+    async fn pull_secrets(&self, _: &str, _: &str, _: Instant) -> Known<Option<Vec<String>>> {
+        std::future::pending().await
+    }
+
     async fn served_kinds(&self, _: Instant) -> Option<ServedKinds> {
         std::future::pending().await
     }
@@ -241,6 +245,7 @@ impl Webhook {
         now: fn() -> Timestamp,
     ) -> Self {
         let cluster = Arc::new(cluster);
+        cluster.accounts.apply("shop".to_owned(), "default".to_owned(), Vec::new());
         let mut metrics = Registry::default();
         let settings = Settings {
             controller_identities: [

@@ -51,6 +51,7 @@ fn violations(text: &str) -> Vec<Violation> {
         Violation::RegistryUnavailable(Unavailable::NotByDigest),
         Violation::RegistryUnavailable(Unavailable::NoCredential),
         Violation::RegistryUnavailable(Unavailable::PullSecret),
+        Violation::RegistryUnavailable(Unavailable::ServiceAccount),
         Violation::RegistryUnavailable(Unavailable::NotInCache),
         Violation::RegistryUnavailable(Unavailable::NoTagList),
         Violation::RegistryUnavailable(Unavailable::Busy),

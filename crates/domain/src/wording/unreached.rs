@@ -25,6 +25,11 @@ pub(super) fn unavailable(cause: Unavailable, host: &str) -> String {
         Unavailable::NotByDigest => format!("{host} lists the tag, but does not serve its digest"),
         Unavailable::NoCredential => format!("the cloud gave tagpin no credential for {host}"),
         Unavailable::PullSecret => format!("a pull secret for {host} could not be read in time"),
+        Unavailable::ServiceAccount => {
+            format!(
+                "the pull secrets of the service account are not known, and {host} shows nothing without one"
+            )
+        }
         Unavailable::NotInCache => format!("{host} is a cache of another registry and does not have the tag"),
         Unavailable::NoTagList => format!("{host} does not list tags"),
         Unavailable::Busy => format!("tagpin is busy and did not ask {host}"),
@@ -56,6 +61,11 @@ pub(super) fn availability(cause: Unavailable, registry: Registry<'_>) -> String
         Unavailable::NoCredential => no_credential(registry),
         Unavailable::PullSecret => {
             "apply again; if that does not help, ask the cluster admin to check that the API server answers"
+                .to_owned()
+        }
+        Unavailable::ServiceAccount => {
+            "create the service account if it does not exist, and apply again; if that does not help, ask the cluster admin \
+             to check that the API server answers"
                 .to_owned()
         }
         Unavailable::NotInCache => format!(

@@ -7,6 +7,7 @@
     reason = "tests fail by panicking"
 )]
 
+mod accounts;
 mod by_name;
 mod discovery;
 mod limits;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tagpin_domain::kind::Kind;
 use tagpin_domain::slot::{PullPolicy, Slot, SlotKey};
 use tagpin_domain::subject::TopOwner;
-use tagpin_domain::workload::{ControllerRef, Labels, Workload};
+use tagpin_domain::workload::{ControllerRef, Known, Labels, Workload};
 use tagpin_kube::Cluster;
 use tagpin_kube::discovery::ServedKinds;
 use tagpin_kube::reader::Reader;
@@ -43,6 +43,10 @@ impl Reader for Api {
     async fn namespace_labels(&self, name: &str, _: Instant) -> Option<Labels> {
         self.asked.lock().unwrap().push(format!("Namespace {name}"));
         self.namespaces.lock().unwrap().get(name).cloned()
+    }
+
+    async fn pull_secrets(&self, _: &str, _: &str, _: Instant) -> Known<Option<Vec<String>>> {
+        Known::Unknown
     }
 
     async fn served_kinds(&self, _: Instant) -> Option<ServedKinds> {

@@ -9,7 +9,6 @@ use tagpin_kube::store::Store;
 use tagpin_kube::unreadable::{Named, Unreadables, Watched};
 use tagpin_kube::{Cluster, Observed, certificate};
 use tagpin_objects::kinds::Kinds;
-use tagpin_review::Surroundings as _;
 use tokio::sync::watch::Sender;
 
 use tagpin_testing::path;
@@ -60,7 +59,7 @@ fn knows(cluster: &Cluster, store: Store, name: &str) -> bool {
             cluster.policies.rows().iter().any(|row| row.uid == uid)
         }
         Store::Namespaces => cluster.namespace_labels(name).is_some(),
-        Store::ServiceAccounts => !cluster.pull_secrets("shop", name).is_empty(),
+        Store::ServiceAccounts => cluster.accounts.pull_secrets("shop", name).is_some(),
         // ControllerRevisions are known only by the images that they carry.
         Store::ControllerRevisions => true,
         Store::Objects(row) if row.is_pod() => cluster.pods.get(&uid).is_some(),

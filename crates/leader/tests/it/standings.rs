@@ -9,7 +9,7 @@ use kube::core::ObjectMeta;
 use serde_json::{Value, json};
 use tagpin_domain::kind::Kind;
 use tagpin_domain::policy::PolicyId;
-use tagpin_domain::workload::Labels;
+use tagpin_domain::workload::{Known, Labels};
 use tagpin_kube::Cluster;
 use tagpin_kube::discovery::ServedKinds;
 use tagpin_kube::image_policy::{ClusterImagePolicy, ImagePolicy};
@@ -35,6 +35,10 @@ impl Reader for Nobody {
     }
 
     async fn namespace_labels(&self, _: &str, _: tokio::time::Instant) -> Option<Labels> {
+        panic!("a status is made from memory alone")
+    }
+
+    async fn pull_secrets(&self, _: &str, _: &str, _: tokio::time::Instant) -> Known<Option<Vec<String>>> {
         panic!("a status is made from memory alone")
     }
 

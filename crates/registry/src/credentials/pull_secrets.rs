@@ -4,7 +4,8 @@
 //! The order is the kubelet's: all pull secrets form one keyring, and the operator's credential comes after them as
 //! the node's own would. An asker that has any credential for an image is never asked for anonymously. A secret that
 //! cannot be used is skipped and counted; the kubelet skips a missing one too, but fails on a malformed one. A secret
-//! that could not be read in time is no proof that the asker has no credential, and becomes a candidate of its own.
+//! that could not be read in time is no proof that the asker has no credential, and becomes a candidate of its own. So do
+//! the secrets of a service account that is not known.
 
 mod memory;
 mod order;
@@ -172,6 +173,9 @@ impl PullSecrets {
         if !self.may_read(&asker.namespace) {
             return Own::NotReadable;
         }
+        if asker.secrets == Secrets::Unknown {
+            return Own::Unknown;
+        }
         let read = async |(index, secret): (usize, SecretRef)| {
             let name = secret.name.clone();
             Named { index, name, reading: self.read(secret, deadline).await }
@@ -269,19 +273,26 @@ impl Credentials for PullSecrets {
         if !profile.shows_credentials() {
             return Some(Candidate::only_anonymous().into());
         }
-        let Secrets::Known(secrets) = &asker.secrets else { return Some(withheld()) };
+        if asker.secrets == Secrets::Withheld {
+            return Some(withheld());
+        }
         let operators = if profile.operators_credential {
             given_at_once(self.registries.credential(image.domain()))?
         } else {
             Vec::new()
         };
         let may_read = self.may_read(&asker.namespace);
-        if operators.is_empty() && (!may_read || secrets.is_empty()) {
+        let secrets = asker.secrets.names();
+        let own_unknown = may_read && asker.secrets == Secrets::Unknown;
+        if operators.is_empty() && !own_unknown && (!may_read || secrets.is_empty()) {
             let search = if may_read { Search::NoneNamed } else { Search::NotReadable };
             return Some(Held { candidates: Candidate::only_anonymous().into(), search });
         }
         if !may_read {
             return Some(in_order(&Own::NotReadable, operators, asker, image));
+        }
+        if own_unknown {
+            return Some(in_order(&Own::Unknown, operators, asker, image));
         }
         // The slow path counts the secrets that are skipped.
         if secrets.len() > PER_ASKER || !secrets.iter().all(|name| is_object_name(name)) {

@@ -13,7 +13,10 @@ pub(super) const fn weight(fact: &Fact) -> Option<u8> {
         Fact::CredentialsRejected { .. } => Some(0),
         Fact::MissingOrPrivate(_) => Some(1),
         // This credential was not sent, so it says nothing about the next one.
-        Fact::Unavailable { cause: Unavailable::NoCredential | Unavailable::PullSecret, .. } => Some(2),
+        Fact::Unavailable {
+            cause: Unavailable::NoCredential | Unavailable::PullSecret | Unavailable::ServiceAccount,
+            ..
+        } => Some(2),
         Fact::RealmNotTrusted(_) => Some(3),
         Fact::RepositoryMissing => Some(4),
         Fact::AccessDenied(_) => Some(5),
@@ -139,7 +142,8 @@ mod tests {
 
     #[test]
     fn a_credential_that_was_not_sent_does_not_keep_the_next_one_from_being_tried() {
-        let not_sent = [Unavailable::NoCredential, Unavailable::PullSecret].map(Fact::unavailable);
+        let not_sent = [Unavailable::NoCredential, Unavailable::PullSecret, Unavailable::ServiceAccount];
+        let not_sent = not_sent.map(Fact::unavailable);
         assert!(not_sent.iter().all(|fact| weight(fact).is_some()));
         assert_eq!(weight(&Fact::unavailable(Unavailable::Timeout)), None);
         assert!(weight(&Fact::DigestMissing) > weight(&Fact::RepositoryMissing));

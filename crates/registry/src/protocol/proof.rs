@@ -35,7 +35,7 @@ impl Own {
     /// Returns the secret of a credential, if it has one.
     pub(super) fn of(credential: &Credential) -> Option<Self> {
         match credential {
-            Credential::Anonymous | Credential::NotGiven | Credential::NotRead => None,
+            Credential::Anonymous | Credential::NotGiven | Credential::NotRead | Credential::NotNamed => None,
             Credential::Basic { username, password } => {
                 Some(Self::Password(basic_header(username, password)))
             }

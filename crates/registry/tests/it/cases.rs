@@ -137,6 +137,9 @@ struct Secret {
     /// True if the secret could not be read in time.
     #[serde(default)]
     not_read: bool,
+    /// True if this stands for the pull secrets of a service account that is not known.
+    #[serde(default)]
+    not_named: bool,
 }
 
 impl Secret {
@@ -146,6 +149,9 @@ impl Secret {
         }
         if self.not_read {
             return Candidate::not_read(Source::PullSecret(self.name.clone()));
+        }
+        if self.not_named {
+            return Candidate::not_named();
         }
         let token = match (&self.identity, &self.registry) {
             (None, None) => return secret(&self.name, &self.user, &self.password),

@@ -15,14 +15,14 @@ use futures::future::join_all;
 use hyper::{Request, Response};
 use kube::client::Body;
 use serde_json::{Value, json};
-use tagpin_domain::asker::Asker;
+use tagpin_domain::asker::{Asker, Secrets};
 use tagpin_domain::fact::{AskedWith, Cloud, Fact, Hidden, SecretProblem};
 use tagpin_domain::image::ImageRef;
 #[cfg(feature = "aws")]
 use tagpin_registry::{Clouds, Surroundings, SystemNames, Transport};
 use tagpin_registry::{
     Credential, CredentialHelpers, Credentials, Current, Event, Held, HelperAnswer, HelperError, HelperName,
-    Observer, Profiles as _, PullSecrets, Readable, Registries, RegistryProfile, UserConfig,
+    Observer, Profiles as _, PullSecrets, Readable, Registries, RegistryProfile, Search, UserConfig,
 };
 use tempfile::TempDir;
 use tokio::time::{Instant, advance};
@@ -184,6 +184,7 @@ async fn candidates(credentials: &impl Credentials, asker: &Asker, image: &str) 
         Credential::Anonymous => "nothing".to_owned(),
         Credential::NotGiven => "none given".to_owned(),
         Credential::NotRead => "not read".to_owned(),
+        Credential::NotNamed => "not named".to_owned(),
         Credential::Identity(_) | Credential::Registry(_) => panic!("nodes use no tokens"),
         Credential::Basic { password, .. } => password.expose_secret().to_owned(),
     };
@@ -419,6 +420,32 @@ async fn a_secret_that_could_not_be_read_is_no_proof_that_there_is_no_credential
         candidates(&credentials, &asker("shop", &["failing"]), "b.io/x").await,
         ["not read from pull secret failing"]
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_account_that_is_not_known_may_have_a_credential() {
+    let cluster = Cluster::default().with_secret("ops", "pull", &[("ops.io", "operators")]);
+    let config = || {
+        registries(
+            "registries: [{ match: '*.io', credentials: { secretRef: { namespace: ops, name: pull } } }]",
+        )
+    };
+    let unknown = Asker { namespace: "shop".to_owned(), secrets: Secrets::Unknown };
+    let not_named = "not named from service account";
+    let credentials = cluster.everybodys();
+    assert_eq!(candidates(&credentials, &unknown, "a.io/x:1").await, [not_named]);
+    let at_hand = credentials.known(&unknown, &ImageRef::parse("a.io/x:1").unwrap());
+    assert!(at_hand.is_some_and(|held| held.search == Search::Unknown));
+    let credentials = cluster.credentials(Readable::Everybodys, config());
+    assert_eq!(
+        candidates(&credentials, &unknown, "ops.io/x:1").await,
+        ["operators from configuration of *.io", not_named]
+    );
+    assert_eq!(candidates(&credentials, &unknown, "a.io/x:1").await, [not_named]);
+    // Where no pull secret may be read, it does not matter which ones the account names.
+    let credentials = cluster.credentials(Readable::Nobodys, Registries::default());
+    assert_eq!(candidates(&credentials, &unknown, "a.io/x:1").await, [ANONYMOUS]);
+    assert_eq!(cluster.asked(), [format!("GET {}", path("ops", "pull"))]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,7 +7,9 @@ fn entries(config: &DockerConfig) -> Vec<String> {
     config
         .entries()
         .map(|(location, credential)| match credential {
-            Credential::Anonymous | Credential::NotGiven | Credential::NotRead => format!("{location} -"),
+            Credential::Anonymous | Credential::NotGiven | Credential::NotRead | Credential::NotNamed => {
+                format!("{location} -")
+            }
             Credential::Identity(token) => format!("{location} identity {}", token.expose_secret()),
             Credential::Registry(token) => format!("{location} registry {}", token.expose_secret()),
             Credential::Basic { username, password } => {

@@ -30,7 +30,9 @@ fn secret(name: &str) -> Source {
 fn users(keyring: &Keyring, image: &str) -> Vec<String> {
     let user = |candidate: Candidate| match candidate.credential {
         Credential::Basic { username, .. } => username,
-        Credential::Anonymous | Credential::NotGiven | Credential::NotRead => "-".to_owned(),
+        Credential::Anonymous | Credential::NotGiven | Credential::NotRead | Credential::NotNamed => {
+            "-".to_owned()
+        }
         Credential::Identity(_) | Credential::Registry(_) => "token".to_owned(),
     };
     keyring.look_up(&ImageRef::parse(image).unwrap()).into_iter().map(user).collect()

@@ -15,6 +15,8 @@ use tagpin_domain::image::ImageRef;
 pub(super) enum Own {
     /// They may not be read.
     NotReadable,
+    /// The asker's service account is not known, so nobody knows which they are.
+    Unknown,
     /// They were read, as far as possible.
     Read(Vec<Named>),
 }
@@ -29,14 +31,18 @@ pub(super) struct Named {
 }
 
 impl Own {
+    /// Returns the secrets, as far as they are known.
+    fn secrets(&self) -> &[Named] {
+        match self {
+            Self::NotReadable | Self::Unknown => &[],
+            Self::Read(secrets) => secrets,
+        }
+    }
+
     /// Returns the names of the secrets that name a credential helper for the image.
     pub(super) fn helpers(&self, image: &ImageRef) -> impl Iterator<Item = &str> {
-        let secrets = match self {
-            Self::NotReadable => &[][..],
-            Self::Read(secrets) => secrets,
-        };
         let named = |secret: &&Named| secret.keyring().is_ok_and(|keyring| keyring.names_helper(image));
-        secrets.iter().filter(named).map(|secret| secret.name.as_str())
+        self.secrets().iter().filter(named).map(|secret| secret.name.as_str())
     }
 }
 
@@ -49,10 +55,7 @@ impl Named {
 /// Returns the asker's own credentials before the operator's, each once, and then one that could not be obtained. The
 /// list is never empty.
 pub(super) fn in_order(own: &Own, operators: Vec<Candidate>, asker: &Asker, image: &ImageRef) -> Held {
-    let secrets = match own {
-        Own::NotReadable => &[][..],
-        Own::Read(secrets) => secrets,
-    };
+    let secrets = own.secrets();
     let keyrings: Vec<&Keyring> = secrets.iter().filter_map(|secret| secret.keyring().ok()).collect();
     let mut candidates = keyring::look_up(&keyrings, image);
     let (absent, obtained): (Vec<_>, Vec<_>) =
@@ -60,12 +63,13 @@ pub(super) fn in_order(own: &Own, operators: Vec<Candidate>, asker: &Asker, imag
     Candidate::add_new(&mut candidates, obtained);
     let unread = secrets.iter().find(|secret| matches!(secret.keyring(), Err(Skipped::Unavailable)));
     let unread = unread.map(|secret| Candidate::not_read(Source::PullSecret(secret.name.clone())));
+    let unnamed = matches!(own, Own::Unknown).then(Candidate::not_named);
     // An asker that has a credential does not wait for that of a cloud, which may be configured for others.
     let has_own = !candidates.is_empty();
     let in_vain = |absent: &Candidate| has_own && matches!(absent.credential, Credential::NotGiven);
     Candidate::add_new(
         &mut candidates,
-        unread.into_iter().chain(absent.into_iter().filter(|absent| !in_vain(absent))),
+        unread.into_iter().chain(unnamed).chain(absent.into_iter().filter(|absent| !in_vain(absent))),
     );
     if candidates.is_empty() {
         candidates.push(Candidate::anonymous());
@@ -81,6 +85,7 @@ fn search(own: &Own, candidates: &[Candidate], asker: &Asker) -> Search {
     }
     let secrets = match own {
         Own::NotReadable => return Search::NotReadable,
+        Own::Unknown => return Search::Unknown,
         Own::Read(_) if asker.secrets.names().iter().all(String::is_empty) => return Search::NoneNamed,
         Own::Read(secrets) => secrets,
     };
