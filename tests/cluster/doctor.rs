@@ -218,3 +218,28 @@ fn it_names_the_workload_that_is_not_pinned_and_why() {
         (status["summary"]["pinned"] == 1 && status["unpinned"].is_null()).then_some(())
     });
 }
+
+#[test]
+fn an_event_on_a_workload_says_that_its_image_is_not_pinned_and_why() {
+    let Some(_rig) = rig::here("has these images") else { return };
+    let _cluster = alone();
+    let namespace = Namespace::without_policy("event");
+    namespace.apply(&deployment("web", "web:1.4.2", 1)).succeeded();
+    namespace.rolled_out("deployment/web");
+    // What a leader finds in its first count is no news. It has counted once a status says what was refused.
+    namespace.policy("counted", "{ mode: Enforce, rules: { tags: { forbidden: [ latest ] } } }");
+    namespace.apply(&pod("forbidden", "web:latest")).refused_with("TagForbidden");
+    wait_for("the first count of the leader", LIMIT, || {
+        let policy = namespace.find("imagepolicies.tagpin.dev", "counted")?;
+        (policy["status"]["refused"][0]["code"] == "TagForbidden").then_some(())
+    });
+    namespace.policy("pins", "{ mode: Warn, pin: { targets: [ Pods ] } }");
+    let event = wait_for("an Event on the Deployment", LIMIT, || {
+        let described = namespace.kubectl(&["describe", "deployment", "web"]).succeeded();
+        described.lines().find(|line| line.contains("OlderThanPolicy")).map(str::to_owned)
+    });
+    let remedy = format!("kubectl -n {} rollout restart deployment/web pins", namespace.name);
+    for part in ["Warning", "(app): web:1.4.2, OlderThanPolicy: ", &remedy] {
+        assert!(event.contains(part), "{event}");
+    }
+}

@@ -11,6 +11,9 @@ use crate::requirement::{REFERENCE_LIMIT, SLOT_LIMIT};
 mod hidden;
 mod unreached;
 
+/// The problem of an image whose pin was undone.
+pub const UNDONE: &str = "a webhook that ran after pin.tagpin.dev removed the digest";
+
 /// Maximum number of characters of a name in a sentence (Kubernetes names have at most 253).
 const NAME_LIMIT: usize = 253;
 /// The advice for an image that exists only on a node.
@@ -153,7 +156,7 @@ impl<'a> Wording<'a> {
             Violation::Schema1 => "the manifest has schema version 1, which nodes cannot run".to_owned(),
             Violation::NotAnImage => "this is not an image that a node can run".to_owned(),
             Violation::NotPinned => "pin.tagpin.dev did not pin this image to its digest".to_owned(),
-            Violation::PinUndone => "a webhook that ran after pin.tagpin.dev removed the digest".to_owned(),
+            Violation::PinUndone => UNDONE.to_owned(),
         }
     }
 

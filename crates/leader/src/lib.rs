@@ -1,5 +1,5 @@
 //! Everything that only the leader writes: the status of policies, the baseline, the certificate, the keys
-//! for marks, and the webhook configurations.
+//! for marks, the webhook configurations, and Events.
 //!
 //! This crate decides nothing about requests, and no request needs it: every replica answers from its own
 //! memory.
@@ -37,6 +37,7 @@ pub mod pin_keys;
 pub mod policy_status;
 pub mod replicas;
 pub mod webhook_config;
+pub mod workload_events;
 
 mod call;
 mod owner;
@@ -49,8 +50,10 @@ use door::{DoorKeeper, Paths};
 use findings::{Found, Gatherer};
 use lease::{LeaseManager, Notes};
 use policy_status::StatusWriter;
+use policy_status::standing::Count;
 use replicas::{AskByAddress, Replica};
 use webhook_config::{Connect, Installed, WebhookConfig};
+use workload_events::WorkloadEvents;
 
 /// Time limit for the last statuses of a leader that stops. The lease outlasts it by far.
 const LAST_PASS: Duration = Duration::from_secs(3);
@@ -127,7 +130,10 @@ impl Controller {
         if others && replicas::are_wanted(&self.client, &self.namespace).await {
             return;
         }
-        if timeout(LAST_PASS, self.status(ready, watch::channel(None).1).leave()).await.is_err() {
+        if timeout(LAST_PASS, self.status(ready, watch::channel(None).1, watch::Sender::new(None)).leave())
+            .await
+            .is_err()
+        {
             info!("not every policy could be told in time that no replica is left");
         }
     }
@@ -137,6 +143,7 @@ impl Controller {
         &self,
         ready: &watch::Sender<Vec<Replica>>,
         found: watch::Receiver<Option<Arc<Found>>>,
+        counted: watch::Sender<Option<Arc<Count>>>,
     ) -> StatusWriter {
         StatusWriter {
             client: self.client.clone(),
@@ -146,9 +153,25 @@ impl Controller {
             installed: self.installed.subscribe(),
             replicas: ready.subscribe(),
             found,
+            counted,
             ask: Arc::new(AskByAddress { port: self.admin_port }),
             now: Arc::new(Timestamp::now),
             reconcile: self.passes.of("policy_status"),
+        }
+    }
+
+    /// Returns the writer of Events on workloads.
+    fn workload_events(
+        &self,
+        found: watch::Receiver<Option<Arc<Found>>>,
+        counted: watch::Receiver<Option<Arc<Count>>>,
+    ) -> WorkloadEvents {
+        WorkloadEvents {
+            client: self.client.clone(),
+            cluster: Arc::clone(&self.cluster),
+            counted,
+            found,
+            reconcile: self.passes.of("workload_events"),
         }
     }
 
@@ -156,8 +179,9 @@ impl Controller {
     async fn lead(&self, ready: watch::Sender<Vec<Replica>>, notes: Notes) -> WriterEnded {
         let mut writers = Writers::default();
         let (client, namespace) = (|| self.client.clone(), || self.namespace.clone());
-        let found = watch::Sender::new(None);
-        let status = self.status(&ready, found.subscribe());
+        let (found, counted) = (watch::Sender::new(None), watch::Sender::new(None));
+        let events = self.workload_events(found.subscribe(), counted.subscribe());
+        let status = self.status(&ready, found.subscribe(), counted);
         ready.send_replace(Vec::new());
         self.installed.send_replace(Installed::NotYet);
         self.closed.send_replace(false);
@@ -237,6 +261,7 @@ impl Controller {
             async move { replicas::watch(client, &namespace, ready, &lost).await }
         });
         writers.start("policy_status", async move { status.keep().await });
+        writers.start("workload_events", events.keep());
         writers.death().await
     }
 }

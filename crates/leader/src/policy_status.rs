@@ -39,7 +39,7 @@ pub mod standing;
 mod document;
 
 use document::Place;
-use standing::{next_expiry, standings};
+use standing::{Count, count, next_expiry};
 
 /// Field manager of the status.
 const MANAGER: &str = "tagpin-status";
@@ -74,6 +74,8 @@ pub struct StatusWriter {
     pub replicas: watch::Receiver<Vec<Replica>>,
     /// The findings of the replicas; none until one has answered. Until then the statuses keep theirs.
     pub found: watch::Receiver<Option<Arc<Found>>>,
+    /// Receives each count that knows the findings of the replicas.
+    pub counted: watch::Sender<Option<Arc<Count>>>,
     /// Asks a replica for its policies.
     pub ask: Arc<dyn Ask>,
     /// The wall clock, by which exceptions expire.
@@ -163,10 +165,15 @@ impl StatusWriter {
         self.confirm(memory, &policies, replicas).await;
         let found = self.found.borrow().clone();
         let remembered = found.clone().unwrap_or_default();
-        let standings = match counts {
-            true => Some(standings(&self.cluster, &self.excluded, &*self.offline, &remembered, now).await),
+        let counted = match counts {
+            true => Some(count(&self.cluster, &self.excluded, &*self.offline, &remembered, now).await),
             false => None,
-        };
+        }
+        .map(Arc::new);
+        if counted.is_some() && found.is_some() {
+            self.counted.send_replace(counted.clone());
+        }
+        let standings = counted.as_ref().map(|counted| &counted.standings);
         let mut again = MAX_INTERVAL;
         if let Some(expiry) = next_expiry(&self.cluster.policies(), now) {
             again = again.min(Duration::try_from(expiry.duration_since(now)).unwrap_or(MAX_INTERVAL));
@@ -178,8 +185,7 @@ impl StatusWriter {
             }
             let place =
                 Place { excluded: &self.excluded, installed, replicas: replicas.len(), lacking: &lacking };
-            let mut status =
-                place.status(policy, standings.as_ref().and_then(|held| held.get(&policy.id)), now);
+            let mut status = place.status(policy, standings.and_then(|held| held.get(&policy.id)), now);
             status.refused = match &found {
                 Some(found) => found.refused.get(&policy.id).cloned().unwrap_or_default(),
                 None => policy.status.refused.clone(),

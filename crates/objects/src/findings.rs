@@ -8,6 +8,10 @@ use tagpin_domain::policy::PolicyId;
 
 use crate::image_policy::Refused;
 
+mod unpinned;
+
+pub use unpinned::{PINS_OLDER, TO_FIND_THE_WEBHOOK};
+
 /// Path of the page, which ends with the token.
 pub const FINDINGS: &str = "/findings";
 /// Number of refusals from which a user is refused again and again.

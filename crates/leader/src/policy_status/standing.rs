@@ -15,7 +15,7 @@ use tagpin_domain::draft::{Draft, Drafts, drafts};
 use tagpin_domain::image::ImageRef;
 use tagpin_domain::policy::{Policy, PolicyId, PolicySet};
 use tagpin_domain::requirement::{SLOT_LIMIT, policies_of, waived_for_some};
-use tagpin_domain::slot::{Role, Slot};
+use tagpin_domain::slot::{Role, Slot, SlotKey};
 use tagpin_domain::subject::{Phase, Subject, Surrounding, TopOwner};
 use tagpin_domain::work::{Budget, STEPS};
 use tagpin_domain::workload::{LabelSet, Workload};
@@ -48,6 +48,35 @@ pub struct Standing {
     pub without_digest: Vec<Unpinned>,
 }
 
+/// One count of the cluster.
+#[derive(Debug, Default)]
+pub struct Count {
+    /// The standing under every policy in force.
+    pub standings: BTreeMap<PolicyId, Standing>,
+    /// All images of pods that a policy pins and that have no digest.
+    pub unpinned: BTreeMap<Bare, BareImage>,
+}
+
+/// The place of an image without a digest in a workload, and the reason.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Bare {
+    /// UID of the workload.
+    pub uid: String,
+    /// The container or volume.
+    pub slot: SlotKey,
+    /// The code of the reason.
+    pub reason: String,
+}
+
+/// An image without a digest.
+#[derive(Debug, Clone)]
+pub struct BareImage {
+    /// The workload at the top, which is the pod itself if it belongs to none.
+    pub top: Arc<Stored>,
+    /// The image as its author wrote it, cut as in a status.
+    pub image: String,
+}
+
 /// The running counts for one policy.
 #[derive(Default)]
 struct Tally {
@@ -59,7 +88,7 @@ struct Tally {
     violations: u32,
     /// The first images without a digest by their place, which begins with true for those of custom resources; each with
     /// its reason.
-    without_digest: BTreeMap<(bool, Bare), (String, String)>,
+    without_digest: BTreeMap<(bool, Spot), (String, String)>,
     /// The first violations.
     first: BTreeMap<Place, Written>,
     /// The number of the workload that is being counted.
@@ -80,16 +109,16 @@ struct Place {
     role: Option<Role>,
 }
 
-/// The place of an image without a digest.
+/// The place of an image without a digest in a status.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Bare {
+struct Spot {
     namespace: String,
     kind: &'static str,
     name: String,
     slot: String,
 }
 
-impl Bare {
+impl Spot {
     /// Returns the reason why the image here has no digest.
     fn reason<'a>(&self, image: &str, is_older: bool, found: &'a Found) -> &'a str {
         let key = [self.namespace.clone(), self.slot.clone(), image.to_owned()];
@@ -125,27 +154,36 @@ struct Look<'a> {
     found: &'a Found,
     created: HashMap<PolicyId, Option<Timestamp>>,
     tallies: HashMap<&'a PolicyId, Tally>,
+    unpinned: BTreeMap<Bare, BareImage>,
     /// Numbers of steps that the policies of each namespace have taken.
     steps: HashMap<String, u32>,
 }
 
-/// Returns the standing of the cluster under every policy in force. Namespaces that are never intercepted do
-/// not count, nor do pods and Jobs that have ended. An object for which policies need too much work violates all policies
-/// of their kind.
-pub async fn standings(
+/// Counts the cluster under every policy in force. Namespaces that are never intercepted do not count, nor do pods and
+/// Jobs that have ended. An object for which policies need too much work violates all policies of their kind.
+pub async fn count(
     cluster: &Cluster,
     excluded: &BTreeSet<String>,
     offline: &(dyn Fn(&ImageRef) -> bool + Sync),
     found: &Found,
     now: Timestamp,
-) -> BTreeMap<PolicyId, Standing> {
+) -> Count {
     let policies = cluster.policies();
     let (workloads, pods) = (cluster.workloads.all(), cluster.pods.all());
     let held = cluster.policies.all().into_iter();
     let created = held.map(|held| (held.id, held.created)).collect();
     let tallies = policies.all().map(|policy| (&policy.id, Tally::default())).collect();
-    let mut look =
-        Look { cluster, policies: &policies, offline, now, found, created, tallies, steps: HashMap::new() };
+    let mut look = Look {
+        cluster,
+        policies: &policies,
+        offline,
+        now,
+        found,
+        created,
+        tallies,
+        unpinned: BTreeMap::new(),
+        steps: HashMap::new(),
+    };
     // Objects that a workload makes count as part of the workload. Of them only the pods are counted, not the
     // templates between.
     let templates = workloads.iter().filter(|object| object.workload.controller_kind().is_none());
@@ -175,7 +213,7 @@ pub async fn standings(
         let tally = tallies.remove(&policy.id).unwrap_or_default();
         (policy.id.clone(), tally.standing(policy, now))
     };
-    policies.all().map(standing).collect()
+    Count { standings: policies.all().map(standing).collect(), unpinned: look.unpinned }
 }
 
 /// Returns the time when the next exception expires.
@@ -246,7 +284,7 @@ impl<'a> Look<'a> {
                 tally.unpinned += u32::from(unpinned);
                 tally.foreign += u32::from(foreign);
                 if unpinned || foreign {
-                    let place = Bare {
+                    let spot = Spot {
                         namespace: namespace.clone(),
                         kind: top.workload.kind.name(),
                         name: top.workload.name.clone(),
@@ -256,8 +294,14 @@ impl<'a> Look<'a> {
                     let created = self.created.get(&demand.policy.id).copied().flatten();
                     let is_older = created.is_some_and(|created| object.created <= created);
                     let reason =
-                        if foreign { FOREIGN_OWNER } else { place.reason(&image, is_older, self.found) };
-                    keep_first(&mut tally.without_digest, (foreign, place), || (image, reason.to_owned()));
+                        if foreign { FOREIGN_OWNER } else { spot.reason(&image, is_older, self.found) };
+                    if !foreign {
+                        let (uid, slot) = (top.workload.uid.clone(), slot.key().clone());
+                        let bare = Bare { uid, slot, reason: reason.to_owned() };
+                        let (top, image) = (Arc::clone(top), image.clone());
+                        self.unpinned.entry(bare).or_insert(BareImage { top, image });
+                    }
+                    keep_first(&mut tally.without_digest, (foreign, spot), || (image, reason.to_owned()));
                 }
             }
             for finding in &verdict.findings {
@@ -340,8 +384,8 @@ impl Tally {
         let without_digest = self
             .without_digest
             .into_iter()
-            .map(|((_, place), (image, reason))| {
-                let Bare { namespace, kind, name, slot } = place;
+            .map(|((_, spot), (image, reason))| {
+                let Spot { namespace, kind, name, slot } = spot;
                 Unpinned { namespace, kind: kind.to_owned(), name, slot, image, reason }
             })
             .collect();

@@ -22,3 +22,4 @@ mod policy_status;
 mod replicas;
 mod standings;
 mod webhook_config;
+mod workload_events;

@@ -18,12 +18,13 @@ use tagpin_kube::store::Store;
 use tagpin_kube::stored::Stored;
 use tagpin_leader::findings::Found;
 use tagpin_leader::policy_status::StatusWriter;
+use tagpin_leader::policy_status::standing::Count;
 use tagpin_leader::reconcile::Reconcile;
 use tagpin_leader::replicas::{Ask, Replica};
 use tagpin_leader::webhook_config::Installed;
 use tagpin_objects::door::Token;
 use tagpin_objects::findings::Page;
-use tagpin_objects::kinds::{DEPLOYMENT, Kinds};
+use tagpin_objects::kinds::{DEPLOYMENT, Kinds, POD};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -76,6 +77,7 @@ struct Writer {
     installed: watch::Sender<Installed>,
     replicas: watch::Sender<Vec<Replica>>,
     found: watch::Sender<Option<Arc<Found>>>,
+    counted: watch::Sender<Option<Arc<Count>>>,
     answers: Answers,
     reconcile: Reconcile,
     task: JoinHandle<std::convert::Infallible>,
@@ -104,7 +106,7 @@ impl Writer {
     fn with(client: kube::Client, api: Api, cluster: Arc<Cluster>) -> Self {
         let installed = watch::Sender::new(Installed::Yes);
         let replicas = watch::Sender::new(vec![replica("a"), replica("b")]);
-        let found = watch::Sender::new(None);
+        let (found, counted) = (watch::Sender::new(None), watch::Sender::new(None));
         let (answers, start) = (Answers::default(), Instant::now());
         let reconcile = Reconcile::default();
         let writer = StatusWriter {
@@ -115,12 +117,13 @@ impl Writer {
             installed: installed.subscribe(),
             replicas: replicas.subscribe(),
             found: found.subscribe(),
+            counted: counted.clone(),
             ask: Arc::new(answers.clone()),
             now: Arc::new(move || clock(start)),
             reconcile: reconcile.clone(),
         };
         let task = tokio::spawn(async move { writer.keep().await });
-        Self { api, cluster, installed, replicas, found, answers, reconcile, task }
+        Self { api, cluster, installed, replicas, found, counted, answers, reconcile, task }
     }
 
     /// Reports this generation of the policy as the watch does.
@@ -258,6 +261,32 @@ async fn a_status_says_what_was_refused_once_a_replica_told() {
     let (call, status) = writer.status().await;
     assert_eq!(status["refused"], Value::Null);
     accept(call, 3, &json!({}));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_count_is_passed_on_once_a_replica_told_its_findings() {
+    let mut writer = Writer::start();
+    let pins = json!({ "pin": { "targets": ["Pods"] } });
+    writer.tell(1, pins.clone(), Value::Null);
+    let value = json!({
+        "metadata": { "name": "bare", "namespace": "shop", "uid": "bare" },
+        "spec": { "containers": [{ "name": "app", "image": "web:1" }] },
+    });
+    let (kinds, slim) = (Kinds::default(), serde_json::from_str(&value.to_string()).unwrap());
+    writer.cluster.pods.apply(Stored::new(&kinds, kinds.row(POD).unwrap(), &slim).unwrap().unwrap());
+    let (call, status) = writer.status().await;
+    assert_eq!(status["summary"]["unpinned"], 1);
+    accept(call, 1, &pins);
+    writer.api.quiet(Duration::from_mins(10)).await;
+    assert!(writer.counted.borrow().is_none(), "the reason may be known to a replica");
+    let key = ["shop", "app", "web:1"].map(str::to_owned);
+    let found = Found { unpinned: [(key, "RateLimited".to_owned())].into(), ..Found::default() };
+    writer.found.send_replace(Some(Arc::new(found)));
+    let (call, _) = writer.status().await;
+    accept(call, 1, &pins);
+    let counted = writer.counted.borrow().clone().unwrap();
+    let reasons: Vec<_> = counted.unpinned.keys().map(|bare| (&*bare.uid, &*bare.reason)).collect();
+    assert_eq!(reasons, [("bare", "RateLimited")]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -428,6 +457,7 @@ async fn a_leader_that_leaves_nobody_behind_says_so_of_every_policy_it_knows() {
             installed: watch::Sender::new(installed).subscribe(),
             replicas: watch::Sender::new(vec![replica("a")]).subscribe(),
             found: watch::Sender::new(None).subscribe(),
+            counted: watch::Sender::new(None),
             ask: Arc::new(Answers::default()),
             now: Arc::new(move || clock(Instant::now())),
             reconcile: Reconcile::default(),

@@ -18,7 +18,7 @@ use tagpin_kube::reader::Reader;
 use tagpin_kube::slim::Slim;
 use tagpin_kube::stored::Stored;
 use tagpin_leader::findings::Found;
-use tagpin_leader::policy_status::standing::{Standing, next_expiry, standings};
+use tagpin_leader::policy_status::standing::{Standing, count, next_expiry};
 use tagpin_objects::image_policy::{Unpinned, Violation};
 use tagpin_objects::kinds::{CRON_JOB, DEPLOYMENT, JOB, Kinds, POD, REPLICA_SET, STATEFUL_SET};
 use tagpin_review::Surroundings as _;
@@ -48,10 +48,10 @@ impl Reader for Nobody {
 }
 
 /// One object: kind, name, owner's kind and name, image of container `app`, and more of the object.
-type Thing<'a> = (Kind, &'a str, Option<(&'a str, &'a str)>, &'a str, Value);
+pub(crate) type Thing<'a> = (Kind, &'a str, Option<(&'a str, &'a str)>, &'a str, Value);
 
 /// Returns a cluster with this policy and these objects.
-fn cluster(spec: Value, objects: &[Thing<'_>]) -> Cluster {
+pub(crate) fn cluster(spec: Value, objects: &[Thing<'_>]) -> Cluster {
     let cluster = Cluster::new(Kinds::default(), Nobody);
     let created = "2026-11-20T10:00:00Z".parse::<Timestamp>().unwrap();
     let metadata = ObjectMeta {
@@ -71,7 +71,13 @@ fn cluster(spec: Value, objects: &[Thing<'_>]) -> Cluster {
     cluster
 }
 
-fn object(kind: Kind, name: &str, owner: Option<(&str, &str)>, image: &str, more: &Value) -> Stored {
+pub(crate) fn object(
+    kind: Kind,
+    name: &str,
+    owner: Option<(&str, &str)>,
+    image: &str,
+    more: &Value,
+) -> Stored {
     let mut value = json!({ "metadata": { "name": name, "namespace": "shop", "uid": name } });
     if let Some((owner_kind, owner)) = owner {
         let group =
@@ -114,8 +120,8 @@ async fn stand_with(cluster: &Cluster, found: &Found) -> Standing {
     let offline = |image: &tagpin_domain::image::ImageRef| image.domain() == "localhost";
     let excluded = BTreeSet::from(["kube-system".to_owned()]);
     let now = "2026-11-21T10:00:00Z".parse::<Timestamp>().unwrap();
-    let all = standings(cluster, &excluded, &offline, found, now).await;
-    all[&PolicyId { namespace: None, name: "base".into() }].clone()
+    let all = count(cluster, &excluded, &offline, found, now).await;
+    all.standings[&PolicyId { namespace: None, name: "base".into() }].clone()
 }
 
 fn counts(standing: &Standing) -> (u32, u32, u32, u32, u32) {
@@ -132,7 +138,7 @@ fn pinned(original: &str) -> (String, Value) {
     )
 }
 
-const NO: Value = Value::Null;
+pub(crate) const NO: Value = Value::Null;
 
 /// Each row has a policy, objects, the counts (workloads, pinned, unpinned, violations), and the violations
 /// as kind/name/slot/code.
@@ -495,7 +501,7 @@ async fn a_namespaced_policy_counts_its_own_namespace() {
         cluster.policies.apply(Reported::parse::<ImagePolicy>(&metadata, json!({}), Value::Null));
     }
     let (excluded, found) = (BTreeSet::new(), Found::default());
-    let all = standings(&cluster, &excluded, &|_| false, &found, Timestamp::UNIX_EPOCH).await;
+    let all = count(&cluster, &excluded, &|_| false, &found, Timestamp::UNIX_EPOCH).await.standings;
     let of = |namespace: &str| {
         all[&PolicyId { namespace: Some(namespace.into()), name: "mine".into() }].summary.violations
     };
@@ -526,8 +532,9 @@ async fn an_object_that_policies_cannot_be_compared_with_violates_them_and_no_ot
         let spec = json!({ "exceptions": exceptions });
         cluster.policies.apply(Reported::parse::<ImagePolicy>(&metadata, spec, Value::Null));
     }
-    let all =
-        standings(&cluster, &BTreeSet::new(), &|_| false, &Found::default(), Timestamp::UNIX_EPOCH).await;
+    let all = count(&cluster, &BTreeSet::new(), &|_| false, &Found::default(), Timestamp::UNIX_EPOCH)
+        .await
+        .standings;
     let of = |namespace: Option<&str>, name: &str| {
         let id = PolicyId { namespace: namespace.map(str::to_owned), name: name.into() };
         let Standing { summary, top, .. } = &all[&id];
@@ -549,7 +556,7 @@ async fn a_count_of_a_large_cluster_leaves_the_processor_to_others() {
         names.iter().map(|name| (DEPLOYMENT, name.as_str(), None, "web:1", NO)).collect();
     let cluster = cluster(json!({}), &objects);
     let (none, found) = (BTreeSet::new(), Found::default());
-    let mut counting = std::pin::pin!(standings(&cluster, &none, &|_| false, &found, Timestamp::UNIX_EPOCH));
+    let mut counting = std::pin::pin!(count(&cluster, &none, &|_| false, &found, Timestamp::UNIX_EPOCH));
     let mut left = 0;
     while futures::poll!(&mut counting).is_pending() {
         left += 1;

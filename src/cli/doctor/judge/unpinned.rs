@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use crate::cli::doctor::findings::{Findings, Policy};
 use crate::cli::doctor::judge::row::{Row, known, named};
 use tagpin_domain::denial::Code;
-use tagpin_objects::findings::{FOREIGN_OWNER, OLDER_THAN_POLICY};
+use tagpin_domain::wording::UNDONE;
+use tagpin_objects::findings::{FOREIGN_OWNER, OLDER_THAN_POLICY, PINS_OLDER, TO_FIND_THE_WEBHOOK};
 use tagpin_objects::image_policy::Unpinned;
 
 /// Maximum number of images that a row names.
@@ -30,17 +31,15 @@ pub(crate) fn unpinned(found: &Findings) -> Vec<Row> {
             named(&why)
         };
         let rows: Vec<_> = distinct(policies, |row| row.reason != FOREIGN_OWNER);
-        let images: Vec<_> = rows.iter().map(|row| format!("{}, {}", place(row), row.reason)).collect();
+        let images: Vec<_> = rows.iter().map(|row| format!("{}, {}", row.place(), row.reason)).collect();
         let images = if images.is_empty() { String::new() } else { format!(": {}", shortened(&images)) };
         let detail = format!(
             "images without a digest: {}{images}; reasons since the replicas started: {why}",
             named(&counts)
         );
-        let older = rows.iter().filter(|row| row.reason == OLDER_THAN_POLICY).find_map(|row| restart(row));
+        let older = rows.iter().filter(|row| row.reason == OLDER_THAN_POLICY).find_map(|row| row.restart());
         let restart = older.unwrap_or_else(|| "kubectl rollout restart deployment/NAME".to_owned());
-        let remedy = format!(
-            "{restart} pins images that are older than the policy; docs/denials.md explains the codes"
-        );
+        let remedy = format!("{restart} {PINS_OLDER}; docs/denials.md explains the codes");
         vec![Row::note(CHECK, detail, Some(remedy))]
     })
 }
@@ -68,35 +67,17 @@ pub(crate) fn undone(found: &Findings) -> Vec<Row> {
         if rows.is_empty() {
             return vec![Row::ok(CHECK, "no other webhook undoes pins")];
         }
-        let images: Vec<_> = rows.iter().map(|row| place(row)).collect();
-        let detail =
-            format!("a webhook that ran after pin.tagpin.dev removed the digest: {}", shortened(&images));
-        let remedy = "kubectl get mutatingwebhookconfigurations shows the webhooks; those whose names sort after \
-                      zz-tagpin run later (docs/denials.md#pinundone)";
-        vec![Row::note(CHECK, detail, Some(remedy.to_owned()))]
+        let images: Vec<_> = rows.iter().map(|row| row.place()).collect();
+        let detail = format!("{UNDONE}: {}", shortened(&images));
+        vec![Row::note(CHECK, detail, Some(TO_FIND_THE_WEBHOOK.to_owned()))]
     })
 }
 
 /// Returns these images of all policies, each once, in the order of their places.
 fn distinct(policies: &[Policy], wanted: impl Fn(&Unpinned) -> bool) -> Vec<&Unpinned> {
     let rows = policies.iter().flat_map(|policy| &policy.without_digest).filter(|row| wanted(row));
-    let key = |row: &&Unpinned| place(row);
-    let by_place: BTreeMap<_, _> = rows.map(|row| (key(&row), row)).collect();
+    let by_place: BTreeMap<_, _> = rows.map(|row| (row.place(), row)).collect();
     by_place.into_values().collect()
-}
-
-/// Returns the place of an image, and the image: `shop/Deployment/web (app): web:1.4.2`.
-fn place(row: &Unpinned) -> String {
-    let Unpinned { namespace, kind, name, slot, image, .. } = row;
-    format!("{namespace}/{kind}/{name} ({slot}): {image}")
-}
-
-/// Returns the command that makes the pods of a workload anew; none if nothing does that.
-fn restart(row: &Unpinned) -> Option<String> {
-    let Unpinned { namespace, kind, name, .. } = row;
-    let kind =
-        ["deployment", "statefulset", "daemonset"].into_iter().find(|known| kind.to_lowercase() == *known)?;
-    Some(format!("kubectl -n {namespace} rollout restart {kind}/{name}"))
 }
 
 /// Returns the first texts, and the number of the others.
