@@ -5,6 +5,7 @@
 //! object therefore takes little more memory than its bytes.
 
 mod metadata;
+mod orphaned;
 mod pod_spec;
 mod template;
 
@@ -20,6 +21,7 @@ use tagpin_domain::workload::{ControllerRef, Workload};
 use crate::kinds::{Kinds, Row};
 
 pub use metadata::Wanted;
+pub use orphaned::only_loses_owners;
 pub use template::Template;
 
 use metadata::{Annotations, Metadata, WrittenLabels};
