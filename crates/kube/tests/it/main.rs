@@ -9,6 +9,7 @@
 
 mod by_name;
 mod discovery;
+mod interrupted;
 mod limits;
 mod lists;
 mod marks;
