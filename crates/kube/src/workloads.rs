@@ -16,7 +16,7 @@ use parking_lot::RwLock;
 use tagpin_domain::kind::Kind;
 use tagpin_domain::pin::{REVISION_LABELS, Revision};
 use tagpin_domain::slot::Slot;
-use tagpin_domain::workload::{Labels, Workload};
+use tagpin_domain::workload::{LabelSet, Labels, Workload};
 use tagpin_objects::kinds::{CRON_JOB, DAEMON_SET, DEPLOYMENT, JOB, Kinds, REPLICA_SET, Row, STATEFUL_SET};
 use tokio::time::Instant;
 
@@ -154,9 +154,9 @@ impl Workloads {
         keys: &BTreeSet<&str>,
     ) -> Vec<Labels> {
         let mut carried = Vec::new();
-        let mut see = |slots: &[Slot], labels: &Labels, cut: bool| {
-            if !cut && slots.iter().any(|held| held.key() == slot.key() && slot.repeats(held)) {
-                let wanted = keys.iter().filter_map(|key| labels.get_key_value(*key));
+        let mut see = |slots: &[Slot], labels: &LabelSet| {
+            if labels.whole && slots.iter().any(|held| held.key() == slot.key() && slot.repeats(held)) {
+                let wanted = keys.iter().filter_map(|key| labels.known.get_key_value(*key));
                 let labels: Labels = wanted.map(|(key, value)| (key.clone(), value.clone())).collect();
                 if !carried.contains(&labels) {
                     carried.push(labels);
@@ -171,7 +171,7 @@ impl Workloads {
                 for object in objects.get(&REPLICA_SET).map_or(&[][..], |shelf| shelf.controlled_by(uid)) {
                     let workload = &object.workload;
                     if is_owner(workload.controller_kind(), &workload.namespace) {
-                        see(&workload.slots, &workload.labels, workload.labels_cut);
+                        see(&workload.slots, &workload.labels);
                     }
                 }
             }
@@ -179,7 +179,7 @@ impl Workloads {
                 for revision in self.revisions.read().controlled_by(uid) {
                     let controller = revision.controller.as_ref().and_then(|controller| controller.kind);
                     if is_owner(controller, &revision.namespace) {
-                        see(&revision.slots, &revision.labels, revision.labels_cut);
+                        see(&revision.slots, &revision.labels);
                     }
                 }
             }
@@ -200,7 +200,8 @@ impl AsRevision for Stored {
     /// Only ReplicaSets and Jobs are revisions themselves.
     fn revision(&self) -> Option<Sighted<'_>> {
         let Workload { kind, namespace, uid, labels, .. } = &self.workload;
-        let hash = REVISION_LABELS.into_iter().find_map(|label| labels.get(label)).map_or("", String::as_str);
+        let hash =
+            REVISION_LABELS.into_iter().find_map(|label| labels.known.get(label)).map_or("", String::as_str);
         matches!(*kind, REPLICA_SET | JOB).then_some(Sighted { namespace, controller: uid, hash })
     }
 }
