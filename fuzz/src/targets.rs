@@ -381,7 +381,7 @@ fn stored(kinds: &Kinds, kind: Kind, text: &str) {
     let Some(slim) = read::<Slim>(text) else { return };
     match Stored::new(kinds, row, &slim) {
         Ok(Some(stored)) => {
-            let labels = &stored.workload.labels;
+            let labels = &stored.workload.labels.known;
             let bytes = labels.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
             // The labels of revisions have room of their own.
             assert!(bytes <= 3 * 8 * 1024 && stored.workload.slots.len() <= SLOTS, "{bytes}");

@@ -88,6 +88,7 @@ impl Shown {
                 ("pods", self.cluster.pods.all().len()),
             ],
             unreadable: self.cluster.unreadable.counts(self.cluster.kinds()),
+            stores: (self.cluster.budget.held(), self.cluster.budget.limit()),
             cache: self.registry.held(),
         }
     }

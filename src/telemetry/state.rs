@@ -47,6 +47,8 @@ pub struct State {
     pub objects: Vec<(&'static str, usize)>,
     /// Number of stored objects that cannot be read, by watch.
     pub unreadable: Vec<(&'static str, usize)>,
+    /// Number of bytes that the stored objects take, and its maximum.
+    pub stores: (usize, usize),
     /// Number of cached answers of registries, and their size in bytes.
     pub cache: (u64, u64),
 }
@@ -151,6 +153,10 @@ impl Collector for Gauges {
             i64::try_from(bytes).unwrap_or(i64::MAX),
         )?;
 
+        let (bytes, limit) = state.stores;
+        gauge("store_bytes", "Memory that the objects in the stores take, in bytes", count(bytes))?;
+        let help = "Maximum memory that the objects in the stores may take, in bytes";
+        gauge("store_bytes_limit", help, count(limit))?;
         if let Some((cluster, namespaces)) = state.break_glass {
             let help = "Number of namespaces in which break glass is on, or 1 for the whole cluster";
             let scopes = [("cluster", usize::from(cluster)), ("namespace", namespaces)];
@@ -214,6 +220,7 @@ mod tests {
             policies: vec![PolicyCount { kind: "ImagePolicy", mode: "Warn", count: 2 }],
             objects: vec![("pods", 7), ("namespaces", 3)],
             unreadable: vec![("serviceaccounts", 1)],
+            stores: (4096, 8192),
             ..State::default()
         });
         for line in [
@@ -231,6 +238,8 @@ mod tests {
             r#"tagpin_store_objects{kind="pods"} 7"#,
             r#"tagpin_store_objects{kind="namespaces"} 3"#,
             r#"tagpin_unreadable_objects{kind="serviceaccounts"} 1"#,
+            "tagpin_store_bytes 4096",
+            "tagpin_store_bytes_limit 8192",
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }

@@ -192,9 +192,7 @@ impl Selector {
         self.may_select_among(labels, true)
     }
 
-    /// Returns true if these labels are selected, or could be with others, unless these are the whole.
-    #[must_use]
-    pub(crate) fn may_select_among(&self, labels: &Labels, whole: bool) -> bool {
+    fn may_select_among(&self, labels: &Labels, whole: bool) -> bool {
         let is_known = |requirement: &&LabelRequirement| whole || labels.contains_key(&requirement.key);
         self.0.iter().filter(is_known).all(|requirement| requirement.holds(labels))
     }
@@ -342,10 +340,11 @@ mod tests {
 
     #[test]
     fn of_cut_labels_one_that_is_not_left_may_have_any_value() {
-        let labels = Labels::from([("env".to_owned(), "prod".to_owned())]);
+        let known = Labels::from([("env".to_owned(), "prod".to_owned())]);
         let prod = BTreeSet::from(["prod".to_owned()]);
         let may = |key: &str, operator: LabelOperator, cut: bool| {
-            Selector(vec![LabelRequirement { key: key.to_owned(), operator }]).may_select_among(&labels, !cut)
+            let labels = LabelSet { known: known.clone(), whole: !cut };
+            Selector(vec![LabelRequirement { key: key.to_owned(), operator }]).may_select(&labels)
         };
         for operator in [
             LabelOperator::In(prod.clone()),

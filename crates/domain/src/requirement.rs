@@ -133,7 +133,7 @@ pub fn policies_of<'a>(policies: &'a PolicySet, subject: &Subject) -> Vec<&'a Po
         .filter(|policy| {
             let scope = &policy.scope;
             (policy.id.namespace.is_some() || scope.namespaces.may_select(&subject.namespace_labels))
-                && scope.objects.may_select_among(&subject.labels, !subject.labels_cut)
+                && scope.objects.may_select(&subject.labels)
                 && (scope.kinds.is_empty() || is_about_kind(&scope.kinds, subject))
         })
         .collect()

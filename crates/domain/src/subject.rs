@@ -192,10 +192,8 @@ pub struct Subject {
     pub namespace: String,
     /// The namespace's labels, as far as they are known.
     pub namespace_labels: LabelSet,
-    /// Labels of the pod template, or of the bare pod.
-    pub labels: Labels,
-    /// True if the object has more labels than these.
-    pub labels_cut: bool,
+    /// Labels of the pod template, or of the bare pod, as far as they are known.
+    pub labels: LabelSet,
     /// The top-level validated owner, for `match.kinds`.
     pub top_owner: TopOwner,
     /// The direct controller, for `pin.owners`.
@@ -225,7 +223,6 @@ impl Subject {
             is_pod,
             namespace,
             labels,
-            labels_cut,
             controller,
             pull_secrets,
             slots,
@@ -258,7 +255,6 @@ impl Subject {
             is_pod,
             namespace_labels,
             labels,
-            labels_cut,
             top_owner,
             controller: match &controller {
                 Some(_) if is_pod && foreign => Controller::Foreign,

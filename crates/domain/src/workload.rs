@@ -51,7 +51,19 @@ pub struct LabelSet {
     pub whole: bool,
 }
 
+impl Default for LabelSet {
+    fn default() -> Self {
+        Self::whole(Labels::new())
+    }
+}
+
 impl LabelSet {
+    /// Returns labels beside which there are no others.
+    #[must_use]
+    pub const fn whole(known: Labels) -> Self {
+        Self { known, whole: true }
+    }
+
     /// Returns the labels of the namespace with this name. If nothing has reported them, only the label that the API
     /// server sets is known.
     #[must_use]
@@ -74,10 +86,8 @@ pub struct Workload {
     pub name: String,
     /// The UID of the object; empty before it is stored.
     pub uid: String,
-    /// The labels of the pod template, or of the pod.
-    pub labels: Labels,
-    /// True if the object has more labels than these.
-    pub labels_cut: bool,
+    /// The labels of the pod template, or of the pod, as far as they are kept.
+    pub labels: LabelSet,
     /// The controller of the object.
     pub controller: Option<ControllerRef>,
     /// The value of the label that tells the revisions of a pod's controller apart
@@ -105,8 +115,7 @@ impl Workload {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
             uid: String::new(),
-            labels: Labels::new(),
-            labels_cut: false,
+            labels: LabelSet::default(),
             controller: None,
             revision_hash: String::new(),
             service_account: String::new(),

@@ -212,6 +212,12 @@ impl Budget {
     pub fn held(&self) -> usize {
         self.0.account.lock().held
     }
+
+    /// Returns the maximum number of bytes that all objects may take.
+    #[must_use]
+    pub fn limit(&self) -> usize {
+        self.0.total
+    }
 }
 
 impl Account {

@@ -4,12 +4,12 @@ use std::convert::Infallible;
 use std::fmt;
 
 use k8s_openapi::api::core::v1::Secret;
-use kube::{Api, Client};
+use kube::Client;
 use secrecy::{ExposeSecret, SecretSlice};
 use tokio::sync::watch;
-use tracing::{Instrument, info_span};
 
-use crate::follow::{Observed, follow_one};
+use crate::follow::Observed;
+use crate::secret;
 use crate::unreadable::{Unreadables, Watched};
 use tagpin_objects::release;
 
@@ -74,13 +74,5 @@ pub async fn watch(
     seen: watch::Sender<Observed<Secret>>,
     unreadable: &Unreadables,
 ) -> Infallible {
-    follow_one(
-        Api::namespaced(client, namespace),
-        release::CERTIFICATE,
-        seen,
-        unreadable,
-        Watched::Certificate,
-    )
-    .instrument(info_span!("watch", store = "certificate"))
-    .await
+    secret::follow(client, namespace, release::CERTIFICATE, seen, unreadable, Watched::Certificate).await
 }

@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
-use kube::{Api, Client};
+use kube::Client;
 use tokio::sync::watch;
-use tracing::{Instrument, info_span};
 
 use crate::Observed;
-use crate::follow::follow_one;
+use crate::secret;
 use crate::unreadable::{Unreadables, Watched};
 use tagpin_objects::door::{Token, Tokens};
 use tagpin_objects::release::DOOR;
@@ -19,8 +18,6 @@ use tagpin_objects::release::DOOR;
 pub const CURRENT: &str = "current";
 /// Key of the Secret's entry with the token that follows.
 pub const NEXT: &str = "next";
-/// Key of the Secret's entry with the time since when the current token is the current one, in seconds since 1970.
-pub const SINCE: &str = "since";
 /// Time that a replica waits for the Secret before it goes on without tokens.
 pub const WAIT: Duration = Duration::from_secs(10);
 
@@ -34,9 +31,7 @@ pub fn held(secret: &Secret) -> Option<Tokens> {
 /// Returns the time since when the current token is the current one; 1970 if the entry is no time.
 #[must_use]
 pub fn since(secret: &Secret) -> Timestamp {
-    let entry = secret.data.as_ref().and_then(|data| data.get(SINCE));
-    let written = entry.and_then(|entry| str::from_utf8(&entry.0).ok()?.parse().ok());
-    written.and_then(|second| Timestamp::from_second(second).ok()).unwrap_or_default()
+    secret::since(secret).unwrap_or_default()
 }
 
 /// Follows the Secret for ever; `seen` holds the version that was last reported.
@@ -46,7 +41,5 @@ pub async fn watch(
     seen: watch::Sender<Observed<Secret>>,
     unreadable: &Unreadables,
 ) -> Infallible {
-    follow_one(Api::namespaced(client, namespace), DOOR, seen, unreadable, Watched::Door)
-        .instrument(info_span!("watch", store = "door"))
-        .await
+    secret::follow(client, namespace, DOOR, seen, unreadable, Watched::Door).await
 }

@@ -5,7 +5,6 @@ use std::convert::Infallible;
 use std::fmt::{self, Debug};
 use std::future;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -14,18 +13,20 @@ use kube::runtime::utils::Backoff as _;
 use kube::runtime::watcher::{Config, DefaultBackoff};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
-use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tracing::warn;
 
 use crate::budget::Budget;
 use crate::client::WATCH;
-use crate::item::{Identity, Item, Unreadable, Whole};
+use crate::item::{Identity, Item, Unreadable};
 use crate::unreadable::{Unreadables, Watched};
 
 use pages::Pages;
 
+mod one;
 mod pages;
+
+pub use one::{Observed, follow_one};
 
 /// Shortest time from one list to the next that is only for objects without room.
 const ROOM: Duration = Duration::from_secs(5 * 60);
@@ -66,37 +67,16 @@ pub enum Progress {
 /// Annotation of the event that ends the list of a stream.
 const LIST_ENDS: &str = "k8s.io/initial-events-end";
 
-/// Time without an event after which a watch is opened again: the API server ends it after [`WATCH`].
+/// Time limit for an answer, and for all objects of a stream; time without an event after which a watch is opened again.
+/// The API server ends a request after a minute, and a watch after [`WATCH`].
 const IDLE: Duration = Duration::from_secs(WATCH as u64 + 5);
 
-/// Duration of a watch below which its end without an event counts as a failure.
+/// Duration of a watch below which its end counts as a failure.
 const SHORT: Duration = Duration::from_secs(1);
 
 /// Maximum pause between attempts. kube's own back-off grows to a minute, during which a replica would see
 /// nothing after an API server came back.
 const MAX_BACKOFF: Duration = Duration::from_secs(6);
-
-/// The last reported state of one object.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Observed<K> {
-    /// The watch has not reported yet.
-    Unknown,
-    /// The object does not exist.
-    Absent,
-    /// The object exists.
-    Present(Arc<K>),
-}
-
-impl<K> Observed<K> {
-    /// Returns the object if it exists.
-    #[must_use]
-    pub fn object(&self) -> Option<&K> {
-        match self {
-            Self::Present(object) => Some(object),
-            Self::Unknown | Self::Absent => None,
-        }
-    }
-}
 
 /// Returns the selectors of a watch of all objects.
 #[must_use]
@@ -191,10 +171,8 @@ impl<'a, S, R: Fn(Progress)> Followed<'a, S, R> {
         self.waiting = None;
         self.listed_at = Instant::now();
         match self.list(api, config).await {
-            Ok(version) => {
-                self.backoff.reset();
-                self.watch(api, config, version).await;
-            }
+            // A list is no success yet: an API server may have forgotten the version of each by the next request.
+            Ok(version) => self.watch(api, config, version).await,
             Err(error) => {
                 self.failed(&error);
                 self.pause().await;
@@ -229,8 +207,8 @@ impl<'a, S, R: Fn(Progress)> Followed<'a, S, R> {
     }
 
     /// Lists all objects as a stream of events, and returns the version of the list; none if the API server has no such
-    /// streams, or if the stream ended before all objects had come. The watch is another request, because the buffer of
-    /// this one is as long as the largest object.
+    /// streams, if the stream ended before all objects had come, or if one of them was deleted meanwhile. The watch is
+    /// another request, because the buffer of this one is as long as the largest object.
     async fn stream<K>(
         &mut self,
         api: &Api<Item<K>>,
@@ -242,19 +220,22 @@ impl<'a, S, R: Fn(Progress)> Followed<'a, S, R> {
         S: Sink<K>,
     {
         let parameters = WatchParams { send_initial_events: true, ..watch_parameters(config) };
-        let mut events = match api.watch(&parameters, "0").await {
+        let until = Instant::now() + IDLE;
+        let mut events = match in_time(api.watch(&parameters, "0")).await {
             Ok(events) => pin!(events),
             Err(kube::Error::Api(status)) if [400, 422].contains(&status.code) => return Ok(None),
             Err(error) => return Err(error),
         };
-        while let Ok(Some(event)) = timeout(IDLE, events.next()).await {
+        while let Ok(Some(event)) = timeout_at(until, events.next()).await {
             match event? {
                 WatchEvent::Added(item) | WatchEvent::Modified(item) => self.take(item, listing),
                 WatchEvent::Bookmark(bookmark) if bookmark.metadata.annotations.contains_key(LIST_ENDS) => {
                     return Ok(Some(bookmark.metadata.resource_version));
                 }
                 WatchEvent::Error(status) => return Err(kube::Error::Api(status.boxed())),
-                WatchEvent::Bookmark(_) | WatchEvent::Deleted(_) => {}
+                WatchEvent::Bookmark(_) => {}
+                // What was taken in of the object cannot be found again.
+                WatchEvent::Deleted(_) => break,
             }
         }
         listing.items.clear();
@@ -286,7 +267,7 @@ impl<'a, S, R: Fn(Progress)> Followed<'a, S, R> {
                 Some(budget) => budget.turn_alone().await,
                 None => None,
             };
-            let page = api.list(&parameters).await?;
+            let page = in_time(api.list(&parameters)).await?;
             pages.had(page.items.iter().map(Item::bytes).sum());
             page.items.into_iter().for_each(|item| self.take(item, listing));
             drop(turn);
@@ -319,13 +300,13 @@ impl<'a, S, R: Fn(Progress)> Followed<'a, S, R> {
     {
         let parameters = watch_parameters(config);
         loop {
-            let (opened, mut quiet) = (Instant::now(), true);
-            let mut events = match api.watch(&parameters, &version).await {
+            let opened = Instant::now();
+            let mut events = match in_time(api.watch(&parameters, &version)).await {
                 Ok(events) => pin!(events),
                 Err(error) => {
                     self.failed(&error);
                     if must_list_again(&error) {
-                        return;
+                        return self.pause().await;
                     }
                     let pause = self.next_pause();
                     tokio::select! {
@@ -341,28 +322,32 @@ impl<'a, S, R: Fn(Progress)> Followed<'a, S, R> {
                 };
                 let event = match event {
                     // An API server that ends every watch at once is not asked without a pause.
-                    None if quiet && opened.elapsed() < SHORT => {
+                    None if opened.elapsed() < SHORT => {
                         self.pause().await;
                         break;
                     }
-                    None => break,
+                    None => {
+                        self.backoff.reset();
+                        break;
+                    }
                     Some(Ok(event)) => event,
                     Some(Err(error)) => {
                         self.failed(&error);
                         self.pause().await;
+                        // What is no event would come again after each version before it.
+                        if !matches!(error, kube::Error::ReadEvents(_)) {
+                            return;
+                        }
                         break;
                     }
                 };
-                match &event {
-                    WatchEvent::Added(item) | WatchEvent::Modified(item) | WatchEvent::Deleted(item) => {
-                        // The watch cannot go on from an object without a version.
-                        let Some(newer) = item.meta().resource_version.clone() else {
-                            return self.pause().await;
-                        };
-                        version = newer;
+                match version_after(&event) {
+                    Some("") => {
+                        self.failed(&Fault::NoVersion.into());
+                        return self.pause().await;
                     }
-                    WatchEvent::Bookmark(bookmark) => version.clone_from(&bookmark.metadata.resource_version),
-                    WatchEvent::Error(_) => {}
+                    Some(newer) => newer.clone_into(&mut version),
+                    None => {}
                 }
                 match event {
                     WatchEvent::Added(item) | WatchEvent::Modified(item) => self.apply(item),
@@ -379,7 +364,6 @@ impl<'a, S, R: Fn(Progress)> Followed<'a, S, R> {
                     }
                 }
                 self.backoff.reset();
-                quiet = false;
             }
         }
     }
@@ -441,49 +425,6 @@ async fn room_again(waiting: &mut Option<Waiting>, budget: Option<&Budget>) {
     }
 }
 
-/// Follows the one object of this name for ever. The watch selects no other object, because rights can be
-/// bound to the name.
-pub async fn follow_one<K>(
-    api: Api<Item<Whole<K>>>,
-    name: &str,
-    seen: watch::Sender<Observed<K>>,
-    unreadable: &Unreadables,
-    watched: Watched,
-) -> Infallible
-where
-    K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
-{
-    let config = config().fields(&format!("metadata.name={name}"));
-    follow(api, config, &seen, unreadable, watched, |_| ()).await
-}
-
-impl<K> Sink<Whole<K>> for watch::Sender<Observed<K>> {
-    type Item = K;
-
-    fn parse(&self, Whole(object): Whole<K>) -> Result<Option<K>, Box<Unreadable>> {
-        Ok(Some(object))
-    }
-
-    fn apply(&self, item: K) {
-        self.send_replace(Observed::Present(Arc::new(item)));
-    }
-
-    fn delete(&self, _: &Identity) {
-        self.send_replace(Observed::Absent);
-    }
-
-    fn replace(&self, items: Vec<K>, unreadable: &[Unreadable]) {
-        match items.into_iter().next() {
-            Some(item) => Sink::apply(self, item),
-            None if unreadable.is_empty() => drop(self.send_replace(Observed::Absent)),
-            None => {}
-        }
-    }
-
-    /// Keeps the last known object. If it counted as absent, the leader could create it again.
-    fn lose(&self, _: &Identity) {}
-}
-
 /// Returns the parameters of a watch with this configuration.
 fn watch_parameters(config: &Config) -> WatchParams {
     WatchParams {
@@ -492,6 +433,38 @@ fn watch_parameters(config: &Config) -> WatchParams {
         timeout: Some(WATCH),
         ..WatchParams::default()
     }
+}
+
+/// A failure of a watch that the client of the API server does not notice.
+#[derive(Debug, thiserror::Error)]
+enum Fault {
+    #[error("the API server did not answer within {} seconds", IDLE.as_secs())]
+    Silent,
+    #[error("the API server sent an event without a resource version")]
+    NoVersion,
+}
+
+impl From<Fault> for kube::Error {
+    fn from(fault: Fault) -> Self {
+        Self::Service(Box::new(fault))
+    }
+}
+
+/// Returns the version from which a watch goes on after this event: empty if the event has none, and none for an error,
+/// which needs none.
+fn version_after<K: Resource>(event: &WatchEvent<Item<K>>) -> Option<&str> {
+    match event {
+        WatchEvent::Added(item) | WatchEvent::Modified(item) | WatchEvent::Deleted(item) => {
+            Some(item.meta().resource_version.as_deref().unwrap_or_default())
+        }
+        WatchEvent::Bookmark(bookmark) => Some(&bookmark.metadata.resource_version),
+        WatchEvent::Error(_) => None,
+    }
+}
+
+/// Returns the answer to a request, or an error if there is none within [`IDLE`].
+async fn in_time<T>(answer: impl Future<Output = Result<T, kube::Error>>) -> Result<T, kube::Error> {
+    timeout(IDLE, answer).await.unwrap_or_else(|_| Err(Fault::Silent.into()))
 }
 
 /// Returns true if the watch has to start with a new list. The API server has forgotten the version after an answer of

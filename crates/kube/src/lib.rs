@@ -47,6 +47,7 @@ pub mod metrics;
 pub mod node_images;
 pub mod pin_keys;
 pub mod pinning;
+pub mod secret;
 pub mod watch;
 
 pub mod budget;

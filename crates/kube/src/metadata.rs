@@ -13,7 +13,7 @@ use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use tagpin_domain::pin::REVISION_LABELS;
-use tagpin_domain::workload::Labels;
+use tagpin_domain::workload::{LabelSet, Labels};
 use tagpin_domain::{mark, original};
 
 /// Maximum number of bytes of the labels of one object that are kept, keys and values.
@@ -30,9 +30,9 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// Returns true if the object has more labels than are kept.
-    pub(crate) const fn labels_cut(&self) -> bool {
-        self.labels_cut
+    /// Returns the labels that are kept.
+    pub(crate) fn label_set(&self) -> LabelSet {
+        LabelSet { known: self.metadata.labels.clone().unwrap_or_default(), whole: !self.labels_cut }
     }
 
     /// Returns the metadata without what the stores do not use.
@@ -289,7 +289,7 @@ mod tests {
         let reduced_to = |metadata: &Value| reduced::<LABELS>(metadata);
         let read = reduced_to(&metadata);
         let kept = read.labels.clone().unwrap();
-        assert!(read.labels_cut() && kept.len() == LABELS / "k000000v".len(), "{}", kept.len());
+        assert!(!read.label_set().whole && kept.len() == LABELS / "k000000v".len(), "{}", kept.len());
         assert!(kept.contains_key("k000000"));
         for label in REVISION_LABELS {
             metadata["labels"][label] = json!("5d4f");
@@ -303,8 +303,8 @@ mod tests {
         assert!(!reduced_to(&metadata).labels.as_ref().unwrap().contains_key(REVISION_LABELS[0]));
 
         let few = reduced_to(&json!({ "labels": { "app": "web" } }));
-        assert!(!few.labels_cut() && few.labels.as_ref().unwrap()["app"] == "web");
-        assert!(!reduced_to(&json!({ "labels": null })).labels_cut());
+        assert!(few.label_set().whole && few.labels.as_ref().unwrap()["app"] == "web");
+        assert!(reduced_to(&json!({ "labels": null })).label_set().whole);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::item::{Identity, Unreadable};
 use crate::slim::SlimNamespace;
 use crate::stored::label_bytes;
 use parking_lot::RwLock;
-use tagpin_domain::workload::Labels;
+use tagpin_domain::workload::{LabelSet, Labels};
 
 /// The labels of the namespaces, by name.
 #[derive(Debug, Default)]
@@ -86,8 +86,8 @@ impl Sink<SlimNamespace> for Namespaces {
     fn parse(&self, object: SlimNamespace) -> Result<Option<Self::Item>, Box<Unreadable>> {
         let metadata = &object.metadata;
         let Some(name) = metadata.name.clone() else { return Ok(None) };
-        let labels = metadata.labels.clone().unwrap_or_default();
-        let bytes = if metadata.labels_cut() { OBJECT + 1 } else { name.len() + label_bytes(&labels) };
+        let LabelSet { known: labels, whole } = metadata.label_set();
+        let bytes = if whole { name.len() + label_bytes(&labels) } else { OBJECT + 1 };
         let before = self.labels.read().get(&name).map(|held| held.charge.clone());
         let charge = self.budget.take(&name, bytes, before.as_ref());
         let charge = charge.map_err(|refused| Box::new(Unreadable::without_room(metadata, refused)))?;

@@ -7,20 +7,18 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
-use kube::{Api, Client};
+use kube::Client;
 use tokio::sync::watch;
 use tokio::time::timeout;
-use tracing::{Instrument, info, info_span};
+use tracing::info;
 
 use crate::Observed;
-use crate::follow::follow_one;
 use crate::pods::Pods;
+use crate::secret;
 use crate::unreadable::{Unreadables, Watched};
 use tagpin_domain::mark::{KeyId, Keys};
 use tagpin_objects::release::PIN_KEYS;
 
-/// Key of the Secret's entry with the time since when pods are marked, in seconds since 1970.
-pub const SINCE: &str = "since";
 /// Length of a key in bytes.
 pub const KEY_LENGTH: usize = 32;
 /// Time that a replica waits for the Secret before it goes on without keys.
@@ -37,10 +35,8 @@ pub fn held(secret: &Secret) -> impl Iterator<Item = (KeyId, &[u8])> {
 /// Returns the time since when pods are marked: the entry of the Secret, else the creation time of the Secret.
 #[must_use]
 pub fn since(secret: &Secret) -> Timestamp {
-    let entry = secret.data.as_ref().and_then(|data| data.get(SINCE));
-    let written = entry.and_then(|entry| str::from_utf8(&entry.0).ok()?.parse().ok());
     let created = || secret.metadata.creation_timestamp.as_ref().map(|created| created.0);
-    written.and_then(|second| Timestamp::from_second(second).ok()).or_else(created).unwrap_or_default()
+    secret::since(secret).or_else(created).unwrap_or_default()
 }
 
 /// Follows the Secret for ever; `seen` holds the version that was last reported.
@@ -50,9 +46,7 @@ pub async fn watch(
     seen: watch::Sender<Observed<Secret>>,
     unreadable: &Unreadables,
 ) -> Infallible {
-    follow_one(Api::namespaced(client, namespace), PIN_KEYS, seen, unreadable, Watched::PinKeys)
-        .instrument(info_span!("watch", store = "pin keys"))
-        .await
+    secret::follow(client, namespace, PIN_KEYS, seen, unreadable, Watched::PinKeys).await
 }
 
 /// Passes the keys in the Secret on to the pods, for ever. `newest` holds the last Secret that had a key.

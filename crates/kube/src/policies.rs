@@ -21,7 +21,7 @@ use crate::image_policy::PolicyObject;
 use crate::item::{Identity, Unreadable};
 use crate::slim::Unparsed;
 use tagpin_domain::policy::{Policy, PolicyId, PolicyKind, PolicySet};
-use tagpin_objects::image_policy::{PolicyError, PolicySpec, PolicyStatus};
+use tagpin_objects::image_policy::{LastGood, PolicyError, PolicySpec, PolicyStatus};
 
 /// Maximum number of policies of one namespace that are in force: the oldest ones.
 const IN_FORCE: usize = 64;
@@ -146,7 +146,7 @@ impl Reported {
         let name = metadata.name.clone().unwrap_or_default();
         let id = PolicyId { namespace: metadata.namespace.clone(), name };
         let generation = metadata.generation.unwrap_or_default();
-        let status = serde_json::from_value::<PolicyStatus>(status).unwrap_or_default();
+        let status = read_status(status);
         let last_good = status
             .last_good
             .as_ref()
@@ -466,6 +466,23 @@ impl<K: PolicyObject> Sink<Unparsed<K>> for Policies {
     /// Keeps the last good generation in force, as when a newer one does not compile. Nobody can turn a
     /// policy off by making it unreadable.
     fn lose(&self, _: &Identity) {}
+}
+
+/// Reads a status. Another version may have written it, and a field that this version cannot read must not hide the last
+/// good generation: an invalid policy would be out of force.
+fn read_status(mut status: Value) -> PolicyStatus {
+    let last_good = status.get_mut("lastGood").map(Value::take).and_then(read_last_good);
+    let others = serde_json::from_value(status).unwrap_or_default();
+    PolicyStatus { last_good, ..others }
+}
+
+/// Reads the last good generation, of which only the spec matters to what is in force.
+fn read_last_good(mut written: Value) -> Option<LastGood> {
+    let generation = written.get("generation").and_then(Value::as_i64).unwrap_or_default();
+    match written.get_mut("spec").map(Value::take) {
+        Some(Value::Object(spec)) => Some(LastGood { generation, spec }),
+        _ => None,
+    }
 }
 
 fn id(object: &Identity) -> PolicyId {

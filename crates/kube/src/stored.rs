@@ -12,7 +12,7 @@ use tagpin_domain::mark::{self, Claim, KeyId, Keys, Marks, Seal};
 use tagpin_domain::original::{self, Originals};
 use tagpin_domain::pin::{CONTROLLER_REVISION_HASH, REVISION_LABELS};
 use tagpin_domain::slot::Slot;
-use tagpin_domain::workload::{ControllerRef, Labels, Workload};
+use tagpin_domain::workload::{ControllerRef, LabelSet, Labels, Workload};
 use tagpin_json::Malformed;
 use tagpin_objects::kinds::{CONTROLLER_REVISIONS, DAEMON_SET, Kinds, Row, STATEFUL_SET};
 use tagpin_objects::reader::Template;
@@ -73,19 +73,18 @@ impl Stored {
             return Ok(None);
         };
         let template = template(row, slim)?;
-        let (labels, labels_cut) = match row.is_pod() {
-            true => (metadata.labels.clone().unwrap_or_default(), metadata.labels_cut()),
+        let labels = match row.is_pod() {
+            true => metadata.label_set(),
             false => template_labels(&template),
         };
         let annotations = metadata.annotations.as_ref();
         let ours = |key| annotations.and_then(|all| all.get(key)).filter(|_| row.is_pod());
         let originals = ours(original::ANNOTATION).map(|text| Originals::parse(text)).unwrap_or_default();
         let marks = ours(mark::ANNOTATION).map(|text| Marks::parse(text)).unwrap_or_default();
-        let revision_hash = REVISION_LABELS.into_iter().find_map(|label| labels.get(label)).cloned();
+        let revision_hash = REVISION_LABELS.into_iter().find_map(|label| labels.known.get(label)).cloned();
         let workload = Workload {
             uid: uid.clone(),
             labels,
-            labels_cut,
             controller: controller(kinds, metadata),
             revision_hash: revision_hash.filter(|_| row.is_pod()).unwrap_or_default(),
             service_account: template.service_account().to_owned(),
@@ -134,7 +133,7 @@ impl Stored {
             [namespace, name, revision_hash, service_account].map(String::len).into_iter().sum::<usize>();
         let secrets = self.workload.pull_secrets.iter().map(|secret| TEXT + secret.len()).sum::<usize>();
         let annotated = self.annotated * ANNOTATED + self.marks.len() * size_of::<SlotMark>();
-        let parts = [texts, secrets, annotated, label_bytes(labels), slot_bytes(&self.workload.slots)];
+        let parts = [texts, secrets, annotated, label_bytes(&labels.known), slot_bytes(&self.workload.slots)];
         size_of::<Self>() + shelf_bytes(uid, controller.as_ref()) + parts.into_iter().sum::<usize>()
     }
 
@@ -226,11 +225,11 @@ fn shelf_bytes(uid: &str, controller: Option<&ControllerRef>) -> usize {
     PLACE + 3 * (TEXT + uid.len()) + owner
 }
 
-/// Returns the labels of a template up to the limit, and true if it has more.
-fn template_labels(template: &Template<'_>) -> (Labels, bool) {
+/// Returns the labels of a template up to the limit.
+fn template_labels(template: &Template<'_>) -> LabelSet {
     let mut kept = KeptLabels::default();
     template.each_label(&mut |key, value| kept.add(key, value, LABELS));
-    (kept.labels, kept.cut)
+    LabelSet { known: kept.labels, whole: !kept.cut }
 }
 
 fn template<'a>(row: &Row, slim: &'a Slim) -> Result<Template<'a>, Box<Unreadable>> {
@@ -263,10 +262,8 @@ pub struct OldRevision {
     pub(crate) hash: Option<Box<str>>,
     /// The slots of the template that the revision keeps.
     pub slots: Vec<Slot>,
-    /// The labels of that template.
-    pub(crate) labels: Labels,
-    /// True if the template has more labels than are kept.
-    pub(crate) labels_cut: bool,
+    /// The labels of that template, as far as they are kept.
+    pub(crate) labels: LabelSet,
     charge: Charge,
 }
 
@@ -285,7 +282,7 @@ impl OldRevision {
             _ => None,
         };
         let template = template(row, slim).unwrap_or_default();
-        let (labels, labels_cut) = template_labels(&template);
+        let labels = template_labels(&template);
         Some(Self {
             namespace: metadata.namespace.clone()?,
             uid: metadata.uid.clone()?,
@@ -293,7 +290,6 @@ impl OldRevision {
             controller,
             slots: template.slots(row),
             labels,
-            labels_cut,
             charge: Charge::default(),
         })
     }
@@ -310,7 +306,8 @@ impl OldRevision {
     ) -> Result<Self, Box<Unreadable>> {
         let Self { namespace, uid, controller, hash, slots, labels, .. } = &self;
         let texts = namespace.len() + hash.as_ref().map_or(0, |hash| hash.len());
-        let parts = [texts, shelf_bytes(uid, controller.as_ref()), label_bytes(labels), slot_bytes(slots)];
+        let parts =
+            [texts, shelf_bytes(uid, controller.as_ref()), label_bytes(&labels.known), slot_bytes(slots)];
         let bytes = size_of::<Self>() + parts.iter().sum::<usize>();
         let charge = budget.take(namespace, bytes, before.map(|before| &before.charge));
         let charge = charge.map_err(|refused| Box::new(Unreadable::without_room(metadata, refused)))?;

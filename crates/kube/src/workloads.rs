@@ -16,7 +16,7 @@ use parking_lot::RwLock;
 use tagpin_domain::kind::Kind;
 use tagpin_domain::pin::{REVISION_LABELS, Revision};
 use tagpin_domain::slot::{Slot, SlotKey};
-use tagpin_domain::workload::{Labels, Workload};
+use tagpin_domain::workload::{LabelSet, Labels, Workload};
 use tagpin_objects::kinds::{CRON_JOB, DAEMON_SET, DEPLOYMENT, JOB, Kinds, REPLICA_SET, Row, STATEFUL_SET};
 use tokio::time::Instant;
 
@@ -164,7 +164,7 @@ impl Workloads {
                 let objects = self.objects.read();
                 for object in objects.get(&REPLICA_SET).map_or(&[][..], |shelf| shelf.controlled_by(uid)) {
                     let workload = &object.workload;
-                    if is_owner(workload.controller_kind(), &workload.namespace) && !workload.labels_cut {
+                    if is_owner(workload.controller_kind(), &workload.namespace) {
                         carried.see(&workload.slots, &workload.labels);
                     }
                 }
@@ -172,7 +172,7 @@ impl Workloads {
             STATEFUL_SET | DAEMON_SET => {
                 for revision in self.revisions.read().controlled_by(uid) {
                     let controller = revision.controller.as_ref().and_then(|controller| controller.kind);
-                    if is_owner(controller, &revision.namespace) && !revision.labels_cut {
+                    if is_owner(controller, &revision.namespace) {
                         carried.see(&revision.slots, &revision.labels);
                     }
                 }
@@ -203,14 +203,17 @@ impl<'a> Carried<'a> {
         Self { slots, keys, positions, labels: vec![Vec::new(); slots.len()] }
     }
 
-    /// Takes in the slots and labels of one revision.
-    fn see(&mut self, revision: &[Slot], labels: &Labels) {
+    /// Takes in the slots and labels of one revision. A revision whose labels were cut excuses nothing.
+    fn see(&mut self, revision: &[Slot], labels: &LabelSet) {
+        if !labels.whole {
+            return;
+        }
         let mut wanted = None;
         for held in revision {
             for position in self.positions.get(held.key()).into_iter().flatten() {
                 let repeats = self.slots.get(*position).is_some_and(|slot| slot.repeats(held));
                 let Some(carried) = self.labels.get_mut(*position).filter(|_| repeats) else { continue };
-                let wanted = wanted.get_or_insert_with(|| wanted_of(labels, self.keys));
+                let wanted = wanted.get_or_insert_with(|| wanted_of(&labels.known, self.keys));
                 if carried.len() < CARRIED && !carried.contains(wanted) {
                     carried.push(wanted.clone());
                 }
@@ -235,7 +238,8 @@ impl AsRevision for Stored {
     /// Only ReplicaSets and Jobs are revisions themselves.
     fn revision(&self) -> Option<Sighted<'_>> {
         let Workload { kind, namespace, uid, labels, .. } = &self.workload;
-        let hash = REVISION_LABELS.into_iter().find_map(|label| labels.get(label)).map_or("", String::as_str);
+        let hash =
+            REVISION_LABELS.into_iter().find_map(|label| labels.known.get(label)).map_or("", String::as_str);
         matches!(*kind, REPLICA_SET | JOB).then_some(Sighted { namespace, controller: uid, hash })
     }
 }

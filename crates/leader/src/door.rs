@@ -23,7 +23,8 @@ use crate::reconcile::Reconcile;
 use crate::secret::{Document, write};
 use crate::webhook_config::Installed;
 use tagpin_kube::Observed;
-use tagpin_kube::door::{CURRENT, NEXT, SINCE, WAIT, held, since};
+use tagpin_kube::door::{CURRENT, NEXT, WAIT, held, since};
+use tagpin_kube::secret::SINCE;
 use tagpin_objects::door::{LENGTH, Token, Tokens};
 use tagpin_objects::release;
 

@@ -21,7 +21,8 @@ use crate::call::{CallError, call};
 use crate::reconcile::Reconcile;
 use crate::secret::{Document, write};
 use tagpin_domain::mark::KeyId;
-use tagpin_kube::pin_keys::{KEY_LENGTH, SINCE, held, since};
+use tagpin_kube::pin_keys::{KEY_LENGTH, held, since};
+use tagpin_kube::secret::SINCE;
 use tagpin_kube::{Cluster, Observed};
 use tagpin_objects::release;
 

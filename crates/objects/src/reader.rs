@@ -5,6 +5,7 @@
 //! object therefore takes little more memory than its bytes.
 
 mod metadata;
+mod orphaned;
 mod pod_spec;
 mod template;
 
@@ -15,11 +16,12 @@ use tagpin_domain::original::Originals;
 use tagpin_domain::patch::{ANNOTATIONS_LIMIT, Present};
 use tagpin_domain::pin::REVISION_LABELS;
 use tagpin_domain::unreadable::Unreadable;
-use tagpin_domain::workload::{ControllerRef, Workload};
+use tagpin_domain::workload::{ControllerRef, LabelSet, Workload};
 
 use crate::kinds::{Kinds, Row};
 
 pub use metadata::Wanted;
+pub use orphaned::only_loses_owners;
 pub use template::Template;
 
 use metadata::{Annotations, Metadata, WrittenLabels};
@@ -191,7 +193,9 @@ impl<'a> Document<'a> {
         };
         Workload {
             uid: self.uid().to_owned(),
-            labels: self.written_labels().map(|written| written.of(wanted)).unwrap_or_default(),
+            labels: LabelSet::whole(
+                self.written_labels().map(|written| written.of(wanted)).unwrap_or_default(),
+            ),
             controller,
             revision_hash: Text::of(&revision_hash).to_owned(),
             service_account: self.template.service_account().to_owned(),

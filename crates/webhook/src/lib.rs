@@ -45,10 +45,11 @@ use tagpin_domain::policy::PolicySet;
 use tagpin_domain::subject::{Phase, Subject, Suggestions};
 use tagpin_domain::unreadable::Unreadable;
 use tagpin_domain::work::Budget;
+use tagpin_domain::workload::is_custom_group;
 use tagpin_json::Raw;
 use tagpin_objects::canary;
-use tagpin_objects::kinds::{DAEMON_SET, Kinds, POD_TEMPLATE, Row, STATEFUL_SET};
-use tagpin_objects::reader::{Document, Wanted};
+use tagpin_objects::kinds::{Kinds, POD_TEMPLATE, Row};
+use tagpin_objects::reader::{Document, Wanted, only_loses_owners};
 use tagpin_review::{self as pipeline, NodeImages, Pins, Ports, Resolve, Suggest, Surroundings};
 
 pub use body::BODY_LIMIT;
@@ -59,6 +60,8 @@ pub use router::router;
 const EPHEMERAL_CONTAINERS: &str = "ephemeralcontainers";
 /// The name under which the work for strangers counts, which is no namespace's.
 const STRANGERS: &str = "";
+/// User name of the controller that removes owner references to objects which are deleted without their dependents.
+const GARBAGE_COLLECTOR: &str = "system:serviceaccount:kube-system:generic-garbage-collector";
 /// Maximum number of characters of a name in a log line.
 const NAME_SHOWN: usize = 253;
 
@@ -336,17 +339,22 @@ impl Admission {
         self.settings.controller_identities.contains(request.user())
     }
 
-    /// Returns true if this ControllerRevision could excuse an image, and no controller's identity made it: it belongs to
-    /// a StatefulSet or DaemonSet, or may be adopted by one, and did not before.
+    /// Returns true if this ControllerRevision could excuse an image, and no controller's identity made it: a StatefulSet
+    /// or DaemonSet owns it or may come to own it, which was not so before. While a custom resource owns a revision, nobody
+    /// adopts it. The garbage collector may remove that owner from an otherwise unchanged revision. It would try again
+    /// for ever if it were refused, and the custom resource would never be gone.
     fn judges_revision(&self, row: &'static Row, request: &Request<'_>, raw: Raw<'_>) -> bool {
         let excuses = |raw| {
             // What cannot be read here cannot be read as a whole, and is refused for that.
             let Ok(revision) = Document::parse_metadata(row, raw) else { return true };
-            let controller = revision.controller(&self.settings.kinds);
-            controller.is_none_or(|controller| matches!(controller.kind, Some(STATEFUL_SET | DAEMON_SET)))
+            let Some(controller) = revision.controller(&self.settings.kinds) else { return true };
+            let foreign = controller.foreign.as_ref().map(|foreign| &*foreign.group);
+            !foreign.or(controller.kind.map(|kind| kind.group())).is_some_and(is_custom_group)
         };
         let before = request.old_object().filter(|_| request.operation() == Operation::Update);
-        !self.is_controller(request) && excuses(raw) && !before.is_some_and(excuses)
+        let is_orphaned = request.user() == GARBAGE_COLLECTOR
+            && before.is_some_and(|before| only_loses_owners(raw, before));
+        !self.is_controller(request) && !is_orphaned && excuses(raw) && !before.is_some_and(excuses)
     }
 }
 

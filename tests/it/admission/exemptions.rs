@@ -1,6 +1,7 @@
 //! Each exemption is as narrow as its reason: a review that is just outside of it is judged.
 
 use serde_json::{Value, json};
+use tagpin_objects::kinds::Kinds;
 
 use crate::support::webhook::{REPLICA_SET_CONTROLLER, Table, Webhook, create, deployment, pod, update};
 
@@ -61,6 +62,27 @@ fn canary() -> Value {
         "template": { "spec": { "containers": [ { "name": "canary", "image": "web:latest" } ] } },
     }));
     review["request"]["namespace"] = json!("kube-system");
+    review
+}
+
+/// The user name of the garbage collector.
+const GARBAGE_COLLECTOR: &str = "system:serviceaccount:kube-system:generic-garbage-collector";
+
+/// Returns a review of a ControllerRevision with a forbidden tag, whose owner, a custom resource, was deleted without its
+/// dependents.
+fn orphan() -> Value {
+    let template = json!({ "spec": { "containers": [ { "name": "app", "image": "web:latest" } ] } });
+    let new = json!({
+        "apiVersion": "apps/v1", "kind": "ControllerRevision", "revision": 1,
+        "metadata": { "name": "db-1", "namespace": "shop", "uid": "revision-1", "resourceVersion": "2" },
+        "data": { "spec": { "template": template } },
+    });
+    let mut old = new.clone();
+    old["metadata"]["resourceVersion"] = json!("1");
+    old["metadata"]["ownerReferences"] =
+        tagpin_testing::owned_by("apps.kruise.io/v1alpha1", "CloneSet", "db", "set-1");
+    let mut review = update(new, old);
+    review["request"]["userInfo"]["username"] = json!(GARBAGE_COLLECTOR);
     review
 }
 
@@ -169,6 +191,36 @@ fn exemptions() -> Vec<(&'static str, Value, &'static str, Vec<(&'static str, Ch
             })],
         ),
         (
+            "an orphaned revision",
+            orphan(),
+            "skip",
+            vec![
+                ("by a person", |review| review["request"]["userInfo"]["username"] = json!("developer")),
+                ("by an account of the same name elsewhere", |review| {
+                    review["request"]["userInfo"]["username"] =
+                        json!("system:serviceaccount:shop:generic-garbage-collector");
+                }),
+                ("by a longer name", |review| {
+                    review["request"]["userInfo"]["username"] = json!(format!("{GARBAGE_COLLECTOR}2"));
+                }),
+                ("with another template", |review| {
+                    let data = &mut review["request"]["oldObject"]["data"];
+                    data["spec"]["template"]["spec"]["containers"][0]["image"] = json!("web:1");
+                }),
+                ("with another label", |review| {
+                    review["request"]["object"]["metadata"]["labels"] = json!({ "app": "db" });
+                }),
+                ("that gets another owner", |review| {
+                    review["request"]["object"]["metadata"]["ownerReferences"] =
+                        tagpin_testing::owned_by("apps/v1", "StatefulSet", "db", "set-2");
+                }),
+                ("that gets a finalizer", |review| {
+                    review["request"]["object"]["metadata"]["finalizers"] = json!(["example.dev/keep"]);
+                }),
+                ("that is created", |review| review["request"]["operation"] = json!("CREATE")),
+            ],
+        ),
+        (
             "a canary",
             canary(),
             "canary",
@@ -204,6 +256,35 @@ async fn each_exemption_is_as_narrow_as_its_reason() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[tokio::test]
+async fn the_garbage_collector_orphans_objects_of_every_kind() {
+    let webhook = Webhook::new(&[("baseline", json!({ "mode": "Enforce" }))], Table::default());
+    for row in Kinds::default().rows() {
+        let group = row.kind.group();
+        let api_version = if group.is_empty() { "v1".to_owned() } else { format!("{group}/v1") };
+        let mut new =
+            json!({ "apiVersion": api_version, "kind": row.kind.name(), "metadata": { "name": "web" } });
+        let at = row.pod_spec.iter().fold(&mut new, |object, field| &mut object[*field]);
+        *at = json!({ "containers": [ { "name": "app", "image": "web:latest" } ] });
+        let mut old = new.clone();
+        old["metadata"]["ownerReferences"] =
+            tagpin_testing::owned_by("example.dev/v1", "App", "web", "app-1");
+        old["metadata"]["finalizers"] = json!(["orphan"]);
+        let mut review = update(new, old);
+        review["request"]["userInfo"]["username"] = json!(GARBAGE_COLLECTOR);
+        let answered = webhook.validate(&review).await;
+        // The images of a pod are compared one by one.
+        let decision = if row.is_pod() { "allow" } else { "skip" };
+        assert_eq!((&*answered.decision(), answered.warnings()), (decision, Vec::new()), "{}", row.kind);
+        let old = row
+            .pod_spec
+            .iter()
+            .fold(&mut review["request"]["oldObject"], |object, field| &mut object[*field]);
+        old["containers"][0]["image"] = json!("web:1");
+        assert_eq!(webhook.validate(&review).await.codes(), ["TagForbidden"], "{}", row.kind);
+    }
 }
 
 #[tokio::test]

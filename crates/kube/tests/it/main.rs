@@ -10,6 +10,7 @@
 mod accounts;
 mod by_name;
 mod discovery;
+mod interrupted;
 mod limits;
 mod lists;
 mod marks;

@@ -45,6 +45,40 @@ fn a_generation_that_does_not_compile_keeps_the_last_good_one() {
 }
 
 #[test]
+fn a_status_with_a_field_that_cannot_be_read_keeps_its_last_good_generation() {
+    let good = json!({ "generation": 3, "spec": { "mode": "Enforce" } });
+    let after_restart = |status: Value| {
+        let policies = Policies::default();
+        policies.apply(Reported::parse::<ClusterImagePolicy>(&metadata("base", "u", 4), broken(), status));
+        state(&policies)
+    };
+    let enforced = (Some(3), true, Some(Mode::Enforce));
+    for (field, value) in [
+        ("observedGeneration", json!("four")),
+        ("conditions", json!({})),
+        ("summary", json!([1])),
+        ("topViolations", json!(7)),
+        ("unpinned", json!("x")),
+        ("refused", json!([[]])),
+        ("ofALaterVersion", json!({})),
+    ] {
+        let mut status = json!({ "lastGood": good });
+        status[field] = value;
+        assert_eq!(after_restart(status), enforced, "{field}");
+    }
+    // The spec matters, and not its number.
+    let without_number = json!({ "lastGood": { "generation": "3", "spec": good["spec"], "more": 1 } });
+    assert_eq!(after_restart(without_number), (Some(0), true, Some(Mode::Enforce)));
+    for none in [json!({ "generation": 3 }), json!({ "generation": 3, "spec": [] }), json!([]), json!(null)] {
+        assert_eq!(after_restart(json!({ "lastGood": none })).2, None, "{none}");
+    }
+    // Without a good generation, the rest of the status is read as before.
+    let status = json!({ "observedGeneration": 4, "lastGood": [] });
+    let reported = Reported::parse::<ClusterImagePolicy>(&metadata("base", "u", 4), broken(), status);
+    assert_eq!(reported.status.observed_generation, Some(4));
+}
+
+#[test]
 fn exceptions_are_counted_while_they_hold_and_expire_in_time() {
     let exception = |name: &str, expires: &str| json!({ "name": name, "reason": "until the vendor ships", "expires": expires });
     let exceptions =
