@@ -8,6 +8,10 @@ use crate::support::webhook::{REPLICA_SET_CONTROLLER, Table, Webhook, create, de
 /// A change of a review.
 type Change = fn(&mut Value);
 
+/// An exemption: its name, the review that it is made for with its decision, and changes that leave it, each with its
+/// name.
+type Exemption = (&'static str, Value, &'static str, Vec<(&'static str, Change)>);
+
 /// Returns a review of a pod with a forbidden tag that the kubelet of `node-1` mirrors.
 fn mirror() -> Value {
     let mut object = pod("web:latest");
@@ -86,8 +90,8 @@ fn orphan() -> Value {
     review
 }
 
-/// The exemptions: the review that each is made for with its decision, and changes that leave the exemption.
-fn exemptions() -> Vec<(&'static str, Value, &'static str, Vec<(&'static str, Change)>)> {
+/// Returns every exemption.
+fn exemptions() -> Vec<Exemption> {
     vec![
         (
             "a mirror pod",

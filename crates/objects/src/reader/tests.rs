@@ -64,8 +64,8 @@ fn every_kind_of_the_table_is_read_where_the_table_says() {
             (role, name.into(), index, reference.into(), pull, class)
         });
         assert_eq!(slots, expected, "{kind}");
-        assert_eq!(made.labels, [("app".to_owned(), "we\"b".to_owned())].into(), "{kind}");
-        assert_eq!(workload(&read, &[]).labels, Labels::new());
+        assert_eq!(made.labels.known, [("app".to_owned(), "we\"b".to_owned())].into(), "{kind}");
+        assert_eq!(workload(&read, &[]).labels.known, Labels::new());
         assert_eq!(read.workload(&Kinds::default(), "shop", Wanted::All).labels, made.labels);
         assert_eq!(made.service_account, "robot");
         assert_eq!(made.pull_secrets, ["one", "two"]);
@@ -88,7 +88,7 @@ fn what_is_left_out_or_null_is_empty() {
             let read = parse(kind, &raw).unwrap();
             assert!(
                 workload(&read, &["app"]).slots.is_empty()
-                    && workload(&read, &["app"]).labels.is_empty()
+                    && workload(&read, &["app"]).labels.known.is_empty()
                     && read.way() != Way::Annotations
             );
         }
@@ -154,7 +154,7 @@ fn labels_are_read_whatever_their_number_and_order() {
         let read = parse(POD, &text).unwrap();
         assert_eq!(read.label("99999").as_ref().map(Text::as_str), Some("v99999"));
         assert_eq!(read.label("100000"), None);
-        assert_eq!(workload(&read, &["12", "x"]).labels, [("12".to_owned(), "v12".to_owned())].into());
+        assert_eq!(workload(&read, &["12", "x"]).labels.known, [("12".to_owned(), "v12".to_owned())].into());
     }
     assert!(matches!(parse(POD, &labels(twice)), Err(Unreadable::Malformed { .. })));
 }
