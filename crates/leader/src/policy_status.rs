@@ -45,7 +45,7 @@ use standing::{Count, count, next_expiry};
 const MANAGER: &str = "tagpin-status";
 /// Time in which changes are collected for one pass.
 const DEBOUNCE: Duration = Duration::from_millis(500);
-/// Minimum pause after a pass, as a multiple of the duration of that pass.
+/// Minimum time between two counts of the cluster, as a multiple of the duration of a count.
 const SHARE: u32 = 20;
 /// Minimum time between two writes of one status if only counts differ.
 const COUNTS_INTERVAL: Duration = Duration::from_secs(10);
@@ -87,6 +87,8 @@ pub struct StatusWriter {
 /// The state between passes.
 struct Memory {
     since: Instant,
+    /// The time from which the objects of the cluster may be counted again.
+    count_at: Instant,
     /// The generation of each policy that each replica has in force, by the replica's UID and the policy's
     /// UID. It never decreases.
     confirmed: HashMap<String, BTreeMap<String, i64>>,
@@ -100,7 +102,7 @@ impl StatusWriter {
         let mut changes = self.cluster.changes();
         let (mut installed, mut replicas, mut found) =
             (self.installed.clone(), self.replicas.clone(), self.found.clone());
-        let mut memory = Memory { since: Instant::now(), confirmed: HashMap::new(), written: HashMap::new() };
+        let mut memory = Memory::new();
         loop {
             let start = Instant::now();
             let at = installed.borrow_and_update().clone();
@@ -110,14 +112,17 @@ impl StatusWriter {
             // A leader that is not ready writes that into the statuses, if it knows the policies.
             let knows = matches!(at, Installed::Opened | Installed::Unwritable)
                 && !missing.iter().any(|store| POLICIES.contains(store));
-            let again = match missing.is_empty() || knows {
-                true => {
-                    let _pass = self.reconcile.pass();
-                    self.pass(&mut memory, &at, &ready, missing.is_empty()).await
+            let mut again = MAX_INTERVAL;
+            if missing.is_empty() || knows {
+                let _pass = self.reconcile.pass();
+                let counts = missing.is_empty() && memory.count_at <= start;
+                again = self.pass(&mut memory, &at, &ready, counts).await;
+                if missing.is_empty() && !counts {
+                    again = again.min(memory.count_at.saturating_duration_since(Instant::now()));
                 }
-                false => MAX_INTERVAL,
-            };
-            let pause = DEBOUNCE.max(start.elapsed() * SHARE);
+            }
+            // A replica that does not answer or an API server that is slow delays no condition for long.
+            let pause = DEBOUNCE.max(start.elapsed());
             tokio::select! {
                 () = changes.changed() => {}
                 Ok(()) = installed.changed() => {}
@@ -135,7 +140,7 @@ impl StatusWriter {
         if missing.iter().any(|store| POLICIES.contains(store)) {
             return;
         }
-        let mut memory = Memory { since: Instant::now(), confirmed: HashMap::new(), written: HashMap::new() };
+        let mut memory = Memory::new();
         // A leader that has not looked at the webhook configurations yet knows at least that nobody answers.
         let installed = match &*self.installed.borrow() {
             Installed::NotYet => Installed::Yes,
@@ -166,10 +171,14 @@ impl StatusWriter {
         let found = self.found.borrow().clone();
         let remembered = found.clone().unwrap_or_default();
         let counted = match counts {
-            true => Some(count(&self.cluster, &self.excluded, &*self.offline, &remembered, now).await),
+            true => {
+                let start = Instant::now();
+                let counted = count(&self.cluster, &self.excluded, &*self.offline, &remembered, now).await;
+                memory.count_at = Instant::now() + start.elapsed() * SHARE;
+                Some(Arc::new(counted))
+            }
             false => None,
-        }
-        .map(Arc::new);
+        };
         if counted.is_some() && found.is_some() {
             self.counted.send_replace(counted.clone());
         }
@@ -272,6 +281,11 @@ impl StatusWriter {
 }
 
 impl Memory {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self { since: now, count_at: now, confirmed: HashMap::new(), written: HashMap::new() }
+    }
+
     fn lacks(&self, policy: &Held, replica: &Replica) -> bool {
         let confirmed = self.confirmed.get(&replica.uid).and_then(|policies| policies.get(&policy.uid));
         // A generation that does not compile is in force nowhere.

@@ -1,6 +1,7 @@
 //! The writes of statuses and their content, call by call.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::pending;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -27,21 +28,26 @@ use tagpin_objects::findings::Page;
 use tagpin_objects::kinds::{DEPLOYMENT, Kinds, POD};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use tagpin_testing::scripted_api::{Api, Call};
 
 const STATUS: &str = "PATCH /apis/tagpin.dev/v1alpha1/clusterimagepolicies/base/status";
 
-/// Replicas that answer as the test says, by name. Other replicas do not answer.
+/// Replicas that answer as the test says, by name. Other replicas do not answer, which takes the time in the last field.
 #[derive(Clone, Default)]
-struct Answers(Arc<Mutex<BTreeMap<String, Vec<InForce>>>>, Arc<Mutex<Vec<String>>>);
+struct Answers(Arc<Mutex<BTreeMap<String, Vec<InForce>>>>, Arc<Mutex<Vec<String>>>, Arc<Mutex<Duration>>);
 
 #[async_trait]
 impl Ask for Answers {
     async fn ask(&self, replica: &Replica) -> Option<Vec<InForce>> {
         self.1.lock().unwrap().push(replica.name.clone());
-        self.0.lock().unwrap().get(&replica.name).cloned()
+        let answer = self.0.lock().unwrap().get(&replica.name).cloned();
+        let silence = *self.2.lock().unwrap();
+        if answer.is_none() {
+            let _ = timeout(silence, pending::<()>()).await;
+        }
+        answer
     }
 
     async fn findings(&self, _: &Replica, _: Token) -> Option<Page> {
@@ -362,6 +368,24 @@ async fn a_policy_is_ready_once_every_ready_replica_has_its_generation() {
     writer.replicas.send_replace(vec![]);
     let (_call, status) = writer.status().await;
     assert_eq!(condition(&status), ("False", "Propagating", "no replica of tagpin is ready"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_does_not_answer_keeps_no_policy_waiting() {
+    let mut writer = Writer::start();
+    *writer.answers.2.lock().unwrap() = Duration::from_secs(5);
+    writer.answers.has("a", "p", 9);
+    for generation in 1..4 {
+        let (told, spec) = (
+            Instant::now(),
+            json!({ "mode": "Warn", "rules": { "tags": { "forbidden": [ generation.to_string() ] } } }),
+        );
+        writer.tell(generation, spec.clone(), Value::Null);
+        let (call, status) = writer.status().await;
+        assert_eq!(status["observedGeneration"], generation);
+        assert!(told.elapsed() < Duration::from_secs(20), "{:?}", told.elapsed());
+        accept(call, generation, &spec);
+    }
 }
 
 #[tokio::test(start_paused = true)]
