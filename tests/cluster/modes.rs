@@ -48,13 +48,16 @@ fn in_seconds(seconds: u64) -> String {
 fn an_exception_waives_until_it_expires() {
     let _cluster = undisturbed();
     let namespace = Namespace::without_policy("exception");
-    let spec = format!(
-        "{{ mode: Enforce, exceptions: [ {{ name: legacy, reason: the vendor has no other tag, images: [ docker.io/library/web ], rules: [ tags ], expires: \"{}\" }} ] }}",
-        in_seconds(25)
-    );
-    namespace.policy("strict", &spec);
+    let spec = |seconds| {
+        format!(
+            "{{ mode: Enforce, exceptions: [ {{ name: legacy, reason: the vendor has no other tag, images: [ docker.io/library/web ], rules: [ tags ], expires: \"{}\" }} ] }}",
+            in_seconds(seconds)
+        )
+    };
+    namespace.policy("strict", &spec(3600));
     namespace.apply(&pod("covered", "web:latest")).succeeded();
     namespace.apply(&pod("other", "tool:latest")).refused_with("TagForbidden");
+    namespace.policy("strict", &spec(10));
     let message = wait_for("the end of the exception", LIMIT, || {
         let answer =
             namespace.kubectl_with(&["create", "--dry-run=server", "-f", "-"], &pod("late", "web:latest"));
