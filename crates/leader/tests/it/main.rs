@@ -11,6 +11,7 @@ mod arming;
 mod baseline;
 mod break_glass;
 mod certificates;
+mod clearing;
 mod disarming;
 mod door;
 mod fight;
