@@ -20,6 +20,7 @@ mod glass;
 mod leader;
 mod pin_keys;
 mod policy_status;
+mod reach;
 mod replicas;
 mod standings;
 mod webhook_config;
