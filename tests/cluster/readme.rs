@@ -13,7 +13,7 @@ use crate::support::rig::{self, digest};
 use crate::support::{Answer, LIMIT, Namespace, alone, kubectl, kubectl_with, run, wait_for};
 
 #[path = "../readme/blocks.rs"]
-mod blocks;
+pub(crate) mod blocks;
 
 /// The registry of the rig that nodes ask for `docker.io`.
 const MIRROR: &str = "10.41.0.1:5000";
@@ -22,7 +22,7 @@ const STRICT: &str = "validate-strict.tagpin.dev";
 
 /// Runs a block in the root of the repository, with a configuration that tells skopeo that the rig's registry has no
 /// TLS.
-fn typed(text: &str) -> Answer {
+pub(crate) fn typed(text: &str) -> Answer {
     let home = TempDir::new().unwrap();
     let settings = home.path().join(".config/containers");
     fs::create_dir_all(&settings).unwrap();

@@ -1,5 +1,6 @@
 //! Uninstalling tagpin, in each of the usual ways: no request is delayed, and nothing stays.
 
+use crate::readme::{blocks, typed};
 use crate::support::creator::{Created, Creator};
 use crate::support::manifests::pod;
 use crate::support::release::{CHART, Release, armed, helm, in_force};
@@ -51,23 +52,36 @@ impl Kinds {
 /// Removes tagpin while pods are created in an ordinary namespace and in one that fails closed, waits until only
 /// `stays` is left, and returns the outcomes of the pods.
 fn away(take: impl FnOnce(), stays: &[&str]) -> [Created; 2] {
-    armed();
     let kinds = Kinds::known();
+    away_until(take, || {
+        let left = kinds.left();
+        eprintln!("left: {left:?}");
+        left == stays
+    })
+}
+
+/// Removes tagpin while pods are created in an ordinary namespace and in one that fails closed, waits until it is gone,
+/// and returns the outcomes of the pods.
+fn away_until(take: impl FnOnce(), is_gone: impl Fn() -> bool) -> [Created; 2] {
+    armed();
     let ordinary = Namespace::new("uninstall");
     let closed = Namespace::fail_closed("uninstall-closed");
     let creators = [Creator::start(&ordinary), Creator::dry(&closed)];
     creators[0].goes_on(SECOND);
     take();
-    wait_for("the end of what is ours", LIMIT, || {
-        let left = kinds.left();
-        eprintln!("left: {left:?}");
-        (left == stays).then_some(())
-    });
+    wait_for("the end of what is ours", LIMIT, || is_gone().then_some(()));
     creators[0].goes_on(2 * SECOND);
     // Nobody judges forbidden tags any more.
     ordinary.apply(&pod("latest", "web:latest")).succeeded();
     closed.apply(&pod("latest", "web:latest")).succeeded();
     creators.map(Creator::end)
+}
+
+/// Returns the names of the entries in both webhook configurations, which must exist.
+fn called() -> String {
+    let objects = ["validatingwebhookconfiguration/tagpin", "mutatingwebhookconfiguration/zz-tagpin"];
+    let names = ["-o", "jsonpath={.items[*].webhooks[*].name}"];
+    kubectl(&[&["get"], &objects[..], &names].concat()).succeeded()
 }
 
 #[track_caller]
@@ -109,7 +123,15 @@ fn manifests_that_were_applied_are_deleted_as_they_came() {
     let manifests = release.helm(&["template"], CHART, &[]).succeeded();
     kubectl_with(&["apply", "-f", "-"], &manifests).succeeded();
     in_force();
-    let created = away(|| drop(kubectl_with(&["delete", "-f", "-"], &manifests).succeeded()), &[]);
+    // The two commands of README.md: that of break glass, and the deletion of the rest.
+    let broken = "kubectl delete validatingwebhookconfiguration";
+    let blocks = blocks::all(env!("CARGO_MANIFEST_DIR"));
+    let break_glass = blocks.into_iter().find(|block| block.key == broken).unwrap();
+    let take = || {
+        typed(&break_glass.text).succeeded();
+        kubectl_with(&["delete", "--ignore-not-found", "-f", "-"], &manifests).succeeded();
+    };
+    let created = away(take, &[]);
     created.iter().for_each(nobody_was_held_up);
     // The manifests contain the definitions, so the policies are deleted too.
     assert!(!kubectl(&["get", "clusterimagepolicies.tagpin.dev"]).ok);
@@ -129,4 +151,27 @@ fn a_namespace_that_is_deleted_takes_the_webhooks_along() {
     ];
     let created = away(|| drop(kubectl(&["delete", "namespace", "tagpin-system"]).succeeded()), &inert);
     created.iter().for_each(nobody_was_held_up);
+}
+
+#[test]
+fn a_deployment_that_is_deleted_alone_leaves_nothing_that_is_called() {
+    if rig::here("uninstalls tagpin").is_none() {
+        return;
+    }
+    let _cluster = alone();
+    let release = Release::found();
+    // GitOps tools delete an application in one of these ways, and may leave out objects with owners.
+    for cascade in ["background", "foreground"] {
+        let take = || {
+            let cascade = format!("--cascade={cascade}");
+            ours(&["delete", "deployment/tagpin", &cascade, "--timeout=90s"]);
+        };
+        let created = away_until(take, || {
+            let (pods, called) = (ours(&["get", "pods", "-o", "name"]), called());
+            eprintln!("{cascade}: {pods:?} {called:?}");
+            pods.is_empty() && called.is_empty()
+        });
+        created.iter().for_each(nobody_was_held_up);
+        release.install(CHART, &[]);
+    }
 }

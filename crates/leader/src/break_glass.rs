@@ -1,8 +1,9 @@
 //! Writes an Event when break glass begins and ends, in a namespace or in the whole cluster. It neither
 //! allows nor forbids break glass.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
+use std::future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{info, warn};
 
 use crate::call::call;
@@ -22,8 +23,12 @@ use tagpin_objects::release;
 
 /// Time in which changes are collected for one pass.
 const DEBOUNCE: Duration = Duration::from_millis(500);
-/// Pause after an Event that could not be written.
-const RETRY: Duration = Duration::from_secs(5);
+/// Pause after an Event that could not be written; it doubles with each further attempt.
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
+/// Upper bound of that pause.
+const MAX_PAUSE: Duration = Duration::from_mins(5);
+/// Time after the first attempt at which an Event that cannot be written is given up.
+const GIVEN_UP: Duration = Duration::from_hours(1);
 
 /// The writer of the Events of break glass.
 pub struct Audit {
@@ -41,11 +46,40 @@ pub struct Audit {
     pub reconcile: Reconcile,
 }
 
-/// The namespaces for which the beginning of break glass was written.
+/// The namespaces for which the beginning of break glass was written or given up.
 #[derive(Debug, Default)]
 struct Reported {
     namespaces: BTreeSet<String>,
     cluster: bool,
+    /// The Events that could not be written yet, by their namespace; none is the whole cluster.
+    pending: BTreeMap<Option<String>, Attempts>,
+}
+
+/// The attempts at an Event that could not be written yet.
+#[derive(Debug, Clone, Copy)]
+struct Attempts {
+    first: Instant,
+    pause: Duration,
+    due: Instant,
+}
+
+impl Attempts {
+    /// Returns the state after one more failure; none if that was the last attempt.
+    fn after(earlier: Option<Self>, now: Instant) -> Option<Self> {
+        let first = earlier.map_or(now, |earlier| earlier.first);
+        let pause = earlier.map_or(FIRST_PAUSE, |earlier| MAX_PAUSE.min(earlier.pause * 2));
+        (now + pause <= first + GIVEN_UP).then_some(Self { first, pause, due: now + pause })
+    }
+}
+
+impl Reported {
+    /// Waits until an Event that could not be written is due again.
+    async fn is_due(&self) {
+        match self.pending.values().map(|attempts| attempts.due).min() {
+            Some(due) => sleep_until(due).await,
+            None => future::pending().await,
+        }
+    }
 }
 
 /// Returns the namespaces in which break glass is on. An excluded namespace has nothing to suspend.
@@ -65,50 +99,46 @@ impl Audit {
         loop {
             let at = installed.borrow_and_update().clone();
             let pass = self.reconcile.pass();
-            let outcome = self.report(&recorder, &at, &mut told).await;
+            self.report(&recorder, &at, &mut told).await;
             drop(pass);
-            if outcome.is_err() {
-                self.reconcile.failed();
-                sleep(RETRY).await;
-                continue;
-            }
             tokio::select! {
                 () = changes.changed() => {}
                 Ok(()) = installed.changed() => {}
+                () = told.is_due() => continue,
             }
             sleep(DEBOUNCE).await;
         }
     }
 
     /// Writes an Event for every change since the last pass. A failed write holds up no other Event.
-    async fn report(
-        &self,
-        recorder: &Recorder,
-        installed: &Installed,
-        told: &mut Reported,
-    ) -> Result<(), ()> {
-        let mut outcome = Ok(());
+    async fn report(&self, recorder: &Recorder, installed: &Installed, told: &mut Reported) {
+        // An Event that is no longer needed is forgotten.
+        let mut pending = std::mem::take(&mut told.pending);
         let now = namespaces(&self.cluster, &self.excluded);
         for name in now.difference(&told.namespaces.clone()) {
             let note = "break glass is on in this namespace (label tagpin.dev/break-glass): everything that is created or \
                         changed here is allowed unchecked, and nothing is pinned";
-            match self.write(recorder, &namespace(name), EventType::Warning, "BreakGlass", note).await {
-                Ok(()) => drop(told.namespaces.insert(name.clone())),
-                failed => outcome = failed,
+            let (about, event) = (namespace(name), event(EventType::Warning, "BreakGlass", note));
+            let scope = Some(name.clone());
+            match self.write(recorder, &about, &event, pending.remove(&scope)).await {
+                None => drop(told.namespaces.insert(name.clone())),
+                Some(attempts) => drop(told.pending.insert(scope, attempts)),
             }
         }
         for name in told.namespaces.clone().difference(&now) {
+            let scope = Some(name.clone());
             // A deleted namespace needs no Event.
-            let over = match self.cluster.namespace_labels(name) {
+            let left = match self.cluster.namespace_labels(name) {
                 Some(_) => {
                     let note = "break glass is over in this namespace";
-                    self.write(recorder, &namespace(name), EventType::Normal, "BreakGlassEnded", note).await
+                    let (about, event) = (namespace(name), event(EventType::Normal, "BreakGlassEnded", note));
+                    self.write(recorder, &about, &event, pending.remove(&scope)).await
                 }
-                None => Ok(()),
+                None => None,
             };
-            match over {
-                Ok(()) => drop(told.namespaces.remove(name)),
-                failed => outcome = failed,
+            match left {
+                None => drop(told.namespaces.remove(name)),
+                Some(attempts) => drop(told.pending.insert(scope, attempts)),
             }
         }
         let missing = match installed {
@@ -124,45 +154,48 @@ impl Audit {
             | Installed::Contested { .. } => false,
         };
         if missing != told.cluster {
-            let (kind, reason, note) = if missing {
+            let event = if missing {
                 let note = "a webhook configuration of tagpin (zz-tagpin, tagpin) was deleted: images are not pinned \
                             or not checked in the whole cluster until `helm upgrade` brings it back";
-                (EventType::Warning, "BreakGlass", note)
+                event(EventType::Warning, "BreakGlass", note)
             } else {
-                (EventType::Normal, "BreakGlassEnded", "the webhook configurations exist again")
+                event(EventType::Normal, "BreakGlassEnded", "the webhook configurations exist again")
             };
-            match self.write(recorder, &self.deployment(), kind, reason, note).await {
-                Ok(()) => told.cluster = missing,
-                failed => outcome = failed,
+            match self.write(recorder, &self.deployment(), &event, pending.remove(&None)).await {
+                None => told.cluster = missing,
+                Some(attempts) => drop(told.pending.insert(None, attempts)),
             }
         }
-        outcome
     }
 
+    /// Writes this Event if it is due after its earlier attempts. Returns the attempts so far; none once the Event was
+    /// written or given up.
     async fn write(
         &self,
         recorder: &Recorder,
         about: &ObjectReference,
-        type_: EventType,
-        reason: &'static str,
-        note: &'static str,
-    ) -> Result<(), ()> {
-        let event = Event {
-            type_,
-            reason: reason.to_owned(),
-            note: Some(note.to_owned()),
-            action: "BreakGlass".to_owned(),
-            secondary: None,
-        };
-        let (kind, name) = (about.kind.as_deref(), about.name.as_deref());
-        match call(recorder.publish(&event, about)).await {
+        event: &Event,
+        earlier: Option<Attempts>,
+    ) -> Option<Attempts> {
+        if earlier.is_some_and(|earlier| Instant::now() < earlier.due) {
+            return earlier;
+        }
+        let (kind, name, reason) = (about.kind.as_deref(), about.name.as_deref(), &event.reason);
+        match call(recorder.publish(event, about)).await {
             Ok(()) => {
                 info!(kind, name, reason, "break glass");
-                Ok(())
+                None
+            }
+            Err(error) if error.refuses_event() => {
+                warn!(kind, name, reason, %error, "no Event of break glass can be about this object");
+                None
             }
             Err(error) => {
-                warn!(kind, name, reason, %error, "cannot write the Event of break glass");
-                Err(())
+                self.reconcile.failed();
+                let attempts = Attempts::after(earlier, Instant::now());
+                let given_up = attempts.is_none();
+                warn!(kind, name, reason, %error, given_up, "cannot write the Event of break glass");
+                attempts
             }
         }
     }
@@ -186,5 +219,15 @@ fn namespace(name: &str) -> ObjectReference {
         name: Some(name.to_owned()),
         namespace: Some(name.to_owned()),
         ..ObjectReference::default()
+    }
+}
+
+fn event(type_: EventType, reason: &str, note: &str) -> Event {
+    Event {
+        type_,
+        reason: reason.to_owned(),
+        note: Some(note.to_owned()),
+        action: "BreakGlass".to_owned(),
+        secondary: None,
     }
 }

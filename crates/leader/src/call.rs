@@ -30,6 +30,15 @@ impl CallError {
     pub(crate) fn code(&self) -> Option<u16> {
         self.status().map(|status| status.code)
     }
+
+    /// Returns true if the Event of this call will never be accepted: its namespace is gone or goes, or the API server
+    /// calls the Event invalid.
+    pub(crate) fn refuses_event(&self) -> bool {
+        let Some(status) = self.status() else { return false };
+        let causes = status.details.iter().flat_map(|details| &details.causes);
+        matches!(status.code, 404 | 422)
+            || causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
+    }
 }
 
 /// Waits for one call with the usual time limit.

@@ -114,14 +114,17 @@ pub struct WriterEnded {
 }
 
 impl Controller {
-    /// Claims the lease, and writes while it holds it, until the stop. Then it releases the lease.
+    /// Claims the lease, and writes while it holds it, until the stop. Then it releases the lease, and empties the
+    /// webhook configurations if the Deployment was deleted.
     ///
     /// # Errors
     /// Fails if the task of a writer panics.
     pub async fn run(&self, lease: &LeaseManager, stop: CancellationToken) -> Result<(), WriterEnded> {
         let ready = watch::Sender::new(Vec::new());
         let lead = || self.lead(ready.clone(), lease.notes());
-        lease.run(stop, lead, || self.leave(&ready)).await
+        lease.run(stop, lead, || self.leave(&ready)).await?;
+        webhook_config::clear_if_gone(&self.client, &self.namespace).await;
+        Ok(())
     }
 
     /// Writes once more into the status of every policy, if no other replica is left to answer.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::core::PartialObjectMeta;
 use kube::{Api, Client};
 
 use crate::call::{CallError, within};
@@ -17,8 +18,7 @@ pub(crate) async fn deployment(
     client: &Client,
     namespace: &str,
 ) -> Result<Option<OwnerReference>, CallError> {
-    let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
-    let found = within(LIMIT, deployments.get_metadata_opt(release::NAME)).await?;
+    let found = metadata(client, namespace).await?;
     Ok(found.and_then(|found| found.metadata.uid).map(|uid| OwnerReference {
         api_version: "apps/v1".to_owned(),
         kind: "Deployment".to_owned(),
@@ -26,4 +26,18 @@ pub(crate) async fn deployment(
         uid,
         ..OwnerReference::default()
     }))
+}
+
+/// Returns true if the Deployment is deleted or being deleted.
+pub(crate) async fn is_gone(client: &Client, namespace: &str) -> Result<bool, CallError> {
+    let found = metadata(client, namespace).await?;
+    Ok(found.is_none_or(|found| found.metadata.deletion_timestamp.is_some()))
+}
+
+async fn metadata(
+    client: &Client,
+    namespace: &str,
+) -> Result<Option<PartialObjectMeta<Deployment>>, CallError> {
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+    within(LIMIT, deployments.get_metadata_opt(release::NAME)).await
 }

@@ -1,7 +1,7 @@
 //! The keeper of the two webhook configurations. It fills them once this replica can answer, arms them once a
-//! canary came through the API server, and repairs them when somebody changes them. It empties them when the
-//! namespace of the release or the CRDs are deleted, and opens them when the leader cannot answer. tagpin has
-//! no right to create or delete them, so a configuration that break glass deleted stays away.
+//! canary came through the API server, and repairs them when somebody changes them. It empties them when tagpin's
+//! Deployment, the namespace of the release or the CRDs are deleted, and opens them when the leader cannot answer.
+//! tagpin has no right to create or delete them, so a configuration that break glass deleted stays away.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -35,6 +35,7 @@ pub mod arming;
 pub mod documents;
 
 mod canary;
+mod clearing;
 mod entries;
 mod fight;
 mod glass;
@@ -42,6 +43,7 @@ mod withdrawal;
 mod writer;
 
 pub use canary::Connect;
+pub use clearing::clear_if_gone;
 
 use arming::{Canary, Reach};
 use canary::Canaries;
@@ -93,7 +95,7 @@ pub enum Installed {
     },
     /// A configuration cannot be written.
     Unwritable,
-    /// The lists are empty, because the namespace is being deleted or the CRDs do not exist.
+    /// The lists are empty, because the Deployment or the namespace is deleted or the CRDs do not exist.
     Emptied,
 }
 
@@ -222,16 +224,17 @@ impl WebhookConfig {
             };
             canaries.send_if_modified(|held| held.follow(&live.validating));
             let canaries = *heard.borrow_and_update();
+            let ours = deployment.borrow_and_update().clone();
             let wanted = self.wanted(
                 &namespace.borrow_and_update(),
                 &certificate.borrow_and_update(),
                 *paths.borrow_and_update(),
                 ready,
-                canaries.fail_closed(&deployment.borrow_and_update(), &live.validating),
-                POLICIES.iter().all(|store| unknown.contains(store)),
+                canaries.fail_closed(&ours, &live.validating),
+                clearing::is_gone(&ours) || POLICIES.iter().all(|store| unknown.contains(store)),
             );
             let wanted = wanted.map(|wanted| Wanted { withdrawn: canaries.is_withdrawn(), ..wanted });
-            let release = Release::of(&deployment.borrow_and_update());
+            let release = Release::of(&ours);
             let broken = Broken::among(live.uids(), filled.as_ref(), &release, &notes.borrow_and_update());
             let goal = Goal::of(wanted.filter(|_| live.is_known()), canaries.reach(), &mut unready);
             let (installed, pause) = self.pass(&goal, canaries.reach(), &live, &broken, &mut fights).await;
@@ -294,6 +297,7 @@ impl WebhookConfig {
     }
 
     /// Returns the wanted state while canaries come through; none while it is not known or this replica cannot answer.
+    /// `useless` is true if nobody is left to answer, or nothing to judge by.
     fn wanted(
         &self,
         namespace: &Observed<PartialObjectMeta<Namespace>>,
@@ -301,10 +305,10 @@ impl WebhookConfig {
         paths: Paths,
         ready: bool,
         fails_closed: Option<bool>,
-        undefined: bool,
+        useless: bool,
     ) -> Option<Wanted> {
         let Observed::Present(namespace) = namespace else { return None };
-        let emptied = undefined || namespace.metadata.deletion_timestamp.is_some();
+        let emptied = useless || namespace.metadata.deletion_timestamp.is_some();
         let door = match paths {
             Paths::Unknown if !emptied => return None,
             Paths::Unknown | Paths::Plain => None,

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 
-use crate::call::{CallError, call};
+use crate::call::call;
 use crate::findings::Found;
 use crate::policy_status::standing::{Bare, BareImage, Count};
 use crate::reconcile::Reconcile;
@@ -85,7 +85,7 @@ impl WorkloadEvents {
                     info!(kind, name, reason, "wrote an Event about an image without a digest");
                     news.written(bare, Instant::now());
                 }
-                Err(error) if is_final(&error) => {
+                Err(error) if error.refuses_event() => {
                     debug!(kind, name, reason, %error, "no Event can be about this workload");
                     news.given_up(&bare);
                 }
@@ -139,11 +139,4 @@ fn event(bare: &Bare, image: &BareImage) -> Event {
         action: "Pin".to_owned(),
         secondary: None,
     }
-}
-
-/// Returns true if the Event will never be accepted: its namespace is gone or goes, or the API server calls it invalid.
-fn is_final(error: &CallError) -> bool {
-    let Some(status) = error.status() else { return false };
-    let causes = status.details.iter().flat_map(|details| &details.causes);
-    matches!(status.code, 404 | 422) || causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
 }

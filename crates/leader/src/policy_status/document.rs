@@ -146,7 +146,7 @@ impl Place<'_> {
                 "the webhook configurations cannot be written; the leader's log has the reason"
             }
             Installed::Emptied => {
-                "the namespace of tagpin is being deleted, or its CRDs do not exist: nothing is checked"
+                "the Deployment or the namespace of tagpin is deleted, or its CRDs do not exist: nothing is checked"
             }
         };
         Some(Cow::Borrowed(text))

@@ -105,20 +105,15 @@ impl Canaries {
         self.withdrawal.is_on()
     }
 
-    /// Returns true if unanswered requests may be refused; none while the number of replicas is not known. A Deployment
-    /// that does not exist or is being deleted has no replica that could answer.
+    /// Returns true if unanswered requests may be refused; none without a known Deployment, which has the number of
+    /// replicas.
     pub(crate) fn fail_closed(
         self,
         deployment: &Observed<Deployment>,
         validating: &Observed<ValidatingWebhookConfiguration>,
     ) -> Option<bool> {
-        let replicas = match deployment {
-            Observed::Unknown => return None,
-            Observed::Absent => return Some(false),
-            Observed::Present(live) if live.metadata.deletion_timestamp.is_some() => return Some(false),
-            // The API server's own default.
-            Observed::Present(live) => live.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1),
-        };
+        // The API server's own default.
+        let replicas = deployment.object()?.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
         let at_present = matches!(validating, Observed::Present(live) if documents::fails_closed(live));
         Some(self.arming.is_some_and(|arming| arming.fails_closed(replicas, at_present)))
     }

@@ -38,7 +38,7 @@ pub(crate) async fn bring<K: Configuration>(
     if live.matches(wanted) {
         return Ok(made);
     }
-    let brought = match without_surplus(client, live, wanted, &mut made).await {
+    let brought = match without_surplus(client, live, &K::document(wanted, live), &mut made).await {
         Ok(Some(left)) if !left.matches(wanted) => {
             let document = K::document(wanted, &left);
             let applied = apply::<K>(client, MANAGER, &document).await;
@@ -102,23 +102,29 @@ pub(crate) async fn open<K: Configuration>(client: &Client, live: &K) -> Result<
     opened.map(|_| true)
 }
 
-/// Opens and removes the entries of tagpin that are not wanted. Returns the configuration that the API server
-/// then holds; none if it was deleted.
+/// Opens and removes every entry of tagpin in this configuration.
+pub(crate) async fn empty<K: Configuration + Default>(client: &Client, live: &K) -> Result<(), CallError> {
+    let emptied = without_surplus(client, live, &K::default(), &mut Vec::new()).await;
+    log::<K, _>("emptied the webhook configuration", &emptied);
+    emptied.map(drop)
+}
+
+/// Opens and removes the entries of tagpin that are not in this document. Returns the configuration that the API
+/// server then holds; none if it was deleted.
 async fn without_surplus<K: Configuration>(
     client: &Client,
     live: &K,
-    wanted: &Wanted,
+    document: &K,
     made: &mut Vec<String>,
 ) -> Result<Option<K>, CallError> {
-    let document = K::document(wanted, live);
     let mut live = live.clone();
     let mut attempts = 0;
     loop {
-        if let Some(opening) = opening(&live, Some(&document)) {
+        if let Some(opening) = opening(&live, Some(document)) {
             live = apply(client, OPENER, &opening).await?;
             made.extend(live.meta().resource_version.clone());
         }
-        let Some(patch) = removal(&live, &document) else { return Ok(Some(live)) };
+        let Some(patch) = removal(&live, document) else { return Ok(Some(live)) };
         attempts += 1;
         let query = format!("fieldManager={MANAGER}");
         match send(client, &query, "application/json-patch+json", patch.to_string().into_bytes()).await {
@@ -166,7 +172,7 @@ async fn send<K: Configuration>(
 }
 
 /// Reads the configuration by a list, because there is no right to get it.
-async fn read<K: Configuration>(client: &Client) -> Result<Option<K>, CallError> {
+pub(crate) async fn read<K: Configuration>(client: &Client) -> Result<Option<K>, CallError> {
     let params = ListParams::default().fields(&format!("metadata.name={}", K::NAME));
     let found = call(Api::<Whole<K>>::all(client.clone()).list(&params)).await?;
     Ok(found.items.into_iter().next().map(|Whole(live)| live))

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tagpin_kube::Cluster;
 use tagpin_kube::client::ApiReader;
 use tagpin_leader::break_glass::{Audit, namespaces};
@@ -14,6 +14,7 @@ use tagpin_leader::webhook_config::Installed;
 use tagpin_objects::kinds::Kinds;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use tagpin_testing::scripted_api::Api;
 
@@ -126,4 +127,65 @@ async fn an_event_that_cannot_be_written_keeps_no_other_back_and_is_tried_again(
     // A deleted namespace needs no Event.
     auditor.cluster.namespaces.delete("a");
     auditor.api.quiet(Duration::from_secs(60)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_nobody_would_accept_is_given_up_at_once() {
+    let mut auditor = Auditor::start();
+    let terminating = json!({
+        "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 403, "reason": "Forbidden", "message": "",
+        "details": { "causes": [{ "reason": "NamespaceTerminating", "message": "", "field": "" }] },
+    });
+    for (name, code) in [("missing", 404), ("invalid", 422), ("terminating", 403)] {
+        auditor.label(name, &["break-glass"]);
+        let call = auditor.api.expect(&format!("POST /apis/events.k8s.io/v1/namespaces/{name}/events")).await;
+        match code {
+            403 => call.answer(403, terminating.clone()),
+            _ => call.refuse(code, name),
+        }
+    }
+    auditor.api.quiet(Duration::from_hours(3)).await;
+    assert_eq!(auditor.reconcile.failures(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_is_always_refused_is_tried_less_and_less_often_and_then_given_up() {
+    let mut auditor = Auditor::start();
+    auditor.label("full", &["break-glass"]);
+    let mut last = Instant::now();
+    let pauses = [0, 5, 10, 20, 40, 80, 160].into_iter().chain([300; 10]);
+    for pause in pauses {
+        if pause == 300 {
+            // What happens elsewhere is told at once, and changes no pause.
+            auditor.label("other", &[]);
+            auditor.label("other", &["break-glass"]);
+        }
+        let call = loop {
+            let call = auditor.api.next().await;
+            if call.path.contains("/full/") {
+                break call;
+            }
+            assert!(last.elapsed() < Duration::from_secs(1), "{:?}", last.elapsed());
+            call.ok(json!({}));
+        };
+        call.refuse(403, "exceeded quota");
+        assert_eq!(last.elapsed().as_secs(), pause);
+        last = Instant::now();
+    }
+    auditor.api.quiet(Duration::from_hours(3)).await;
+    assert_eq!(auditor.reconcile.failures(), 17);
+    // The end is told by an Event of its own.
+    auditor.label("full", &[]);
+    assert_eq!(auditor.event("full").await["reason"], "BreakGlassEnded");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_was_refused_is_not_written_once_break_glass_is_over() {
+    let mut auditor = Auditor::start();
+    auditor.label("shop", &["break-glass"]);
+    let first = auditor.api.expect("POST /apis/events.k8s.io/v1/namespaces/shop/events").await;
+    first.refuse(403, "exceeded quota");
+    auditor.label("shop", &[]);
+    auditor.api.quiet(Duration::from_mins(10)).await;
+    assert_eq!(auditor.reconcile.failures(), 1);
 }

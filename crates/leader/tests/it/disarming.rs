@@ -184,19 +184,6 @@ async fn opening_that_is_refused_is_tried_again_and_does_not_pass_for_open() {
     assert_eq!(keeper.reconcile.failures(), 2);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_deployment_that_goes_leaves_nobody_to_answer() {
-    let mut leaving = deployment(2);
-    leaving["metadata"]["deletionTimestamp"] = json!("2026-11-21T10:00:00Z");
-    for (event, object) in [("MODIFIED", leaving), ("DELETED", deployment(2))] {
-        let (mut keeper, watches) = keeper(2, armed()).await;
-        keeper.until(Installed::Armed).await;
-        watches.deployment.event(event, object);
-        keeper.disarms(&watches, "5").await;
-        keeper.until(Installed::Yes).await;
-    }
-}
-
 /// Answers that the version is not the newest.
 fn outdated(call: Call, code: u16) {
     call.refuse(code, if code == 409 { "Conflict" } else { "Invalid" });

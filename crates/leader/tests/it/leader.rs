@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use crate::reach::reach;
 use tagpin_testing::scripted_api::{Api, Call};
 
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/tagpin-system/leases";
@@ -284,7 +285,7 @@ async fn notes_are_written_with_the_renewals_and_an_annotation_of_a_person_stays
     let both = json!({ "tagpin.dev/rearm": "u", "tagpin.dev/filled": "f" });
     assert_eq!((version(&again), &again.json()["metadata"]["annotations"]), ("50".to_owned(), &both));
     again.ok(annotated(lease(&identity, "51"), &both));
-    replica.notes.seen.wait_for(|seen| seen.len() == 2).await.unwrap();
+    reach(&mut replica.notes.seen, |seen| seen.len() == 2).await;
     assert_eq!(replica.put().await.json()["metadata"]["annotations"], both);
     assert!(replica.writes());
 }
@@ -298,7 +299,7 @@ async fn a_new_term_sees_the_notes_of_the_last_leader_and_forgets_its_own() {
     let take = replica.put().await;
     let identity = holder(&take);
     take.ok(annotated(lease(&identity, "5"), &theirs));
-    replica.notes.seen.wait_for(|seen| seen.len() == 1).await.unwrap();
+    reach(&mut replica.notes.seen, |seen| seen.len() == 1).await;
     assert_eq!(replica.put().await.json()["metadata"]["annotations"], theirs);
 }
 

@@ -14,6 +14,7 @@ use tagpin_objects::kinds::Kinds;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::reach::reach;
 use tagpin_testing::NoObjects;
 use tagpin_testing::scripted_api::{Api, Call};
 
@@ -177,8 +178,9 @@ async fn replicas_keep_the_keys_of_a_secret_that_is_gone() {
     let ((holding, mut newest), (hearing, mut heard)) = (watch::channel(None), watch::channel(false));
     tokio::spawn(use_newest(Arc::clone(&cluster.pods), seen, holding, hearing));
     seeing.send_replace(Observed::Present(Arc::new(serde_json::from_value(secret(1)).unwrap())));
-    heard.wait_for(|heard| *heard).await.unwrap();
-    assert!(newest.wait_for(Option::is_some).await.is_ok() && cluster.pods.keys().is_some());
+    reach(&mut heard, |heard| *heard).await;
+    reach(&mut newest, Option::is_some).await;
+    assert!(cluster.pods.keys().is_some());
     let mut spoilt = secret(1);
     spoilt["data"] = json!({});
     let spoilt = Observed::Present(Arc::new(serde_json::from_value(spoilt).unwrap()));

@@ -13,6 +13,7 @@ use tagpin_kube::unreadable::Unreadables;
 use tagpin_leader::replicas::{Ask, AskByAddress, Replica, watch};
 use tokio::net::TcpListener;
 
+use crate::reach::reach;
 use tagpin_testing::scripted_api::Api;
 
 fn pod(name: &str, ip: Option<&str>, ready: &str, deleting: bool) -> Value {
@@ -46,13 +47,13 @@ async fn only_ready_pods_with_an_address_are_replicas() {
     );
     let watched = api.expect("GET /api/v1/namespaces/tagpin-system/pods").await.watch();
     let names = |ready: &[Replica]| ready.iter().map(|replica| replica.name.clone()).collect::<Vec<_>>();
-    let held = ready.wait_for(|ready| !ready.is_empty()).await.unwrap().clone();
+    let held = reach(&mut ready, |ready| !ready.is_empty()).await;
     assert_eq!(names(&held), ["a", "b"]);
     assert_eq!(held[0].address, "fd00::1".parse::<IpAddr>().unwrap());
     watched.event("MODIFIED", pod("starting", Some("10.0.0.3"), "True", false));
     watched.event("MODIFIED", pod("a", Some("fd00::1"), "False", false));
     watched.event("DELETED", pod("b", Some("10.0.0.2"), "True", false));
-    ready.wait_for(|ready| names(ready) == ["starting"]).await.unwrap();
+    reach(&mut ready, |ready| names(ready) == ["starting"]).await;
     task.abort();
 }
 

@@ -627,11 +627,16 @@ impl Keeper {
     /// Answers the next calls, which must empty the lists. The validating list is emptied first, because
     /// nobody may be refused for a pin that was not asked for.
     async fn empties(&mut self, watches: &Watches) {
-        for (path, name, configuration, watch) in [
-            (VALIDATING, "tagpin", validating(), &watches.validating),
-            (MUTATING, "zz-tagpin", mutating(), &watches.mutating),
+        self.empties_from(watches, live(validating(), "5"), live(mutating(), "5")).await;
+    }
+
+    /// Answers the next calls, which must empty the lists of these configurations.
+    async fn empties_from(&mut self, watches: &Watches, judging: Value, pinning: Value) {
+        for (path, name, held, watch) in [
+            (VALIDATING, "tagpin", judging, &watches.validating),
+            (MUTATING, "zz-tagpin", pinning, &watches.mutating),
         ] {
-            let (call, left) = self.removes(path, &live(configuration, "5")).await;
+            let (call, left) = self.removes(path, &held).await;
             assert_eq!(left["webhooks"], json!([]), "{name}");
             let left = live(left, "40");
             call.ok(left.clone());
@@ -807,4 +812,49 @@ async fn when_the_definitions_go_the_lists_are_emptied_and_they_come_back_with_t
     keeper.empties(&watches).await;
     keeper.cluster.synced.fill(Store::ImagePolicies);
     assert_eq!(keeper.write(MUTATING, "zz-tagpin").await.json(), mutating());
+}
+
+/// Returns the Deployment while it is being deleted.
+fn leaving() -> Value {
+    let mut deployment = deployment(2);
+    deployment["metadata"]["deletionTimestamp"] = json!("2026-11-21T10:00:00Z");
+    deployment
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_our_deployment_goes_the_lists_are_emptied_and_another_one_fills_them() {
+    for (event, object) in [("MODIFIED", leaving()), ("DELETED", deployment(2))] {
+        let mut keeper = Keeper::start();
+        keeper.fill_stores();
+        let watches =
+            keeper.watches_with(2, json!([live(mutating(), "5")]), json!([live(armed(), "5")])).await;
+        keeper.until(Installed::Armed).await;
+        // A Deployment without replicas comes back, and what is refused meanwhile is refused on purpose.
+        watches.deployment.event("MODIFIED", deployment(0));
+        keeper.quiet(Duration::from_secs(20)).await;
+        let start = Instant::now();
+        watches.deployment.event(event, object);
+        let call = keeper.opens(VALIDATING, &live(armed(), "5"), &["validate-strict.tagpin.dev"]).await;
+        assert_eq!(start.elapsed(), Duration::ZERO, "{event}: the replicas go at once");
+        call.ok(live(opened(armed()), "31"));
+        keeper.empties_from(&watches, live(opened(armed()), "31"), live(mutating(), "5")).await;
+        keeper.quiet(Duration::from_secs(30)).await;
+        assert!((keeper.state(), keeper.is_closed()) == (Installed::Emptied, false), "{event}");
+        assert_eq!(keeper.reconcile.failures(), 0, "{event}");
+
+        if event == "MODIFIED" {
+            watches.deployment.event("DELETED", leaving());
+        }
+        let mut other = deployment(2);
+        other["metadata"]["uid"] = json!("d2");
+        watches.deployment.event("ADDED", other);
+        let write = keeper.write(MUTATING, "zz-tagpin").await;
+        assert_eq!(write.json(), mutating(), "{event}");
+        write.ok(live(mutating(), "50"));
+        watches.mutating.event("MODIFIED", live(mutating(), "50"));
+        keeper.writes(&watches, &validating()).await;
+        keeper.writes(&watches, &armed()).await;
+        keeper.until(Installed::Armed).await;
+        assert!(keeper.notes.borrow()["tagpin.dev/filled"].contains("\"d2\""), "{event}");
+    }
 }
