@@ -34,6 +34,7 @@ use tagpin_kube::slim::Unparsed;
 use tagpin_objects::image_policy::PolicyStatus;
 use tagpin_review::Surroundings as _;
 
+pub mod bare;
 pub mod standing;
 
 mod document;
