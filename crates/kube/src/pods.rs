@@ -5,8 +5,8 @@
 //! digest, and the mark proves that tagpin chose that digest. A digest that an author wrote never counts. The
 //! pins of a deleted pod count for another hour.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
-use std::hash::Hash;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,12 +51,14 @@ struct Memory {
     /// The keys that prove a pin; none while there is no key.
     keys: Option<Arc<Keys>>,
     live: Shelf<Stored>,
-    /// The deleted pods whose pins still count, in the order of their deletion.
-    departed: VecDeque<Departed>,
-    /// The UIDs of these pods, because each new pod is looked for among them.
-    departed_uids: HashSet<Box<str>>,
+    /// The deleted pods whose pins still count, numbered in the order of their deletion.
+    departed: BTreeMap<u64, Departed>,
+    /// The numbers of these pods by UID, because each new pod is looked for among them.
+    departed_numbers: HashMap<Box<str>, u64>,
+    /// The number of the next pod that is deleted.
+    next_number: u64,
     siblings: HashMap<Revision, Siblings>,
-    seeds: HashMap<SeedKey, Vec<Carrier>>,
+    seeds: HashMap<SeedKey, Carriers>,
 }
 
 #[derive(Debug)]
@@ -65,7 +67,10 @@ struct Departed {
     pod: Arc<Stored>,
 }
 
-/// One slot of a pod, with a pin that tagpin made.
+/// Slots of pods. Whoever may create pods decides how many there are, so that one is removed without a search.
+type Carriers = HashSet<Carrier>;
+
+/// One slot of a pod, with a pin that tagpin made. It is the same one whatever its proof.
 #[derive(Debug)]
 struct Carrier {
     pod: Arc<Stored>,
@@ -76,7 +81,7 @@ struct Carrier {
 
 /// The pods of one revision with tagpin's pins, by their slot and by the reference as the author wrote it. Whoever may
 /// create pods decides how many of both there are.
-type Siblings = HashMap<SlotKey, HashMap<String, Vec<Carrier>>>;
+type Siblings = HashMap<SlotKey, HashMap<String, Carriers>>;
 
 /// Key of the pods of one namespace whose authors wrote one tag of one repository.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -107,7 +112,7 @@ impl Pods {
     #[must_use]
     pub fn marked_with(&self) -> BTreeSet<KeyId> {
         let memory = self.memory.read();
-        let departed = memory.departed.iter().map(|gone| &gone.pod);
+        let departed = memory.departed.values().map(|gone| &gone.pod);
         memory.live.all().chain(departed).flat_map(|pod| pod.mark_keys()).collect()
     }
 
@@ -178,7 +183,7 @@ impl Memory {
         self.keys = keys;
         self.siblings.clear();
         self.seeds.clear();
-        let departed = self.departed.iter().map(|gone| Arc::clone(&gone.pod));
+        let departed = self.departed.values().map(|gone| Arc::clone(&gone.pod));
         let pods = self.live.all().map(Arc::clone).chain(departed).collect::<Vec<_>>();
         for pod in &pods {
             self.remember(pod);
@@ -193,12 +198,11 @@ impl Memory {
         }
         if let Some(old) = old {
             self.forget(&old);
-        } else if self.departed_uids.remove(pod.workload.uid.as_str()) {
+        } else if let Some(number) = self.departed_numbers.remove(pod.workload.uid.as_str())
+            && let Some(gone) = self.departed.remove(&number)
+        {
             // An outdated list had left the pod out.
-            let at = self.departed.iter().position(|gone| gone.pod.workload.uid == pod.workload.uid);
-            if let Some(gone) = at.and_then(|at| self.departed.remove(at)) {
-                self.forget(&gone.pod);
-            }
+            self.forget(&gone.pod);
         }
         self.remember(&pod);
         true
@@ -208,20 +212,21 @@ impl Memory {
         self.forget_old();
         let Some(pod) = self.live.take(uid) else { return false };
         if pod.workload.slots.iter().any(|slot| pod.workload.originals.pin_of(slot).is_some()) {
-            self.departed_uids.insert(pod.workload.uid.as_str().into());
-            self.departed.push_back(Departed { at: now, pod });
+            self.departed_numbers.insert(pod.workload.uid.as_str().into(), self.next_number);
+            self.departed.insert(self.next_number, Departed { at: now, pod });
+            self.next_number += 1;
         }
         true
     }
 
     fn has_old(&self) -> bool {
-        self.departed.front().is_some_and(|gone| gone.at.elapsed() >= MEMORY)
+        self.departed.first_key_value().is_some_and(|(_, gone)| gone.at.elapsed() >= MEMORY)
     }
 
     fn forget_old(&mut self) {
         while self.has_old() {
-            if let Some(gone) = self.departed.pop_front() {
-                self.departed_uids.remove(gone.pod.workload.uid.as_str());
+            if let Some((_, gone)) = self.departed.pop_first() {
+                self.departed_numbers.remove(gone.pod.workload.uid.as_str());
                 self.forget(&gone.pod);
             }
         }
@@ -234,44 +239,43 @@ impl Memory {
             if let Some(revision) = pod.workload.revision() {
                 let siblings = self.siblings.entry(revision).or_default();
                 let of_slot = siblings.entry(pin.key.clone()).or_default();
-                of_slot.entry(pin.original).or_default().push(carrier());
+                of_slot.entry(pin.original).or_default().replace(carrier());
             }
             if let Some(key) = pin.seed {
-                self.seeds.entry(key).or_default().push(carrier());
+                self.seeds.entry(key).or_default().replace(carrier());
             }
         }
     }
 
-    fn forget(&mut self, pod: &Stored) {
-        let (uid, revision) = (&pod.workload.uid, pod.workload.revision());
+    fn forget(&mut self, pod: &Arc<Stored>) {
+        let revision = pod.workload.revision();
         let mut siblings = revision.as_ref().and_then(|revision| self.siblings.get_mut(revision));
-        let mut seeds = HashSet::new();
         for pin in pins(pod) {
+            let carrier = Carrier { pod: Arc::clone(pod), slot: pin.slot, proof: Proof::Mark };
             if let Some(siblings) = siblings.as_deref_mut()
                 && let Some(of_slot) = siblings.get_mut(pin.key)
             {
-                remove(of_slot, &pin.original, uid);
+                remove(of_slot, &pin.original, &carrier);
                 if of_slot.is_empty() {
                     siblings.remove(pin.key);
                 }
             }
-            seeds.extend(pin.seed);
+            if let Some(key) = &pin.seed {
+                remove(&mut self.seeds, key, &carrier);
+            }
         }
         if siblings.is_some_and(|siblings| siblings.is_empty())
             && let Some(revision) = &revision
         {
             self.siblings.remove(revision);
         }
-        for key in &seeds {
-            remove(&mut self.seeds, key, uid);
-        }
     }
 }
 
-/// Removes the pod with this UID from the carriers with this key.
-fn remove<K: Hash + Eq>(carriers: &mut HashMap<K, Vec<Carrier>>, key: &K, uid: &str) {
+/// Removes this slot from the carriers with this key.
+fn remove<K: Hash + Eq>(carriers: &mut HashMap<K, Carriers>, key: &K, carrier: &Carrier) {
     if let Some(held) = carriers.get_mut(key) {
-        held.retain(|carrier| carrier.pod.workload.uid != uid);
+        held.remove(carrier);
         if held.is_empty() {
             carriers.remove(key);
         }
@@ -326,9 +330,24 @@ impl Carrier {
     }
 
     /// Returns the order by age. Creation times are whole seconds, so the UID decides between two pods of the
-    /// same age, and every replica chooses the same one.
-    fn age_order(&self) -> (Timestamp, &str) {
-        (self.pod.created, &self.pod.workload.uid)
+    /// same age and the position between two slots, and every replica chooses the same one.
+    fn age_order(&self) -> (Timestamp, &str, usize) {
+        (self.pod.created, &self.pod.workload.uid, self.slot)
+    }
+}
+
+impl PartialEq for Carrier {
+    fn eq(&self, other: &Self) -> bool {
+        self.slot == other.slot && self.pod.workload.uid == other.pod.workload.uid
+    }
+}
+
+impl Eq for Carrier {}
+
+impl Hash for Carrier {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.pod.workload.uid.hash(state);
+        self.slot.hash(state);
     }
 }
 

@@ -20,15 +20,18 @@ use crate::follow::Sink;
 use crate::image_policy::PolicyObject;
 use crate::item::{Identity, Unreadable};
 use crate::slim::Unparsed;
-use tagpin_domain::policy::{Policy, PolicyId, PolicyKind, PolicySet};
-use tagpin_objects::image_policy::{LastGood, PolicyError, PolicySpec, PolicyStatus};
+use tagpin_domain::policy::{PolicyId, PolicyKind, PolicySet};
+use tagpin_objects::image_policy::{PolicySpec as _, PolicyStatus};
+
+use good::read_status;
+pub use good::{Good, InvalidPolicy};
+
+mod good;
 
 /// Maximum number of policies of one namespace that are in force: the oldest ones.
 const IN_FORCE: usize = 64;
 /// Maximum number of bytes that an `ImagePolicy` takes: the largest one that its schema allows.
 const POLICY: usize = 2 * 1024 * 1024;
-/// Number of bytes for each byte of a spec's text: the text, and the compiled policy.
-const SPEC: usize = 4;
 /// Number of bytes of a status without a last good generation.
 const STATUS: usize = 2048;
 
@@ -52,34 +55,6 @@ pub struct Reported {
     /// The compiled `status.lastGood`, when there is one and it still compiles.
     pub last_good: Option<Good>,
     charge: Charge,
-}
-
-/// The reason why a generation does not compile.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum InvalidPolicy {
-    /// The spec is not a JSON object.
-    #[error("spec: is not an object")]
-    NotAnObject,
-    /// The spec cannot be read: a field has a value of another type.
-    #[error("spec: {0}")]
-    Unreadable(#[source] Arc<serde_json::Error>),
-    /// A field has a value that does not compile.
-    #[error(transparent)]
-    Field(#[from] PolicyError),
-    /// The stores have no room for the policy.
-    #[error("{0}")]
-    NoRoom(String),
-}
-
-/// A generation that compiles.
-#[derive(Debug, Clone)]
-pub struct Good {
-    /// The generation.
-    pub generation: i64,
-    /// The compiled policy.
-    pub policy: Arc<Policy>,
-    /// The spec as written, as JSON.
-    spec: Arc<str>,
 }
 
 /// One row of `GET /policies`: the generation of one policy that this replica has in force.
@@ -143,19 +118,29 @@ impl Reported {
     /// An object that this version cannot read is an error of that object alone.
     #[must_use]
     pub fn parse<K: PolicyObject>(metadata: &ObjectMeta, spec: Value, status: Value) -> Self {
-        let name = metadata.name.clone().unwrap_or_default();
-        let id = PolicyId { namespace: metadata.namespace.clone(), name };
+        Self::parse_with::<K>(metadata, spec, status, None)
+    }
+
+    /// Does the same, and compiles no spec that is the one of the generation in force.
+    fn parse_with<K: PolicyObject>(
+        metadata: &ObjectMeta,
+        spec: Value,
+        status: Value,
+        in_force: Option<&Good>,
+    ) -> Self {
+        let id = id_of(metadata);
         let generation = metadata.generation.unwrap_or_default();
         let status = read_status(status);
+        let compiled = match spec {
+            Value::Null => Good::compile::<K::Spec>(&id, generation, Map::new(), &[in_force]),
+            Value::Object(spec) => Good::compile::<K::Spec>(&id, generation, spec, &[in_force]),
+            _ => Err(InvalidPolicy::NotAnObject),
+        };
+        let known = [compiled.as_ref().ok(), in_force];
         let last_good = status
             .last_good
             .as_ref()
-            .and_then(|good| Good::compile::<K::Spec>(&id, good.generation, good.spec.clone()).ok());
-        let compiled = match spec {
-            Value::Null => Good::compile::<K::Spec>(&id, generation, Map::new()),
-            Value::Object(spec) => Good::compile::<K::Spec>(&id, generation, spec),
-            _ => Err(InvalidPolicy::NotAnObject),
-        };
+            .and_then(|good| Good::compile::<K::Spec>(&id, good.generation, good.spec.clone(), &known).ok());
         Self {
             id,
             uid: metadata.uid.clone().unwrap_or_default(),
@@ -198,34 +183,17 @@ impl Reported {
     }
 }
 
-impl Good {
-    fn compile<S: PolicySpec>(
-        id: &PolicyId,
-        generation: i64,
-        spec: Map<String, Value>,
-    ) -> Result<Self, InvalidPolicy> {
-        let typed = serde_json::from_value::<S>(Value::Object(spec.clone()))
-            .map_err(|cause| InvalidPolicy::Unreadable(Arc::new(cause)))?;
-        let policy = typed.compile(id.clone())?;
-        Ok(Self { generation, policy: Arc::new(policy), spec: Value::Object(spec).to_string().into() })
-    }
-
-    /// Returns about the number of bytes that the generation takes.
-    fn bytes(&self) -> usize {
-        size_of::<Policy>() + self.spec.len() * SPEC
-    }
-
-    /// Returns the spec as written.
-    #[must_use]
-    pub fn spec(&self) -> Map<String, Value> {
-        // The text was written from such a map.
-        serde_json::from_str(&self.spec).unwrap_or_default()
-    }
-}
-
 impl Policies {
     pub(crate) fn new(budget: Budget, changes: Changes) -> Self {
         Self { budget, changes, ..Self::default() }
+    }
+
+    /// Parses a policy object. Its spec is not compiled anew if it is in force already, because a policy is reported
+    /// again whenever its status is written.
+    #[must_use]
+    pub fn parse<K: PolicyObject>(&self, metadata: &ObjectMeta, spec: Value, status: Value) -> Reported {
+        let in_force = self.held.read().get(&id_of(metadata)).and_then(|held| held.good.clone());
+        Reported::parse_with::<K>(metadata, spec, status, in_force.as_ref())
     }
 
     /// Takes in a report of a policy. A report that is older than the policy held changes nothing.
@@ -254,13 +222,11 @@ impl Policies {
         all: Vec<Reported>,
         unreadable: &BTreeSet<PolicyId>,
     ) {
+        let listed = all.iter().map(|reported| reported.id.clone()).collect::<BTreeSet<_>>();
         self.change(|held| {
             let before = held.len();
             held.retain(|id, policy| {
-                id.kind() != kind
-                    || policy.by_name
-                    || unreadable.contains(id)
-                    || all.iter().any(|reported| reported.id == *id)
+                id.kind() != kind || policy.by_name || unreadable.contains(id) || listed.contains(id)
             });
             let mut changed = held.len() != before;
             for reported in all {
@@ -440,7 +406,7 @@ impl<K: PolicyObject> Sink<Unparsed<K>> for Policies {
         if object.metadata.uid.is_none() {
             return Ok(None);
         }
-        let reported = Reported::parse::<K>(&object.metadata, object.spec, object.status);
+        let reported = Self::parse::<K>(self, &object.metadata, object.spec, object.status);
         let charged = {
             let held = self.held.read();
             let before = held.get(&reported.id);
@@ -468,21 +434,8 @@ impl<K: PolicyObject> Sink<Unparsed<K>> for Policies {
     fn lose(&self, _: &Identity) {}
 }
 
-/// Reads a status. Another version may have written it, and a field that this version cannot read must not hide the last
-/// good generation: an invalid policy would be out of force.
-fn read_status(mut status: Value) -> PolicyStatus {
-    let last_good = status.get_mut("lastGood").map(Value::take).and_then(read_last_good);
-    let others = serde_json::from_value(status).unwrap_or_default();
-    PolicyStatus { last_good, ..others }
-}
-
-/// Reads the last good generation, of which only the spec matters to what is in force.
-fn read_last_good(mut written: Value) -> Option<LastGood> {
-    let generation = written.get("generation").and_then(Value::as_i64).unwrap_or_default();
-    match written.get_mut("spec").map(Value::take) {
-        Some(Value::Object(spec)) => Some(LastGood { generation, spec }),
-        _ => None,
-    }
+fn id_of(metadata: &ObjectMeta) -> PolicyId {
+    PolicyId { namespace: metadata.namespace.clone(), name: metadata.name.clone().unwrap_or_default() }
 }
 
 fn id(object: &Identity) -> PolicyId {

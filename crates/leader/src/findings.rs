@@ -1,5 +1,6 @@
 //! Gathers from the replicas what they refused and left unpinned, for the status of the policies.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::replicas::{Ask, Replica};
+use crate::rows::Rows;
 use tagpin_domain::policy::PolicyId;
 use tagpin_kube::Observed;
 use tagpin_kube::door::held;
@@ -20,10 +22,6 @@ use tagpin_objects::image_policy::Refused;
 
 /// Time between two questions to the replicas.
 pub const INTERVAL: Duration = Duration::from_secs(60);
-/// Maximum number of refusals in one status.
-const TOP: usize = 20;
-/// Maximum number of those from one namespace while others have refusals too.
-const SHARE: usize = 5;
 
 /// The findings of all replicas together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -94,24 +92,16 @@ impl Found {
             *sum = (sum.0.saturating_add(*count), sum.1.max(*last));
         }
         let most_frequent = |sums: BTreeMap<[&str; 5], (u32, Timestamp)>| {
-            let mut rows: Vec<_> = sums
-                .into_iter()
-                .map(|(key, (count, last))| {
-                    let [namespace, kind, user, image, code] = key.map(str::to_owned);
-                    Refused { namespace, kind, user, image, code, count, last }
-                })
-                .collect();
-            rows.sort_by_key(|row| std::cmp::Reverse(row.count));
-            let mut of_namespace: HashMap<String, usize> = HashMap::new();
-            // Stable, so that both parts stay in the order of their counts.
-            rows.sort_by_cached_key(|row| {
-                let rows = of_namespace.entry(row.namespace.clone()).or_default();
-                *rows += 1;
-                *rows > SHARE
-            });
-            rows.truncate(TOP);
-            rows.sort_by_key(|row| std::cmp::Reverse(row.count));
-            rows
+            let mut rows = Rows::default();
+            for (key, (count, last)) in sums {
+                let [namespace, ..] = key;
+                rows.add(namespace, (Reverse(count), key), || last);
+            }
+            let row = |((Reverse(count), key), last): ((_, [&str; 5]), _)| {
+                let [namespace, kind, user, image, code] = key.map(str::to_owned);
+                Refused { namespace, kind, user, image, code, count, last }
+            };
+            rows.into_rows().into_iter().map(row).collect()
         };
         Self { refused: sums.into_iter().map(|(id, sums)| (id, most_frequent(sums))).collect(), unpinned }
     }

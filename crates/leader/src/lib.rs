@@ -41,6 +41,7 @@ pub mod workload_events;
 
 mod call;
 mod owner;
+mod rows;
 mod secret;
 
 use baseline::Baseline;

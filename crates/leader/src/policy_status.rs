@@ -29,11 +29,12 @@ use tagpin_domain::policy::PolicyId;
 use tagpin_kube::Cluster;
 use tagpin_kube::image_policy::{ClusterImagePolicy, ImagePolicy, PolicyObject};
 use tagpin_kube::item::Item;
-use tagpin_kube::policies::{Held, Reported};
+use tagpin_kube::policies::Held;
 use tagpin_kube::slim::Unparsed;
 use tagpin_objects::image_policy::PolicyStatus;
 use tagpin_review::Surroundings as _;
 
+pub mod bare;
 pub mod standing;
 
 mod document;
@@ -261,7 +262,8 @@ impl StatusWriter {
         let object = call(api.patch_status(&policy.id.name, &params, &patch)).await?;
         // An object that cannot be read was still written; the watch reports it.
         if let Some(object) = object.read() {
-            self.cluster.policies.apply(Reported::parse::<K>(&object.metadata, object.spec, object.status));
+            let policies = &self.cluster.policies;
+            policies.apply(policies.parse::<K>(&object.metadata, object.spec, object.status));
         }
         Ok(())
     }

@@ -14,7 +14,8 @@ use tracing::{debug, info, warn};
 
 use crate::call::call;
 use crate::findings::Found;
-use crate::policy_status::standing::{Bare, BareImage, Count};
+use crate::policy_status::bare::{Bare, BareImage};
+use crate::policy_status::standing::Count;
 use crate::reconcile::Reconcile;
 use crate::webhook_config::documents::{BREAK_GLASS, ON};
 use news::News;

@@ -16,8 +16,11 @@ pub use reason::Reason;
 mod grammar;
 mod reason;
 
-/// Maximum number of pairs of a place and a state that are visited for all globs of one policy.
-const LIMIT: u32 = 100_000;
+/// Maximum number of steps for all globs on one kind of text in one policy, a few milliseconds. Every replica takes them
+/// when a policy is changed, also for a policy that is refused afterwards.
+const LIMIT: u32 = 50_000;
+/// Number of steps that it takes to find a state for the first time.
+const NEW_STATE: u32 = 16;
 
 /// Names that [`ImageRef::policy_name`](crate::image::ImageRef::policy_name) never returns, because it returns another
 /// spelling for the same repository. Each starts with a step, so that none has a prefix.
@@ -34,12 +37,16 @@ static COMPILED: LazyLock<Vec<Glob>> =
 /// The places that a text has reached in the programs of [`OTHER_SPELLINGS`].
 type Spellings = Box<[Places<2>]>;
 
+/// No steps are left.
+struct Exhausted;
+
 /// The state of the texts that were read: their place in the grammar, and in the other spellings.
 type State = (Syntax, Spellings);
 
 /// A search for globs that match nothing. It remembers the states of the texts, which all globs share.
 pub struct Search {
     texts: Texts,
+    /// Number of steps that may still be taken: one for each visit of a place and a state, and one for each byte.
     left: u32,
     states: Vec<State>,
     numbers: HashMap<State, usize>,
@@ -64,36 +71,52 @@ impl Search {
 
     /// Returns false if the glob matches no text. True if the limit is reached.
     fn is_possible(&mut self, glob: &Glob) -> bool {
+        self.matches_some(glob).unwrap_or(true)
+    }
+
+    fn matches_some(&mut self, glob: &Glob) -> Result<bool, Exhausted> {
         let start = self.start();
-        let (mut seen, mut open) = (HashSet::new(), vec![(0, start)]);
-        while let Some((place, state)) = open.pop() {
-            if !seen.insert((place, state)) {
+        // The third part is the number of bytes that were tried.
+        let (mut seen, mut open) = (HashSet::new(), vec![(0, start, 0)]);
+        while let Some((place, state, tried)) = open.pop() {
+            self.spend(1)?;
+            if tried == 0 && !seen.insert((place, state)) {
                 continue;
             }
-            let Some(left) = self.left.checked_sub(1) else { return true };
-            self.left = left;
             let Some(step) = glob.step_at(place) else {
                 if self.is_whole(state) {
-                    return true;
+                    return Ok(true);
                 }
                 continue;
             };
             let base = glob.prefix.len();
             match step {
-                Step::Jump(to) => open.push((base + usize::from(to), state)),
-                Step::Fork(to) => open.extend([(base + usize::from(to), state), (place + 1, state)]),
+                Step::Jump(to) => open.push((base + usize::from(to), state, 0)),
+                Step::Fork(to) => open.extend([(base + usize::from(to), state, 0), (place + 1, state, 0)]),
                 _ => {
                     let repeats = matches!(step, Step::Run | Step::Crossing);
-                    for byte in self.texts.alphabet().filter(|byte| glob.takes(step, *byte)) {
-                        let then = self.after(state, byte);
-                        open.extend(then.map(|then| (if repeats { place } else { place + 1 }, then)));
+                    let rest = self.texts.alphabet().enumerate().skip(tried);
+                    for (index, byte) in rest.filter(|(_, byte)| glob.takes(step, *byte)) {
+                        if let Some(then) = self.after(state, byte)? {
+                            let next = if repeats { place } else { place + 1 };
+                            // What comes last is tried first.
+                            open.extend([(place, state, index + 1), (next, then, 0)]);
+                            break;
+                        }
                     }
-                    // What comes last is tried first: the way to the end.
-                    open.extend(repeats.then_some((place + 1, state)));
+                    // The way to the end comes before all bytes.
+                    open.extend((repeats && tried == 0).then_some((place + 1, state, 0)));
                 }
             }
         }
-        false
+        Ok(false)
+    }
+
+    /// Takes this number of steps. Fails if fewer are left, and from then on.
+    fn spend(&mut self, steps: u32) -> Result<(), Exhausted> {
+        let left = self.left.checked_sub(steps);
+        self.left = left.unwrap_or_default();
+        left.map(drop).ok_or(Exhausted)
     }
 
     fn start(&mut self) -> usize {
@@ -119,10 +142,12 @@ impl Search {
         number
     }
 
-    fn after(&mut self, state: usize, byte: u8) -> Option<usize> {
+    fn after(&mut self, state: usize, byte: u8) -> Result<Option<usize>, Exhausted> {
+        self.spend(1)?;
         if let Some(known) = self.next.get(&(state, byte)) {
-            return *known;
+            return Ok(*known);
         }
+        self.spend(NEW_STATE)?;
         let then = self.states.get(state).and_then(|(syntax, spellings)| {
             let syntax = syntax.after(self.texts, byte)?;
             let spellings =
@@ -131,7 +156,7 @@ impl Search {
         });
         let then = then.map(|state| self.number(state));
         self.next.insert((state, byte), then);
-        then
+        Ok(then)
     }
 
     /// Returns true if the text may end here.

@@ -1,5 +1,7 @@
 //! The generation of a policy that is in force.
 
+use std::sync::Arc;
+
 use kube::core::ObjectMeta;
 use serde_json::{Value, json};
 use tagpin_domain::policy::{Mode, PolicyId, PolicyKind};
@@ -42,6 +44,40 @@ fn a_generation_that_does_not_compile_keeps_the_last_good_one() {
     assert_eq!(state(&policies), (Some(1), true, Some(Mode::Warn)));
     policies.apply(policy("u", 4, json!({ "mode": "Enforce" })));
     assert_eq!(state(&policies), (Some(4), false, Some(Mode::Enforce)));
+}
+
+#[test]
+fn a_spec_that_is_in_force_is_not_compiled_anew() {
+    let policies = Policies::default();
+    let report = |generation, spec: &Value, status: Value| {
+        policies.parse::<ClusterImagePolicy>(&metadata("base", "u", generation), spec.clone(), status)
+    };
+    let compiled = |reported: &Reported| Arc::clone(&reported.compiled.as_ref().unwrap().policy);
+    let spec = json!({ "mode": "Warn", "match": { "images": ["ghcr.io/**"] } });
+    let first = report(1, &spec, Value::Null);
+    let policy = compiled(&first);
+    policies.apply(first);
+    // A write to the status reports the policy again, with the last good generation.
+    let good = |generation, spec: &Value| json!({ "lastGood": { "generation": generation, "spec": spec } });
+    let again = report(1, &spec, good(1, &spec));
+    assert!(Arc::ptr_eq(&compiled(&again), &policy));
+    assert!(Arc::ptr_eq(&again.last_good.as_ref().unwrap().policy, &policy));
+    policies.apply(again);
+    let mended = json!({ "mode": "Enforce" });
+    let broken = report(2, &broken(), good(1, &spec));
+    assert!(broken.compiled.is_err() && Arc::ptr_eq(&broken.last_good.as_ref().unwrap().policy, &policy));
+    policies.apply(broken);
+    let newer = report(3, &mended, good(1, &spec));
+    let good = newer.compiled.as_ref().unwrap();
+    assert_eq!((good.generation, good.policy.mode), (3, Mode::Enforce));
+    assert!(Arc::ptr_eq(&newer.last_good.as_ref().unwrap().policy, &policy));
+    // At a start nothing is in force, and the last good generation is the newest one.
+    let start = Policies::default().parse::<ClusterImagePolicy>(
+        &metadata("base", "u", 3),
+        mended.clone(),
+        json!({ "lastGood": { "generation": 3, "spec": mended } }),
+    );
+    assert!(Arc::ptr_eq(&compiled(&start), &start.last_good.as_ref().unwrap().policy));
 }
 
 #[test]

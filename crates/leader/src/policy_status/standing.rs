@@ -10,12 +10,14 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::findings::Found;
+use crate::policy_status::bare::{Bare, BareImage, BareImages};
+use crate::rows::Rows;
 use tagpin_domain::denial::{Code, shown};
 use tagpin_domain::draft::{Draft, Drafts, drafts};
 use tagpin_domain::image::ImageRef;
 use tagpin_domain::policy::{Policy, PolicyId, PolicySet};
 use tagpin_domain::requirement::{SLOT_LIMIT, policies_of, waived_for_some};
-use tagpin_domain::slot::{Role, Slot, SlotKey};
+use tagpin_domain::slot::{Role, Slot};
 use tagpin_domain::subject::{Phase, Subject, Surrounding, TopOwner};
 use tagpin_domain::work::{Budget, STEPS};
 use tagpin_domain::workload::{LabelSet, Workload};
@@ -26,8 +28,6 @@ use tagpin_objects::image_policy::{Summary, Unpinned, Violation};
 use tagpin_review::Surroundings as _;
 use tokio::task::yield_now;
 
-/// Maximum number of violations that a status names.
-const TOP: usize = 20;
 /// Maximum number of violations of one workload that are counted: those of an object with as many slots as are read.
 const OF_ONE: usize = SLOT_LIMIT;
 /// Number of objects that are counted at one go.
@@ -42,9 +42,9 @@ const ALL_STEPS: u32 = 1000 * STEPS;
 pub struct Standing {
     /// The counts.
     pub summary: Summary,
-    /// The first violations, in the order of their text.
+    /// The first violations of each namespace, in the order of their text.
     pub top: Vec<Violation>,
-    /// The first images without a digest, those of custom resources last.
+    /// The first images without a digest of each namespace, those of custom resources last.
     pub without_digest: Vec<Unpinned>,
 }
 
@@ -53,28 +53,8 @@ pub struct Standing {
 pub struct Count {
     /// The standing under every policy in force.
     pub standings: BTreeMap<PolicyId, Standing>,
-    /// All images of pods that a policy pins and that have no digest.
-    pub unpinned: BTreeMap<Bare, BareImage>,
-}
-
-/// The place of an image without a digest in a workload, and the reason.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Bare {
-    /// UID of the workload.
-    pub uid: String,
-    /// The container or volume.
-    pub slot: SlotKey,
-    /// The code of the reason.
-    pub reason: String,
-}
-
-/// An image without a digest.
-#[derive(Debug, Clone)]
-pub struct BareImage {
-    /// The workload at the top, which is the pod itself if it belongs to none.
-    pub top: Arc<Stored>,
-    /// The image as its author wrote it, cut as in a status.
-    pub image: String,
+    /// The images of pods that a policy pins and that have no digest.
+    pub unpinned: BareImages,
 }
 
 /// The running counts for one policy.
@@ -88,9 +68,9 @@ struct Tally {
     violations: u32,
     /// The first images without a digest by their place, which begins with true for those of custom resources; each with
     /// its reason.
-    without_digest: BTreeMap<(bool, Spot), (String, String)>,
+    without_digest: Rows<(bool, Spot), (String, String)>,
     /// The first violations.
-    first: BTreeMap<Place, Written>,
+    first: Rows<Place, Written>,
     /// The number of the workload that is being counted.
     current: Option<usize>,
     /// The violations of that workload.
@@ -154,7 +134,7 @@ struct Look<'a> {
     found: &'a Found,
     created: HashMap<PolicyId, Option<Timestamp>>,
     tallies: HashMap<&'a PolicyId, Tally>,
-    unpinned: BTreeMap<Bare, BareImage>,
+    unpinned: BareImages,
     /// Numbers of steps that the policies of each namespace have taken.
     steps: HashMap<String, u32>,
 }
@@ -181,7 +161,7 @@ pub async fn count(
         found,
         created,
         tallies,
-        unpinned: BTreeMap::new(),
+        unpinned: BareImages::default(),
         steps: HashMap::new(),
     };
     // Objects that a workload makes count as part of the workload. Of them only the pods are counted, not the
@@ -299,9 +279,10 @@ impl<'a> Look<'a> {
                         let (uid, slot) = (top.workload.uid.clone(), slot.key().clone());
                         let bare = Bare { uid, slot, reason: reason.to_owned() };
                         let (top, image) = (Arc::clone(top), image.clone());
-                        self.unpinned.entry(bare).or_insert(BareImage { top, image });
+                        self.unpinned.add(bare, BareImage { top, image });
                     }
-                    keep_first(&mut tally.without_digest, (foreign, spot), || (image, reason.to_owned()));
+                    let reason = reason.to_owned();
+                    tally.without_digest.add(namespace, (foreign, spot), || (image, reason));
                 }
             }
             for finding in &verdict.findings {
@@ -320,17 +301,6 @@ impl<'a> Look<'a> {
             }
         }
         namespaced_steps
-    }
-}
-
-/// Adds an entry, and keeps the first [`TOP`]. An entry that is there already stays.
-fn keep_first<K: Ord, V>(entries: &mut BTreeMap<K, V>, key: K, value: impl FnOnce() -> V) {
-    if entries.len() >= TOP && entries.last_key_value().is_some_and(|(last, _)| *last < key) {
-        return;
-    }
-    entries.entry(key).or_insert_with(value);
-    if entries.len() > TOP {
-        entries.pop_last();
     }
 }
 
@@ -365,7 +335,7 @@ impl Tally {
             code: code.as_str(),
             role,
         };
-        keep_first(&mut self.first, place, written);
+        self.first.add(&workload.namespace, place, written);
     }
 
     fn standing(self, policy: &Policy, now: Timestamp) -> Standing {
@@ -380,9 +350,11 @@ impl Tally {
             exceptions_active: count(active),
             exceptions_expired: count(policy.exceptions.len() - active),
         };
-        let top = self.first.into_iter().map(|(place, written)| place.violation(written)).collect();
+        let top =
+            self.first.into_rows().into_iter().map(|(place, written)| place.violation(written)).collect();
         let without_digest = self
             .without_digest
+            .into_rows()
             .into_iter()
             .map(|((_, spot), (image, reason))| {
                 let Spot { namespace, kind, name, slot } = spot;
@@ -411,8 +383,8 @@ mod tests {
             }
         }
         assert_eq!((tally.workloads, tally.violations), (1000, 2000));
-        assert_eq!((tally.first.len(), tally.of_current.len()), (TOP, 2));
-        let names = tally.first.keys().map(|place| place.name.as_str());
-        assert_eq!(names.collect::<BTreeSet<_>>().last(), Some(&"0009"));
+        assert_eq!((tally.first.held(), tally.of_current.len()), (20, 2));
+        let names: BTreeSet<_> = tally.first.into_rows().into_iter().map(|(place, _)| place.name).collect();
+        assert_eq!(names.last().map(String::as_str), Some("0009"));
     }
 }

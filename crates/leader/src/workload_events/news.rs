@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use crate::findings;
-use crate::policy_status::standing::{Bare, BareImage};
+use crate::policy_status::bare::{Bare, BareImage, BareImages};
 use tagpin_objects::findings::{NOT_REMEMBERED, OLDER_THAN_POLICY};
 
 /// Minimum time between two Events about one place and reason. The API server keeps an Event for an hour.
@@ -29,6 +29,8 @@ const GIVEN_UP: Duration = Duration::from_mins(10);
 pub(crate) struct News {
     /// Everything that was found and still lasts, with the image that was found first; none before the first count.
     known: Option<BTreeMap<Bare, String>>,
+    /// The place from which on the last count left images out; none if it had room for all.
+    first_left_out: Option<Bare>,
     /// The Events that are still to be written.
     pending: BTreeMap<Bare, Pending>,
     /// Times of the Events of the last hour.
@@ -57,15 +59,17 @@ impl Default for Allowance {
 }
 
 impl News {
-    /// Compares a count with the earlier ones. The first count is no news, nor is a namespace that `is_suspended` names.
-    /// `remembered` returns the reason for an image that the replicas remember now.
+    /// Compares a count with the earlier ones. The first count is no news, nor is a namespace that `is_suspended` names,
+    /// nor a place for which the last count had no room: nobody knows what was there. `remembered` returns the reason for an image that the replicas remember now.
     pub(crate) fn compare(
         &mut self,
-        count: &BTreeMap<Bare, BareImage>,
+        images: &BareImages,
         is_suspended: impl Fn(&BareImage) -> bool,
         remembered: impl Fn(&Bare, &BareImage) -> Option<String>,
         now: Instant,
     ) {
+        let count = images.by_place();
+        let left_out = std::mem::replace(&mut self.first_left_out, images.first_left_out().cloned());
         self.written.retain(|_, at| now.duration_since(*at) < ONCE);
         let Some(mut known) = self.known.take() else {
             self.known =
@@ -75,7 +79,8 @@ impl News {
         known.retain(|bare, _| of_place(count, bare).next().is_some());
         self.learn(count, remembered, now);
         for (bare, image) in count {
-            let is_new = self.is_new(&known, bare, &image.image) && !is_suspended(image);
+            let had_room = left_out.as_ref().is_none_or(|first| bare < first);
+            let is_new = had_room && self.is_new(&known, bare, &image.image) && !is_suspended(image);
             known.entry(bare.clone()).or_insert_with(|| image.image.clone());
             if !is_new {
                 continue;
@@ -183,4 +188,55 @@ impl Allowance {
 fn of_place<'a, T>(all: &'a BTreeMap<Bare, T>, bare: &'a Bare) -> impl Iterator<Item = (&'a Bare, &'a T)> {
     let first = Bare { reason: String::new(), ..bare.clone() };
     all.range(first..).take_while(|(other, _)| other.uid == bare.uid && other.slot == bare.slot)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+    use tagpin_domain::slot::{Role, SlotKey};
+    use tagpin_kube::stored::Stored;
+    use tagpin_objects::kinds::{Kinds, PODS};
+
+    use super::*;
+    use crate::policy_status::bare::PLACES;
+
+    /// Returns images without a digest at these places.
+    fn images(places: impl IntoIterator<Item = usize>) -> BareImages {
+        let object = json!({ "metadata": { "name": "web", "namespace": "shop", "uid": "u" } });
+        let object = serde_json::from_value(object).unwrap();
+        let top = Arc::new(Stored::new(&Kinds::default(), &PODS, &object).unwrap().unwrap());
+        let mut images = BareImages::default();
+        for place in places {
+            let slot = SlotKey { role: Role::Container, name: "app".into() };
+            let bare = Bare { uid: format!("{place:06}"), slot, reason: "RateLimited".to_owned() };
+            images.add(bare, BareImage { top: Arc::clone(&top), image: "web:1".to_owned() });
+        }
+        images
+    }
+
+    /// Returns the UIDs of the Events about a count.
+    fn told(news: &mut News, count: &BareImages) -> Vec<String> {
+        let now = Instant::now();
+        news.compare(count, |_| false, |_, _| None, now);
+        let due = news.due(now);
+        due.into_iter().map(|(bare, _)| (news.written(bare.clone(), now), bare.uid).1).collect()
+    }
+
+    #[test]
+    fn images_without_room_are_no_news_and_take_no_memory() {
+        let mut news = News::default();
+        // The order in which images are found does not matter.
+        let many = images((10..PLACES * 2).rev());
+        assert_eq!((many.by_place().len(), told(&mut news, &many)), (PLACES, Vec::new()));
+        assert_eq!(news.known.as_ref().map(BTreeMap::len), Some(PLACES));
+        // Images that were there before have room now.
+        let fewer = images(100..PLACES * 2);
+        assert_eq!((fewer.by_place().len(), told(&mut news, &fewer)), (PLACES, Vec::new()));
+        assert_eq!(told(&mut news, &images((0..1).chain(100..PLACES * 2))), ["000000"]);
+        assert_eq!(told(&mut news, &images(100..PLACES)), Vec::<String>::new());
+        let last = PLACES * 3;
+        assert_eq!(told(&mut news, &images((100..PLACES).chain([last]))), [format!("{last:06}")]);
+    }
 }

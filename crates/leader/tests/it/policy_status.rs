@@ -291,7 +291,8 @@ async fn a_count_is_passed_on_once_a_replica_told_its_findings() {
     let (call, _) = writer.status().await;
     accept(call, 1, &pins);
     let counted = writer.counted.borrow().clone().unwrap();
-    let reasons: Vec<_> = counted.unpinned.keys().map(|bare| (&*bare.uid, &*bare.reason)).collect();
+    let reasons: Vec<_> =
+        counted.unpinned.by_place().keys().map(|bare| (&*bare.uid, &*bare.reason)).collect();
     assert_eq!(reasons, [("bare", "RateLimited")]);
 }
 

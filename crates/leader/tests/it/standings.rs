@@ -489,6 +489,29 @@ async fn twenty_violations_are_named_and_all_are_counted() {
 }
 
 #[tokio::test]
+async fn one_namespace_leaves_rows_to_the_others() {
+    let names: Vec<String> = (0..30).map(|number| format!("{number:02}")).collect();
+    let within = |namespace: &str| json!({ "metadata": { "namespace": namespace } });
+    let many = names.iter().map(|name| (POD, name.as_str(), None, "web:latest", within("aaa")));
+    let of_others = [
+        (POD, "one", None, "web:latest", within("bbb")),
+        (POD, "database", Some(("Cluster", "database")), "postgres:latest", within("ccc")),
+    ];
+    // The order in which objects are found does not matter, or a status would be written anew without a change.
+    let many: Vec<_> = many.chain(of_others).collect();
+    let turned: Vec<_> = many.iter().rev().cloned().collect();
+    let pins = json!({ "pin": { "targets": ["Pods"] } });
+    let standing = stand(&cluster(pins.clone(), &many)).await;
+    assert_eq!(stand(&cluster(pins, &turned)).await, standing);
+    let mut expected = names[..18].to_vec();
+    expected.extend(["one", "database"].map(str::to_owned));
+    let named = standing.top.iter().map(|row| row.name.clone());
+    assert_eq!(named.collect::<Vec<_>>(), expected);
+    let named = standing.without_digest.iter().map(|row| row.name.clone());
+    assert_eq!(named.collect::<Vec<_>>(), expected);
+}
+
+#[tokio::test]
 async fn a_namespaced_policy_counts_its_own_namespace() {
     let cluster = cluster(json!({}), &[(DEPLOYMENT, "web", None, "web:latest", NO)]);
     for namespace in ["shop", "other"] {

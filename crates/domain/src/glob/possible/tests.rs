@@ -127,12 +127,33 @@ fn globs_on_tags_are_measured_by_the_grammar_of_tags() {
 
 #[test]
 fn a_search_ends_and_what_it_did_not_finish_counts_as_possible() {
-    let mut search = Search::new(Texts::Names);
-    assert_eq!(found(&mut search, "GHCR.io/**"), Some(Reason::UpperCase));
-    for _ in 0..200 {
-        found(&mut search, &format!("{}Z", "{*a,a*}".repeat(70)));
+    for (texts, idle) in [(Texts::Names, "GHCR.io/**"), (Texts::Tags, "a/b")] {
+        let mut search = Search::new(texts);
+        assert!(found(&mut search, idle).is_some());
+        for _ in 0..20 {
+            found(&mut search, &format!("{}/!", "{*a,a*}".repeat(70)));
+        }
+        assert_eq!((search.left, found(&mut search, idle)), (0, None));
+        // Each step adds few places at most: neither time nor memory goes beyond the limit.
+        let steps = usize::try_from(LIMIT).unwrap();
+        assert!(search.next.len() <= steps && search.states.len() <= steps);
     }
-    assert_eq!((search.left, found(&mut search, "GHCR.io/**")), (0, None));
+}
+
+#[test]
+fn an_ordinary_policy_is_searched_to_its_end() {
+    let mut search = Search::new(Texts::Names);
+    for n in 0..64 {
+        for glob in [
+            format!("ghcr.io/team-{n}/**"),
+            format!("docker.io/library/app-{n}"),
+            format!("*.example.com/{n}/*"),
+        ] {
+            assert_eq!(found(&mut search, &glob), None, "{glob}");
+        }
+    }
+    assert!(search.left > LIMIT / 4, "{}", search.left);
+    assert_eq!(found(&mut search, "GHCR.io/**"), Some(Reason::UpperCase));
 }
 
 /// Texts near names: their parts occur in names or nearly do.
