@@ -64,6 +64,7 @@ fn examples() -> Vec<Verdict> {
         refused("registry.example.com/acme/api:1.4.8", Violation::RegistryAnswerInvalid),
         refused("registry.example.com/charts/web:1.0.0", Violation::NotAnImage),
         retry(later(1), refused("nginx:1.29.3", Violation::NotPinned)),
+        refused("nginx:1.29.3", Violation::AnnotationsFull { excess: 1300 }),
         with(Effect::Warn, refused("nginx:1.29.3", Violation::PinUndone)),
     ]
 }

@@ -46,13 +46,15 @@ pub enum Code {
     ManifestUnsupported,
     /// The pod arrives without a digest that is known.
     NotPinned,
+    /// The annotations of the pod leave no room for the pin.
+    AnnotationsFull,
     /// A later webhook undid the pin.
     PinUndone,
 }
 
 impl Code {
     /// All codes, in the order in which the documentation lists them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::ReferenceInvalid,
         Self::TooManyImages,
         Self::ReviewUnreadable,
@@ -71,6 +73,7 @@ impl Code {
         Self::RegistryAnswerInvalid,
         Self::ManifestUnsupported,
         Self::NotPinned,
+        Self::AnnotationsFull,
         Self::PinUndone,
     ];
 
@@ -96,6 +99,7 @@ impl Code {
             Self::RegistryAnswerInvalid => "RegistryAnswerInvalid",
             Self::ManifestUnsupported => "ManifestUnsupported",
             Self::NotPinned => "NotPinned",
+            Self::AnnotationsFull => "AnnotationsFull",
             Self::PinUndone => "PinUndone",
         }
     }
@@ -120,7 +124,7 @@ impl Code {
             | Self::RegistryForbidden
             | Self::RegistryAnswerInvalid
             | Self::ManifestUnsupported => Rule::Existence,
-            Self::NotPinned | Self::PinUndone => Rule::Pin,
+            Self::NotPinned | Self::AnnotationsFull | Self::PinUndone => Rule::Pin,
         }
     }
 }
@@ -184,6 +188,11 @@ pub enum Violation {
     NotAnImage,
     /// [`Code::NotPinned`]
     NotPinned,
+    /// [`Code::AnnotationsFull`]
+    AnnotationsFull {
+        /// Number of bytes by which the annotations would be too large with the pin.
+        excess: usize,
+    },
     /// [`Code::PinUndone`]
     PinUndone,
 }
@@ -244,6 +253,7 @@ impl Violation {
             Self::RegistryAnswerInvalid => Code::RegistryAnswerInvalid,
             Self::Schema1 | Self::NotAnImage => Code::ManifestUnsupported,
             Self::NotPinned => Code::NotPinned,
+            Self::AnnotationsFull { .. } => Code::AnnotationsFull,
             Self::PinUndone => Code::PinUndone,
         }
     }

@@ -4,7 +4,7 @@
 use crate::mark::{self, Claim, Key};
 use crate::original;
 use crate::slot::Field;
-use crate::subject::Subject;
+use crate::subject::{SlotUnderReview, Subject};
 use crate::verdict::Verdict;
 
 /// One reference to write.
@@ -57,22 +57,24 @@ pub struct Present<'a> {
 
 /// Returns the patch of a pod: new pins, pins that are restored because their reference was applied again,
 /// and the annotations for these pins and for the entries that still hold. `verdicts` are those of
-/// [`Phase::Mutate`](crate::subject::Phase). Without a signer, new pins get no mark. Other kinds are never
-/// patched.
+/// [`Phase::Mutate`](crate::subject::Phase). `present` is none where the API server drops changes of annotations.
+/// Without a signer, new pins get no mark. Other kinds are never patched. Returns none if the pins do not fit into
+/// the annotations, because the API server would refuse the patched pod.
 #[must_use]
-pub fn patch(subject: &Subject, verdicts: &[Verdict], present: Present<'_>, signer: Option<&Key>) -> Patch {
+pub fn patch(
+    subject: &Subject,
+    verdicts: &[Verdict],
+    present: Option<Present<'_>>,
+    signer: Option<&Key>,
+) -> Option<Patch> {
     if !subject.is_pod {
-        return Patch::default();
+        return Some(Patch::default());
     }
     let mut replacements = Vec::new();
     let mut originals = Vec::with_capacity(subject.slots.len());
     let mut marks = Vec::with_capacity(subject.slots.len());
-    let mut verdicts = verdicts.iter().peekable();
-    for slot in &subject.slots {
+    for (slot, verdict) in judged(subject, verdicts) {
         let (key, field) = (slot.slot.key(), slot.slot.place.field);
-        // Both lists are in slot order. Positions are unique, but the names of an object that is not
-        // validated yet may not be.
-        let verdict = verdicts.next_if(|next| next.place == slot.slot.place);
         let digest = verdict.and_then(|verdict| Some(&verdict.pinned.as_ref()?.digest));
         let image = slot.slot.image.as_ref().ok();
         let written = &*slot.slot.reference;
@@ -91,15 +93,50 @@ pub fn patch(subject: &Subject, verdicts: &[Verdict], present: Present<'_>, sign
             marks.extend(slot.mark.clone().map(|mark| (key, mark)));
         }
     }
+    let Some(present) = present else { return Some(Patch { replacements, ..Patch::default() }) };
     let (original, mark) = (original::annotation(originals), mark::annotation(marks));
-    let taken = present.others + size(original::ANNOTATION, original.as_deref());
-    // A pod without room for the mark is pinned without it, because the API server would refuse the pod.
+    let taken = taken(present, original.as_deref());
+    if taken > ANNOTATIONS_LIMIT && !replacements.is_empty() {
+        return None;
+    }
+    // Without room for the mark the pod still gets its digest: such a pin decides nothing for other pods.
     let mark = mark.filter(|mark| taken + size(mark::ANNOTATION, Some(mark)) <= ANNOTATIONS_LIMIT);
-    Patch {
+    Some(Patch {
         replacements,
         original: Annotation::to(original, present.original),
         mark: Annotation::to(mark, present.mark),
+    })
+}
+
+/// Returns the number of bytes by which the annotations of a pod would be too large with the pins that it missed; none
+/// if they fit. `verdicts` are those of [`Phase::Validate`](crate::subject::Phase).
+#[must_use]
+pub fn excess(subject: &Subject, verdicts: &[Verdict], present: Present<'_>) -> Option<usize> {
+    if !verdicts.iter().any(Verdict::is_unpinned) {
+        return None;
     }
+    let originals = judged(subject, verdicts).filter_map(|(slot, verdict)| {
+        let is_missed = slot.reapplied.is_some() || verdict.is_some_and(Verdict::is_unpinned);
+        let written = if is_missed { Some(&slot.slot.reference) } else { slot.original.as_ref() };
+        Some((slot.slot.key(), &**written?))
+    });
+    let original = original::annotation(originals.collect());
+    taken(present, original.as_deref()).checked_sub(ANNOTATIONS_LIMIT).filter(|excess| *excess > 0)
+}
+
+/// Returns every slot with its verdict. Both lists are in slot order. Positions are unique, but the names of an
+/// object that is not validated yet may not be.
+fn judged<'a>(
+    subject: &'a Subject,
+    verdicts: &'a [Verdict],
+) -> impl Iterator<Item = (&'a SlotUnderReview, Option<&'a Verdict>)> {
+    let mut verdicts = verdicts.iter().peekable();
+    subject.slots.iter().map(move |slot| (slot, verdicts.next_if(|next| next.place == slot.slot.place)))
+}
+
+/// Returns the number of bytes of all annotations but the mark.
+fn taken(present: Present<'_>, original: Option<&str>) -> usize {
+    present.others + size(original::ANNOTATION, original)
 }
 
 fn size(key: &str, value: Option<&str>) -> usize {
@@ -123,13 +160,15 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
+    use crate::denial::Violation;
     use crate::digest::Digest;
     use crate::kind::Kind;
     use crate::mark::{Keys, Marks, Provenance};
+    use crate::policy::PolicyId;
     use crate::requirement::Requirement;
     use crate::slot::tests::container;
     use crate::subject::{Surrounding, TopOwner};
-    use crate::verdict::{Case, PinSource, Pinned, on_reference};
+    use crate::verdict::{Case, Effect, Finding, PinSource, Pinned, on_reference};
     use crate::work::Budget;
     use crate::workload::{LabelSet, Labels, Workload};
 
@@ -158,10 +197,14 @@ mod tests {
         verdict
     }
 
+    fn patched(pod: &Subject, verdicts: &[Verdict], present: Present<'_>, signer: Option<&Key>) -> Patch {
+        patch(pod, verdicts, Some(present), signer).unwrap()
+    }
+
     #[test]
     fn slots_of_one_name_are_told_apart_by_their_position() {
         let subject = subject(POD, &[("web", 0, "a:1"), ("web", 1, "b:1"), ("web", 2, "c:1")]);
-        let patch = patch(
+        let patch = patched(
             &subject,
             &[verdict(&subject, 0, "a"), verdict(&subject, 2, "c")],
             Present::default(),
@@ -177,7 +220,7 @@ mod tests {
     fn only_pods_are_patched() {
         let subject = subject(DEPLOYMENT, &[("web", 0, "a:1")]);
         let present = Present { original: Some("{}"), mark: Some("{}"), others: 0 };
-        assert_eq!(patch(&subject, &[verdict(&subject, 0, "a")], present, None), Patch::default());
+        assert_eq!(patched(&subject, &[verdict(&subject, 0, "a")], present, None), Patch::default());
     }
 
     #[test]
@@ -186,7 +229,7 @@ mod tests {
         let verdicts = [verdict(&pod, 0, "a")];
         let present = r#"{"containers/web":"a:1"}"#;
         let original = |verdicts: &[Verdict], original| {
-            patch(&pod, verdicts, Present { original, ..Present::default() }, None).original
+            patched(&pod, verdicts, Present { original, ..Present::default() }, None).original
         };
         assert_eq!(original(&verdicts, Some(present)), Annotation::Keep);
         assert_eq!(original(&verdicts, Some("{}")), Annotation::Set(present.into()));
@@ -200,7 +243,7 @@ mod tests {
         let keys = Keys::new([(7, b"secret".as_slice())], Timestamp::UNIX_EPOCH).unwrap();
         let signer = keys.signer(Timestamp::UNIX_EPOCH);
         let marked = |verdicts: &[Verdict], mark, signer| {
-            patch(&pod, verdicts, Present { mark, ..Present::default() }, signer).mark
+            patched(&pod, verdicts, Present { mark, ..Present::default() }, signer).mark
         };
         let pinned = [verdict(&pod, 0, "a")];
         let Annotation::Set(value) = marked(&pinned, None, signer) else { panic!("no mark") };
@@ -210,14 +253,67 @@ mod tests {
         assert_eq!(marked(&pinned, Some(&value), signer), Annotation::Keep);
         assert_eq!(marked(&pinned, None, None), Annotation::Keep, "without a key pins have no mark");
         assert_eq!(marked(&[], Some(&value), signer), Annotation::Remove);
-        // The pin and its original are written whether there is room or not.
-        let size = size(mark::ANNOTATION, Some(&value))
-            + original::ANNOTATION.len()
-            + r#"{"containers/web":"a:1"}"#.len();
-        for (others, fits) in [(ANNOTATIONS_LIMIT - size, true), (ANNOTATIONS_LIMIT - size + 1, false)] {
-            let written = patch(&pod, &pinned, Present { others, ..Present::default() }, signer);
-            assert_eq!((written.replacements.len(), written.mark != Annotation::Keep), (1, fits));
-            assert_ne!(written.original, Annotation::Keep);
+    }
+
+    #[test]
+    fn a_pin_is_written_with_its_original_or_not_at_all_and_its_mark_if_there_is_room() {
+        let pod = subject(POD, &[("web", 0, "a:1")]);
+        let keys = Keys::new([(7, b"secret".as_slice())], Timestamp::UNIX_EPOCH).unwrap();
+        let signer = keys.signer(Timestamp::UNIX_EPOCH);
+        let pinned = [verdict(&pod, 0, "a")];
+        let written = |others| patch(&pod, &pinned, Some(Present { others, ..Present::default() }), signer);
+        let size_of = |annotation: &Annotation, key| match annotation {
+            Annotation::Set(value) => size(key, Some(value)),
+            Annotation::Keep | Annotation::Remove => panic!("{key} is not set"),
+        };
+        let empty = written(0).unwrap();
+        let original = size_of(&empty.original, original::ANNOTATION);
+        let mark = size_of(&empty.mark, mark::ANNOTATION);
+        let room = |bytes: usize| written(ANNOTATIONS_LIMIT - bytes);
+        assert_eq!(room(original + mark).unwrap(), empty);
+        for bytes in [original + mark - 1, original] {
+            assert_eq!(room(bytes).unwrap(), Patch { mark: Annotation::Keep, ..empty.clone() });
+        }
+        for bytes in [original - 1, 0] {
+            assert_eq!(room(bytes), None);
+        }
+        let dropped = patch(&pod, &pinned, None, signer).unwrap();
+        assert_eq!(dropped, Patch { replacements: empty.replacements, ..Patch::default() });
+    }
+
+    #[test]
+    fn a_pod_without_new_pins_is_never_full() {
+        let mut pod = subject(POD, &[("web", 0, &format!("a:1@{}", digest("a")))]);
+        pod.slots[0].original = Some("a:1".into());
+        let original = Some(r#"{"containers/gone":"b:1","containers/web":"a:1"}"#);
+        let present = Present { others: ANNOTATIONS_LIMIT, original, mark: None };
+        let written = patched(&pod, &[], present, None);
+        assert_eq!(written.original, Annotation::Set(r#"{"containers/web":"a:1"}"#.into()));
+    }
+
+    #[test]
+    fn what_validation_finds_missing_is_what_the_patch_would_have_written() {
+        let mut pod =
+            subject(POD, &[("web", 0, "a:1"), ("api", 1, "b:1"), ("old", 2, "c:1@x"), ("new", 3, "d:1")]);
+        pod.slots[1].reapplied = Some("b:1@x".into());
+        pod.slots[2].original = Some("c:1".into());
+        let pinned = [verdict(&pod, 0, "a")];
+        let missed = |slot| {
+            let policy = PolicyId { namespace: None, name: "p".into() };
+            let (violation, effect) = (Violation::NotPinned, Effect::Audit);
+            let findings = vec![Finding { policy, violation, effect, retry_after: None }];
+            Verdict { findings, pinned: None, ..verdict(&pod, slot, "a") }
+        };
+        let Annotation::Set(original) = patched(&pod, &pinned, Present::default(), None).original else {
+            panic!("no annotation")
+        };
+        let room = ANNOTATIONS_LIMIT - size(original::ANNOTATION, Some(&original));
+        for over in [0, 1, 1000] {
+            let present = Present { others: room + over, original: None, mark: None };
+            let fits = patch(&pod, &pinned, Some(present), None).is_some();
+            let found = excess(&pod, &[missed(0)], present);
+            assert_eq!((fits, found), (over == 0, (over > 0).then_some(over)));
+            assert_eq!(excess(&pod, &pinned, present), None, "no pin is missing");
         }
     }
 }

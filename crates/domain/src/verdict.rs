@@ -314,7 +314,9 @@ fn violated(check: &Check, policy: &Policy, evidence: &Evidence<'_>) -> Option<J
             Some((violation, effect, fact.retry_after()))
         }
         Check::Resolution => unanswered(evidence.answer?.fact()?, slot, &policy.resolution),
-        Check::Pin(_) => digest(evidence.answer?, slot, policy).map(|_| unpinned(evidence.slot)),
+        Check::Pin(_) => {
+            digest(evidence.answer?, slot, policy).map(|_| unpinned(evidence.slot, evidence.subject.child))
+        }
     }
 }
 
@@ -334,12 +336,12 @@ fn tag_violation(
 }
 
 /// Returns the finding about a pod that does not carry a known digest: the pinning webhook did not run, or its pin was
-/// undone.
-const fn unpinned(slot: &SlotUnderReview) -> Judged {
-    if slot.undone {
-        (Violation::PinUndone, Effect::Warn, None)
-    } else {
-        (Violation::NotPinned, Effect::Deny, Some(REAPPLY_AFTER))
+/// undone. A child is never refused for its pin, because nobody applies it again.
+const fn unpinned(slot: &SlotUnderReview, child: bool) -> Judged {
+    match (slot.undone, child) {
+        (true, _) => (Violation::PinUndone, Effect::Warn, None),
+        (false, true) => (Violation::NotPinned, Effect::Warn, None),
+        (false, false) => (Violation::NotPinned, Effect::Deny, Some(REAPPLY_AFTER)),
     }
 }
 

@@ -14,6 +14,9 @@ mod unreached;
 /// The problem of an image whose pin was undone.
 pub const UNDONE: &str = "a webhook that ran after pin.tagpin.dev removed the digest";
 
+/// The problem of an image whose pin does not fit into the pod.
+pub const FULL: &str = "the pod's annotations leave no room for the pin (Kubernetes allows 256 KiB in all)";
+
 /// Maximum number of characters of a name in a sentence (Kubernetes names have at most 253).
 const NAME_LIMIT: usize = 253;
 /// The advice for an image that exists only on a node.
@@ -156,6 +159,7 @@ impl<'a> Wording<'a> {
             Violation::Schema1 => "the manifest has schema version 1, which nodes cannot run".to_owned(),
             Violation::NotAnImage => "this is not an image that a node can run".to_owned(),
             Violation::NotPinned => "pin.tagpin.dev did not pin this image to its digest".to_owned(),
+            Violation::AnnotationsFull { .. } => FULL.to_owned(),
             Violation::PinUndone => UNDONE.to_owned(),
         }
     }
@@ -226,6 +230,10 @@ impl<'a> Wording<'a> {
                 "apply the pod again; if that does not help, ask the cluster admin to check that \
                                      pin.tagpin.dev answers"
                     .to_owned()
+            }
+            Violation::AnnotationsFull { excess } => {
+                let bytes = if *excess == 1 { "byte" } else { "bytes" };
+                format!("shorten the annotations of the pod, or of its template, by {excess} {bytes} or more")
             }
             Violation::PinUndone => {
                 "ask the cluster admin which webhook rewrites images: the name of its configuration \

@@ -10,7 +10,7 @@ use crate::image_policy::Refused;
 
 mod unpinned;
 
-pub use unpinned::{PINS_OLDER, TO_FIND_THE_WEBHOOK};
+pub use unpinned::{PINS_OLDER, TO_FIND_THE_WEBHOOK, TO_MAKE_ROOM};
 
 /// Path of the page, which ends with the token.
 pub const FINDINGS: &str = "/findings";

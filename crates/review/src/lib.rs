@@ -70,6 +70,16 @@ impl Review {
         self.verdicts.iter_mut().for_each(Verdict::soften_unpinned);
     }
 
+    /// Names the annotations as the reason why pins are missing, if the pod would exceed their limit by so many bytes.
+    pub fn blame_annotations(&mut self, excess: usize) {
+        self.verdicts.iter_mut().for_each(|verdict| verdict.blame_annotations(excess));
+    }
+
+    /// Leaves every slot as its author wrote it.
+    pub fn leave_unpinned(&mut self) {
+        self.verdicts.iter_mut().for_each(|verdict| verdict.pinned = None);
+    }
+
     /// Returns true if the object is refused.
     #[must_use]
     pub fn denied(&self) -> bool {

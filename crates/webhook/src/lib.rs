@@ -41,6 +41,7 @@ use crate::review::{Operation, Request};
 use crate::strangers::{NodesNotAsked, OnlyRemembered, facts_deadline, withhold};
 use tagpin_domain::asker::Requester;
 use tagpin_domain::denial::{Code, shown};
+use tagpin_domain::patch::excess;
 use tagpin_domain::policy::PolicySet;
 use tagpin_domain::subject::{Phase, Subject, Suggestions};
 use tagpin_domain::unreadable::Unreadable;
@@ -151,12 +152,12 @@ impl Admission {
             None if break_glass => (self.break_glass(request), None),
             None => (canary.unwrap_or_else(|| ReviewResponse::new(Decision::Skip)), None),
             Some(Err(unreadable)) => (unreadable, None),
-            Some(Ok(judged)) => {
+            Some(Ok(mut judged)) => {
                 let response = match phase {
                     Phase::Mutate => {
                         let keys = self.surroundings.keys();
                         let signer = keys.as_ref().and_then(|keys| keys.signer((self.settings.now)()));
-                        mutate::respond(&judged, signer)
+                        mutate::respond(&mut judged, signer)
                     }
                     Phase::Validate => validate::respond(&judged),
                 };
@@ -303,6 +304,8 @@ impl Admission {
         }
         if review.denies_for(Code::NotPinned) && self.surroundings.pinning_is_off(facts_by).await {
             review.soften_unpinned();
+        } else if !ephemeral && let Some(excess) = excess(&subject, &review.verdicts, object.present()) {
+            review.blame_annotations(excess);
         }
         Ok(Some(Judged { object, ephemeral, subject, review }))
     }

@@ -1,5 +1,5 @@
 //! `/mutate` adds digests to the images of pods. It refuses nothing: a slot that `/validate` will refuse
-//! stays as written.
+//! stays as written, and so does a pod whose annotations have no room for the pins.
 
 use tagpin_json as json;
 
@@ -8,20 +8,21 @@ use crate::response::{Decision, ReviewResponse, json_patch};
 use tagpin_domain::check::Rule;
 use tagpin_domain::mark::Key;
 use tagpin_domain::message;
-use tagpin_domain::patch::{Annotation, patch};
+use tagpin_domain::patch::patch;
 use tagpin_domain::verdict::{PinSource, Verdict};
 
 /// Maximum number of pins that the audit log names.
 const AUDITED: usize = 64;
 
-pub(crate) fn respond(judged: &Judged<'_>, signer: Option<&Key>) -> ReviewResponse {
+pub(crate) fn respond(judged: &mut Judged<'_>, signer: Option<&Key>) -> ReviewResponse {
     let Judged { object, subject, review, .. } = judged;
-    let mut patch = patch(subject, &review.verdicts, object.present(), signer);
-    if judged.ephemeral {
-        // The API server drops annotations that this sub-resource changes.
-        (patch.original, patch.mark) = (Annotation::Keep, Annotation::Keep);
+    // The API server drops annotations that the sub-resource of ephemeral containers changes.
+    let present = (!judged.ephemeral).then(|| object.present());
+    let patch = patch(subject, &review.verdicts, present, signer);
+    if patch.is_none() {
+        review.leave_unpinned();
     }
-    let patch = json_patch(&patch, object.way());
+    let patch = patch.and_then(|patch| json_patch(&patch, object.way()));
     let mut response = ReviewResponse::new(if patch.is_some() { Decision::Pin } else { Decision::Allow });
     response.patch = patch;
     response.warnings = message::warnings(&unseen_by_validation(&review.verdicts, judged.ephemeral));

@@ -18,8 +18,9 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// Name of the port in the chart.
 const PORT: &str = "admin";
 /// Codes of findings that leave an image without a digest. Codes that forbid the tag itself are not among them.
-const UNPINNED_CODES: [&str; 14] = [
+const UNPINNED_CODES: [&str; 15] = [
     "NotPinned",
+    "AnnotationsFull",
     "PinUndone",
     "TagNotFound",
     "DigestNotFound",

@@ -1,5 +1,6 @@
-//! The format of the case files. In every text, `{A}` to `{F}` stand for the sha256 digest made of that letter, and
-//! `{512}` for a sha512 digest. A list element with `repeat: N` stands for N elements, in which `{n}` is the number.
+//! The format of the case files. In every text, `{A}` to `{F}` stand for the sha256 digest made of that letter, `{512}` for
+//! a sha512 digest, and one `{x*N}` for N times the letter x. A list element with `repeat: N` stands for N elements, in
+//! which `{n}` is the number.
 
 use std::collections::BTreeMap;
 
@@ -259,5 +260,8 @@ fn placeholders(text: &str) -> String {
         let digest = format!("sha256:{}", letter.to_lowercase().to_string().repeat(64));
         text = text.replace(&format!("{{{letter}}}"), &digest);
     }
-    text
+    match text.split_once("{x*").and_then(|(start, rest)| Some((start, rest.split_once('}')?))) {
+        Some((start, (times, end))) => format!("{start}{}{end}", "x".repeat(times.parse().unwrap())),
+        None => text,
+    }
 }

@@ -74,6 +74,7 @@ fn violations(text: &str) -> Vec<Violation> {
         Violation::Schema1,
         Violation::NotAnImage,
         Violation::NotPinned,
+        Violation::AnnotationsFull { excess: usize::MAX },
         Violation::PinUndone,
     ]
 }

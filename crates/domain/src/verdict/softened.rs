@@ -1,4 +1,4 @@
-//! Refusals that a later look at the cluster turns into warnings.
+//! Findings that a later look at the object or the cluster changes.
 
 use crate::denial::Violation;
 use crate::verdict::{Effect, Verdict, sort};
@@ -14,6 +14,23 @@ impl Verdict {
             }
         }
         sort(self);
+    }
+
+    /// Returns true if the slot is judged as one that missed its pin, whatever the effect is.
+    #[must_use]
+    pub fn is_unpinned(&self) -> bool {
+        self.findings.iter().any(|finding| finding.violation == Violation::NotPinned)
+    }
+
+    /// Names the annotations as the reason why a pin is missing. They exceed their limit by so many bytes with it, so
+    /// that applying the pod again does not help.
+    pub fn blame_annotations(&mut self, excess: usize) {
+        for finding in &mut self.findings {
+            if finding.violation == Violation::NotPinned {
+                finding.violation = Violation::AnnotationsFull { excess };
+                finding.retry_after = None;
+            }
+        }
     }
 
     /// Returns true if the slot is refused because the registry has no such tag or repository.

@@ -1,7 +1,7 @@
 //! The sentences about an image without a digest, for `tagpin doctor` and for Events.
 
 use tagpin_domain::denial::Code;
-use tagpin_domain::wording::UNDONE;
+use tagpin_domain::wording::{FULL, UNDONE};
 
 use crate::findings::{NOT_REMEMBERED, OLDER_THAN_POLICY};
 use crate::image_policy::Unpinned;
@@ -11,6 +11,9 @@ pub const TO_FIND_THE_WEBHOOK: &str = "kubectl get mutatingwebhookconfigurations
                                        sort after zz-tagpin run later (docs/denials.md#pinundone)";
 /// The effect of a restart on images whose pods are older than the policy.
 pub const PINS_OLDER: &str = "pins images that are older than the policy";
+/// The remedy for an image whose pin does not fit into the pod.
+pub const TO_MAKE_ROOM: &str =
+    "shorten the annotations of the pod, or of its template (docs/denials.md#annotationsfull)";
 
 /// The problem of every other image.
 const WITHOUT_DIGEST: &str = "the image has no digest although a policy pins it";
@@ -43,16 +46,17 @@ impl Unpinned {
             Some((end, _)) => format!("{}...", image.get(..end).unwrap_or_default()),
             None => image.clone(),
         };
-        let is_undone = reason == Code::PinUndone.as_str();
-        let (problem, remedy) = if is_undone {
+        let (problem, remedy) = if reason == Code::PinUndone.as_str() {
             (UNDONE, TO_FIND_THE_WEBHOOK.to_owned())
+        } else if reason == Code::AnnotationsFull.as_str() {
+            (FULL, TO_MAKE_ROOM.to_owned())
         } else {
             (WITHOUT_DIGEST, self.remedy())
         };
         format!("({slot}): {image}, {reason}: {problem}; {remedy}")
     }
 
-    /// Returns the next step for an image whose pin nobody undid.
+    /// Returns the next step for an image that could be pinned, and whose pin nobody undid.
     fn remedy(&self) -> String {
         let kind = self.kind.as_str();
         match (self.reason.as_str(), self.restart()) {
@@ -134,6 +138,8 @@ mod tests {
         }
         let undone = format!("(app): web:1.4.2, PinUndone: {UNDONE}; {TO_FIND_THE_WEBHOOK}");
         assert_eq!(bare("Deployment", "PinUndone").note(), undone);
+        let full = format!("(app): web:1.4.2, AnnotationsFull: {FULL}; {TO_MAKE_ROOM}");
+        assert_eq!(bare("Deployment", "AnnotationsFull").note(), full);
     }
 
     #[test]

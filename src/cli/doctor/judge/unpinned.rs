@@ -6,7 +6,9 @@ use crate::cli::doctor::findings::{Findings, Policy};
 use crate::cli::doctor::judge::row::{Row, known, named};
 use tagpin_domain::denial::Code;
 use tagpin_domain::wording::UNDONE;
-use tagpin_objects::findings::{FOREIGN_OWNER, OLDER_THAN_POLICY, PINS_OLDER, TO_FIND_THE_WEBHOOK};
+use tagpin_objects::findings::{
+    FOREIGN_OWNER, OLDER_THAN_POLICY, PINS_OLDER, TO_FIND_THE_WEBHOOK, TO_MAKE_ROOM,
+};
 use tagpin_objects::image_policy::Unpinned;
 
 /// Maximum number of images that a row names.
@@ -39,7 +41,10 @@ pub(crate) fn unpinned(found: &Findings) -> Vec<Row> {
         );
         let older = rows.iter().filter(|row| row.reason == OLDER_THAN_POLICY).find_map(|row| row.restart());
         let restart = older.unwrap_or_else(|| "kubectl rollout restart deployment/NAME".to_owned());
-        let remedy = format!("{restart} {PINS_OLDER}; docs/denials.md explains the codes");
+        let mut remedy = format!("{restart} {PINS_OLDER}; docs/denials.md explains the codes");
+        if rows.iter().any(|row| row.reason == Code::AnnotationsFull.as_str()) {
+            remedy.push_str(&format!("; for {}, {TO_MAKE_ROOM}", Code::AnnotationsFull));
+        }
         vec![Row::note(CHECK, detail, Some(remedy))]
     })
 }

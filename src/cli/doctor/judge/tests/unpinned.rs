@@ -40,6 +40,20 @@ fn ten_images_are_named_and_the_others_are_counted() {
 }
 
 #[test]
+fn annotations_without_room_for_a_pin_have_a_remedy_of_their_own() {
+    let remedy = |reason: &str| {
+        let row = one("unpinned", Status::Note, |found| {
+            policy_mut(found).unpinned = 1;
+            policy_mut(found).without_digest = vec![bare("Deployment", "web", reason)];
+        });
+        assert!(row.detail.contains(&format!("(app): web:1.4.2, {reason}; reasons")), "{row:?}");
+        row.remedy.unwrap()
+    };
+    assert!(remedy("AnnotationsFull").contains("; for AnnotationsFull, shorten the annotations of the pod"));
+    assert!(!remedy("RateLimited").contains("shorten"));
+}
+
+#[test]
 fn pins_that_a_later_webhook_undid_are_named() {
     let row = one("undone", Status::Note, |found| {
         policy_mut(found).without_digest =
