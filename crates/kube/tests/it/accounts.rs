@@ -162,4 +162,8 @@ async fn nothing_is_read_once_the_deadline_has_passed() {
     assert_eq!(cluster.serves(&database, passed).await, Served::Unknown);
     assert_eq!(cluster.pull_secrets("shop", "robot", passed).await, Known::Unknown);
     api.quiet(Duration::from_secs(10)).await;
+    // It does not count as an attempt: a review that has time reads.
+    let in_time = cluster.serves(&database, Instant::now() + KEPT);
+    let (served, _call) = tokio::join!(in_time, api.expect("GET /apis"));
+    assert_eq!(served, Served::Unknown);
 }

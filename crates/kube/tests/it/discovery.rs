@@ -97,4 +97,5 @@ async fn reviews_share_one_reading() {
         list(&mut api, &groups)
     );
     assert_eq!((one, other), (Served::Yes, Served::No));
+    api.quiet(Duration::from_secs(1)).await;
 }

@@ -100,15 +100,18 @@ async fn without_streams_a_list_comes_in_pages_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_never_ends_its_list_is_followed_by_pages() {
-    let mut replica = Replica::start();
-    // An API server that does not know the parameter sends the objects, and never the end of the list.
-    let stream = replica.call(NAMESPACES).await.watch();
-    stream.event("ADDED", namespace("a", "1"));
-    drop(stream);
-    let call = replica.call(NAMESPACES).await;
-    assert!(!call.streams());
-    call.list(json!([namespace("a", "1")]), "10");
-    replica.until("list", |cluster| knows(cluster, "a")).await;
+    for stays_open in [false, true] {
+        let mut replica = Replica::start();
+        // An API server that does not know the parameter sends the objects, and never the end of the list.
+        let stream = replica.call(NAMESPACES).await.watch();
+        stream.event("ADDED", namespace("a", "1"));
+        let open = stays_open.then_some(stream);
+        let call = replica.call(NAMESPACES).await;
+        assert!(!call.streams(), "{stays_open}");
+        call.list(json!([namespace("a", "1")]), "10");
+        replica.until("list", |cluster| knows(cluster, "a")).await;
+        drop(open);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -14,6 +14,9 @@ use tokio::time::timeout;
 
 use tagpin_testing::scripted_api::{Api, Call, Watch};
 
+/// Time limit for a call of one path, while calls of other paths come. Tests pause the clock, so the time passes at once.
+const LIMIT: Duration = Duration::from_secs(3600);
+
 /// A replica that watches, and the API server that it watches.
 pub(super) struct Replica {
     pub(super) cluster: Arc<Cluster>,
@@ -53,13 +56,16 @@ impl Replica {
         if let Some(calls) = self.waiting.get_mut(path).filter(|calls| !calls.is_empty()) {
             return calls.remove(0);
         }
-        loop {
-            let call = self.api.next().await;
-            if call.path == path {
-                return call;
+        let found = async {
+            loop {
+                let call = self.api.next().await;
+                if call.path == path {
+                    return call;
+                }
+                self.waiting.entry(call.path.clone()).or_default().push(call);
             }
-            self.waiting.entry(call.path.clone()).or_default().push(call);
-        }
+        };
+        timeout(LIMIT, found).await.unwrap_or_else(|_| panic!("{path} should have been called"))
     }
 
     /// Lists these objects and opens the watch.
