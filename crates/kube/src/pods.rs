@@ -354,8 +354,8 @@ impl Hash for Carrier {
 impl Pins for Pods {
     fn sibling(&self, revision: &Revision, slot: &SlotKey, reference: &str) -> Option<Digest> {
         let memory = self.read();
-        let carriers = memory.siblings.get(revision)?.get(slot)?.get(reference)?;
-        let counting = carriers.iter().filter(|carrier| carrier.counts_for_controller(&self.workloads));
+        let carriers = memory.siblings.get(revision)?.get(slot)?.get(reference)?.iter();
+        let counting = carriers.filter(|carrier| carrier.counts_for_controller(&self.workloads));
         counting.min_by_key(|carrier| (carrier.proof, carrier.age_order()))?.digest()
     }
 

@@ -70,7 +70,8 @@ async fn pauses_of(replica: &mut Replica, rounds: usize, what: &str, breaks: fn(
 
 #[tokio::test(start_paused = true)]
 async fn a_watch_that_cannot_go_on_is_listed_anew_after_pauses_that_grow() {
-    let cases: [(&str, fn(Call)); 8] = [
+    type Answer = fn(Call);
+    let cases: [(&str, Answer); 8] = [
         ("a refused version", |call| call.refuse(410, "Expired")),
         ("a kind that is gone for a moment", |call| call.refuse(404, "NotFound")),
         ("a version that is forgotten on the way", |call| call.watch().expired()),
