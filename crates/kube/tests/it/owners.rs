@@ -251,17 +251,25 @@ fn wide(kind: Kind, name: &str, containers: usize, label: &str) -> Stored {
 }
 
 #[test]
-fn many_revisions_with_many_slots_are_compared_in_time() {
+fn a_slot_costs_the_same_beside_few_and_beside_many() {
     let cluster = Cluster::new(Kinds::default(), Api::default());
     for n in 0..500 {
         cluster.workloads.apply(wide(REPLICA_SET, &n.to_string(), 50, &n.to_string()));
     }
     let workload = wide(DEPLOYMENT, "web", 1000, "").workload;
     let slots: Vec<_> = workload.slots.iter().collect();
-    let started = std::time::Instant::now();
-    let carried = cluster.carries(&workload, &slots, &BTreeSet::from(["tier"]));
-    // Compared slot by slot, this takes many times as long.
-    assert!(started.elapsed() < Duration::from_millis(500), "{:?}", started.elapsed());
+    let keys = BTreeSet::from(["tier"]);
+    let compared = |slots: &[&Slot]| {
+        let started = std::time::Instant::now();
+        let carried = cluster.carries(&workload, slots, &keys);
+        (started.elapsed(), carried)
+    };
+    // The shortest of a few times is the one that nothing else disturbed.
+    let shortest = |slots: &[&Slot]| (0..5).map(|_| compared(slots).0).min().unwrap();
+    let (few, many) = (shortest(&slots[..50]), shortest(&slots));
+    // Compared slot by slot, twenty times as many take twenty times as long.
+    assert!(many < 8 * few, "{few:?} for 50 slots and {many:?} for 1000");
+    let (_, carried) = compared(&slots);
     let counts: Vec<_> = carried.iter().map(Vec::len).collect();
     assert_eq!((counts.len(), &counts[..50], &counts[50..52]), (1000, &[16; 50][..], &[0, 0][..]));
 }
