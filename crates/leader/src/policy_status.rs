@@ -40,7 +40,7 @@ pub mod standing;
 mod document;
 
 use document::Place;
-use standing::{Count, count, next_expiry};
+use standing::{Count, count, exceptions, next_expiry};
 
 /// Field manager of the status.
 const MANAGER: &str = "tagpin-status";
@@ -202,6 +202,9 @@ impl StatusWriter {
             };
             if standings.is_none() {
                 status.summary = policy.status.summary;
+                if let (Some(summary), Some(good)) = (&mut status.summary, &policy.good) {
+                    (summary.exceptions_active, summary.exceptions_expired) = exceptions(&good.policy, now);
+                }
                 status.top_violations.clone_from(&policy.status.top_violations);
                 status.unpinned.clone_from(&policy.status.unpinned);
             }

@@ -304,6 +304,13 @@ impl<'a> Look<'a> {
     }
 }
 
+/// Returns the numbers of a policy's exceptions that are active and that have expired.
+pub(crate) fn exceptions(policy: &Policy, now: Timestamp) -> (u32, u32) {
+    let active = policy.exceptions.iter().filter(|exception| exception.expires > now).count();
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    (count(active), count(policy.exceptions.len() - active))
+}
+
 impl Tally {
     /// Begins to count the workload with this number, if it is another one than before.
     fn begin(&mut self, number: usize) {
@@ -339,16 +346,15 @@ impl Tally {
     }
 
     fn standing(self, policy: &Policy, now: Timestamp) -> Standing {
-        let active = policy.exceptions.iter().filter(|exception| exception.expires > now).count();
-        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let (active, expired) = exceptions(policy, now);
         let summary = Summary {
             workloads: self.workloads,
             pinned: self.pinned,
             unpinned: self.unpinned,
             foreign: self.foreign,
             violations: self.violations,
-            exceptions_active: count(active),
-            exceptions_expired: count(policy.exceptions.len() - active),
+            exceptions_active: active,
+            exceptions_expired: expired,
         };
         let top =
             self.first.into_rows().into_iter().map(|(place, written)| place.violation(written)).collect();
