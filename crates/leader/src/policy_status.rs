@@ -46,8 +46,10 @@ use standing::{Count, count, exceptions, next_expiry};
 const MANAGER: &str = "tagpin-status";
 /// Time in which changes are collected for one pass.
 const DEBOUNCE: Duration = Duration::from_millis(500);
-/// Minimum time between two counts of the cluster, as a multiple of the duration of a count.
+/// Minimum pause after a pass and minimum time between two counts of the cluster, as multiples of their durations.
 const SHARE: u32 = 20;
+/// Longest pause after a pass.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Minimum time between two writes of one status if only counts differ.
 const COUNTS_INTERVAL: Duration = Duration::from_secs(10);
 /// Time until replicas that lack a generation are asked again.
@@ -123,7 +125,7 @@ impl StatusWriter {
                 }
             }
             // A replica that does not answer or an API server that is slow delays no condition for long.
-            let pause = DEBOUNCE.max(start.elapsed());
+            let pause = (start.elapsed() * SHARE).clamp(DEBOUNCE, LONGEST_PAUSE);
             tokio::select! {
                 () = changes.changed() => {}
                 Ok(()) = installed.changed() => {}
