@@ -402,6 +402,32 @@ async fn a_stranger_has_five_seconds_to_show_the_token() {
 }
 
 #[tokio::test]
+async fn a_stranger_whose_request_is_late_at_the_same_moment_is_counted_too() {
+    let authority = Authority::new();
+    let (metrics, read) = counted();
+    let router = Router::new().route("/", post(|| async {}));
+    let server = Server::showing(&authority, router, Callers { client_ca: None, metrics }).await;
+    let mut halves = Vec::new();
+    for _ in 0..8 {
+        let mut half = server.connect(&authority, &[]).await.unwrap();
+        half.write_all(b"POST / HTTP/1.1\r\nhost:").await.unwrap();
+        halves.push(half);
+    }
+    // One whole request later, the server has read the first bytes of each.
+    let mut asked = server.client(&authority).await;
+    assert_eq!(asked.post("/").await.unwrap(), OK);
+    // The server sees both time limits behind it when it looks next, as on a busy machine.
+    tokio::time::pause();
+    tokio::time::advance(STRANGER * 2).await;
+    tokio::time::resume();
+    futures::future::join_all(halves.into_iter().map(ended)).await;
+    asked.closed().await;
+    server.drain.stop.cancel();
+    timeout(SOON, server.task).await.unwrap().unwrap().unwrap();
+    assert_eq!(read("webhook_strangers_closed_total{reason=\"late\"}"), 9);
+}
+
+#[tokio::test]
 async fn a_caller_with_the_token_keeps_its_place() {
     let authority = Authority::new();
     let server = Server::with(fine(), &authority).await;

@@ -173,11 +173,9 @@ impl Connection {
             .max_buf_size(READ_BUFFER)
             .serve_connection(TokioIo::new(stream), service);
         tokio::pin!(serving);
-        // A failure on one connection concerns its caller alone.
+        // A stranger is late also if the time limit for its request has come by the time that this is looked at.
         tokio::select! {
-            _ = serving.as_mut() => return,
-            // An idle connection ends at its next read.
-            () = end.cancelled() => {}
+            biased;
             () = place.overstays(STRANGER) => {
                 // The API server opens connections ahead. What it has sent by now is still read and answered.
                 end.cancel();
@@ -190,6 +188,10 @@ impl Connection {
                 }
                 return;
             }
+            // An idle connection ends at its next read.
+            () = end.cancelled() => {}
+            // A failure on one connection concerns its caller alone.
+            _ = serving.as_mut() => return,
         }
         let _ = serving.await;
     }
