@@ -174,8 +174,12 @@ impl Bench {
         for contender in &mut *all {
             contender.rounds.clear();
             // The connections are new each time, because a webhook closes a connection that has been idle for some
-            // time.
-            let opened = (0..connections).map(|_| Connection::open(contender.address, &contender.trust));
+            // time. Each asks once at the start, because a webhook closes a new one that asks nothing within seconds.
+            let opened = (0..connections).map(async |_| {
+                let mut connection = Connection::open(contender.address, &contender.trust).await;
+                connection.ask(&contender.request).await;
+                connection
+            });
             contender.connections = self.runtime.block_on(join_all(opened));
         }
         for round in 0..=ROUNDS {
