@@ -17,7 +17,7 @@ use rustls::ClientConfig;
 use serde_json::Value;
 use tagpin_domain::mark;
 use tokio::runtime::{self, Runtime};
-use tokio::task::{LocalSet, yield_now};
+use tokio::task::{AbortHandle, JoinHandle, LocalSet, yield_now};
 
 use crate::client::Connection;
 use crate::figures::{goal, median};
@@ -198,7 +198,6 @@ impl Bench {
 
     fn round(&self, contender: &mut Contender) -> Round {
         let left = Rc::new(Cell::new(REQUESTS));
-        let busy = Rc::new(Cell::new(contender.connections.len()));
         let latencies = Rc::new(RefCell::new(Vec::with_capacity(REQUESTS)));
         let connections = std::mem::take(&mut contender.connections);
         let local = LocalSet::new();
@@ -206,8 +205,7 @@ impl Bench {
         let tasks: Vec<_> = connections
             .into_iter()
             .map(|mut connection| {
-                let (left, busy, request) =
-                    (Rc::clone(&left), Rc::clone(&busy), Rc::clone(&contender.request));
+                let (left, request) = (Rc::clone(&left), Rc::clone(&contender.request));
                 let latencies = Rc::clone(&latencies);
                 local.spawn_local(async move {
                     while let Some(less) = left.get().checked_sub(1) {
@@ -216,15 +214,15 @@ impl Bench {
                         connection.ask(&request).await;
                         latencies.borrow_mut().push(asked.elapsed());
                     }
-                    busy.set(busy.get() - 1);
                     connection
                 })
             })
             .collect();
         // The client does not sleep. Otherwise a server that keeps it waiting would have to wake it, at the server's
         // expense.
+        let asking: Vec<_> = tasks.iter().map(JoinHandle::abort_handle).collect();
         local.spawn_local(async move {
-            while busy.get() > 0 {
+            while !asking.iter().all(AbortHandle::is_finished) {
                 yield_now().await;
             }
         });
