@@ -1,5 +1,5 @@
 //! A namespace whose policies are as expensive as the API server lets them be, beside one under the baseline alone:
-//! measures what the first costs the second. All of it runs in this process, without TLS.
+//! measures what the policies of the first cost the second. All of it runs in this process, without TLS.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
-use futures::stream::{self, StreamExt as _};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tagpin::serve::compose::IN_FLIGHT;
@@ -17,6 +16,7 @@ use tagpin_kube::policies::Reported;
 use tagpin_leader::baseline::Baseline;
 use tokio::runtime;
 use tokio::task::{JoinSet, yield_now};
+use tokio::time::{MissedTickBehavior, interval};
 use tower::ServiceExt as _;
 
 use crate::figures::{goal, median};
@@ -24,59 +24,87 @@ use crate::review::review;
 use crate::tagpin_webhook::{Registry, around};
 
 /// Number of reviews of the quiet namespace in a round, and number of them in flight.
-const REVIEWS: (usize, usize) = (20_000, 64);
-/// Number of clients that post the hostile pod without a pause.
-const CLIENTS: usize = 4;
-/// The namespace with expensive policies, and the one without.
-const NAMESPACES: (&str, &str) = ("loud", "shop");
+const REVIEWS: (usize, usize) = (19_200, 64);
+/// Number of clients that post the hostile pod, and the time from one post of a client to its next. kubectl asks at most
+/// 50 times a second.
+const CLIENTS: (usize, Duration) = (4, Duration::from_millis(20));
+/// The namespace with expensive policies, and the one under the baseline alone, to which clients post.
+const LOUD: &str = "loud";
+const PLAIN: &str = "plain";
 const ROUNDS: usize = 15;
 
-/// Compares rounds with and without the clients of the loud namespace, in turns.
+/// Compares rounds beside clients of the namespace with expensive policies, and beside clients of the one without, in
+/// turns. The clients post the same pod, so that only the policies make a difference.
 pub(crate) fn measure() {
     let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let ratios = runtime.block_on(async {
         let router = router();
-        let quiet = Arc::new(in_namespace(review(), NAMESPACES.1));
-        let hostile = Arc::new(in_namespace(hostile(), NAMESPACES.0));
-        let refused = post(&router, &hostile).await;
+        let quiet: Arc<str> = in_namespace(review(), "shop").into();
+        let [plain, loud] =
+            [PLAIN, LOUD].map(|namespace| Arc::<str>::from(in_namespace(hostile(), namespace)));
+        let refused = post(&router, &loud).await;
         assert!(refused.contains("[ReviewUnreadable]"), "the policies are not expensive: {refused}");
         round(&router, &quiet).await;
         let mut ratios = Vec::new();
         for _ in 0..ROUNDS {
-            let alone = round(&router, &quiet).await;
-            let mut clients = JoinSet::new();
-            for _ in 0..CLIENTS {
-                let (router, hostile) = (router.clone(), Arc::clone(&hostile));
-                clients.spawn(async move {
-                    loop {
-                        post(&router, &hostile).await;
-                        // A review that is refused without any wait would let nothing else run on this thread.
-                        yield_now().await;
-                    }
-                });
-            }
-            let beside = round(&router, &quiet).await;
-            clients.shutdown().await;
-            ratios.push(alone.as_secs_f64() / beside.as_secs_f64());
+            let without = beside(&router, &quiet, &plain).await;
+            let with = beside(&router, &quiet, &loud).await;
+            ratios.push(without.as_secs_f64() / with.as_secs_f64());
         }
         ratios
     });
     let ratio = median(ratios);
     println!(
-        "\n{} reviews, {} at the same time, beside {CLIENTS} clients that post a pod of 64 long names to a namespace whose \
-         policy has 1024 globs of 120 stars, {ROUNDS} rounds",
-        REVIEWS.0, REVIEWS.1
+        "\n{} reviews, {} at the same time, beside {} clients that each post, every {:?}, a pod of 64 long names to a \
+         namespace whose policy has 1024 globs of 120 stars, {ROUNDS} rounds",
+        REVIEWS.0, REVIEWS.1, CLIENTS.0, CLIENTS.1
     );
-    goal(format_args!("  speed beside them / alone {ratio:.2}"), "at least 0.90", ratio >= 0.90);
+    goal(
+        format_args!(
+            "  speed beside them / beside the same clients of a namespace without policies {ratio:.2}"
+        ),
+        "at least 0.90",
+        ratio >= 0.90,
+    );
 }
 
-/// Returns the time that all reviews of the quiet namespace take.
-async fn round(router: &Router, review: &str) -> Duration {
+/// Returns the time that all reviews of the quiet namespace take while clients post the other review.
+async fn beside(router: &Router, quiet: &Arc<str>, posted: &Arc<str>) -> Duration {
+    let mut clients = JoinSet::new();
+    for _ in 0..CLIENTS.0 {
+        let (router, posted) = (router.clone(), Arc::clone(posted));
+        clients.spawn(async move {
+            let mut pace = interval(CLIENTS.1);
+            pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                pace.tick().await;
+                post(&router, &posted).await;
+            }
+        });
+    }
+    let took = round(router, quiet).await;
+    clients.shutdown().await;
+    took
+}
+
+/// Returns the time that all reviews of the quiet namespace take, on the threads that the other clients use too.
+async fn round(router: &Router, review: &Arc<str>) -> Duration {
     let started = Instant::now();
-    let posted = stream::iter(0..REVIEWS.0).map(|_| post(router, review)).buffer_unordered(REVIEWS.1);
-    let allowed =
-        posted.filter(|answer| std::future::ready(answer.contains(r#""allowed":true"#))).count().await;
-    assert_eq!(allowed, REVIEWS.0, "a review of the quiet namespace was refused");
+    let mut lanes = JoinSet::new();
+    for _ in 0..REVIEWS.1 {
+        let (router, review) = (router.clone(), Arc::clone(review));
+        lanes.spawn(async move {
+            for _ in 0..REVIEWS.0 / REVIEWS.1 {
+                let answer = post(&router, &review).await;
+                assert!(
+                    answer.contains(r#""allowed":true"#),
+                    "a review of the quiet namespace was refused: {answer}"
+                );
+                yield_now().await;
+            }
+        });
+    }
+    lanes.join_all().await;
     started.elapsed()
 }
 
@@ -103,7 +131,7 @@ fn router() -> Router {
         baseline.document()["spec"].clone(),
         Value::Null,
     ));
-    let metadata = json!({ "name": "slow", "namespace": NAMESPACES.0, "uid": "slow", "generation": 1 });
+    let metadata = json!({ "name": "slow", "namespace": LOUD, "uid": "slow", "generation": 1 });
     let glob = |n: usize| format!("docker.io/library/{}b{n}", "*a".repeat(110));
     let images: Vec<String> = (0..16).map(glob).collect();
     let exception = |n: usize| json!({ "name": format!("e{n}"), "reason": "a bench", "expires": "2999-01-01T00:00:00Z", "images": images });
