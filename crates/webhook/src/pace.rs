@@ -12,9 +12,9 @@ use tagpin_domain::work::{Budget, STEPS};
 /// Number of steps that the policies of a namespace may take for any object, whatever they took before. An object with
 /// three images takes about 8,000 under four policies.
 const FREE: u32 = 10_000;
-/// Time for which a step beyond [`FREE`] counts: 20 million are free again each second, which is about 50 ms of one
+/// Time for which a step beyond [`FREE`] counts: 10 million are free again each second, which is at most 100 ms of one
 /// processor.
-const STEP: Duration = Duration::from_nanos(50);
+const STEP: Duration = Duration::from_nanos(100);
 /// Time for which the steps of a namespace may count together before objects get fewer. They count for twice as long at
 /// most.
 const MOST: Duration = Duration::from_secs(1);
@@ -59,11 +59,11 @@ mod tests {
             pace.budget(namespace, start + Duration::from_millis(after)).namespaced_steps()
         };
         assert_eq!(left("loud", 0), STEPS);
-        for _ in 0..20 {
+        for _ in 0..10 {
             pace.count("loud", STEPS, start);
         }
         assert_eq!((left("loud", 0), left("shop", 0)), (FREE, STEPS));
-        assert_eq!((left("loud", 10), left("loud", 50)), (200_000, STEPS));
+        assert_eq!((left("loud", 10), left("loud", 100)), (100_000, STEPS));
         // Ordinary objects never count.
         (0..10_000).for_each(|_| pace.count("shop", FREE - 1, start));
         assert_eq!(left("shop", 0), STEPS);
